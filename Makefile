@@ -1,0 +1,51 @@
+# `make demo` and `make test` need nothing but Python 3.11-3.13, make and,
+# for the fast Lion kernels, a C++ compiler.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+.PHONY: help setup demo test slow lint format lock bench clean
+
+help:
+	@echo "make demo    set up, generate logs, run the whole pipeline"
+	@echo "make test    set up, run the tests (make slow: the long ones too)"
+	@echo "make lint    ruff, mypy    make format    ruff format"
+	@echo "make bench   every figure of the README"
+	@echo "make lock    resolve requirements.lock anew"
+	@echo "make clean   remove the environment, caches and builds"
+
+setup:
+	@$(PYTHON) deploy/install.py --venv $(VENV)
+
+demo: setup
+	@$(BIN)/lionctr generate --rows 50000 --out data/demo --seed 1 --reuse
+	@$(BIN)/lionctr run configs/demo.yaml
+
+test: setup
+	@$(BIN)/python -m pytest
+
+slow: setup
+	@$(BIN)/python -m pytest -m "slow or not slow"
+
+lint: setup
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+
+format: setup
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+lock: setup
+	@$(BIN)/uv pip compile setup.py --all-extras --generate-hashes \
+	  --universal --python-version 3.11 --quiet \
+	  --custom-compile-command "make lock" -o requirements.lock
+
+bench: setup
+	@$(BIN)/python benchmarks/ingest.py
+	@$(BIN)/python benchmarks/transform.py
+	@$(BIN)/python benchmarks/demo.py
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache \
+	  .pytest_cache .hypothesis

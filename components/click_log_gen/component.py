@@ -1,0 +1,73 @@
+"""ClickLogGen: raw click logs to labelled, split tf.Examples."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+from tfx import types
+from tfx.dsl.components.base import base_beam_component, executor_spec
+from tfx.types import artifact, component_spec, standard_artifacts
+
+from components.click_log_gen import executor
+from components.click_log_gen.config import DataConfig
+
+
+class RejectedRows(artifact.Artifact):
+    """Rows that are not in the examples, with file, place and reason.
+
+    `rejected-*.jsonl` holds the rows, `counts.json` how many there are.
+    """
+
+    TYPE_NAME = "RejectedRows"
+
+
+class ClickLogGenSpec(types.ComponentSpec):
+    """Interface of ClickLogGen."""
+
+    PARAMETERS = {
+        "data": component_spec.ExecutionParameter(type=str),
+        "columns": component_spec.ExecutionParameter(type=str),
+        "data_version": component_spec.ExecutionParameter(type=str),
+        "code_version": component_spec.ExecutionParameter(type=str),
+    }
+    INPUTS: dict[str, component_spec.ChannelParameter] = {}
+    OUTPUTS = {
+        "examples": component_spec.ChannelParameter(
+            type=standard_artifacts.Examples
+        ),
+        "rejected": component_spec.ChannelParameter(type=RejectedRows),
+    }
+
+
+class ClickLogGen(base_beam_component.BaseBeamComponent):
+    """Reads the logs of `data` and writes examples of `columns`.
+
+    `data_version` and `code_version` stand for the files' and the code's
+    state: a run whose versions are known reuses the cached examples.
+    """
+
+    SPEC_CLASS = ClickLogGenSpec
+    EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(executor.Executor)
+
+    def __init__(
+        self,
+        data: DataConfig,
+        columns: Mapping[str, str],
+        separators: Mapping[str, str],
+        data_version: str = "",
+        code_version: str = "",
+    ) -> None:
+        described = {
+            name: [kind, separators.get(name)] for name, kind in columns.items()
+        }
+        super().__init__(
+            spec=ClickLogGenSpec(
+                data=data.model_dump_json(),
+                columns=json.dumps(described),
+                data_version=data_version,
+                code_version=code_version,
+                examples=types.Channel(type=standard_artifacts.Examples),
+                rejected=types.Channel(type=RejectedRows),
+            )
+        )

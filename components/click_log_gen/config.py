@@ -1,0 +1,199 @@
+"""Config section of the ingest: where the logs are and what a row means."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    Discriminator,
+    Field,
+    Tag,
+    field_validator,
+    model_validator,
+)
+
+from models.config import Name, Section
+
+Format = Literal["csv", "tsv", "jsonl", "parquet", "tfrecord"]
+
+
+class LogFiles(Section):
+    """A log: one file, a glob, or a list of them, on any Beam filesystem.
+
+    csv and tsv: either `columns` names the columns, or `header: true` reads
+    the names from each file; with both, the header is skipped and `columns`
+    counts. gzip is told by the file's first bytes.
+    """
+
+    path: tuple[str, ...]
+    format: Format
+    columns: tuple[Name, ...] | None = None
+    header: bool = False
+    delimiter: Annotated[str, Field(min_length=1, max_length=1)] | None = None
+    quote: Annotated[str, Field(min_length=1, max_length=1)] | None = None
+    null_values: tuple[str, ...] = ("",)
+
+    @field_validator("path", mode="before")
+    @classmethod
+    def _one_or_many(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _check(self) -> LogFiles:
+        if not self.path or not all(self.path):
+            raise ValueError("`path` is empty; give a file or a glob")
+        text = self.format in ("csv", "tsv")
+        if text and not self.header and self.columns is None:
+            raise ValueError(
+                f"a {self.format} log needs `columns: [...]` or `header: true`"
+            )
+        if self.columns is not None:
+            for name in self.columns:
+                if self.columns.count(name) > 1:
+                    raise ValueError(f"column {name!r} is named twice")
+        if not text:
+            for field in ("columns", "header", "delimiter", "quote"):
+                if getattr(self, field):
+                    raise ValueError(
+                        f"`{field}` is for csv and tsv;"
+                        f" received `format: {self.format}`"
+                    )
+        return self
+
+    @property
+    def separator(self) -> str:
+        """The column delimiter of a csv or tsv log."""
+        return self.delimiter or ("\t" if self.format == "tsv" else ",")
+
+    @property
+    def quoting(self) -> str | None:
+        """The quote character; tsv has none unless the config names one."""
+        return self.quote or ('"' if self.format == "csv" else None)
+
+
+class ClickFiles(LogFiles):
+    """A separate click log, joined by key within a window (not yet)."""
+
+    key: Name = "impression_id"
+    time: Name | None = None
+    window: str = "30m"
+
+
+class LabelRule(Section):
+    """A label computed from a column: exactly one comparison."""
+
+    column: Name
+    at_least: float | None = None
+    at_most: float | None = None
+    equals: str | int | float | None = None
+
+    @model_validator(mode="after")
+    def _one_rule(self) -> LabelRule:
+        given = [
+            rule
+            for rule in ("at_least", "at_most", "equals")
+            if getattr(self, rule) is not None
+        ]
+        if len(given) != 1:
+            raise ValueError(
+                "give exactly one of `at_least`, `at_most`, `equals`;"
+                f" received {given or 'none'}"
+            )
+        return self
+
+
+def _label_form(value: Any) -> str:
+    return "rule" if isinstance(value, dict | LabelRule) else "column"
+
+
+Label = Annotated[
+    Annotated[Name, Tag("column")] | Annotated[LabelRule, Tag("rule")],
+    Discriminator(_label_form),
+]
+
+
+class Split(Section):
+    """How rows are divided into train and eval.
+
+    time: the latest `eval` share goes to eval. order: the last rows in file
+    order. hash: by `key`'s value, so that all rows of a user stay together;
+    without a key by the whole row.
+    """
+
+    by: Literal["time", "hash", "order"] = "hash"
+    eval: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    key: Name | None = None
+
+    @model_validator(mode="after")
+    def _key_is_for_hash(self) -> Split:
+        if self.key is not None and self.by != "hash":
+            raise ValueError(
+                f"`key` is for `by: hash`; received `by: {self.by}`"
+            )
+        return self
+
+
+class Negatives(Section):
+    """Downsampling of negatives (not yet: only 1.0)."""
+
+    keep: Annotated[float, Field(gt=0, le=1)] = 1.0
+
+
+class DataConfig(Section):
+    """The raw logs and how a row becomes a labelled example."""
+
+    impressions: LogFiles
+    clicks: ClickFiles | None = None
+    label: Label
+    time: Name | None = None
+    split: Split = Split()
+    negatives: Negatives = Negatives()
+    max_rejected: Annotated[float, Field(ge=0, le=1)] = 0.01
+    curated_schema: str | None = None
+
+    @field_validator("clicks")
+    @classmethod
+    def _no_join_yet(cls, value: ClickFiles | None) -> ClickFiles | None:
+        if value is not None:
+            raise ValueError(
+                "joining a click log is not available yet; give impressions"
+                " with a label column and set `clicks: null`"
+            )
+        return value
+
+    @field_validator("negatives")
+    @classmethod
+    def _no_sampling_yet(cls, value: Negatives) -> Negatives:
+        if value.keep != 1.0:
+            raise ValueError(
+                "sampling negatives is not available yet; accepted: `keep: 1.0`"
+            )
+        return value
+
+    @model_validator(mode="after")
+    def _check(self) -> DataConfig:
+        if self.split.by == "time" and self.time is None:
+            raise ValueError(
+                "`split.by: time` needs `time`, the column of event time"
+            )
+        columns = self.impressions.columns
+        if columns is not None:
+            wanted = {
+                "label": self.label_column,
+                "time": self.time,
+                "split.key": self.split.key,
+            }
+            for field, name in wanted.items():
+                if name is not None and name not in columns:
+                    raise ValueError(
+                        f"`{field}` is column {name!r}, which is not among"
+                        f" `impressions.columns`: {', '.join(columns)}"
+                    )
+        return self
+
+    @property
+    def label_column(self) -> str:
+        """The raw column that the label is read or computed from."""
+        if isinstance(self.label, LabelRule):
+            return self.label.column
+        return self.label

@@ -1,0 +1,92 @@
+"""The config's thresholds and slices as TFMA's EvalConfig."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import tensorflow_model_analysis as tfma
+
+from models.config import LABEL
+
+_CLASSES = {
+    "auc": "AUC",
+    "pr_auc": "AUCPrecisionRecall",
+    "logloss": "BinaryCrossEntropy",
+    "calibration": "Calibration",
+    "example_count": "ExampleCount",
+}
+
+
+class Bounds(Protocol):
+    """What `pipeline.config.Threshold` has."""
+
+    @property
+    def min(self) -> float | None: ...
+    @property
+    def max(self) -> float | None: ...
+    @property
+    def min_change(self) -> float | None: ...
+    @property
+    def max_change(self) -> float | None: ...
+
+
+def eval_config(
+    thresholds: Mapping[str, Bounds],
+    slices: Sequence[Sequence[str]],
+    baseline: bool,
+) -> tfma.EvalConfig:
+    """EvalConfig of the `examples` signature; thresholds count overall."""
+    models = [tfma.ModelSpec(name="candidate", **_MODEL)]
+    if baseline:
+        models.append(
+            tfma.ModelSpec(name="baseline", is_baseline=True, **_MODEL)
+        )
+    configs = []
+    for name, class_name in _CLASSES.items():
+        settings = {} if name == "example_count" else {"name": name}
+        config = tfma.MetricConfig(
+            class_name=class_name, config=json.dumps(settings)
+        )
+        bounds = thresholds.get(name)
+        if bounds is not None:
+            config.threshold.CopyFrom(_threshold(bounds))
+        elif name == "example_count":
+            # TFMA blesses nothing without a threshold: one that always holds.
+            config.threshold.value_threshold.lower_bound.value = 1
+        configs.append(config)
+    return tfma.EvalConfig(
+        model_specs=models,
+        slicing_specs=[
+            tfma.SlicingSpec(),
+            *(tfma.SlicingSpec(feature_keys=list(keys)) for keys in slices),
+        ],
+        metrics_specs=[tfma.MetricsSpec(metrics=configs)],
+    )
+
+
+_MODEL = {
+    "signature_name": "examples",
+    "label_key": LABEL,
+    "prediction_key": "ctr",
+}
+
+
+def _threshold(bounds: Bounds) -> tfma.MetricThreshold:
+    threshold = tfma.MetricThreshold()
+    if bounds.min is not None:
+        threshold.value_threshold.lower_bound.value = bounds.min
+    if bounds.max is not None:
+        threshold.value_threshold.upper_bound.value = bounds.max
+    if bounds.min_change is not None:
+        threshold.change_threshold.direction = (
+            tfma.MetricDirection.HIGHER_IS_BETTER
+        )
+        threshold.change_threshold.absolute.value = bounds.min_change
+    if bounds.max_change is not None:
+        threshold.change_threshold.direction = (
+            tfma.MetricDirection.LOWER_IS_BETTER
+        )
+        threshold.change_threshold.absolute.value = bounds.max_change
+    return threshold

@@ -1,0 +1,182 @@
+"""Config sections of the learner: features, model, train."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    field_validator,
+    model_validator,
+)
+
+LABEL = "label"  # the feature name of the label in every tf.Example
+Kind = Literal["float", "int", "string"]
+PositiveInt = Annotated[int, Field(ge=1)]
+
+
+def _only_text(value: Any) -> Any:
+    """Column names that YAML read as a number or a boolean stay usable."""
+    if isinstance(value, bool):
+        raise ValueError(
+            "YAML reads this word as true or false; put it in quotes"
+        )
+    return str(value) if isinstance(value, int) else value
+
+
+Name = Annotated[str, Field(min_length=1), BeforeValidator(_only_text)]
+
+
+class Section(BaseModel):
+    """A part of the config: frozen, unknown keys refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class NumericFeature(Section):
+    """One number a row.
+
+    `log1p` is sign(x)·log(1 + |x|), so negative values keep their sign;
+    `buckets` cuts at quantiles and embeds the bucket like a category.
+    A missing value is read as `default`; under `buckets` it has an id of its
+    own.
+    """
+
+    name: Name
+    transform: Literal["none", "log1p", "zscore", "log1p_zscore", "buckets"] = (
+        "log1p_zscore"
+    )
+    buckets: PositiveInt = 32
+    default: float = 0.0
+    dim: PositiveInt = 16
+
+
+class CategoricalFeature(Section):
+    """One category a row, or a list of them (`list` is the separator).
+
+    `vocab` keeps values seen `min_count` times, the `max_size` commonest at
+    most, and spreads all others over `oov_buckets`; `hash` needs no analysis;
+    `identity` takes integers in [0, buckets). Missing has an id of its own.
+    """
+
+    name: Name
+    encode: Literal["vocab", "hash", "identity"] = "vocab"
+    min_count: PositiveInt = 2
+    max_size: PositiveInt = 1_000_000
+    oov_buckets: PositiveInt = 1
+    buckets: PositiveInt = 262_144
+    dim: PositiveInt = 16
+    list: Annotated[str, Field(min_length=1)] | None = None
+
+    @model_validator(mode="after")
+    def _identity_is_single(self) -> CategoricalFeature:
+        if self.list is not None and self.encode == "identity":
+            raise ValueError(
+                "`list` works with `encode: vocab` or `encode: hash`;"
+                " received `encode: identity`"
+            )
+        return self
+
+
+class Cross(Section):
+    """A hashed cross of features, seen by the wide part."""
+
+    of: Annotated[tuple[Name, ...], Field(min_length=2)]
+    buckets: PositiveInt = 100_000
+
+    @property
+    def name(self) -> str:
+        """What the cross is called in layouts: C1_x_C2."""
+        return "_x_".join(self.of)
+
+
+class Features(Section):
+    """What the model sees of a row."""
+
+    numeric: tuple[NumericFeature, ...] = ()
+    categorical: tuple[CategoricalFeature, ...] = ()
+    crosses: tuple[Cross, ...] = ()
+
+    @field_validator("numeric", "categorical", mode="before")
+    @classmethod
+    def _names_alone(cls, value: Any) -> Any:
+        """`[I1, I2]` is short for `[{name: I1}, {name: I2}]`."""
+        if isinstance(value, list):
+            return [{"name": v} if isinstance(v, str) else v for v in value]
+        return value
+
+    @model_validator(mode="after")
+    def _check(self) -> Features:
+        names = [f.name for f in (*self.numeric, *self.categorical)]
+        if not names:
+            raise ValueError("declare at least one numeric or categorical")
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"feature {name!r} is declared twice")
+            if name == LABEL:
+                raise ValueError(
+                    f"{LABEL!r} is reserved for the label; rename the column"
+                )
+        single = {f.name for f in self.categorical if f.list is None} | {
+            f.name for f in self.numeric if f.transform == "buckets"
+        }
+        for cross in self.crosses:
+            for name in cross.of:
+                if name not in names:
+                    raise ValueError(
+                        f"cross {list(cross.of)} is over {name!r}, which is"
+                        " not declared. Declared:"
+                        f" {', '.join(sorted(single)) or 'none'}"
+                    )
+                if name not in single:
+                    raise ValueError(
+                        f"cross {list(cross.of)} is over {name!r}; a cross"
+                        " takes single-valued categorical features and"
+                        " numeric ones with `transform: buckets`. Accepted:"
+                        f" {', '.join(sorted(single)) or 'none'}"
+                    )
+        return self
+
+    def kinds(self) -> dict[str, Kind]:
+        """Raw feature name -> what its column holds, in declared order."""
+        kinds: dict[str, Kind] = {f.name: "float" for f in self.numeric}
+        for f in self.categorical:
+            kinds[f.name] = "int" if f.encode == "identity" else "string"
+        return kinds
+
+
+class ModelConfig(Section):
+    """Architecture of the network."""
+
+    name: Literal["wide_deep"] = "wide_deep"
+    hidden: tuple[PositiveInt, ...] = (256, 128)
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+
+
+class EarlyStopping(Section):
+    """Stop when eval logloss has not improved for `patience` evaluations."""
+
+    patience: PositiveInt = 2
+    min_delta: Annotated[float, Field(ge=0)] = 0.0
+
+
+class TrainConfig(Section):
+    """How the network is trained.
+
+    `eval_steps` is how often the eval logloss is looked at; null: once an
+    epoch.
+    """
+
+    batch_size: PositiveInt = 4096
+    epochs: PositiveInt = 1
+    jit: Literal["auto"] | bool = "auto"
+    precision: Literal["float32", "mixed_bfloat16"] = "float32"
+    strategy: Literal["auto", "one_device"] = "auto"
+    seed: int = 1
+    shuffle: Annotated[int, Field(ge=0)] = 100_000
+    eval_steps: PositiveInt | None = None
+    early_stopping: EarlyStopping | None = None
+    checkpoint_steps: PositiveInt = 500

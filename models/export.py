@@ -1,0 +1,93 @@
+"""The trained model with the transform inside, as a SavedModel."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+
+import tensorflow as tf
+import tensorflow_transform as tft
+
+from models.config import LABEL, Features
+
+EXTRA = "assets.extra"  # SavedModel's folder for files of ours
+_DTYPES = {"float": tf.float32, "int": tf.int64, "string": tf.string}
+_MISSING = {"float": float("nan"), "int": -1, "string": ""}
+
+
+class Served(tf.Module):
+    """Raw features in, click probabilities out.
+
+    `serving_default` takes one tensor [N] a raw feature, missing values as
+    NaN, "" or -1; `examples` takes serialized tf.Examples [N]. Both give
+    {"ctr": float32 [N]}.
+    """
+
+    def __init__(
+        self, model: Any, transform: tft.TFTransformOutput, features: Features
+    ) -> None:
+        super().__init__()
+        self._model = model
+        self._transform_layer = transform.transform_features_layer()
+        spec = transform.raw_feature_spec()
+        spec.pop(LABEL, None)
+        # A column that was empty in every training row is not in the spec.
+        self._spec = {
+            name: spec[name] for name in features.kinds() if name in spec
+        }
+        self._kinds = features.kinds()
+        self.exported = {
+            "serving_default": tf.function(
+                self._raw,
+                input_signature=[
+                    {
+                        name: tf.TensorSpec([None], _DTYPES[kind], name)
+                        for name, kind in self._kinds.items()
+                    }
+                ],
+            ),
+            "examples": tf.function(
+                self._examples,
+                input_signature=[tf.TensorSpec([None], tf.string, "examples")],
+            ),
+        }
+
+    def _raw(self, columns: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        sparse = {}
+        for name in self._spec:
+            values = columns[name]
+            kind = self._kinds[name]
+            if kind == "float":
+                present = tf.math.is_finite(values)
+            else:
+                present = tf.not_equal(values, _MISSING[kind])
+            indices = tf.where(present)  # [present, 1]
+            rows = tf.shape(values, tf.int64)[0]
+            sparse[name] = tf.SparseTensor(
+                tf.concat([indices, tf.zeros_like(indices)], 1),
+                tf.boolean_mask(values, present),
+                tf.stack([rows, 1]),
+            )
+        return self._score(sparse)
+
+    def _examples(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
+        return self._score(tf.io.parse_example(examples, self._spec))
+
+    def _score(self, raw: dict[str, Any]) -> dict[str, tf.Tensor]:
+        inputs = self._transform_layer(raw)
+        inputs.pop(LABEL, None)
+        for name, value in inputs.items():
+            if isinstance(value, tf.SparseTensor):
+                inputs[name] = tf.RaggedTensor.from_sparse(value)
+        logits = self._model(inputs, training=False)
+        return {"ctr": tf.sigmoid(tf.cast(logits, tf.float32))}
+
+
+def export(served: Served, folder: str, description: dict[str, Any]) -> None:
+    """Writes the SavedModel to `folder`, with `description` beside it."""
+    tf.saved_model.save(served, folder, signatures=served.exported)
+    extra = os.path.join(folder, EXTRA)
+    tf.io.gfile.makedirs(extra)
+    with tf.io.gfile.GFile(os.path.join(extra, "lion_ctr.json"), "w") as file:
+        file.write(json.dumps(description, indent=1))

@@ -1,0 +1,157 @@
+"""All vocabularies, and the row count, in one pass over Arrow value counts.
+
+A vocabulary is what `tft.vocabulary` writes for each column, line for line:
+commonest first, ties in reverse order of the bytes, no empty values, none
+with a line break. TFT itself makes a pass for each column, element by
+element.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import apache_beam as beam
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import tensorflow_transform.beam as tft_beam
+from apache_beam.io.filesystems import FileSystems
+from apache_beam.transforms.window import GlobalWindow
+from apache_beam.utils.timestamp import MIN_TIMESTAMP
+from apache_beam.utils.windowed_value import WindowedValue
+
+# What TFT writes where nothing is left: a table must not be empty.
+EMPTY_VOCABULARY = b"49d0cd50-04bb-48c0-bc6f-5b575dce351a"
+_MERGE_AT = 64  # tables of counts kept before they are merged
+
+Batch = tuple[npt.NDArray[Any], ...]
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """One vocabulary to compute."""
+
+    file_name: str
+    min_count: int
+    max_size: int
+
+
+class Vocabularies(tft_beam.experimental.PTransformAnalyzer):
+    """Batches of one byte-string array a column -> one file a column.
+
+    The first array is an int64 [1], the number of rows in the batch; the
+    first file holds their sum.
+    """
+
+    def __init__(
+        self, row_count: str, vocabularies: Sequence[Vocabulary]
+    ) -> None:
+        super().__init__()
+        self._vocabularies = (Vocabulary(row_count, 1, 1), *vocabularies)
+
+    def expand(
+        self, batches: beam.PCollection[Batch]
+    ) -> tuple[beam.PCollection[npt.NDArray[np.str_]], ...]:
+        """Counts, prunes, sorts and writes."""
+        tags = [str(i) for i in range(len(self._vocabularies))]
+        written = (
+            batches
+            | "Count" >> beam.ParDo(_Count(len(tags)))
+            | "Merge" >> beam.CombinePerKey(_merge)
+            | "WriteEach"
+            >> beam.Map(_write, self._vocabularies, self.base_temp_dir)
+            | "Together" >> beam.combiners.ToList()
+            | "Give"
+            >> beam.FlatMap(
+                lambda files: [
+                    beam.pvalue.TaggedOutput(str(index), np.array(path))
+                    for index, path in files
+                ]
+            ).with_outputs(*tags)
+        )
+        return tuple(written[tag] for tag in tags)
+
+
+class _Count(beam.DoFn):
+    """Counts values of all columns, merged within a bundle."""
+
+    def __init__(self, columns: int) -> None:
+        self._columns = columns
+
+    def start_bundle(self) -> None:
+        self._tables: list[list[pa.Table]] = [[] for _ in range(self._columns)]
+
+    def process(self, batch: Batch) -> None:
+        for tables, values in zip(self._tables, batch, strict=True):
+            tables.append(_count(values.reshape(-1)))
+            if len(tables) >= _MERGE_AT:
+                tables[:] = [_merge(tables)]
+
+    def finish_bundle(self) -> Iterator[WindowedValue]:
+        for index, tables in enumerate(self._tables):
+            yield WindowedValue(
+                (index, _merge(tables)), MIN_TIMESTAMP, [GlobalWindow()]
+            )
+
+
+def _count(values: npt.NDArray[Any]) -> pa.Table:
+    if values.dtype != np.object_:  # the number of rows
+        return pa.table(
+            {
+                "value": pa.array([b"rows"], pa.binary()),
+                "count": pa.array([int(values.sum())], pa.int64()),
+            }
+        )
+    counted = pa.array(values, pa.binary()).value_counts()
+    return pa.table(
+        {"value": counted.field("values"), "count": counted.field("counts")}
+    )
+
+
+def _merge(tables: Iterable[pa.Table]) -> pa.Table:
+    """Sums the counts of equal values."""
+    merged = pa.concat_tables([_EMPTY, *tables])
+    grouped = merged.group_by("value").aggregate([("count", "sum")])
+    return grouped.rename_columns(
+        ["value" if n == "value" else "count" for n in grouped.column_names]
+    ).select(["value", "count"])
+
+
+_EMPTY = pa.table(
+    {"value": pa.array([], pa.binary()), "count": pa.array([], pa.int64())}
+)
+
+
+def prune(counts: pa.Table, min_count: int, max_size: int) -> list[bytes]:
+    """The kept values in TFT's order."""
+    value = counts["value"].combine_chunks()
+    keep = pc.greater_equal(counts["count"], min_count).combine_chunks()
+    keep = pc.and_(keep, pc.greater(pc.binary_length(value), 0))
+    for line_break in (b"\n", b"\r"):
+        found = pc.find_substring(value, line_break)
+        keep = pc.and_(keep, pc.less(found, 0))
+    kept = counts.filter(keep).sort_by(
+        [("count", "descending"), ("value", "descending")]
+    )
+    return list(kept["value"][:max_size].to_pylist())
+
+
+def _write(
+    item: tuple[int, pa.Table],
+    vocabularies: Sequence[Vocabulary],
+    folder: str,
+) -> tuple[int, str]:
+    index, counts = item
+    wanted = vocabularies[index]
+    if index == 0:
+        values = [str(pc.sum(counts["count"]).as_py() or 0).encode()]
+    else:
+        values = prune(counts, wanted.min_count, wanted.max_size)
+    path = os.path.join(folder, wanted.file_name)
+    with FileSystems.create(path) as stream:
+        stream.write(b"\n".join(values or [EMPTY_VOCABULARY]) + b"\n")
+    return index, path

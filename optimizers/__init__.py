@@ -1,0 +1,50 @@
+"""Lion for Keras 3, and optimizers built from a pipeline's configuration."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from optimizers.kernel import kernel_status
+from optimizers.registry import (
+    build_optimizer,
+    learning_rates,
+    names,
+    slot_bytes,
+    validate,
+)
+
+if TYPE_CHECKING:
+    from optimizers.groups import GroupedOptimizer
+    from optimizers.lion import Lion
+    from optimizers.schedules import WarmupDecay
+
+__all__ = [
+    "GroupedOptimizer",
+    "Lion",
+    "WarmupDecay",
+    "build_optimizer",
+    "kernel_status",
+    "learning_rates",
+    "names",
+    "slot_bytes",
+    "validate",
+]
+
+# These import Keras, which takes seconds; a config is validated without them.
+_LAZY = {
+    "GroupedOptimizer": "optimizers.groups",
+    "Lion": "optimizers.lion",
+    "WarmupDecay": "optimizers.schedules",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_LAZY[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

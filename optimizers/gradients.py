@@ -1,0 +1,99 @@
+"""Scaling, accumulating and clipping tf.IndexedSlices as Keras expects it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from optimizers.ops.fallback import compute_dtype, sum_rows
+
+
+class SparseGradient:
+    """A tf.IndexedSlices with the arithmetic that Keras asks of a gradient.
+
+    Keras divides a gradient by the loss scale, adds its accumulator to it and
+    divides by the number of accumulated steps; tf.IndexedSlices has none of
+    these operators.
+
+    Args:
+        slices: the gradient.
+        accumulate: `(slices, accumulator) -> sum`, called by `+`.
+    """
+
+    def __init__(
+        self,
+        slices: tf.IndexedSlices,
+        accumulate: Callable[[tf.IndexedSlices, Any], Any],
+    ) -> None:
+        self.slices = slices
+        self._accumulate = accumulate
+
+    def __truediv__(self, divisor: Any) -> SparseGradient:
+        values = self.slices.values / tf.cast(divisor, self.slices.dtype)
+        return SparseGradient(
+            _with_values(self.slices, values), self._accumulate
+        )
+
+    def __add__(self, accumulator: Any) -> Any:
+        total = self._accumulate(self.slices, accumulator)
+        if isinstance(total, tf.IndexedSlices):
+            return SparseGradient(total, self._accumulate)
+        return total
+
+
+def unwrap(gradient: Any) -> Any:
+    """Returns the tf.IndexedSlices of a SparseGradient, or what it was given."""
+    if isinstance(gradient, SparseGradient):
+        return gradient.slices
+    return gradient
+
+
+def densify(gradient: Any, variable: Any) -> Any:
+    """Returns tf.IndexedSlices as a tensor of the variable's shape.
+
+    Duplicates are summed, half precisions in float32. A tensor stays itself.
+    """
+    if not isinstance(gradient, tf.IndexedSlices):
+        return gradient
+    values = tf.cast(gradient.values, compute_dtype(gradient.dtype))
+    return tf.math.unsorted_segment_sum(
+        values, gradient.indices, variable.shape[0]
+    )
+
+
+def clip(
+    gradients: Sequence[Any],
+    clipnorm: float | None,
+    global_clipnorm: float | None,
+    clipvalue: float | None,
+) -> list[Any]:
+    """Clips gradients; a tf.IndexedSlices stays one, with its rows summed.
+
+    Rows that occur more than once are summed before a norm is taken or a
+    value compared, as if the gradient were dense. Half precisions are clipped
+    in float32. The first limit that is set counts, in the order given.
+    """
+    summed = [_summed(gradient) for gradient in gradients]
+    if clipnorm:
+        return [tf.clip_by_norm(g, clipnorm) for g in summed]
+    if global_clipnorm:
+        return list(tf.clip_by_global_norm(summed, global_clipnorm)[0])
+    if clipvalue:
+        return [tf.clip_by_value(g, -clipvalue, clipvalue) for g in summed]
+    return summed
+
+
+def _summed(gradient: Any) -> Any:
+    dtype = compute_dtype(gradient.dtype)
+    if not isinstance(gradient, tf.IndexedSlices):
+        return tf.cast(gradient, dtype)
+    values, rows = sum_rows(tf.cast(gradient.values, dtype), gradient.indices)
+    return tf.IndexedSlices(values, rows, gradient.dense_shape)
+
+
+def _with_values(
+    slices: tf.IndexedSlices, values: tf.Tensor
+) -> tf.IndexedSlices:
+    return tf.IndexedSlices(values, slices.indices, slices.dense_shape)

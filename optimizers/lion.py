@@ -1,0 +1,178 @@
+"""Lion (arXiv 2302.06675) as a Keras 3 optimizer, with sparse row updates."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from optimizers import gradients
+from optimizers.arguments import KERAS_ARGUMENTS, LION_ARGUMENTS, NON_NEGATIVE
+from optimizers.kernel import resolve_kernel
+from optimizers.ops import fallback
+from optimizers.sparse_optimizer import SparseOptimizer
+
+
+@keras.saving.register_keras_serializable(package="lion_ctr")
+class Lion(SparseOptimizer):
+    """Lion: the sign of an interpolated momentum is the update.
+
+    With learning rate η, decoupled weight decay λ, momentum m, gradient g and
+    before-update values on the right:
+
+        c = β1·m + (1 - β1)·g
+        θ = θ - η·(sign(c) + λ·θ)
+        m = β2·m + (1 - β2)·g
+
+    A gradient that is tf.IndexedSlices is first summed per distinct row. Then
+    the mode `sparse` decides:
+
+    - `"lazy"`: the rule on the batch's rows only, decay included. The cost
+      does not depend on the table's size.
+    - `"decayed"`: as lazy, and before the rule m becomes β2^k·m for the k
+      steps that the row sat out (one int32 per row, the slot `last_step`).
+    - `"dense"`: the rule on the whole table. A row seen once keeps moving by
+      η per step for thousands of steps, because sign ignores magnitude.
+
+    The slot is named `momentum` and ordered as in `keras.optimizers.Lion`,
+    whose saved state this class loads (modes lazy and dense). bfloat16 and
+    float16 weights are computed in float32. EMA, where it is switched on, is
+    Keras's own and passes over the whole table in every mode.
+
+    Args:
+        learning_rate: number >= 0, a Keras LearningRateSchedule, or a callable
+            without arguments.
+        beta_1: share of the momentum in the update, in [0, 1).
+        beta_2: decay of the momentum, in [0, 1).
+        weight_decay: λ >= 0; None means 0. See `exclude_from_weight_decay`.
+        sparse: "lazy", "decayed" or "dense".
+        kernel: "auto" or "python"; "custom_op" and "xla" come with the ops.
+            `kernel_in_use` tells what runs.
+        momentum_dtype: dtype of the momentum; None means the variable's.
+        cautious: drop update elements whose sign disagrees with the gradient
+            and divide the others by the kept fraction, at least 0.001 (arXiv
+            2411.16085); the fraction is taken per row for sparse gradients
+            unless `sparse` is "dense".
+        **keras_optimizer_arguments: name, clipnorm, clipvalue,
+            global_clipnorm, use_ema, ema_momentum, ema_overwrite_frequency,
+            loss_scale_factor, gradient_accumulation_steps. Clipping sees
+            sparse gradients with their rows summed.
+
+    Example:
+
+        >>> optimizer = Lion(1e-4, weight_decay=0.01, sparse="lazy")
+        >>> model.compile(optimizer, loss="binary_crossentropy")
+    """
+
+    def __init__(
+        self,
+        learning_rate: Any = 1e-4,
+        beta_1: float = 0.9,
+        beta_2: float = 0.99,
+        weight_decay: float | None = 0.0,
+        sparse: str = "lazy",
+        kernel: str = "auto",
+        momentum_dtype: str | None = None,
+        cautious: bool = False,
+        **keras_optimizer_arguments: Any,
+    ) -> None:
+        own = {
+            "beta_1": beta_1,
+            "beta_2": beta_2,
+            "sparse": sparse,
+            "momentum_dtype": momentum_dtype,
+            "cautious": cautious,
+        }
+        for argument, value in own.items():
+            LION_ARGUMENTS[argument].check(argument, value)
+        KERAS_ARGUMENTS["weight_decay"].check("weight_decay", weight_decay)
+        if not callable(learning_rate):
+            NON_NEGATIVE.check("learning_rate", learning_rate)
+            learning_rate = float(learning_rate)
+        kernel_in_use = resolve_kernel(kernel)
+        super().__init__(
+            learning_rate=learning_rate,
+            weight_decay=weight_decay,
+            **keras_optimizer_arguments,
+        )
+        self.beta_1 = beta_1
+        self.beta_2 = beta_2
+        self.sparse = sparse
+        self.kernel = kernel
+        self.kernel_in_use = kernel_in_use
+        self.momentum_dtype = momentum_dtype
+        self.cautious = cautious
+
+    @property
+    def row_wise(self) -> bool:
+        """Whether a sparse gradient updates its own rows and no other."""
+        return self.sparse != "dense"
+
+    def build(self, var_list: Sequence[Any]) -> None:
+        """Creates the slots: `momentum`, and what the mode needs per row."""
+        if self.built:
+            return
+        super().build(var_list)
+        if self.momentum_dtype is None:
+            self._momentums = self.add_optimizer_variables(var_list, "momentum")
+        else:
+            self._momentums = [
+                self.add_slot(v, "momentum", v.shape, self.momentum_dtype)
+                for v in var_list
+            ]
+        if self.sparse == "decayed":
+            self._last_steps = [
+                self.add_slot(v, "last_step", v.shape[:1], "int32")
+                for v in var_list
+            ]
+        self.build_row_marks(var_list)
+
+    def update_step(
+        self, gradient: Any, variable: Any, learning_rate: Any
+    ) -> None:
+        """Applies the rule to one variable (a tf.Variable)."""
+        index = self._get_variable_index(variable)
+        m = self._momentums[index].value
+        decay = self.weight_decay or 0.0
+        if decay and not self._use_weight_decay(variable):
+            decay = 0.0
+        rule = (learning_rate, self.beta_1, self.beta_2, decay)
+        if not self.row_wise:
+            gradient = gradients.densify(gradient, variable)
+        if self.sparse == "decayed":
+            last_step = self._last_steps[index].value
+            step = tf.cast(self.iterations, tf.int32) + 1
+        if not isinstance(gradient, tf.IndexedSlices):
+            if self.sparse == "decayed":
+                fallback.catch_up(m, last_step, step, self.beta_2)
+            fallback.resource_apply_lion(
+                variable, m, *rule, gradient, self.cautious
+            )
+            return
+        row_gradient = (gradient.values, gradient.indices, self.cautious)
+        if self.sparse == "decayed":
+            fallback.resource_sparse_apply_decayed_lion(
+                variable, m, last_step, step, *rule, *row_gradient
+            )
+        else:
+            fallback.resource_sparse_apply_lion(
+                variable, m, *rule, *row_gradient
+            )
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the arguments, so that `from_config` makes the same."""
+        config: dict[str, Any] = super().get_config()
+        config.update(
+            beta_1=self.beta_1,
+            beta_2=self.beta_2,
+            sparse=self.sparse,
+            kernel=self.kernel,
+            momentum_dtype=self.momentum_dtype,
+            cautious=self.cautious,
+        )
+        return config
+
+    def _apply_weight_decay(self, variables: Sequence[Any]) -> None:
+        """Keras's pass over the whole table; ours is inside the update."""

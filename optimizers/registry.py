@@ -1,0 +1,152 @@
+"""From a configuration's `optimizer` section to a Keras optimizer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from inspect import signature
+from typing import Any
+
+from optimizers.arguments import is_integer
+from optimizers.catalog import FIXED_RATE, names, validate
+
+__all__ = [
+    "build_optimizer",
+    "learning_rates",
+    "names",
+    "slot_bytes",
+    "validate",
+]
+
+_KERAS_CLASSES = {
+    "adafactor": "Adafactor",
+    "adagrad": "Adagrad",
+    "adam": "Adam",
+    "adamw": "AdamW",
+    "ftrl": "Ftrl",
+    "rmsprop": "RMSprop",
+    "sgd": "SGD",
+}
+
+
+def build_optimizer(spec: Mapping[str, Any], total_steps: int) -> Any:
+    """Builds the optimizer that a spec describes.
+
+    A spec is one optimizer, with any argument of its class,
+
+        {"name": "lion", "learning_rate": 1e-4, "sparse": "lazy",
+         "schedule": {"name": "cosine", "warmup": 500, "final": 0.1}}
+
+    or groups of variables, of which the first whose `match` fits counts:
+
+        {"groups": [{"match": "wide/.*", "name": "ftrl"},
+                    {"match": ".*", "name": "lion"}],
+         "schedule": {"name": "linear", "warmup": 0.05}}
+
+    `match` is a regular expression and must match the whole path of a
+    variable (`re.fullmatch`). A schedule is "constant", "linear", "cosine" or
+    "exponential": it warms up over `warmup` steps (or that share of the run,
+    if below 1) to each group's own learning rate, then decays to `final`
+    times it (0; exponential: 0.01). It scales every group but those of FTRL,
+    whose weights are a function of the current learning rate and would
+    shrink with it. Without a schedule the rate is a variable that can be set.
+
+    Args:
+        spec: see above.
+        total_steps: how often `apply` will be called in the run.
+
+    Returns:
+        A keras.optimizers.Optimizer, not built on variables yet.
+
+    Raises:
+        ValueError: as `validate`, or a warmup as long as the run.
+    """
+    validate(spec)
+    if not is_integer(total_steps) or total_steps < 1:
+        raise ValueError(
+            f"`total_steps` must be an integer >= 1. Received: {total_steps!r}"
+        )
+    schedule = spec.get("schedule")
+    if "groups" not in spec:
+        return _build_one(spec, schedule, total_steps)
+    from optimizers.groups import FirstMatch, GroupedOptimizer
+
+    optimizers = {
+        group["match"]: _build_one(
+            {k: v for k, v in group.items() if k != "match"},
+            None if group["name"] in FIXED_RATE else schedule,
+            total_steps,
+        )
+        for group in spec["groups"]
+    }
+    return GroupedOptimizer(
+        FirstMatch(optimizers), spec.get("loss_scale_factor")
+    )
+
+
+def learning_rates(optimizer: Any) -> dict[str, float]:
+    """Returns the rate that the next step will use, per group, for logs.
+
+    The keys are the groups' patterns, or the optimizer's name where there is
+    one group.
+    """
+    if hasattr(optimizer, "inner_optimizer"):
+        return learning_rates(optimizer.inner_optimizer)
+    groups = getattr(optimizer, "groups", {optimizer.name: optimizer})
+    return {key: float(one.learning_rate) for key, one in groups.items()}
+
+
+def slot_bytes(optimizer: Any) -> int:
+    """Returns the bytes of the optimizer's slots; 0 before it is built."""
+    import tensorflow as tf
+
+    return sum(
+        variable.shape.num_elements() * tf.as_dtype(variable.dtype).size
+        for variable in optimizer.variables
+        if variable.name not in ("iteration", "learning_rate")
+    )
+
+
+def _build_one(
+    spec: Mapping[str, Any],
+    schedule: Mapping[str, Any] | None,
+    total_steps: int,
+) -> Any:
+    arguments = {k: v for k, v in spec.items() if k != "schedule"}
+    cls = _optimizer_class(arguments["name"])
+    default = signature(cls).parameters["learning_rate"].default
+    rate = float(arguments.get("learning_rate", default))
+    arguments["learning_rate"] = (
+        rate
+        if schedule is None
+        else _build_schedule(rate, schedule, total_steps)
+    )
+    return cls(**arguments)
+
+
+def _build_schedule(
+    rate: float, schedule: Mapping[str, Any], total_steps: int
+) -> Any:
+    from optimizers.schedules import WarmupDecay
+
+    decay = schedule["name"]
+    warmup = schedule.get("warmup", 0)
+    steps = round(warmup * total_steps) if warmup < 1 else int(warmup)
+    if steps >= total_steps:
+        raise ValueError(
+            "`optimizer.schedule.warmup` must be shorter than the run of "
+            f"{total_steps} steps (a number below 1 is a share of the run). "
+            f"Received: {warmup!r}"
+        )
+    default_final = 0.01 if decay == "exponential" else 0.0
+    final = schedule.get("final", default_final)
+    return WarmupDecay(rate, total_steps, decay, steps, float(final))
+
+
+def _optimizer_class(name: str) -> Any:
+    if name == "lion":
+        from optimizers.lion import Lion
+
+        return Lion
+    import keras
+
+    return getattr(keras.optimizers, _KERAS_CLASSES[name])

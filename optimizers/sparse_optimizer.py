@@ -1,0 +1,138 @@
+"""A Keras optimizer in which sparse gradients stay sparse up to the update."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from optimizers import gradients
+
+
+class SparseOptimizer(keras.optimizers.Optimizer):
+    """Base class: loss scaling, accumulation and clipping of tf.IndexedSlices.
+
+    Keras's own base has no division for tf.IndexedSlices and turns them into
+    dense tensors to clip or accumulate them. Here an `update_step` gets
+    tf.IndexedSlices wherever the model's gradient was one. Accumulated
+    gradients carry the union of the rows seen since the last update, which
+    costs one bool per row (the slot `accumulated_row`).
+    """
+
+    @property
+    def row_wise(self) -> bool:
+        """Whether a sparse gradient updates its own rows and no other."""
+        return True
+
+    def build_row_marks(self, var_list: Sequence[Any]) -> None:
+        """Creates the marks of accumulated rows; call it after other slots."""
+        if self._marks_rows():
+            self._accumulated_rows = [
+                self.add_slot(v, "accumulated_row", v.shape[:1], "bool")
+                for v in var_list
+            ]
+
+    def add_slot(self, variable: Any, slot: str, shape: Any, dtype: str) -> Any:
+        """Returns a new optimizer variable that belongs to `variable`."""
+        if self._overwrite_variable_with_gradient(variable):
+            return None
+        is_keras = isinstance(variable, keras.Variable)
+        path = variable.path if is_keras else variable.name
+        value = variable.value if is_keras else variable
+        strategy = self._distribution_strategy
+        with strategy.extended.colocate_vars_with(value):
+            return self.add_variable(
+                shape=shape,
+                dtype=dtype,
+                name=f"{path}_{slot}".replace("/", "_").replace(":", "_"),
+            )
+
+    def apply(
+        self, grads: Sequence[Any], trainable_variables: Any = None
+    ) -> None:
+        """Updates the variables; a gradient may be tf.IndexedSlices."""
+        wrapped = [
+            gradients.SparseGradient(g, self._accumulate)
+            if isinstance(g, tf.IndexedSlices)
+            else g
+            for g in grads
+        ]
+        super().apply(wrapped, trainable_variables)
+
+    def _clip_gradients(self, grads: Sequence[Any]) -> Any:
+        grads = [gradients.unwrap(g) for g in grads]
+        limits = (self.clipnorm, self.global_clipnorm, self.clipvalue)
+        sparse = any(isinstance(g, tf.IndexedSlices) for g in grads)
+        if sparse and any(limits):
+            return gradients.clip(grads, *limits)
+        return super()._clip_gradients(grads)
+
+    def _marks_rows(self) -> bool:
+        return bool(self.gradient_accumulation_steps) and self.row_wise
+
+    def _accumulate(self, slices: tf.IndexedSlices, accumulator: Any) -> Any:
+        """Returns slices plus accumulator, of the rows seen so far."""
+        if not self._marks_rows():
+            return accumulator + gradients.densify(slices, accumulator)
+        self._add_rows(slices, accumulator)
+        rows = tf.where(self._marks_of(accumulator))[:, 0]
+        return tf.IndexedSlices(tf.gather(accumulator.value, rows), rows)
+
+    def _add_rows(self, slices: tf.IndexedSlices, accumulator: Any) -> None:
+        values = tf.cast(slices.values, accumulator.dtype)
+        accumulator.value.scatter_add(tf.IndexedSlices(values, slices.indices))
+        seen = tf.fill(tf.shape(slices.indices), True)
+        self._marks_of(accumulator).scatter_update(
+            tf.IndexedSlices(seen, slices.indices)
+        )
+
+    def _marks_of(self, accumulator: Any) -> tf.Variable:
+        for candidate, marks in zip(
+            self._accumulated_gradients, self._accumulated_rows, strict=True
+        ):
+            if candidate is accumulator:
+                return marks.value
+        raise AssertionError(f"{accumulator} accumulates for no variable")
+
+    def _backend_increment_gradient_accumulators(
+        self, grads: Sequence[Any], acc_grads: Sequence[Any]
+    ) -> None:
+        dense = []
+        for gradient, accumulator in zip(grads, acc_grads, strict=True):
+            slices = gradients.unwrap(gradient)
+            if not self._marks_rows():
+                dense.append(
+                    (gradients.densify(slices, accumulator), accumulator)
+                )
+            elif isinstance(slices, tf.IndexedSlices):
+                self._add_rows(slices, accumulator)
+            else:
+                marks = self._marks_of(accumulator)
+                marks.assign(tf.fill(marks.shape, True))
+                dense.append((gradient, accumulator))
+        if dense:
+            super()._backend_increment_gradient_accumulators(
+                *map(list, zip(*dense, strict=True))
+            )
+
+    def _backend_reset_gradient_accumulators(self) -> None:
+        if not self._marks_rows():
+            super()._backend_reset_gradient_accumulators()
+            return
+        for accumulator, marks in zip(
+            self._accumulated_gradients, self._accumulated_rows, strict=True
+        ):
+            if accumulator is None or marks is None:
+                continue
+            if len(accumulator.shape) == 0:
+                accumulator.assign(tf.zeros([], accumulator.dtype))
+            else:
+                rows = tf.where(marks.value)[:, 0]
+                zeros = tf.zeros(
+                    tf.concat([tf.shape(rows), accumulator.shape[1:]], 0),
+                    accumulator.dtype,
+                )
+                accumulator.value.scatter_update(tf.IndexedSlices(zeros, rows))
+            marks.value.assign(tf.zeros(marks.shape, tf.bool))

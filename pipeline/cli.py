@@ -1,0 +1,198 @@
+"""The `lionctr` command. Slow imports happen inside the commands."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs one command; returns 0 (done), 1 (failed, refused) or 2 (input)."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    # TensorFlow's start-up notices are noise in every command.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    try:
+        return int(options.command(options))
+    except KeyboardInterrupt:
+        print("Interrupted.", file=sys.stderr)
+        return 1
+    except Exception as error:
+        if options.debug:
+            raise
+        print(f"lionctr: {error}", file=sys.stderr)
+        return 2 if _is_input_error(error) else 1
+
+
+def _is_input_error(error: Exception) -> bool:
+    return type(error).__name__ in (
+        "ConfigError",
+        "InputError",
+        "GenerateError",
+        "ServingError",
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--debug", action="store_true", help="show tracebacks")
+    parser = argparse.ArgumentParser(
+        prog="lionctr",
+        description="Click logs in, a validated and served CTR model out.",
+    )
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    generate = commands.add_parser(
+        "generate", parents=[common], help="write click logs to try things on"
+    )
+    generate.add_argument("--rows", type=int, required=True)
+    generate.add_argument("--out", type=Path, required=True)
+    generate.add_argument("--seed", type=int, default=1)
+    generate.add_argument(
+        "--format",
+        default="tsv",
+        choices=("tsv", "csv", "jsonl", "parquet"),
+    )
+    generate.add_argument(
+        "--shape",
+        default="ads",
+        choices=("ads", "criteo"),
+        help="ads: impressions, clicks, truth; criteo: 13 + 26 columns",
+    )
+    generate.add_argument(
+        "--reuse",
+        action="store_true",
+        help="do nothing if the folder holds these very logs",
+    )
+    generate.set_defaults(command=_generate)
+
+    run = commands.add_parser(
+        "run", parents=[common], help="run a pipeline on this machine"
+    )
+    _config_arguments(run)
+    run.add_argument(
+        "--json", action="store_true", help="print summary.json, alone"
+    )
+    run.set_defaults(command=_run)
+
+    compile_ = commands.add_parser(
+        "compile", parents=[common], help="write Kubeflow Pipelines v2 IR"
+    )
+    _config_arguments(compile_)
+    compile_.add_argument("--image", required=True)
+    compile_.add_argument("--out", type=Path, required=True)
+    compile_.set_defaults(command=_compile)
+
+    submit = commands.add_parser(
+        "submit", parents=[common], help="run a pipeline on Kubeflow"
+    )
+    _config_arguments(submit)
+    submit.add_argument("--host", required=True)
+    submit.add_argument("--image", required=True)
+    submit.add_argument("--experiment", default="lion-ctr")
+    submit.add_argument("--namespace", default=None)
+    submit.add_argument(
+        "--wait", action="store_true", help="until the run has ended"
+    )
+    submit.set_defaults(command=_submit)
+
+    serve = commands.add_parser(
+        "serve", parents=[common], help="serve a pushed model"
+    )
+    serve.add_argument("model_dir", type=Path, metavar="MODEL_DIR")
+    serve.add_argument("--port", type=int, default=8501)
+    serve.add_argument("--grpc-port", type=int, default=8500)
+    serve.add_argument("--host", default="127.0.0.1")
+    serve.set_defaults(command=_serve)
+
+    doctor = commands.add_parser(
+        "doctor", parents=[common], help="check this installation"
+    )
+    doctor.set_defaults(command=_doctor)
+    return parser
+
+
+def _config_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("config", type=Path, metavar="CONFIG")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="path.to.field=value",
+        help="override a setting; may be given several times",
+    )
+
+
+def _generate(options: argparse.Namespace) -> int:
+    from pipeline.generate import generate
+
+    summary = generate(
+        options.rows,
+        options.out,
+        seed=options.seed,
+        format=options.format,
+        shape=options.shape,
+        reuse=options.reuse,
+    )
+    print(summary)
+    return 0
+
+
+def _run(options: argparse.Namespace) -> int:
+    from pipeline.config import load
+
+    config = load(options.config, options.set)
+    from pipeline import local
+
+    return local.run(config, options.debug, options.json)
+
+
+def _compile(options: argparse.Namespace) -> int:
+    from pipeline.config import load
+
+    config = load(options.config, options.set)
+    from pipeline import kubeflow
+
+    kubeflow.compile_to(config, options.image, options.out)
+    print(f"wrote {options.out}")
+    return 0
+
+
+def _submit(options: argparse.Namespace) -> int:
+    from pipeline.config import load
+
+    config = load(options.config, options.set)
+    from pipeline import kubeflow
+
+    return kubeflow.submit(
+        config,
+        options.image,
+        options.host,
+        options.experiment,
+        options.namespace,
+        options.wait,
+    )
+
+
+def _serve(options: argparse.Namespace) -> int:
+    from serving.server import serve
+
+    serve(
+        options.model_dir,
+        port=options.port,
+        grpc_port=options.grpc_port,
+        host=options.host,
+    )
+    return 0
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from pipeline import doctor
+
+    return doctor.main()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,344 @@
+"""PipelineConfig: one YAML file, checked whole before anything runs."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import re
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from components.click_log_gen.config import DataConfig
+from models.config import (
+    Features,
+    ModelConfig,
+    Name,
+    Section,
+    TrainConfig,
+)
+from optimizers import registry
+
+METRICS = ("auc", "pr_auc", "logloss", "calibration", "example_count")
+
+
+class ConfigError(Exception):
+    """The config is wrong; the message has file, field and what is accepted."""
+
+
+class OptimizerConfig(BaseModel):
+    """One optimizer, or groups of them; checked by `optimizers.registry`."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            value = {"name": value}
+        if isinstance(value, Mapping):
+            registry.validate(value)
+        return value
+
+    def spec(self) -> dict[str, Any]:
+        """The plain mapping that `optimizers.registry` takes."""
+        return dict(self.model_extra or {})
+
+
+class Threshold(Section):
+    """Bounds that a metric must keep; changes are against the baseline."""
+
+    min: float | None = None
+    max: float | None = None
+    min_change: float | None = None
+    max_change: float | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> Threshold:
+        if all(value is None for _, value in self):
+            raise ValueError("give `min`, `max`, `min_change` or `max_change`")
+        if None not in (self.min_change, self.max_change):
+            raise ValueError("give `min_change` or `max_change`, not both")
+        if (
+            self.min is not None
+            and self.max is not None
+            and self.min > self.max
+        ):
+            raise ValueError(f"min {self.min} is above max {self.max}")
+        return self
+
+
+class EvaluateConfig(Section):
+    """What is measured on the eval split, and what a model must reach."""
+
+    metrics: dict[str, Threshold] = {"auc": Threshold(min=0.5)}
+    slices: tuple[tuple[Name, ...], ...] = ()
+    baseline: Literal["latest_blessed"] | None = "latest_blessed"
+
+    @field_validator("metrics")
+    @classmethod
+    def _known_metrics(
+        cls, value: dict[str, Threshold]
+    ) -> dict[str, Threshold]:
+        for name in value:
+            if name not in METRICS:
+                raise ValueError(
+                    f"unknown metric {name!r}{_nearest(name, METRICS)}."
+                    f" Accepted: {', '.join(METRICS)}"
+                )
+        return value
+
+
+class TransformConfig(Section):
+    """Options of the Transform component."""
+
+    statistics: bool = False
+
+
+class PushConfig(Section):
+    """Where blessed models go: <to>/<name>/<version>/."""
+
+    to: Annotated[str, Field(min_length=1)] = "serving_models"
+
+
+class RunnerConfig(Section):
+    """Where the work runs: Beam's own options, as on its command line."""
+
+    beam: tuple[str, ...] = ()
+
+
+class PipelineConfig(Section):
+    """One pipeline."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$")]
+    root: Annotated[str, Field(min_length=1)] = "runs"
+    data: DataConfig
+    features: Features
+    transform: TransformConfig = TransformConfig()
+    model: ModelConfig = ModelConfig()
+    optimizer: OptimizerConfig = OptimizerConfig.model_validate(
+        {"name": "lion"}
+    )
+    train: TrainConfig = TrainConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
+    push: PushConfig = PushConfig()
+    runner: RunnerConfig = RunnerConfig()
+
+    @model_validator(mode="after")
+    def _check(self) -> PipelineConfig:
+        kinds = self.features.kinds()
+        if self.data.label_column in kinds:
+            raise ValueError(
+                f"feature {self.data.label_column!r} is the label's own"
+                " column; a model that sees it learns nothing"
+            )
+        columns = self.data.impressions.columns
+        if columns is not None:
+            for name in self.columns():
+                if name not in columns:
+                    raise ValueError(
+                        f"column {name!r} is used but not among"
+                        " data.impressions.columns"
+                        f"{_nearest(name, columns)}."
+                        f" Accepted: {', '.join(columns)}"
+                    )
+        return self
+
+    def columns(self) -> dict[str, str]:
+        """Columns of the examples -> kind: the features, then slices."""
+        columns: dict[str, str] = dict(self.features.kinds())
+        for name in (n for names in self.evaluate.slices for n in names):
+            columns.setdefault(name, "string")
+        return columns
+
+    def resolved(self) -> dict[str, Any]:
+        """Every setting, defaults included, in JSON types."""
+        return self.model_dump(mode="json")
+
+    def sha256(self) -> str:
+        """Identifies the resolved config."""
+        text = json.dumps(self.resolved(), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def load(path: Path, overrides: Iterable[str] = ()) -> PipelineConfig:
+    """Reads `path`, applies `a.b=value` overrides and checks the result.
+
+    Raises:
+        ConfigError: with the file, the field's path, what was received and
+            what is accepted, one line for each problem.
+    """
+    try:
+        text = path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read: {error}") from error
+    try:
+        data = yaml.load(text, _Loader)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: not valid YAML: {error}") from error
+    if not isinstance(data, dict):
+        raise ConfigError(
+            f"{path}: received {type(data).__name__};"
+            " accepted: a mapping with name, data, features, ..."
+        )
+    for override in overrides:
+        _override(data, override)
+    try:
+        return PipelineConfig.model_validate(data)
+    except ValidationError as error:
+        raise ConfigError(
+            "\n".join(f"{path}: {line}" for line in _explain(error))
+        ) from error
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.1, but 1e-4 is a number and a key may not come twice."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"key {key!r} comes twice", node.start_mark
+                )
+        return super().construct_mapping(node, deep)
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"),
+    list("-+.0123456789"),
+)
+
+
+def _override(data: dict[str, Any], text: str) -> None:
+    path, sign, value = text.partition("=")
+    if not sign or not path:
+        raise ConfigError(
+            f"--set: received {text!r}; accepted: path.to.field=value"
+        )
+    try:
+        parsed = yaml.load(value, _Loader)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {path}: not valid YAML: {value!r}") from error
+    *parents, last = path.split(".")
+    target: Any = data
+    for depth, part in enumerate(parents):
+        if isinstance(target, list):
+            target = target[_index(target, part, text)]
+        else:
+            if not isinstance(target.get(part), dict | list):
+                target[part] = {}
+            target = target[part]
+        if not isinstance(target, dict | list):
+            raise ConfigError(
+                f"--set {text}: {'.'.join(parents[: depth + 1])} is not a"
+                " section"
+            )
+    if isinstance(target, list):
+        target[_index(target, last, text)] = parsed
+    else:
+        target[last] = parsed
+
+
+def _index(items: list[Any], part: str, text: str) -> int:
+    """A list's element: by number, or by its `name`."""
+    for number, item in enumerate(items):
+        if isinstance(item, dict) and item.get("name") == part:
+            return number
+    if not part.isdigit() or int(part) >= len(items):
+        raise ConfigError(
+            f"--set {text}: received {part!r}; accepted: 0 to"
+            f" {len(items) - 1}, or the `name` of an element"
+        )
+    return int(part)
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(str(name), list(known), 1)
+    return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def _explain(error: ValidationError) -> list[str]:
+    """One line for each field: path, received, accepted."""
+    lines: dict[str, str] = {}
+    for item in error.errors(include_url=False):
+        sections, parts = _walk(item["loc"])
+        field = ".".join(parts) or "(top level)"
+        kind = item["type"]
+        if kind == "extra_forbidden":
+            known = sections[-1].model_fields
+            line = (
+                f"{field}: unknown key{_nearest(parts[-1], known)}."
+                f" Accepted: {', '.join(known)}"
+            )
+        elif kind == "missing":
+            line = f"{field}: missing; it is required"
+        elif kind == "value_error":
+            line = f"{field}: {item['ctx']['error']}"
+        else:
+            accepted = item["msg"].removeprefix("Input should be ")
+            line = f"{field}: received {item['input']!r}; accepted: {accepted}"
+            if field in lines and "; accepted: " in lines[field]:
+                line = f"{lines[field]}, or {accepted}"
+        lines[field] = line
+    return list(lines.values())
+
+
+def _walk(
+    loc: tuple[int | str, ...],
+) -> tuple[list[type[BaseModel]], list[str]]:
+    """Sections passed on the way to `loc`, and the path without union tags."""
+    sections: list[type[BaseModel]] = [PipelineConfig]
+    parts: list[str] = []
+    annotation: Any = PipelineConfig
+    for part in loc:
+        models = _models(annotation)
+        owner = next((m for m in models if part in m.model_fields), None)
+        if owner is not None:
+            annotation = owner.model_fields[str(part)].annotation
+            parts.append(str(part))
+        elif isinstance(part, int):
+            parts.append(str(part))
+        elif (models and part in _TAGS | {m.__name__ for m in models}) or part in _TAGS:
+            pass
+        else:
+            parts.append(str(part))
+        if owner is not None or isinstance(part, int):
+            sections += _models(annotation)[:1]
+    return sections, parts
+
+
+_TAGS = {"rule", "column", "bool", "str", "float", "int", "literal['auto']"}
+
+
+def _models(annotation: Any) -> list[type[BaseModel]]:
+    """The sections inside a type such as `tuple[Cross, ...] | None`."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    if typing.get_origin(annotation) in (
+        tuple,
+        dict,
+        Annotated,
+        typing.Union,
+        types.UnionType,
+    ):
+        return [
+            model
+            for argument in typing.get_args(annotation)
+            for model in _models(argument)
+        ]
+    return []

@@ -1,0 +1,160 @@
+"""create_pipeline: which components, in which order. Pure, no I/O."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from tfx.components import (
+    SchemaGen,
+    StatisticsGen,
+    Trainer,
+    Transform,
+)
+from tfx.components.schema_gen.import_schema_gen.component import (
+    ImportSchemaGen,
+)
+from tfx.dsl.components.base.base_component import BaseComponent
+from tfx.orchestration.pipeline import Pipeline
+from tfx.proto import pusher_pb2, trainer_pb2
+
+from components.baseline.component import Baseline
+from components.click_log_gen.component import ClickLogGen
+from components.evaluator.component import Evaluator
+from components.evaluator.eval_config import eval_config
+from components.example_validator.component import ExampleValidator
+from components.pusher.component import Pusher
+from pipeline.config import PipelineConfig
+
+
+@dataclass(frozen=True)
+class Versions:
+    """What cached results depend on besides the config.
+
+    data: state of the raw files. code: state of this project's sources.
+    """
+
+    data: str = ""
+    code: str = ""
+
+
+def pushed_to(config: PipelineConfig) -> str:
+    """The folder of the model's versions."""
+    return f"{config.push.to.rstrip('/')}/{config.name}"
+
+
+def create_pipeline(
+    config: PipelineConfig,
+    pipeline_root: str,
+    versions: Versions = Versions(),
+    metadata_connection_config: Any = None,
+) -> Pipeline:
+    """The TFX pipeline of `config`.
+
+    Args:
+        config: checked.
+        pipeline_root: where artifacts go, a path or a URI.
+        versions: see there; the runner knows them.
+        metadata_connection_config: of ML Metadata, for local runs.
+    """
+    separators = {f.name: f.list for f in config.features.categorical if f.list}
+    sections = config.resolved()
+    code = {"code_version": versions.code}
+
+    ingest = ClickLogGen(
+        data=config.data,
+        columns=config.columns(),
+        separators=separators,
+        data_version=versions.data,
+        code_version=versions.code,
+    )
+    examples = ingest.outputs["examples"]
+    statistics = StatisticsGen(examples=examples)
+    schema_gen = _schema(config, statistics)
+    schema = schema_gen.outputs["schema"]
+    validator = ExampleValidator(
+        statistics=statistics.outputs["statistics"], schema=schema
+    )
+    transform = Transform(
+        examples=examples,
+        schema=schema,
+        preprocessing_fn="models.features.preprocessing_fn",
+        custom_config={"features": sections["features"], **code},
+        disable_statistics=not config.transform.statistics,
+        disable_analyzer_cache=True,
+    )
+    # Anomalies must stop the run before the expensive part.
+    transform.add_upstream_node(validator)
+    trainer = Trainer(
+        run_fn="models.trainer.run_fn",
+        examples=transform.outputs["transformed_examples"],
+        transform_graph=transform.outputs["transform_graph"],
+        schema=schema,
+        train_args=trainer_pb2.TrainArgs(splits=["train"]),
+        eval_args=trainer_pb2.EvalArgs(splits=["eval"]),
+        custom_config={
+            name: sections[name]
+            for name in ("features", "model", "optimizer", "train")
+        }
+        | code,
+    )
+    model = trainer.outputs["model"]
+    baseline: list[BaseComponent] = []
+    if config.evaluate.baseline is not None:
+        baseline = [Baseline(model=model, pushed_to=pushed_to(config))]
+    evaluator = Evaluator(
+        examples=examples,
+        model=model,
+        baseline_model=baseline[0].outputs["baseline"] if baseline else None,
+        eval_config=eval_config(
+            config.evaluate.metrics, config.evaluate.slices, bool(baseline)
+        ),
+    )
+    # The ServingGate comes between: it will take the model and the blessing,
+    # and give the Pusher an InfraBlessing.
+    pusher = Pusher(
+        model=model,
+        model_blessing=evaluator.outputs["blessing"],
+        push_destination=pusher_pb2.PushDestination(
+            filesystem=pusher_pb2.PushDestination.Filesystem(
+                base_directory=pushed_to(config)
+            )
+        ),
+    )
+    return Pipeline(
+        pipeline_name=config.name,
+        pipeline_root=pipeline_root,
+        components=[
+            ingest,
+            statistics,
+            schema_gen,
+            validator,
+            transform,
+            trainer,
+            *baseline,
+            evaluator,
+            pusher,
+        ],
+        enable_cache=True,
+        metadata_connection_config=metadata_connection_config,
+        beam_pipeline_args=beam_arguments(config),
+    )
+
+
+def _schema(config: PipelineConfig, statistics: Any) -> Any:
+    """The curated schema where there is one, else one from the statistics."""
+    if config.data.curated_schema is not None:
+        return ImportSchemaGen(schema_file=config.data.curated_schema).with_id(
+            "SchemaGen"
+        )
+    return SchemaGen(
+        statistics=statistics.outputs["statistics"], infer_feature_shape=False
+    )
+
+
+def beam_arguments(config: PipelineConfig) -> list[str]:
+    """Beam's options; the runner is named, so that none is downloaded."""
+    arguments = list(config.runner.beam)
+    if not any(a.startswith("--runner") for a in arguments):
+        arguments.insert(0, "--runner=FnApiRunner")
+    return arguments

@@ -1,0 +1,130 @@
+"""KServe's model server and data plane, which learn about versions."""
+
+import asyncio
+import logging
+import signal
+import socket
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+from kserve import InferRequest, ModelServer
+from kserve.errors import InvalidInput, ModelNotFound, ModelNotReady
+from kserve.protocol.dataplane import DataPlane
+
+from serving.model import VersionRepository
+from serving.transports import HostGrpcServer, VersionedRestServer
+
+
+class VersionedDataPlane(DataPlane):
+    """KServe's data plane, which knows about versions and readiness."""
+
+    def __init__(self, repository: VersionRepository) -> None:
+        """Answers from the repository."""
+        super().__init__(model_registry=repository)
+        self._repository = repository
+
+    async def ready(self) -> bool:
+        """Whether a version is loaded to answer with."""
+        return await self._repository.is_model_ready(self._repository.name)
+
+    async def infer(
+        self,
+        model_name: str,
+        request: Any,
+        headers: dict[str, str] | None = None,
+    ) -> Any:
+        """As KServe's; a version named inside the request is honoured."""
+        if isinstance(request, InferRequest) and request.model_version:
+            model_name = f"{model_name}/versions/{request.model_version}"
+        return await super().infer(model_name, request, headers)
+
+    async def model_metadata(self, model_name: str) -> dict[str, Any]:
+        """As KServe's, with the versions that are loaded."""
+        metadata = await super().model_metadata(model_name)
+        loaded = sorted(self._repository.snapshot.loaded)
+        return {
+            **metadata,
+            "name": self._repository.name,
+            "versions": [str(version) for version in loaded],
+            "platform": "tensorflow_savedmodel",
+        }
+
+
+class Server(ModelServer):
+    """Serves one repository until SIGTERM or SIGINT."""
+
+    def __init__(
+        self,
+        repository: VersionRepository,
+        listener: socket.socket,
+        grpc_host: str,
+        grpc_port: int,
+    ) -> None:
+        """Serves HTTP on a bound socket; `run` binds the gRPC port."""
+        _quiet()
+        super().__init__(registered_models=repository)
+        self.dataplane = VersionedDataPlane(repository)
+        parts = {
+            "data_plane": self.dataplane,
+            "model_repository_extension": self.model_repository_extension,
+        }
+        self._rest = VersionedRestServer(listener, repository, **parts)
+        self._grpc = HostGrpcServer(grpc_host, grpc_port, **parts)
+
+    def run(self, started: Callable[[int], None]) -> None:
+        """Blocks until a signal; requests under way are finished.
+
+        Args:
+            started: called with the gRPC port once both ports answer.
+
+        Raises:
+            ServingError: the gRPC port cannot be bound.
+        """
+        # uvicorn takes the signals over while it runs, finishes its requests
+        # and raises them again; these handlers see those that come before,
+        # and keep the ones after from killing the process.
+        before = {
+            number: signal.signal(number, self._rest.stop)
+            for number in (signal.SIGINT, signal.SIGTERM)
+        }
+        try:
+            asyncio.run(self._run(started))
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    async def _run(self, started: Callable[[int], None]) -> None:
+        grpc_port = self._grpc.bind()
+        await self._grpc.start()
+        rest = asyncio.create_task(self._rest.start())
+        try:
+            while not self._rest.started and not rest.done():
+                await asyncio.sleep(0.01)
+            if not rest.done():
+                started(grpc_port)
+            await rest
+        finally:
+            await self._grpc.stop()
+
+
+def _quiet() -> None:
+    logging.basicConfig(
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    logging.getLogger("serving").setLevel(logging.INFO)
+    for name in ("kserve", "uvicorn"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    # Without a handler uvicorn does not even format its access log.
+    logging.getLogger("uvicorn.access").propagate = False
+    logging.getLogger("kserve").addFilter(_not_the_clients_fault)
+    # KServe's routes answer with a class that FastAPI has deprecated.
+    warnings.filterwarnings("ignore", message="ORJSONResponse is deprecated")
+
+
+def _not_the_clients_fault(record: logging.LogRecord) -> bool:
+    # KServe logs a traceback for every 400 and 404.
+    kind = record.exc_info[0] if record.exc_info else None
+    return kind is None or not issubclass(
+        kind, (InvalidInput, ModelNotFound, ModelNotReady)
+    )

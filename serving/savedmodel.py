@@ -1,0 +1,172 @@
+"""One version of an exported model, loaded and ready to answer."""
+
+import logging
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from google.protobuf import json_format
+from tensorflow.core.protobuf import saved_model_pb2
+
+from serving import columns
+from serving.columns import Array
+from serving.errors import BadInput, ServingError
+from serving.tf_serving import DEFAULT_SIGNATURE
+
+_logger = logging.getLogger(__name__)
+Scalar = float | int | str | bool
+_NEUTRAL: dict[str, Scalar] = {"f": 0.0, "i": 0, "u": 0, "b": False, "O": ""}
+
+
+@dataclass(frozen=True)
+class Signature:
+    """What a signature takes and gives: name -> dtype, one value a row."""
+
+    inputs: dict[str, np.dtype[Any]]
+    outputs: dict[str, np.dtype[Any]]
+    call: Callable[..., Mapping[str, tf.Tensor]]
+
+
+class LoadedModel:
+    """A SavedModel and those of its signatures that a request can fill."""
+
+    def __init__(self, path: Path) -> None:
+        """Loads the SavedModel and calls it once.
+
+        Args:
+            path: the version's folder, named by its integer.
+
+        Raises:
+            ServingError: there is no usable `serving_default`.
+            Exception: whatever TensorFlow raises for a broken SavedModel.
+        """
+        self.version = int(path.name)
+        self.signature_defs = _signature_defs(path)
+        # The signatures hold weak references to the object's variables.
+        self._saved_model = tf.saved_model.load(str(path))
+        self.signatures: dict[str, Signature] = {}
+        for name, function in self._saved_model.signatures.items():
+            try:
+                self.signatures[name] = _signature(function)
+            except ServingError as error:
+                if name == DEFAULT_SIGNATURE:
+                    raise
+                _logger.debug("signature %s is not served: %s", name, error)
+        if DEFAULT_SIGNATURE not in self.signatures:
+            raise ServingError(
+                f"{path} has no signature {DEFAULT_SIGNATURE!r}. "
+                f"Received: {sorted(self._saved_model.signatures)}"
+            )
+        self.inputs = {k: s.inputs for k, s in self.signatures.items()}
+        self._warm_up()
+
+    def predict(
+        self, signature: str, features: Mapping[str, Array]
+    ) -> dict[str, Array]:
+        """Runs one signature.
+
+        Args:
+            signature: one of `self.signatures`.
+            features: input name -> [rows], of the signature's dtypes.
+
+        Returns:
+            Output name -> [rows, ...].
+
+        Raises:
+            BadInput: the model refused the values.
+        """
+        tensors = {}
+        for name, column in features.items():
+            try:
+                tensors[name] = tf.constant(column)
+            except UnicodeEncodeError as error:
+                raise BadInput(f"feature {name!r}: {error}") from None
+        try:
+            outputs = self.signatures[signature].call(**tensors)
+        except tf.errors.InvalidArgumentError as error:
+            raise BadInput(
+                f"the model refused the values: {_first_cause(error.message)}"
+            ) from None
+        return {name: output.numpy() for name, output in outputs.items()}
+
+    def example_row(self) -> dict[str, Scalar]:
+        """A row that `serving_default` takes, of neutral values."""
+        inputs = self.inputs[DEFAULT_SIGNATURE]
+        return {name: _NEUTRAL[t.kind] for name, t in inputs.items()}
+
+    def _warm_up(self) -> None:
+        # The first call builds the executor and would cost a user's request
+        # hundreds of milliseconds.
+        row = self.example_row()
+        inputs = self.inputs[DEFAULT_SIGNATURE]
+        self.predict(
+            DEFAULT_SIGNATURE,
+            {k: columns.to_column(k, inputs[k], [row[k]]) for k in inputs},
+        )
+        for name in self.signatures.keys() - {DEFAULT_SIGNATURE}:
+            serialized = np.array([_example(row)], dtype=object)
+            features = {k: serialized for k in self.inputs[name]}
+            try:
+                self.predict(name, features)
+            except (BadInput, tf.errors.OpError) as error:
+                _logger.debug("warm-up of signature %s: %s", name, error)
+
+
+def _signature(function: Any) -> Signature:
+    inputs = {}
+    # A SavedModel does not keep the order of its inputs.
+    for name, spec in sorted(function.structured_input_signature[1].items()):
+        dtype = np.dtype(spec.dtype.as_numpy_dtype)
+        if spec.shape.rank != 1 or not columns.supported(dtype):
+            raise ServingError(
+                f"input {name!r} must be one scalar a row (shape [N]). "
+                f"Received: {spec}"
+            )
+        inputs[name] = dtype
+    outputs = {}
+    for name, spec in function.structured_outputs.items():
+        dtype = np.dtype(spec.dtype.as_numpy_dtype)
+        if spec.shape.rank == 0 or dtype.kind not in "fiub":
+            raise ServingError(
+                f"output {name!r} must be numbers, by row. Received: {spec}"
+            )
+        outputs[name] = dtype
+    if not inputs:
+        raise ServingError("a signature without inputs cannot be served")
+    return Signature(inputs, outputs, function)
+
+
+def _signature_defs(path: Path) -> dict[str, Any]:
+    proto = saved_model_pb2.SavedModel()
+    proto.ParseFromString((path / "saved_model.pb").read_bytes())
+    return {
+        name: json_format.MessageToDict(
+            definition,
+            preserving_proto_field_name=True,
+            always_print_fields_with_no_presence=True,
+        )
+        for name, definition in proto.meta_graphs[0].signature_def.items()
+    }
+
+
+def _example(row: Mapping[str, Scalar]) -> bytes:
+    example = tf.train.Example()
+    for name, value in row.items():
+        feature = example.features.feature[name]
+        if isinstance(value, str):
+            feature.bytes_list.value.append(value.encode())
+        elif isinstance(value, float):
+            feature.float_list.value.append(value)
+        else:
+            feature.int64_list.value.append(int(value))
+    return bytes(example.SerializeToString())
+
+
+def _first_cause(message: str) -> str:
+    # TensorFlow puts the sentence that matters last, before the node's name.
+    told = re.sub(r"\s*(\[\[|\[Op:).*", "", message, flags=re.DOTALL)
+    return told.splitlines()[-1].strip() if told else message

@@ -1,0 +1,125 @@
+"""`lionctr serve`: serve a directory of exported versions."""
+
+import gc
+import json
+import os
+import re
+import shlex
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import quote
+
+from serving.errors import ServingError
+from serving.listen import bind
+from serving.versions import VersionWatcher, scan
+
+_POLL_SECONDS = 1.0
+
+
+def serve(
+    model_dir: Path,
+    port: int = 8501,
+    grpc_port: int = 8500,
+    host: str = "127.0.0.1",
+    keep: int = 2,
+) -> None:
+    """Serves a model directory until SIGTERM or SIGINT.
+
+    Requests under way are finished first, for up to 30 seconds.
+
+    Args:
+        model_dir: `<push.to>/<model name>`: integer version folders, each a
+            SavedModel. New ones are picked up, removed ones dropped.
+        port: for HTTP; 0 takes a free one.
+        grpc_port: for gRPC; 0 takes a free one.
+        host: address to listen on. The default is this machine only, as the
+            server has neither authentication nor TLS; a container behind a
+            service wants 0.0.0.0.
+        keep: how many of the newest versions stay loaded.
+
+    Raises:
+        ServingError: there is no version to serve, or a port is taken.
+    """
+    name = _model_name(model_dir)
+    listener = bind(host, port)
+    bind(host, grpc_port).close()
+    # TensorFlow reads it on import; its start-up notes help nobody here.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    with _no_arguments():
+        from serving.kserve_server import Server
+        from serving.metrics import ServingMetrics
+        from serving.model import VersionRepository
+        from serving.savedmodel import LoadedModel
+    # The libraries never go away; not looking at them makes the collection
+    # after a version's unloading short.
+    gc.collect()
+    gc.freeze()
+    threads = min(32, (os.cpu_count() or 1) + 4)
+    with ThreadPoolExecutor(threads, "predict") as executor:
+        repository = VersionRepository(name, executor, ServingMetrics(name))
+        server = Server(repository, listener, host, grpc_port)
+        watcher = VersionWatcher(
+            model_dir, LoadedModel, repository.publish, keep
+        )
+        # Answer as soon as one version can; the others follow meanwhile.
+        watcher.refresh(keep=1)
+        if not repository.snapshot.loaded:
+            failed = repository.snapshot.failed.items()
+            reasons = "; ".join(f"{version}: {why}" for version, why in failed)
+            raise ServingError(f"no version in {model_dir} loads: {reasons}")
+        version, row = repository.example()
+        watcher.start(_POLL_SECONDS)
+
+        def announce(grpc: int) -> None:
+            shown = re.sub(r"^(0\.0\.0\.0|::)$", "localhost", host)
+            shown = f"[{shown}]" if ":" in shown else shown
+            http = listener.getsockname()[1]
+            url = f"http://{shown}:{http}/v1/models/{quote(name)}"
+            body = shlex.quote(json.dumps({"instances": [row]}))
+            print(
+                f"serving {name} version {version} at {url}, "
+                f"gRPC {shown}:{grpc}; try: curl -d {body} {url}:predict",
+                flush=True,
+            )
+
+        try:
+            server.run(announce)
+        finally:
+            watcher.stop()
+
+
+def _model_name(model_dir: Path) -> str:
+    if not model_dir.is_dir():
+        raise ServingError(
+            f"expected a directory of version folders. Received: {model_dir}"
+        )
+    if scan(model_dir):
+        return Path(os.path.abspath(model_dir)).name
+    hint = ""
+    if (model_dir / "saved_model.pb").exists():
+        hint = f"; it is a version itself: give {model_dir.resolve().parent}"
+    else:
+        models = sorted(
+            str(child)
+            for child in model_dir.iterdir()
+            if child.is_dir() and scan(child)
+        )
+        if models:
+            hint = f"; give one of the models in it: {', '.join(models)}"
+    raise ServingError(
+        f"{model_dir} holds no version (a folder named by an integer){hint}"
+    )
+
+
+@contextmanager
+def _no_arguments() -> Iterator[None]:
+    # KServe parses the command line of whoever imports it.
+    arguments = sys.argv
+    sys.argv = arguments[:1]
+    try:
+        yield
+    finally:
+        sys.argv = arguments

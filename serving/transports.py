@@ -1,0 +1,134 @@
+"""KServe's HTTP and gRPC servers, bound to one host, with our routes."""
+
+import socket
+from concurrent import futures
+from typing import Any
+
+import fastapi
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from grpc import aio
+from kserve.constants.constants import (
+    FASTAPI_APP_IMPORT_STRING,
+    MAX_GRPC_MESSAGE_LENGTH,
+)
+from kserve.protocol.grpc import grpc_predict_v2_pb2_grpc as grpc_v2
+from kserve.protocol.grpc.interceptors import ExceptionToStatusInterceptor
+from kserve.protocol.grpc.server import GRPCServer
+from kserve.protocol.grpc.servicer import InferenceServicer
+from kserve.protocol.rest.server import RESTServer
+from starlette.exceptions import HTTPException
+
+from serving.errors import ServingError
+from serving.model import VersionRepository
+from serving.routes import tf_serving_router, version_router
+
+_GRACE_SECONDS = 30
+_GRPC_THREADS = 4
+
+
+class VersionedRestServer(RESTServer):
+    """KServe's HTTP server, with TF Serving's paths before its own."""
+
+    def __init__(
+        self, listener: socket.socket, repository: VersionRepository, **kw: Any
+    ) -> None:
+        """Serves on a socket that is bound already."""
+        super().__init__(
+            FASTAPI_APP_IMPORT_STRING,
+            http_port=listener.getsockname()[1],
+            grace_period=_GRACE_SECONDS,
+            **kw,
+        )
+        self._listener = listener
+        self._repository = repository
+
+    @property
+    def started(self) -> bool:
+        """Whether requests are answered."""
+        return bool(self._server.started)
+
+    async def start(self) -> None:
+        """Serves until `stop` or a signal, then finishes what is open."""
+        self.create_application()
+        await self._server.serve(sockets=[self._listener])
+
+    def stop(self, *_: object) -> None:
+        """Asks `start` to finish; fit for a signal handler."""
+        self._server.should_exit = True
+
+    def _register_endpoints(self, app: fastapi.FastAPI) -> None:
+        # The first route that fits wins, so ours come before KServe's.
+        app.include_router(tf_serving_router(self._repository))
+        app.include_router(version_router(self._repository, self.dataplane))
+        super()._register_endpoints(app)
+
+    def _add_exception_handlers(self, app: fastapi.FastAPI) -> None:
+        super()._add_exception_handlers(app)
+        app.add_exception_handler(RequestValidationError, _malformed)
+        app.add_exception_handler(HTTPException, _http_error)
+
+    def _add_middlewares(self, app: fastapi.FastAPI) -> None:
+        # KServe's middleware writes a log line a request.
+        pass
+
+
+class HostGrpcServer(GRPCServer):
+    """KServe's gRPC server; its own listens on every address."""
+
+    def __init__(self, host: str, port: int, **kw: Any) -> None:
+        """Binds with `bind`, which needs a running event loop."""
+        super().__init__(port, kwargs={}, grace_period=_GRACE_SECONDS, **kw)
+        self._host = f"[{host}]" if ":" in host else host
+
+    def bind(self) -> int:
+        """Binds and returns the port.
+
+        Raises:
+            ServingError: the port cannot be bound.
+        """
+        self._server = aio.server(
+            futures.ThreadPoolExecutor(max_workers=_GRPC_THREADS),
+            interceptors=(ExceptionToStatusInterceptor(),),
+            options=[
+                ("grpc.max_send_message_length", MAX_GRPC_MESSAGE_LENGTH),
+                ("grpc.max_receive_message_length", MAX_GRPC_MESSAGE_LENGTH),
+                # With it, two servers would share a port without a word.
+                ("grpc.so_reuseport", 0),
+            ],
+        )
+        grpc_v2.add_GRPCInferenceServiceServicer_to_server(
+            InferenceServicer(
+                self._data_plane, self._model_repository_extension
+            ),
+            self._server,
+        )
+        address = f"{self._host}:{self._port}"
+        try:
+            return int(self._server.add_insecure_port(address))
+        except RuntimeError:
+            raise ServingError(
+                f"cannot listen for gRPC on {address}: "
+                "give another grpc port, or 0 for a free one"
+            ) from None
+
+    async def start(self, max_workers: int = _GRPC_THREADS) -> None:
+        """Serves in the background, until `stop`."""
+        await self._server.start()
+
+
+async def _malformed(_: Any, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    if first["type"] == "json_invalid":
+        reason = first.get("ctx", {}).get("error", first["msg"])
+        message = f"the body is not JSON: {reason}"
+    else:
+        where = ".".join(str(part) for part in first["loc"][1:])
+        message = f"{where or 'the body'}: {first['msg']}"
+    return JSONResponse({"error": message}, status_code=400)
+
+
+async def _http_error(_: Any, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    return JSONResponse({"error": error.detail}, error.status_code)

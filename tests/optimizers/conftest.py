@@ -1,0 +1,6 @@
+"""Puts the NumPy reference beside these tests on the import path."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
