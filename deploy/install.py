@@ -149,7 +149,7 @@ def main() -> None:
     )  # fmt: skip
     temporary = stamp.with_suffix(f".{os.getpid()}")
     temporary.write_text(current, "utf-8")
-    os.replace(temporary, stamp)
+    temporary.replace(stamp)
 
 
 if __name__ == "__main__":

@@ -110,7 +110,8 @@ class Features(Section):
 
     @model_validator(mode="after")
     def _check(self) -> Features:
-        names = [f.name for f in (*self.numeric, *self.categorical)]
+        names = [f.name for f in self.numeric]
+        names += [f.name for f in self.categorical]
         if not names:
             raise ValueError("declare at least one numeric or categorical")
         for name in names:

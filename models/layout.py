@@ -51,7 +51,8 @@ def layout(features: Features, vocabulary_size: Callable[[str], int]) -> Layout:
         features: the config section.
         vocabulary_size: asset name of a vocabulary -> number of its lines.
     """
-    single, lists = [], []
+    single: list[IdFeature] = []
+    lists: list[IdFeature] = []
     for f in features.categorical:
         if f.encode == "vocab":
             size = 1 + vocabulary_size(asset_name(f)) + f.oov_buckets

@@ -37,7 +37,7 @@ def number(
     below: bool = False,
     optional: bool = False,
 ) -> Argument:
-    """A finite number from `low` to `high`; `above`, `below`: limit excluded."""
+    """A finite number in [low, high]; `above`, `below` exclude the limit."""
 
     def test(value: Any) -> bool:
         if value is None:

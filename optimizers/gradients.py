@@ -44,7 +44,7 @@ class SparseGradient:
 
 
 def unwrap(gradient: Any) -> Any:
-    """Returns the tf.IndexedSlices of a SparseGradient, or what it was given."""
+    """Returns the slices of a SparseGradient; anything else stays itself."""
     if isinstance(gradient, SparseGradient):
         return gradient.slices
     return gradient

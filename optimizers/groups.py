@@ -79,6 +79,17 @@ class GroupedOptimizer(keras.optimizers.MultiOptimizer):
         name: the optimizer's name.
     """
 
+    def __init__(
+        self,
+        optimizer_map: FirstMatch,
+        loss_scale_factor: float | None = None,
+        name: str | None = None,
+    ) -> None:
+        super().__init__(optimizer_map, loss_scale_factor, name)
+        # tf.train.Checkpoint follows attributes, not Keras's lists.
+        for position, optimizer in enumerate(optimizer_map.values()):
+            setattr(self, f"group_{position}", optimizer)
+
     def build(self, var_list: Sequence[Any]) -> None:
         """Builds each group's optimizer on the variables it matches."""
         if self.built:

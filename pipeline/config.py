@@ -115,9 +115,16 @@ class PushConfig(Section):
 
 
 class RunnerConfig(Section):
-    """Where the work runs: Beam's own options, as on its command line."""
+    """Where the work runs: Beam's own options, as on its command line.
+
+    `volumes`: persistent volume claim -> where Kubeflow's tasks mount it.
+    """
 
     beam: tuple[str, ...] = ()
+    volumes: dict[
+        Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$")],
+        Annotated[str, Field(pattern=r"^/.")],
+    ] = {}
 
 
 class PipelineConfig(Section):
@@ -276,9 +283,9 @@ def _explain(error: ValidationError) -> list[str]:
     """One line for each field: path, received, accepted."""
     lines: dict[str, str] = {}
     for item in error.errors(include_url=False):
-        sections, parts = _walk(item["loc"])
-        field = ".".join(parts) or "(top level)"
         kind = item["type"]
+        sections, parts = _walk(item["loc"], kind != "extra_forbidden")
+        field = ".".join(parts) or "(top level)"
         if kind == "extra_forbidden":
             known = sections[-1].model_fields
             line = (
@@ -299,30 +306,31 @@ def _explain(error: ValidationError) -> list[str]:
 
 
 def _walk(
-    loc: tuple[int | str, ...],
+    loc: tuple[int | str, ...], is_value: bool
 ) -> tuple[list[type[BaseModel]], list[str]]:
-    """Sections passed on the way to `loc`, and the path without union tags."""
+    """Sections on the way to `loc`, and the path without union tags.
+
+    `is_value`: the last part may be a tag, not a key.
+    """
     sections: list[type[BaseModel]] = [PipelineConfig]
     parts: list[str] = []
     annotation: Any = PipelineConfig
-    for part in loc:
-        models = _models(annotation)
-        owner = next((m for m in models if part in m.model_fields), None)
+    for number, part in enumerate(loc):
+        owner = next(
+            (m for m in _models(annotation) if part in m.model_fields), None
+        )
         if owner is not None:
             annotation = owner.model_fields[str(part)].annotation
-            parts.append(str(part))
-        elif isinstance(part, int):
-            parts.append(str(part))
-        elif (models and part in _TAGS | {m.__name__ for m in models}) or part in _TAGS:
-            pass
-        else:
-            parts.append(str(part))
+        elif part in _UNION_TAGS and number < len(loc) - 1 + is_value:
+            continue
+        parts.append(str(part))
         if owner is not None or isinstance(part, int):
             sections += _models(annotation)[:1]
     return sections, parts
 
 
-_TAGS = {"rule", "column", "bool", "str", "float", "int", "literal['auto']"}
+# What pydantic puts into a path for the branch of a union.
+_UNION_TAGS = {"rule", "column", "bool", "str", "literal['auto']"}
 
 
 def _models(annotation: Any) -> list[type[BaseModel]]:

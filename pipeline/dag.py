@@ -48,6 +48,7 @@ def create_pipeline(
     pipeline_root: str,
     versions: Versions = Versions(),
     metadata_connection_config: Any = None,
+    pipeline_name: str | None = None,
 ) -> Pipeline:
     """The TFX pipeline of `config`.
 
@@ -56,6 +57,8 @@ def create_pipeline(
         pipeline_root: where artifacts go, a path or a URI.
         versions: see there; the runner knows them.
         metadata_connection_config: of ML Metadata, for local runs.
+        pipeline_name: for a platform that does not take `config.name`; where
+            models are pushed does not change with it.
     """
     separators = {f.name: f.list for f in config.features.categorical if f.list}
     sections = config.resolved()
@@ -122,7 +125,7 @@ def create_pipeline(
         ),
     )
     return Pipeline(
-        pipeline_name=config.name,
+        pipeline_name=pipeline_name or config.name,
         pipeline_root=pipeline_root,
         components=[
             ingest,

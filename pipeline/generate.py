@@ -74,6 +74,7 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 _NONE: Ints = np.zeros(0, np.int64)
+_ONE: Floats = np.ones(1)
 
 
 class GenerateError(ValueError):
@@ -108,6 +109,19 @@ class Summary:
     truth_auc: float | None
     truth_auc_last_tenth: float | None
     files: dict[str, str]
+
+    def __str__(self) -> str:
+        auc = "none" if self.truth_auc is None else f"{self.truth_auc:.4f}"
+        lines = [
+            f"rows          {self.rows:,}, {self.positives:,} with label 1",
+            f"broken lines  {self.broken_lines:,} more",
+            f"clicks        {self.clicks:,}: {self.duplicates:,} repeated, "
+            f"{self.orphans:,} without impression, {self.late_clicks:,} late",
+            f"the truth     logloss {self.truth_logloss:.4f}, AUC {auc}; "
+            f"on the last tenth logloss {self.truth_logloss_last_tenth:.4f}",
+            f"files         {', '.join(self.files.values())}",
+        ]
+        return "\n".join(lines)
 
 
 def generate(
@@ -178,8 +192,8 @@ def generate(
         # Cut off in between, the files of two runs must not look like one.
         (out / "summary.json").unlink(missing_ok=True)
         for kind, name in names.items():
-            os.replace(paths[kind], out / name)
-        os.replace(ending, out / "summary.json")
+            paths[kind].replace(out / name)
+        ending.replace(out / "summary.json")
     return summary
 
 
@@ -238,14 +252,11 @@ def _write(
     log = _ClickLog(rows)
     truth = _Truth(rows)
     with ExitStack() as stack:
-        files = {
-            kind: stack.enter_context(
-                _Parquet(path)
-                if kind == "truth" or format == "parquet"
-                else _Text(path, format, header=ads)
-            )
-            for kind, path in paths.items()
-        }
+        files = {}
+        for kind, path in paths.items():
+            here = "parquet" if kind == "truth" else format
+            files[kind] = _open(path, here, header=ads)
+            stack.callback(files[kind].close)
         for number, start in enumerate(range(0, rows, _CHUNK)):
             rng = _rng(seed, 2, number)
             stop = min(start + _CHUNK, rows)
@@ -340,9 +351,11 @@ class _ClickLog:
         row = np.concatenate([soon, later])
         again = np.flatnonzero(rng.random(len(row)) < 0.04)
         pause = _lognormal(rng, len(again), 60, 1.5)
-        pause *= rng.random(len(again)) < 0.75  # The others: logged twice.
+        pause *= rng.random(len(again)) < 0.75  # The others are logged twice.
         second = delay[again] + pause
         second += second == WINDOW_SECONDS
+        copied = np.flatnonzero(pause == 0)
+        copy = len(row) + copied
         row = np.concatenate([row, row[again]])
         delay = np.concatenate([delay, second])
         orphans = int(rng.poisson(0.02 * len(soon)))
@@ -350,6 +363,7 @@ class _ClickLog:
         unknown = self._rows + rng.integers(0, self._rows, orphans)
         dwell = 100 * _lognormal(rng, len(row) + orphans, 200, 1.2)
         dwell[rng.random(len(dwell)) < 0.02] = -1
+        dwell[copy] = dwell[again[copied]]
         when = np.concatenate([time[row] + delay, stray])
         new = np.stack([when, np.concatenate([start + row, unknown]), dwell])
         self._waiting = np.concatenate([self._waiting, new], axis=1)
@@ -425,17 +439,14 @@ class _Truth:
 
 
 class _Text:
-    """Writes tables as one tsv, csv or jsonl file."""
+    """Writes tables as one delimited file, or JSON lines without one."""
 
-    def __init__(self, path: Path, format: str, header: bool) -> None:
+    def __init__(self, path: Path, delimiter: str | None, header: bool) -> None:
         self._file = path.open("wb")
-        self._delimiter = _DELIMITERS.get(format)
+        self._delimiter = delimiter
         self._header = header
 
-    def __enter__(self) -> _Text:
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
         self._file.close()
 
     def write(self, table: Any, broken: Ints = _NONE, first: int = 0) -> None:
@@ -503,10 +514,7 @@ class _Parquet:
         self._path = path
         self._writer: Any = None
 
-    def __enter__(self) -> _Parquet:
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
         if self._writer is not None:
             self._writer.close()
 
@@ -517,11 +525,18 @@ class _Parquet:
             self._writer.write_table(table)
 
 
+def _open(path: Path, format: str, header: bool) -> _Text | _Parquet:
+    if format == "parquet":
+        return _Parquet(path)
+    return _Text(path, _DELIMITERS.get(format), header)
+
+
 def _effects(rng: np.random.Generator, weight: Floats, spread: float) -> Floats:
     """Normal draws, scaled to mean 0 and deviation `spread` by `weight`."""
-    draw = rng.standard_normal(weight.shape)
+    draw: Floats = rng.standard_normal(weight.shape)
     draw -= np.average(draw, weights=weight)
-    return spread * draw / np.sqrt(np.average(draw**2, weights=weight))
+    draw *= spread / np.sqrt(np.average(draw**2, weights=weight))
+    return draw
 
 
 class _Field:
@@ -535,7 +550,7 @@ class _Field:
         skew: float = 1.0,
         missing: float = 0.0,
         group: str = "",
-        of: Floats = np.ones(1),
+        of: Floats = _ONE,
     ) -> None:
         """Ids by Zipf's law; or, with `group`, a group for each id `of` it.
 
@@ -551,7 +566,7 @@ class _Field:
         self.group = group
         self.member = rng.permutation(len(of)) % len(ids)
         if group:
-            self.weight = np.bincount(self.member, weights=of)
+            self.weight = np.bincount(self.member, of).astype(np.float64)
         self.weight = self.weight / self.weight.sum()
         self.names = pa.array(ids)
         self.missing = missing
@@ -560,7 +575,7 @@ class _Field:
 
     def draw(self, rng: np.random.Generator, size: int) -> Ints:
         ends = np.cumsum(self.weight)[:-1]
-        index = np.searchsorted(ends, rng.random(size), "right")
+        index: Ints = np.searchsorted(ends, rng.random(size), "right")
         return np.where(rng.random(size) < self.missing, -1, index)
 
 
@@ -597,29 +612,33 @@ class _Ads:
             return _effects(rng, np.outer(one.weight, other.weight), spread)
 
         self._crosses = (
-            ("device", "position", cross(device, position, 0.55)),
+            ("device", "position", cross(device, position, 0.5)),
             ("device", "site_category", cross(device, category, 0.25)),
             ("campaign_id", "site_category", cross(campaign, category, 0.05)),
         )
         self._peak = rng.uniform(0, 24, len(category.names))
-        self._price = np.array([-0.6, 0.3, -0.3, 0.6, 0.0])  # by device
-        likes = [
-            np.unique(_TOPICS * rng.random(count) ** 2 // 1).astype(np.int64)
-            for count in rng.binomial(5, 0.45, len(user.names))
-        ]
-        self._interests = pa.array(
-            ["|".join(f"t{topic}" for topic in some) or None for some in likes]
-        )
-        topic = rng.normal(0, 0.2, _TOPICS)
-        self._liking = np.array([topic[some].sum() for some in likes])
-        self._liking /= [max(1, len(some)) for some in likes]
+        self._price = np.array([-0.4, 0.3, -0.3, 0.4, 0.0])  # by device
+        users = len(user.names)
+        topic = (_TOPICS * rng.random((users, 5)) ** 2).astype(np.int64)
+        liked = np.zeros((users, _TOPICS), np.bool_)
+        who, which = np.nonzero(rng.random((users, 5)) < 0.45)
+        liked[who, topic[who, which]] = True
+        who, what = np.nonzero(liked)
+        count = liked.sum(axis=1)
+        names = pa.array([f"t{number}" for number in range(_TOPICS)])
+        ends = np.append(0, np.cumsum(count)).astype(np.int32)
+        lists = pa.ListArray.from_arrays(ends, names.take(pa.array(what)))
+        joined = pc.binary_join(lists, "|")
+        self._interests = pc.if_else(pa.array(count > 0), joined, None)
+        effect = rng.normal(0, 0.2, _TOPICS)[what]
+        self._liking = np.bincount(who, effect, users) / np.maximum(1, count)
 
     def draw(
         self, rng: np.random.Generator, time: Ints
     ) -> tuple[dict[str, Any], Floats]:
         """Returns the columns and the logit of one row for each `time`."""
         size = len(time)
-        logit: Floats = np.full(size, -2.35)
+        logit: Floats = np.full(size, -2.3)
         columns: dict[str, Any] = {}
         index: dict[str, Ints] = {}
         for name, field in self._fields.items():
@@ -644,15 +663,15 @@ class _Ads:
 
         hour = time // 3600 % 24
         late = hour - self._peak[index["site_category"]]
-        number("hour", hour, 0.35 * np.cos(2 * np.pi * late / 24))
+        number("hour", hour, 0.3 * np.cos(2 * np.pi * late / 24))
         log = rng.standard_normal(size)
         price = np.round(0.01 + 1.5 * np.exp(0.8 * log), 2)
         number("price", price, self._price[index["device"]] * log, 0.05)
         depth = np.round(rng.beta(1.2, 1.8, size), 3)
-        number("page_depth", depth, 0.4 - 7 * (depth - 0.4) ** 2, 0.1)
+        number("page_depth", depth, 0.3 - 5 * (depth - 0.4) ** 2, 0.1)
         age = _lognormal(rng, size, 40, 1.3, 1e6)
         bump = np.exp(-(((np.log1p(age) - 3.5) / 0.8) ** 2))
-        number("ad_age_hours", age, 1.4 * (bump - 0.5))
+        number("ad_age_hours", age, 1.1 * (bump - 0.5))
         session = _lognormal(rng, size, 90, 1.2, 1e6)
         number("session_seconds", session, 0.1 * np.log1p(session) - 0.45, 0.03)
         shown = _lognormal(rng, size, 3, 1.4, 1e6)
@@ -667,14 +686,14 @@ class _Criteo:
 
     def __init__(self, rng: np.random.Generator) -> None:
         self._key = rng.integers(0, 2**63, len(_SIZES), np.uint64)
-        self._tilt = rng.normal(0, 0.12, len(_NUMBERS))
+        self._tilt = rng.normal(0, 0.15, len(_NUMBERS))
         self._effect = []
         share = []
         for size in _SIZES:
             # Ids that are too rare to be learnt have no effect.
             rank = np.arange(1.0, min(size, _KNOWN) + 1)
             share.append(np.log1p(1 / rank) / np.log1p(size))
-            effect = _effects(rng, share[-1], 0.2)
+            effect = _effects(rng, share[-1], 0.25)
             self._effect.append(np.append(effect, np.zeros(2)))
         self._crosses = [
             (one, other, _effects(rng, np.outer(share[one], share[other]), 0.3))
@@ -721,7 +740,7 @@ class _Criteo:
         text = np.empty((len(x), 2), np.uint32)
         text[:, 0] = self._hex[x >> np.uint64(48)]
         text[:, 1] = self._hex[x >> np.uint64(32) & np.uint64(0xFFFF)]
-        ends = np.arange(0, 8 * len(x) + 1, 8, np.int32)
+        ends = 8 * np.arange(len(x) + 1, dtype=np.int32)
         valid = np.packbits(~hidden, bitorder="little")
         buffers = [pa.py_buffer(a) for a in (valid, ends, text)]
         return pa.Array.from_buffers(pa.string(), len(x), buffers)

@@ -347,4 +347,4 @@ def _read(uri: str, name: str) -> dict[str, Any]:
 def _write(path: Path, text: str) -> None:
     temporary = path.with_suffix(".tmp")
     temporary.write_text(text + "\n", "utf-8")
-    os.replace(temporary, path)
+    temporary.replace(path)

@@ -274,7 +274,7 @@ def _write_whole(path: Path, data: bytes, mode: int = 0o644) -> None:
     try:
         temporary.write_bytes(data)
         temporary.chmod(mode)
-        os.replace(temporary, path)
+        temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 

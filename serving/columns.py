@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from serving.errors import BadInput
+from serving.errors import BadInputError
 
 Array = npt.NDArray[Any]
 
@@ -57,14 +57,14 @@ def to_column(
         An array of shape [len(values)] and of the given dtype.
 
     Raises:
-        BadInput: a value has the wrong type or does not fit the dtype.
+        BadInputError: a value has the wrong type or does not fit the dtype.
     """
     expected, accepted = _ACCEPTED[dtype.kind]
     # One pass in C over the types keeps the good case free of Python loops.
     received = set(map(type, values))
     if not received <= accepted:
         row = next(i for i, v in enumerate(values) if type(v) not in accepted)
-        raise BadInput(_wrong(name, row, values[row], expected))
+        raise BadInputError(_wrong(name, row, values[row], expected))
     if dtype.kind == "O":
         return _strings(name, values, received)
     if dtype.kind == "i" and type(None) in received:
@@ -76,7 +76,7 @@ def to_column(
     except OverflowError:
         row = next(i for i, v in enumerate(values) if _overflows(v, dtype))
         expected += f" within {dtype.name}"
-        raise BadInput(_wrong(name, row, values[row], expected)) from None
+        raise BadInputError(_wrong(name, row, values[row], expected)) from None
 
 
 def _floats(values: Sequence[object], dtype: np.dtype[Any]) -> Array:
@@ -119,12 +119,12 @@ def _strings(name: str, values: Sequence[object], received: set[type]) -> Array:
 def _base64(name: str, row: int, value: dict[str, object]) -> bytes:
     text = value.get("b64")
     if len(value) != 1 or not isinstance(text, str):
-        raise BadInput(_wrong(name, row, value, _ACCEPTED["O"][0]))
+        raise BadInputError(_wrong(name, row, value, _ACCEPTED["O"][0]))
     try:
         # TF Serving takes base64 without its padding too.
         return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
     except (binascii.Error, ValueError) as error:
-        raise BadInput(
+        raise BadInputError(
             _wrong(name, row, value, f"valid base64 ({error})")
         ) from None
 

@@ -5,5 +5,5 @@ class ServingError(ValueError):
     """The server cannot start: the model directory or a port is wrong."""
 
 
-class BadInput(ValueError):
+class BadInputError(ValueError):
     """A request does not fit the model's signature; names the feature."""

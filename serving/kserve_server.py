@@ -9,7 +9,12 @@ from collections.abc import Callable
 from typing import Any
 
 from kserve import InferRequest, ModelServer
-from kserve.errors import InvalidInput, ModelNotFound, ModelNotReady
+from kserve.errors import (
+    InvalidInput,
+    ModelNotFound,
+    ModelNotReady,
+    ServerNotReady,
+)
 from kserve.protocol.dataplane import DataPlane
 
 from serving.model import VersionRepository
@@ -117,14 +122,14 @@ def _quiet() -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
     # Without a handler uvicorn does not even format its access log.
     logging.getLogger("uvicorn.access").propagate = False
-    logging.getLogger("kserve").addFilter(_not_the_clients_fault)
+    logging.getLogger("kserve").addFilter(_is_a_fault)
     # KServe's routes answer with a class that FastAPI has deprecated.
     warnings.filterwarnings("ignore", message="ORJSONResponse is deprecated")
 
 
-def _not_the_clients_fault(record: logging.LogRecord) -> bool:
-    # KServe logs a traceback for every 400 and 404.
+def _is_a_fault(record: logging.LogRecord) -> bool:
+    # KServe logs a traceback for every 400, 404 and 503.
     kind = record.exc_info[0] if record.exc_info else None
     return kind is None or not issubclass(
-        kind, (InvalidInput, ModelNotFound, ModelNotReady)
+        kind, (InvalidInput, ModelNotFound, ModelNotReady, ServerNotReady)
     )

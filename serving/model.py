@@ -11,7 +11,7 @@ from kserve import InferRequest, InferResponse, Model, ModelRepository
 from kserve.errors import InvalidInput, ModelNotFound, ModelNotReady
 
 from serving import open_inference, tf_serving
-from serving.errors import BadInput
+from serving.errors import BadInputError
 from serving.metrics import ServingMetrics
 from serving.savedmodel import LoadedModel, Scalar
 from serving.tf_serving import DEFAULT_SIGNATURE
@@ -100,7 +100,7 @@ class CtrModel(Model):
                 answer = open_inference.encode(
                     payload, self.name, loaded.version, outputs
                 )
-        except BadInput as error:
+        except BadInputError as error:
             self._metrics.refused(loaded.version, 400)
             raise InvalidInput(str(error)) from error
         except Exception:

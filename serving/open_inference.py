@@ -15,7 +15,7 @@ from kserve.protocol.infer_type import to_http_parameters
 from kserve.utils.numpy_codec import from_np_dtype
 
 from serving.columns import Array, to_column
-from serving.errors import BadInput
+from serving.errors import BadInputError
 from serving.tf_serving import (
     DEFAULT_SIGNATURE,
     Inputs,
@@ -42,14 +42,14 @@ def decode(
     """The signature that a request is for, and its columns.
 
     Raises:
-        BadInput: the request does not fit the signature.
+        BadInputError: the request does not fit the signature.
     """
     parameters = to_http_parameters(request.parameters or {})
     name = parameters.get(_SIGNATURE)
     inputs = find_signature(name, signatures)
     given = {tensor.name: tensor for tensor in request.inputs}
     if len(given) < len(request.inputs):
-        raise BadInput("an input is given twice")
+        raise BadInputError("an input is given twice")
     check_names(given, inputs)
     columns = {
         feature: _column(tensor, inputs[feature])
@@ -58,12 +58,12 @@ def decode(
     first, *others = columns
     for other in others:
         if len(columns[other]) != len(columns[first]):
-            raise BadInput(
+            raise BadInputError(
                 f"feature {other!r} has {len(columns[other])} values where "
                 f"{first!r} has {len(columns[first])}"
             )
     if not len(columns[first]):
-        raise BadInput(f"the request holds no rows: {first!r} is empty")
+        raise BadInputError(f"the request holds no rows: {first!r} is empty")
     return name or DEFAULT_SIGNATURE, columns
 
 
@@ -94,13 +94,13 @@ def encode(
 def _column(tensor: InferInput, dtype: np.dtype[Any]) -> Array:
     name = tensor.name
     if len(tensor.shape) != 1:
-        raise BadInput(
+        raise BadInputError(
             f"feature {name!r}: expected shape [rows]. "
             f"Received: {list(tensor.shape)}"
         )
     if tensor.data:
         if len(tensor.data) != tensor.shape[0]:
-            raise BadInput(
+            raise BadInputError(
                 f"feature {name!r}: shape {list(tensor.shape)} but "
                 f"{len(tensor.data)} values"
             )
@@ -108,9 +108,9 @@ def _column(tensor: InferInput, dtype: np.dtype[Any]) -> Array:
     try:
         array: Array = tensor.as_numpy()
     except (InvalidInput, ValueError, struct.error) as error:
-        raise BadInput(f"feature {name!r}: {error}") from None
+        raise BadInputError(f"feature {name!r}: {error}") from None
     if array.dtype.kind not in _KINDS[dtype.kind]:
-        raise BadInput(
+        raise BadInputError(
             f"feature {name!r}: expected datatype {from_np_dtype(dtype)}. "
             f"Received: {tensor.datatype}"
         )

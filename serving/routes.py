@@ -108,7 +108,7 @@ def _ready(repository: VersionRepository, key: str) -> CtrModel:
 def _states(repository: VersionRepository) -> dict[str, Any]:
     # Newest first, as TF Serving lists them.
     snapshot = repository.snapshot
-    states = {version: ("AVAILABLE", "") for version in snapshot.loaded}
+    states = dict.fromkeys(snapshot.loaded, ("AVAILABLE", ""))
     for version, reason in snapshot.failed.items():
         states.setdefault(version, ("END", reason))
     if snapshot.loading is not None:

@@ -14,7 +14,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 
 from serving import columns
 from serving.columns import Array
-from serving.errors import BadInput, ServingError
+from serving.errors import BadInputError, ServingError
 from serving.tf_serving import DEFAULT_SIGNATURE
 
 _logger = logging.getLogger(__name__)
@@ -77,18 +77,18 @@ class LoadedModel:
             Output name -> [rows, ...].
 
         Raises:
-            BadInput: the model refused the values.
+            BadInputError: the model refused the values.
         """
         tensors = {}
         for name, column in features.items():
             try:
                 tensors[name] = tf.constant(column)
             except UnicodeEncodeError as error:
-                raise BadInput(f"feature {name!r}: {error}") from None
+                raise BadInputError(f"feature {name!r}: {error}") from None
         try:
             outputs = self.signatures[signature].call(**tensors)
         except tf.errors.InvalidArgumentError as error:
-            raise BadInput(
+            raise BadInputError(
                 f"the model refused the values: {_first_cause(error.message)}"
             ) from None
         return {name: output.numpy() for name, output in outputs.items()}
@@ -109,10 +109,10 @@ class LoadedModel:
         )
         for name in self.signatures.keys() - {DEFAULT_SIGNATURE}:
             serialized = np.array([_example(row)], dtype=object)
-            features = {k: serialized for k in self.inputs[name]}
+            features = dict.fromkeys(self.inputs[name], serialized)
             try:
                 self.predict(name, features)
-            except (BadInput, tf.errors.OpError) as error:
+            except (BadInputError, tf.errors.OpError) as error:
                 _logger.debug("warm-up of signature %s: %s", name, error)
 
 

@@ -97,7 +97,9 @@ def _model_name(model_dir: Path) -> str:
             f"expected a directory of version folders. Received: {model_dir}"
         )
     if scan(model_dir):
-        return Path(os.path.abspath(model_dir)).name
+        # The name as given, even where it is a link to something else.
+        name = model_dir.name
+        return name if name not in ("", "..") else model_dir.resolve().name
     hint = ""
     if (model_dir / "saved_model.pb").exists():
         hint = f"; it is a version itself: give {model_dir.resolve().parent}"

@@ -12,7 +12,7 @@ import numpy as np
 import orjson
 
 from serving.columns import Array, to_column
-from serving.errors import BadInput
+from serving.errors import BadInputError
 
 DEFAULT_SIGNATURE = "serving_default"
 Inputs = Mapping[str, np.dtype[Any]]
@@ -36,18 +36,18 @@ def decode(body: bytes, signatures: Mapping[str, Inputs]) -> Request:
         signatures: signature name -> input name -> dtype.
 
     Raises:
-        BadInput: not JSON, or it does not fit the signature.
+        BadInputError: not JSON, or it does not fit the signature.
     """
     document = _load(body)
     if not isinstance(document, dict):
-        raise BadInput(
+        raise BadInputError(
             "expected a JSON object with 'instances' or 'inputs'. "
             f"Received: {type(document).__name__}"
         )
     name = document.get("signature_name")
     inputs = find_signature(name, signatures)
     if ("instances" in document) == ("inputs" in document):
-        raise BadInput(
+        raise BadInputError(
             "expected exactly one of 'instances' (rows) and 'inputs' "
             f"(columns). Received: {sorted(document)}"
         )
@@ -91,7 +91,7 @@ def find_signature(name: object, signatures: Mapping[str, Inputs]) -> Inputs:
     """The inputs of a signature; no name means the default one."""
     key = name or DEFAULT_SIGNATURE
     if not isinstance(key, str) or key not in signatures:
-        raise BadInput(
+        raise BadInputError(
             f"unknown signature. Received: {name!r}, "
             f"accepted: {sorted(signatures)}"
         )
@@ -99,16 +99,16 @@ def find_signature(name: object, signatures: Mapping[str, Inputs]) -> Inputs:
 
 
 def check_names(received: Mapping[str, object], inputs: Inputs) -> None:
-    """Raises BadInput unless the names are exactly the signature's."""
+    """Raises BadInputError unless the names are exactly the signature's."""
     missing = [repr(name) for name in inputs if name not in received]
     if missing:
-        raise BadInput(
+        raise BadInputError(
             f"missing feature {', '.join(missing)} "
             "(send null where the value is unknown)"
         )
     unknown = [repr(name) for name in received if name not in inputs]
     if unknown:
-        raise BadInput(
+        raise BadInputError(
             f"unknown feature {', '.join(unknown)}. "
             f"Accepted: {', '.join(inputs)}"
         )
@@ -124,7 +124,7 @@ def _load(body: bytes) -> object:
         # so does this one, at a tenth of the speed.
         return json.loads(body)
     except (ValueError, RecursionError) as error:
-        raise BadInput(f"the body is not JSON: {error}") from None
+        raise BadInputError(f"the body is not JSON: {error}") from None
 
 
 def _is_bytes(value: object) -> bool:
@@ -139,12 +139,12 @@ def _rows_to_columns(
     rows: object, inputs: Inputs
 ) -> Mapping[str, Sequence[object]]:
     if not isinstance(rows, list):
-        raise BadInput(
+        raise BadInputError(
             "'instances' must be a list of rows. "
             f"Received: {type(rows).__name__}"
         )
     if not rows:
-        raise BadInput("'instances' holds no rows")
+        raise BadInputError("'instances' holds no rows")
     if len(inputs) == 1 and (
         not isinstance(rows[0], dict) or _is_bytes(rows[0])
     ):
@@ -158,17 +158,17 @@ def _rows_to_columns(
     raise _first_bad_row(rows, inputs)
 
 
-def _first_bad_row(rows: list[object], inputs: Inputs) -> BadInput:
+def _first_bad_row(rows: list[object], inputs: Inputs) -> BadInputError:
     for number, row in enumerate(rows):
         if not isinstance(row, dict):
-            return BadInput(
+            return BadInputError(
                 f"row {number} of 'instances' must be an object of feature: "
                 f"value. Received: {type(row).__name__}"
             )
         try:
             check_names(row, inputs)
-        except BadInput as error:
-            return BadInput(f"row {number} of 'instances': {error}")
+        except BadInputError as error:
+            return BadInputError(f"row {number} of 'instances': {error}")
     raise AssertionError("every row fits the signature")
 
 
@@ -178,24 +178,24 @@ def _check_columns(
     if len(inputs) == 1 and isinstance(columns, list):
         columns = {next(iter(inputs)): columns}
     if not isinstance(columns, dict):
-        raise BadInput(
+        raise BadInputError(
             "'inputs' must be an object of feature: list of values. "
             f"Received: {type(columns).__name__}"
         )
     check_names(columns, inputs)
     for name, values in columns.items():
         if not isinstance(values, list):
-            raise BadInput(
+            raise BadInputError(
                 f"feature {name!r}: expected a list with one value per row. "
                 f"Received: {type(values).__name__}"
             )
     first = next(iter(inputs))
     for name, values in columns.items():
         if len(values) != len(columns[first]):
-            raise BadInput(
+            raise BadInputError(
                 f"feature {name!r} has {len(values)} values where {first!r} "
                 f"has {len(columns[first])}"
             )
     if not columns[first]:
-        raise BadInput(f"'inputs' holds no rows: {first!r} is empty")
+        raise BadInputError(f"'inputs' holds no rows: {first!r} is empty")
     return columns

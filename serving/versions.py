@@ -86,8 +86,11 @@ class VersionWatcher(Generic[Loaded]):
             self._unreadable = True
             return
         self._unreadable = False
-        for version in self._failed.keys() - found.keys():
+        gone = self._failed.keys() - found.keys()
+        for version in gone:
             del self._failed[version]
+        if gone:
+            self._show()
         self._drop(self._loaded.keys() - found.keys(), "revoked")
         wanted: set[int] = set()
         for version in sorted(found, reverse=True):

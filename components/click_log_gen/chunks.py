@@ -128,23 +128,19 @@ def blocks(
                 wanted = min(size, chunk.end - offset - len(rest))
             data = _read(stream, wanted, chunk.path)
             at_end = not data
-            if not at_end and not chunk.whole:
-                if offset + len(rest) + len(data) >= chunk.end:
-                    data += _finish_line(stream, rest + data)
             data = rest + data
-            cut = len(data) if at_end else data.rfind(b"\n") + 1
-            if not chunk.whole and offset + len(data) >= chunk.end:
-                cut = len(data)
+            at_cut = not chunk.whole and offset + len(data) >= chunk.end
+            if at_cut and not at_end and not data.endswith(b"\n"):
+                data += stream.readline()
+            cut = len(data)
+            if not at_end and not at_cut:
+                cut = data.rfind(b"\n") + 1
             if cut:
                 yield offset, data[:cut]
             offset += cut
             rest = data[cut:]
             if at_end:
                 break
-
-
-def _finish_line(stream: IO[bytes], data: bytes) -> bytes:
-    return b"" if data.endswith(b"\n") else stream.readline()
 
 
 def _read(stream: IO[bytes], size: int, path: str) -> bytes:

@@ -7,19 +7,11 @@ from collections.abc import Mapping
 
 from tfx import types
 from tfx.dsl.components.base import base_beam_component, executor_spec
-from tfx.types import artifact, component_spec, standard_artifacts
+from tfx.types import component_spec, standard_artifacts
+from tfx.types.experimental.simple_artifacts import Dataset
 
 from components.click_log_gen import executor
 from components.click_log_gen.config import DataConfig
-
-
-class RejectedRows(artifact.Artifact):
-    """Rows that are not in the examples, with file, place and reason.
-
-    `rejected-*.jsonl` holds the rows, `counts.json` how many there are.
-    """
-
-    TYPE_NAME = "RejectedRows"
 
 
 class ClickLogGenSpec(types.ComponentSpec):
@@ -36,7 +28,8 @@ class ClickLogGenSpec(types.ComponentSpec):
         "examples": component_spec.ChannelParameter(
             type=standard_artifacts.Examples
         ),
-        "rejected": component_spec.ChannelParameter(type=RejectedRows),
+        # Kubeflow finds an artifact's class by its name: TFX's own work.
+        "rejected": component_spec.ChannelParameter(type=Dataset),
     }
 
 
@@ -45,6 +38,9 @@ class ClickLogGen(base_beam_component.BaseBeamComponent):
 
     `data_version` and `code_version` stand for the files' and the code's
     state: a run whose versions are known reuses the cached examples.
+
+    `rejected` holds the rows that are not in the examples, with file, place
+    and reason, in `rejected-*.jsonl`, and in `counts.json` how many there are.
     """
 
     SPEC_CLASS = ClickLogGenSpec
@@ -68,6 +64,6 @@ class ClickLogGen(base_beam_component.BaseBeamComponent):
                 data_version=data_version,
                 code_version=code_version,
                 examples=types.Channel(type=standard_artifacts.Examples),
-                rejected=types.Channel(type=RejectedRows),
+                rejected=types.Channel(type=Dataset),
             )
         )

@@ -21,7 +21,7 @@ from components.click_log_gen.config import DataConfig, Split
 from components.click_log_gen.rows import Mask, Rejected, Rows, Verdicts, typed
 from models.config import LABEL
 
-_SKETCH = 4096  # points kept of the event times of a chunk
+_SKETCH = 1 << 16  # points kept of the event times of a chunk
 
 
 @dataclass(frozen=True)
@@ -221,7 +221,7 @@ def _place(
     rows: Rows, index: int, verdicts: Verdicts
 ) -> tuple[str, str, bytes]:
     where, row = rows.locate(index)
-    return where, str(verdicts.reasons[index]), row
+    return where, verdicts.reasons[index], row
 
 
 def _as_lists(array: pa.Array) -> pa.Array:

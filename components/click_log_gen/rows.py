@@ -49,25 +49,21 @@ class Rows:
 
 @dataclass
 class Verdicts:
-    """Why rows are refused: the first reason found for each counts."""
+    """Which rows are good, and the first reason against each other one."""
 
-    reasons: npt.NDArray[np.object_]
+    good: Mask
+    reasons: dict[int, str] = field(default_factory=dict)
 
     @classmethod
     def none(cls, count: int) -> Verdicts:
         """No row refused yet."""
-        return cls(np.full(count, None, dtype=object))
+        return cls(np.ones(count, np.bool_))
 
     def refuse(self, bad: Mask, reason: str) -> None:
         """Refuses the rows where `bad` and no reason is known yet."""
         for index in np.flatnonzero(bad):
-            if self.reasons[index] is None:
-                self.reasons[index] = reason
-
-    @property
-    def good(self) -> Mask:
-        """Rows without a reason against them."""
-        return np.equal(self.reasons, None).astype(np.bool_)
+            self.reasons.setdefault(int(index), reason)
+        self.good &= ~bad
 
 
 def typed(

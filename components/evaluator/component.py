@@ -8,7 +8,7 @@ from tfx.dsl.components.base import executor_spec
 from components.evaluator import executor
 
 
-class Evaluator(TfxEvaluator):  # type: ignore[misc]
+class Evaluator(TfxEvaluator):
     """Same interface as `tfx.components.Evaluator`."""
 
     EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(executor.Executor)

@@ -50,11 +50,17 @@ def eval_config(
             class_name=class_name, config=json.dumps(settings)
         )
         bounds = thresholds.get(name)
+        threshold = tfma.MetricThreshold()
         if bounds is not None:
-            config.threshold.CopyFrom(_threshold(bounds))
+            threshold = _threshold(bounds)
         elif name == "example_count":
             # TFMA blesses nothing without a threshold: one that always holds.
-            config.threshold.value_threshold.lower_bound.value = 1
+            threshold.value_threshold.lower_bound.value = 1
+        if threshold.ByteSize():
+            # A plain threshold would count for every slice, however small.
+            config.per_slice_thresholds.add(
+                slicing_specs=[tfma.SlicingSpec()], threshold=threshold
+            )
         configs.append(config)
     return tfma.EvalConfig(
         model_specs=models,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from typing import Any
 
 import tensorflow_model_analysis as tfma
@@ -49,21 +48,11 @@ def refusals(evaluation: str) -> list[str]:
     result = tfma.load_validation_result(evaluation)
     if result.validation_ok:
         return []
-    lines = []
-    for item in result.metric_validations_per_slice:
-        where = _slice_name(item.slice_key)
-        for failure in item.failures:
-            lines.append(
-                f"{failure.metric_key.name}{where} is"
-                f" {_number(failure.metric_value)};"
-                f" {_bound(failure.metric_threshold)}"
-                + (
-                    f" (now {'change ' if failure.metric_key.is_diff else ''}"
-                    f"{_number(failure.metric_value)})"
-                    if failure.metric_key.is_diff
-                    else ""
-                )
-            )
+    lines = [
+        _sentence(failure, _slice_name(item.slice_key))
+        for item in result.metric_validations_per_slice
+        for failure in item.failures
+    ]
     return lines or ["the evaluation gave no result for a threshold's slice"]
 
 
@@ -90,27 +79,25 @@ def _slice_name(key: Any) -> str:
     return f" [{', '.join(parts)}]" if parts else ""
 
 
-def _number(value: Any) -> str:
-    return f"{value.double_value.value:.6g}"
-
-
-def _bound(threshold: Any) -> str:
-    """A TFMA threshold as a sentence."""
-    if threshold.HasField("change_threshold"):
-        change = threshold.change_threshold
+def _sentence(failure: Any, where: str) -> str:
+    """One broken threshold: metric, value, bound."""
+    name = f"{failure.metric_key.name}{where}"
+    value = f"{failure.metric_value.double_value.value:.6g}"
+    if failure.metric_threshold.HasField("change_threshold"):
+        change = failure.metric_threshold.change_threshold
         higher = change.direction == tfma.MetricDirection.HIGHER_IS_BETTER
-        word = "fall below" if higher else "rise above"
+        side = "min_change" if higher else "max_change"
         return (
-            "its change against the baseline must not"
-            f" {word} {change.absolute.value:g}"
+            f"{name} changed by {value} against the baseline;"
+            f" threshold: {side} {change.absolute.value:g}"
         )
-    low = threshold.value_threshold.lower_bound.value
-    high = threshold.value_threshold.upper_bound.value
-    bounds = []
-    if threshold.value_threshold.HasField("lower_bound") and math.isfinite(low):
-        bounds.append(f"at least {low:g}")
-    if threshold.value_threshold.HasField("upper_bound") and math.isfinite(
-        high
-    ):
-        bounds.append(f"at most {high:g}")
-    return f"the threshold is {' and '.join(bounds)}"
+    bounds = failure.metric_threshold.value_threshold
+    accepted = [
+        f"{side} {bound.value:g}"
+        for side, bound in (
+            ("min", bounds.lower_bound),
+            ("max", bounds.upper_bound),
+        )
+        if bounds.HasField("lower_bound" if side == "min" else "upper_bound")
+    ]
+    return f"{name} is {value}; threshold: {', '.join(accepted)}"

@@ -8,7 +8,7 @@ from tfx.dsl.components.base import executor_spec
 from components.example_validator import executor
 
 
-class ExampleValidator(TfxExampleValidator):  # type: ignore[misc]
+class ExampleValidator(TfxExampleValidator):
     """Same interface as `tfx.components.ExampleValidator`."""
 
     EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(executor.Executor)

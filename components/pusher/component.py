@@ -8,7 +8,7 @@ from tfx.dsl.components.base import executor_spec
 from components.pusher import executor
 
 
-class Pusher(TfxPusher):  # type: ignore[misc]
+class Pusher(TfxPusher):
     """Same interface as `tfx.components.Pusher`."""
 
     EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(executor.Executor)

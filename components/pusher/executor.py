@@ -111,7 +111,7 @@ def push(model: str, base: str) -> int:
         _sync(temporary)
         while True:
             try:
-                os.rename(temporary, Path(base) / str(version))
+                temporary.rename(Path(base) / str(version))
                 return version
             except OSError:
                 if not (Path(base) / str(version)).exists():

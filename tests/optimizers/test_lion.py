@@ -142,7 +142,7 @@ def test_any_index_pattern_follows_the_reference(steps, sparse, cautious):
 
 @pytest.mark.parametrize("sparse", ["lazy", "decayed"])
 def test_rows_outside_the_batch_keep_their_bits(sparse):
-    optimizer, variable, reference = pair(sparse=sparse, weight_decay=0.5)
+    optimizer, variable, _ = pair(sparse=sparse, weight_decay=0.5)
     before = variable.numpy()
     for _ in range(3):
         values = np.ones((2, DIM), np.float32)
@@ -153,6 +153,27 @@ def test_rows_outside_the_batch_keep_their_bits(sparse):
     )
     assert not optimizer._momentums[0].numpy()[untouched].any()
     assert (variable.numpy()[3] != before[3]).all()
+
+
+@pytest.mark.parametrize("cautious", [False, True])
+@pytest.mark.parametrize("sparse", ["lazy", "decayed"])
+def test_no_tensor_of_the_update_has_the_tables_size(sparse, cautious):
+    rows = 1009
+    optimizer, variable, _ = pair(
+        shape=(rows, DIM), sparse=sparse, cautious=cautious, weight_decay=0.1
+    )
+
+    @tf.function
+    def step(values, indices):
+        gradient = tf.IndexedSlices(values, indices, [rows, DIM])
+        optimizer.apply([gradient], [variable])
+
+    graph = step.get_concrete_function(
+        tf.TensorSpec([7, DIM]), tf.TensorSpec([7], tf.int32)
+    ).graph
+    assert "ResourceScatterUpdate" in {op.type for op in graph.get_operations()}
+    outputs = [t for op in graph.get_operations() for t in op.outputs]
+    assert not [t for t in outputs if rows in t.shape.as_list()]
 
 
 def test_decayed_forgets_what_lazy_remembers():

@@ -1,0 +1,126 @@
+"""Runs one task in its container: KFP's launcher calls this, this calls TFX."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from components.errors import InputError, RefusedError
+
+_FOLDERS = {"gs": "gcs", "minio": "minio", "s3": "s3"}
+_IN_PROCESS = ("fnapirunner", "directrunner", "bundlebaseddirectrunner")
+
+
+def main(arguments: list[str]) -> int:
+    """Runs the executor that `arguments` name; returns the exit code."""
+    parser = argparse.ArgumentParser(allow_abbrev=False)
+    parser.add_argument("--executor_class_path", required=True)
+    parser.add_argument("--json_serialized_invocation_args", required=True)
+    parser.add_argument("--json_serialized_inputs_spec_args", required=True)
+    options, beam = parser.parse_known_args(arguments)
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr)
+
+    from tfx.orchestration.kubeflow.v2.container import (
+        kubeflow_v2_run_executor,
+    )
+
+    given = json.loads(options.json_serialized_invocation_args)
+    task = typed(given, json.loads(options.json_serialized_inputs_spec_args))
+    if _in_process(beam):
+        task = local(task, Path(os.environ.get("LIONCTR_COPIES", "/")))
+    options.json_serialized_invocation_args = json.dumps(task)
+    try:
+        kubeflow_v2_run_executor.main((options, beam))
+    except (InputError, RefusedError) as error:
+        print(error, file=sys.stderr)
+        return 2 if isinstance(error, InputError) else 1
+    _finish(Path(given["outputs"]["outputFile"]), given)
+    return 0
+
+
+def typed(task: dict[str, Any], inputs: dict[str, Any]) -> dict[str, Any]:
+    """`task` (an ExecutorInput) with the type of each input artifact.
+
+    KFP's open source driver sends an empty one, which TFX cannot read
+    (github.com/tensorflow/tfx/issues/7768); `inputs` is the component's own
+    ComponentInputsSpec.
+    """
+    task = json.loads(json.dumps(task))
+    for name, found in task.get("inputs", {}).get("artifacts", {}).items():
+        for artifact in found["artifacts"]:
+            artifact["type"] = inputs["artifacts"][name]["artifactType"]
+    return task
+
+
+def local(task: dict[str, Any], copies: Path) -> dict[str, Any]:
+    """`task` with the launcher's local copies in place of object stores.
+
+    The launcher copies each input artifact to /minio, /s3 or /gcs before the
+    task, and each output from there after it. TFX would open the URIs itself,
+    for which TensorFlow lacks the minio:// and s3:// file systems.
+    """
+    task = json.loads(json.dumps(task))
+    outputs = _artifacts(task["outputs"])
+    paths = [_copy(artifact["uri"], copies) for artifact in outputs]
+    # A backend without that launcher makes no folders: its URIs are for us.
+    if not all(path and path.parent.is_dir() for path in paths):
+        return task
+    for artifact in [*outputs, *_artifacts(task.get("inputs", {}))]:
+        path = _copy(artifact["uri"], copies)
+        if path is not None:
+            artifact["uri"] = str(path)
+    for artifact in outputs:
+        Path(artifact["uri"]).mkdir(parents=True, exist_ok=True)
+    return task
+
+
+def _artifacts(half: dict[str, Any]) -> list[dict[str, Any]]:
+    """All artifacts of an ExecutorInput's `inputs` or `outputs`."""
+    return [
+        artifact
+        for found in half.get("artifacts", {}).values()
+        for artifact in found["artifacts"]
+    ]
+
+
+def _copy(uri: str, copies: Path) -> Path | None:
+    """Where the launcher keeps its copy of `uri`."""
+    scheme, sign, rest = uri.partition("://")
+    if not sign or scheme not in _FOLDERS:
+        return None
+    return copies / _FOLDERS[scheme] / rest
+
+
+def _in_process(beam: list[str]) -> bool:
+    """Whether Beam's workers share this container's files."""
+    from apache_beam.options.pipeline_options import (
+        PipelineOptions,
+        StandardOptions,
+    )
+
+    runner = PipelineOptions(beam).view_as(StandardOptions).runner
+    return (runner or "DirectRunner").lower() in _IN_PROCESS
+
+
+def _finish(path: Path, given: dict[str, Any]) -> None:
+    """Puts the URIs back and drops empty metadata, which KFP refuses."""
+    output = json.loads(path.read_text("utf-8"))
+    for name, found in output.get("artifacts", {}).items():
+        (wanted,) = given["outputs"]["artifacts"][name]["artifacts"]
+        for artifact in found["artifacts"]:
+            artifact["uri"] = wanted["uri"]
+            artifact["metadata"] = {
+                key: value
+                for key, value in artifact.get("metadata", {}).items()
+                if value is not None
+            }
+    path.write_text(json.dumps(output), "utf-8")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,133 @@
+"""New, corrupt and revoked versions under a running server."""
+
+import threading
+import time
+
+import pytest
+
+from serving import Client
+from tests.serving.tiny import ROW, SLOW_USER, RunningServer, expected_ctr
+
+
+def ctr(bias: float) -> float:
+    return expected_ctr(bias, 1.5, "abc", 7)
+
+
+def current(server: RunningServer) -> float:
+    status, answer = server.predict({"instances": [ROW]})
+    assert status == 200, answer
+    return float(answer["predictions"][0])
+
+
+def test_new_versions_take_over_without_a_failed_request(
+    server: RunningServer,
+) -> None:
+    """Two versions are pushed and one revoked while four clients ask."""
+    seen: list[float] = []
+    failures: list[BaseException] = []
+    done = threading.Event()
+
+    def ask() -> None:
+        client = Client(server.url, "tiny")
+        while not done.is_set():
+            try:
+                seen.extend(client.predict([ROW]))
+            except BaseException as error:
+                failures.append(error)
+
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    try:
+        server.push(2, bias=1.0)
+        server.wait_for(lambda: server.states().get(2) == "AVAILABLE")
+        server.push(3, bias=2.0)
+        available = {3: "AVAILABLE", 2: "AVAILABLE"}
+        server.wait_for(lambda: server.states() == available)
+        server.revoke(3)
+        server.wait_for(lambda: 3 not in server.states())
+        time.sleep(0.2)
+    finally:
+        done.set()
+        for thread in threads:
+            thread.join(20)
+    assert not failures
+    assert len(seen) > 50
+    expected = [ctr(0.0), ctr(1.0), ctr(2.0)]
+    assert {min(expected, key=lambda e: abs(e - x)) for x in seen} == set(
+        expected
+    )
+    for x in seen:
+        assert any(abs(x - e) < 1e-6 for e in expected)
+    assert current(server) == pytest.approx(ctr(1.0), abs=1e-6)
+
+
+def test_the_version_before_stays_available_by_number(
+    server: RunningServer,
+) -> None:
+    server.push(2, bias=1.0)
+    server.wait_for(lambda: server.states().get(2) == "AVAILABLE")
+    _, old = server.predict({"instances": [ROW]}, "/versions/1")
+    assert old["predictions"] == pytest.approx([ctr(0.0)], abs=1e-6)
+    assert current(server) == pytest.approx(ctr(1.0), abs=1e-6)
+
+
+def test_a_revoked_version_gives_way_to_the_newest_remaining(
+    server: RunningServer,
+) -> None:
+    server.push(2, bias=1.0)
+    server.wait_for(lambda: server.states().get(2) == "AVAILABLE")
+    server.revoke(2)
+    server.wait_for(lambda: server.states() == {1: "AVAILABLE"})
+    assert current(server) == pytest.approx(ctr(0.0), abs=1e-6)
+    assert server.predict({"instances": [ROW]}, "/versions/2")[0] == 404
+
+
+def test_a_corrupt_version_is_reported_and_the_old_one_goes_on(
+    server: RunningServer,
+) -> None:
+    broken = server.model_dir / ".tmp-5"
+    broken.mkdir()
+    (broken / "saved_model.pb").write_bytes(b"not a protocol buffer")
+    broken.rename(server.model_dir / "5")
+    server.wait_for(lambda: server.states().get(5) == "END")
+    assert server.states() == {5: "END", 1: "AVAILABLE"}
+    _, answer = server.call("/v1/models/tiny/versions/5")
+    (status,) = answer["model_version_status"]
+    assert status["status"]["error_code"] == "UNKNOWN"
+    assert status["status"]["error_message"]
+    assert current(server) == pytest.approx(ctr(0.0), abs=1e-6)
+    assert server.predict({"instances": [ROW]}, "/versions/5")[0] == 404
+    assert "version 5 is skipped" in server.log.read_text()
+
+
+def test_without_any_version_the_server_is_live_and_not_ready(
+    server: RunningServer,
+) -> None:
+    server.revoke(1)
+    server.wait_for(lambda: server.states() == {})
+    status, answer = server.predict({"instances": [ROW]})
+    assert (status, list(answer)) == (503, ["error"])
+    assert server.call("/v2/health/ready")[0] == 503
+    assert server.call("/v2/models/tiny/ready")[0] == 503
+    assert server.call("/v2/health/live")[0] == 200
+    server.push(4, bias=2.0)
+    server.wait_for(lambda: server.call("/v2/health/ready")[0] == 200)
+    assert current(server) == pytest.approx(ctr(2.0), abs=1e-6)
+
+
+def test_sigterm_finishes_the_request_under_way(
+    server: RunningServer,
+) -> None:
+    """Stays last here: the next test to want a server starts a new one."""
+    answers: list[int] = []
+    body = {"instances": [{**ROW, "user": SLOW_USER}]}
+    thread = threading.Thread(
+        target=lambda: answers.append(server.predict(body)[0])
+    )
+    thread.start()
+    time.sleep(0.3)
+    assert not answers, "the slow request is not slow enough for this test"
+    assert server.stop() == 0, server.log.read_text()
+    thread.join(20)
+    assert answers == [200]
