@@ -9,7 +9,7 @@ import tensorflow as tf
 import tensorflow_transform as tft
 
 from models.config import LABEL, CategoricalFeature, Features, NumericFeature
-from models.layout import DENSE, IDS, LISTS, ROW_COUNT, asset_name
+from models.layout import DENSE, IDS, LABEL_COUNTS, LISTS, asset_name
 from models.vocabulary import EMPTY_VOCABULARY, Vocabularies, Vocabulary
 
 Tensors = dict[str, Any]
@@ -120,14 +120,14 @@ def _vocabularies(
 ) -> dict[str, tf.Tensor]:
     """Feature name -> file name tensor of its vocabulary, in one pass."""
     wanted = [f for f in features if f.encode == "vocab"]
-    columns = [tf.reshape(tf.cast(raw.rows, tf.int64), [1])] + [
+    columns = [tf.cast(raw.column(LABEL, 0), tf.int64)] + [
         raw.text(f.name) if f.list is None else raw.parts(f).flat_values
         for f in wanted
     ]
     files = tft.experimental.ptransform_analyzer(
         inputs=columns,
         ptransform=Vocabularies(
-            ROW_COUNT,
+            LABEL_COUNTS,
             [
                 Vocabulary(asset_name(f), f.min_count, f.max_size)
                 for f in wanted
@@ -135,7 +135,8 @@ def _vocabularies(
         ),
         output_dtypes=[tf.string] * len(columns),
         output_shapes=[[]] * len(columns),
-        output_asset_default_values=[b"0"] + [EMPTY_VOCABULARY] * len(wanted),
+        output_asset_default_values=[b"0\n0"]
+        + [EMPTY_VOCABULARY] * len(wanted),
         name="vocabularies",
     )
     return {f.name: file for f, file in zip(wanted, files[1:], strict=True)}

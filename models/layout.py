@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from models.config import CategoricalFeature, Features
 
 IDS, DENSE, LISTS = "ids", "dense", "list_"
-ROW_COUNT = "row_count"  # asset with the number of training rows
+LABEL_COUNTS = "label_counts"  # asset: negative, positive training rows
 
 
 @dataclass(frozen=True)

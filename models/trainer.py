@@ -16,9 +16,10 @@ import tensorflow_transform as tft
 import optimizers
 from models import loop
 from models.config import Features, ModelConfig, TrainConfig
+from models.errors import InputError
 from models.export import Served, export
 from models.inputs import batches
-from models.layout import ROW_COUNT, Layout, layout
+from models.layout import LABEL_COUNTS, Layout, layout
 from models.registry import build_model
 from optimizers.registry import build_optimizer
 
@@ -40,8 +41,19 @@ def run_fn(fn_args: Any) -> None:
     keras.config.set_dtype_policy(config.precision)
     transform = tft.TFTransformOutput(fn_args.transform_output)
     shape = layout(features, lambda name: len(_asset(transform, name)))
-    rows = int(_asset(transform, ROW_COUNT)[0])
-    model = build_model(shape, ModelConfig.model_validate(custom["model"]))
+    negatives, positives = map(int, _asset(transform, LABEL_COUNTS))
+    rows = negatives + positives
+    if not positives or not negatives:
+        raise InputError(
+            f"All {rows:,} training rows have the label"
+            f" {int(positives > 0)}: there is nothing to learn."
+            " Check data.label"
+        )
+    model = build_model(
+        shape,
+        ModelConfig.model_validate(custom["model"]),
+        positives / rows,
+    )
     total = math.ceil(rows / config.batch_size) * config.epochs
     optimizer = build_optimizer(custom["optimizer"], total)
     log.info(

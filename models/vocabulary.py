@@ -1,4 +1,4 @@
-"""All vocabularies, and the row count, in one pass over Arrow value counts.
+"""All vocabularies and the label's counts in one pass over Arrow arrays.
 
 A vocabulary is what `tft.vocabulary` writes for each column, line for line:
 commonest first, ties in reverse order of the bytes, no empty values, none
@@ -43,15 +43,15 @@ class Vocabulary:
 class Vocabularies(tft_beam.experimental.PTransformAnalyzer):
     """Batches of one byte-string array a column -> one file a column.
 
-    The first array is an int64 [1], the number of rows in the batch; the
-    first file holds their sum.
+    The first array is the label, int64 [N]; the first file holds how often it
+    is 0, then how often it is 1.
     """
 
     def __init__(
-        self, row_count: str, vocabularies: Sequence[Vocabulary]
+        self, label_counts: str, vocabularies: Sequence[Vocabulary]
     ) -> None:
         super().__init__()
-        self._vocabularies = (Vocabulary(row_count, 1, 1), *vocabularies)
+        self._vocabularies = (Vocabulary(label_counts, 1, 2), *vocabularies)
 
     def expand(
         self, batches: beam.PCollection[Batch]
@@ -99,13 +99,8 @@ class _Count(beam.DoFn):
 
 
 def _count(values: npt.NDArray[Any]) -> pa.Table:
-    if values.dtype != np.object_:  # the number of rows
-        return pa.table(
-            {
-                "value": pa.array([b"rows"], pa.binary()),
-                "count": pa.array([int(values.sum())], pa.int64()),
-            }
-        )
+    if values.dtype != np.object_:  # the label
+        values = np.where(values > 0, b"1", b"0").astype(np.object_)
     counted = pa.array(values, pa.binary()).value_counts()
     return pa.table(
         {"value": counted.field("values"), "count": counted.field("counts")}
@@ -148,7 +143,14 @@ def _write(
     index, counts = item
     wanted = vocabularies[index]
     if index == 0:
-        values = [str(pc.sum(counts["count"]).as_py() or 0).encode()]
+        found = dict(
+            zip(
+                counts["value"].to_pylist(),
+                counts["count"].to_pylist(),
+                strict=True,
+            )
+        )
+        values = [str(found.get(v, 0)).encode() for v in (b"0", b"1")]
     else:
         values = prune(counts, wanted.min_count, wanted.max_size)
     path = os.path.join(folder, wanted.file_name)

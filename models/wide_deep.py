@@ -6,6 +6,7 @@ arXiv 1606.07792.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -101,7 +102,9 @@ class WideDeep(keras.Model):
     optimizer groups to match.
     """
 
-    def __init__(self, layout: Layout, config: ModelConfig) -> None:
+    def __init__(
+        self, layout: Layout, config: ModelConfig, base_rate: float
+    ) -> None:
         super().__init__(name="wide_deep")
         self._has_dense = bool(layout.dense)
         self.wide = None
@@ -110,7 +113,7 @@ class WideDeep(keras.Model):
             self.wide.build(0.0)
         # Sub-layers are built here and not in build(), where Keras would put
         # the model's name before wide/ and deep/.
-        self.deep = Deep(layout, config, name="deep")
+        self.deep = Deep(layout, config, base_rate, name="deep")
         self.deep.build(None)
         self.built = True
 
@@ -128,7 +131,11 @@ class Deep(keras.layers.Layer):
     """Embeddings and dense values through an MLP to one logit."""
 
     def __init__(
-        self, layout: Layout, config: ModelConfig, **kwargs: Any
+        self,
+        layout: Layout,
+        config: ModelConfig,
+        base_rate: float,
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self._dense = len(layout.dense)
@@ -147,7 +154,15 @@ class Deep(keras.layers.Layer):
             for i, units in enumerate(config.hidden)
         ]
         self.dropout = keras.layers.Dropout(config.dropout)
-        self.out = keras.layers.Dense(1, name="out")
+        # With clicks as rare as they are, and a sign update that moves a
+        # weight by the learning rate at most, a bias of 0 would take long.
+        self.out = keras.layers.Dense(
+            1,
+            bias_initializer=keras.initializers.Constant(
+                math.log(base_rate / (1 - base_rate))
+            ),
+            name="out",
+        )
 
     def build(self, _: Any) -> None:
         """Makes all variables, so that their names begin with deep/."""
@@ -174,6 +189,6 @@ class Deep(keras.layers.Layer):
         return tf.squeeze(self.out(x), 1)
 
 
-def build(layout: Layout, config: ModelConfig) -> keras.Model:
+def build(layout: Layout, config: ModelConfig, base_rate: float) -> keras.Model:
     """The model of `model.name: wide_deep`."""
-    return WideDeep(layout, config)
+    return WideDeep(layout, config, base_rate)

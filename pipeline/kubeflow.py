@@ -12,19 +12,22 @@ import sys
 import tempfile
 import time
 import urllib.parse
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from pipeline.config import ConfigError, PipelineConfig
+from pipeline.console import quiet
 
 _COMMAND = ("python", "-m", "pipeline.kubeflow_task")
 _STORES = ("gs://", "s3://", "minio://")
 _NAME_LENGTH = 128
 _IMAGE = re.compile(
     r"([A-Za-z0-9.-]+(:\d+)?/)?"  # registry
-    r"[a-z0-9]+([._/-]+[a-z0-9]+)*"  # repository
+    r"[a-z0-9]+(([._-]+|/)[a-z0-9]+)*"  # repository
     r"(:\w[\w.-]{0,127})?"  # tag
     r"(@sha256:[0-9a-f]{64})?"
 )
@@ -44,9 +47,15 @@ def compile_to(config: PipelineConfig, image: str, out: Path) -> None:
         ConfigError: `image` is no image, `out` cannot be written.
         KubeflowError: the `kubeflow` extra is not installed.
     """
-    text = yaml.safe_dump_all(
-        _documents(config, image), sort_keys=True, width=1 << 20
-    )
+    _check(image)
+    _import_kfp()
+    # TensorFlow's start-up notices are no part of the answer.
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        quiet(Path(folder) / "log.txt"),
+    ):
+        documents = _documents(config, image)
+    text = yaml.safe_dump_all(documents, sort_keys=True, width=1 << 20)
     try:
         out.write_text(text, "utf-8")
     except OSError as error:
@@ -73,6 +82,7 @@ def submit(
         ConfigError: `image` is no image.
         KubeflowError: no `kubeflow` extra, no answer from `host`, a refusal.
     """
+    _check(image)
     client = _client(host, namespace)
     with tempfile.TemporaryDirectory() as folder:
         package = Path(folder) / "pipeline.yaml"
@@ -109,8 +119,8 @@ def unreachable(config: PipelineConfig) -> list[str]:
     lines = []
     if _root(config) is None:
         lines.append(
-            f"root: Kubeflow keeps artifacts in an object store; {config.root!r}"
-            " is none, and the cluster's own is used. Accepted:"
+            f"root: {config.root!r} is no object store, where Kubeflow keeps"
+            " artifacts; the cluster's own is used. Accepted:"
             f" {', '.join(_STORES)}"
         )
     places = [
@@ -138,15 +148,6 @@ def unreachable(config: PipelineConfig) -> list[str]:
 
 def _documents(config: PipelineConfig, image: str) -> list[dict[str, Any]]:
     """The IR, and where there are volumes what Kubernetes must know."""
-    if not _IMAGE.fullmatch(image):
-        raise ConfigError(
-            f"--image: received {image!r};"
-            " accepted: [registry/]name[:tag][@sha256:...], name in lower case"
-        )
-    try:
-        import kfp  # noqa: F401
-    except ImportError as error:
-        raise KubeflowError(_MISSING) from error
     from tfx.orchestration.kubeflow.v2 import kubeflow_v2_dag_runner as tfx
 
     from pipeline import dag
@@ -226,10 +227,23 @@ def _root(config: PipelineConfig) -> str | None:
     return f"{config.root.rstrip('/')}/{config.name}"
 
 
-_MISSING = (
-    "Kubeflow needs the package kfp, which is not installed:"
-    " pip install 'lion-ctr[kubeflow]'"
-)
+def _check(image: str) -> None:
+    if not _IMAGE.fullmatch(image):
+        raise ConfigError(
+            f"--image: received {image!r};"
+            " accepted: [registry/]name[:tag][@sha256:...], name in lower case"
+        )
+
+
+def _import_kfp() -> Any:
+    try:
+        import kfp
+    except ImportError as error:
+        raise KubeflowError(
+            "Kubeflow needs the package kfp, which is not installed:"
+            " pip install 'lion-ctr[kubeflow]'"
+        ) from error
+    return kfp
 
 
 def _address(host: str) -> str:
@@ -238,10 +252,7 @@ def _address(host: str) -> str:
 
 def _client(host: str, namespace: str | None) -> Any:
     """KFP's client; fails in seconds if nothing listens at `host`."""
-    try:
-        import kfp
-    except ImportError as error:
-        raise KubeflowError(_MISSING) from error
+    kfp = _import_kfp()
     url = urllib.parse.urlsplit(_address(host))
     try:
         port = url.port or (443 if url.scheme == "https" else 80)
@@ -258,11 +269,15 @@ def _client(host: str, namespace: str | None) -> Any:
 
 
 @contextlib.contextmanager
-def _talking_to(host: str) -> Any:
+def _talking_to(host: str) -> Iterator[None]:
     """One line for whatever KFP's client raises; it prints nothing itself."""
-    logging.getLogger("urllib3").setLevel(logging.ERROR)
+    disabled = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
     try:
-        with contextlib.redirect_stdout(io.StringIO()):
+        with (
+            contextlib.redirect_stdout(io.StringIO()),
+            warnings.catch_warnings(action="ignore"),
+        ):
             yield
     except Exception as error:
         status = getattr(error, "status", None)
@@ -272,3 +287,5 @@ def _talking_to(host: str) -> Any:
             f"Kubeflow Pipelines at {host}: {type(error).__name__}:"
             f" {' '.join(message.split())[:500]}"
         ) from error
+    finally:
+        logging.disable(disabled)

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from components.errors import InputError, RefusedError
+from models.errors import InputError, RefusedError
 
 _FOLDERS = {"gs": "gcs", "minio": "minio", "s3": "s3"}
 _IN_PROCESS = ("fnapirunner", "directrunner", "bundlebaseddirectrunner")

@@ -17,7 +17,7 @@ from typing import Any
 
 import yaml
 
-from components.errors import InputError, RefusedError
+from models.errors import InputError, RefusedError
 from pipeline.config import ConfigError, PipelineConfig
 from pipeline.console import Console, NoteHandler, quiet
 

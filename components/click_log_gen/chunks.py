@@ -14,7 +14,7 @@ from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
 from components.click_log_gen.config import LogFiles
-from components.errors import InputError
+from models.errors import InputError
 
 CHUNK_BYTES = 32 << 20
 BLOCK_BYTES = 4 << 20

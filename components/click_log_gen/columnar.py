@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from components.click_log_gen.chunks import Chunk, open_raw
 from components.click_log_gen.rows import Rejected, Rows
-from components.errors import InputError
+from models.errors import InputError
 
 BATCH = 16_384
 

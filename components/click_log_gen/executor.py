@@ -17,7 +17,7 @@ from tfx.types import artifact_utils
 from components.click_log_gen import chunks, convert
 from components.click_log_gen.chunks import Chunk
 from components.click_log_gen.config import DataConfig
-from components.errors import InputError
+from models.errors import InputError
 
 SPLITS = ("train", "eval")
 COUNTS = "counts.json"

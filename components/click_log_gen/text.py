@@ -12,7 +12,7 @@ import pyarrow.csv as pa_csv
 from components.click_log_gen.chunks import Chunk, blocks, open_raw
 from components.click_log_gen.config import LogFiles
 from components.click_log_gen.rows import Rejected, Rows
-from components.errors import InputError
+from models.errors import InputError
 
 _BOM = b"\xef\xbb\xbf"
 _NEWLINE = ord("\n")

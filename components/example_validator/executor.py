@@ -11,7 +11,7 @@ from tfx.components.example_validator import executor as tfx_validator
 from tfx.dsl.io import fileio
 from tfx.types import artifact_utils
 
-from components.errors import RefusedError
+from models.errors import RefusedError
 
 
 class Executor(tfx_validator.Executor):

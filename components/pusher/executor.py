@@ -18,7 +18,7 @@ from tfx.proto import pusher_pb2
 from tfx.types import artifact_utils
 from tfx.utils import io_utils, proto_utils
 
-from components.errors import RefusedError
+from models.errors import RefusedError
 
 log = logging.getLogger("lionctr.push")
 _DESCRIPTION = os.path.join("assets.extra", "lion_ctr.json")

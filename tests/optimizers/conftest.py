@@ -1,4 +1,4 @@
-"""Puts the NumPy reference beside these tests on the import path."""
+"""Puts the reference and the tables of these tests on the import path."""
 
 import sys
 from pathlib import Path

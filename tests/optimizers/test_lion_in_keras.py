@@ -1,4 +1,4 @@
-"""Lion inside Keras: fit, saved state, clipping, accumulation, precision."""
+"""Lion inside Keras: fit, saved state, EMA, weight decay, precision."""
 
 from __future__ import annotations
 
@@ -6,41 +6,14 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from tables import MODES, SHAPE, built, gradients, slices, table
 
 from optimizers import Lion, kernel_status
-
-MODES = ["lazy", "decayed", "dense"]
-SHAPE = (10, 4)
 
 
 @pytest.fixture(autouse=True)
 def seed():
     keras.utils.set_random_seed(0)
-
-
-def slices(values, indices, shape=SHAPE):
-    return tf.IndexedSlices(
-        tf.constant(values, tf.float32),
-        tf.constant(indices, tf.int64),
-        tf.constant(shape, tf.int64),
-    )
-
-
-def table(value=0.5, name="table"):
-    return keras.Variable(np.full(SHAPE, value, np.float32), name=name)
-
-
-def built(variables, **arguments):
-    optimizer = Lion(0.01, **arguments)
-    optimizer.build(variables)
-    return optimizer
-
-
-def gradients(count, seed=0):
-    rng = np.random.default_rng(seed)
-    for _ in range(count):
-        indices = rng.integers(0, SHAPE[0], size=5)
-        yield slices(rng.normal(size=(5, SHAPE[1])), indices)
 
 
 def ctr_model():
@@ -168,118 +141,6 @@ def test_lazy_fit_leaves_unseen_ids_alone():
     after = model.get_layer("embedding").embeddings.numpy()
     np.testing.assert_array_equal(after[40:], before[40:])
     assert (after[:40] != before[:40]).all()
-
-
-def momentum_after(gradient, **arguments):
-    """The summed and clipped gradient, read back from the momentum."""
-    variable = table()
-    lion = built([variable], beta_2=0.0, **arguments)
-    lion.apply([gradient], [variable])
-    return lion._momentums[0].numpy()
-
-
-@pytest.mark.parametrize("sparse", MODES)
-def test_clipnorm_takes_the_norm_of_the_summed_rows(sparse):
-    gradient = slices(np.ones((3, 4)), [1, 1, 2])
-    total = np.zeros(SHAPE, np.float32)
-    total[1], total[2] = 2, 1
-    expected = total / np.linalg.norm(total)
-    actual = momentum_after(gradient, sparse=sparse, clipnorm=1.0)
-    np.testing.assert_allclose(actual, expected, rtol=1e-6)
-
-
-@pytest.mark.parametrize("sparse", MODES)
-def test_clipvalue_clips_the_summed_rows(sparse):
-    gradient = slices([[1.0] * 4, [-0.9] * 4, [3.0] * 4], [1, 1, 2])
-    actual = momentum_after(gradient, sparse=sparse, clipvalue=0.5)
-    np.testing.assert_allclose(actual[1], [0.1] * 4, rtol=1e-5)
-    np.testing.assert_allclose(actual[2], [0.5] * 4)
-
-
-@pytest.mark.parametrize("sparse", MODES)
-def test_global_clipnorm_spans_sparse_and_dense_gradients(sparse):
-    rows, weights = table(), keras.Variable(np.zeros(2, np.float32))
-    lion = built(
-        [rows, weights], sparse=sparse, beta_2=0.0, global_clipnorm=1.0
-    )
-    lion.apply(
-        [slices(np.ones((2, 4)), [1, 1]), tf.constant([3.0, 0.0])],
-        [rows, weights],
-    )
-    np.testing.assert_allclose(
-        lion._momentums[0].numpy()[1], np.full(4, 2 / 5), rtol=1e-6
-    )
-    np.testing.assert_allclose(
-        lion._momentums[1].numpy(), [3 / 5, 0], rtol=1e-6
-    )
-
-
-@pytest.mark.parametrize("limit", ["clipnorm", "clipvalue", "global_clipnorm"])
-def test_clipping_keeps_rows_outside_the_batch_untouched(limit):
-    variable = table()
-    lion = built([variable], weight_decay=0.5, **{limit: 0.1})
-    lion.apply([slices(np.ones((2, 4)), [1, 1])], [variable])
-    changed = (variable.numpy() != 0.5).any(axis=1)
-    assert changed.tolist() == [row == 1 for row in range(SHAPE[0])]
-
-
-@pytest.mark.parametrize("sparse", MODES)
-def test_loss_scale_is_divided_out_of_sparse_gradients(sparse):
-    gradient = slices([[2.0] * 4, [6.0] * 4], [1, 1])
-    actual = momentum_after(gradient, sparse=sparse, loss_scale_factor=4.0)
-    np.testing.assert_allclose(actual[1], [2.0] * 4)
-
-
-@pytest.mark.parametrize("limits", [{}, {"global_clipnorm": 0.5}], ids=str)
-@pytest.mark.parametrize("sparse", MODES)
-def test_accumulated_steps_equal_one_step_on_their_mean(sparse, limits):
-    arguments = {"sparse": sparse, "weight_decay": 0.1, **limits}
-    parts, whole = table(), table()
-    one = built([whole], **arguments)
-    many = built([parts], gradient_accumulation_steps=3, **arguments)
-    batches = list(gradients(12))
-    for group in (batches[i : i + 3] for i in range(0, 12, 3)):
-        values = tf.concat([g.values for g in group], 0) / 3
-        indices = tf.concat([g.indices for g in group], 0)
-        one.apply([tf.IndexedSlices(values, indices, SHAPE)], [whole])
-        for gradient in group:
-            many.apply([gradient], [parts])
-        np.testing.assert_allclose(parts.numpy(), whole.numpy(), rtol=1e-5)
-        np.testing.assert_allclose(
-            many._momentums[0].numpy(), one._momentums[0].numpy(), atol=1e-7
-        )
-        assert not many._accumulated_gradients[0].numpy().any()
-    if sparse == "decayed":
-        np.testing.assert_array_equal(
-            many._last_steps[0].numpy(), one._last_steps[0].numpy()
-        )
-
-
-def test_accumulation_mixes_dense_and_sparse_gradients_of_one_variable():
-    parts, whole = table(), table()
-    one, many = built([whole]), built([parts], gradient_accumulation_steps=2)
-    sparse = next(gradients(1))
-    dense = tf.ones(SHAPE)
-    for pair in ([sparse, dense], [dense, sparse]):
-        for gradient in pair:
-            many.apply([gradient], [parts])
-        one.apply([(tf.convert_to_tensor(sparse) + dense) / 2], [whole])
-    np.testing.assert_allclose(parts.numpy(), whole.numpy(), rtol=1e-6)
-
-
-def test_accumulation_works_compiled_and_for_scalars():
-    variables = [table(), keras.Variable(1.0, name="bias")]
-    lion = built(variables, gradient_accumulation_steps=2)
-
-    @tf.function
-    def step():
-        lion.apply([slices(np.ones((1, 4)), [3]), tf.constant(1.0)], variables)
-
-    step()
-    assert variables[0].numpy()[3, 0] == 0.5
-    step()
-    np.testing.assert_allclose(variables[0].numpy()[3], [0.49] * 4)
-    assert variables[1].numpy() == pytest.approx(0.99)
 
 
 def test_ema_averages_the_whole_table():

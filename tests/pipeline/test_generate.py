@@ -14,7 +14,7 @@ from sklearn.metrics import log_loss, roc_auc_score
 
 from pipeline.generate import FORMATS, GenerateError, Summary, generate
 
-ROWS = 130_000  # More than one chunk.
+ROWS = 102_000  # More than one chunk.
 WINDOW = pd.Timedelta(minutes=30)
 
 

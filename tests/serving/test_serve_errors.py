@@ -1,4 +1,4 @@
-"""What `serve` refuses before it loads anything."""
+"""How `serve` starts, and what it refuses before it loads anything."""
 
 import socket
 import subprocess
@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from serving import ServingError
+from serving.listen import bind
 from serving.server import serve
 from tests.serving.tiny import REPOSITORY
 
@@ -65,3 +66,9 @@ def test_a_port_that_is_none(tmp_path: Path) -> None:
     (tmp_path / "1").mkdir()
     with pytest.raises(ServingError, match="99999"):
         serve(tmp_path, port=99999)
+
+
+def test_the_socket_names_its_protocol() -> None:
+    """Else asyncio leaves Nagle's algorithm on: 40 ms more an answer."""
+    with bind("127.0.0.1", 0) as listener:
+        assert listener.proto == socket.IPPROTO_TCP

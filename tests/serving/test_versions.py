@@ -1,5 +1,6 @@
 """The watcher's rules, with a loader that loads nothing."""
 
+import time
 from pathlib import Path
 
 import pytest
@@ -145,7 +146,7 @@ def test_the_thread_finds_a_version_and_stops(directory: Directory) -> None:
     for _ in range(500):
         if directory.snapshots and directory.snapshots[-1].loaded:
             break
-        directory.watcher._stopped.wait(0.01)
+        time.sleep(0.01)
     directory.watcher.stop()
     assert directory.snapshots[-1].loaded == {1: "v1"}
 

@@ -1,4 +1,4 @@
-"""What a component raises when the run must stop for a reason to read."""
+"""What stops a run for a reason that a person can act on."""
 
 
 class InputError(Exception):

@@ -1,0 +1,1 @@
+"""What `lionctr generate` draws and writes, one concern a file."""

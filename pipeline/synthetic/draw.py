@@ -1,0 +1,75 @@
+"""Random draws that the synthetic logs share."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+DAY = 86_400
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Mask = NDArray[np.bool_]
+NONE: Ints = np.zeros(0, np.int64)
+
+
+def lognormal(
+    rng: np.random.Generator,
+    size: int,
+    median: float,
+    sigma: float,
+    limit: float = DAY,
+) -> Ints:
+    draw = median * np.exp(sigma * rng.standard_normal(size))
+    return np.minimum(draw, limit).astype(np.int64)
+
+
+def effects_of(
+    rng: np.random.Generator, weight: Floats, spread: float
+) -> Floats:
+    """Normal draws, scaled to mean 0 and deviation `spread` by `weight`."""
+    draw: Floats = rng.standard_normal(weight.shape)
+    draw -= np.average(draw, weights=weight)
+    draw *= spread / np.sqrt(np.average(draw**2, weights=weight))
+    return draw
+
+
+class Field:
+    """A categorical column: how often each id comes, and its effect."""
+
+    def __init__(
+        self,
+        rng: np.random.Generator,
+        names: str | tuple[str, int],
+        spread: float,
+        skew: float = 1.0,
+        missing: float = 0.0,
+        group: str = "",
+        of: Floats | None = None,
+    ) -> None:
+        """Ids by Zipf's law; or, with `group`, a group for each id `of` it.
+
+        `names` are the ids, or a letter and how many to number.
+        """
+        if isinstance(names, str):
+            ids = names.split()
+        else:
+            # Shuffled: a name must not tell how frequent it is.
+            numbers = 1 + rng.permutation(names[1])
+            ids = [f"{names[0]}{number}" for number in numbers]
+        self.group = group
+        self.member = NONE
+        weight: Floats = np.arange(1.0, len(ids) + 1) ** -skew
+        if of is not None:
+            self.member = rng.permutation(len(of)) % len(ids)
+            weight = np.bincount(self.member, of).astype(np.float64)
+        self.weight = weight / weight.sum()
+        self.names = pa.array(ids)
+        self.missing = missing
+        # The last one, index -1, is for a missing value.
+        self.effect = np.append(effects_of(rng, self.weight, spread), 0.0)
+
+    def draw(self, rng: np.random.Generator, size: int) -> Ints:
+        ends = np.cumsum(self.weight)[:-1]
+        index: Ints = np.searchsorted(ends, rng.random(size), "right")
+        return np.where(rng.random(size) < self.missing, -1, index)
