@@ -50,6 +50,8 @@ class OptimizerConfig(BaseModel):
         if isinstance(value, str):
             value = {"name": value}
         if isinstance(value, Mapping):
+            if "name" not in value and "groups" not in value:
+                value = {"name": "lion", **value}
             registry.validate(value)
         return value
 

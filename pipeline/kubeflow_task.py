@@ -32,6 +32,7 @@ def main(arguments: list[str]) -> int:
     given = json.loads(options.json_serialized_invocation_args)
     task = typed(given, json.loads(options.json_serialized_inputs_spec_args))
     if _in_process(beam):
+        # Tests have other places than / to write to.
         task = local(task, Path(os.environ.get("LIONCTR_COPIES", "/")))
     options.json_serialized_invocation_args = json.dumps(task)
     try:
@@ -39,7 +40,7 @@ def main(arguments: list[str]) -> int:
     except (InputError, RefusedError) as error:
         print(error, file=sys.stderr)
         return 2 if isinstance(error, InputError) else 1
-    _finish(Path(given["outputs"]["outputFile"]), given)
+    finish(given["outputs"])
     return 0
 
 
@@ -79,6 +80,29 @@ def local(task: dict[str, Any], copies: Path) -> dict[str, Any]:
     return task
 
 
+def finish(outputs: dict[str, Any]) -> None:
+    """Corrects what the executor reported, as KFP wants it.
+
+    The URIs are those that KFP gave in `outputs` again, and metadata without
+    a value is left out: KFP would fail the task.
+    """
+    from tfx.dsl.io import fileio
+
+    with fileio.open(outputs["outputFile"]) as file:
+        report = json.loads(file.read())
+    for name, found in report.get("artifacts", {}).items():
+        (wanted,) = outputs["artifacts"][name]["artifacts"]
+        for artifact in found["artifacts"]:
+            artifact["uri"] = wanted["uri"]
+            artifact["metadata"] = {
+                key: value
+                for key, value in artifact.get("metadata", {}).items()
+                if value is not None
+            }
+    with fileio.open(outputs["outputFile"], "w") as file:
+        file.write(json.dumps(report))
+
+
 def _artifacts(half: dict[str, Any]) -> list[dict[str, Any]]:
     """All artifacts of an ExecutorInput's `inputs` or `outputs`."""
     return [
@@ -105,21 +129,6 @@ def _in_process(beam: list[str]) -> bool:
 
     runner = PipelineOptions(beam).view_as(StandardOptions).runner
     return (runner or "DirectRunner").lower() in _IN_PROCESS
-
-
-def _finish(path: Path, given: dict[str, Any]) -> None:
-    """Puts the URIs back and drops empty metadata, which KFP refuses."""
-    output = json.loads(path.read_text("utf-8"))
-    for name, found in output.get("artifacts", {}).items():
-        (wanted,) = given["outputs"]["artifacts"][name]["artifacts"]
-        for artifact in found["artifacts"]:
-            artifact["uri"] = wanted["uri"]
-            artifact["metadata"] = {
-                key: value
-                for key, value in artifact.get("metadata", {}).items()
-                if value is not None
-            }
-    path.write_text(json.dumps(output), "utf-8")
 
 
 if __name__ == "__main__":

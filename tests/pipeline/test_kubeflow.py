@@ -1,68 +1,18 @@
-"""Compiling for Kubeflow, running what was compiled, submitting it."""
+"""Compiling for Kubeflow, and running what was compiled."""
 
 import json
-import random
 import re
 import shutil
-import sys
-import threading
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from pipeline import cli, kubeflow
+from pipeline import kubeflow
 from pipeline.config import ConfigError, PipelineConfig
 from tests.pipeline.kubeflow_tasks import Cluster, TaskFailedError
-
-IMAGE = "registry:5000/team/lion-ctr:0.1"
-
-
-def make_config(home: Path, **sections: Any) -> PipelineConfig:
-    """A tiny pipeline over `home/log.tsv`, pushing to `home/serving`."""
-    values: dict[str, Any] = {
-        "name": "Small_ctr",
-        "root": "minio://mlpipeline/v2/artifacts",
-        "data": {
-            "impressions": {
-                "path": str(home / "log.tsv"),
-                "format": "tsv",
-                "header": True,
-            },
-            "label": "click",
-            "split": {"by": "hash", "eval": 0.2},
-        },
-        "features": {
-            "numeric": ["price", "age"],
-            "categorical": [
-                "site",
-                {"name": "device", "encode": "hash", "buckets": 16},
-            ],
-            "crosses": [{"of": ["site", "device"], "buckets": 50}],
-        },
-        "model": {"hidden": [8]},
-        "optimizer": {"name": "lion", "learning_rate": 3e-3},
-        "train": {"batch_size": 64, "epochs": 3, "jit": False},
-        "evaluate": {"metrics": {"auc": {"min": 0.6}}, "slices": [["device"]]},
-        "push": {"to": str(home / "serving")},
-    }
-    return PipelineConfig.model_validate(values | sections)
-
-
-def write_log(path: Path, rows: int = 2000) -> None:
-    """Clicks that depend on the site and the device."""
-    draw = random.Random(1)
-    lines = ["click\tprice\tage\tsite\tdevice"]
-    for _ in range(rows):
-        site, device = draw.randrange(10), draw.choice(["phone", "desk", "tv"])
-        click = draw.random() < 0.05 + 0.5 * (site < 3) + 0.3 * (device == "tv")
-        price = f"{draw.random() * 10:.3f}" if draw.random() < 0.95 else ""
-        age = draw.randrange(60)
-        lines.append(f"{int(click)}\t{price}\t{age}\tsite{site}\t{device}")
-    path.write_text("\n".join(lines) + "\n", "utf-8")
+from tests.pipeline.small import IMAGE, make_config, write_log
 
 
 def compiled(config: PipelineConfig, out: Path) -> list[Any]:
@@ -292,126 +242,3 @@ def test_a_refused_model_fails_the_run_and_is_not_pushed(
     assert "baseline_model_id" in blessing
     imported = cluster.folder("SchemaGen", "schema") / "schema.pbtxt"
     assert imported.read_bytes() == schema.read_bytes()
-
-
-def submit(config: PipelineConfig, host: str, tmp_path: Path) -> int:
-    """`lionctr submit --wait`."""
-    path = tmp_path / "config.yaml"
-    path.write_text(yaml.safe_dump(config.resolved()), "utf-8")
-    return cli.main(
-        ["submit", str(path), "--host", host, "--image", IMAGE, "--wait"]
-    )
-
-
-def test_submitting_without_kfp_says_what_to_install(
-    home: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capfd: pytest.CaptureFixture[str],
-) -> None:
-    monkeypatch.setitem(sys.modules, "kfp", None)
-    assert submit(make_config(home), "http://localhost:1", tmp_path) == 1
-    error = capfd.readouterr().err
-    assert error.count("\n") == 1
-    assert "pip install 'lion-ctr[kubeflow]'" in error
-
-
-@pytest.mark.parametrize(
-    "host", ["http://127.0.0.1:1", "nowhere.invalid", "http://x:port"]
-)
-def test_an_unreachable_host_is_one_line(
-    home: Path, tmp_path: Path, host: str, capfd: pytest.CaptureFixture[str]
-) -> None:
-    assert submit(make_config(home), host, tmp_path) == 1
-    error = capfd.readouterr().err
-    assert error.count("\n") == 1
-    assert f"cannot reach Kubeflow Pipelines at {host}" in error
-
-
-class _Api(BaseHTTPRequestHandler):
-    """As much of KFP's API as a submission needs."""
-
-    state = "SUCCEEDED"
-    refuses = False
-    runs: list[dict[str, Any]] = []
-
-    def do_GET(self) -> None:
-        path = self.path.partition("?")[0]
-        if path.endswith("/experiments"):
-            self._answer({"experiments": []})
-        elif path.endswith("/runs/r1"):
-            self._answer({"run_id": "r1", "state": self.state})
-        else:
-            self._answer({"multi_user": False})
-
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        if self.path.endswith("/experiments"):
-            self._answer({"experiment_id": "e1", "display_name": "lion-ctr"})
-        elif self.refuses:
-            self._answer({"error": "bad pipeline"}, 400)
-        else:
-            self.runs.append(json.loads(body))
-            self._answer({"run_id": "r1"})
-
-    def _answer(self, value: dict[str, Any], status: int = 200) -> None:
-        body = json.dumps(value).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Prints nothing."""
-
-
-@pytest.fixture
-def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """The address of a running `_Api`."""
-    monkeypatch.setattr(_Api, "runs", [])
-    with ThreadingHTTPServer(("127.0.0.1", 0), _Api) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-        server.shutdown()
-
-
-@pytest.mark.parametrize(("state", "code"), [("SUCCEEDED", 0), ("FAILED", 1)])
-def test_submitting_sends_the_ir_and_waits_for_the_end(
-    home: Path,
-    tmp_path: Path,
-    api: str,
-    state: str,
-    code: int,
-    monkeypatch: pytest.MonkeyPatch,
-    capfd: pytest.CaptureFixture[str],
-) -> None:
-    monkeypatch.setattr(_Api, "state", state)
-    assert submit(make_config(home), api, tmp_path) == code
-    printed = capfd.readouterr().out
-    assert printed == f"{api}/#/runs/details/r1\n{state}\n"
-    (run,) = _Api.runs
-    assert run["experiment_id"] == "e1"
-    assert run["pipeline_spec"]["pipelineInfo"]["name"] == "small-ctr"
-    assert run["runtime_config"]["pipeline_root"] == (
-        "minio://mlpipeline/v2/artifacts/Small_ctr"
-    )
-
-
-def test_a_refused_submission_is_one_line(
-    home: Path,
-    tmp_path: Path,
-    api: str,
-    monkeypatch: pytest.MonkeyPatch,
-    capfd: pytest.CaptureFixture[str],
-) -> None:
-    monkeypatch.setattr(_Api, "refuses", True)
-    config = make_config(
-        home,
-        push={"to": "gs://b/models"},
-        runner={"volumes": {"logs": str(home)}},
-    )
-    assert submit(config, api, tmp_path) == 1
-    error = capfd.readouterr().err
-    assert error.count("\n") == 1
-    assert "400 Bad Request" in error

@@ -1,0 +1,53 @@
+"""A small pipeline and its log, for the tests of Kubeflow."""
+
+import random
+from pathlib import Path
+from typing import Any
+
+from pipeline.config import PipelineConfig
+
+IMAGE = "registry:5000/team/lion-ctr:0.1"
+
+
+def make_config(home: Path, **sections: Any) -> PipelineConfig:
+    """A tiny pipeline over `home/log.tsv`, pushing to `home/serving`."""
+    values: dict[str, Any] = {
+        "name": "Small_ctr",
+        "root": "minio://mlpipeline/v2/artifacts",
+        "data": {
+            "impressions": {
+                "path": str(home / "log.tsv"),
+                "format": "tsv",
+                "header": True,
+            },
+            "label": "click",
+            "split": {"by": "hash", "eval": 0.2},
+        },
+        "features": {
+            "numeric": ["price", "age"],
+            "categorical": [
+                "site",
+                {"name": "device", "encode": "hash", "buckets": 16},
+            ],
+            "crosses": [{"of": ["site", "device"], "buckets": 50}],
+        },
+        "model": {"hidden": [8]},
+        "optimizer": {"name": "lion", "learning_rate": 3e-3},
+        "train": {"batch_size": 64, "epochs": 3, "jit": False},
+        "evaluate": {"metrics": {"auc": {"min": 0.6}}, "slices": [["device"]]},
+        "push": {"to": str(home / "serving")},
+    }
+    return PipelineConfig.model_validate(values | sections)
+
+
+def write_log(path: Path, rows: int = 2000) -> None:
+    """Clicks that depend on the site and the device."""
+    draw = random.Random(1)
+    lines = ["click\tprice\tage\tsite\tdevice"]
+    for _ in range(rows):
+        site, device = draw.randrange(10), draw.choice(["phone", "desk", "tv"])
+        click = draw.random() < 0.05 + 0.5 * (site < 3) + 0.3 * (device == "tv")
+        price = f"{draw.random() * 10:.3f}" if draw.random() < 0.95 else ""
+        age = draw.randrange(60)
+        lines.append(f"{int(click)}\t{price}\t{age}\tsite{site}\t{device}")
+    path.write_text("\n".join(lines) + "\n", "utf-8")

@@ -1,0 +1,204 @@
+"""Every rule of the config, through `load`, as a user meets it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from pipeline.config import ConfigError, PipelineConfig, load
+
+BASE: dict[str, Any] = {
+    "name": "ads",
+    "data": {
+        "impressions": {
+            "path": "logs/*.tsv",
+            "format": "tsv",
+            "columns": ["click", "ts", "user", "price", "site", "tags"],
+        },
+        "label": "click",
+    },
+    "features": {
+        "numeric": [{"name": "price"}],
+        "categorical": [{"name": "site"}, {"name": "user"}],
+    },
+}
+
+
+@pytest.fixture
+def check(tmp_path: Path) -> Any:
+    """A function that loads BASE with overrides, from a real file."""
+
+    def load_with(*overrides: str, text: str | None = None) -> PipelineConfig:
+        path = tmp_path / "ads.yaml"
+        path.write_text(yaml.safe_dump(BASE) if text is None else text)
+        return load(path, overrides)
+
+    return load_with
+
+
+def test_defaults_are_filled_in(check: Any) -> None:
+    config = check()
+    assert config.root == "runs"
+    assert config.optimizer.spec()["name"] == "lion"
+    assert config.features.categorical[0].encode == "vocab"
+    assert config.train.batch_size == 4096
+
+
+def test_overrides_reach_nested_values_and_list_elements(check: Any) -> None:
+    config = check(
+        "train.batch_size=128",
+        "optimizer.name=adam",
+        "features.categorical.0.dim=8",
+        "features.categorical.user.encode=hash",
+        "evaluate.metrics.auc.min=0.7",
+    )
+    assert config.train.batch_size == 128
+    assert config.optimizer.spec()["name"] == "adam"
+    assert config.features.categorical[0].dim == 8
+    assert config.features.categorical[1].encode == "hash"
+    assert config.evaluate.metrics["auc"].min == 0.7
+
+
+def test_an_optimizer_is_one_word(check: Any) -> None:
+    assert check("optimizer=adam").optimizer.spec()["name"] == "adam"
+
+
+def test_numbers_in_exponent_form_are_numbers(check: Any) -> None:
+    spec = check("optimizer.learning_rate=1e-4").optimizer.spec()
+    assert spec["learning_rate"] == 1e-4
+
+
+def test_the_config_is_frozen(check: Any) -> None:
+    with pytest.raises(Exception, match="frozen"):
+        check().name = "other"
+
+
+def test_the_hash_follows_the_content_only(check: Any) -> None:
+    assert check().sha256() == check("train.epochs=1").sha256()
+    assert check().sha256() != check("train.epochs=2").sha256()
+
+
+def test_a_resolved_config_loads_to_itself(check: Any, tmp_path: Path) -> None:
+    config = check("data.label={column: click, at_least: 1}")
+    path = tmp_path / "resolved.yaml"
+    path.write_text(yaml.safe_dump(config.resolved()))
+    assert load(path).sha256() == config.sha256()
+
+
+REFUSED = [
+    # override, then words that the message must hold
+    ("train.epoch=3", ["train.epoch", "did you mean 'epochs'", "batch_size"]),
+    ("trian.epochs=3", ["trian", "did you mean 'train'"]),
+    (
+        "features.categorical.0.encoding=hash",
+        ["features.categorical.0.encoding", "did you mean 'encode'"],
+    ),
+    (
+        "features.categorical.0.encode=vocabulary",
+        ["categorical.0.encode", "'vocabulary'", "'vocab', 'hash'"],
+    ),
+    ("train.epochs=0", ["train.epochs", "received 0", "greater than"]),
+    ("train.batch_size=many", ["train.batch_size", "'many'", "integer"]),
+    ("model.dropout=1.0", ["model.dropout", "received 1.0", "less than 1"]),
+    ("data.split.by=time", ["data", "split.by: time", "`time`"]),
+    ("data.split={by: hash, key: nobody}", ["split.key", "'nobody'"]),
+    ("data.split={by: order, key: user}", ["`key`", "by: order"]),
+    ("data.split.eval=1.5", ["data.split.eval", "1.5", "less than 1"]),
+    ("data.label=clicked", ["label", "'clicked'", "impressions.columns"]),
+    ("data.label={column: click}", ["exactly one", "at_least"]),
+    (
+        "data.label={column: click, at_leest: 1}",
+        ["data.label.at_leest", "did you mean 'at_least'"],
+    ),
+    ("data.max_rejected=-0.1", ["data.max_rejected", "-0.1"]),
+    ("data.impressions.format=xml", ["data.impressions.format", "'xml'"]),
+    ("data.impressions.columns=null", ["columns", "header: true"]),
+    ("data.impressions.path=''", ["data.impressions", "`path` is empty"]),
+    (
+        "data.clicks={path: c.tsv, format: tsv, header: true}",
+        ["data.clicks", "not available yet", "clicks: null"],
+    ),
+    ("data.negatives.keep=0.1", ["data.negatives", "not available yet"]),
+    (
+        "features.crosses=[{of: [site, nobody]}]",
+        ["'nobody'", "not declared", "site, user"],
+    ),
+    ("features.crosses=[{of: [site, price]}]", ["'price'", "buckets"]),
+    ("features.crosses=[{of: [site]}]", ["features.crosses.0.of", "2 items"]),
+    (
+        "features.numeric=[{name: price}, {name: price}]",
+        ["'price'", "declared twice"],
+    ),
+    ("features.numeric=[{name: site}]", ["'site'", "declared twice"]),
+    ("features={}", ["features", "at least one"]),
+    ("features.numeric=[{name: cost}]", ["'cost'", "impressions.columns"]),
+    ("features.numeric=[{name: click}]", ["'click'", "label"]),
+    (
+        "features.categorical=[{name: tags, encode: identity, list: '|'}]",
+        ["`list`", "identity"],
+    ),
+    ("optimizer.name=lino", ["optimizer", "'lino'", "lion", "adagrad"]),
+    ("optimizer.learning_rate=-1", ["learning_rate", "-1"]),
+    ("optimizer.learning_rat=1", ["learning_rat", "learning_rate"]),
+    (
+        "evaluate.metrics.acu.min=0.5",
+        ["unknown metric 'acu'", "did you mean 'auc'"],
+    ),
+    ("evaluate.metrics.auc={}", ["metrics.auc", "`min`"]),
+    ("evaluate.metrics.auc={min: 0.9, max: 0.1}", ["min 0.9", "max 0.1"]),
+    ("evaluate.slices=[[nobody]]", ["'nobody'", "impressions.columns"]),
+    ("name=my pipeline", ["name", "'my pipeline'"]),
+    ("train.epochs", ["--set", "train.epochs", "path.to.field=value"]),
+    ("features.categorical.7.dim=8", ["'7'", "0 to 1"]),
+]
+
+
+@pytest.mark.parametrize(
+    ("override", "words"), REFUSED, ids=[r[0] for r in REFUSED]
+)
+def test_a_wrong_setting_is_refused_with_words_that_help(
+    check: Any, override: str, words: list[str]
+) -> None:
+    with pytest.raises(ConfigError) as error:
+        check(override)
+    for word in words:
+        assert word in str(error.value)
+
+
+def test_all_problems_are_told_at_once(check: Any) -> None:
+    with pytest.raises(ConfigError) as error:
+        check("train.epochs=0", "model.dropout=2")
+    lines = str(error.value).splitlines()
+    assert len(lines) == 2
+    assert all("ads.yaml: " in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("name: [", "not valid YAML"),
+        ("- a\n- b", "accepted: a mapping"),
+        ("name: a\nname: b\n", "'name' comes twice"),
+        ("", "accepted: a mapping"),
+    ],
+)
+def test_a_file_that_is_no_config_is_refused(
+    check: Any, text: str, words: str
+) -> None:
+    with pytest.raises(ConfigError, match=words):
+        check(text=text)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="none.yaml"):
+        load(tmp_path / "none.yaml")
+
+
+@pytest.mark.parametrize(
+    "path", sorted(Path("configs").glob("*.yaml")), ids=lambda p: p.stem
+)
+def test_every_shipped_config_is_valid(path: Path) -> None:
+    assert load(path).name == path.stem
