@@ -12,6 +12,7 @@ import argparse
 import json
 import os
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -112,16 +113,19 @@ def logistic_regression(
         ),
     ]
     for name, separator in lists.items():
-        pattern = f"[^{separator}]+"
-        words = CountVectorizer(
-            token_pattern=pattern, lowercase=False, binary=True
+        values = CountVectorizer(
+            analyzer=partial(_values, separator=separator), binary=True
         )
-        columns.append((f"list {name}", words, name))
+        columns.append((f"list {name}", values, name))
     model = make_pipeline(
         ColumnTransformer(columns), LogisticRegression(C=0.1, max_iter=1000)
     )
     model.fit(train, train["label"])
     return np.asarray(model.predict_proba(test)[:, 1])
+
+
+def _values(text: str, separator: str) -> list[str]:
+    return [value for value in text.split(separator) if value]
 
 
 def main() -> None:

@@ -4,4 +4,4 @@ import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-import models  # noqa: E402, F401 (pins Keras 2 before TensorFlow loads)
+import models  # noqa: F401 (pins Keras 2 before TensorFlow loads)

@@ -234,7 +234,11 @@ def test_stock_tensorflow_serves_it_as_the_trainer_computes_it(
     )
     result = subprocess.run(
         [sys.executable, "-P", "-c", code, str(tmp_path / "serve.py")]
-        + [first[0]["pushed_model"], str(tmp_path / "raw.json"), os.getcwd()],
+        + [
+            first[0]["pushed_model"],
+            str(tmp_path / "raw.json"),
+            str(Path.cwd()),
+        ],
         capture_output=True,
         text=True,
         check=False,

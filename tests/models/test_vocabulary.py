@@ -62,7 +62,7 @@ def transform(
 ) -> tuple[list[dict[str, Any]], tft.TFTransformOutput]:
     """Rows through a preprocessing function, and its output folder."""
     with tft_beam.Context(temp_dir=str(folder / "tmp")):
-        (transformed, metadata), transform_fn = (
+        (transformed, _), transform_fn = (
             data,
             METADATA,
         ) | tft_beam.AnalyzeAndTransformDataset(function)

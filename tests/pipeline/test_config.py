@@ -193,7 +193,7 @@ def test_a_file_that_is_no_config_is_refused(
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="none.yaml"):
+    with pytest.raises(ConfigError, match=r"none\.yaml"):
         load(tmp_path / "none.yaml")
 
 

@@ -1,0 +1,122 @@
+"""ClickLogGen against TFX's CsvExampleGen on the same Criteo-shaped rows."""
+
+from __future__ import annotations
+
+import argparse
+from itertools import islice
+from pathlib import Path
+
+import measure
+
+_CONFIG = Path(__file__).resolve().parent.parent / "configs/criteo.yaml"
+
+
+def generate(rows: int, folder: Path) -> None:
+    """Writes `rows` rows as csv without a header."""
+    from pipeline.generate import generate
+
+    generate(rows, folder, format="csv", shape="criteo")
+
+
+def with_header(source: Path, rows: int, target: Path) -> None:
+    """The first `rows` lines of `source` under the header that stock needs."""
+    from pipeline.config import load
+
+    columns = load(_CONFIG).data.impressions.columns or ()
+    target.parent.mkdir()
+    with source.open() as lines, target.open("w") as out:
+        out.write(",".join(columns) + "\n")
+        out.writelines(islice(lines, rows))
+
+
+def stock(data: Path, folder: Path) -> tuple[float, float]:
+    """Seconds and peak MiB of CsvExampleGen."""
+    from tfx.components import CsvExampleGen
+
+    component = CsvExampleGen(input_base=str(data.parent))
+    seconds, _ = measure.execute(component, {}, folder)
+    return seconds, measure.peak_mib()
+
+
+def ours(data: Path, folder: Path) -> tuple[float, float, float]:
+    """Seconds, and MiB before and at most, of ClickLogGen.
+
+    The rows are split as stock does, two to one by a hash of the row.
+    """
+    import tensorflow_transform  # noqa: F401  what a run has loaded anyway
+
+    from pipeline import dag
+    from pipeline.config import load
+
+    config = load(
+        _CONFIG,
+        [
+            f"data.impressions.path={data}",
+            "data.impressions.format=csv",
+            "data.split={by: hash, eval: 0.3333}",
+        ],
+    )
+    pipeline = dag.create_pipeline(config, str(folder))
+    component = {c.id: c for c in pipeline.components}["ClickLogGen"]
+    before = measure.peak_mib()
+    seconds, _ = measure.execute(component, {}, folder)
+    return seconds, before, measure.peak_mib()
+
+
+def main() -> None:
+    """Prints rows a second of both, and memory of ours at two sizes."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument(
+        "--stock-rows",
+        type=int,
+        default=100_000,
+        help="rows given to CsvExampleGen, whose time is linear in the rows"
+        " and is minutes at a million (default: %(default)s)",
+    )
+    options = parser.parse_args()
+    rows, quarter = options.rows, options.rows // 4
+    few = min(options.stock_rows, rows)
+    table = measure.Table("ClickLogGen and CsvExampleGen, Criteo-shaped csv")
+    with measure.scratch() as home:
+        measure.alone(generate, rows, home / "all")
+        measure.alone(generate, quarter, home / "quarter")
+        log = home / "all/impressions.csv"
+        measure.alone(with_header, log, few, home / "stock/data.csv")
+        stock_seconds, stock_peak = measure.alone(
+            stock, home / "stock/data.csv", home / "out-stock"
+        )
+        small, _, small_peak = measure.alone(
+            ours, home / "quarter/impressions.csv", home / "out-quarter"
+        )
+        seconds, before, peak = measure.alone(ours, log, home / "out-all")
+    speed, stock_speed = rows / seconds, few / stock_seconds
+    for name, count, time, mib in (
+        ("CsvExampleGen", few, stock_seconds, stock_peak),
+        ("ClickLogGen", quarter, small, small_peak),
+        ("ClickLogGen", rows, seconds, peak),
+    ):
+        table.line(
+            f"{name}, {count:,} rows",
+            f"{time:.1f} s {count / time:10,.0f} rows/s {mib:8,.0f} MiB peak",
+        )
+    table.line("ClickLogGen before its first row", f"{before:,.0f} MiB")
+    if few < rows:
+        print(
+            f"  CsvExampleGen had {few:,} of the {rows:,} rows: its time is"
+            f" linear in them (--stock-rows {rows} takes"
+            f" {rows / stock_speed:,.0f} s)"
+        )
+    ratio, growth = speed / stock_speed, peak / small_peak
+    table.goal("rows/s, ours to stock", f"{ratio:.1f}x", ">= 8x", ratio >= 8)
+    table.goal(
+        f"peak memory, {rows:,} to {quarter:,} rows",
+        f"{growth:.2f}x",
+        "<= 1.10x",
+        growth <= 1.1,
+    )
+    table.exit()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,123 @@
+"""Measurements in fresh processes, and a table of them beside their goals."""
+
+from __future__ import annotations
+
+import os
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+IN_PROCESS = ("--runner=FnApiRunner",)
+
+
+def alone(work: Callable[..., Any], *arguments: Any) -> Any:
+    """Calls `work` in a new Python process; its output goes to a log.
+
+    `work` is a function of a module, its arguments and result are pickled.
+    The calling process must stay small: a child's peak memory begins at its
+    parent's.
+    """
+    log = Path(tempfile.gettempdir()) / f"lionctr-benchmark-{os.getpid()}.log"
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        try:
+            result = pool.submit(_quietly, log, work, arguments).result()
+        except BaseException:
+            print(f"Failed; log: {log}", file=sys.stderr)
+            raise
+    log.unlink()
+    return result
+
+
+def _quietly(
+    log: Path, work: Callable[..., Any], arguments: tuple[Any, ...]
+) -> Any:
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
+    target = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.dup2(target, 1)
+    os.dup2(target, 2)
+    return work(*arguments)
+
+
+def peak_mib() -> float:
+    """Peak resident memory of this process so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def execute(
+    component: Any,
+    inputs: Mapping[str, Any],
+    folder: Path,
+    beam: tuple[str, ...] = IN_PROCESS,
+) -> tuple[float, dict[str, Any]]:
+    """Runs a TFX component's executor in this process.
+
+    Args:
+        component: as a pipeline is given it.
+        inputs: input name -> artifact.
+        folder: where its outputs go.
+        beam: Beam's options.
+
+    Returns:
+        Seconds of the executor's `Do`, and output name -> artifact.
+    """
+    from tfx.dsl.components.base.base_beam_executor import BaseBeamExecutor
+
+    cls = component.executor_spec.executor_class
+    temporary = folder / "tmp"
+    temporary.mkdir(parents=True)
+    settings: dict[str, Any] = {"tmp_dir": str(temporary), "unique_id": "1"}
+    if issubclass(cls, BaseBeamExecutor):
+        settings["beam_pipeline_args"] = list(beam)
+    executor = cls(cls.Context(**settings))
+    outputs = {}
+    for name, channel in component.outputs.items():
+        artifact = channel.type()
+        artifact.uri = str(folder / name)
+        (folder / name).mkdir()
+        outputs[name] = artifact
+    given = {name: [artifact] for name, artifact in inputs.items()}
+    began = time.perf_counter()
+    executor.Do(
+        given,
+        {name: [artifact] for name, artifact in outputs.items()},
+        dict(component.exec_properties),
+    )
+    return time.perf_counter() - began, outputs
+
+
+class Table:
+    """Lines of name, value and, where there is one, goal and verdict."""
+
+    def __init__(self, title: str) -> None:
+        load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
+        print(f"{title}\n{os.cpu_count()} cores, load average {load}\n")
+        self._missed: list[str] = []
+
+    def line(self, name: str, value: str) -> None:
+        """Prints a figure without a goal."""
+        print(f"  {name:<42} {value:>20}", flush=True)
+
+    def goal(self, name: str, value: str, goal: str, met: bool) -> None:
+        """Prints a figure, its goal and whether it is met."""
+        verdict = "met" if met else "MISSED"
+        print(f"  {name:<42} {value:>20}   goal {goal}: {verdict}", flush=True)
+        if not met:
+            self._missed.append(name)
+
+    def exit(self) -> None:
+        """Ends the program: 0 if every goal is met, else 1."""
+        sys.exit(1 if self._missed else 0)
+
+
+@contextmanager
+def scratch() -> Iterator[Path]:
+    """A folder that is removed in the end."""
+    with tempfile.TemporaryDirectory(prefix="lionctr-benchmark-") as folder:
+        yield Path(folder)

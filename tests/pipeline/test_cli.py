@@ -1,0 +1,104 @@
+"""The `lionctr` command: fast help, exit codes, messages without tracebacks."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+
+def lionctr(*words: str) -> subprocess.CompletedProcess[str]:
+    """Runs the command as a user would."""
+    return subprocess.run(
+        [sys.executable, "-m", "pipeline.cli", *words],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys; from pipeline.cli import main\n"
+        "try: main(['--help'])\n"
+        "except SystemExit: pass\n"
+        "heavy = {'tensorflow', 'tfx', 'apache_beam', 'numpy', 'pydantic'}\n"
+        "assert not heavy & set(sys.modules), heavy & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_checking_a_config_imports_no_tensorflow() -> None:
+    code = (
+        "import sys; from pathlib import Path\n"
+        "from pipeline.config import load\n"
+        "load(Path('configs/demo.yaml'))\n"
+        "heavy = {'tensorflow', 'tfx', 'apache_beam', 'keras'}\n"
+        "assert not heavy & set(sys.modules), heavy & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["generate", "run", "compile", "submit", "serve", "doctor"],
+)
+def test_every_command_has_help(command: str) -> None:
+    result = lionctr(command, "--help")
+    assert result.returncode == 0
+    assert f"lionctr {command}" in result.stdout or command in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("run", "nowhere.yaml"), "nowhere.yaml"),
+        (("run", "configs/demo.yaml", "--set", "train.epoch=1"), "'epochs'"),
+        (("generate", "--rows", "0", "--out", "x"), "0"),
+        (("serve", "no/such/folder"), "no/such/folder"),
+    ],
+)
+def test_wrong_input_exits_2_with_a_message_and_no_traceback(
+    words: tuple[str, ...], message: str
+) -> None:
+    result = lionctr(*words)
+    assert result.returncode == 2, result.stderr
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_a_path_that_matches_nothing_fails_at_once(tmp_path: Path) -> None:
+    began = time.monotonic()
+    result = lionctr(
+        "run",
+        "configs/demo.yaml",
+        "--set",
+        f"data.impressions.path={tmp_path}/none*.tsv",
+        "--set",
+        f"root={tmp_path}/runs",
+    )
+    assert result.returncode == 2
+    assert "no file matches" in result.stderr
+    assert time.monotonic() - began < 30
+    (summary,) = tmp_path.rglob("summary.json")
+    assert '"input_error"' in summary.read_text()
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "runs").write_text("a file, not a folder")
+    result = lionctr(
+        "run", "configs/demo.yaml", "--set", f"root={tmp_path}/runs"
+    )
+    assert result.returncode == 2
+    assert str(tmp_path / "runs") in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_doctor_finds_this_environment_sound() -> None:
+    result = lionctr("doctor")
+    assert result.returncode == 0, result.stdout
+    for word in ("tfx 1.21", "glibc", "Lion kernel", "Keras", "free"):
+        assert word in result.stdout
