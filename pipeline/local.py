@@ -105,10 +105,15 @@ class _Run:
         return summary
 
     def _launch(self) -> None:
+        from apache_beam.io.filesystems import FileSystems
+
         from components.click_log_gen.chunks import data_version
 
         # Fails on a wrong path before TFX is imported, which takes seconds.
         data = data_version(self._config.data.impressions.path)
+        schema = self._config.data.curated_schema
+        if schema is not None and not FileSystems.exists(schema):
+            raise InputError(f"data.curated_schema: no file {schema!r}")
         with self._console.running("loading TFX"):
             from tfx.dsl.compiler import compiler
             from tfx.orchestration import metadata

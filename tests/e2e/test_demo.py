@@ -280,3 +280,25 @@ def test_a_model_below_the_threshold_is_refused(
     auc = first[0]["metrics"]["auc"]
     assert f"auc is {auc:.6g}; threshold: min 0.99" in console
     assert len(home.versions()) == 1
+
+
+def test_anomalies_against_a_curated_schema_stop_before_training(
+    home: Home, first: tuple[dict[str, Any], str], tmp_path: Path
+) -> None:
+    inferred = Path(first[0]["schema"]).read_text()
+    schema = tmp_path / "schema.pbtxt"
+    schema.write_text(inferred.replace('value: "console"', 'value: "fridge"'))
+    code, summary, console = home.run(f"data.curated_schema={schema}")
+    assert code == 1
+    assert summary["status"] == "refused"
+    assert "device: Unexpected string values" in console
+    assert "Trainer" not in summary["seconds"]
+
+
+def test_a_curated_schema_that_is_missing_is_named(
+    home: Home, first: tuple[dict[str, Any], str], tmp_path: Path
+) -> None:
+    code, _, console = home.run(f"data.curated_schema={tmp_path}/none.pbtxt")
+    assert code == 2
+    assert "data.curated_schema" in console
+    assert "none.pbtxt" in console
