@@ -277,6 +277,8 @@ def _index(items: list[Any], part: str, text: str) -> int:
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:
+    if ":" in str(name):
+        return " (YAML wants a space after the colon)"
     close = difflib.get_close_matches(str(name), list(known), 1)
     return f" (did you mean {close[0]!r}?)" if close else ""
 

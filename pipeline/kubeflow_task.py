@@ -30,6 +30,9 @@ def main(arguments: list[str]) -> int:
     )
 
     given = json.loads(options.json_serialized_invocation_args)
+    from components.batching import prefer_large_batches
+
+    prefer_large_batches()
     task = typed(given, json.loads(options.json_serialized_inputs_spec_args))
     if _in_process(beam):
         # Tests have other places than / to write to.

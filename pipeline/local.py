@@ -123,8 +123,10 @@ class _Run:
                 runtime_parameter_utils,
             )
 
+            from components.batching import prefer_large_batches
             from pipeline import dag
 
+            prefer_large_batches()
             database = self._home / "metadata.sqlite"
             connection = metadata.sqlite_metadata_connection_config(
                 str(database)

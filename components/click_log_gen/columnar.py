@@ -2,108 +2,107 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator, Mapping
+from itertools import islice
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from components.click_log_gen.chunks import Chunk, open_raw
+from components.click_log_gen import tfrecords
+from components.click_log_gen.chunks import Chunk, open_chunk, open_parquet
 from components.click_log_gen.rows import Rejected, Rows
 from models.errors import InputError
 
 BATCH = 16_384
 
 
-def read_parquet(chunk: Chunk, columns: Collection[str]) -> Iterator[Rows]:
-    """The row groups of `chunk`; only `columns` are read from the file."""
-    with open_raw(chunk.path) as stream:
-        file = pq.ParquetFile(stream)
+def read_parquet(chunk: Chunk, columns: Mapping[str, str]) -> Iterator[Rows]:
+    """The row groups of `chunk`; only `columns` are read from the file.
+
+    Raises:
+        InputError: a column is missing, or the file is damaged.
+    """
+    with open_parquet(chunk.path) as file:
         names = file.schema_arrow.names
         for name in columns:
             if name not in names:
                 raise InputError(
-                    f"{chunk.path}: no column {name!r}."
-                    f" Its columns: {', '.join(names)}"
+                    f"no column {name!r}. Its columns: {', '.join(names)}"
                 )
-        ordinal = 0
-        first = sum(
+        before = sum(
             file.metadata.row_group(g).num_rows for g in range(chunk.start)
         )
-        try:
-            for batch in file.iter_batches(
-                BATCH,
-                row_groups=list(range(chunk.start, chunk.end)),
-                columns=list(columns),
-            ):
-                arrays = {
-                    name: batch.column(batch.schema.get_field_index(name))
-                    for name in columns
-                }
-                yield _rows(arrays, batch.num_rows, ordinal, first)
-                ordinal += batch.num_rows
-        except (pa.ArrowException, OSError) as error:
-            raise InputError(
-                f"{chunk.path}: damaged parquet file: {error}"
-            ) from error
+        ordinal = 0
+        batches = file.iter_batches(
+            BATCH,
+            row_groups=list(range(chunk.start, chunk.end)),
+            columns=list(columns),
+        )
+        while True:
+            try:
+                batch = next(batches, None)
+            except (pa.ArrowException, OSError) as error:
+                raise InputError(f"damaged parquet file: {error}") from error
+            if batch is None:
+                return
+            yield _parquet_rows(batch, ordinal, before + ordinal)
+            ordinal += batch.num_rows
+
+
+def _parquet_rows(batch: pa.RecordBatch, ordinal: int, number: int) -> Rows:
+    arrays = dict(zip(batch.schema.names, batch.columns, strict=True))
+
+    def locate(index: int) -> tuple[str, bytes]:
+        values = {name: array[index].as_py() for name, array in arrays.items()}
+        return f"row {number + index}", repr(values).encode()
+
+    numbers = np.arange(ordinal, ordinal + batch.num_rows, dtype=np.int64)
+    return Rows(arrays, numbers, locate)
 
 
 def count_parquet(chunk: Chunk) -> int:
     """Rows of the row groups of `chunk`, from the file's footer."""
-    with open_raw(chunk.path) as stream:
-        metadata = pq.ParquetFile(stream).metadata
+    with open_parquet(chunk.path) as file:
         return sum(
-            metadata.row_group(group).num_rows
+            file.metadata.row_group(group).num_rows
             for group in range(chunk.start, chunk.end)
         )
 
 
-def read_tfrecord(chunk: Chunk, columns: Collection[str]) -> Iterator[Rows]:
-    """tf.Examples; a feature with one value a row becomes a plain column."""
-    import tensorflow as tf
+def read_tfrecord(chunk: Chunk, columns: Mapping[str, str]) -> Iterator[Rows]:
+    """tf.Examples; a feature that a record lacks is null.
 
-    records = tf.data.TFRecordDataset(
-        chunk.path, compression_type="GZIP" if chunk.gzip else ""
-    ).batch(BATCH)
-    ordinal = 0
-    try:
-        for batch in records.as_numpy_iterator():
-            yield _decode(chunk.path, list(batch), columns, ordinal)
+    Raises:
+        InputError: the file is damaged.
+    """
+    with open_chunk(chunk) as stream:
+        records = tfrecords.read(stream)
+        ordinal = 0
+        while batch := list(islice(records, BATCH)):
+            yield _tfrecord_rows(chunk.path, batch, columns, ordinal)
             ordinal += len(batch)
-    except (tf.errors.DataLossError, tf.errors.OutOfRangeError) as error:
-        raise InputError(
-            f"{chunk.path}: damaged TFRecord file after {ordinal} records:"
-            f" {error.message}"
-        ) from error
 
 
-def _decode(
-    path: str, records: list[bytes], columns: Collection[str], ordinal: int
+def count_tfrecord(chunk: Chunk) -> int:
+    """Records of `chunk`."""
+    with open_chunk(chunk) as stream:
+        return sum(1 for _ in tfrecords.read(stream))
+
+
+def _tfrecord_rows(
+    path: str, records: list[bytes], columns: Mapping[str, str], ordinal: int
 ) -> Rows:
-    from tfx_bsl.coders.example_coder import ExamplesToRecordBatchDecoder
-
-    decoder = ExamplesToRecordBatchDecoder(None)
-    rejected: list[Rejected] = []
     kept = np.arange(len(records), dtype=np.int64)
+    rejected: list[Rejected] = []
     try:
-        batch = decoder.DecodeBatch(records)
-    except Exception:  # its own type is not public
-        bad = [i for i, r in enumerate(records) if not _is_example(r)]
+        arrays = _decode(records, columns)
+    except RuntimeError:
+        arrays, kept = _decode_by_kind(records, columns)
         rejected = [
             Rejected(path, f"row {ordinal + i}", "not a tf.Example", records[i])
-            for i in bad
+            for i in np.setdiff1d(np.arange(len(records)), kept)
         ]
-        kept = np.delete(kept, bad)
-        batch = decoder.DecodeBatch([records[i] for i in kept])
-    arrays = {}
-    for name in columns:
-        position = batch.schema.get_field_index(name)
-        if position < 0:
-            arrays[name] = pa.nulls(len(kept))
-        else:
-            arrays[name] = _flat(batch.column(position))
 
     def locate(index: int) -> tuple[str, bytes]:
         at = int(kept[index])
@@ -112,36 +111,73 @@ def _decode(
     return Rows(arrays, kept + ordinal, locate, rejected)
 
 
-def _flat(array: pa.Array) -> pa.Array:
-    """A list column as a plain one where no row has several values."""
-    if not (pa.types.is_list(array.type) or pa.types.is_large_list(array.type)):
-        return array
-    lengths = pc.fill_null(pc.list_value_length(array), 0)
-    if len(array) and pc.max(lengths).as_py() > 1:
-        return array
-    present: npt.NDArray[np.bool_] = lengths.to_numpy(False) > 0
-    values = array.flatten()
-    indices = np.cumsum(present) - 1
-    return values.take(pa.array(indices, mask=~present))
+def _decode(
+    records: list[bytes], columns: Mapping[str, str]
+) -> dict[str, pa.Array]:
+    """Lists of values; raises RuntimeError on a bad or odd record."""
+    from tfx_bsl.coders.example_coder import ExamplesToRecordBatchDecoder
+
+    batch = ExamplesToRecordBatchDecoder(None).DecodeBatch(records)
+    return {
+        name: batch.column(name)
+        if name in batch.schema.names
+        else pa.nulls(len(records))
+        for name in columns
+    }
 
 
-def _is_example(record: bytes) -> bool:
+def _decode_by_kind(
+    records: list[bytes], columns: Mapping[str, str]
+) -> tuple[dict[str, pa.Array], Any]:
+    """As `_decode`, where a feature has several kinds or records are bad.
+
+    Returns all values as lists of text, and the indices of the good records.
+    """
+    order: list[int] = []
+    groups: dict[tuple[str | None, ...], dict[int, bytes]] = {}
+    for index, record in enumerate(records):
+        reduced = _reduce(record, columns)
+        if reduced is not None:
+            kinds, data = reduced
+            groups.setdefault(kinds, {})[index] = data
+    text = pa.list_(pa.binary())
+    pieces = {name: [pa.array([], text)] for name in columns}
+    for group in groups.values():
+        order += group
+        for name, array in _decode(list(group.values()), columns).items():
+            if not pa.types.is_null(array.type) and not pa.types.is_binary(
+                array.type.value_type
+            ):
+                array = array.cast(pa.list_(pa.string()))
+            pieces[name].append(array.cast(text))
+    back = pa.array(np.argsort(order), pa.int64())
+    arrays = {
+        name: pa.concat_arrays(p).take(back) for name, p in pieces.items()
+    }
+    return arrays, np.array(sorted(order), np.int64)
+
+
+def _reduce(
+    record: bytes, columns: Mapping[str, str]
+) -> tuple[tuple[str | None, ...], bytes] | None:
+    """Kinds of `columns` in a tf.Example, and the record with them alone.
+
+    None if the record is no tf.Example.
+    """
     import tensorflow as tf
 
+    example = tf.train.Example()
     try:
-        tf.train.Example.FromString(record)
+        given = tf.train.Example.FromString(record).features.feature
+        for name in columns.keys() & given.keys():
+            example.features.feature[name].CopyFrom(given[name])
+        data = example.SerializeToString()
+        _decode([data], columns)
     except Exception:  # protobuf's DecodeError differs between backends
-        return False
-    return True
-
-
-def _rows(
-    arrays: dict[str, pa.Array], count: int, ordinal: int, first: int
-) -> Rows:
-    def locate(index: int) -> tuple[str, bytes]:
-        values = {name: array[index].as_py() for name, array in arrays.items()}
-        return f"row {first + ordinal + index}", repr(values).encode()
-
-    return Rows(
-        arrays, np.arange(ordinal, ordinal + count, dtype=np.int64), locate
-    )
+        return None
+    feature = example.features.feature
+    kinds = [
+        feature[name].WhichOneof("kind") if name in feature else None
+        for name in columns
+    ]
+    return tuple(kinds), data

@@ -38,6 +38,16 @@ class LogFiles(Section):
     def _one_or_many(cls, value: Any) -> Any:
         return (value,) if isinstance(value, str) else value
 
+    @field_validator("delimiter", "quote")
+    @classmethod
+    def _one_byte(cls, value: str | None) -> str | None:
+        if value is not None and (not value.isascii() or value in "\r\n"):
+            raise ValueError(
+                f"received {value!r}; accepted: one ASCII character, not a"
+                " line end"
+            )
+        return value
+
     @model_validator(mode="after")
     def _check(self) -> LogFiles:
         if not self.path or not all(self.path):
@@ -51,6 +61,10 @@ class LogFiles(Section):
             for name in self.columns:
                 if self.columns.count(name) > 1:
                     raise ValueError(f"column {name!r} is named twice")
+        if self.separator == self.quoting:
+            raise ValueError(
+                f"`delimiter` and `quote` are both {self.separator!r}"
+            )
         if not text:
             for field in ("columns", "header", "delimiter", "quote"):
                 if getattr(self, field):
@@ -86,6 +100,17 @@ class LabelRule(Section):
     at_least: float | None = None
     at_most: float | None = None
     equals: str | int | float | None = None
+
+    @field_validator("equals", mode="before")
+    @classmethod
+    def _not_a_boolean(cls, value: Any) -> Any:
+        if isinstance(value, bool):
+            raise ValueError(
+                f"received {value}; accepted: a number or a text, such as"
+                f' "{str(value).lower()}" in quotes. A column that is true for'
+                " clicks needs no rule: `label: <column>`"
+            )
+        return value
 
     @model_validator(mode="after")
     def _one_rule(self) -> LabelRule:

@@ -14,7 +14,7 @@ from tfx import types
 from tfx.dsl.components.base import base_beam_executor
 from tfx.types import artifact_utils
 
-from components.click_log_gen import chunks, convert
+from components.click_log_gen import chunks, convert, split
 from components.click_log_gen.chunks import Chunk
 from components.click_log_gen.config import DataConfig
 from models.errors import InputError
@@ -61,20 +61,17 @@ class Executor(base_beam_executor.BaseBeamExecutor):
             if not FileSystems.exists(folder):
                 FileSystems.mkdirs(folder)
 
-        survey = []
-        if data.split.by != "hash":
-            path = os.path.join(rejected.uri, "survey.json")
-            self._map(plan, "Survey", convert.survey, path, data=data)
-            survey = _read_json(path)
-            FileSystems.delete([path])
-        cut = convert.find_cut(survey, data.split)
-        job = convert.Job(data, columns, folders, len(plan), cut)
         path = os.path.join(rejected.uri, COUNTS)
-        self._map(plan, "Convert", convert.run, path, job=job)
-        parts = _read_json(path)
+        surveys: list[dict[str, Any]] = []
+        if data.split.by != "hash":
+            surveys = self._map(plan, "Survey", split.survey, path, data=data)
+        cut = split.find_cut(surveys, data.split)
+        job = convert.Job(data, columns, folders, len(plan), cut)
+        parts = self._map(plan, "Convert", convert.run, path, job=job)
         counts = _total(parts)
         _write_json(counts, path)
         _check(counts, data)
+        _check_columns(parts, data)
         for name in ("read", "kept", "rejected", *SPLITS):
             examples.set_int_custom_property(name, counts[name])
 
@@ -85,17 +82,34 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         work: Callable[..., dict[str, Any]],
         path: str,
         **arguments: Any,
-    ) -> None:
-        """Runs `work` on each chunk on Beam; writes the results to `path`."""
+    ) -> list[dict[str, Any]]:
+        """`work` on each chunk, on Beam; the results come by way of `path`."""
         with self._make_beam_pipeline() as pipeline:
             _ = (
                 pipeline
                 | "Chunks" >> beam.Create(plan)
                 | "Spread" >> beam.Reshuffle()
-                | label >> beam.Map(work, **arguments)
+                | label >> beam.Map(_guarded, work, **arguments)
                 | "Collect" >> beam.combiners.ToList()
                 | "Write" >> beam.Map(_write_json, path)
             )
+        results: list[dict[str, Any]] = _read_json(path)
+        results.sort(key=lambda result: int(result["chunk"]))
+        errors = [r["error"] for r in results if "error" in r]
+        if errors:
+            # One file may have many chunks, and one mistake many files.
+            raise InputError("\n".join(list(dict.fromkeys(errors))[:5]))
+        return results
+
+
+def _guarded(
+    chunk: Chunk, work: Callable[..., dict[str, Any]], **arguments: Any
+) -> dict[str, Any]:
+    """The result of `work`; an InputError as one, because runners lose it."""
+    try:
+        return work(chunk, **arguments)
+    except InputError as error:
+        return {"chunk": chunk.number, "error": str(error)}
 
 
 def _write_json(value: Any, path: str) -> None:
@@ -113,7 +127,7 @@ def _total(parts: list[dict[str, Any]]) -> dict[str, Any]:
     numbers: Counter[str] = Counter()
     reasons: Counter[str] = Counter()
     examples: dict[str, Any] = {}
-    for part in sorted(parts, key=lambda part: part["chunk"]):
+    for part in parts:
         numbers.update(part["counts"])
         reasons.update(part["reasons"])
         for reason, example in part["examples"].items():
@@ -148,10 +162,20 @@ def _check(counts: dict[str, Any], data: DataConfig) -> None:
             f" {data.max_rejected:.2%}. The commonest reasons:\n"
             + "\n".join(lines)
         )
-    for split in SPLITS:
-        if counts[split] == 0:
+    for name in SPLITS:
+        if counts[name] == 0:
             raise InputError(
-                f"The {split} split is empty: {counts['kept']:,} rows, split"
+                f"The {name} split is empty: {counts['kept']:,} rows, split"
                 f" by {data.split.by} with eval {data.split.eval}. Change"
                 " data.split.eval or data.split.by"
             )
+
+
+def _check_columns(parts: list[dict[str, Any]], data: DataConfig) -> None:
+    """Stops where a format without a list of columns never had one."""
+    absent = set.intersection(*(set(part["absent"]) for part in parts))
+    if absent and data.impressions.format in ("jsonl", "tfrecord"):
+        raise InputError(
+            f"{', '.join(data.impressions.path)}: no row has a value for"
+            f" {', '.join(sorted(absent))}"
+        )

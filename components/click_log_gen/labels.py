@@ -1,135 +1,87 @@
-"""Label, event time and split of each row."""
+"""The label of each row: from a column, or by a rule."""
 
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from components.click_log_gen.config import DataConfig, LabelRule
-from components.click_log_gen.rows import Verdicts, typed
+from components.click_log_gen.config import LabelRule
+from components.click_log_gen.rows import FLOAT, Column, Verdicts, mask, nulled
 
-Times = npt.NDArray[np.int64]
+_WORDS = {"true": "1", "True": "1", "TRUE": "1"} | {
+    "false": "0",
+    "False": "0",
+    "FALSE": "0",
+}
 
 
-def label(array: pa.Array, config: DataConfig, verdicts: Verdicts) -> pa.Array:
-    """0 or 1 for each row (int64); a row without is refused."""
-    rule = config.label
-    nulls = config.impressions.null_values
-    if isinstance(rule, LabelRule):
-        if rule.equals is not None:
-            text = typed(array, "string", rule.column, nulls, verdicts)
-            hit = pc.equal(text, str(rule.equals))
-        else:
-            value = typed(array, "float", rule.column, nulls, verdicts)
-            hit = (
-                pc.greater_equal(value, pa.scalar(rule.at_least, pa.float32()))
-                if rule.at_least is not None
-                else pc.less_equal(value, pa.scalar(rule.at_most, pa.float32()))
-            )
-    else:
-        if not pa.types.is_boolean(array.type):
-            array = typed(array, "string", rule, nulls, verdicts)
-            # As text, because a log may say true or 1.0 as well as 1.
-            positive = pc.is_in(array, value_set=pa.array(_POSITIVE))
-            negative = pc.is_in(array, value_set=pa.array(_NEGATIVE))
-            hit = pc.if_else(
-                pc.or_(positive, negative),
-                positive,
-                pa.scalar(None, pa.bool_()),
-            )
-            odd = pc.and_(pc.is_valid(array), pc.is_null(hit))
-            verdicts.refuse(
-                odd.to_numpy(zero_copy_only=False),
-                f"column {rule}: the label is neither 0 nor 1",
-            )
-        else:
-            hit = array
-    missing = pc.is_null(hit).to_numpy(zero_copy_only=False)
-    verdicts.refuse(missing, f"column {config.label_column}: no label")
+def label(
+    array: pa.Array, column: Column, rule: LabelRule | None, verdicts: Verdicts
+) -> pa.Array:
+    """0 or 1 for each row (int64); a row without is refused.
+
+    Without a rule the column says it itself: 0, 1, 1.0, true, False, ...
+    """
+    hit = (
+        _itself(array, column, verdicts)
+        if rule is None
+        else _by_rule(array, column, rule, verdicts)
+    )
+    verdicts.refuse(mask(pc.is_null(hit)), f"column {column.name}: no label")
     return pc.fill_null(hit, False).cast(pa.int64())
 
 
-_POSITIVE = ["1", "1.0", "true", "True", "TRUE"]
-_NEGATIVE = ["0", "0.0", "false", "False", "FALSE"]
-
-
-def event_time(
-    array: pa.Array,
-    column: str,
-    null_values: tuple[str, ...],
-    verdicts: Verdicts,
-) -> Times:
-    """Microseconds since 1970 of each row; a row without is refused.
-
-    Accepts ISO 8601 (no zone means UTC) and seconds, milliseconds or
-    microseconds since 1970, told apart by their size.
-    """
-    if pa.types.is_timestamp(array.type) or pa.types.is_date(array.type):
-        parsed = array.cast(pa.timestamp("us"), safe=False).cast(pa.int64())
-    elif _is_numeric(array.type):
-        parsed = _epoch(array.cast(pa.float64(), safe=False))
+def _itself(array: pa.Array, column: Column, verdicts: Verdicts) -> pa.Array:
+    if pa.types.is_boolean(array.type):
+        return array
+    if pa.types.is_integer(array.type) or pa.types.is_floating(array.type):
+        number = array.cast(pa.float64(), safe=False)
+        given = pc.invert(array.is_null(nan_is_null=True))
     else:
-        text = typed(array, "string", column, null_values, verdicts)
-        parsed = _iso(text)
-        if parsed is None:
-            numeric = pc.match_substring_regex(text, r"^\d+(\.\d+)?$")
-            numbers = pc.if_else(numeric, text, pa.scalar(None, pa.string()))
-            parsed = _epoch(numbers.cast(pa.float64()))
-            rest = pc.if_else(numeric, pa.scalar(None, pa.string()), text)
-            if rest.null_count < len(rest):
-                parsed = pc.coalesce(parsed, _iso_each(rest))
-    missing = pc.is_null(parsed).to_numpy(zero_copy_only=False)
+        text = column.text(array, verdicts)
+        given = text.is_valid()
+        number = _number(text)
+    positive = pc.equal(number, 1.0)
+    known = mask(pc.or_(positive, pc.equal(number, 0.0)))
     verdicts.refuse(
-        missing,
-        f"column {column}: not a time (ISO 8601, or seconds since 1970)",
+        mask(given) & ~known,
+        f"column {column.name}: the label is neither 0 nor 1",
     )
-    times: Times = pc.fill_null(parsed, 0).to_numpy(zero_copy_only=False)
-    return times
+    return nulled(positive, ~known)
 
 
-def _is_numeric(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind))
+def _number(text: pa.Array) -> pa.Array:
+    """float64, null where `text` is no number and no word for one."""
+    try:
+        return text.cast(pa.float64())
+    except pa.ArrowInvalid:
+        text = pc.utf8_trim_whitespace(text)
+        at = pc.index_in(text, value_set=pa.array(list(_WORDS)))
+        words = pa.array(list(_WORDS.values())).take(at)
+        text = pc.coalesce(words, text)
+        fits = mask(pc.match_substring_regex(text, FLOAT))
+        return nulled(text, ~fits).cast(pa.float64())
 
 
-def _iso(text: pa.Array) -> pa.Array | None:
-    """All values as ISO 8601 with one habit about zones, or None."""
-    for target in (pa.timestamp("us", "UTC"), pa.timestamp("us")):
-        try:
-            return text.cast(target).cast(pa.int64())
-        except pa.ArrowInvalid:
-            continue
-    return None
+def _by_rule(
+    array: pa.Array, column: Column, rule: LabelRule, verdicts: Verdicts
+) -> pa.Array:
+    if isinstance(rule.equals, str):
+        return pc.equal(column.text(array, verdicts), rule.equals)
+    number = column.float64(array, verdicts)
+    for bound, compare in (
+        (rule.at_least, pc.greater_equal),
+        (rule.at_most, pc.less_equal),
+        (rule.equals, pc.equal),
+    ):
+        if bound is not None:
+            # 0.1 in a column of 32 bits is not 0.1 in 64.
+            if pa.types.is_float32(_item(array.type)):
+                bound = float(np.float32(bound))
+            return compare(number, float(bound))
+    raise AssertionError(rule)
 
 
-def _iso_each(text: pa.Array) -> pa.Array:
-    """Value by value: for blocks that mix habits or hold bad ones."""
-    results = []
-    for value in text:
-        parsed = _iso(pa.array([value.as_py()], pa.string()))
-        results.append(None if parsed is None else parsed[0].as_py())
-    return pa.array(results, pa.int64())
-
-
-def _epoch(seconds: pa.Array) -> pa.Array:
-    """Seconds, milliseconds or microseconds, by size, as microseconds."""
-    values = np.asarray(
-        pc.fill_null(seconds, np.nan).to_numpy(zero_copy_only=False),
-        dtype=np.float64,
-    )
-    size = np.abs(values)
-    factor = np.where(size >= 1e14, 1.0, np.where(size >= 1e11, 1e3, 1e6))
-    bad = ~np.isfinite(values) | (size >= 9e18 / 1e6)
-    micros = np.where(bad, 0, values * factor)
-    bad |= np.abs(micros) >= 9e18
-    micros = np.where(bad, 0, micros)
-    return pa.array(micros.astype(np.int64), mask=bad)
-
-
-def by_hash(keys: list[bytes], share: float) -> npt.NDArray[np.bool_]:
-    """Which rows go to eval: a stable hash of the key, equal on any host."""
-    import tensorflow as tf
-
-    buckets = tf.strings.to_hash_bucket_fast(keys, 1 << 24).numpy()
-    return np.asarray(buckets < share * (1 << 24), dtype=np.bool_)
+def _item(kind: pa.DataType) -> pa.DataType:
+    return kind.value_type if pa.types.is_list(kind) else kind

@@ -10,9 +10,12 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from models.errors import InputError
+
 Mask = npt.NDArray[np.bool_]
-_FLOAT = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$|^[+-]?(nan|NaN|NAN)$"
-_INT = r"^[+-]?\d{1,18}$"
+FLOAT = r"(?i)^[+-]?((\d+\.?\d*|\.\d+)(e[+-]?\d+)?|inf(inity)?|nan(\(\w*\))?)$"
+_INT = r"^([+-]?)0*(\d+)(\.0*)?$"
+_SHORT_INT = r"^-?\d{1,18}$"
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,11 @@ class Rejected:
     reason: str
     row: bytes
 
+    @property
+    def number(self) -> int:
+        """The number in `where`: rows of one file sort by it."""
+        return int(self.where.split()[1])
+
 
 @dataclass
 class Rows:
@@ -34,12 +42,14 @@ class Rows:
         included (int64 [count]).
     locate: index among these rows -> (where, the row's bytes).
     rejected: rows that could not even be split into columns.
+    parsed: missing values are nulls already, and all text is UTF-8.
     """
 
     columns: Mapping[str, pa.Array]
     ordinal: npt.NDArray[np.int64]
     locate: Callable[[int], tuple[str, bytes]]
     rejected: list[Rejected] = field(default_factory=list)
+    parsed: bool = False
 
     @property
     def count(self) -> int:
@@ -66,32 +76,193 @@ class Verdicts:
         self.good &= ~bad
 
 
-def typed(
-    array: pa.Array,
-    kind: str,
-    column: str,
-    null_values: tuple[str, ...],
-    verdicts: Verdicts,
-    separator: str | None = None,
-) -> pa.Array:
-    """`array` as float32, int64 or string; what does not fit is refused.
+@dataclass(frozen=True)
+class Column:
+    """A raw column and how its values are to be read.
 
-    Missing values become nulls: nulls, `null_values`, empty text, NaN.
+    null_values: texts that mean missing, besides the empty one; None where
+        the reader made nulls of them already.
+    separator: between the values of a list; None for one value a row.
     """
-    if pa.types.is_dictionary(array.type):
-        array = array.dictionary_decode()
-    if pa.types.is_null(array.type):
-        return array.cast(_TARGETS[kind])
-    if kind == "string":
-        return _strings(array, column, null_values, verdicts, separator)
-    if _is_text(array.type):
-        array = _numbers(array, kind, column, null_values, verdicts)
+
+    name: str
+    null_values: tuple[str, ...] | None = ()
+    separator: str | None = None
+
+    def text(self, array: pa.Array, verdicts: Verdicts) -> pa.Array:
+        """`array` as string; lists are joined by `separator`.
+
+        Bytes that are not UTF-8 are refused, and so is a list of several
+        values in a column without a separator.
+        """
+        array = _decoded(array)
+        if _is_list(array.type):
+            array = (
+                self._single(array, verdicts)
+                if self.separator is None
+                else self._joined(array, self.separator)
+            )
+        if pa.types.is_null(array.type):
+            return array.cast(pa.string())
+        if pa.types.is_floating(array.type):
+            array = nulled(array, mask(pc.is_nan(array)))
+        if not _is_text(array.type):
+            return self._cast(array, pa.string())
+        if self.null_values is None:
+            return array
+        array = self._utf8(array, verdicts)
+        missing = pa.array(["", *self.null_values])
+        return nulled(array, mask(pc.is_in(array, value_set=missing)))
+
+    def float64(self, array: pa.Array, verdicts: Verdicts) -> pa.Array:
+        """`array` as float64, NaN as null; what is not finite is refused."""
+        array = self._scalars(array, verdicts)
+        if _is_text(array.type):
+            array = self._parsed_floats(self.text(array, verdicts), verdicts)
+        return self._finite(self._cast(array, pa.float64()), verdicts)
+
+    def float32(self, array: pa.Array, verdicts: Verdicts) -> pa.Array:
+        """As `float64`, but narrowed; what becomes infinite is refused."""
+        wide = self.float64(array, verdicts)
+        return self._finite(wide.cast(pa.float32(), safe=False), verdicts)
+
+    def int64(self, array: pa.Array, verdicts: Verdicts) -> pa.Array:
+        """`array` as int64; 3.0 is an integer, 3.5 is refused."""
+        array = self._scalars(array, verdicts)
+        if _is_text(array.type):
+            return self._parsed_ints(self.text(array, verdicts), verdicts)
+        if pa.types.is_decimal(array.type) or pa.types.is_floating(array.type):
+            array = array.cast(pa.float64())
+            array = nulled(array, mask(pc.is_nan(array)))
+            bad = mask(pc.not_equal(pc.trunc(array), array)) | mask(
+                pc.greater(pc.abs(array), 2.0**53)
+            )
+        elif pa.types.is_uint64(array.type):
+            bad = mask(pc.greater(array, pa.scalar(2**63 - 1, pa.uint64())))
+        else:
+            return self._cast(array, pa.int64())
+        verdicts.refuse(bad, f"column {self.name}: not an integer of 64 bits")
+        return nulled(array, bad).cast(pa.int64())
+
+    def _scalars(self, array: pa.Array, verdicts: Verdicts) -> pa.Array:
+        array = _decoded(array)
+        return self._single(array, verdicts) if _is_list(array.type) else array
+
+    def _single(self, array: pa.Array, verdicts: Verdicts) -> pa.Array:
+        """The one value of each list; several are refused."""
+        array = array.cast(pa.list_(array.type.value_type))
+        lengths = pc.fill_null(pc.list_value_length(array), 0)
+        lengths = lengths.to_numpy(zero_copy_only=False)
+        verdicts.refuse(
+            lengths > 1, f"column {self.name}: several values instead of one"
+        )
+        first = array.offsets.to_numpy()[:-1]
+        return _decoded(array.values.take(pa.array(first, mask=lengths != 1)))
+
+    def _joined(self, array: pa.Array, separator: str) -> pa.Array:
+        """The values of each list as one text; null values are left out."""
+        array = array.cast(pa.list_(array.type.value_type))
+        array = array.take(pa.array(np.arange(len(array))))  # no slice
+        if array.flatten().null_count:
+            kept = [
+                v and [x for x in v if x is not None] for v in array.to_pylist()
+            ]
+            array = pa.array(kept, array.type)
+        offsets = array.offsets
+        values = _decoded(array.values)
+        if not _is_text(values.type):
+            values = self._cast(values, pa.string())
+        lists = pa.ListArray.from_arrays(
+            offsets, values.cast(pa.binary()), mask=array.is_null()
+        )
+        return pc.binary_join(lists, separator.encode())
+
+    def _cast(self, array: pa.Array, kind: pa.DataType) -> pa.Array:
+        try:
+            return array.cast(kind, safe=pa.types.is_integer(kind))
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+            what = "text" if pa.types.is_string(kind) else "numbers"
+            raise InputError(
+                f"column {self.name!r} holds {array.type}, which cannot be"
+                f" read as {what}"
+            ) from error
+
+    def _utf8(self, array: pa.Array, verdicts: Verdicts) -> pa.Array:
+        try:
+            # By way of binary: a string column may hold what is not UTF-8.
+            return array.cast(pa.binary()).cast(pa.string())
+        except pa.ArrowInvalid:
+            array = array.cast(pa.binary())
+            bad = np.array([not _is_utf8(v) for v in array.to_pylist()])
+            verdicts.refuse(bad, f"column {self.name}: not UTF-8")
+            return nulled(array, bad).cast(pa.string())
+
+    def _parsed_floats(self, text: pa.Array, verdicts: Verdicts) -> pa.Array:
+        try:
+            return text.cast(pa.float64())
+        except pa.ArrowInvalid:
+            text = pc.utf8_trim_whitespace(text)
+            bad = mask(pc.invert(pc.match_substring_regex(text, FLOAT)))
+            verdicts.refuse(bad, f"column {self.name}: not a number")
+            return nulled(text, bad).cast(pa.float64())
+
+    def _parsed_ints(self, text: pa.Array, verdicts: Verdicts) -> pa.Array:
+        # Arrow itself would take 0x10.
+        if not mask(
+            pc.invert(pc.match_substring_regex(text, _SHORT_INT))
+        ).any():
+            return text.cast(pa.int64())
+        text = pc.utf8_trim_whitespace(text)
+        bad = mask(pc.invert(pc.match_substring_regex(text, _INT)))
+        text = pc.replace_substring_regex(text, _INT, r"\1\2")
+        text = pc.utf8_ltrim(text, "+")
+        for index in np.flatnonzero(mask(pc.greater(pc.utf8_length(text), 18))):
+            bad[index] |= not bad[index] and not (
+                -(2**63) <= int(text[index].as_py()) < 2**63
+            )
+        verdicts.refuse(bad, f"column {self.name}: not an integer of 64 bits")
+        return nulled(text, bad).cast(pa.int64())
+
+    def _finite(self, array: pa.Array, verdicts: Verdicts) -> pa.Array:
+        verdicts.refuse(
+            mask(pc.is_inf(array)), f"column {self.name}: not a finite number"
+        )
+        return nulled(array, mask(pc.is_nan(array)))
+
+
+def typed(
+    array: pa.Array, kind: str, column: Column, verdicts: Verdicts
+) -> pa.Array:
+    """`array` as what a feature of `kind` takes: float32, int64 or string.
+
+    Missing values become nulls: nulls, `column.null_values`, "" and NaN.
+    """
     if kind == "float":
-        return _floats(array, column, verdicts)
-    return _ints(array, column, verdicts)
+        return column.float32(array, verdicts)
+    if kind == "int":
+        return column.int64(array, verdicts)
+    return column.text(array, verdicts)
 
 
-_TARGETS = {"float": pa.float32(), "int": pa.int64(), "string": pa.string()}
+def mask(array: pa.Array) -> Mask:
+    """A boolean Arrow array as NumPy, null read as False."""
+    filled = pc.fill_null(array, False)
+    return np.asarray(filled.to_numpy(zero_copy_only=False), dtype=np.bool_)
+
+
+def nulled(array: pa.Array, where: Mask) -> pa.Array:
+    """`array` with nulls where the mask says so."""
+    if not where.any():
+        return array
+    # Not if_else: with a null scalar it garbles sliced text (apache/arrow
+    # issue 41479).
+    return array.take(pa.array(np.arange(len(array)), mask=where))
+
+
+def _decoded(array: pa.Array) -> pa.Array:
+    if pa.types.is_dictionary(array.type):
+        return array.dictionary_decode()
+    return array
 
 
 def _is_text(kind: pa.DataType) -> bool:
@@ -100,34 +271,16 @@ def _is_text(kind: pa.DataType) -> bool:
         or pa.types.is_large_string(kind)
         or pa.types.is_binary(kind)
         or pa.types.is_large_binary(kind)
+        or pa.types.is_fixed_size_binary(kind)
     )
 
 
-def _mask(array: pa.Array) -> Mask:
-    """A boolean Arrow array as NumPy, null read as False."""
-    filled = pc.fill_null(array, False)
-    return np.asarray(filled.to_numpy(zero_copy_only=False), dtype=np.bool_)
-
-
-def _text(
-    array: pa.Array,
-    column: str,
-    null_values: tuple[str, ...],
-    verdicts: Verdicts,
-) -> pa.Array:
-    """Valid UTF-8 with missing values as nulls."""
-    try:
-        text = array.cast(pa.string())
-    except pa.ArrowInvalid:
-        values = array.to_pylist()
-        bad = np.array([not _is_utf8(value) for value in values])
-        verdicts.refuse(bad, f"column {column}: not UTF-8")
-        text = pa.array(
-            [None if b else v for v, b in zip(values, bad, strict=True)],
-            pa.binary(),
-        ).cast(pa.string())
-    missing = pc.is_in(text, value_set=pa.array(["", *null_values]))
-    return pc.if_else(missing, pa.scalar(None, pa.string()), text)
+def _is_list(kind: pa.DataType) -> bool:
+    return bool(
+        pa.types.is_list(kind)
+        or pa.types.is_large_list(kind)
+        or pa.types.is_fixed_size_list(kind)
+    )
 
 
 def _is_utf8(value: bytes | None) -> bool:
@@ -136,67 +289,3 @@ def _is_utf8(value: bytes | None) -> bool:
     except UnicodeDecodeError:
         return False
     return True
-
-
-def _strings(
-    array: pa.Array,
-    column: str,
-    null_values: tuple[str, ...],
-    verdicts: Verdicts,
-    separator: str | None,
-) -> pa.Array:
-    if pa.types.is_list(array.type) or pa.types.is_large_list(array.type):
-        if separator is None:
-            verdicts.refuse(
-                _mask(pc.is_valid(array)),
-                f"column {column}: a list, but the feature has no `list`",
-            )
-            return pa.nulls(len(array), pa.string())
-        array = pc.binary_join(array.cast(pa.list_(pa.string())), separator)
-    elif not _is_text(array.type):
-        array = array.cast(pa.string())
-    return _text(array, column, null_values, verdicts)
-
-
-def _numbers(
-    array: pa.Array,
-    kind: str,
-    column: str,
-    null_values: tuple[str, ...],
-    verdicts: Verdicts,
-) -> pa.Array:
-    """Text as float64 or int64."""
-    text = _text(array, column, null_values, verdicts)
-    target = pa.float64() if kind == "float" else pa.int64()
-    try:
-        return text.cast(target)
-    except pa.ArrowInvalid:
-        text = pc.utf8_trim_whitespace(text)
-        pattern = _FLOAT if kind == "float" else _INT
-        fits = pc.match_substring_regex(text, pattern)
-        bad = _mask(pc.invert(fits))
-        what = "a number" if kind == "float" else "an integer"
-        verdicts.refuse(bad, f"column {column}: not {what}")
-        text = pc.if_else(pa.array(bad), pa.scalar(None, pa.string()), text)
-        text = pc.replace_substring_regex(text, r"^\+", "")
-        return text.cast(target)
-
-
-def _floats(array: pa.Array, column: str, verdicts: Verdicts) -> pa.Array:
-    wide = array.cast(pa.float64(), safe=False)
-    narrow = wide.cast(pa.float32(), safe=False)
-    bad = _mask(pc.is_inf(narrow))
-    if bad.any():
-        verdicts.refuse(bad, f"column {column}: not a finite number")
-    return pc.if_else(pc.is_nan(narrow), pa.scalar(None, pa.float32()), narrow)
-
-
-def _ints(array: pa.Array, column: str, verdicts: Verdicts) -> pa.Array:
-    if pa.types.is_floating(array.type):
-        array = pc.if_else(pc.is_nan(array), pa.scalar(None, array.type), array)
-        bad = _mask(pc.not_equal(pc.trunc(array), array)) | _mask(
-            pc.greater(pc.abs(array), 2.0**53)
-        )
-        verdicts.refuse(bad, f"column {column}: not an integer")
-        array = pc.if_else(pa.array(bad), pa.scalar(None, array.type), array)
-    return array.cast(pa.int64())

@@ -2,221 +2,257 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+import csv
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.csv as pa_csv
 
-from components.click_log_gen.chunks import Chunk, blocks, open_raw
+from components.click_log_gen.chunks import Chunk, blocks
 from components.click_log_gen.config import LogFiles
-from components.click_log_gen.rows import Rejected, Rows
+from components.click_log_gen.lines import Lines
+from components.click_log_gen.rows import Rows
 from models.errors import InputError
 
+_HEAD_BYTES = 1 << 16
 _BOM = b"\xef\xbb\xbf"
-_NEWLINE = ord("\n")
 
 
 def read(
-    chunk: Chunk, source: LogFiles, columns: Collection[str]
+    chunk: Chunk, source: LogFiles, columns: Mapping[str, str]
 ) -> Iterator[Rows]:
-    """The rows of `chunk`; every column comes as binary.
+    """The rows of `chunk`; text, or float64 where the kind is float.
 
     A line is a row: a quoted line break is refused, like every line whose
     quotes do not pair up or whose number of columns is wrong.
+
+    Raises:
+        InputError: the header is damaged or lacks one of `columns`.
     """
-    names = header(chunk.path, source)
-    missing = [name for name in columns if name not in names]
-    if missing:
-        raise InputError(
-            f"{chunk.path}: no column {missing[0]!r}."
-            f" Its columns: {', '.join(names)}"
-        )
+    head = read_head(chunk, source)
+    if head.names is None:
+        return
+    for name in columns:
+        if name not in head.names:
+            raise InputError(
+                f"no column {name!r}. Its columns: {', '.join(head.names)}"
+            )
     ordinal = 0
-    for offset, data in blocks(chunk):
-        if offset == 0:
-            skip = len(_BOM) if data.startswith(_BOM) else 0
-            if source.header:
-                skip = data.find(b"\n", skip) + 1 or len(data)
-            offset, data = skip, data[skip:]
-        rows = _parse(chunk.path, offset, data, source, names, columns)
+    for lines in body(chunk, head):
+        rows = _parse(lines, source, head.names, columns)
         rows.ordinal += ordinal
-        ordinal += len(rows.ordinal) + len(rows.rejected)
+        ordinal += rows.count + len(rows.rejected)
         yield rows
 
 
-def header(path: str, source: LogFiles) -> list[str]:
-    """Column names of one file."""
-    if source.columns is not None:
-        return list(source.columns)
-    first = Chunk(0, path, 0, -1, False)
-    with open_raw(path) as stream:
-        first = Chunk(0, path, 0, -1, stream.read(2) == b"\x1f\x8b")
-    _, data = next(iter(blocks(first)), (0, b""))
-    line = data.removeprefix(_BOM).split(b"\n", 1)[0].rstrip(b"\r")
+@dataclass(frozen=True)
+class Head:
+    """names: of the columns; None where the file has no line at all.
+
+    size: bytes before the first row.
+    """
+
+    names: tuple[str, ...] | None
+    size: int = 0
+
+
+def read_head(chunk: Chunk, source: LogFiles) -> Head:
+    """The column names of the chunk's file, and where its rows begin."""
+    if not source.header:
+        return Head(source.columns)
+    whole = Chunk(0, chunk.path, 0, -1, chunk.gzip)
+    for offset, data in blocks(whole, _HEAD_BYTES):
+        lines = Lines(chunk.path, offset, data)
+        if len(lines):
+            size = offset + int(lines.spans[1][0])
+            names = source.columns or _names(lines.row(0), source)
+            return Head(names, size)
+    return Head(None)
+
+
+def body(chunk: Chunk, head: Head) -> Iterator[Lines]:
+    """The lines of `chunk`, the header's not among them."""
+    for offset, data in blocks(chunk):
+        skip = min(max(0, head.size - offset), len(data))
+        yield Lines(chunk.path, offset + skip, data[skip:])
+
+
+def _names(line: bytes, source: LogFiles) -> tuple[str, ...]:
+    quote = source.quoting
     try:
-        text = line.decode()
+        (cells,) = csv.reader(
+            [line.decode()],
+            delimiter=source.separator,
+            quotechar=quote,
+            quoting=csv.QUOTE_NONE if quote is None else csv.QUOTE_MINIMAL,
+            strict=quote is not None,
+        )
     except UnicodeDecodeError as error:
-        raise InputError(f"{path}: the header is not UTF-8") from error
-    table = pa_csv.read_csv(
-        pa.BufferReader(line + b"\n"),
-        pa_csv.ReadOptions(autogenerate_column_names=True),
-        _parse_options(source, None),
-        pa_csv.ConvertOptions(
-            column_types={
-                f"f{i}": pa.string()
-                for i in range(text.count(source.separator) + 1)
-            }
-        ),
-    )
-    names = [str(column[0]) for column in table.columns]
+        raise InputError("the header is not UTF-8") from error
+    except (csv.Error, ValueError) as error:
+        raise InputError(f"the header cannot be read: {error}") from error
     # An unnamed first column is a saved pandas index.
-    names = [name or f"column_{i}" for i, name in enumerate(names)]
+    names = tuple(name or f"column_{i}" for i, name in enumerate(cells))
     for name in names:
         if names.count(name) > 1:
-            raise InputError(f"{path}: column {name!r} is named twice")
+            raise InputError(f"column {name!r} is named twice")
     return names
 
 
-def count(chunk: Chunk, source: LogFiles) -> int:
-    """Rows of `chunk`, bad ones included, without parsing them."""
-    total = 0
-    for offset, data in blocks(chunk):
-        total += len(lines(data)[0])
-        if offset == 0 and source.header and total:
-            total -= 1
-    return total
+@dataclass
+class _Table:
+    """What Arrow made of a block."""
 
+    columns: dict[str, pa.Array]
+    count: int = 0
+    parsed: bool = False
+    invalid: list[pa_csv.InvalidRow] = field(default_factory=list)
 
-def lines(
-    data: bytes,
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Start and end of each line that is not empty (end: before \\r\\n)."""
-    view = np.frombuffer(data, np.uint8)
-    ends = np.flatnonzero(view == _NEWLINE).astype(np.int64)
-    if len(data) and view[-1] != _NEWLINE:
-        ends = np.append(ends, len(data))
-    starts = np.concatenate([[0], ends[:-1] + 1]).astype(np.int64)
-    starts = starts[: len(ends)]
-    returns = (ends > starts) & (view[np.maximum(ends - 1, 0)] == ord("\r"))
-    ends = ends - returns
-    filled = ends > starts
-    return starts[filled], ends[filled]
-
-
-def _parse_options(
-    source: LogFiles, handler: object | None
-) -> pa_csv.ParseOptions:
-    return pa_csv.ParseOptions(
-        delimiter=source.separator,
-        quote_char=source.quoting or False,
-        double_quote=source.quoting is not None,
-        invalid_row_handler=handler,
-    )
+    @property
+    def lines(self) -> int:
+        return self.count + len(self.invalid)
 
 
 def _parse(
-    path: str,
-    offset: int,
-    data: bytes,
+    lines: Lines,
     source: LogFiles,
-    names: list[str],
-    columns: Collection[str],
+    names: tuple[str, ...],
+    columns: Mapping[str, str],
 ) -> Rows:
     """One block of whole lines."""
-    known: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]] | None = None
-    rejected: list[Rejected] = []
-    dropped: list[int] = []  # line numbers in this block
+    reasons = _stray_returns(lines)
+    table = _read_table(lines.without(reasons), source, names, columns)
+    if source.quoting and source.quoting.encode() in lines.data:
+        closed = _closed_line(source.separator, source.quoting)
+        left = lines.others(reasons)
+        # An open quote takes in the lines after it: there are fewer rows
+        # than lines, unless it is in the last line.
+        if len(left) and not (
+            table.lines == len(left)
+            and closed.fullmatch(lines.row(int(left[-1])))
+        ):
+            for line in left:
+                if not closed.fullmatch(lines.row(int(line))):
+                    reasons[int(line)] = (
+                        "a quote that does not end in its line (line breaks"
+                        " inside quotes are not supported)"
+                    )
+            table = _read_table(lines.without(reasons), source, names, columns)
+    if table.invalid:
+        left = lines.others(reasons)
+        for row in table.invalid:
+            reasons[int(left[row.number - 1])] = (
+                f"{row.actual_columns} columns instead of"
+                f" {row.expected_columns}"
+            )
+    numbers = (
+        lines.others(reasons)
+        if reasons
+        else np.arange(table.count, dtype=np.int64)
+    )
+    return Rows(
+        table.columns,
+        numbers.copy(),
+        lambda index: lines.locate(int(numbers[index])),
+        lines.rejected(reasons) if reasons else [],
+        table.parsed,
+    )
 
-    def spans() -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        nonlocal known
-        known = lines(data) if known is None else known
-        return known
 
-    def reject(line: int, reason: str) -> None:
-        starts, ends = spans()
-        where = f"byte {offset + int(starts[line])}"
-        row = data[starts[line] : ends[line]]
-        rejected.append(Rejected(path, where, reason, row))
-        dropped.append(line)
+def _stray_returns(lines: Lines) -> dict[int, str]:
+    """Lines with a \\r that Arrow would take for the end of a row."""
+    data = lines.data
+    if b"\r" not in data or data.count(b"\r") == data.count(b"\r\n"):
+        return {}
+    return {
+        line: "a carriage return inside the line"
+        for line in range(len(lines))
+        if b"\r" in lines.row(line)
+    }
 
-    parsed = data
-    if source.quoting and source.quoting.encode() in data:
-        parsed = _drop_unpaired(data, source.quoting, spans(), reject)
 
-    invalid: list[pa_csv.InvalidRow] = []
+@lru_cache
+def _closed_line(separator: str, quote: str) -> re.Pattern[bytes]:
+    """Matches a line whose quoted cells all end in it.
 
-    def handler(row: pa_csv.InvalidRow) -> str:
+    A quote counts only at the start of a cell, as in Python's csv module.
+    """
+    s, q = re.escape(separator.encode()), re.escape(quote.encode())
+    quoted = rb"%b(?:[^%b]++|%b%b)*+%b" % (q, q, q, q, q)
+    cell = rb"(?:%b|(?!%b))[^%b]*+" % (quoted, q, s)
+    return re.compile(rb"%b(?:%b%b)*+" % (cell, s, cell))
+
+
+def _read_table(
+    data: bytes,
+    source: LogFiles,
+    names: tuple[str, ...],
+    columns: Mapping[str, str],
+) -> _Table:
+    """`data` by Arrow: parsed values, or binary where one does not parse."""
+    if not data.lstrip(b"\r\n"):
+        return _Table({name: pa.array([], pa.binary()) for name in columns})
+    if data.startswith(_BOM):
+        data = b"\n" + data  # or Arrow would drop it
+    parsed = pa_csv.ConvertOptions(
+        include_columns=list(columns),
+        column_types={
+            name: pa.float64() if kind == "float" else pa.string()
+            for name, kind in columns.items()
+        },
+        strings_can_be_null=True,
+        null_values=["", *source.null_values],
+    )
+    as_written = pa_csv.ConvertOptions(
+        include_columns=list(columns),
+        column_types={name: pa.binary() for name in columns},
+        check_utf8=False,
+        strings_can_be_null=False,
+    )
+    for options in (parsed, as_written):
+        invalid: list[pa_csv.InvalidRow] = []
+        try:
+            table = _read_csv(data, source, names, options, invalid)
+        except pa.ArrowInvalid:
+            if options is as_written:
+                raise
+            continue
+        break
+    return _Table(
+        {name: table.column(name).combine_chunks() for name in columns},
+        table.num_rows,
+        options is parsed,
+        invalid,
+    )
+
+
+def _read_csv(
+    data: bytes,
+    source: LogFiles,
+    names: tuple[str, ...],
+    convert: pa_csv.ConvertOptions,
+    invalid: list[pa_csv.InvalidRow],
+) -> pa.Table:
+    def skip(row: pa_csv.InvalidRow) -> str:
         invalid.append(row)
         return "skip"
 
-    table = None
-    if parsed.strip(b"\r\n"):
-        table = pa_csv.read_csv(
-            pa.BufferReader(parsed),
-            pa_csv.ReadOptions(
-                use_threads=False,
-                block_size=len(parsed) + 1,
-                column_names=names,
-            ),
-            _parse_options(source, handler),
-            pa_csv.ConvertOptions(
-                include_columns=list(columns),
-                column_types={name: pa.binary() for name in columns},
-                check_utf8=False,
-                strings_can_be_null=False,
-            ),
-        )
-    if invalid:
-        kept = [i for i in range(len(spans()[0])) if i not in set(dropped)]
-        for row in invalid:
-            reject(
-                kept[row.number - 1],
-                f"{row.actual_columns} columns instead of"
-                f" {row.expected_columns}",
-            )
-    count = 0 if table is None else table.num_rows
-    ordinal = np.arange(count + len(dropped), dtype=np.int64)
-    if dropped:
-        ordinal = np.delete(ordinal, dropped)
-    arrays = {
-        name: pa.array([], pa.binary())
-        if table is None
-        else table.column(name).combine_chunks()
-        for name in columns
-    }
-    local = ordinal.copy()
-
-    def locate(index: int) -> tuple[str, bytes]:
-        starts, ends = spans()
-        line = local[index]
-        start = int(starts[line])
-        return f"byte {offset + start}", data[start : int(ends[line])]
-
-    return Rows(arrays, ordinal, locate, rejected)
-
-
-def _drop_unpaired(
-    data: bytes,
-    quote: str,
-    spans: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]],
-    reject: Callable[[int, str], None],
-) -> bytes:
-    """`data` without the lines that hold an odd number of quotes."""
-    starts, ends = spans
-    view = np.frombuffer(data, np.uint8)
-    quotes = np.flatnonzero(view == ord(quote))
-    per_line = np.searchsorted(quotes, ends) - np.searchsorted(quotes, starts)
-    odd = np.flatnonzero(per_line % 2)
-    if not len(odd):
-        return data
-    for line in odd:
-        reject(int(line), "unpaired quote, or a line break inside quotes")
-    pieces = []
-    position = 0
-    for line in odd:
-        pieces.append(data[position : starts[line]])
-        position = data.find(b"\n", int(ends[line])) + 1 or len(data)
-    pieces.append(data[position:])
-    return b"".join(pieces)
+    return pa_csv.read_csv(
+        pa.BufferReader(data),
+        pa_csv.ReadOptions(
+            use_threads=False,
+            block_size=len(data) + 1,
+            column_names=list(names),
+        ),
+        pa_csv.ParseOptions(
+            delimiter=source.separator,
+            quote_char=source.quoting or False,
+            double_quote=source.quoting is not None,
+            invalid_row_handler=skip,
+        ),
+        convert,
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import textwrap
@@ -21,6 +22,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from pipeline.config import load
+from serving import Client, PredictError
 
 ROWS = 50_000
 LIONCTR = [sys.executable, "-m", "pipeline.cli"]
@@ -254,6 +256,46 @@ def test_stock_tensorflow_serves_it_as_the_trainer_computes_it(
     np.testing.assert_allclose(raw_scores, example_scores, atol=1e-6)
     assert all(0 < p < 1 for p in raw_scores)
     assert len({round(p, 6) for p in raw_scores}) > 25
+
+
+def test_the_pushed_model_answers_http(
+    home: Home, first: tuple[dict[str, Any], str]
+) -> None:
+    ports = [free_port(), free_port()]
+    process = subprocess.Popen(
+        [*LIONCTR, "serve", str(home.folder / "models" / "demo")]
+        + ["--port", str(ports[0]), "--grpc-port", str(ports[1])],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        assert "demo" in process.stdout.readline()  # it is ready
+        kinds = load(Path("configs/demo.yaml")).features.kinds()
+        rows = [
+            {
+                name: "a1" if kind == "string" else value
+                for name, kind in kinds.items()
+            }
+            for value in (0.0, 3.0, None)
+        ]
+        client = Client(f"http://127.0.0.1:{ports[0]}", "demo")
+        scores = client.predict(rows)
+        assert len(set(scores)) == 3
+        assert all(0 < p < 1 for p in scores)
+        with pytest.raises(PredictError, match="price"):
+            client.predict([rows[0] | {"price": "cheap"}])
+    finally:
+        process.terminate()
+        assert process.wait(30) == 0
+
+
+def free_port() -> int:
+    """A port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def test_a_second_run_reuses_everything_and_pushes_nothing(

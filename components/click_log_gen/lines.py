@@ -1,0 +1,77 @@
+"""The lines of a block of text: where each one is, and some left out."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from components.click_log_gen.rows import Rejected
+
+Offsets = npt.NDArray[np.int64]
+
+
+class Lines:
+    """The lines of `data` that are not empty, numbered from 0.
+
+    `offset` is where `data` begins in the (uncompressed) file. Lines end in
+    \\n or \\r\\n, which are no part of a row; the last needs no end.
+    """
+
+    def __init__(self, path: str, offset: int, data: bytes) -> None:
+        self.path = path
+        self.offset = offset
+        self.data = data
+
+    @cached_property
+    def spans(self) -> tuple[Offsets, Offsets]:
+        """Start and end of each line in `data`."""
+        view = np.frombuffer(self.data, np.uint8)
+        ends = np.flatnonzero(view == ord("\n")).astype(np.int64)
+        if len(view) and view[-1] != ord("\n"):
+            ends = np.append(ends, len(view))
+        starts = np.zeros_like(ends)
+        starts[1:] = ends[:-1] + 1
+        returned = (ends > starts) & (view[np.maximum(ends - 1, 0)] == 13)
+        ends = ends - returned
+        filled = ends > starts
+        return starts[filled], ends[filled]
+
+    def __len__(self) -> int:
+        return len(self.spans[0])
+
+    def row(self, line: int) -> bytes:
+        """The bytes of a line, without its end."""
+        starts, ends = self.spans
+        return self.data[starts[line] : ends[line]]
+
+    def locate(self, line: int) -> tuple[str, bytes]:
+        """Where in the file a line is, and its bytes."""
+        where = f"byte {self.offset + int(self.spans[0][line])}"
+        return where, self.row(line)
+
+    def rejected(self, reasons: Mapping[int, str]) -> list[Rejected]:
+        """The lines of `reasons` (line -> reason), in order."""
+        found = []
+        for line in sorted(reasons):
+            where, row = self.locate(line)
+            found.append(Rejected(self.path, where, reasons[line], row))
+        return found
+
+    def without(self, lines: Collection[int]) -> bytes:
+        """`data` without some lines; their ends stay, as empty lines."""
+        starts, ends = self.spans
+        pieces = []
+        position = 0
+        for line in sorted(lines):
+            pieces.append(self.data[position : starts[line]])
+            position = int(ends[line])
+        pieces.append(self.data[position:])
+        return b"".join(pieces)
+
+    def others(self, lines: Collection[int]) -> Offsets:
+        """The numbers of all lines but some."""
+        numbers = np.arange(len(self), dtype=np.int64)
+        return np.delete(numbers, sorted(lines))

@@ -1,0 +1,41 @@
+"""One door to all formats: the rows of a chunk, and how many there are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from components.click_log_gen import columnar, jsonl, text
+from components.click_log_gen.chunks import Chunk
+from components.click_log_gen.config import LogFiles
+from components.click_log_gen.rows import Rows
+
+
+def read(
+    chunk: Chunk, source: LogFiles, columns: Mapping[str, str]
+) -> Iterator[Rows]:
+    """The rows of `chunk`, in order, some at a time.
+
+    Args:
+        columns: name -> what it will be read as: float, int, string, label or
+            time. A hint: values that do not fit come as they are.
+
+    Raises:
+        InputError: the file as a whole cannot be read.
+    """
+    if source.format in ("csv", "tsv"):
+        return text.read(chunk, source, columns)
+    if source.format == "jsonl":
+        return jsonl.read(chunk, columns)
+    if source.format == "parquet":
+        return columnar.read_parquet(chunk, columns)
+    return columnar.read_tfrecord(chunk, columns)
+
+
+def count(chunk: Chunk, source: LogFiles) -> int:
+    """Rows of `chunk`, bad ones included, without parsing them."""
+    if source.format == "parquet":
+        return columnar.count_parquet(chunk)
+    if source.format == "tfrecord":
+        return columnar.count_tfrecord(chunk)
+    head = text.read_head(chunk, source)
+    return sum(len(lines) for lines in text.body(chunk, head))

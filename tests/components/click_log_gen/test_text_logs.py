@@ -1,0 +1,323 @@
+"""csv and tsv: what Python's csv module reads, and what is refused."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from models.errors import InputError
+from tests.components.click_log_gen.ingest import (
+    Output,
+    bytes_of,
+    check_place,
+    convert_log,
+    cut_into,
+    fresh_folder,
+    log_of,
+)
+
+TEXT = {"a": ("string", None), "b": ("string", None)}
+HEADER = "click,a,b\n"
+
+
+@pytest.fixture
+def read(tmp_path: Path) -> Any:
+    """A function that ingests one file of text, or of bytes."""
+
+    def convert(data: str | bytes, format: str = "csv", **kw: Any) -> Output:
+        path = tmp_path / f"log.{format}"
+        path.write_bytes(data.encode() if isinstance(data, str) else data)
+        options = {
+            name: kw.pop(name)
+            for name in ("columns", "header", "delimiter", "quote")
+            if name in kw
+        }
+        names = kw.pop("names", TEXT)
+        log = log_of(path, format, **options, **kw.pop("log", {}))
+        folder = tmp_path / f"out{len(list(tmp_path.iterdir()))}"
+        return convert_log(folder, log, names, **kw)
+
+    return convert
+
+
+Pair = tuple[str | None, str | None]
+
+
+def pairs(output: Output) -> list[Pair]:
+    return ordered([(row["a"], row["b"]) for row in output.kept])
+
+
+def ordered(found: list[Pair]) -> list[Pair]:
+    return sorted(found, key=str)
+
+
+def test_names_come_from_the_header_in_any_order(read: Any) -> None:
+    output = read("b,x,click,a\n1,2,1,3\n")
+    assert output.kept == [{"a": "3", "b": "1", "label": 1}]
+
+
+def test_names_come_from_the_config_without_a_header(read: Any) -> None:
+    output = read("0,x,y\n1,z,\n", columns=["click", "a", "b"])
+    assert pairs(output) == [("x", "y"), ("z", None)]
+
+
+def test_a_header_is_skipped_where_the_config_names_the_columns(
+    read: Any,
+) -> None:
+    data = "c:int,a:str,b:str\n0,x,y\n"
+    output = read(data, columns=["click", "a", "b"], header=True)
+    assert pairs(output) == [("x", "y")]
+    assert output.counts["read"] == 1
+
+
+@pytest.mark.parametrize("header", [True, False])
+def test_a_byte_order_mark_is_no_part_of_the_first_cell(
+    read: Any, header: bool
+) -> None:
+    rows = "x,0,y\nz,q,w\n"
+    options: Any = {} if header else {"columns": ["a", "click", "b"]}
+    data = "\ufeff" + ("a,click,b\n" if header else "") + rows
+    output = read(data, **options)
+    assert pairs(output) == [("x", "y")]
+    check_place(output.rejected[0])
+
+
+def test_a_byte_order_mark_later_in_the_file_is_text(read: Any) -> None:
+    data = "a,click,b\nx,0,y\n\ufeffx,0,y\n"
+    for block in (1, 1000):
+        with cut_into(1000, block):
+            assert pairs(read(data)) == ordered([("x", "y"), ("\ufeffx", "y")])
+
+
+def test_crlf_ends_a_line_as_lf_does(read: Any) -> None:
+    output = read("click,a,b\r\n0,x,y\r\n1,z,\r\n\r\n7,z,w\r\n")
+    assert pairs(output) == [("x", "y"), ("z", None)]
+    check_place(output.rejected[0])
+    assert bytes_of(output.rejected[0]) == b"7,z,w"
+
+
+def test_the_last_line_needs_no_end(read: Any) -> None:
+    assert pairs(read(HEADER + "0,x,y\n1,z,w")) == [("x", "y"), ("z", "w")]
+    assert pairs(read(HEADER + "0,x,y\n1,z,w\r")) == [("x", "y"), ("z", "w")]
+
+
+def test_empty_lines_are_no_rows_wherever_they_are(read: Any) -> None:
+    output = read("\n\r\n" + HEADER + "\n0,x,y\n\n\n1,z,w\n\n")
+    assert pairs(output) == [("x", "y"), ("z", "w")]
+    assert output.counts["read"] == 2
+
+
+def test_quotes_hide_delimiters_and_double_inside(read: Any) -> None:
+    output = read(HEADER + '0,"x,1","say ""hi"""\n"1","",""\n')
+    assert pairs(output) == [("x,1", 'say "hi"'), (None, None)]
+
+
+def test_a_quote_inside_a_cell_is_text(read: Any) -> None:
+    output = read(HEADER + '0,5" screen,y\n1,a"b"c,d"\n')
+    assert pairs(output) == [('5" screen', "y"), ('a"b"c', 'd"')]
+
+
+def test_tsv_takes_quotes_as_text(read: Any) -> None:
+    output = read('click\ta\tb\n0\t"x\ty"\n', "tsv")
+    assert pairs(output) == [('"x', 'y"')]
+
+
+def test_tsv_takes_quotes_as_quotes_where_the_config_says_so(
+    read: Any,
+) -> None:
+    output = read("click\ta\tb\n0\t'x\t1'\ty\n", "tsv", quote="'")
+    assert pairs(output) == [("x\t1", "y")]
+
+
+@pytest.mark.parametrize("delimiter", [";", "|", "\x01", " "])
+def test_other_delimiters(read: Any, delimiter: str) -> None:
+    data = f"{HEADER}0,x,y\n".replace(",", delimiter)
+    assert pairs(read(data, delimiter=delimiter)) == [("x", "y")]
+
+
+def test_a_line_break_inside_quotes_is_refused_with_that_reason(
+    read: Any,
+) -> None:
+    output = read(HEADER + '0,x,y\n1,"z\n2",w\n0,p,q\n')
+    assert pairs(output) == [("p", "q"), ("x", "y")]
+    assert "line breaks inside quotes are not supported" in output.reasons[0]
+    assert "columns instead of 3" in output.reasons[1]
+
+
+def test_an_open_quote_never_takes_in_other_rows(read: Any) -> None:
+    # The first quote is text; the second opens, and is never closed.
+    output = read(HEADER + '0,a"b,"c\n0,x,y\n1,"z",w\n')
+    assert pairs(output) == [("x", "y"), ("z", "w")]
+    assert [bytes_of(row) for row in output.rejected] == [b'0,a"b,"c']
+
+
+@pytest.mark.parametrize("end", ["", "\n"])
+def test_an_open_quote_in_the_last_line_is_refused(read: Any, end: str) -> None:
+    output = read(HEADER + '0,x,y\n0,x,"y' + end)
+    assert pairs(output) == [("x", "y")]
+    assert "quote" in output.reasons[0]
+
+
+def test_a_carriage_return_inside_a_line_is_refused(read: Any) -> None:
+    output = read(HEADER + '0,x,y\n0,x\ry,z\n1,"p\rq",r\n1,z,w\n')
+    assert pairs(output) == [("x", "y"), ("z", "w")]
+    assert output.reasons == ["a carriage return inside the line"] * 2
+    for row in output.rejected:
+        check_place(row)
+
+
+def test_wrong_numbers_of_columns_are_refused(read: Any) -> None:
+    output = read(HEADER + "0,x\n1,x,y,z\n0,x,y\n1\n")
+    assert pairs(output) == [("x", "y")]
+    assert output.reasons == [
+        "2 columns instead of 3",
+        "4 columns instead of 3",
+        "1 columns instead of 3",
+    ]
+
+
+def test_bytes_that_are_not_utf8_are_refused_where_they_are_read(
+    read: Any,
+) -> None:
+    data = b"click,a,b,c\n0,x\xff,y,\n0,x,y,\xff\n0,x,\xc3\xa9,\n"
+    output = read(data)
+    assert pairs(output) == [("x", "y"), ("x", "é")]
+    assert output.reasons == ["column a: not UTF-8"]
+    assert bytes_of(output.rejected[0]) == b"0,x\xff,y,"
+
+
+def test_nul_bytes_are_text_in_text_and_refused_in_numbers(read: Any) -> None:
+    output = read(
+        HEADER + "0,x\0y,1\n0,x,1\0\n",
+        names={"a": ("string", None), "b": ("float", None)},
+    )
+    assert [(r["a"], r["b"]) for r in output.kept] == [("x\0y", 1.0)]
+    assert output.reasons == ["column b: not a number"]
+
+
+def test_other_words_for_missing(read: Any) -> None:
+    output = read(
+        HEADER + "0,\\N,1\n0,NULL,\\N\n0,NULLS,2\n",
+        log={"null_values": ["\\N", "NULL"]},
+        names={"a": ("string", None), "b": ("float", None)},
+    )
+    assert {(r["a"], r["b"]) for r in output.kept} == {
+        (None, 1.0),
+        (None, None),
+        ("NULLS", 2.0),
+    }
+
+
+def test_one_column_alone(read: Any) -> None:
+    output = read("click\n1\n\n0\n", names={})
+    assert output.counts["read"] == 2
+    assert sorted(output.column("label")) == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"click,x\n0,1\n", "no column 'a'. Its columns: click, x"),
+        (b"click,a,b,a\n0,1,2,3\n", "column 'a' is named twice"),
+        (b"click,a,b\xff\n0,1,2\n", "the header is not UTF-8"),
+        (b'click,a,"b\n0,1,2\n', "the header cannot be read"),
+        (b"a\rb\n0,1,2\n", "the header cannot be read"),
+    ],
+)
+def test_a_bad_header_is_an_error_with_the_files_name(
+    read: Any, data: bytes, message: str
+) -> None:
+    with pytest.raises(InputError, match=r"log\.csv: ") as error:
+        read(data)
+    assert message in str(error.value)
+
+
+@pytest.mark.parametrize("data", ["", "\ufeff", "\n\n", "\ufeff\r\n", HEADER])
+def test_a_file_without_rows_has_no_rows(read: Any, data: str) -> None:
+    output = read(data)
+    assert output.kept == output.rejected == []
+
+
+CELLS = st.text(st.sampled_from("ab\"',;\t \u00e9\u2028\ufeff\0\\"), max_size=6)
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    rows=st.lists(st.tuples(CELLS, CELLS), min_size=1, max_size=8),
+    quoting=st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL]),
+    end=st.sampled_from(["\n", "\r\n"]),
+    delimiter=st.sampled_from(",;|"),
+    zipped=st.booleans(),
+    sizes=st.sampled_from([(16, 1), (40, 7), (1000, 1000)]),
+)
+def test_what_pythons_csv_writes_is_read_back(
+    rows: list[Pair],
+    quoting: Any,
+    end: str,
+    delimiter: str,
+    zipped: bool,
+    sizes: tuple[int, int],
+) -> None:
+    text = io.StringIO(newline="")
+    writer = csv.writer(
+        text, quoting=quoting, lineterminator=end, delimiter=delimiter
+    )
+    writer.writerows([("click", "a", "b"), *((1, *row) for row in rows)])
+    data = text.getvalue().encode()
+    with fresh_folder() as folder, cut_into(*sizes):
+        (folder / "log").write_bytes(gzip.compress(data) if zipped else data)
+        log = log_of(folder / "log", "csv", delimiter=delimiter)
+        output = convert_log(folder / "out", log, TEXT)
+    assert output.rejected == []
+    assert pairs(output) == ordered([(a or None, b or None) for a, b in rows])
+
+
+def as_python_reads(line: str) -> Pair | None:
+    """The cells a and b of a line, or None where it is to be refused."""
+    if "\r" in line:
+        return None
+    cells = next(csv.reader([line + "\n"]))
+    # A quote left open takes in the end of the line.
+    if len(cells) != 3 or "\n" in "".join(cells):
+        return None
+    if cells[0].strip("01") or not cells[0] or int(cells[0]) > 1:
+        return None
+    return cells[1] or None, cells[2] or None
+
+
+PIECES = st.sampled_from(["0", "a", '"', '""', ",", "\r", '"b",', ',"c,d"'])
+LINES = st.one_of(
+    st.lists(PIECES, min_size=1, max_size=6).map("".join),
+    st.lists(PIECES, max_size=5).map(lambda pieces: "1,x" + "".join(pieces)),
+    st.lists(PIECES, max_size=3).map(lambda pieces: '0,"",' + "".join(pieces)),
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    lines=st.lists(LINES, min_size=1, max_size=8),
+    sizes=st.sampled_from([(16, 1), (16, 5), (1000, 1000)]),
+)
+def test_each_line_is_read_as_pythons_csv_reads_it_alone(
+    lines: list[str], sizes: tuple[int, int]
+) -> None:
+    with fresh_folder() as folder, cut_into(*sizes):
+        path = folder / "log.csv"
+        path.write_text("\n".join(lines) + "\n", newline="")
+        log = log_of(path, "csv", columns=["click", "a", "b"])
+        output = convert_log(folder / "out", log, TEXT)
+        for row in output.rejected:
+            check_place(row)
+    rows = [line for line in (x.removesuffix("\r") for x in lines) if line]
+    read = {line: as_python_reads(line) for line in rows}
+    assert pairs(output) == ordered([read[r] for r in rows if read[r]])
+    assert sorted(bytes_of(row).decode() for row in output.rejected) == sorted(
+        row for row in rows if read[row] is None
+    )
