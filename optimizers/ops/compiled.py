@@ -14,7 +14,7 @@ from optimizers.ops import custom
 @functools.cache
 def _compiled(name: str) -> Callable[..., Any]:
     function = getattr(custom, name)
-    return tf.function(function, jit_compile=True)  # type: ignore[no-any-return]
+    return tf.function(function, jit_compile=True)
 
 
 def _call(name: str, *arguments: Any, **options: Any) -> Any:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import tensorflow as tf
 
-Scalar = tf.Tensor | float
+Scalar: TypeAlias = "tf.Tensor | float"
 
 CAUTIOUS_FLOOR = 1e-3
 """Least fraction of kept elements that the cautious rescaling divides by."""

@@ -14,7 +14,7 @@ from optimizers.ops import build
 class Library(NamedTuple):
     """The loaded ops, or None and why; whether XLA can compile them."""
 
-    ops: Any | None
+    ops: Any
     reason: str
     xla: bool
 
