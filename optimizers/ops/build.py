@@ -168,10 +168,10 @@ def _run(command: list[str], environment: dict[str, str] | None = None) -> str:
     return result.stdout
 
 
-def main() -> int:
-    """Builds the library beside its sources; 1 and a warning if it cannot."""
+def main(folder: Path = HERE) -> int:
+    """Builds the library in `folder`; 1 and a warning if it cannot."""
     try:
-        build()
+        build(folder)
     except BuildError as error:
         print(
             f"Warning: Lion's ops are not built: {error}. Its Python kernel "

@@ -9,18 +9,16 @@ namespace lion {
 namespace {
 
 constexpr int64_t kCacheLine = 64;
-constexpr int64_t kRowsAhead = 12;        // prefetched before their turn
+constexpr int64_t kRowsAhead = 16;  // prefetched before their turn
+constexpr int64_t kGradientsAhead = 16;
 constexpr int64_t kPrefetchedBytes = 512;  // of a row, at most
 constexpr int64_t kOnStack = 256;          // elements of a row's sum
 
-LION_INLINE void PrefetchRow(const char* start, int64_t bytes, bool write) {
+template <bool write>
+LION_INLINE void PrefetchRow(const void* start, int64_t bytes) {
   const int64_t end = bytes < kPrefetchedBytes ? bytes : kPrefetchedBytes;
   for (int64_t at = 0; at < end; at += kCacheLine) {
-    if (write) {
-      __builtin_prefetch(start + at, 1, 3);
-    } else {
-      __builtin_prefetch(start + at, 0, 3);
-    }
+    __builtin_prefetch(static_cast<const char*>(start) + at, write, 3);
   }
 }
 
@@ -64,31 +62,32 @@ LION_INLINE void RowsLoop(const Rule& rule, const Table& table,
   std::unique_ptr<C[]> on_heap(width > kOnStack ? new C[width] : nullptr);
   C* const sum = width > kOnStack ? on_heap.get() : on_stack;
 
+  const int32_t* const end = groups.positions + groups.starts[groups.count];
+  const int32_t* position = groups.positions;
   for (int64_t i = 0; i < groups.count; ++i) {
     if (i + kRowsAhead < groups.count) {
       const int64_t next = groups.rows[i + kRowsAhead];
-      PrefetchRow(reinterpret_cast<const char*>(all_var + next * width),
-                  width * sizeof(T), true);
-      PrefetchRow(reinterpret_cast<const char*>(all_m + next * width),
-                  width * sizeof(M), true);
-      const int64_t position =
-          groups.positions[groups.starts[i + kRowsAhead]];
-      PrefetchRow(reinterpret_cast<const char*>(grad + position * width),
-                  width * sizeof(T), false);
+      PrefetchRow<true>(all_var + next * width, width * sizeof(T));
+      PrefetchRow<true>(all_m + next * width, width * sizeof(M));
       if (table.last_step != nullptr) {
         __builtin_prefetch(table.last_step + next, 1, 3);
       }
     }
     const int64_t row = groups.rows[i];
-    const int32_t* position = groups.positions + groups.starts[i];
     const int32_t* const last = groups.positions + groups.starts[i + 1];
-    const T* first = grad + *position * width;
-    LION_INDEPENDENT
-    for (int64_t j = 0; j < width; ++j) sum[j] = Widen(first[j]);
-    for (++position; position < last; ++position) {
+    for (bool first = true; position < last; ++position, first = false) {
+      if (end - position > kGradientsAhead) {
+        PrefetchRow<false>(grad + position[kGradientsAhead] * width,
+                           width * sizeof(T));
+      }
       const T* g = grad + *position * width;
-      LION_INDEPENDENT
-      for (int64_t j = 0; j < width; ++j) sum[j] += Widen(g[j]);
+      if (first) {
+        LION_INDEPENDENT
+        for (int64_t j = 0; j < width; ++j) sum[j] = Widen(g[j]);
+      } else {
+        LION_INDEPENDENT
+        for (int64_t j = 0; j < width; ++j) sum[j] += Widen(g[j]);
+      }
     }
     C decay = 1;
     if (table.last_step != nullptr) {
