@@ -20,7 +20,6 @@ import tensorflow as tf
 from optimizers import ops
 from optimizers.ops.library import load
 
-RATES = (0.9, 0.99, 0.01)
 PLATFORMS = ("GPU", "TPU")
 
 
@@ -41,14 +40,15 @@ def main() -> None:
 
     _register_tpu()
     options.out.mkdir(parents=True, exist_ok=True)
-    lr = tf.TensorSpec([], tf.float32)
+    # lr, beta_1, beta_2, weight_decay
+    rates = [tf.TensorSpec([], tf.float32)] * 4
     vector = tf.TensorSpec([options.parameters], tf.float32)
     table = tf.TensorSpec([options.rows, options.width], tf.float32)
     rows = tf.TensorSpec([options.ids, options.width], tf.float32)
     ids = tf.TensorSpec([options.ids], tf.int32)
     functional = {
-        "lion_update": (_dense, (vector, vector, vector, lr)),
-        "sparse_lion_update": (_sparse, (table, table, rows, ids, lr)),
+        "lion_update": (_dense, (vector, vector, vector, *rates)),
+        "sparse_lion_update": (_sparse, (table, table, rows, ids, *rates)),
     }
     for name, (function, specs) in functional.items():
         for platform in PLATFORMS:
@@ -56,33 +56,33 @@ def main() -> None:
             _save(stem.with_suffix(".hlo.pb"), function, specs, platform)
             _save(stem.with_suffix(".hlo.txt"), function, specs, platform)
     in_place = {
-        "resource_apply_lion": (_dense_in_place(vector), (vector, lr)),
+        "resource_apply_lion": (_dense_in_place(vector), (vector, *rates)),
         "resource_sparse_apply_lion": (
             _sparse_in_place(table),
-            (rows, ids, lr),
+            (rows, ids, *rates),
         ),
     }
     for name, (function, specs) in in_place.items():
         _save(options.out / f"{name}-cpu-optimized.txt", function, specs)
 
 
-def _dense(var: Any, m: Any, grad: Any, lr: Any) -> Any:
-    return ops.lion_update(var, m, grad, lr, *RATES)
+def _dense(var: Any, m: Any, grad: Any, *rates: Any) -> Any:
+    return ops.lion_update(var, m, grad, *rates)
 
 
-def _sparse(var: Any, m: Any, grad: Any, ids: Any, lr: Any) -> Any:
-    return ops.sparse_lion_update(var, m, grad, ids, lr, *RATES)
+def _sparse(var: Any, m: Any, grad: Any, ids: Any, *rates: Any) -> Any:
+    return ops.sparse_lion_update(var, m, grad, ids, *rates)
 
 
 def _dense_in_place(spec: tf.TensorSpec) -> Callable[..., None]:
     var, m = (tf.Variable(tf.zeros(spec.shape)) for _ in range(2))
-    return lambda grad, lr: ops.resource_apply_lion(var, m, lr, *RATES, grad)
+    return lambda grad, *rates: ops.resource_apply_lion(var, m, *rates, grad)
 
 
 def _sparse_in_place(spec: tf.TensorSpec) -> Callable[..., None]:
     var, m = (tf.Variable(tf.zeros(spec.shape)) for _ in range(2))
-    return lambda grad, ids, lr: ops.resource_sparse_apply_lion(
-        var, m, lr, *RATES, grad, ids
+    return lambda grad, ids, *rates: ops.resource_sparse_apply_lion(
+        var, m, *rates, grad, ids
     )
 
 
