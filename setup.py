@@ -1,8 +1,59 @@
 """Packaging of lion-ctr. Tools' settings live in pyproject.toml."""
 
+import runpy
 from pathlib import Path
 
-from setuptools import find_packages, setup
+from setuptools import Command, Distribution, find_packages, setup
+from setuptools.command.build import build
+
+OPS = Path("optimizers/ops")
+
+
+class BuildOps(Command):
+    """Compiles Lion's op library: into the wheel, or beside its sources.
+
+    Without a C++ compiler the installation works all the same, by the Python
+    fallback. pip hides the warning that says so unless it is given -v; the
+    first use of Lion repeats it.
+    """
+
+    description = "compile Lion's op library against TensorFlow"
+    user_options: list[tuple[str, str | None, str]] = []
+    editable_mode = False  # set by setuptools
+
+    def initialize_options(self) -> None:
+        self.build_lib: str | None = None
+
+    def finalize_options(self) -> None:
+        self.set_undefined_options("build_py", ("build_lib", "build_lib"))
+
+    def run(self) -> None:
+        folder = OPS if self.editable_mode else Path(self.build_lib) / OPS
+        # By path: importing the package would need what it depends on.
+        runpy.run_path(str(OPS / "build.py"))["main"](folder)
+
+    def get_source_files(self) -> list[str]:
+        return [str(path) for path in sorted((OPS / "cc").glob("*.*"))]
+
+    def get_outputs(self) -> list[str]:
+        if self.editable_mode:
+            return []
+        return [str(p) for p in (Path(self.build_lib) / OPS).glob("lion-*.so")]
+
+    def get_output_mapping(self) -> dict[str, str]:
+        return {}
+
+
+class Build(build):
+    sub_commands = [*build.sub_commands, ("build_ops", None)]
+
+
+class PlatformDistribution(Distribution):
+    """A wheel with the op library is for one platform."""
+
+    def has_ext_modules(self) -> bool:
+        return True
+
 
 setup(
     name="lion-ctr",
@@ -28,6 +79,10 @@ setup(
             for suffix in ("", ".*")
         ]
     ),
+    package_data={"optimizers.ops": ["cc/*.cc", "cc/*.h"]},
+    exclude_package_data={"optimizers.ops": ["*.so"]},
+    cmdclass={"build": Build, "build_ops": BuildOps},
+    distclass=PlatformDistribution,
     entry_points={"console_scripts": ["lionctr = pipeline.cli:main"]},
     install_requires=[
         "apache-beam>=2.77,<2.78",

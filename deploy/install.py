@@ -122,6 +122,15 @@ def install_tools(python: Path) -> None:
         )  # fmt: skip
 
 
+def build_ops(python: Path) -> None:
+    """Compiles Lion's op library if none fits the sources and TensorFlow.
+
+    Without one everything works, slower: the script prints a warning then.
+    """
+    script = ROOT / "optimizers" / "ops" / "build.py"
+    subprocess.run([str(python), str(script)], check=False)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--venv", type=Path, default=ROOT / ".venv")
@@ -131,6 +140,7 @@ def main() -> None:
     stamp = venv / ".lion-ctr"
     current = fingerprint()
     if stamp.exists() and stamp.read_text("utf-8") == current:
+        build_ops(venv / "bin" / "python")
         return
     python = create(venv, find_python(options.python))
     stamp.unlink(missing_ok=True)
@@ -147,6 +157,7 @@ def main() -> None:
         uv, "pip", "install", "--quiet", "--python", python,
         "--no-deps", "--no-build-isolation", "--editable", ROOT,
     )  # fmt: skip
+    build_ops(python)
     temporary = stamp.with_suffix(f".{os.getpid()}")
     temporary.write_text(current, "utf-8")
     temporary.replace(stamp)

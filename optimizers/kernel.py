@@ -2,14 +2,33 @@
 
 from __future__ import annotations
 
-KERNELS = ("auto", "custom_op", "xla", "python")
+import os
+import sys
+from pathlib import Path
 
-_NOT_BUILT = "the custom ops (CPU kernels and XLA lowering) are not built yet"
+from optimizers.ops import build
+
+KERNELS = ("auto", "custom_op", "xla", "python")
 
 
 def kernel_status() -> tuple[str, str]:
-    """Returns the kernel that `kernel="auto"` means here, and the reason."""
-    return "python", f"{_NOT_BUILT}; pure TensorFlow gives the same numbers"
+    """Returns the kernel that `kernel="auto"` means here, and the reason.
+
+    Imports TensorFlow only where there may be an accelerator.
+    """
+    library, reason = _library()
+    if library is None:
+        return (
+            "python",
+            f"the op library cannot be used: {reason}; pure TensorFlow gives "
+            f"the same numbers (`{build.COMMAND}` builds it)",
+        )
+    accelerator = _accelerator()
+    if accelerator is None:
+        return "custom_op", f"{library} ({reason})"
+    if build.XLA_SOURCE.exists():
+        return "xla", f"{library} ({reason}), for the {accelerator}"
+    return "python", f"the op library has no kernels for the {accelerator}"
 
 
 def resolve_kernel(kernel: str) -> str:
@@ -23,9 +42,39 @@ def resolve_kernel(kernel: str) -> str:
             f"`kernel` must be one of {', '.join(map(repr, KERNELS))}. "
             f"Received: {kernel!r}"
         )
-    if kernel in ("custom_op", "xla"):
-        raise ValueError(
-            f"`kernel` {kernel!r} comes with the custom ops, and {_NOT_BUILT}. "
-            f"Accepted now: 'auto', 'python'. Received: {kernel!r}"
-        )
-    return kernel_status()[0] if kernel == "auto" else kernel
+    if kernel == "auto":
+        return kernel_status()[0]
+    if kernel == "custom_op":
+        library, reason = _library()
+        if library is None:
+            raise ValueError(
+                "`kernel` 'custom_op' needs the op library, which cannot be "
+                f"used: {reason}. `{build.COMMAND}` builds it. Accepted "
+                f"without it: 'auto', 'xla', 'python'. Received: {kernel!r}"
+            )
+    return kernel
+
+
+def _library() -> tuple[str | None, str]:
+    """The library's name, or None and why, as far as is known by now."""
+    path, reason = build.find()
+    loader = sys.modules.get("optimizers.ops.library")
+    if loader is not None and loader.load.cache_info().currsize:
+        loaded = loader.load()
+        if loaded.ops is None:
+            return None, loaded.reason
+    return (None if path is None else path.name), reason
+
+
+def _accelerator() -> str | None:
+    drivers = ("/dev/nvidiactl", "/dev/kfd", "/dev/accel0", "/dev/vfio/0")
+    if "tensorflow" not in sys.modules and not (
+        "TPU_NAME" in os.environ or any(Path(d).exists() for d in drivers)
+    ):
+        return None
+    import tensorflow as tf
+
+    for kind in ("TPU", "GPU"):
+        if tf.config.list_logical_devices(kind):
+            return kind
+    return None

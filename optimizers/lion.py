@@ -11,8 +11,14 @@ import tensorflow as tf
 from optimizers import gradients
 from optimizers.arguments import KERAS_ARGUMENTS, LION_ARGUMENTS, NON_NEGATIVE
 from optimizers.kernel import resolve_kernel
-from optimizers.ops import fallback
+from optimizers.ops import compiled, custom, fallback, library
 from optimizers.sparse_optimizer import SparseOptimizer
+
+_IMPLEMENTATIONS: dict[str, Any] = {
+    "custom_op": custom,
+    "xla": compiled,
+    "python": fallback,
+}
 
 
 @keras.saving.register_keras_serializable(package="lion_ctr")
@@ -48,9 +54,13 @@ class Lion(SparseOptimizer):
         beta_2: decay of the momentum, in [0, 1).
         weight_decay: λ >= 0; None means 0. See `exclude_from_weight_decay`.
         sparse: "lazy", "decayed" or "dense".
-        kernel: "auto" or "python"; "custom_op" and "xla" come with the ops.
+        kernel: "custom_op" (the op library's CPU kernels), "xla" (updates
+            compiled by XLA), "python" (pure TensorFlow) or "auto": the
+            library if it is built, on a GPU or TPU compiled. A function with
+            `jit_compile=True` compiles the update too, whatever the kernel.
             `kernel_in_use` tells what runs.
-        momentum_dtype: dtype of the momentum; None means the variable's.
+        momentum_dtype: dtype of the momentum; None means the variable's. A
+            bfloat16 momentum is rounded at random, by a fixed seed.
         cautious: drop update elements whose sign disagrees with the gradient
             and divide the others by the kept fraction, at least 0.001 (arXiv
             2411.16085); the fraction is taken per row for sparse gradients
@@ -91,6 +101,8 @@ class Lion(SparseOptimizer):
         if not callable(learning_rate):
             NON_NEGATIVE.check("learning_rate", learning_rate)
             learning_rate = float(learning_rate)
+        if kernel != "python":
+            library.load()
         kernel_in_use = resolve_kernel(kernel)
         super().__init__(
             learning_rate=learning_rate,
@@ -139,6 +151,9 @@ class Lion(SparseOptimizer):
         if decay and not self._use_weight_decay(variable):
             decay = 0.0
         rule = (learning_rate, self.beta_1, self.beta_2, decay)
+        ops = _IMPLEMENTATIONS[self.kernel_in_use]
+        # The seed makes the rounding of each variable's momentum another.
+        variant = (self.cautious, index)
         if not self.row_wise:
             gradient = gradients.densify(gradient, variable)
         if self.sparse == "decayed":
@@ -147,19 +162,15 @@ class Lion(SparseOptimizer):
         if not isinstance(gradient, tf.IndexedSlices):
             if self.sparse == "decayed":
                 fallback.catch_up(m, last_step, step, self.beta_2)
-            fallback.resource_apply_lion(
-                variable, m, *rule, gradient, self.cautious
-            )
+            ops.resource_apply_lion(variable, m, *rule, gradient, *variant)
             return
-        row_gradient = (gradient.values, gradient.indices, self.cautious)
+        row_gradient = (gradient.values, gradient.indices, *variant)
         if self.sparse == "decayed":
-            fallback.resource_sparse_apply_decayed_lion(
+            ops.resource_sparse_apply_decayed_lion(
                 variable, m, last_step, step, *rule, *row_gradient
             )
         else:
-            fallback.resource_sparse_apply_lion(
-                variable, m, *rule, *row_gradient
-            )
+            ops.resource_sparse_apply_lion(variable, m, *rule, *row_gradient)
 
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments, so that `from_config` makes the same."""

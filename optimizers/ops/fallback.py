@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+from typing import NamedTuple, TypeAlias
+
 import tensorflow as tf
+
+Scalar: TypeAlias = "tf.Tensor | float"
 
 CAUTIOUS_FLOOR = 1e-3
 """Least fraction of kept elements that the cautious rescaling divides by."""
@@ -12,11 +18,12 @@ def lion_update(
     var: tf.Tensor,
     m: tf.Tensor,
     grad: tf.Tensor,
-    lr: tf.Tensor | float,
-    beta_1: tf.Tensor | float,
-    beta_2: tf.Tensor | float,
-    weight_decay: tf.Tensor | float,
+    lr: Scalar,
+    beta_1: Scalar,
+    beta_2: Scalar,
+    weight_decay: Scalar,
     cautious: bool = False,
+    seed: int = 0,
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Returns `(var, m)` after one step of Lion, without touching state.
 
@@ -38,27 +45,68 @@ def lion_update(
         grad: gradient, shape of `var`.
         lr, beta_1, beta_2, weight_decay: scalars.
         cautious: mask the update where it disagrees with the gradient.
+        seed: of the stochastic rounding of a bfloat16 `m`.
     """
     dtype = compute_dtype(var.dtype)
+
+    def elements() -> tf.Tensor:
+        return tf.reshape(tf.range(tf.size(var)), tf.shape(var))
+
     return _rule(
         var,
         tf.cast(m, dtype),
         tf.cast(grad, dtype),
         (lr, beta_1, beta_2, weight_decay),
-        m.dtype,
         list(range(var.shape.rank)) if cautious else None,
+        _Rounding(m.dtype, elements, seed),
+    )
+
+
+def sparse_lion_update(
+    var: tf.Tensor,
+    m: tf.Tensor,
+    grad: tf.Tensor,
+    indices: tf.Tensor,
+    lr: Scalar,
+    beta_1: Scalar,
+    beta_2: Scalar,
+    weight_decay: Scalar,
+    cautious: bool = False,
+    seed: int = 0,
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns `(var, m)` with one step done to the rows `indices`.
+
+    As `resource_sparse_apply_lion`, without touching state.
+    """
+    dtype = compute_dtype(var.dtype)
+    summed, rows = sum_rows(tf.cast(grad, dtype), indices)
+    new_var, new_m = _rule_of_rows(
+        tf.gather(var, rows),
+        tf.cast(tf.gather(m, rows), dtype),
+        summed,
+        (lr, beta_1, beta_2, weight_decay),
+        rows,
+        m.dtype,
+        cautious,
+        seed,
+    )
+    at = rows[:, tf.newaxis]
+    return (
+        tf.tensor_scatter_nd_update(var, at, new_var),
+        tf.tensor_scatter_nd_update(m, at, new_m),
     )
 
 
 def resource_apply_lion(
     var: tf.Variable,
     m: tf.Variable,
-    lr: tf.Tensor | float,
-    beta_1: tf.Tensor | float,
-    beta_2: tf.Tensor | float,
-    weight_decay: tf.Tensor | float,
+    lr: Scalar,
+    beta_1: Scalar,
+    beta_2: Scalar,
+    weight_decay: Scalar,
     grad: tf.Tensor,
     cautious: bool = False,
+    seed: int = 0,
 ) -> None:
     """Applies one dense step of `lion_update` to the variables `var`, `m`."""
     new_var, new_m = lion_update(
@@ -70,6 +118,7 @@ def resource_apply_lion(
         beta_2,
         weight_decay,
         cautious,
+        seed,
     )
     var.assign(new_var)
     m.assign(new_m)
@@ -78,13 +127,14 @@ def resource_apply_lion(
 def resource_sparse_apply_lion(
     var: tf.Variable,
     m: tf.Variable,
-    lr: tf.Tensor | float,
-    beta_1: tf.Tensor | float,
-    beta_2: tf.Tensor | float,
-    weight_decay: tf.Tensor | float,
+    lr: Scalar,
+    beta_1: Scalar,
+    beta_2: Scalar,
+    weight_decay: Scalar,
     grad: tf.Tensor,
     indices: tf.Tensor,
     cautious: bool = False,
+    seed: int = 0,
 ) -> None:
     """Applies one step of `lion_update` to the rows `indices`, and to no other.
 
@@ -108,6 +158,7 @@ def resource_sparse_apply_lion(
         summed,
         rows,
         cautious,
+        seed,
     )
 
 
@@ -116,13 +167,14 @@ def resource_sparse_apply_decayed_lion(
     m: tf.Variable,
     last_step: tf.Variable,
     step: tf.Tensor,
-    lr: tf.Tensor | float,
-    beta_1: tf.Tensor | float,
-    beta_2: tf.Tensor | float,
-    weight_decay: tf.Tensor | float,
+    lr: Scalar,
+    beta_1: Scalar,
+    beta_2: Scalar,
+    weight_decay: Scalar,
     grad: tf.Tensor,
     indices: tf.Tensor,
     cautious: bool = False,
+    seed: int = 0,
 ) -> None:
     """As `resource_sparse_apply_lion`, with m decayed by the steps sat out.
 
@@ -145,6 +197,7 @@ def resource_sparse_apply_decayed_lion(
         summed,
         rows,
         cautious,
+        seed,
     )
     steps = tf.fill(tf.shape(rows), tf.cast(step, last_step.dtype))
     last_step.scatter_update(tf.IndexedSlices(steps, rows))
@@ -154,7 +207,7 @@ def catch_up(
     m: tf.Variable,
     last_step: tf.Variable,
     step: tf.Tensor,
-    beta_2: tf.Tensor | float,
+    beta_2: Scalar,
 ) -> None:
     """Decays all of `m` by the steps sat out, before a dense step `step`.
 
@@ -179,45 +232,103 @@ def compute_dtype(dtype: tf.DType) -> tf.DType:
     return tf.float64 if tf.as_dtype(dtype) == tf.float64 else tf.float32
 
 
+class _Rounding(NamedTuple):
+    """To what and how a momentum is rounded: see `_narrow`."""
+
+    dtype: tf.DType
+    elements: Callable[[], tf.Tensor]
+    seed: int
+
+
 def _apply_rows(
     var: tf.Variable,
     m: tf.Variable,
     old_m: tf.Tensor,
-    scalars: tuple[tf.Tensor | float, ...],
+    scalars: tuple[Scalar, ...],
     grad: tf.Tensor,
     rows: tf.Tensor,
     cautious: bool,
+    seed: int,
 ) -> None:
-    axes = list(range(1, var.shape.rank)) if cautious else None
     old_var = tf.gather(var, rows)
-    new_var, new_m = _rule(old_var, old_m, grad, scalars, m.dtype, axes)
+    new_var, new_m = _rule_of_rows(
+        old_var, old_m, grad, scalars, rows, m.dtype, cautious, seed
+    )
     var.scatter_update(tf.IndexedSlices(new_var, rows))
     m.scatter_update(tf.IndexedSlices(new_m, rows))
+
+
+def _rule_of_rows(
+    var: tf.Tensor,
+    m: tf.Tensor,
+    grad: tf.Tensor,
+    scalars: tuple[Scalar, ...],
+    rows: tf.Tensor,
+    m_dtype: tf.DType,
+    cautious: bool,
+    seed: int,
+) -> tuple[tf.Tensor, tf.Tensor]:
+    axes = list(range(1, var.shape.rank)) if cautious else None
+
+    def elements() -> tf.Tensor:
+        width = tf.reduce_prod(tf.shape(var, tf.int64)[1:])
+        first = tf.cast(rows, tf.int64)[:, tf.newaxis] * width
+        return tf.reshape(first + tf.range(width), tf.shape(var))
+
+    return _rule(
+        var, m, grad, scalars, axes, _Rounding(m_dtype, elements, seed)
+    )
 
 
 def _rule(
     var: tf.Tensor,
     m: tf.Tensor,
     grad: tf.Tensor,
-    scalars: tuple[tf.Tensor | float, ...],
-    m_dtype: tf.DType,
+    scalars: tuple[Scalar, ...],
     cautious_axes: list[int] | None,
+    rounding: _Rounding,
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    lr, beta_1, beta_2, weight_decay = (_scalar(s, m.dtype) for s in scalars)
+    lr, beta_1, beta_2, weight_decay = (scalar(s, m.dtype) for s in scalars)
     old = tf.cast(var, m.dtype)
     update = tf.sign(beta_1 * m + (1 - beta_1) * grad)
     if cautious_axes is not None:
         kept = tf.cast(update * tf.sign(grad) > 0, m.dtype)
         fraction = tf.reduce_mean(kept, cautious_axes, keepdims=True)
         update *= kept / tf.maximum(fraction, CAUTIOUS_FLOOR)
-    if not (isinstance(scalars[3], (int, float)) and scalars[3] == 0):
-        update += weight_decay * old
-    new_m = beta_2 * m + (1 - beta_2) * grad
-    return tf.cast(old - lr * update, var.dtype), tf.cast(new_m, m_dtype)
+    new = old - lr * (update + weight_decay * old)
+    new_m = _narrow(beta_2 * m + (1 - beta_2) * grad, new, rounding)
+    return tf.cast(new, var.dtype), new_m
+
+
+def _narrow(m: tf.Tensor, var: tf.Tensor, rounding: _Rounding) -> tf.Tensor:
+    """Rounds a momentum to its dtype; to bfloat16 up or down at random.
+
+    The mean is right, where rounding to nearest would lose (1 - beta_2) * grad
+    for good whenever it is below half a unit in the last place of m. The
+    random number is a hash of the seed, the element's number, the updated
+    weight, which stands for the number of the step, and m: `Hash` in lion.h.
+    """
+    if rounding.dtype != tf.bfloat16:
+        return tf.cast(m, rounding.dtype)
+    number = functools.partial(tf.constant, dtype=tf.uint32)
+    m = tf.cast(m, tf.float32)
+    bits = tf.bitcast(m, tf.uint32)
+    var_bits = tf.bitcast(tf.cast(var, tf.float32), tf.uint32)
+    shift = tf.bitwise.right_shift
+    xor = tf.bitwise.bitwise_xor
+    start = number(rounding.seed * 0x9E3779B9 % 2**32)
+    x = (tf.cast(rounding.elements(), tf.uint32) + start) * number(0x85EBCA6B)
+    x = xor(xor(x, shift(x, number(16))), var_bits) * number(0x7FEB352D)
+    x = xor(xor(x, shift(x, number(15))), bits) * number(0x846CA68B)
+    x = xor(x, shift(x, number(16))) * number(0x7FEB352D)
+    noise = tf.bitwise.bitwise_and(xor(x, shift(x, number(16))), number(0xFFFF))
+    kept = tf.bitwise.bitwise_and(bits + noise, number(0xFFFF0000))
+    rounded = tf.bitcast(kept, tf.float32)
+    return tf.cast(tf.where(tf.math.is_nan(m), m, rounded), tf.bfloat16)
 
 
 def _decay(
-    beta_2: tf.Tensor | float,
+    beta_2: Scalar,
     step: tf.Tensor,
     last_step: tf.Tensor,
     m: tf.Tensor,
@@ -225,12 +336,12 @@ def _decay(
     """beta_2**k per row, shaped to broadcast over `m`."""
     # A counter that was set back must not make the momentum grow.
     skipped = tf.maximum(tf.cast(step, tf.int32) - last_step - 1, 0)
-    decay = _scalar(beta_2, m.dtype) ** tf.cast(skipped, m.dtype)
+    decay = scalar(beta_2, m.dtype) ** tf.cast(skipped, m.dtype)
     trailing = [1] * (m.shape.rank - skipped.shape.rank)
     return tf.reshape(decay, tf.concat([tf.shape(decay), trailing], 0))
 
 
-def _scalar(value: tf.Tensor | float, dtype: tf.DType) -> tf.Tensor:
+def scalar(value: Scalar, dtype: tf.DType) -> tf.Tensor:
     # tf.cast would round a Python float to float32 on the way to float64.
     if isinstance(value, (int, float)):
         return tf.constant(value, dtype)

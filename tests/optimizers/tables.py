@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import keras
 import numpy as np
+import pytest
 import tensorflow as tf
 
 from optimizers import Lion
+from optimizers.ops import build
 
+needs_library = pytest.mark.skipif(
+    build.find()[0] is None, reason=f"no op library: {build.find()[1]}"
+)
+kernels = pytest.mark.parametrize(
+    "kernel", ["python", pytest.param("custom_op", marks=needs_library)]
+)
 MODES = ["lazy", "decayed", "dense"]
 SHAPE = (10, 4)
 

@@ -110,7 +110,6 @@ def test_a_right_spec_passes(spec):
         ({**LION, "beta_1": 1.0}, r"`optimizer.beta_1`.*\[0, 1\)"),
         ({**LION, "sparse": "fast"}, r"`optimizer.sparse`.*'decayed'.*'fast'"),
         ({**LION, "cautious": 1}, r"`optimizer.cautious`.*true or false.*: 1"),
-        ({**LION, "kernel": "xla"}, r"'xla' comes with the custom ops"),
         (
             {**LION, "momentum_dtype": "half"},
             r"`optimizer.momentum_dtype`.*or null. Received: 'half'",

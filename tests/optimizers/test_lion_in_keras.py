@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ import tensorflow as tf
 from tables import MODES, SHAPE, built, gradients, slices, table
 
 from optimizers import Lion, kernel_status
+from optimizers.ops import build, library
 
 
 @pytest.fixture(autouse=True)
@@ -262,10 +265,29 @@ def test_the_config_makes_the_same_optimizer_again():
     assert again.get_config() == config
 
 
-def test_auto_takes_the_python_kernel_and_says_why():
-    kernel, reason = kernel_status()
-    assert kernel == "python"
-    assert "not built yet" in reason
-    assert Lion().kernel_in_use == "python"
+def test_auto_takes_the_ops_where_they_are_built_and_tells_why():
+    path, reason = build.find()
+    kernel, told = kernel_status()
+    assert kernel == ("python" if path is None else "custom_op")
+    assert reason in told
+    assert Lion().kernel_in_use == kernel
     assert Lion(kernel="python").kernel_in_use == "python"
     assert Lion().get_config()["kernel"] == "auto"
+
+
+def test_without_the_library_auto_falls_back_and_custom_op_is_refused(
+    monkeypatch,
+):
+    missing = library.Library(None, "it is not built", False)
+    monkeypatch.setattr(build, "find", lambda: (None, missing.reason))
+    monkeypatch.setattr(library, "load", functools.cache(lambda: missing))
+    kernel, told = kernel_status()
+    assert kernel == "python"
+    assert "it is not built" in told
+    assert build.COMMAND in told
+    assert Lion().kernel_in_use == "python"
+    with pytest.raises(ValueError, match=r"not built.*Received: 'custom_op'"):
+        Lion(kernel="custom_op")
+    variable = table()
+    Lion(0.25).apply([slices(np.ones((1, 4)), [2])], [variable])
+    np.testing.assert_array_equal(variable.numpy()[2], [0.25] * 4)

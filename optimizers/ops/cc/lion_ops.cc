@@ -1,0 +1,188 @@
+// The signatures of the Lion ops, shared by the CPU and the XLA kernels.
+
+#include <vector>
+
+#include "tensorflow/core/framework/common_shape_fns.h"
+#include "tensorflow/core/framework/op.h"
+#include "tensorflow/core/framework/shape_inference.h"
+
+namespace lion {
+namespace {
+
+using ::tensorflow::shape_inference::DimensionHandle;
+using ::tensorflow::shape_inference::InferenceContext;
+using ::tensorflow::shape_inference::ShapeHandle;
+
+enum class State { kResource, kTensor };
+
+// The shape of a state input: a tensor, or a variable given by its handle.
+ShapeHandle StateShape(InferenceContext* c, State state, int input) {
+  if (state == State::kTensor) return c->input(input);
+  const auto* variable = c->input_handle_shapes_and_types(input);
+  return variable == nullptr || variable->empty() ? c->UnknownShape()
+                                                  : (*variable)[0].shape;
+}
+
+// `var` and `m` of one shape are followed by `scalars` scalars from `first`
+// on, then by a gradient and, if `rows`, by the indices of its rows.
+absl::Status CheckShapes(InferenceContext* c, State state, int first,
+                         int scalars, bool rows) {
+  ShapeHandle var;
+  TF_RETURN_IF_ERROR(
+      c->Merge(StateShape(c, state, 0), StateShape(c, state, 1), &var));
+  ShapeHandle unused;
+  for (int i = first; i < first + scalars; ++i) {
+    TF_RETURN_IF_ERROR(c->WithRank(c->input(i), 0, &unused));
+  }
+  ShapeHandle grad = c->input(first + scalars);
+  if (rows) {
+    TF_RETURN_IF_ERROR(c->WithRankAtLeast(var, 1, &var));
+    TF_RETURN_IF_ERROR(c->WithRankAtLeast(grad, 1, &grad));
+    ShapeHandle indices;
+    TF_RETURN_IF_ERROR(
+        c->WithRank(c->input(first + scalars + 1), 1, &indices));
+    DimensionHandle count;
+    TF_RETURN_IF_ERROR(c->Merge(c->Dim(grad, 0), c->Dim(indices, 0), &count));
+    ShapeHandle row;
+    TF_RETURN_IF_ERROR(c->Subshape(grad, 1, &row));
+    TF_RETURN_IF_ERROR(c->Concatenate(c->Vector(c->Dim(var, 0)), row, &grad));
+  }
+  TF_RETURN_IF_ERROR(c->Merge(var, grad, &var));
+  if (state == State::kTensor) {
+    c->set_output(0, var);
+    c->set_output(1, var);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ResourceShape(InferenceContext* c) {
+  return CheckShapes(c, State::kResource, 2, 4, false);
+}
+
+absl::Status ResourceSparseShape(InferenceContext* c) {
+  return CheckShapes(c, State::kResource, 2, 4, true);
+}
+
+absl::Status ResourceDecayedShape(InferenceContext* c) {
+  ShapeHandle last_step = StateShape(c, State::kResource, 2);
+  TF_RETURN_IF_ERROR(c->WithRank(last_step, 1, &last_step));
+  ShapeHandle var = StateShape(c, State::kResource, 0);
+  TF_RETURN_IF_ERROR(c->WithRankAtLeast(var, 1, &var));
+  DimensionHandle rows;
+  TF_RETURN_IF_ERROR(c->Merge(c->Dim(var, 0), c->Dim(last_step, 0), &rows));
+  return CheckShapes(c, State::kResource, 3, 5, true);
+}
+
+absl::Status UpdateShape(InferenceContext* c) {
+  return CheckShapes(c, State::kTensor, 2, 4, false);
+}
+
+absl::Status SparseUpdateShape(InferenceContext* c) {
+  return CheckShapes(c, State::kTensor, 2, 4, true);
+}
+
+// T: dtype of var and grad. M: of the momentum. S: of the scalars, double if
+// T is, else float. `use_locking` is accepted for the sake of TensorFlow's
+// training ops, which have it; the variables are locked in any case. `seed`
+// is that of the rounding of a bfloat16 momentum.
+#define LION_TYPES "T: {float, double, bfloat16, half}"
+#define LION_MOMENTUM "M: {float, double, bfloat16, half}"
+
+REGISTER_OP("ResourceApplyLion")
+    .Input("var: resource")
+    .Input("m: resource")
+    .Input("lr: S")
+    .Input("beta_1: S")
+    .Input("beta_2: S")
+    .Input("weight_decay: S")
+    .Input("grad: T")
+    .Attr(LION_TYPES)
+    .Attr(LION_MOMENTUM)
+    .Attr("S: {float, double}")
+    .Attr("cautious: bool = false")
+    .Attr("use_locking: bool = false")
+    .Attr("seed: int = 0")
+    .SetIsStateful()
+    .SetShapeFn(ResourceShape);
+
+REGISTER_OP("ResourceSparseApplyLion")
+    .Input("var: resource")
+    .Input("m: resource")
+    .Input("lr: S")
+    .Input("beta_1: S")
+    .Input("beta_2: S")
+    .Input("weight_decay: S")
+    .Input("grad: T")
+    .Input("indices: Tindices")
+    .Attr(LION_TYPES)
+    .Attr(LION_MOMENTUM)
+    .Attr("S: {float, double}")
+    .Attr("Tindices: {int32, int64}")
+    .Attr("cautious: bool = false")
+    .Attr("use_locking: bool = false")
+    .Attr("seed: int = 0")
+    .SetIsStateful()
+    .SetShapeFn(ResourceSparseShape);
+
+REGISTER_OP("ResourceSparseApplyDecayedLion")
+    .Input("var: resource")
+    .Input("m: resource")
+    .Input("last_step: resource")
+    .Input("step: int32")
+    .Input("lr: S")
+    .Input("beta_1: S")
+    .Input("beta_2: S")
+    .Input("weight_decay: S")
+    .Input("grad: T")
+    .Input("indices: Tindices")
+    .Attr(LION_TYPES)
+    .Attr(LION_MOMENTUM)
+    .Attr("S: {float, double}")
+    .Attr("Tindices: {int32, int64}")
+    .Attr("cautious: bool = false")
+    .Attr("use_locking: bool = false")
+    .Attr("seed: int = 0")
+    .SetIsStateful()
+    .SetShapeFn(ResourceDecayedShape);
+
+REGISTER_OP("LionUpdate")
+    .Input("var: T")
+    .Input("m: M")
+    .Input("lr: S")
+    .Input("beta_1: S")
+    .Input("beta_2: S")
+    .Input("weight_decay: S")
+    .Input("grad: T")
+    .Output("var_out: T")
+    .Output("m_out: M")
+    .Attr(LION_TYPES)
+    .Attr(LION_MOMENTUM)
+    .Attr("S: {float, double}")
+    .Attr("cautious: bool = false")
+    .Attr("seed: int = 0")
+    .SetShapeFn(UpdateShape);
+
+REGISTER_OP("SparseLionUpdate")
+    .Input("var: T")
+    .Input("m: M")
+    .Input("lr: S")
+    .Input("beta_1: S")
+    .Input("beta_2: S")
+    .Input("weight_decay: S")
+    .Input("grad: T")
+    .Input("indices: Tindices")
+    .Output("var_out: T")
+    .Output("m_out: M")
+    .Attr(LION_TYPES)
+    .Attr(LION_MOMENTUM)
+    .Attr("S: {float, double}")
+    .Attr("Tindices: {int32, int64}")
+    .Attr("cautious: bool = false")
+    .Attr("seed: int = 0")
+    .SetShapeFn(SparseUpdateShape);
+
+#undef LION_TYPES
+#undef LION_MOMENTUM
+
+}  // namespace
+}  // namespace lion

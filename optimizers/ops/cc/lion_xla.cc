@@ -1,0 +1,335 @@
+// Lion's XLA lowering: the ops of lion_ops.cc in terms of the XLA builder.
+
+#include <cstdint>
+#include <limits>
+#include <numeric>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/strings/string_view.h"
+#include "lion.h"
+#include "tensorflow/compiler/tf2xla/type_util.h"
+#include "tensorflow/compiler/tf2xla/xla_op_kernel.h"
+#include "tensorflow/compiler/tf2xla/xla_op_registry.h"
+#include "tensorflow/core/framework/op_kernel.h"
+#include "tensorflow/core/framework/tensor_shape.h"
+#include "tensorflow/core/tpu/tpu_defs.h"
+#include "xla/hlo/builder/lib/arithmetic.h"
+#include "xla/hlo/builder/lib/constants.h"
+#include "xla/hlo/builder/xla_builder.h"
+#include "xla_rows.h"
+
+namespace lion {
+namespace {
+
+using ::tensorflow::DataType;
+
+struct Rates {
+  XlaOp lr, beta_1, beta_2, weight_decay;  // scalars of the compute type
+};
+
+struct State {
+  XlaOp var, m;
+};
+
+// The two half precisions are computed in float32.
+PrimitiveType ComputeType(PrimitiveType type) {
+  return type == xla::F64 ? xla::F64 : xla::F32;
+}
+
+// The true fraction of `kept` over the dimensions from `first` on, broadcast
+// to `shape`. Counted in integers: a float32 count stops growing at 2^24.
+XlaOp Fraction(XlaOp kept, const TensorShape& shape, int first,
+               PrimitiveType compute) {
+  XlaBuilder* b = kept.builder();
+  std::vector<int64_t> outer(first), inner(shape.dims() - first);
+  std::iota(outer.begin(), outer.end(), 0);
+  std::iota(inner.begin(), inner.end(), first);
+  int64_t size = 1;
+  for (int64_t i : inner) size *= shape.dim_size(i);
+  const PrimitiveType count =
+      size > std::numeric_limits<int32_t>::max() ? xla::S64 : xla::S32;
+  XlaOp sum =
+      xla::Reduce(xla::ConvertElementType(kept, count), xla::Zero(b, count),
+                  xla::CreateScalarAddComputation(count, b), inner);
+  XlaOp fraction = xla::ConvertElementType(sum, compute) /
+                   xla::ConstantR0WithType(b, compute, size);
+  return xla::BroadcastInDim(fraction, shape.dim_sizes(), outer);
+}
+
+// The bits of `Hash` in lion.h, from U32 operands of one shape.
+XlaOp Hash(uint32_t seed, XlaOp element, XlaOp var, XlaOp m) {
+  XlaBuilder* b = element.builder();
+  const auto number = [&](uint32_t x) { return xla::ConstantR0(b, x); };
+  const auto high = [&](XlaOp x, uint32_t bits) {
+    return xla::ShiftRightLogical(x, number(bits));
+  };
+  XlaOp x = (element + number(seed * 0x9E3779B9u)) * number(0x85EBCA6Bu);
+  x = (x ^ high(x, 16) ^ var) * number(0x7FEB352Du);
+  x = (x ^ high(x, 15) ^ m) * number(0x846CA68Bu);
+  x = (x ^ high(x, 16)) * number(0x7FEB352Du);
+  return x ^ high(x, 16);
+}
+
+// `m` in bfloat16, rounded as by `NarrowMomentum` in lion.h; `var` as the rule
+// gives it, before it is rounded.
+XlaOp NarrowMomentum(XlaOp m, XlaOp var, XlaOp element, uint32_t seed) {
+  XlaBuilder* b = m.builder();
+  const auto number = [&](uint32_t x) { return xla::ConstantR0(b, x); };
+  const auto bits_of = [](XlaOp x) {
+    return xla::BitcastConvertType(xla::ConvertElementType(x, xla::F32),
+                                   xla::U32);
+  };
+  XlaOp bits = bits_of(m);
+  XlaOp noise = Hash(seed, element, bits_of(var), bits) & number(0xFFFFu);
+  XlaOp rounded = xla::Select(xla::Ne(m, m), bits | number(0x400000u),
+                              bits + noise);
+  return xla::BitcastConvertType(
+      xla::ConvertElementType(xla::ShiftRightLogical(rounded, number(16)),
+                              xla::U16),
+      xla::BF16);
+}
+
+// `later`, but computed after `earlier`, of the same shape and a float. Where
+// the result overwrites what `earlier` reads, XLA for CPU copies all of it
+// first, unless it sees a dependency; XLA does not see that this one is none.
+XlaOp After(XlaOp earlier, XlaOp later) {
+  XlaOp always =
+      xla::Or(xla::Eq(earlier, earlier), xla::Ne(earlier, earlier));
+  return xla::Select(always, later, xla::ZerosLike(later));
+}
+
+// One step of the rule, all of the compute type and of `shape`. `cautious`
+// rescales over the dimensions from `first` on.
+State Step(const State& old, XlaOp grad, const Rates& rates,
+           const TensorShape& shape, PrimitiveType compute, bool cautious,
+           int first) {
+  XlaOp one = xla::One(grad.builder(), compute);
+  XlaOp c = rates.beta_1 * old.m + (one - rates.beta_1) * grad;
+  XlaOp update = xla::Sign(c);
+  if (cautious) {
+    XlaOp kept = xla::Gt(update * xla::Sign(grad), xla::ZerosLike(grad));
+    XlaOp fraction = Fraction(kept, shape, first, compute);
+    XlaOp floor = xla::ScalarLike(fraction, kCautiousFloor);
+    // A product, not a select: NaN propagates.
+    update = update * (xla::ConvertElementType(kept, compute) /
+                       xla::Max(fraction, floor));
+  }
+  XlaOp var = old.var - rates.lr * (update + rates.weight_decay * old.var);
+  return {var, rates.beta_2 * old.m + (one - rates.beta_2) * grad};
+}
+
+// All the ops: variables or tensors, dense or rows, momentum decayed or not.
+template <bool kResource, bool kSparse, bool kDecayed>
+class LionXlaOp : public tensorflow::XlaOpKernel {
+ public:
+  explicit LionXlaOp(tensorflow::OpKernelConstruction* ctx)
+      : XlaOpKernel(ctx) {
+    OP_REQUIRES_OK(ctx, ctx->GetAttr("T", &var_dtype_));
+    OP_REQUIRES_OK(ctx, ctx->GetAttr("M", &m_dtype_));
+    OP_REQUIRES_OK(ctx, ctx->GetAttr("cautious", &cautious_));
+    int64_t seed;
+    OP_REQUIRES_OK(ctx, ctx->GetAttr("seed", &seed));
+    seed_ = static_cast<uint32_t>(seed);
+    OP_REQUIRES_OK(ctx,
+                   tensorflow::DataTypeToPrimitiveType(var_dtype_, &var_type_));
+    OP_REQUIRES_OK(ctx,
+                   tensorflow::DataTypeToPrimitiveType(m_dtype_, &m_type_));
+    compute_ = ComputeType(var_type_);
+    in_place_on_cpu_ =
+        kResource && ctx->device_type().type_string() ==
+                         tensorflow::DEVICE_CPU_XLA_JIT;
+  }
+
+  void Compile(tensorflow::XlaOpKernelContext* ctx) override {
+    State old;
+    TensorShape shape, m_shape;
+    OP_REQUIRES_OK(ctx, Read(ctx, "var", var_dtype_, &shape, &old.var));
+    OP_REQUIRES_OK(ctx, Read(ctx, "m", m_dtype_, &m_shape, &old.m));
+    OP_REQUIRES(ctx, m_shape == shape,
+                absl::InvalidArgumentError(
+                    "m must have the shape of var, " + shape.DebugString() +
+                    ". Received: " + m_shape.DebugString()));
+    Rates rates;
+    OP_REQUIRES_OK(ctx, ReadScalar(ctx, "lr", &rates.lr));
+    OP_REQUIRES_OK(ctx, ReadScalar(ctx, "beta_1", &rates.beta_1));
+    OP_REQUIRES_OK(ctx, ReadScalar(ctx, "beta_2", &rates.beta_2));
+    OP_REQUIRES_OK(ctx, ReadScalar(ctx, "weight_decay", &rates.weight_decay));
+
+    TensorShape grad_shape = shape;
+    if constexpr (kSparse) {
+      const TensorShape indices = ctx->InputShape("indices");
+      OP_REQUIRES(ctx, indices.dims() == 1,
+                  absl::InvalidArgumentError(
+                      "indices must be a vector. Received: " +
+                      indices.DebugString()));
+      OP_REQUIRES(ctx, shape.dims() >= 1,
+                  absl::InvalidArgumentError(
+                      "var must have rows. Received: a scalar"));
+      grad_shape.set_dim(0, indices.dim_size(0));
+    }
+    const TensorShape received = ctx->InputShape("grad");
+    OP_REQUIRES(ctx, received == grad_shape,
+                absl::InvalidArgumentError(
+                    "grad must have the shape " + grad_shape.DebugString() +
+                    ". Received: " + received.DebugString()));
+
+    State next = old;
+    if (shape.num_elements() > 0 && grad_shape.num_elements() > 0) {
+      XlaOp grad = xla::ConvertElementType(ctx->Input("grad"), compute_);
+      if constexpr (kSparse) {
+        OP_REQUIRES_OK(ctx, UpdateRows(ctx, old, shape, grad, grad_shape,
+                                       rates, &next));
+      } else {
+        XlaOp element = xla::Reshape(
+            xla::Iota(ctx->builder(), xla::U32, shape.num_elements()),
+            shape.dim_sizes());
+        next = Update(old, grad, rates, shape, element, /*first=*/0);
+      }
+    }
+    if constexpr (kResource) {
+      OP_REQUIRES_OK(ctx, ctx->AssignVariable("var", var_dtype_, next.var));
+      OP_REQUIRES_OK(ctx, ctx->AssignVariable("m", m_dtype_, next.m));
+    } else {
+      ctx->SetOutput(0, next.var);
+      ctx->SetOutput(1, next.m);
+    }
+  }
+
+ private:
+  static absl::Status Read(tensorflow::XlaOpKernelContext* ctx,
+                           absl::string_view name, DataType dtype,
+                           TensorShape* shape, XlaOp* value) {
+    if constexpr (kResource) {
+      return ctx->ReadVariableInput(name, dtype, shape, value);
+    }
+    *shape = ctx->InputShape(name);
+    *value = ctx->Input(name);
+    return absl::OkStatus();
+  }
+
+  absl::Status ReadScalar(tensorflow::XlaOpKernelContext* ctx,
+                          absl::string_view name, XlaOp* value) const {
+    const TensorShape shape = ctx->InputShape(name);
+    if (shape.dims() != 0) {
+      return absl::InvalidArgumentError(
+          std::string(name) +
+          " must be a scalar. Received: " + shape.DebugString());
+    }
+    *value = xla::ConvertElementType(ctx->Input(name), compute_);
+    return absl::OkStatus();
+  }
+
+  // `element` [...] numbers the elements in their table.
+  State Update(State old, XlaOp grad, const Rates& rates,
+               const TensorShape& shape, XlaOp element, int first) const {
+    old.var = xla::ConvertElementType(old.var, compute_);
+    old.m = xla::ConvertElementType(old.m, compute_);
+    const State next =
+        Step(old, grad, rates, shape, compute_, cautious_, first);
+    XlaOp var = xla::ConvertElementType(next.var, var_type_);
+    XlaOp m = m_type_ == xla::BF16
+                  ? NarrowMomentum(next.m, next.var, element, seed_)
+                  : xla::ConvertElementType(next.m, m_type_);
+    return {var, in_place_on_cpu_ ? After(var, m) : m};
+  }
+
+  absl::Status UpdateRows(tensorflow::XlaOpKernelContext* ctx,
+                          const State& old, const TensorShape& shape,
+                          XlaOp grad, const TensorShape& grad_shape,
+                          const Rates& rates, State* next) const {
+    XlaBuilder* b = ctx->builder();
+    const Segments segments = FindSegments(
+        ctx->Input("indices"), grad_shape.dim_size(0), shape.dim_size(0));
+    const auto gather = [&](XlaOp table, const TensorShape& table_shape) {
+      return GatherRows(table, table_shape, segments.rows, /*sorted=*/true);
+    };
+    const auto replace = [&](XlaOp table, int rank, XlaOp rows,
+                             PrimitiveType type) {
+      return ScatterRows(table, rank, segments.rows, rows, Replace(b, type),
+                         /*distinct=*/true);
+    };
+    grad = ScatterRows(
+        xla::Broadcast(xla::Zero(b, compute_), grad_shape.dim_sizes()),
+        shape.dims(), segments.segment,
+        GatherRows(grad, grad_shape, segments.order, /*sorted=*/false),
+        xla::CreateScalarAddComputation(compute_, b), /*distinct=*/false);
+    State rows = {gather(old.var, shape), gather(old.m, shape)};
+    if constexpr (kDecayed) {
+      XlaOp last_step;
+      TensorShape steps_shape;
+      TF_RETURN_IF_ERROR(ctx->ReadVariableInput(
+          "last_step", tensorflow::DT_INT32, &steps_shape, &last_step));
+      if (steps_shape != TensorShape({shape.dim_size(0)})) {
+        return absl::InvalidArgumentError(
+            "last_step must have one element per row of var, " +
+            shape.DebugString() + ". Received: " + steps_shape.DebugString());
+      }
+      const TensorShape step_shape = ctx->InputShape("step");
+      if (step_shape.dims() != 0) {
+        return absl::InvalidArgumentError("step must be a scalar. Received: " +
+                                          step_shape.DebugString());
+      }
+      XlaOp step = ctx->Input("step");
+      // A counter that was set back must not make the momentum grow.
+      XlaOp skipped = xla::Max(step - gather(last_step, steps_shape) -
+                                   xla::One(b, xla::S32),
+                               xla::Zero(b, xla::S32));
+      XlaOp decay = xla::Pow(rates.beta_2,
+                             xla::ConvertElementType(skipped, compute_));
+      XlaOp steps = xla::Broadcast(step, {grad_shape.dim_size(0)});
+      rows.m = xla::Mul(xla::ConvertElementType(rows.m, compute_), decay,
+                        /*broadcast_dimensions=*/{0});
+      if (in_place_on_cpu_) steps = After(decay, steps);
+      TF_RETURN_IF_ERROR(ctx->AssignVariable(
+          "last_step", tensorflow::DT_INT32,
+          replace(last_step, 1, steps, xla::S32)));
+    }
+    const int64_t n = grad_shape.dim_size(0);
+    const int64_t width = grad_shape.num_elements() / n;
+    XlaOp start = xla::ConvertElementType(segments.rows, xla::U32) *
+                  xla::ConstantR0<uint32_t>(b, width);
+    XlaOp element = xla::Reshape(
+        xla::Add(xla::BroadcastInDim(start, {n, width}, {0, 1}),
+                 xla::Iota(b, xla::U32, width), {1}),
+        grad_shape.dim_sizes());
+    rows = Update(rows, grad, rates, grad_shape, element, /*first=*/1);
+    *next = {replace(old.var, shape.dims(), rows.var, var_type_),
+             replace(old.m, shape.dims(), rows.m, m_type_)};
+    return absl::OkStatus();
+  }
+
+  bool cautious_, in_place_on_cpu_;
+  uint32_t seed_;
+  DataType var_dtype_, m_dtype_;
+  PrimitiveType var_type_, m_type_, compute_;
+};
+
+using ResourceApplyLionXla = LionXlaOp<true, false, false>;
+using ResourceSparseApplyLionXla = LionXlaOp<true, true, false>;
+using ResourceSparseApplyDecayedLionXla = LionXlaOp<true, true, true>;
+using LionUpdateXla = LionXlaOp<false, false, false>;
+using SparseLionUpdateXla = LionXlaOp<false, true, false>;
+
+// Registered for XLA's devices one by one and not by REGISTER_XLA_OP, whose
+// registrations TensorFlow collects once, at the first compilation of the
+// process: a library loaded after it would run everywhere but under XLA.
+#define REGISTER_LION(NAME)                                               \
+  REGISTER_KERNEL_BUILDER(                                                \
+      Name(#NAME).Device(tensorflow::DEVICE_CPU_XLA_JIT), NAME##Xla);     \
+  REGISTER_KERNEL_BUILDER(                                                \
+      Name(#NAME).Device(tensorflow::DEVICE_GPU_XLA_JIT), NAME##Xla);     \
+  REGISTER_KERNEL_BUILDER(                                                \
+      Name(#NAME).Device(tensorflow::DEVICE_TPU_XLA_JIT), NAME##Xla)
+
+REGISTER_LION(ResourceApplyLion);
+REGISTER_LION(ResourceSparseApplyLion);
+REGISTER_LION(ResourceSparseApplyDecayedLion);
+REGISTER_LION(LionUpdate);
+REGISTER_LION(SparseLionUpdate);
+
+#undef REGISTER_LION
+
+}  // namespace
+}  // namespace lion

@@ -1,0 +1,190 @@
+"""Lion's rule by the ops of the library; see `fallback` for the contracts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tensorflow as tf
+
+from optimizers.ops import fallback
+from optimizers.ops.fallback import Scalar, compute_dtype
+from optimizers.ops.library import load, usable
+
+
+def lion_update(
+    var: tf.Tensor,
+    m: tf.Tensor,
+    grad: tf.Tensor,
+    lr: Scalar,
+    beta_1: Scalar,
+    beta_2: Scalar,
+    weight_decay: Scalar,
+    cautious: bool = False,
+    seed: int = 0,
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """See `fallback.lion_update`."""
+    rule = (lr, beta_1, beta_2, weight_decay)
+    var, m = tf.convert_to_tensor(var), tf.convert_to_tensor(m)
+    gradient = _gradient(grad, var.dtype)
+    if gradient is None:
+        return fallback.lion_update(var, m, grad, *rule, cautious, seed)
+    updated = load().ops.lion_update(
+        var=var,
+        m=m,
+        **_scalars(rule, var.dtype),
+        grad=gradient,
+        cautious=cautious,
+        seed=seed,
+    )
+    return updated.var_out, updated.m_out
+
+
+def sparse_lion_update(
+    var: tf.Tensor,
+    m: tf.Tensor,
+    grad: tf.Tensor,
+    indices: tf.Tensor,
+    lr: Scalar,
+    beta_1: Scalar,
+    beta_2: Scalar,
+    weight_decay: Scalar,
+    cautious: bool = False,
+    seed: int = 0,
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """See `fallback.sparse_lion_update`."""
+    rule = (lr, beta_1, beta_2, weight_decay)
+    var, m = tf.convert_to_tensor(var), tf.convert_to_tensor(m)
+    gradient = _gradient(grad, var.dtype)
+    if gradient is None:
+        return fallback.sparse_lion_update(
+            var, m, grad, indices, *rule, cautious, seed
+        )
+    updated = load().ops.sparse_lion_update(
+        var=var,
+        m=m,
+        **_scalars(rule, var.dtype),
+        grad=gradient,
+        indices=indices,
+        cautious=cautious,
+        seed=seed,
+    )
+    return updated.var_out, updated.m_out
+
+
+def resource_apply_lion(
+    var: tf.Variable,
+    m: tf.Variable,
+    lr: Scalar,
+    beta_1: Scalar,
+    beta_2: Scalar,
+    weight_decay: Scalar,
+    grad: tf.Tensor,
+    cautious: bool = False,
+    seed: int = 0,
+) -> None:
+    """See `fallback.resource_apply_lion`."""
+    rule = (lr, beta_1, beta_2, weight_decay)
+    gradient = _gradient(grad, var.dtype)
+    if gradient is None:
+        fallback.resource_apply_lion(var, m, *rule, grad, cautious, seed)
+        return
+    load().ops.resource_apply_lion(
+        var=var.handle,
+        m=m.handle,
+        **_scalars(rule, var.dtype),
+        grad=gradient,
+        M=m.dtype,
+        cautious=cautious,
+        seed=seed,
+    )
+
+
+def resource_sparse_apply_lion(
+    var: tf.Variable,
+    m: tf.Variable,
+    lr: Scalar,
+    beta_1: Scalar,
+    beta_2: Scalar,
+    weight_decay: Scalar,
+    grad: tf.Tensor,
+    indices: tf.Tensor,
+    cautious: bool = False,
+    seed: int = 0,
+) -> None:
+    """See `fallback.resource_sparse_apply_lion`."""
+    rule = (lr, beta_1, beta_2, weight_decay)
+    gradient = _gradient(grad, var.dtype)
+    if gradient is None:
+        fallback.resource_sparse_apply_lion(
+            var, m, *rule, grad, indices, cautious, seed
+        )
+        return
+    load().ops.resource_sparse_apply_lion(
+        var=var.handle,
+        m=m.handle,
+        **_scalars(rule, var.dtype),
+        grad=gradient,
+        indices=indices,
+        M=m.dtype,
+        cautious=cautious,
+        seed=seed,
+    )
+
+
+def resource_sparse_apply_decayed_lion(
+    var: tf.Variable,
+    m: tf.Variable,
+    last_step: tf.Variable,
+    step: tf.Tensor,
+    lr: Scalar,
+    beta_1: Scalar,
+    beta_2: Scalar,
+    weight_decay: Scalar,
+    grad: tf.Tensor,
+    indices: tf.Tensor,
+    cautious: bool = False,
+    seed: int = 0,
+) -> None:
+    """See `fallback.resource_sparse_apply_decayed_lion`."""
+    rule = (lr, beta_1, beta_2, weight_decay)
+    gradient = _gradient(grad, var.dtype)
+    if gradient is None:
+        fallback.resource_sparse_apply_decayed_lion(
+            var, m, last_step, step, *rule, grad, indices, cautious, seed
+        )
+        return
+    load().ops.resource_sparse_apply_decayed_lion(
+        var=var.handle,
+        m=m.handle,
+        last_step=last_step.handle,
+        step=tf.cast(step, tf.int32),
+        **_scalars(rule, var.dtype),
+        grad=gradient,
+        indices=indices,
+        M=m.dtype,
+        cautious=cautious,
+        seed=seed,
+    )
+
+
+def _gradient(grad: tf.Tensor, dtype: tf.DType) -> tf.Tensor | None:
+    """Returns `grad` as the ops take it, or None if the fallback must.
+
+    The ops take gradients of the variable's dtype. A wider gradient of a half
+    precision variable would lose its last bits by a cast.
+    """
+    if not usable():
+        return None
+    grad = tf.convert_to_tensor(grad, dtype_hint=dtype)
+    if grad.dtype == dtype or compute_dtype(dtype) == dtype:
+        return tf.cast(grad, dtype)
+    return None
+
+
+def _scalars(rule: tuple[Scalar, ...], dtype: tf.DType) -> dict[str, Any]:
+    names = ("lr", "beta_1", "beta_2", "weight_decay")
+    wide = compute_dtype(dtype)
+    return {
+        name: fallback.scalar(value, wide)
+        for name, value in zip(names, rule, strict=True)
+    }
