@@ -304,6 +304,32 @@ def test_uninitialized_variable_is_an_error():
     assert var.numpy() == [1.0]
 
 
+@pytest.mark.parametrize(
+    ("name", "shapes"),
+    [
+        ("grad", [(5, WIDTH), (4,), ()]),
+        ("grad", [(4, WIDTH + 1), (4,), ()]),
+        ("indices", [(4, WIDTH), (4, 1), ()]),
+        ("lr", [(4, WIDTH), (4,), (1,)]),
+    ],
+)
+def test_a_wrong_shape_is_an_error_that_names_the_argument(name, shapes):
+    var = tf.Variable(tf.ones([ROWS, WIDTH]))
+    m = tf.Variable(tf.zeros([ROWS, WIDTH]))
+    # Of unknown rank, or the error would be that of the shape inference.
+    unknown = [tf.TensorSpec(None, d) for d in (tf.float32, tf.int32)]
+
+    @tf.function(jit_compile=True, input_signature=[*unknown, unknown[0]])
+    def step(grad, ids, lr):
+        rates = (lr, BETA_1, BETA_2, 0.0)
+        ops.resource_sparse_apply_lion(var, m, *rates, grad, ids)
+
+    grad, ids, lr = shapes
+    with pytest.raises(tf.errors.InvalidArgumentError, match=f"{name} must"):
+        step(tf.ones(grad), tf.zeros(ids, tf.int32), tf.ones(lr))
+    assert (var.numpy() == 1).all()
+
+
 def test_the_library_may_be_loaded_after_an_xla_compilation():
     program = """
 import tensorflow as tf
