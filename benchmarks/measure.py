@@ -12,9 +12,16 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 IN_PROCESS = ("--runner=FnApiRunner",)
+
+
+class Seconds(NamedTuple):
+    """What a piece of work took; other programs slow `cpu` down less."""
+
+    wall: float
+    cpu: float
 
 
 def alone(work: Callable[..., Any], *arguments: Any) -> Any:
@@ -55,7 +62,7 @@ def execute(
     inputs: Mapping[str, Any],
     folder: Path,
     beam: tuple[str, ...] = IN_PROCESS,
-) -> tuple[float, dict[str, Any]]:
+) -> tuple[Seconds, dict[str, Any]]:
     """Runs a TFX component's executor in this process.
 
     Args:
@@ -65,7 +72,7 @@ def execute(
         beam: Beam's options.
 
     Returns:
-        Seconds of the executor's `Do`, and output name -> artifact.
+        What the executor's `Do` took, and output name -> artifact.
     """
     from tfx.dsl.components.base.base_beam_executor import BaseBeamExecutor
 
@@ -83,37 +90,43 @@ def execute(
         (folder / name).mkdir()
         outputs[name] = artifact
     given = {name: [artifact] for name, artifact in inputs.items()}
-    began = time.perf_counter()
+    wall, cpu = time.perf_counter(), time.process_time()
     executor.Do(
         given,
         {name: [artifact] for name, artifact in outputs.items()},
         dict(component.exec_properties),
     )
-    return time.perf_counter() - began, outputs
+    seconds = Seconds(time.perf_counter() - wall, time.process_time() - cpu)
+    return seconds, outputs
 
 
 class Table:
     """Lines of name, value and, where there is one, goal and verdict."""
 
     def __init__(self, title: str) -> None:
-        load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
-        print(f"{title}\n{os.cpu_count()} cores, load average {load}\n")
+        print(f"{title}\n{os.cpu_count()} cores, {_load()} at the start\n")
         self._missed: list[str] = []
 
     def line(self, name: str, value: str) -> None:
         """Prints a figure without a goal."""
-        print(f"  {name:<42} {value:>20}", flush=True)
+        print(f"  {name:<42} {value:>24}", flush=True)
 
     def goal(self, name: str, value: str, goal: str, met: bool) -> None:
         """Prints a figure, its goal and whether it is met."""
         verdict = "met" if met else "MISSED"
-        print(f"  {name:<42} {value:>20}   goal {goal}: {verdict}", flush=True)
+        print(f"  {name:<42} {value:>24}   goal {goal}: {verdict}", flush=True)
         if not met:
             self._missed.append(name)
 
     def exit(self) -> None:
         """Ends the program: 0 if every goal is met, else 1."""
+        print(f"\n{_load()} at the end")
         sys.exit(1 if self._missed else 0)
+
+
+def _load() -> str:
+    one, five, _ = os.getloadavg()
+    return f"load average {one:.1f} over 1 minute, {five:.1f} over 5"
 
 
 @contextmanager

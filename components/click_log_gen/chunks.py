@@ -205,7 +205,8 @@ def open_parquet(path: str) -> Iterator[pq.ParquetFile]:
     with open_raw(path) as stream:
         try:
             file = pq.ParquetFile(stream, page_checksum_verification=True)
-        except (pa.ArrowException, OSError) as error:
+            _ = file.schema_arrow.names  # which may not even be text
+        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
             raise InputError(
                 f"not a parquet file, or damaged: {error}"
             ) from error

@@ -54,11 +54,21 @@ def _parquet_rows(batch: pa.RecordBatch, ordinal: int, number: int) -> Rows:
     arrays = dict(zip(batch.schema.names, batch.columns, strict=True))
 
     def locate(index: int) -> tuple[str, bytes]:
-        values = {name: array[index].as_py() for name, array in arrays.items()}
+        values = {name: _shown(array[index]) for name, array in arrays.items()}
         return f"row {number + index}", repr(values).encode()
 
     numbers = np.arange(ordinal, ordinal + batch.num_rows, dtype=np.int64)
     return Rows(arrays, numbers, locate)
+
+
+def _shown(scalar: pa.Scalar) -> Any:
+    """The value in Python, or what comes nearest: some are out of its range."""
+    try:
+        return scalar.as_py()
+    except (ValueError, OverflowError):
+        if pa.types.is_string(scalar.type):
+            return scalar.as_buffer().to_pybytes()
+        return f"<{scalar.type}>"
 
 
 def count_parquet(chunk: Chunk) -> int:
@@ -145,8 +155,8 @@ def _decode_by_kind(
     for group in groups.values():
         order += group
         for name, array in _decode(list(group.values()), columns).items():
-            if not pa.types.is_null(array.type) and not pa.types.is_binary(
-                array.type.value_type
+            if pa.types.is_large_list(array.type) and not (
+                pa.types.is_large_binary(array.type.value_type)
             ):
                 array = array.cast(pa.list_(pa.string()))
             pieces[name].append(array.cast(text))

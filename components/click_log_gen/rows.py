@@ -161,27 +161,25 @@ class Column:
 
     def _joined(self, array: pa.Array, separator: str) -> pa.Array:
         """The values of each list as one text; null values are left out."""
-        array = array.cast(pa.list_(array.type.value_type))
-        array = array.take(pa.array(np.arange(len(array))))  # no slice
+        item = array.type.value_type
+        if not (_is_text(item) or pa.types.is_null(item)):
+            array = self._cast(array, pa.list_(pa.string()))
+        # As bytes, since not all need be UTF-8; taken, to be no slice.
+        array = array.cast(pa.list_(pa.binary()))
+        array = array.take(pa.array(np.arange(len(array))))
         if array.flatten().null_count:
-            kept = [
+            lists = [
                 v and [x for x in v if x is not None] for v in array.to_pylist()
             ]
-            array = pa.array(kept, array.type)
-        offsets = array.offsets
-        values = _decoded(array.values)
-        if not _is_text(values.type):
-            values = self._cast(values, pa.string())
-        lists = pa.ListArray.from_arrays(
-            offsets, values.cast(pa.binary()), mask=array.is_null()
-        )
-        return pc.binary_join(lists, separator.encode())
+            array = pa.array(lists, array.type)
+        return pc.binary_join(array, separator.encode())
 
     def _cast(self, array: pa.Array, kind: pa.DataType) -> pa.Array:
         try:
             return array.cast(kind, safe=pa.types.is_integer(kind))
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-            what = "text" if pa.types.is_string(kind) else "numbers"
+            wanted = kind.value_type if _is_list(kind) else kind
+            what = "text" if pa.types.is_string(wanted) else "numbers"
             raise InputError(
                 f"column {self.name!r} holds {array.type}, which cannot be"
                 f" read as {what}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -103,18 +103,13 @@ def _names(line: bytes, source: LogFiles) -> tuple[str, ...]:
     return names
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Table:
-    """What Arrow made of a block."""
+    """What Arrow made of a block; parsed: as numbers and text, not bytes."""
 
     columns: dict[str, pa.Array]
-    count: int = 0
-    parsed: bool = False
-    invalid: list[pa_csv.InvalidRow] = field(default_factory=list)
-
-    @property
-    def lines(self) -> int:
-        return self.count + len(self.invalid)
+    count: int
+    parsed: bool
 
 
 def _parse(
@@ -124,31 +119,17 @@ def _parse(
     columns: Mapping[str, str],
 ) -> Rows:
     """One block of whole lines."""
-    reasons = _stray_returns(lines)
-    table = _read_table(lines.without(reasons), source, names, columns)
-    if source.quoting and source.quoting.encode() in lines.data:
-        closed = _closed_line(source.separator, source.quoting)
-        left = lines.others(reasons)
-        # An open quote takes in the lines after it: there are fewer rows
-        # than lines, unless it is in the last line.
-        if len(left) and not (
-            table.lines == len(left)
-            and closed.fullmatch(lines.row(int(left[-1])))
-        ):
-            for line in left:
-                if not closed.fullmatch(lines.row(int(line))):
-                    reasons[int(line)] = (
-                        "a quote that does not end in its line (line breaks"
-                        " inside quotes are not supported)"
-                    )
-            table = _read_table(lines.without(reasons), source, names, columns)
-    if table.invalid:
-        left = lines.others(reasons)
-        for row in table.invalid:
-            reasons[int(left[row.number - 1])] = (
-                f"{row.actual_columns} columns instead of"
-                f" {row.expected_columns}"
-            )
+    reasons: dict[int, str] = {}
+    table = None
+    if not _has_stray_returns(lines.data):
+        table = _read_table(lines.data, source, names, columns)
+    if table is None or not _is_line_by_line(table, lines, source):
+        reasons = _broken_lines(lines, source, len(names))
+        data = lines.without(reasons)
+        table = _read_table(data, source, names, columns)
+        if table is None:
+            table = _read_table(data, source, names, columns, parsed=False)
+    assert table is not None
     numbers = (
         lines.others(reasons)
         if reasons
@@ -163,28 +144,66 @@ def _parse(
     )
 
 
-def _stray_returns(lines: Lines) -> dict[int, str]:
-    """Lines with a \\r that Arrow would take for the end of a row."""
-    data = lines.data
-    if b"\r" not in data or data.count(b"\r") == data.count(b"\r\n"):
-        return {}
-    return {
-        line: "a carriage return inside the line"
-        for line in range(len(lines))
-        if b"\r" in lines.row(line)
-    }
+def _has_stray_returns(data: bytes) -> bool:
+    """Whether there is a \\r that Arrow, but not we, take for a line's end."""
+    return b"\r" in data and data.count(b"\r") != data.count(b"\r\n")
 
 
-@lru_cache
-def _closed_line(separator: str, quote: str) -> re.Pattern[bytes]:
-    """Matches a line whose quoted cells all end in it.
+def _is_line_by_line(table: _Table, lines: Lines, source: LogFiles) -> bool:
+    """Whether each row of `table` is one line.
+
+    An open quote takes in the lines after it, so that there are fewer rows
+    than lines, unless it is in the last line.
+    """
+    if source.quoting is None or source.quoting.encode() not in lines.data:
+        return True
+    count = len(lines)
+    return table.count == count and (
+        not count or _cells(lines.row(count - 1), source) is not None
+    )
+
+
+def _broken_lines(
+    lines: Lines, source: LogFiles, columns: int
+) -> dict[int, str]:
+    """Line -> reason, for each that is not a row of so many columns."""
+    reasons = {}
+    for line in range(len(lines)):
+        row = lines.row(line)
+        cells = _cells(row, source)
+        if b"\r" in row:
+            reasons[line] = "a carriage return inside the line"
+        elif cells is None:
+            reasons[line] = (
+                "a quote that does not end in its line (line breaks inside"
+                " quotes are not supported)"
+            )
+        elif cells != columns:
+            reasons[line] = f"{cells} columns instead of {columns}"
+    return reasons
+
+
+def _cells(row: bytes, source: LogFiles) -> int | None:
+    """How many cells a line has; None where a quote is left open.
 
     A quote counts only at the start of a cell, as in Python's csv module.
     """
+    separator = source.separator.encode()
+    if source.quoting is not None and source.quoting.encode() in row:
+        row = _quoted_cells(source.separator, source.quoting).sub(b"", row)
+        quote = source.quoting.encode()
+        if row.startswith(quote) or separator + quote in row:
+            return None
+    return row.count(separator) + 1
+
+
+@lru_cache
+def _quoted_cells(separator: str, quote: str) -> re.Pattern[bytes]:
+    """Matches the quoted part of each cell that begins with a quote."""
     s, q = re.escape(separator.encode()), re.escape(quote.encode())
-    quoted = rb"%b(?:[^%b]++|%b%b)*+%b" % (q, q, q, q, q)
-    cell = rb"(?:%b|(?!%b))[^%b]*+" % (quoted, q, s)
-    return re.compile(rb"%b(?:%b%b)*+" % (cell, s, cell))
+    return re.compile(
+        rb"(?:^|(?<=%b))%b(?:[^%b]++|%b%b)*+%b" % (s, q, q, q, q, q)
+    )
 
 
 def _read_table(
@@ -192,67 +211,47 @@ def _read_table(
     source: LogFiles,
     names: tuple[str, ...],
     columns: Mapping[str, str],
-) -> _Table:
-    """`data` by Arrow: parsed values, or binary where one does not parse."""
+    parsed: bool = True,
+) -> _Table | None:
+    """`data` by Arrow; None where a line or a value does not parse."""
     if not data.lstrip(b"\r\n"):
-        return _Table({name: pa.array([], pa.binary()) for name in columns})
+        empty = pa.array([], pa.binary())
+        return _Table(dict.fromkeys(columns, empty), 0, False)
     if data.startswith(_BOM):
         data = b"\n" + data  # or Arrow would drop it
-    parsed = pa_csv.ConvertOptions(
-        include_columns=list(columns),
-        column_types={
-            name: pa.float64() if kind == "float" else pa.string()
-            for name, kind in columns.items()
-        },
-        strings_can_be_null=True,
-        null_values=["", *source.null_values],
-    )
-    as_written = pa_csv.ConvertOptions(
+    convert = pa_csv.ConvertOptions(
         include_columns=list(columns),
         column_types={name: pa.binary() for name in columns},
         check_utf8=False,
-        strings_can_be_null=False,
     )
-    for options in (parsed, as_written):
-        invalid: list[pa_csv.InvalidRow] = []
-        try:
-            table = _read_csv(data, source, names, options, invalid)
-        except pa.ArrowInvalid:
-            if options is as_written:
-                raise
-            continue
-        break
-    return _Table(
-        {name: table.column(name).combine_chunks() for name in columns},
-        table.num_rows,
-        options is parsed,
-        invalid,
-    )
-
-
-def _read_csv(
-    data: bytes,
-    source: LogFiles,
-    names: tuple[str, ...],
-    convert: pa_csv.ConvertOptions,
-    invalid: list[pa_csv.InvalidRow],
-) -> pa.Table:
-    def skip(row: pa_csv.InvalidRow) -> str:
-        invalid.append(row)
-        return "skip"
-
-    return pa_csv.read_csv(
-        pa.BufferReader(data),
-        pa_csv.ReadOptions(
-            use_threads=False,
-            block_size=len(data) + 1,
-            column_names=list(names),
-        ),
-        pa_csv.ParseOptions(
-            delimiter=source.separator,
-            quote_char=source.quoting or False,
-            double_quote=source.quoting is not None,
-            invalid_row_handler=skip,
-        ),
-        convert,
-    )
+    if parsed:
+        convert = pa_csv.ConvertOptions(
+            include_columns=list(columns),
+            column_types={
+                name: pa.float64() if kind == "float" else pa.string()
+                for name, kind in columns.items()
+            },
+            strings_can_be_null=True,
+            null_values=["", *source.null_values],
+        )
+    try:
+        table = pa_csv.read_csv(
+            pa.BufferReader(data),
+            pa_csv.ReadOptions(
+                use_threads=False,
+                block_size=len(data) + 1,
+                column_names=list(names),
+            ),
+            pa_csv.ParseOptions(
+                delimiter=source.separator,
+                quote_char=source.quoting or False,
+                double_quote=source.quoting is not None,
+            ),
+            convert,
+        )
+    except pa.ArrowInvalid:
+        if not parsed:
+            raise
+        return None
+    arrays = {name: table.column(name).combine_chunks() for name in columns}
+    return _Table(arrays, table.num_rows, parsed)

@@ -48,7 +48,9 @@ def test_the_same_examples_as_tfx_encodes(rows: list[Any], skip: int) -> None:
         [
             pa.array(
                 [[] if v is None else [v] for v in array.to_pylist()],
-                pa.list_(pa.large_binary() if array.type == KINDS[0] else array.type),
+                pa.list_(
+                    pa.large_binary() if array.type == KINDS[0] else array.type
+                ),
             )
             for array in columns.values()
         ],
@@ -113,9 +115,10 @@ def test_any_damage_is_noticed_at_its_record(data: st.DataObject) -> None:
     if data.draw(st.booleans()):
         bad = good[:at]
         if at in starts:  # whole records: no file can tell
-            assert list(tfrecords.read(io.BytesIO(bad))) == records[
-                : starts.index(at)
-            ]
+            assert (
+                list(tfrecords.read(io.BytesIO(bad)))
+                == records[: starts.index(at)]
+            )
             return
     else:
         flipped = good[at] ^ (1 << data.draw(st.integers(0, 7)))
@@ -126,7 +129,8 @@ def test_any_damage_is_noticed_at_its_record(data: st.DataObject) -> None:
 
 
 @pytest.mark.parametrize(
-    "data", [b"x", b"not a TFRecord file at all", struct.pack("<QI", 1 << 60, 0)]
+    "data",
+    [b"x", b"not a TFRecord file at all", struct.pack("<QI", 1 << 60, 0)],
 )
 def test_what_is_no_tfrecord_file_is_an_error(data: bytes) -> None:
     with pytest.raises(InputError, match=r"damaged TFRecord file: .*byte 0\."):

@@ -23,6 +23,7 @@ from tests.components.click_log_gen.ingest import (
     Output,
     Row,
     check_place,
+    convert_log,
     cut_into,
     log_of,
     read_output,
@@ -30,6 +31,10 @@ from tests.components.click_log_gen.ingest import (
 )
 
 COLUMNS = {"price": "float", "site": "string", "slot": "int", "tags": "string"}
+TAGS = {"tags": "|"}
+# Any image: without one TFX packs itself for remote workers, which takes
+# seconds a run and leaves the copy in /tmp. Workers in process need neither.
+NO_PACKAGE = "--sdk_container_image=none"
 
 
 def execute(
@@ -48,12 +53,12 @@ def execute(
             **data,
         }
     )
-    component = ClickLogGen(config, columns, {"tags": "|"})
+    component = ClickLogGen(config, columns, TAGS)
     examples, rejected = standard_artifacts.Examples(), Dataset()
     examples.uri = str(folder / "examples")
     rejected.uri = str(folder / "rejected")
     context = base_beam_executor.BaseBeamExecutor.Context(
-        beam_pipeline_args=["--runner=FnApiRunner"],
+        beam_pipeline_args=["--runner=FnApiRunner", NO_PACKAGE],
         tmp_dir=str(folder / "tmp"),
         unique_id="1",
     )
@@ -87,7 +92,11 @@ def rows_of(count: int, seed: int = 0) -> list[Row]:
 def wanted(rows: list[Row]) -> list[str]:
     """The examples of `rows`, in an order of their own."""
     named = [
-        {("label" if k == "click" else k): v for k, v in row.items() if k != "t"}
+        {
+            ("label" if k == "click" else k): v
+            for k, v in row.items()
+            if k != "t"
+        }
         for row in rows
     ]
     return in_order(named)
@@ -111,20 +120,29 @@ def test_every_format_plain_and_gzip_in_one_file_a_list_and_a_glob(
         for i, a in enumerate((0, 30, 60))
     ]
     one = write_log(tmp_path / f"one.{end}", format, rows)
-    with cut_into(500, 120):
+    kinds = {name: (kind, TAGS.get(name)) for name, kind in COLUMNS.items()}
+    with cut_into(800, 200):
         outputs = [
-            execute(tmp_path / f"out{i}", log_of(path, format))
-            for i, path in enumerate(
-                (one, [str(p) for p in paths], f"{tmp_path}/logs/*.{end}")
-            )
+            execute(
+                tmp_path / "beam", log_of(f"{tmp_path}/logs/*.{end}", format)
+            ),
+            *(
+                convert_log(
+                    tmp_path / f"out{i}",
+                    log_of(path, format),
+                    kinds,
+                    split_by={"by": "hash", "eval": 0.3},
+                )
+                for i, path in enumerate((one, [str(p) for p in paths]))
+            ),
         ]
+    assert outputs[0].counts["positives"] == {
+        "train": sum(row["label"] for row in outputs[0].train),
+        "eval": sum(row["label"] for row in outputs[0].eval),
+    }
     for output in outputs:
         assert in_order(output.kept) == wanted(rows)
         assert in_order(output.eval) == in_order(outputs[0].eval)
-        assert output.counts["positives"] == {
-            "train": sum(row["label"] for row in output.train),
-            "eval": sum(row["label"] for row in output.eval),
-        }
         assert output.rejected == []
 
 
@@ -183,7 +201,7 @@ def test_rejected_rows_are_counted_explained_and_kept(tmp_path: Path) -> None:
         "column click: the label is neither 0 nor 1": 1,
         "column click: no label": 1,
     }
-    assert list(output.counts["reasons"])[0] == "column price: not a number"
+    assert next(iter(output.counts["reasons"])) == "column price: not a number"
     assert output.counts["examples"]["4 columns instead of 6"] == {
         "file": str(path),
         "where": f"byte {path.read_text().index('0,1,s,1' + chr(10))}",
@@ -279,7 +297,10 @@ def test_criteo(tmp_path: Path) -> None:
     split = {"by": "order", "eval": 0.1}
     output = execute(tmp_path, log, split, columns, label="label")
     truth = pd.read_csv(
-        path, sep="\t", names=["label", *CRITEO], dtype={c: str for c in CRITEO}
+        path,
+        sep="\t",
+        names=["label", *CRITEO],
+        dtype=dict.fromkeys(CRITEO, str),
     )
     found = pd.DataFrame(output.kept)[["label", *CRITEO]]
     for name in CRITEO[:13]:

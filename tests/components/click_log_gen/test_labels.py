@@ -117,7 +117,9 @@ def test_rules_refuse_what_is_no_number() -> None:
 
 def test_bounds_are_exact() -> None:
     assert read([16777216, 16777217], at_least=16777217)[0] == [0, 1]
-    assert read(["0.1"], at_least=0.1)[0] == read(["0.1"], at_most=0.1)[0] == [1]
+    assert (
+        read(["0.1"], at_least=0.1)[0] == read(["0.1"], at_most=0.1)[0] == [1]
+    )
     # As TensorFlow and many parquet writers store 0.1.
     for kind in (pa.float32(), pa.list_(pa.float32())):
         value = [0.1] if pa.types.is_list(kind) else 0.1

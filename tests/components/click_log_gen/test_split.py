@@ -31,7 +31,11 @@ def ids(rows: list[Row]) -> list[str]:
 
 
 def cut(
-    folder: Path, files: list[list[Row]], by: Row, format: str = "csv", **kw: Any
+    folder: Path,
+    files: list[list[Row]],
+    by: Row,
+    format: str = "csv",
+    **kw: Any,
 ) -> Output:
     """Converts the rows of several files, cut into small chunks."""
     paths = [
@@ -129,7 +133,9 @@ def test_a_sample_of_many_times_cuts_within_its_precision(
         )
     assert abs(len(output.eval) - 500) <= 2000 / 50
     border = 2000 - len(output.eval)
-    assert sorted(ids(output.eval)) == sorted(f"r{t}" for t in times if t >= border)
+    assert sorted(ids(output.eval)) == sorted(
+        f"r{t}" for t in times if t >= border
+    )
 
 
 @settings(max_examples=40, deadline=None)
@@ -221,7 +227,10 @@ def test_a_key_that_is_a_number_to_the_model_is_still_one_user(
 
 
 def test_a_row_without_a_key_is_rejected(tmp_path: Path) -> None:
-    rows = [{"id": "a", "click": 0, "user": None}, {"id": "b", "click": 0, "user": 1}]
+    rows = [
+        {"id": "a", "click": 0, "user": None},
+        {"id": "b", "click": 0, "user": 1},
+    ]
     by = {"by": "hash", "eval": 0.5, "key": "user"}
     output = cut(tmp_path, [rows], by)
     assert output.reasons == ["column user: no value to split by"]

@@ -164,7 +164,9 @@ def test_typed_times(values: Any, type: Any) -> None:
 
 def test_dates_are_midnight() -> None:
     values, reasons = read([NOON.date(), None], pa.date32())
-    assert values[0] == micros(NOON.replace(hour=0, minute=0, second=0)) - 250000
+    assert (
+        values[0] == micros(NOON.replace(hour=0, minute=0, second=0)) - 250000
+    )
     assert reasons == {1: "column t: no time"}
 
 
