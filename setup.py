@@ -29,8 +29,10 @@ class BuildOps(Command):
 
     def run(self) -> None:
         folder = OPS if self.editable_mode else Path(self.build_lib) / OPS
-        # By path: importing the package would need what it depends on.
-        runpy.run_path(str(OPS / "build.py"))["main"](folder)
+        # By path: importing the package would need what it depends on. The
+        # image installs what the project needs before its sources are there.
+        if (OPS / "build.py").exists():
+            runpy.run_path(str(OPS / "build.py"))["main"](folder)
 
     def get_source_files(self) -> list[str]:
         return [str(path) for path in sorted((OPS / "cc").glob("*.*"))]

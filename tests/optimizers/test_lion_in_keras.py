@@ -275,6 +275,29 @@ def test_auto_takes_the_ops_where_they_are_built_and_tells_why():
     assert Lion().get_config()["kernel"] == "auto"
 
 
+@pytest.mark.parametrize("sparse", MODES)
+@pytest.mark.parametrize("momentum_dtype", ["float32", "bfloat16"])
+def test_updates_compiled_by_xla_follow_the_python_kernel(
+    sparse, momentum_dtype
+):
+    variables = []
+    for kernel in ("xla", "python"):
+        variable = table()
+        lion = built(
+            [variable],
+            sparse=sparse,
+            kernel=kernel,
+            momentum_dtype=momentum_dtype,
+            weight_decay=0.1,
+        )
+        assert lion.kernel_in_use == kernel
+        for gradient in gradients(4):
+            lion.apply([gradient], [variable])
+        lion.apply([tf.ones(SHAPE)], [variable])
+        variables.append(variable.numpy())
+    np.testing.assert_allclose(*variables, rtol=1e-5)
+
+
 def test_without_the_library_auto_falls_back_and_custom_op_is_refused(
     monkeypatch,
 ):
