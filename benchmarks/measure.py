@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import resource
+import signal
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,25 +32,38 @@ def alone(work: Callable[..., Any], *arguments: Any) -> Any:
     The calling process must stay small: a child's peak memory begins at its
     parent's.
     """
+    # A program that is told to end takes its child and folder with it.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     log = Path(tempfile.gettempdir()) / f"lionctr-benchmark-{os.getpid()}.log"
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        try:
-            result = pool.submit(_quietly, log, work, arguments).result()
-        except BaseException:
-            print(f"Failed; log: {log}", file=sys.stderr)
-            raise
+    context = get_context("spawn")
+    receiver, sender = context.Pipe(duplex=False)
+    child = context.Process(
+        target=_quietly, args=(sender, log, work, arguments), daemon=True
+    )
+    child.start()
+    sender.close()
+    try:
+        result = receiver.recv()
+    except EOFError:
+        sys.exit(f"{work.__name__} failed; log: {log}")
+    finally:
+        child.terminate()
+        child.join()
     log.unlink()
     return result
 
 
 def _quietly(
-    log: Path, work: Callable[..., Any], arguments: tuple[Any, ...]
-) -> Any:
+    sender: Connection,
+    log: Path,
+    work: Callable[..., Any],
+    arguments: tuple[Any, ...],
+) -> None:
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
     target = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     os.dup2(target, 1)
     os.dup2(target, 2)
-    return work(*arguments)
+    sender.send(work(*arguments))
 
 
 def peak_mib() -> float:

@@ -64,6 +64,9 @@ def stock(
 
 def ours(home: Path, folder: Path, uris: tuple[str, str]) -> measure.Seconds:
     """Transform as pipeline/dag.py configures it."""
+    from components.batching import prefer_large_batches
+
+    prefer_large_batches()  # as `lionctr run` does
     from pipeline import dag
     from pipeline.config import load
 
@@ -123,12 +126,13 @@ def main() -> None:
         "ours to stock without statistics",
         f"{wall / bare.wall:.2f} {cpu / bare.cpu:11.2f} CPU",
     )
-    ratio = wall / full.wall
+    ratio, cpu_ratio = wall / full.wall, cpu / full.cpu
+    # Both: on a busy machine either one may be luck.
     table.goal(
         "ours to stock",
-        f"{ratio:.2f} {cpu / full.cpu:11.2f} CPU",
-        "<= 0.25",
-        ratio <= 0.25,
+        f"{ratio:.2f} {cpu_ratio:11.2f} CPU",
+        "<= 0.25 in both",
+        max(ratio, cpu_ratio) <= 0.25,
     )
     table.exit()
 

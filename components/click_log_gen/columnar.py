@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from components.click_log_gen import tfrecords
 from components.click_log_gen.chunks import Chunk, open_chunk, open_parquet
@@ -30,13 +31,12 @@ def read_parquet(chunk: Chunk, columns: Mapping[str, str]) -> Iterator[Rows]:
                 raise InputError(
                     f"no column {name!r}. Its columns: {', '.join(names)}"
                 )
-        before = sum(
-            file.metadata.row_group(g).num_rows for g in range(chunk.start)
-        )
+        before = _rows_in(file, range(chunk.start))
+        groups = range(chunk.start, chunk.end)
         ordinal = 0
         batches = file.iter_batches(
             BATCH,
-            row_groups=list(range(chunk.start, chunk.end)),
+            row_groups=list(groups),
             columns=list(columns),
         )
         while True:
@@ -45,9 +45,18 @@ def read_parquet(chunk: Chunk, columns: Mapping[str, str]) -> Iterator[Rows]:
             except (pa.ArrowException, OSError) as error:
                 raise InputError(f"damaged parquet file: {error}") from error
             if batch is None:
-                return
+                break
             yield _parquet_rows(batch, ordinal, before + ordinal)
             ordinal += batch.num_rows
+        if ordinal != _rows_in(file, groups):
+            raise InputError(
+                f"damaged parquet file: {ordinal} rows where its footer says"
+                f" {_rows_in(file, groups)}"
+            )
+
+
+def _rows_in(file: pq.ParquetFile, groups: range) -> int:
+    return sum(file.metadata.row_group(group).num_rows for group in groups)
 
 
 def _parquet_rows(batch: pa.RecordBatch, ordinal: int, number: int) -> Rows:
@@ -74,10 +83,7 @@ def _shown(scalar: pa.Scalar) -> Any:
 def count_parquet(chunk: Chunk) -> int:
     """Rows of the row groups of `chunk`, from the file's footer."""
     with open_parquet(chunk.path) as file:
-        return sum(
-            file.metadata.row_group(group).num_rows
-            for group in range(chunk.start, chunk.end)
-        )
+        return _rows_in(file, range(chunk.start, chunk.end))
 
 
 def read_tfrecord(chunk: Chunk, columns: Mapping[str, str]) -> Iterator[Rows]:

@@ -20,9 +20,12 @@ Format = Literal["csv", "tsv", "jsonl", "parquet", "tfrecord"]
 class LogFiles(Section):
     """A log: one file, a glob, or a list of them, on any Beam filesystem.
 
-    csv and tsv: either `columns` names the columns, or `header: true` reads
-    the names from each file; with both, the header is skipped and `columns`
-    counts. gzip is told by the file's first bytes.
+    A list is read in its order, what a glob matches in the order of names.
+    gzip is told by the file's first bytes.
+
+    csv and tsv: a line is a row, an empty line is none. Either `columns` names
+    the columns, or `header: true` reads the names from each file; with both,
+    the header is skipped and `columns` counts.
     """
 
     path: tuple[str, ...]
@@ -94,7 +97,10 @@ class ClickFiles(LogFiles):
 
 
 class LabelRule(Section):
-    """A label computed from a column: exactly one comparison."""
+    """A label computed from a column: exactly one comparison.
+
+    `equals` compares numbers if it is one (4 and 4.0 are equal), else text.
+    """
 
     column: Name
     at_least: float | None = None
@@ -140,9 +146,9 @@ Label = Annotated[
 class Split(Section):
     """How rows are divided into train and eval.
 
-    time: the latest `eval` share goes to eval. order: the last rows in file
-    order. hash: by `key`'s value, so that all rows of a user stay together;
-    without a key by the whole row.
+    time: the latest `eval` share goes to eval, rows of one time together.
+    order: the last rows in the order of `path`. hash: by `key`'s value, so
+    that all rows of a user stay together; without a key by the whole example.
     """
 
     by: Literal["time", "hash", "order"] = "hash"

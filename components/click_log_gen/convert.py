@@ -128,7 +128,7 @@ class _Batch:
             data.label if isinstance(data.label, LabelRule) else None,
             self._verdicts,
         )
-        late = self._late(columns)
+        late = self._late()
         good = self._verdicts.good
         if not good.all():
             chosen = pa.array(good)
@@ -158,7 +158,7 @@ class _Batch:
         nulls = self._job.data.impressions.null_values
         return Column(name, None if self._rows.parsed else nulls, separator)
 
-    def _late(self, columns: Mapping[str, pa.Array]) -> Mask | None:
+    def _late(self) -> Mask | None:
         """Which rows go to eval; None: the example's own bytes tell."""
         data, rows = self._job.data, self._rows
         split = data.split
