@@ -24,6 +24,7 @@ from components.evaluator.component import Evaluator
 from components.evaluator.eval_config import eval_config
 from components.example_validator.component import ExampleValidator
 from components.pusher.component import Pusher
+from pipeline import beam
 from pipeline.config import PipelineConfig
 
 
@@ -140,7 +141,7 @@ def create_pipeline(
         ],
         enable_cache=True,
         metadata_connection_config=metadata_connection_config,
-        beam_pipeline_args=beam_arguments(config),
+        beam_pipeline_args=beam.arguments(config.runner.beam),
     )
 
 
@@ -153,11 +154,3 @@ def _schema(config: PipelineConfig, statistics: Any) -> Any:
     return SchemaGen(
         statistics=statistics.outputs["statistics"], infer_feature_shape=False
     )
-
-
-def beam_arguments(config: PipelineConfig) -> list[str]:
-    """Beam's options; the runner is named, so that none is downloaded."""
-    arguments = list(config.runner.beam)
-    if not any(a.startswith("--runner") for a in arguments):
-        arguments.insert(0, "--runner=FnApiRunner")
-    return arguments

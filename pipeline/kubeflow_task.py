@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from models.errors import InputError, RefusedError
+from pipeline.beam import in_process
 
 _FOLDERS = {"gs": "gcs", "minio": "minio", "s3": "s3"}
-_IN_PROCESS = ("fnapirunner", "directrunner", "bundlebaseddirectrunner")
 
 
 def main(arguments: list[str]) -> int:
@@ -34,7 +34,7 @@ def main(arguments: list[str]) -> int:
 
     prefer_large_batches()
     task = typed(given, json.loads(options.json_serialized_inputs_spec_args))
-    if _in_process(beam):
+    if in_process(beam):
         # Tests have other places than / to write to.
         task = local(task, Path(os.environ.get("LIONCTR_COPIES", "/")))
     options.json_serialized_invocation_args = json.dumps(task)
@@ -121,17 +121,6 @@ def _copy(uri: str, copies: Path) -> Path | None:
     if not sign or scheme not in _FOLDERS:
         return None
     return copies / _FOLDERS[scheme] / rest
-
-
-def _in_process(beam: list[str]) -> bool:
-    """Whether Beam's workers share this container's files."""
-    from apache_beam.options.pipeline_options import (
-        PipelineOptions,
-        StandardOptions,
-    )
-
-    runner = PipelineOptions(beam).view_as(StandardOptions).runner
-    return (runner or "DirectRunner").lower() in _IN_PROCESS
 
 
 if __name__ == "__main__":

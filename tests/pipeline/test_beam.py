@@ -1,0 +1,35 @@
+"""Beam's options: the runner is named, and in process no code is packed."""
+
+from __future__ import annotations
+
+import pytest
+
+from pipeline import beam
+
+
+def test_the_runner_is_named() -> None:
+    assert beam.arguments(["--direct_num_workers=2"]) == [
+        "--runner=FnApiRunner",
+        "--direct_num_workers=2",
+        "--sdk_container_image=none",
+    ]
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        ["--runner=FlinkRunner"],
+        ["--runner=DataflowRunner", "--project=p"],
+        ["--runner=DirectRunner", "--sdk_container_image=mine"],
+        ["--setup_file=setup.py", "--runner=DirectRunner"],
+    ],
+)
+def test_what_remote_workers_are_sent_is_left_alone(given: list[str]) -> None:
+    assert beam.arguments(given) == given
+
+
+def test_no_component_packs_itself() -> None:
+    from tfx.utils import dependency_utils
+
+    given = beam.arguments([])
+    assert dependency_utils.make_beam_dependency_flags(given) == given
