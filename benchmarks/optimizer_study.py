@@ -4,11 +4,12 @@
 
 Each optimizer trains the config's model on the same transformed rows, in as
 many steps. Two rates are searched, of the tables and of all other weights, on
-a grid of the same size and of steps of √10 for each: first both together,
-then each by itself. The rates with the best logloss on validation rows train
-anew with each seed (initial weights, dropout, order of the rows); what is
-printed is the mean and deviation on test rows, which nothing was chosen by.
-An optimum on the grid's edge is marked with "!". All rates, but those of FTRL
+a grid of nine points, √10 apart, that grows while its edge is best: first both
+together, then each by itself. The rates with the best logloss on validation
+rows train anew with each seed (initial weights, dropout, order of the rows);
+what is printed is the mean and deviation on test rows, which nothing was
+chosen by.
+What still lay on an edge is marked with "!". All rates, but those of FTRL
 (see optimizers/registry.py), warm up over a tenth of the steps and then follow
 a cosine to zero.
 """
@@ -20,6 +21,7 @@ import json
 import math
 import os
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -32,8 +34,8 @@ import numpy as np
 
 _ROOT = Path(__file__).resolve().parent.parent
 _TABLES = r".*/table"
-_TOGETHER = np.arange(-4, 5) / 2  # exponents of 10 around the centre
-_APART = np.array([-2, -1.5, -1, -0.5, 0.5, 1, 1.5, 2])
+_STEP = 0.5  # of the exponent of 10
+_GRID = [_STEP * n for n in range(-4, 5)]
 _LION = {"name": "lion"}
 # Name -> the optimizer's section, and the centre of its grid.
 CANDIDATES: dict[str, tuple[dict[str, Any], float]] = {
@@ -43,8 +45,8 @@ CANDIDATES: dict[str, tuple[dict[str, Any], float]] = {
     "lion lazy, λ 0.1": (_LION | {"weight_decay": 0.1}, 1e-3),
     "adam": ({"name": "adam"}, 1e-3),
     "adamw, λ 0.01": ({"name": "adamw", "weight_decay": 0.01}, 1e-3),
-    "adagrad": ({"name": "adagrad"}, 1e-2),
-    "ftrl": ({"name": "ftrl"}, 1e-1),
+    "adagrad": ({"name": "adagrad"}, 1e-1),
+    "ftrl": ({"name": "ftrl"}, 1.0),
 }
 # Name -> config, and what replaces its settings.
 DATASETS: dict[str, tuple[str, list[str]]] = {
@@ -321,21 +323,15 @@ def tune(
     """Chooses the rates on `validation`, then scores each seed on `test`."""
     seen: dict[tuple[float, float], float] = {}
 
-    def best(points: list[tuple[float, float]]) -> tuple[float, float]:
-        for point in points:
-            if point not in seen:
-                tables, rest = (centre * 10**p for p in point)
-                trainer.train((tables, rest), 1)
-                seen[point] = trainer.scores(validation).logloss
-        return min(seen, key=seen.__getitem__)
+    def loss(tables: float, rest: float) -> float:
+        if (tables, rest) not in seen:
+            trainer.train((centre * 10**tables, centre * 10**rest), 1)
+            seen[tables, rest] = trainer.scores(validation).logloss
+        return seen[tables, rest]
 
-    tables, rest = best([(e, e) for e in _TOGETHER])
-    edge = tables in (_TOGETHER[0], _TOGETHER[-1])
-    tables, _ = best([(tables + e, rest) for e in _APART])
-    edge |= abs(tables - rest) == _APART[-1]
-    both = rest
-    tables, rest = best([(tables, rest + e) for e in _APART])
-    edge |= abs(rest - both) == _APART[-1]
+    both, edge_1 = minimum(lambda e: loss(e, e), 0.0)
+    tables, edge_2 = minimum(lambda e: loss(e, both), both)
+    rest, edge_3 = minimum(lambda e: loss(tables, e), both)
     rates = (float(centre * 10**tables), float(centre * 10**rest))
     scores = []
     for seed in range(2, seeds + 2):
@@ -343,7 +339,32 @@ def tune(
         scores.append(trainer.scores(test))
     # The first epoch was traced.
     step = float(np.median(trainer.milliseconds[1:]))
-    return Outcome(name, rates, bool(edge), scores, step, trainer.slot_bytes)
+    return Outcome(
+        name,
+        rates,
+        edge_1 or edge_2 or edge_3,
+        scores,
+        step,
+        trainer.slot_bytes,
+    )
+
+
+def minimum(loss: Callable[[float], float], start: float) -> tuple[float, bool]:
+    """Where `loss` is least among the grid's points around `start`.
+
+    The grid grows where its edge is best; also whether it did so in vain.
+    """
+    points = [start + e for e in _GRID]
+    while True:
+        best = min(points, key=loss)
+        if points[0] < best < points[-1]:
+            return best, False
+        if len(points) > 3 * len(_GRID):
+            return best, True
+        if best == points[0]:
+            points.insert(0, best - _STEP)
+        else:
+            points.append(best + _STEP)
 
 
 def show(outcome: Outcome) -> None:

@@ -12,7 +12,7 @@ from pydantic import (
     model_validator,
 )
 
-from models.config import Name, Section
+from models.config import Name, Negatives, Section
 
 Format = Literal["csv", "tsv", "jsonl", "parquet", "tfrecord"]
 
@@ -162,12 +162,6 @@ class Split(Section):
                 f"`key` is for `by: hash`; received `by: {self.by}`"
             )
         return self
-
-
-class Negatives(Section):
-    """Downsampling of negatives (not yet: only 1.0)."""
-
-    keep: Annotated[float, Field(gt=0, le=1)] = 1.0
 
 
 class DataConfig(Section):
