@@ -78,7 +78,7 @@ class Lion(LionRule, SparseOptimizer):
         cautious: bool = False,
         **keras_optimizer_arguments: Any,
     ) -> None:
-        own = {
+        own: dict[str, Any] = {
             "beta_1": beta_1,
             "beta_2": beta_2,
             "sparse": sparse,

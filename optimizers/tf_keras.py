@@ -50,7 +50,7 @@ class Lion(LionRule, tf_keras.optimizers.Optimizer):
         name: str = "Lion",
         **keras_optimizer_arguments: Any,
     ) -> None:
-        own = {
+        own: dict[str, Any] = {
             "beta_1": beta_1,
             "beta_2": beta_2,
             "sparse": sparse,

@@ -120,14 +120,19 @@ def tf_variable(variable):
 
 
 def whole_tables(graph):
-    """Returns the operations, of all functions, that give a whole table."""
+    """Returns the operations, of all functions, that make a whole table.
+
+    Not the reads: TensorFlow reads a mirrored table to gather rows from it.
+    """
     graphs = [graph, *(f.graph for f in functions(graph))]
     return [
         operation.type
         for one in graphs
         for operation in one.get_operations()
         for output in operation.outputs
-        if output.shape.rank and output.shape[0] == ROWS
+        if output.shape.rank
+        and output.shape[0] == ROWS
+        and operation.type != "ReadVariableOp"
     ]
 
 

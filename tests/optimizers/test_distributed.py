@@ -35,7 +35,7 @@ def start(kind, out, cases, **environment):
 
 
 def finish(process, out):
-    _, error = process.communicate(timeout=240)
+    _, error = process.communicate(timeout=600)
     assert process.returncode == 0, error[-3000:]
     return dict(np.load(out))
 
