@@ -10,6 +10,7 @@ import tensorflow as tf
 from optimizers import gradients
 from optimizers.arguments import KERAS_ARGUMENTS, LION_ARGUMENTS, NON_NEGATIVE
 from optimizers.kernel import resolve_kernel
+from optimizers.mirrored import on_this_device
 from optimizers.ops import compiled, custom, fallback, library
 
 _IMPLEMENTATIONS: dict[str, Any] = {
@@ -75,7 +76,7 @@ class LionRule:
         decay = self.weight_decay or 0.0
         if decay and not self._use_weight_decay(variable):
             decay = 0.0
-        variable, m = _on_this_device(variable), _on_this_device(m)
+        variable, m = on_this_device(variable), on_this_device(m)
         dtype = fallback.compute_dtype(variable.dtype)
         # A tf.function takes no Keras variable; "xla" is one.
         rate = fallback.scalar(learning_rate, dtype)
@@ -85,7 +86,7 @@ class LionRule:
         if not self.row_wise:
             gradient = gradients.densify(gradient, variable)
         if last_step is not None:
-            last_step = _on_this_device(last_step)
+            last_step = on_this_device(last_step)
             step = tf.cast(self.iterations, tf.int32) + 1
         if not isinstance(gradient, tf.IndexedSlices):
             if last_step is not None:
@@ -128,12 +129,3 @@ def check_arguments(
     if kernel != "python":
         library.load()
     return resolve_kernel(kernel)
-
-
-def _on_this_device(variable: tf.Variable) -> tf.Variable:
-    """Returns the replica of a mirrored variable that is to be updated."""
-    strategy = tf.distribute.get_strategy()
-    for replica in strategy.experimental_local_results(variable):
-        if replica.device == variable.device:
-            return replica
-    return variable

@@ -9,6 +9,7 @@ import keras
 import tensorflow as tf
 
 from optimizers import gradients
+from optimizers.mirrored import mirrors_variables, on_this_device
 
 
 class SparseOptimizer(keras.optimizers.Optimizer):
@@ -69,7 +70,7 @@ class SparseOptimizer(keras.optimizers.Optimizer):
     def _backend_apply_gradients(
         self, grads: Sequence[Any], trainable_variables: Sequence[Any]
     ) -> None:
-        if not self._mirrored():
+        if not mirrors_variables():
             super()._backend_apply_gradients(grads, trainable_variables)
             return
         context = tf.distribute.get_replica_context()
@@ -94,7 +95,7 @@ class SparseOptimizer(keras.optimizers.Optimizer):
         trainable_variables: Sequence[Any],
         learning_rate: Any,
     ) -> None:
-        if not self._mirrored():
+        if not mirrors_variables():
             super()._backend_update_step(
                 grads, trainable_variables, learning_rate
             )
@@ -107,7 +108,7 @@ class SparseOptimizer(keras.optimizers.Optimizer):
     def _overwrite_model_variables_with_average_value(
         self, trainable_variables: Sequence[Any]
     ) -> None:
-        if not self._mirrored():
+        if not mirrors_variables():
             super()._overwrite_model_variables_with_average_value(
                 trainable_variables
             )
@@ -118,15 +119,6 @@ class SparseOptimizer(keras.optimizers.Optimizer):
             strict=True,
         ):
             variable.assign(average)
-
-    def _mirrored(self) -> bool:
-        return isinstance(
-            tf.distribute.get_strategy(),
-            (
-                tf.distribute.MirroredStrategy,
-                tf.distribute.MultiWorkerMirroredStrategy,
-            ),
-        )
 
     def _clip_gradients(self, grads: Sequence[Any]) -> Any:
         grads = [gradients.unwrap(g) for g in grads]
@@ -145,7 +137,8 @@ class SparseOptimizer(keras.optimizers.Optimizer):
             return accumulator + gradients.densify(slices, accumulator)
         self._add_rows(slices, accumulator)
         rows = tf.where(self._marks_of(accumulator))[:, 0]
-        return tf.IndexedSlices(tf.gather(accumulator.value, rows), rows)
+        total = on_this_device(accumulator.value)
+        return tf.IndexedSlices(tf.gather(total, rows), rows)
 
     def _add_rows(self, slices: tf.IndexedSlices, accumulator: Any) -> None:
         values = tf.cast(slices.values, accumulator.dtype)
