@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import pytest
 import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from reference import ReferenceLion
 
 from optimizers.ops import build, custom, fallback
 from optimizers.ops.library import load
@@ -341,6 +343,39 @@ def test_threads_update_variables_of_their_own_and_one_in_common():
     for var, _ in own:
         np.testing.assert_array_equal(var.numpy(), -float(steps))
     np.testing.assert_array_equal(shared[0].numpy(), -float(count * steps))
+
+
+def test_threads_that_update_distinct_variables_follow_the_reference():
+    steps, shape, rule = 20, (3000, 16), (0.01, 0.9, 0.99, 0.1)
+
+    def gradients(number):
+        rng = np.random.default_rng(number)
+        for step in range(steps):
+            values = rng.normal(size=shape).astype(np.float32)
+            ids = rng.integers(0, 500, shape[0])
+            yield values if step % 2 else (values, ids)
+
+    start = np.random.default_rng(9).normal(size=shape).astype(np.float32)
+    pairs = [(tf.Variable(start), tf.Variable(0 * start)) for _ in range(8)]
+
+    def work(number):
+        var, m = pairs[number]
+        for gradient in gradients(number):
+            if isinstance(gradient, tuple):
+                custom.resource_sparse_apply_lion(var, m, *rule, *gradient)
+            else:
+                custom.resource_apply_lion(var, m, *rule, gradient)
+
+    with ThreadPoolExecutor(len(pairs)) as pool:
+        list(pool.map(work, range(len(pairs))))
+    for number, (var, m) in enumerate(pairs):
+        reference = ReferenceLion(start.copy(), *rule)
+        for gradient in gradients(number):
+            reference.step(gradient)
+        for actual, expected in ((var, reference.theta), (m, reference.m)):
+            np.testing.assert_allclose(
+                actual.numpy(), expected, rtol=1e-5, atol=1e-6
+            )
 
 
 def test_shapes_are_inferred_and_refused_while_tracing():
