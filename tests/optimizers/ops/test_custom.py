@@ -68,6 +68,25 @@ def test_the_ops_and_the_fallback_give_the_same_bits(
         np.testing.assert_allclose(one, other, rtol=rtol, atol=rtol)
 
 
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize("cautious", [False, True])
+def test_a_half_precision_variable_takes_a_float32_gradient_as_it_is(
+    dtype, cautious
+):
+    rng = np.random.default_rng(0)
+    start = random(rng, (ROWS, DIM), dtype)
+    grad = random(rng, (ROWS, DIM), "float32")
+    ids = tf.constant(rng.integers(0, ROWS, ROWS))
+    results = []
+    for ops in (custom, fallback):
+        var, m = tf.Variable(start), tf.Variable(tf.zeros([ROWS, DIM]))
+        ops.resource_apply_lion(var, m, *RULE, grad, cautious)
+        ops.resource_sparse_apply_lion(var, m, *RULE, grad, ids, cautious)
+        results.append([np.array(x, np.float32) for x in (var, m)])
+    for ours, theirs in zip(*results, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-6, atol=1e-6)
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     ids=st.lists(st.integers(-(2**62), 2**62) | st.integers(0, 400)),
@@ -138,6 +157,7 @@ def call(name="resource_sparse_apply_lion", **changed):
         "m": m.handle,
         **{rate: tf.constant(0.5) for rate in rates},
         "grad": tf.ones([2, 2]),
+        "T": tf.float32,
         "M": tf.float32,
     }
     if "sparse" in name:
@@ -149,7 +169,7 @@ def call(name="resource_sparse_apply_lion", **changed):
         arguments["step"] = tf.constant(5)
     if "resource" not in name:
         arguments.update(var=tf.ones([4, 2]), m=tf.ones([4, 2]))
-        del arguments["M"]
+        del arguments["T"], arguments["M"]
     arguments.update(changed)
     before = [x.numpy() for x in (var, m, last_step)]
     try:
@@ -223,6 +243,8 @@ def test_wrong_variables_are_refused_by_their_names(name):
         call(name, **{r: tf.constant(0.5, tf.float64) for r in rates})
     with pytest.raises((TypeError, ValueError, tf.errors.OpError)):
         call(name, grad=tf.ones([4, 2], tf.int32))
+    with pytest.raises(invalid, match="`grad` must be of dtype float or float"):
+        call(name, grad=tf.ones([4, 2], tf.bfloat16))
 
 
 @pytest.mark.parametrize("name", NAMES[:3])
