@@ -136,23 +136,30 @@ def test_accumulation_works_compiled_and_for_scalars():
 )
 def test_a_step_compiled_by_xla_does_the_same(arguments, sparse, kernel):
     # XLA has no shapes that depend on how many rows are distinct.
-    results = []
-    for jit in (False, True):
-        table = keras.Variable(np.ones((10, 3), "float32"))
-        bias = keras.Variable(np.ones(4, "float32"))
-        optimizer = Lion(0.1, sparse=sparse, kernel=kernel, **arguments)
-        optimizer.build([table, bias])
+    plain, compiled = (
+        trained(Lion(0.1, sparse=sparse, kernel=kernel, **arguments), jit)
+        for jit in (False, True)
+    )
+    for expected, actual in zip(plain, compiled, strict=True):
+        np.testing.assert_allclose(actual, expected, rtol=1e-5)
 
-        @tf.function(jit_compile=jit)
-        def step(ids, table=table, bias=bias, optimizer=optimizer):
-            with tf.GradientTape() as tape:
-                rows = tf.gather(table.value, ids) - 0.5
-                loss = tf.reduce_sum(rows**2) + tf.reduce_sum(bias.value**2)
-            both = [table.value, bias.value]
-            optimizer.apply(tape.gradient(loss, both), [table, bias])
 
-        for number in range(6):
-            step(tf.constant([1, 1, 5, 7 + number % 2]))
-        results.append((table.numpy(), bias.numpy()))
-    for plain, compiled in zip(*results, strict=True):
-        np.testing.assert_allclose(compiled, plain, rtol=1e-5)
+def trained(optimizer, jit):
+    """A table and a bias after six steps of `optimizer`."""
+    weights = [
+        keras.Variable(np.ones((10, 3), "float32")),
+        keras.Variable(np.ones(4, "float32")),
+    ]
+    optimizer.build(weights)
+
+    @tf.function(jit_compile=jit)
+    def step(ids):
+        table, bias = (w.value for w in weights)
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum((tf.gather(table, ids) - 0.5) ** 2)
+            loss += tf.reduce_sum(bias**2)
+        optimizer.apply(tape.gradient(loss, [table, bias]), weights)
+
+    for number in range(6):
+        step(tf.constant([1, 1, 5, 7 + number % 2]))
+    return [w.numpy() for w in weights]
