@@ -280,7 +280,7 @@ def test_a_damaged_file_is_an_error_with_its_name(tmp_path: Path) -> None:
     with pytest.raises(InputError) as error:
         execute(tmp_path, log_of(f"{tmp_path}/*.csv", "csv"))
     assert str(error.value).startswith(f"{tmp_path}/2.csv: damaged gzip (")
-    assert "take it out of data.impressions.path" in str(error.value)
+    assert "take it out of the log's `path`" in str(error.value)
 
 
 SHARED = Path(__file__).parents[4] / "shared" / "data"
