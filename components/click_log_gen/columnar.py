@@ -81,9 +81,8 @@ def _texts(arrays: Mapping[str, pa.Array]) -> pa.BinaryArray:
     for name, array in arrays.items():
         pieces += [b"{" if not pieces else b", ", f"'{name}': ".encode()]
         if pa.types.is_string(array.type):
-            text = pc.binary_join_element_wise(
-                "'", array.cast(pa.binary()), "'", ""
-            )
+            data = array.cast(pa.binary())
+            text = pc.binary_join_element_wise(b"'", data, b"'", b"")
         elif _has_text(array.type):
             text = array.cast(pa.string()).cast(pa.binary())
         else:

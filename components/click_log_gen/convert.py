@@ -34,7 +34,7 @@ class Job:
     columns: Mapping[str, tuple[str, str | None]]  # kind, list separator
     folders: Mapping[str, str]
     chunks: int
-    cut: split.Cut = split.Cut()
+    cut: split.Cut = split.NO_CUT
     first_rows: tuple[int, ...] = ()  # chunk number -> rows before it
 
 

@@ -49,7 +49,7 @@ class Job:
     paths: Sequence[str]
     first_rows: Sequence[int]
     end: int
-    cut: split.Cut = split.Cut()
+    cut: split.Cut = split.NO_CUT
 
 
 def survey(partition: Partition, job: Job) -> dict[str, Any]:

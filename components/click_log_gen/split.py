@@ -34,6 +34,9 @@ class Cut:
         return (values >= self.at).astype(np.int8)
 
 
+NO_CUT = Cut()
+
+
 def survey(chunk: Chunk, data: DataConfig, folder: str) -> dict[str, Any]:
     """Row count of a chunk; its event times, in `folder`, if split by time.
 
@@ -78,7 +81,7 @@ def find_cut(parts: Sequence[Mapping[str, Any]], split: Split) -> Cut:
     total = sum(int(part["count"]) for part in parts)
     train = total - max(1, round(total * split.eval))
     if not total:
-        return Cut()
+        return NO_CUT
     if not any("path" in part for part in parts):
         return Cut(train)
     return Cut(quantile.nth(parts, train))

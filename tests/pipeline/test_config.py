@@ -117,10 +117,6 @@ REFUSED = [
     ("data.impressions.format=xml", ["data.impressions.format", "'xml'"]),
     ("data.impressions.columns=null", ["columns", "header: true"]),
     ("data.impressions.path=''", ["data.impressions", "`path` is empty"]),
-    (
-        "data.clicks={path: c.tsv, format: tsv, header: true}",
-        ["data.clicks", "not available yet", "clicks: null"],
-    ),
     ("data.negatives.keep=0.1", ["data.negatives", "not available yet"]),
     (
         "features.crosses=[{of: [site, nobody]}]",
