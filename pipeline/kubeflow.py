@@ -123,10 +123,12 @@ def unreachable(config: PipelineConfig) -> list[str]:
             " artifacts; the cluster's own is used. Accepted:"
             f" {', '.join(_STORES)}"
         )
-    clicks = config.data.clicks
     places = [
-        *(("data.impressions.path", p) for p in config.data.impressions.path),
-        *(("data.clicks.path", p) for p in (clicks.path if clicks else ())),
+        *(
+            (f"data.{name}.path", path)
+            for name, log in config.data.logs.items()
+            for path in log.path
+        ),
         ("data.curated_schema", config.data.curated_schema),
         ("push.to", config.push.to),
     ]

@@ -110,10 +110,7 @@ class _Run:
         from components.click_log_gen.chunks import data_version
 
         # Fails on a wrong path before TFX is imported, which takes seconds.
-        data = data_version(self._config.data.impressions.path)
-        clicks = self._config.data.clicks
-        if clicks is not None:
-            data += data_version(clicks.path, "data.clicks.path")
+        data = data_version(self._config.data)
         schema = self._config.data.curated_schema
         if schema is not None and not FileSystems.exists(schema):
             raise InputError(f"data.curated_schema: no file {schema!r}")

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
-from components.click_log_gen.config import LogFiles
+from components.click_log_gen.config import DataConfig, LogFiles
 from models.errors import InputError
 
 CHUNK_BYTES = 32 << 20
@@ -83,13 +83,12 @@ def find(
     return list(found.values())
 
 
-def data_version(
-    patterns: tuple[str, ...], field: str = "data.impressions.path"
-) -> str:
-    """Changes when a file is added, removed, resized or touched."""
+def data_version(data: DataConfig) -> str:
+    """Changes when a file of a log is added, removed, resized or touched."""
     digest = hashlib.sha256()
-    for entry in find(patterns, field):
-        digest.update(repr(entry).encode())
+    for name, log in data.logs.items():
+        for entry in find(log.path, f"data.{name}.path"):
+            digest.update(repr((name, *entry)).encode())
     return digest.hexdigest()[:16]
 
 

@@ -336,6 +336,12 @@ class DataConfig(Section):
         return self
 
     @property
+    def logs(self) -> dict[str, LogFiles]:
+        """The logs there are, by the name of their section."""
+        logs = {"impressions": self.impressions, "clicks": self.clicks}
+        return {name: log for name, log in logs.items() if log is not None}
+
+    @property
     def click_time(self) -> str:
         """The click log's column of event time."""
         assert self.clicks is not None and self.time is not None

@@ -20,7 +20,7 @@ from components.click_log_gen.config import DataConfig, LogFiles
 from components.click_log_gen.tally import Tally
 from models.errors import InputError
 
-PARTITION_BYTES = 64 << 20  # of text in a partition
+PARTITION_BYTES = 32 << 20  # of text in a partition
 _PACKED = 6  # times larger than its file a log is that is not plain text
 _MOST_PARTITIONS = 4096
 

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 from components.click_log_gen import match, spill
 from models.errors import InputError
+from pipeline.generate import generate
 from tests.components.click_log_gen.ingest import (
     FORMATS,
     Output,
@@ -583,3 +584,39 @@ def test_json_of_the_counts_is_complete(tmp_path: Path) -> None:
     path = output.folder / "rejected" / "counts.json"
     assert json.loads(path.read_text()) == output.counts
     assert output.counts["duplicates"] == 3
+
+
+def test_generated_logs_join_to_the_label_that_was_drawn(
+    tmp_path: Path,
+) -> None:
+    generated = generate(3000, tmp_path / "logs", format="csv")
+    log = log_of(tmp_path / "logs/impressions.csv", "csv")
+    columns = {"impression_id": ("string", None)}
+    clicks = {
+        **log_of(tmp_path / "logs/clicks.csv", "csv"),
+        "carry": {"dwell_seconds": "float"},
+    }
+    outputs = [
+        convert_log(tmp_path / name, log, columns, time="timestamp", **more)
+        for name, more in (
+            ("drawn", {"label": "click"}),
+            ("joined", {"label": None, "clicks": clicks}),
+        )
+    ]
+    drawn, found = (
+        {
+            row["impression_id"]: row["label"]
+            for row in output.kept
+            if not row["impression_id"].startswith("broken")
+        }
+        for output in outputs
+    )
+    assert len(drawn) >= len(found) > 2900
+    assert found.items() <= drawn.items()
+    counts = outputs[1].counts["clicks"]
+    assert counts["read"] == generated.clicks
+    assert counts["orphans"] == generated.orphans
+    assert counts["late"] == generated.late_clicks
+    dwelt = [row["dwell_seconds"] for row in outputs[1].kept if row["label"]]
+    assert all(row is None or row > 0 for row in dwelt)
+    assert sum(row is not None for row in dwelt) > 0.9 * len(dwelt) > 50
