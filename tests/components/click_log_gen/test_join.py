@@ -19,6 +19,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from components.click_log_gen import match, spill
+from components.click_log_gen.component import ClickLogGen
+from components.click_log_gen.config import DataConfig
 from models.errors import InputError
 from pipeline.generate import generate
 from tests.components.click_log_gen.ingest import (
@@ -31,9 +33,15 @@ from tests.components.click_log_gen.ingest import (
     cut_into,
     fresh_folder,
     log_of,
+    read_output,
     write_log,
 )
-from tests.components.click_log_gen.test_executor import BEAM, execute
+from tests.components.click_log_gen.object_store import ObjectStore
+from tests.components.click_log_gen.test_executor import (
+    BEAM,
+    execute,
+    run_executor,
+)
 
 WINDOW = 10
 COLUMNS = {"tag": ("string", None), "price": ("float", None)}
@@ -400,6 +408,48 @@ def test_nothing_temporary_is_left_after_a_failure(tmp_path: Path) -> None:
     left = [path.name for path in (tmp_path / "out").rglob("*rows-*")]
     assert left == []
     assert not (tmp_path / "out" / "rejected" / "work").exists()
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_logs_and_artifacts_may_be_in_an_object_store(
+    tmp_path: Path, damaged: bool
+) -> None:
+    shown, clicked = logs(200)
+    write_both(tmp_path, shown, clicked)
+    ObjectStore.files.clear()
+    for path in tmp_path.glob("*.csv"):
+        ObjectStore.files[f"memory://logs/{path.name}"] = path.read_bytes()
+    if damaged:
+        data = gzip.compress((tmp_path / "clicked1.csv").read_bytes())
+        ObjectStore.files["memory://logs/clicked1.csv"] = data[:-9]
+    log = log_of("memory://logs/shown*", "csv")
+    clicks = clicks_of("memory://logs/clicked*", partitions=3)
+    config = {
+        "impressions": log,
+        "clicks": clicks,
+        "time": "t",
+        "split": {"by": "time", "eval": 0.2},
+        "max_rejected": 0.1,
+    }
+    component = ClickLogGen(
+        DataConfig.model_validate(config),
+        {"tag": "string", "price": "float"},
+        {},
+    )
+    try:
+        run_executor(component, "memory://out", tmp_path)
+    except InputError as error:
+        assert damaged, error
+    names = [n for n in ObjectStore.files if n.startswith("memory://out/")]
+    assert not any("work" in name for name in names)
+    if damaged:
+        return
+    ObjectStore.save("memory://out/", tmp_path / "out")
+    path = tmp_path / "out/rejected/counts.json"
+    output = read_output(tmp_path / "out", json.loads(path.read_text()))
+    truth = join(shown, clicked)
+    assert examples(output) == sorted([r[:4] for r in truth.kept], key=str)
+    assert reasons(output) == truth.rejected
 
 
 def test_a_label_may_be_a_rule_on_the_click(tmp_path: Path) -> None:
