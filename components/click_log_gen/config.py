@@ -255,6 +255,7 @@ class Split(Section):
     time: the latest `eval` share goes to eval, rows of one time together.
     order: the last rows in the order of `path`. hash: by `key`'s value, so
     that all rows of a user stay together; without a key by the whole example.
+    With `clicks` the shares are of the joined impressions that are kept.
     """
 
     by: Literal["time", "hash", "order"] = "hash"
