@@ -107,7 +107,7 @@ class _Run:
     def _launch(self) -> None:
         from apache_beam.io.filesystems import FileSystems
 
-        from components.click_log_gen.chunks import data_version
+        from components.click_log_gen.spans import data_version
 
         # Fails on a wrong path before TFX is imported, which takes seconds.
         data = data_version(self._config.data)
@@ -251,7 +251,10 @@ class _Run:
     def _summary(self, status: str, message: str) -> dict[str, Any]:
         counts, training = self._counts(), self._training()
         slices = self._metrics()
-        rows = ("read", "kept", "rejected", "held_back", "train", "eval")
+        rows = [
+            "read", "kept", "rejected", "held_back", "sampled_out", "gap",
+            *self._config.data.split.names,
+        ]  # fmt: skip
         clicks = counts.get("clicks", {})
         schema = self._uris.get("SchemaGen", {}).get("schema")
         return {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import hashlib
 import os
 import zlib
 from collections.abc import Iterator
@@ -16,7 +15,7 @@ import pyarrow.parquet as pq
 from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
-from components.click_log_gen.config import DataConfig, LogFiles
+from components.click_log_gen.config import LogFiles
 from models.errors import InputError
 
 CHUNK_BYTES = 32 << 20
@@ -81,15 +80,6 @@ def find(
                 ),
             )
     return list(found.values())
-
-
-def data_version(data: DataConfig) -> str:
-    """Changes when a file of a log is added, removed, resized or touched."""
-    digest = hashlib.sha256()
-    for name, log in data.logs.items():
-        for entry in find(log.path, f"data.{name}.path"):
-            digest.update(repr((name, *entry)).encode())
-    return digest.hexdigest()[:16]
 
 
 def plan(source: LogFiles, field: str = "data.impressions.path") -> list[Chunk]:

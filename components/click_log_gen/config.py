@@ -103,6 +103,13 @@ def _microseconds(duration: str) -> int:
     return round(float(found[1]) * _UNITS[found[2]] * 1e6) if found else 0
 
 
+def _not_a_duration(value: Any) -> str:
+    return (
+        f"received {value!r}; accepted: a number and a unit, such as 90s, 30m,"
+        " 2h or 1d, above 0"
+    )
+
+
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 
 
@@ -148,10 +155,7 @@ class ClickFiles(LogFiles):
     @classmethod
     def _is_duration(cls, value: Any) -> Any:
         if not isinstance(value, str) or not _microseconds(value):
-            raise ValueError(
-                f"received {value!r}; accepted: a number and a unit, such as"
-                " 90s, 30m, 2h or 1d, above 0"
-            )
+            raise ValueError(_not_a_duration(value))
         return value
 
     @field_validator("until", mode="before")
@@ -284,25 +288,61 @@ Label = Annotated[
 
 
 class Split(Section):
-    """How rows are divided into train and eval.
+    """How rows are divided into train, eval and, if `test` > 0, test.
 
-    time: the latest `eval` share goes to eval, rows of one time together.
-    order: the last rows in the order of `path`. hash: by `key`'s value, so
-    that all rows of a user stay together; without a key by the whole example.
-    With `clicks` the shares are of the joined impressions that are kept.
+    time: the latest rows go to test, those before to eval, rows of one time
+    together; those that came within `gap` before a later split are left out.
+    order: the same by the order of `path`. hash: by `key`'s values, one column
+    or several, so that all rows of a user stay together; without a key by the
+    whole example.
     """
 
     by: Literal["time", "hash", "order"] = "hash"
     eval: Annotated[float, Field(gt=0, lt=1)] = 0.1
-    key: Name | None = None
+    test: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    key: tuple[Name, ...] = ()
+    gap: str | None = None
+
+    @field_validator("key", mode="before")
+    @classmethod
+    def _none_or_more(cls, value: Any) -> Any:
+        if value is None:
+            return ()
+        return (value,) if isinstance(value, str | int) else value
+
+    @field_validator("gap")
+    @classmethod
+    def _is_duration(cls, value: str | None) -> str | None:
+        if value is not None and not _microseconds(value):
+            raise ValueError(_not_a_duration(value))
+        return value
 
     @model_validator(mode="after")
-    def _key_is_for_hash(self) -> Split:
-        if self.key is not None and self.by != "hash":
+    def _check(self) -> Split:
+        if self.key and self.by != "hash":
             raise ValueError(
                 f"`key` is for `by: hash`; received `by: {self.by}`"
             )
+        if self.gap is not None and self.by != "time":
+            raise ValueError(
+                f"`gap` is for `by: time`; received `by: {self.by}`"
+            )
+        if self.eval + self.test >= 1:
+            raise ValueError(
+                f"eval {self.eval} and test {self.test} leave nothing to train"
+                " on; accepted: less than 1 together"
+            )
         return self
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The splits there are, in the order of time."""
+        return ("train", "eval", "test") if self.test else ("train", "eval")
+
+    @property
+    def gap_micros(self) -> int:
+        """The gap in microseconds."""
+        return _microseconds(self.gap) if self.gap else 0
 
 
 class DataConfig(Section):
@@ -330,15 +370,6 @@ class DataConfig(Section):
             )
         return value
 
-    @field_validator("negatives")
-    @classmethod
-    def _no_sampling_yet(cls, value: Negatives) -> Negatives:
-        if value.keep != 1.0:
-            raise ValueError(
-                "sampling negatives is not available yet; accepted: `keep: 1.0`"
-            )
-        return value
-
     @model_validator(mode="after")
     def _check(self) -> DataConfig:
         if self.split.by == "time" and self.time is None:
@@ -347,7 +378,11 @@ class DataConfig(Section):
             )
         for log, files in self.logs.items():
             _check_spans(f"{log}.path", files.path, self.spans)
-        shown = {"time": self.time, "split.key": self.split.key}
+        shown = {
+            "time": self.time,
+            **{f"split.key: {name}": name for name in self.split.key},
+            **{f"negatives.key: {name}": name for name in self.negatives.key},
+        }
         if self.clicks is None:
             shown["label"] = self.label_column
         else:

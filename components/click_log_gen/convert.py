@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from components.click_log_gen import labels, readers, split
@@ -55,7 +56,15 @@ def run(chunk: Chunk, job: Job) -> dict[str, Any]:
             tally.reject(rejected)
             shards.reject(rejected)
             tally.counts["read"] += rows.count + len(rows.rejected)
-            write(shards, tally, batch.records, batch.positive, batch.sides)
+            write(
+                shards,
+                tally,
+                job.data.split.names,
+                batch.records,
+                batch.positive,
+                batch.sides,
+                batch.sampled,
+            )
             seen |= rows.filled(wanted.keys() - seen)
     return {
         "chunk": chunk.number,
@@ -67,13 +76,22 @@ def run(chunk: Chunk, job: Job) -> dict[str, Any]:
 def write(
     shards: Shards,
     tally: Tally,
+    names: Sequence[str],
     records: pa.BinaryArray,
     positive: Mask,
     sides: split.Sides,
+    sampled: Mask,
 ) -> None:
-    """Writes each record to the shard of its side, and counts it."""
-    tally.counts["kept"] += len(records)
-    for number, name in enumerate(split.NAMES):
+    """Writes each record to the shard of its side, and counts it.
+
+    Of the negatives of train only those in `sampled` are written.
+    """
+    left_out = (sides == 0) & ~positive & ~sampled
+    sides = np.where(left_out, split.OUT, sides)
+    tally.counts["sampled_out"] += int(left_out.sum())
+    tally.counts["gap"] += int((sides == split.OUT).sum() - left_out.sum())
+    tally.counts["kept"] += int((sides != split.OUT).sum())
+    for number, name in enumerate(names):
         chosen = sides == number
         shards.write(name, records.filter(pa.array(chosen)))
         tally.counts[name] += int(chosen.sum())
@@ -88,9 +106,9 @@ def _wanted(job: Job) -> dict[str, str]:
     wanted.setdefault(data.label_column, labels.kind(data.label))
     if data.split.by == "time" and data.time is not None:
         wanted.setdefault(data.time, "time")
-    if data.split.key is not None:
+    for name in (*data.split.key, *data.negatives.key):
         # As written, whatever else the column is: 1 and 1.0 are two users.
-        wanted[data.split.key] = "string"
+        wanted[name] = "string"
     return wanted
 
 
@@ -98,7 +116,7 @@ class _Batch:
     """Some rows on their way to tf.Examples.
 
     records: the good rows, serialized. positive: whether their label is 1.
-    sides: where they go.
+    sides: where they go. sampled: which are trained on if they are negative.
     """
 
     def __init__(self, rows: Rows, chunk: Chunk, job: Job) -> None:
@@ -124,6 +142,7 @@ class _Batch:
             self._verdicts,
         )
         sides = self._sides()
+        keys = self._keys(data.negatives.key)
         good = self._verdicts.good
         if not good.all():
             chosen = pa.array(good)
@@ -134,6 +153,10 @@ class _Batch:
             split.hash_sides(self.records, data.split)
             if sides is None
             else sides[good]
+        )
+        self.sampled: Mask = split.kept(
+            self.records if keys is None else keys.filter(pa.array(good)),
+            data.negatives,
         )
 
     def rejected(self) -> list[Rejected]:
@@ -158,11 +181,16 @@ class _Batch:
                 self._verdicts,
             )
             return self._job.cut.sides(times)
-        if data.split.key is None:
+        if not data.split.key:
             return None
         return split.key_sides(
-            rows.columns[data.split.key],
-            self._column(data.split.key),
-            data.split,
-            self._verdicts,
+            self._columns(data.split.key), data.split, self._verdicts
         )
+
+    def _keys(self, names: Sequence[str]) -> pa.BinaryArray | None:
+        if not names:
+            return None
+        return split.keys_of(self._columns(names), self._verdicts)
+
+    def _columns(self, names: Sequence[str]) -> list[tuple[pa.Array, Column]]:
+        return [(self._rows.columns[n], self._column(n)) for n in names]

@@ -15,7 +15,7 @@ from tfx import types
 from tfx.dsl.components.base import base_beam_executor
 from tfx.types import artifact_utils
 
-from components.click_log_gen import ingest, match, split
+from components.click_log_gen import ingest, match, spans
 from components.click_log_gen.config import ClickFiles, DataConfig
 from models.errors import InputError
 
@@ -36,7 +36,9 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         Raises:
             InputError: no file, too many rejected rows, an empty split.
         """
-        data = DataConfig.model_validate_json(exec_properties["data"])
+        data, versions = spans.resolved(
+            DataConfig.model_validate_json(exec_properties["data"])
+        )
         columns = {
             name: (kind, separator)
             for name, (kind, separator) in json.loads(
@@ -46,11 +48,11 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         examples = artifact_utils.get_single_instance(output_dict["examples"])
         rejected = artifact_utils.get_single_instance(output_dict["rejected"])
         examples.split_names = artifact_utils.encode_split_names(
-            list(split.NAMES)
+            list(data.split.names)
         )
         folders = {
             name: artifact_utils.get_split_uri([examples], name)
-            for name in split.NAMES
+            for name in data.split.names
         }
         folders["rejected"] = rejected.uri
         for folder in folders.values():
@@ -72,8 +74,13 @@ class Executor(base_beam_executor.BaseBeamExecutor):
             raise InputError(
                 f"{log}: no row has a value for {', '.join(names)}"
             )
-        for name in ("read", "kept", "rejected", *split.NAMES):
+        for name in ("read", "kept", "rejected", *data.split.names):
             examples.set_int_custom_property(name, counts[name])
+        if versions:
+            examples.span = max(versions)
+            examples.version = versions[max(versions)]
+            examples.set_int_custom_property("first_span", min(versions))
+            examples.set_int_custom_property("spans", len(versions))
 
     def _each(
         self,
@@ -151,14 +158,14 @@ def _check(counts: dict[str, Any], data: DataConfig) -> None:
     _check_rejected(counts, data.max_rejected, "rows")
     if data.clicks is not None:
         _check_join(counts["clicks"], data, data.clicks)
-    for name in split.NAMES:
+    for name in data.split.names:
         if counts[name] == 0:
             held = counts.get("held_back", 0)
             raise InputError(
                 f"The {name} split is empty: {counts['kept']:,} rows"
                 + f" ({held:,} held back)" * bool(held)
-                + f", split by {data.split.by} with eval {data.split.eval}."
-                " Change data.split.eval or data.split.by"
+                + f", split by {data.split.by} with eval {data.split.eval},"
+                f" test {data.split.test}. Change data.split"
             )
 
 

@@ -85,7 +85,15 @@ def run(partition: Partition, job: Job) -> dict[str, Any]:
             rows = joined.kept[start : start + _ROWS]
             records, positive = joined.records(rows)
             sides = joined.sides(rows, records)
-            convert.write(shards, shown, records, positive, sides)
+            convert.write(
+                shards,
+                shown,
+                job.scatter.data.split.names,
+                records,
+                positive,
+                sides,
+                joined.sampled[rows],
+            )
         for tally, rejected in zip(
             (shown, clicked), joined.rejected(), strict=True
         ):
@@ -154,6 +162,14 @@ class _Joined:
         ordinals = self._impressions.column("ordinal").to_numpy()
         return np.asarray(before[self._impressions.chunks] + ordinals)
 
+    @cached_property
+    def sampled(self) -> npt.NDArray[np.bool_]:
+        """Which impressions are trained on if they are negative."""
+        found: npt.NDArray[np.bool_] = self._impressions.column(
+            "sampled"
+        ).to_numpy(zero_copy_only=False)
+        return found
+
     def records(
         self, rows: npt.NDArray[np.int64]
     ) -> tuple[pa.BinaryArray, npt.NDArray[np.bool_]]:
@@ -183,7 +199,7 @@ class _Joined:
         by = self._job.scatter.data.split
         if by.by != "hash":
             return self._job.cut.sides(self.order[rows])
-        if by.key is None:
+        if not by.key:
             return split.hash_sides(records, by)
         sides: split.Sides = self._impressions.column("side").to_numpy()[rows]
         return sides

@@ -86,7 +86,7 @@ def run(
     )
     parts = each(plan, "Convert", convert.run, job=job)
     absent = _absent([(data.impressions, parts)])
-    return Outcome(_counts(_total(parts)), absent)
+    return Outcome(_counts(_total(parts), data.split.names), absent)
 
 
 def _joined(
@@ -132,7 +132,7 @@ def _joined(
     clicks = _total([*theirs, *(part["clicks"] for part in joined)])
     names = [name for name, _ in match.CLICKS if name != "rejected"]
     counts = {
-        **_counts(impressions),
+        **_counts(impressions, data.split.names),
         "held_back": impressions.counts["held_back"],
         "duplicates": impressions.counts["duplicates"],
         "clicks": {
@@ -182,11 +182,11 @@ def _total(parts: Sequence[Mapping[str, Any]]) -> Tally:
     return tally
 
 
-def _counts(tally: Tally) -> dict[str, Any]:
-    names = ("read", "kept", "rejected", *split.NAMES)
+def _counts(tally: Tally, splits: Sequence[str]) -> dict[str, Any]:
+    names = ("read", "kept", "rejected", "sampled_out", "gap", *splits)
     return {
         **{name: tally.counts[name] for name in names},
-        "positives": {s: tally.counts[f"positives_{s}"] for s in split.NAMES},
+        "positives": {s: tally.counts[f"positives_{s}"] for s in splits},
         "reasons": dict(tally.reasons.most_common()),
         "examples": tally.examples,
     }

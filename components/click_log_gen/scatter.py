@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,7 +34,7 @@ _ROW = [
     ("row", pa.binary()),  # as it was read
     ("features", pa.binary()),  # as they will be in the example
 ]
-IMPRESSIONS = pa.schema([*_ROW, ("side", pa.int8())])
+IMPRESSIONS = pa.schema([*_ROW, ("side", pa.int8()), ("sampled", pa.bool_())])
 # fault: why the click was rejected. Its impression cannot be used either.
 CLICKS = pa.schema([*_ROW, ("label", pa.int8()), ("fault", pa.string())])
 
@@ -114,10 +114,12 @@ class _Impressions:
         wanted = {name: kind for name, (kind, _) in job.columns.items()}
         assert job.data.time is not None
         wanted.setdefault(job.data.time, "time")
-        for name in (job.data.split.key, *job.clicks.shown_key):
-            if name is not None:
-                wanted[name] = "string"
-        self.wanted = wanted
+        keys = (
+            *job.data.split.key,
+            *job.data.negatives.key,
+            *job.clicks.shown_key,
+        )
+        self.wanted = wanted | dict.fromkeys(keys, "string")
 
     def batch(self, rows: Rows) -> tuple[pa.RecordBatch, dict[int, str]]:
         """The good rows, and the reasons against the others."""
@@ -136,16 +138,21 @@ class _Impressions:
             rows, self.source, self._job.clicks.shown_key, data.time, verdicts
         )
         side = np.zeros(rows.count, np.int8)
-        if data.split.key is not None:
+        if data.split.key:
             side = split.key_sides(
-                rows.columns[data.split.key],
-                _column(rows, self.source, data.split.key),
+                _columns(rows, self.source, data.split.key),
                 data.split,
                 verdicts,
             )
+        key = base["key"]
+        if data.negatives.key:
+            found = _columns(rows, self.source, data.negatives.key)
+            key = split.keys_of(found, verdicts)
+        sampled = split.kept(key, data.negatives)
+        base |= {"side": pa.array(side), "sampled": pa.array(sampled)}
         good = pa.array(verdicts.good)
         features = encode_features(_filtered(columns, good))
-        base = _filtered(base | {"side": pa.array(side)}, good)
+        base = _filtered(base, good)
         return _batch(base | {"features": features}, IMPRESSIONS), (
             verdicts.reasons
         )
@@ -215,18 +222,15 @@ def _base(
 ) -> dict[str, pa.Array]:
     """What both logs have of each row."""
     assert time is not None
-    keys = []
-    for name in key:
-        text = _column(rows, source, name).text(rows.columns[name], verdicts)
-        missing = text.is_null().to_numpy(zero_copy_only=False)
-        verdicts.refuse(missing, f"column {name}: no key to join by")
-        keys.append(text.cast(pa.binary()))
+    keys = split.keys_of(
+        _columns(rows, source, key), verdicts, "key to join by"
+    )
     times = event_time(
         rows.columns[time], _column(rows, source, time), verdicts
     )
     where, row = rows.origins()
     return {
-        "key": keys[0] if len(keys) == 1 else _composed(keys),
+        "key": keys,
         "time": pa.array(times),
         "ordinal": pa.array(rows.ordinal),
         "where": where,
@@ -234,13 +238,10 @@ def _base(
     }
 
 
-def _composed(keys: list[pa.BinaryArray]) -> pa.BinaryArray:
-    """One key of several; with lengths, so that ab, c is not a, bc."""
-    pieces = []
-    for key in keys:
-        length = pc.binary_length(key).cast(pa.string()).cast(pa.binary())
-        pieces += [length, key]
-    return pc.binary_join_element_wise(*pieces, b":")
+def _columns(
+    rows: Rows, source: LogFiles, names: Sequence[str]
+) -> list[tuple[pa.Array, Column]]:
+    return [(rows.columns[n], _column(rows, source, n)) for n in names]
 
 
 def _column(

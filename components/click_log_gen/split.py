@@ -1,4 +1,4 @@
-"""Train or eval: where the logs are cut, and which side a row falls on."""
+"""Train, eval or test: where the logs are cut, and what a row falls to."""
 
 from __future__ import annotations
 
@@ -10,28 +10,38 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from components.click_log_gen import quantile, readers
 from components.click_log_gen.chunks import Chunk, naming
 from components.click_log_gen.config import DataConfig, Split
-from components.click_log_gen.rows import Column, Verdicts
+from components.click_log_gen.rows import Column, Mask, Verdicts
 from components.click_log_gen.times import Times, event_time
+from models.config import Negatives
 
-NAMES = ("train", "eval")
-Sides = npt.NDArray[np.int8]  # index into NAMES of each row
+Sides = npt.NDArray[np.int8]  # index into Split.names, or OUT, of each row
 
+OUT = -1  # in the gap between two splits
 _BUCKETS = 1 << 24
 
 
 @dataclass(frozen=True)
 class Cut:
-    """Where eval begins: from this time on, or from this row on."""
+    """Where eval and test begin: from these times on, or from these rows on.
 
-    at: int = 0
+    gap: how long before them rows are left out.
+    """
+
+    at: tuple[int, ...] = ()
+    gap: int = 0
 
     def sides(self, values: npt.NDArray[np.int64]) -> Sides:
-        """Which side rows of these times, or these numbers, fall on."""
-        return (values >= self.at).astype(np.int8)
+        """What rows of these times, or these numbers, fall to."""
+        sides = np.searchsorted(self.at, values, "right")
+        if self.gap:
+            later = np.searchsorted(self.at, values + self.gap, "right")
+            sides = np.where(later == sides, sides, OUT)
+        return sides.astype(np.int8)
 
 
 NO_CUT = Cut()
@@ -70,7 +80,7 @@ def first_rows(counts: Iterable[int]) -> tuple[int, ...]:
 
 
 def find_cut(parts: Sequence[Mapping[str, Any]], split: Split) -> Cut:
-    """The cut that sends the last `split.eval` of the rows to eval.
+    """The cut that sends the last rows to test, and those before to eval.
 
     Exact; rows of one time stay together.
 
@@ -79,32 +89,71 @@ def find_cut(parts: Sequence[Mapping[str, Any]], split: Split) -> Cut:
             of their times or numbers, as `quantile.write` returned them.
     """
     total = sum(int(part["count"]) for part in parts)
-    train = total - max(1, round(total * split.eval))
     if not total:
         return NO_CUT
-    if not any("path" in part for part in parts):
-        return Cut(train)
-    return Cut(quantile.nth(parts, train))
+    ranks: list[int] = []
+    for share in (split.test, split.eval):
+        if share:
+            total -= max(1, round(share * sum(int(p["count"]) for p in parts)))
+            ranks.insert(0, max(0, total))
+    if any("path" in part for part in parts):
+        ranks = [quantile.nth(parts, rank) for rank in ranks]
+    return Cut(tuple(ranks), split.gap_micros)
+
+
+def keys_of(
+    columns: Sequence[tuple[pa.Array, Column]],
+    verdicts: Verdicts,
+    purpose: str | None = None,
+) -> pa.BinaryArray:
+    """One key for each row, of the columns' texts.
+
+    A row without all of them is refused if they have a `purpose`; its key is
+    empty.
+    """
+    texts = []
+    for array, column in columns:
+        text = column.text(array, verdicts).cast(pa.binary())
+        if purpose is not None:
+            missing = text.is_null().to_numpy(zero_copy_only=False)
+            verdicts.refuse(missing, f"column {column.name}: no {purpose}")
+        texts.append(text.fill_null(b""))
+    if len(texts) == 1:
+        return texts[0]
+    pieces = []
+    for text in texts:
+        # With lengths, so that ab, c is not a, bc.
+        length = pc.binary_length(text).cast(pa.string()).cast(pa.binary())
+        pieces += [length, text]
+    return pc.binary_join_element_wise(*pieces, b":")
 
 
 def key_sides(
-    array: pa.Array, column: Column, split: Split, verdicts: Verdicts
+    columns: Sequence[tuple[pa.Array, Column]], split: Split, verdicts: Verdicts
 ) -> Sides:
-    """Which side the rows of each key fall on; a row without is refused."""
-    keys = column.text(array, verdicts)
-    missing = keys.is_null().to_numpy(zero_copy_only=False)
-    verdicts.refuse(missing, f"column {column.name}: no value to split by")
-    return hash_sides(keys.fill_null(""), split)
+    """What the rows of each key fall to; a row without one is refused."""
+    return hash_sides(keys_of(columns, verdicts, "value to split by"), split)
 
 
 def hash_sides(keys: pa.Array, split: Split) -> Sides:
-    """Which side each key falls on, by a stable hash."""
-    return by_hash(keys, split.eval).astype(np.int8)
+    """What each key falls to, by a stable hash of its bytes, on any host."""
+    found = buckets(keys, _BUCKETS)
+    sides = (found < (split.eval + split.test) * _BUCKETS).astype(np.int8)
+    sides[(found >= split.eval * _BUCKETS) & (sides > 0)] = 2
+    return sides
 
 
-def by_hash(keys: pa.Array, share: float) -> npt.NDArray[np.bool_]:
-    """Which keys go to eval: a stable hash of their bytes, on any host."""
-    return np.asarray(buckets(keys, _BUCKETS) < share * _BUCKETS)
+def kept(keys: pa.Array, negatives: Negatives) -> Mask:
+    """Which negatives of these keys are trained on; a hash of its own."""
+    import tensorflow as tf
+
+    values = keys.to_numpy(zero_copy_only=False)
+    if negatives.keep == 1.0 or not len(values):
+        return np.ones(len(values), np.bool_)
+    found = tf.strings.to_hash_bucket_strong(
+        values, _BUCKETS, [negatives.seed, _BUCKETS]
+    )
+    return np.asarray(found.numpy() < negatives.keep * _BUCKETS)
 
 
 def buckets(keys: pa.Array, count: int) -> npt.NDArray[np.int64]:

@@ -25,7 +25,7 @@ from components.click_log_gen.config import DataConfig
 
 Row = dict[str, Any]
 FORMATS = ("csv", "tsv", "jsonl", "parquet", "tfrecord")
-KINDS = ("train", "eval", "rejected")
+KINDS = ("train", "eval", "test", "rejected")
 COLUMNS = {"price": ("float", None), "site": ("string", None)}
 
 
@@ -89,14 +89,15 @@ class Output:
     counts: Row
     train: list[Row] = field(default_factory=list)
     eval: list[Row] = field(default_factory=list)
+    test: list[Row] = field(default_factory=list)
     rejected: list[Row] = field(default_factory=list)
 
     @property
     def kept(self) -> list[Row]:
-        return self.train + self.eval
+        return self.train + self.eval + self.test
 
     def column(self, name: str) -> list[Any]:
-        """One feature of all examples; both splits, in order of the shards."""
+        """One feature of all examples; all splits, in order of the shards."""
         return [row[name] for row in self.kept]
 
     @property
@@ -148,7 +149,8 @@ def one_by_one(
 def read_output(folder: Path, counts: Row) -> Output:
     """Reads the shards with TensorFlow and json."""
     output = Output(folder, counts)
-    for name, rows in (("train", output.train), ("eval", output.eval)):
+    for name in ("train", "eval", "test"):
+        rows = getattr(output, name)
         for path in sorted(folder.rglob(f"*{name}/data_tfrecord-*")):
             # Deprecated, but a tf.data pipeline a file takes 50 ms.
             records = tf.compat.v1.io.tf_record_iterator(str(path))

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from components.click_log_gen import chunks
+from components.click_log_gen import chunks, spans
 from components.click_log_gen.config import DataConfig, LogFiles
 from models.errors import InputError
 from tests.components.click_log_gen.ingest import (
@@ -90,7 +90,7 @@ def test_the_version_changes_with_any_file(folder: Path) -> None:
     )
 
     def version() -> str:
-        return chunks.data_version(data)
+        return spans.data_version(data)
 
     versions = [version()]
     assert version() == versions[0]

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from components.click_log_gen import quantile, split
+from components.click_log_gen.config import Split
 from tests.components.click_log_gen.ingest import (
     Output,
     Row,
@@ -278,9 +279,87 @@ def test_a_larger_share_only_adds_to_eval() -> None:
     import pyarrow as pa
 
     keys = pa.array([f"u{i}" for i in range(2000)])
-    before = split.by_hash(keys, 0.1)
+    before = split.hash_sides(keys, Split(eval=0.1))
     for share in (0.2, 0.5, 0.999):
-        after = split.by_hash(keys, share)
+        after = split.hash_sides(keys, Split(eval=share))
         assert (after >= before).all()
         assert abs(after.mean() - share) < 0.03
         before = after
+
+
+def test_a_test_split_takes_the_last_rows_and_eval_those_before(
+    tmp_path: Path,
+) -> None:
+    rows = [{"id": f"r{i}", "click": 0, "at": 1000 + i} for i in range(20)]
+    for by in ("time", "order"):
+        output = cut(
+            tmp_path / by,
+            in_files(rows, [3, 11]),
+            {"by": by, "eval": 0.1, "test": 0.2},
+            time="at" if by == "time" else None,
+        )
+        parts = (output.train, output.eval, output.test)
+        names = [f"r{i}" for i in range(20)]
+        expected = [names[:14], names[14:16], names[16:]]
+        assert [sorted(ids(part)) for part in parts] == [
+            sorted(part) for part in expected
+        ]
+        assert [output.counts[n] for n in ("train", "eval", "test")] == [
+            14,
+            2,
+            4,
+        ]
+
+
+def test_by_hash_eval_does_not_change_when_a_test_split_is_added() -> None:
+    import pyarrow as pa
+
+    keys = pa.array([f"u{i}" for i in range(3000)])
+    without = split.hash_sides(keys, Split(eval=0.2))
+    sides = split.hash_sides(keys, Split(eval=0.2, test=0.3))
+    assert ((sides == 1) == (without == 1)).all()
+    assert abs((sides == 2).mean() - 0.3) < 0.03
+
+
+def test_a_gap_keeps_what_came_just_before_a_later_split_out(
+    tmp_path: Path,
+) -> None:
+    rows = [{"id": f"r{i}", "click": 0, "at": 1000 + 60 * i} for i in range(20)]
+    by = {"by": "time", "eval": 0.1, "test": 0.2, "gap": "2m"}
+    output = cut(tmp_path, in_files(rows, [9]), by, time="at")
+    # Eval begins with r14, test with r16; two minutes are two rows.
+    assert ids(output.train) == [f"r{i}" for i in range(12)]
+    assert ids(output.eval) == []
+    assert ids(output.test) == [f"r{i}" for i in range(16, 20)]
+    assert (output.counts["gap"], output.counts["kept"]) == (4, 16)
+
+
+def test_several_columns_are_one_key(tmp_path: Path) -> None:
+    rows = [
+        {"id": f"{u}-{d}-{n}", "click": 0, "user": u, "day": d}
+        for u in ("a", "ab", "b")
+        for d in ("b", "bc", "c")
+        for n in range(2)
+    ]
+    by = {"by": "hash", "eval": 0.5, "key": ["user", "day"]}
+    output = cut(tmp_path, [rows], by)
+    train = {name.rsplit("-", 1)[0] for name in ids(output.train)}
+    eval_ = {name.rsplit("-", 1)[0] for name in ids(output.eval)}
+    assert not train & eval_
+    assert len(train | eval_) == 9
+    users = [{pair.split("-")[0] for pair in part} for part in (train, eval_)]
+    assert users[0] & users[1]  # a user alone is not the key
+
+
+@pytest.mark.parametrize(
+    ("section", "message"),
+    [
+        ({"eval": 0.5, "test": 0.5}, "leave nothing to train"),
+        ({"by": "order", "gap": "1h"}, "for `by: time`"),
+        ({"by": "time", "gap": "soon"}, "accepted: a number and a unit"),
+        ({"by": "order", "key": "user"}, "for `by: hash`"),
+    ],
+)
+def test_mistakes_in_the_section_are_named(section: Row, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Split.model_validate(section)
