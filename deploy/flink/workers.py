@@ -39,7 +39,7 @@ class Pool(beam_fn_api_pb2_grpc.BeamFnExternalWorkerPoolServicer):
         self._workers: dict[str, BaseProcess] = {}
         self._lock = threading.Lock()
 
-    def StartWorker(  # noqa: N802 (gRPC's name)
+    def StartWorker(
         self, request: beam_fn_api_pb2.StartWorkerRequest, context: object
     ) -> beam_fn_api_pb2.StartWorkerResponse:
         """Starts a worker that serves the request's control endpoint."""
@@ -53,7 +53,7 @@ class Pool(beam_fn_api_pb2_grpc.BeamFnExternalWorkerPoolServicer):
             self._workers[request.worker_id] = worker
         return beam_fn_api_pb2.StartWorkerResponse()
 
-    def StopWorker(  # noqa: N802
+    def StopWorker(
         self, request: beam_fn_api_pb2.StopWorkerRequest, context: object
     ) -> beam_fn_api_pb2.StopWorkerResponse:
         """Ends the worker; one that has ended by itself is no error."""
