@@ -23,9 +23,8 @@ class Library(NamedTuple):
 def load() -> Library:
     """Returns the library; warns, once, if the fallback must do.
 
-    TensorFlow collects the ops that XLA can compile at the first compilation
-    of a process: load before it (constructing `optimizers.Lion` does), or the
-    ops run everywhere but inside `jit_compile=True`.
+    A process may have compiled with XLA before: the ops are registered as
+    kernels of XLA's devices, which TensorFlow looks up anew each time.
     """
     path, reason = build.find()
     if path is not None:
