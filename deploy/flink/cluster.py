@@ -12,6 +12,7 @@ each a process of its own, listening on localhost only.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import shutil
@@ -84,7 +85,7 @@ class Cluster:
             SystemExit: it runs already, Java or a jar is missing, or a process
                 ended or was not up after `seconds`.
         """
-        if any(self.status().values()):
+        if any(self.processes().values()):
             raise SystemExit(f"A cluster runs in {self.home}; stop it first")
         if shutil.which("java") is None:
             raise SystemExit("java is not installed; Flink needs 11 or 17")
@@ -97,7 +98,7 @@ class Cluster:
         shutil.rmtree(self.home, ignore_errors=True)
         for name in ("conf", "tmp", "log", "artifacts"):
             (self.home / name).mkdir(parents=True)
-        ports = dict(zip(("rest", "rpc", "jobs", "workers"), _free_ports(4)))
+        ports = _free_ports("rest", "rpc", "jobs", "workers")
         self._configure(ports)
         state: dict[str, Any] = {"ports": ports, "processes": {}}
         for name, command in self._commands(ports).items():
@@ -110,7 +111,7 @@ class Cluster:
                     stderr=subprocess.STDOUT,
                     start_new_session=True,
                 )
-            state["processes"][name] = [process.pid, _born(process.pid)]
+            state["processes"][name] = [process.pid, born(process.pid)]
             self._file.write_text(json.dumps(state), "utf-8")
         try:
             self._wait(ports, seconds)
@@ -121,25 +122,21 @@ class Cluster:
 
     def stop(self) -> None:
         """Ends every process of the cluster; none running is no error."""
-        pids = [pid for pid in self.pids().values() if pid]
+        pids = [pid for pid in self.processes().values() if pid]
         for number in (signal.SIGTERM, signal.SIGKILL):
             pids = [pid for pid in pids if _signal(pid, number)]
             deadline = time.monotonic() + 30
             while pids and time.monotonic() < deadline:
                 time.sleep(0.1)
-                pids = [pid for pid in pids if _born(pid)]
+                pids = [pid for pid in pids if born(pid)]
         self._file.unlink(missing_ok=True)
 
-    def status(self) -> dict[str, bool]:
-        """Process -> whether it runs."""
-        return {name: bool(pid) for name, pid in self.pids().items()}
-
-    def pids(self) -> dict[str, int]:
+    def processes(self) -> dict[str, int]:
         """Process -> its pid, 0 for one that has ended."""
         # A pid may belong to another process by now: the start tells.
         return {
-            name: pid if _born(pid) == born else 0
-            for name, (pid, born) in self._state()["processes"].items()
+            name: pid if born(pid) == began else 0
+            for name, (pid, began) in self._state()["processes"].items()
         }
 
     def beam(self) -> list[str]:
@@ -244,7 +241,7 @@ class Cluster:
         """Returns when all is up."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
-            for name, pid in self.pids().items():
+            for name, pid in self.processes().items():
                 if not pid:
                     log = self.home / "log" / f"{name}.txt"
                     raise SystemExit(
@@ -265,18 +262,17 @@ class Cluster:
         return overview["taskmanagers"] == len(TASK_MANAGERS)
 
 
-def _free_ports(count: int) -> list[int]:
+def _free_ports(*names: str) -> dict[str, int]:
     """Ports that nobody listens on now."""
-    probes = [socket.socket() for _ in range(count)]
-    for probe in probes:
-        probe.bind(("127.0.0.1", 0))
-    ports = [int(probe.getsockname()[1]) for probe in probes]
-    for probe in probes:
-        probe.close()
-    return ports
+    with contextlib.ExitStack() as stack:
+        probes = [stack.enter_context(socket.socket()) for _ in names]
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        ports = [int(probe.getsockname()[1]) for probe in probes]
+    return dict(zip(names, ports, strict=True))
 
 
-def _born(pid: int) -> str:
+def born(pid: int) -> str:
     """When a process began, in the kernel's clock ticks; "" if it ended."""
     try:
         with (Path("/proc") / str(pid) / "stat").open() as stream:
@@ -312,8 +308,8 @@ def main() -> None:
     elif options.command == "start":
         print(f"--set 'runner.beam=[{', '.join(cluster.start())}]'")
     elif options.command == "status":
-        for name, runs in cluster.status().items():
-            print(f"{name:<15} {'runs' if runs else 'ended'}")
+        for name, pid in cluster.processes().items():
+            print(f"{name:<15} {f'runs, pid {pid}' if pid else 'ended'}")
     else:
         cluster.stop()
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
+import os
 import signal
 import threading
 from concurrent import futures
@@ -78,13 +79,18 @@ class Pool(beam_fn_api_pb2_grpc.BeamFnExternalWorkerPoolServicer):
 
 
 def work(control: str, worker_id: str) -> None:
-    """One SDK worker; returns when its task manager is done with it."""
+    """One SDK worker; ends when its task manager is done with it, or dies."""
     from apache_beam.runners.worker.sdk_worker import SdkHarness
 
     from components.batching import prefer_large_batches
 
     prefer_large_batches()
-    SdkHarness(control, worker_id=worker_id).run()
+    try:
+        SdkHarness(control, worker_id=worker_id).run()
+    finally:
+        # A bundle under way must not go on: another worker will repeat it,
+        # and both would write the same files.
+        os._exit(0)
 
 
 def _nothing() -> None:

@@ -1,0 +1,183 @@
+"""On a real Flink: the same rows as in process, also when half of it dies."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tensorflow as tf
+
+from pipeline import dag
+from pipeline.config import PipelineConfig
+from tests.pipeline.small import make_config, write_log
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "deploy" / "flink"))
+
+import fetch
+from cluster import Cluster, born
+
+pytestmark = pytest.mark.flink
+FILES = 4
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A Flink of two task managers."""
+    if shutil.which("java") is None:
+        pytest.skip("java is not installed")
+    if fetch.missing(fetch.folder()):
+        pytest.skip("Flink is not here; `make flink` fetches it")
+    cluster = Cluster(tmp_path_factory.mktemp("flink"))
+    started = command("start", cluster)
+    assert started.returncode == 0, started.stderr
+    assert ", ".join(cluster.beam()) in started.stdout
+    yield cluster
+    processes = cluster.processes()
+    command("stop", cluster)
+    assert not any(born(pid) for pid in processes.values())
+
+
+def command(name: str, cluster: Cluster) -> subprocess.CompletedProcess[str]:
+    """What `cluster.py` answers on the command line."""
+    script = Path(fetch.__file__).with_name("cluster.py")
+    return subprocess.run(
+        [sys.executable, str(script), name, "--home", str(cluster.home)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Clicks in a few files."""
+    folder = tmp_path_factory.mktemp("log")
+    write_log(folder / "0.tsv", rows=500 * FILES)
+    head, *lines = (folder / "0.tsv").read_text("utf-8").splitlines()
+    for number in range(FILES):
+        rows = lines[number::FILES]
+        (folder / f"{number}.tsv").write_text(
+            "\n".join([head, *rows]) + "\n", "utf-8"
+        )
+    return folder
+
+
+def run(config: PipelineConfig, home: Path, last: str) -> Path:
+    """Runs `config`'s pipeline as far as `last`; returns its artifacts."""
+    from tfx.orchestration import metadata
+    from tfx.orchestration.local.local_dag_runner import LocalDagRunner
+    from tfx.proto.orchestration import pipeline_pb2
+
+    from components.batching import prefer_large_batches
+
+    home.mkdir()
+    prefer_large_batches()
+    pipeline = dag.create_pipeline(
+        config,
+        str(home / "artifacts"),
+        metadata_connection_config=metadata.sqlite_metadata_connection_config(
+            str(home / "metadata.sqlite")
+        ),
+    )
+    part = pipeline_pb2.PartialRun(to_nodes=[last])
+    LocalDagRunner().run(
+        pipeline, run_options=pipeline_pb2.RunOptions(partial_run=part)
+    )
+    return home / "artifacts"
+
+
+def configured(log: Path, beam: list[str]) -> PipelineConfig:
+    """A small pipeline over the files of `log`."""
+    config = make_config(log, runner={"beam": beam})
+    data = config.data.model_dump() | {
+        "impressions": config.data.impressions.model_dump()
+        | {"path": str(log / "*.tsv")}
+    }
+    return make_config(log, runner={"beam": beam}, data=data)
+
+
+def records(artifacts: Path, component: str, split: str) -> list[bytes]:
+    """The tf.Examples of a split, sorted."""
+    paths = sorted(artifacts.glob(f"{component}/*/*/Split-{split}/*"))
+    assert paths
+    kind = "GZIP" if paths[0].suffix == ".gz" else ""
+    data = tf.data.TFRecordDataset([str(path) for path in paths], kind)
+    # The order of features within an Example is any.
+    return sorted(
+        tf.train.Example.FromString(row).SerializeToString(deterministic=True)
+        for row in data.as_numpy_iterator()
+    )
+
+
+def test_ingest_and_transform_give_the_rows_that_they_give_in_process(
+    cluster: Cluster, log: Path, tmp_path: Path
+) -> None:
+    here = run(configured(log, []), tmp_path / "here", "Transform")
+    there = run(
+        configured(log, cluster.beam()), tmp_path / "there", "Transform"
+    )
+    assert len(cluster.rest("/jobs")["jobs"]) >= 3
+    for split in ("train", "eval"):
+        for component in ("ClickLogGen", "Transform"):
+            rows = records(there, component, split)
+            assert rows == records(here, component, split)
+            assert len(rows) > 300
+
+
+def test_a_task_manager_killed_in_the_middle_changes_no_row(
+    cluster: Cluster, log: Path, tmp_path: Path
+) -> None:
+    # Enough work for there to be a middle.
+    for number in range(FILES):
+        path = log / f"{number}.tsv"
+        head, _, rows = path.read_text("utf-8").partition("\n")
+        path.write_text(f"{head}\n{rows * 100}", "utf-8")
+    here = run(configured(log, []), tmp_path / "here", "ClickLogGen")
+    killer = threading.Thread(
+        target=kill_when_writing,
+        args=(cluster.processes()["taskmanager-2"], tmp_path / "there"),
+    )
+    killer.start()
+    there = run(
+        configured(log, cluster.beam()), tmp_path / "there", "ClickLogGen"
+    )
+    killer.join()
+    assert not cluster.processes()["taskmanager-2"]
+    assert restarts(cluster) >= 1
+    for split in ("train", "eval"):
+        rows = records(there, "ClickLogGen", split)
+        assert rows == records(here, "ClickLogGen", split)
+    assert len(rows) > 300
+
+
+def kill_when_writing(pid: int, home: Path) -> None:
+    """Kills `pid` as soon as a first file of rows is under way."""
+    deadline = time.monotonic() + 300
+    while time.monotonic() < deadline:
+        if any(home.rglob("data_tfrecord-*")):
+            os.kill(pid, signal.SIGKILL)
+            return
+        time.sleep(0.01)
+
+
+def restarts(cluster: Cluster) -> int:
+    """How often Flink began its newest job again."""
+    jobs: list[dict[str, Any]] = cluster.rest("/jobs/overview")["jobs"]
+    newest = max(jobs, key=lambda job: job["start-time"])
+    metrics = cluster.rest(f"/jobs/{newest['jid']}/metrics?get=numRestarts")
+    return int(metrics[0]["value"])
+
+
+def test_a_second_start_is_refused(cluster: Cluster) -> None:
+    result = command("start", cluster)
+    assert result.returncode == 1
+    assert "stop it first" in result.stderr
