@@ -187,8 +187,8 @@ class Cluster:
             "heartbeat.timeout": 60000,
             "cluster.registration.error-delay": 1000,
             "restart-strategy.type": "fixed-delay",
-            "restart-strategy.fixed-delay.attempts": 5,
-            "restart-strategy.fixed-delay.delay": "1 s",
+            "restart-strategy.fixed-delay.attempts": 10,
+            "restart-strategy.fixed-delay.delay": "3 s",
         }
         # JSON is YAML.
         text = json.dumps(config, indent=1)
