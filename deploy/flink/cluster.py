@@ -6,7 +6,9 @@
     python deploy/flink/cluster.py stop
 
 A job manager, two task managers, Beam's job server and a pool of SDK workers,
-each a process of its own, listening on localhost only.
+each a process of its own. All listen on localhost only, but for the job
+server: Beam binds two of its ports, for jobs and artifacts, everywhere. Who
+reaches them runs code as you.
 """
 
 from __future__ import annotations
@@ -95,7 +97,7 @@ class Cluster:
                 f"{len(absent)} jars are not in {self.jars}:"
                 f" run `python {HERE / 'cluster.py'} fetch`"
             )
-        shutil.rmtree(self.home, ignore_errors=True)
+        self._clear()
         for name in ("conf", "tmp", "log", "artifacts"):
             (self.home / name).mkdir(parents=True)
         ports = _free_ports("rest", "rpc", "jobs", "workers")
@@ -164,6 +166,16 @@ class Cluster:
             return {"ports": {}, "processes": {}}
         state: dict[str, Any] = json.loads(self._file.read_text("utf-8"))
         return state
+
+    def _clear(self) -> None:
+        """Removes what an earlier cluster left."""
+        ours = (self.home / "log" / "jobmanager.txt").exists()
+        if not ours and self.home.exists() and any(self.home.iterdir()):
+            raise SystemExit(
+                f"--home: received {self.home}, which has other files;"
+                " accepted: a new or empty folder, or a stopped cluster's"
+            )
+        shutil.rmtree(self.home, ignore_errors=True)
 
     def _configure(self, ports: dict[str, int]) -> None:
         config = {

@@ -22,7 +22,6 @@ from apache_beam.portability.api import (
 
 # What the workers of our pipelines import.
 WARM = (
-    "components.batching",
     "components.click_log_gen.executor",
     "models.features",
     "tfx.components.statistics_gen.executor",
@@ -82,9 +81,6 @@ def work(control: str, worker_id: str) -> None:
     """One SDK worker; ends when its task manager is done with it, or dies."""
     from apache_beam.runners.worker.sdk_worker import SdkHarness
 
-    from components.batching import prefer_large_batches
-
-    prefer_large_batches()
     try:
         SdkHarness(control, worker_id=worker_id).run()
     finally:

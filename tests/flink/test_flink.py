@@ -204,3 +204,13 @@ def test_a_second_start_is_refused(cluster: Cluster) -> None:
     result = command("start", cluster)
     assert result.returncode == 1
     assert "stop it first" in result.stderr
+
+
+def test_a_folder_with_other_files_is_left_alone(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    (tmp_path / "mine.txt").write_text("mine")
+    result = command("start", Cluster(tmp_path))
+    assert result.returncode == 1
+    assert str(tmp_path) in result.stderr
+    assert (tmp_path / "mine.txt").exists()
