@@ -49,6 +49,7 @@ bench: setup
 	@$(BIN)/python benchmarks/ingest.py
 	@$(BIN)/python benchmarks/transform.py
 	@$(BIN)/python benchmarks/demo.py
+	@$(BIN)/python benchmarks/lion_kernels.py
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache \
