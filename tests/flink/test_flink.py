@@ -162,7 +162,7 @@ def test_a_task_manager_killed_in_the_middle_changes_no_row(
     for number in range(FILES):
         path = log / f"{number}.tsv"
         head, _, lines = path.read_text("utf-8").partition("\n")
-        path.write_text(f"{head}\n{lines * 40}", "utf-8")
+        path.write_text(f"{head}\n{lines * 20}", "utf-8")
     here = run(configured(log, []), tmp_path / "here", "ClickLogGen")
     killer = threading.Thread(
         target=kill_when_writing,

@@ -20,6 +20,7 @@ def test_the_runner_is_named() -> None:
     [
         ["--runner=FlinkRunner"],
         ["--runner=DataflowRunner", "--project=p"],
+        ["--runner=PortableRunner", "--environment_type=DOCKER"],
         ["--runner=DirectRunner", "--sdk_container_image=mine"],
         ["--setup_file=setup.py", "--runner=DirectRunner"],
     ],
