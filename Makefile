@@ -47,6 +47,7 @@ lock: setup
 
 bench: setup
 	@$(BIN)/python benchmarks/ingest.py
+	@$(BIN)/python benchmarks/join.py
 	@$(BIN)/python benchmarks/transform.py
 	@$(BIN)/python benchmarks/demo.py
 	@$(BIN)/python benchmarks/lion_kernels.py

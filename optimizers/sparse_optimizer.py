@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from optimizers import gradients
 from optimizers.mirrored import mirrors_variables, on_this_device
+from optimizers.ops.library import in_xla
 
 
 class SparseOptimizer(keras.optimizers.Optimizer):
@@ -136,9 +137,21 @@ class SparseOptimizer(keras.optimizers.Optimizer):
         if not self._marks_rows():
             return accumulator + gradients.densify(slices, accumulator)
         self._add_rows(slices, accumulator)
-        rows = tf.where(self._marks_of(accumulator))[:, 0]
+        marks = on_this_device(self._marks_of(accumulator))
         total = on_this_device(accumulator.value)
-        return tf.IndexedSlices(tf.gather(total, rows), rows)
+        if not in_xla():
+            rows = tf.where(marks)[:, 0]
+            return tf.IndexedSlices(tf.gather(total, rows), rows)
+        # XLA wants to know how many: as many as there can be, and what is
+        # left over is zero, of row -1, which XLA ignores.
+        most = slices.indices.shape[0] * self.gradient_accumulation_steps
+        marked, rows = tf.math.top_k(
+            tf.cast(marks, tf.int32), min(most, marks.shape[0])
+        )
+        rows = tf.where(marked > 0, rows, -1)
+        values = tf.gather(total, tf.maximum(rows, 0))
+        keep = tf.reshape(marked, [-1] + [1] * (values.shape.rank - 1))
+        return tf.IndexedSlices(values * tf.cast(keep, values.dtype), rows)
 
     def _add_rows(self, slices: tf.IndexedSlices, accumulator: Any) -> None:
         values = tf.cast(slices.values, accumulator.dtype)
@@ -179,8 +192,10 @@ class SparseOptimizer(keras.optimizers.Optimizer):
         ):
             if accumulator is None or marks is None:
                 continue
-            if len(accumulator.shape) == 0:
-                accumulator.assign(tf.zeros([], accumulator.dtype))
+            if len(accumulator.shape) == 0 or in_xla():
+                accumulator.assign(
+                    tf.zeros(accumulator.shape, accumulator.dtype)
+                )
             else:
                 rows = tf.where(marks.value)[:, 0]
                 zeros = tf.zeros(

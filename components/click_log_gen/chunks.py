@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
-from components.click_log_gen.config import LogFiles
+from components.click_log_gen.config import DataConfig, LogFiles
 from models.errors import InputError
 
 CHUNK_BYTES = 32 << 20
@@ -45,10 +45,13 @@ class Chunk:
         return self.end < 0
 
 
-def find(patterns: tuple[str, ...]) -> list[tuple[str, int, float]]:
+def find(
+    patterns: tuple[str, ...], field: str = "data.impressions.path"
+) -> list[tuple[str, int, float]]:
     """Path, size and modification time of each file.
 
     In the order of the patterns; what one glob matches is sorted by path.
+    `field` is where in the config the patterns are.
 
     Raises:
         InputError: a pattern matches nothing, or a folder.
@@ -57,19 +60,17 @@ def find(patterns: tuple[str, ...]) -> list[tuple[str, int, float]]:
     for pattern in patterns:
         if os.path.isdir(pattern):  # noqa: PTH112 (it may be a URI)
             raise InputError(
-                f"data.impressions.path: {pattern!r} is a folder; accepted: a"
+                f"{field}: {pattern!r} is a folder; accepted: a"
                 f" file or a glob, such as {os.path.join(pattern, '*')!r}"
             )
         try:
             matches = FileSystems.match([pattern])[0].metadata_list
         except Exception as error:
             raise InputError(
-                f"data.impressions.path: {pattern!r} cannot be listed: {error}"
+                f"{field}: {pattern!r} cannot be listed: {error}"
             ) from error
         if not matches:
-            raise InputError(
-                f"data.impressions.path: no file matches {pattern!r}"
-            )
+            raise InputError(f"{field}: no file matches {pattern!r}")
         for match in sorted(matches, key=lambda match: str(match.path)):
             found.setdefault(
                 match.path,
@@ -82,18 +83,19 @@ def find(patterns: tuple[str, ...]) -> list[tuple[str, int, float]]:
     return list(found.values())
 
 
-def data_version(patterns: tuple[str, ...]) -> str:
-    """Changes when a file is added, removed, resized or touched."""
+def data_version(data: DataConfig) -> str:
+    """Changes when a file of a log is added, removed, resized or touched."""
     digest = hashlib.sha256()
-    for entry in find(patterns):
-        digest.update(repr(entry).encode())
+    for name, log in data.logs.items():
+        for entry in find(log.path, f"data.{name}.path"):
+            digest.update(repr((name, *entry)).encode())
     return digest.hexdigest()[:16]
 
 
-def plan(source: LogFiles) -> list[Chunk]:
+def plan(source: LogFiles, field: str = "data.impressions.path") -> list[Chunk]:
     """Cuts all files of `source`, in the order of `find`; empty ones not."""
     pieces: list[tuple[str, int, int, bool]] = []
-    for path, size, _ in find(source.path):
+    for path, size, _ in find(source.path, field):
         if size:
             with naming(path):
                 pieces += _pieces(path, size, source.format)
@@ -152,7 +154,7 @@ def open_chunk(chunk: Chunk) -> Iterator[IO[bytes]]:
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
             raise InputError(
                 f"damaged gzip ({error}). Nothing was ingested; replace the"
-                " file or take it out of data.impressions.path"
+                " file or take it out of the log's `path`"
             ) from error
 
 

@@ -1,9 +1,9 @@
-"""Train or eval: where the logs are cut, and which side a key falls on."""
+"""Train or eval: where the logs are cut, and which side a row falls on."""
 
 from __future__ import annotations
 
-import base64
-from collections.abc import Iterable, Mapping
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,13 +11,15 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from components.click_log_gen import readers
+from components.click_log_gen import quantile, readers
 from components.click_log_gen.chunks import Chunk, naming
 from components.click_log_gen.config import DataConfig, Split
 from components.click_log_gen.rows import Column, Verdicts
 from components.click_log_gen.times import Times, event_time
 
-SKETCH = 1 << 16  # event times kept of a chunk; with more rows, a sample
+NAMES = ("train", "eval")
+Sides = npt.NDArray[np.int8]  # index into NAMES of each row
+
 _BUCKETS = 1 << 24
 
 
@@ -25,27 +27,29 @@ _BUCKETS = 1 << 24
 class Cut:
     """Where eval begins: from this time on, or from this row on."""
 
-    time: int = 0
-    row: int = 0
-    first_rows: tuple[int, ...] = ()  # chunk number -> rows before it
+    at: int = 0
+
+    def sides(self, values: npt.NDArray[np.int64]) -> Sides:
+        """Which side rows of these times, or these numbers, fall on."""
+        return (values >= self.at).astype(np.int8)
 
 
-def survey(chunk: Chunk, data: DataConfig) -> dict[str, Any]:
-    """Row count of a chunk, and its event times if split by time.
+NO_CUT = Cut()
+
+
+def survey(chunk: Chunk, data: DataConfig, folder: str) -> dict[str, Any]:
+    """Row count of a chunk; its event times, in `folder`, if split by time.
 
     Raises:
         InputError: the file as a whole cannot be read; with its name.
     """
     with naming(chunk.path):
         if data.split.by == "order":
-            rows = readers.count(chunk, data.impressions)
-            return {"chunk": chunk.number, "rows": rows}
-        times = np.sort(_times(chunk, data))
-    count = len(times)
-    if count > SKETCH:
-        times = times[np.linspace(0, count - 1, SKETCH).astype(np.int64)]
-    packed = base64.b64encode(times.astype("<i8").tobytes()).decode()
-    return {"chunk": chunk.number, "rows": count, "times": packed}
+            count = readers.count(chunk, data.impressions)
+            return {"chunk": chunk.number, "count": count}
+        times = _times(chunk, data)
+    path = os.path.join(folder, f"times-{chunk.number:05d}")
+    return {"chunk": chunk.number, **quantile.write(path, times)}
 
 
 def _times(chunk: Chunk, data: DataConfig) -> Times:
@@ -60,41 +64,57 @@ def _times(chunk: Chunk, data: DataConfig) -> Times:
     return np.concatenate(times)
 
 
-def find_cut(surveys: Iterable[Mapping[str, Any]], split: Split) -> Cut:
+def first_rows(counts: Iterable[int]) -> tuple[int, ...]:
+    """Rows before each chunk, from the rows of each."""
+    return tuple(np.cumsum([0, *counts]).tolist())
+
+
+def find_cut(parts: Sequence[Mapping[str, Any]], split: Split) -> Cut:
     """The cut that sends the last `split.eval` of the rows to eval.
 
-    By time it is exact where no chunk has more than SKETCH rows; beyond, each
-    chunk is off by one row in SKETCH at most. Rows of one time stay together.
+    Exact; rows of one time stay together.
+
+    Args:
+        parts: counts of all rows, and unless these are numbered from 0, files
+            of their times or numbers, as `quantile.write` returned them.
     """
-    parts = sorted(surveys, key=lambda part: int(part["chunk"]))
-    total = sum(int(part["rows"]) for part in parts)
+    total = sum(int(part["count"]) for part in parts)
     train = total - max(1, round(total * split.eval))
-    if split.by == "order":
-        before = np.cumsum([0, *(part["rows"] for part in parts)])
-        return Cut(row=train, first_rows=tuple(before.tolist()))
-    if split.by == "time" and total:
-        sketches = [
-            np.frombuffer(base64.b64decode(part["times"]), "<i8")
-            for part in parts
-        ]
-        weights = [
-            np.full(len(sketch), part["rows"] / max(1, len(sketch)))
-            for part, sketch in zip(parts, sketches, strict=True)
-        ]
-        times, weight = np.concatenate(sketches), np.concatenate(weights)
-        order = np.argsort(times, kind="stable")
-        before = np.cumsum(weight[order]) - weight[order]
-        at = min(int(np.searchsorted(before, train - 1e-6)), len(order) - 1)
-        return Cut(time=int(times[order][at]))
-    return Cut()
+    if not total:
+        return NO_CUT
+    if not any("path" in part for part in parts):
+        return Cut(train)
+    return Cut(quantile.nth(parts, train))
+
+
+def key_sides(
+    array: pa.Array, column: Column, split: Split, verdicts: Verdicts
+) -> Sides:
+    """Which side the rows of each key fall on; a row without is refused."""
+    keys = column.text(array, verdicts)
+    missing = keys.is_null().to_numpy(zero_copy_only=False)
+    verdicts.refuse(missing, f"column {column.name}: no value to split by")
+    return hash_sides(keys.fill_null(""), split)
+
+
+def hash_sides(keys: pa.Array, split: Split) -> Sides:
+    """Which side each key falls on, by a stable hash."""
+    return by_hash(keys, split.eval).astype(np.int8)
 
 
 def by_hash(keys: pa.Array, share: float) -> npt.NDArray[np.bool_]:
     """Which keys go to eval: a stable hash of their bytes, on any host."""
+    return np.asarray(buckets(keys, _BUCKETS) < share * _BUCKETS)
+
+
+def buckets(keys: pa.Array, count: int) -> npt.NDArray[np.int64]:
+    """A number below `count` for each text, from a stable hash of its bytes."""
     import tensorflow as tf
 
     values = keys.to_numpy(zero_copy_only=False)  # of str or bytes objects
     if not len(values):
-        return np.zeros(0, np.bool_)
-    buckets = tf.strings.to_hash_bucket_fast(values, _BUCKETS).numpy()
-    return np.asarray(buckets < share * _BUCKETS, dtype=np.bool_)
+        return np.zeros(0, np.int64)
+    found: npt.NDArray[np.int64] = tf.strings.to_hash_bucket_fast(
+        values, count
+    ).numpy()
+    return found

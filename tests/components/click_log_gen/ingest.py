@@ -7,6 +7,7 @@ import csv
 import gzip
 import io
 import json
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,11 +20,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import tensorflow as tf
 
-from components.click_log_gen import chunks, convert, split
+from components.click_log_gen import chunks, ingest
 from components.click_log_gen.config import DataConfig
 
 Row = dict[str, Any]
 FORMATS = ("csv", "tsv", "jsonl", "parquet", "tfrecord")
+KINDS = ("train", "eval", "rejected")
 COLUMNS = {"price": ("float", None), "site": ("string", None)}
 
 
@@ -126,22 +128,21 @@ def convert_log(
             **data,
         }
     )
-    folders = {}
-    for name in ("train", "eval", "rejected"):
-        folders[name] = str(folder / name)
-        Path(folders[name]).mkdir(parents=True)
-    plan = chunks.plan(config.impressions)
-    surveys = []
-    if config.split.by != "hash":
-        surveys = [split.survey(chunk, config) for chunk in plan]
-    cut = split.find_cut(surveys, config.split)
-    job = convert.Job(config, columns, folders, len(plan), cut)
-    parts = [convert.run(chunk, job) for chunk in plan]
-    counts: Row = {}
-    for part in parts:
-        for key, value in part["counts"].items():
-            counts[key] = counts.get(key, 0) + value
-    return read_output(folder, counts)
+    folders = {name: str(folder / name) for name in KINDS}
+    for path in (*folders.values(), folder / "work"):
+        Path(path).mkdir(parents=True)
+    places = ingest.Places(folders, str(folder / "work"))
+    outcome = ingest.run(config, columns, places, one_by_one)
+    shutil.rmtree(folder / "work")
+    return read_output(folder, outcome.counts)
+
+
+def one_by_one(
+    pieces: Sequence[Any], label: str, work: Any, **arguments: Any
+) -> list[Row]:
+    """What Beam does."""
+    results = [work(piece, **arguments) for piece in pieces]
+    return json.loads(json.dumps(results))
 
 
 def read_output(folder: Path, counts: Row) -> Output:

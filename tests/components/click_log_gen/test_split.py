@@ -6,12 +6,14 @@ import random
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from components.click_log_gen import split
+from components.click_log_gen import quantile, split
 from tests.components.click_log_gen.ingest import (
     Output,
     Row,
@@ -115,11 +117,11 @@ def test_a_time_may_also_be_a_feature(tmp_path: Path) -> None:
             assert ids(output.eval) == ["r8", "r9"]
 
 
-def test_a_sample_of_many_times_cuts_within_its_precision(
+def test_many_times_are_cut_exactly(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(split, "SKETCH", 50)
-    times = list(range(2000))
+    monkeypatch.setattr(quantile, "EDGES", 7)
+    times = list(range(0, 6000, 3))
     random.Random(2).shuffle(times)
     rows = [{"id": f"r{t}", "click": 0, "t": t} for t in times]
     path = write_log(tmp_path / "log", "csv", rows)
@@ -131,11 +133,33 @@ def test_a_sample_of_many_times_cuts_within_its_precision(
             split_by={"by": "time", "eval": 0.25},
             time="t",
         )
-    assert abs(len(output.eval) - 500) <= 2000 / 50
-    border = 2000 - len(output.eval)
     assert sorted(ids(output.eval)) == sorted(
-        f"r{t}" for t in times if t >= border
+        f"r{t}" for t in times if t >= 4500
     )
+
+
+NUMBERS = st.one_of(st.integers(-5, 5), st.integers(-(2**62), 2**62))
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    files=st.lists(st.lists(NUMBERS, max_size=8), min_size=1, max_size=4),
+    edges=st.sampled_from([2, 7, 100]),
+)
+def test_the_nth_number_is_that_of_the_sorted_ones(
+    files: list[list[int]], edges: int
+) -> None:
+    wanted = sorted(number for numbers in files for number in numbers)
+    with (
+        fresh_folder() as folder,
+        mock.patch.object(quantile, "EDGES", edges),
+    ):
+        written = [
+            quantile.write(str(folder / f"{i}"), np.array(numbers, np.int64))
+            for i, numbers in enumerate(files)
+        ]
+        for rank, number in enumerate(wanted):
+            assert quantile.nth(written, rank) == number
 
 
 @settings(max_examples=40, deadline=None)
