@@ -4,11 +4,12 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help setup demo test slow lint format lock bench clean
+.PHONY: help setup demo test slow flink lint format lock bench clean
 
 help:
 	@echo "make demo    set up, generate logs, run the whole pipeline"
 	@echo "make test    set up, run the tests (make slow: the long ones too)"
+	@echo "make flink   fetch what the tests on Flink need (320 MB)"
 	@echo "make lint    ruff, mypy    make format    ruff format"
 	@echo "make bench   every figure of the README"
 	@echo "make lock    resolve requirements.lock anew"
@@ -26,6 +27,9 @@ test: setup
 
 slow: setup
 	@$(BIN)/python -m pytest -m "slow or not slow"
+
+flink: setup
+	@$(BIN)/python deploy/flink/cluster.py fetch
 
 lint: setup
 	@$(BIN)/ruff format --check .
