@@ -2,6 +2,7 @@
 # for the fast Lion kernels, a C++ compiler.
 PYTHON ?= python3
 VENV ?= .venv
+PYTEST := -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 BIN := $(VENV)/bin
 
 .PHONY: help setup demo test slow flink lint format lock bench clean
@@ -23,10 +24,10 @@ demo: setup
 	@$(BIN)/lionctr run configs/demo.yaml
 
 test: setup
-	@$(BIN)/python -m pytest
+	@$(BIN)/python $(PYTEST)
 
 slow: setup
-	@$(BIN)/python -m pytest -m "slow or not slow"
+	@$(BIN)/python $(PYTEST) -m "slow or not slow"
 
 flink: setup
 	@$(BIN)/python deploy/flink/cluster.py fetch
