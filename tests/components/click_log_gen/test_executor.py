@@ -359,3 +359,27 @@ def test_movielens(tmp_path: Path) -> None:
     assert [row["user_id"] for row in output.eval] == late["user_id"].astype(
         str
     ).tolist()
+
+
+def test_a_window_of_days_with_a_test_split(tmp_path: Path) -> None:
+    rows = rows_of(40)
+    for day in range(4):
+        log = tmp_path / f"2024-01-{day + 1:02}" / "log.csv"
+        write_log(log, "csv", rows[10 * day :][:10])
+    config = DataConfig.model_validate(
+        {
+            "impressions": log_of(f"{tmp_path}/{{DATE}}/*.csv", "csv"),
+            "label": "click",
+            "time": "t",
+            "split": {"by": "time", "eval": 0.1, "test": 0.2},
+            "spans": {"last": 2, "until": "2024-01-03"},
+        }
+    )
+    component = ClickLogGen(config, COLUMNS, TAGS)
+    examples = run_executor(component, str(tmp_path / "out"), tmp_path)
+    assert json.loads(examples.split_names) == ["train", "eval", "test"]
+    assert examples.span == 19725  # 2024-01-03 in days since 1970
+    assert examples.get_int_custom_property("first_span") == 19724
+    output = read_output(tmp_path / "out", {})
+    found = [in_order(part) for part in (output.train, output.test)]
+    assert found == [wanted(rows[10:24]), wanted(rows[26:30])]
