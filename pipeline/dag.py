@@ -9,7 +9,6 @@ from tfx.components import (
     SchemaGen,
     StatisticsGen,
     Trainer,
-    Transform,
 )
 from tfx.components.schema_gen.import_schema_gen.component import (
     ImportSchemaGen,
@@ -24,6 +23,7 @@ from components.evaluator.component import Evaluator
 from components.evaluator.eval_config import eval_config
 from components.example_validator.component import ExampleValidator
 from components.pusher.component import Pusher
+from components.transform.component import Transform
 from pipeline import beam
 from pipeline.config import PipelineConfig
 
@@ -83,7 +83,12 @@ def create_pipeline(
         examples=examples,
         schema=schema,
         preprocessing_fn="models.features.preprocessing_fn",
-        custom_config={"features": sections["features"], **code},
+        custom_config={
+            "features": sections["features"],
+            # Logs of earlier days were looked at by earlier runs.
+            "analysis_cache": pipeline_root and f"{pipeline_root}/analysis",
+            **code,
+        },
         disable_statistics=not config.transform.statistics,
         disable_analyzer_cache=True,
     )
