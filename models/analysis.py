@@ -70,15 +70,20 @@ class Counts:
 
     def write(self, folder: str) -> None:
         """A line a value."""
-        counts = vocabulary.merge(self._tables)
-        vocabulary.write(counts, self._wanted, folder, self._labels)
+        self._join()
+        vocabulary.write(self._tables[0], self._wanted, folder, self._labels)
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_tables": [vocabulary.merge(self._tables)]}
+        self._join()
+        return self.__dict__
 
     def _append(self, tables: list[pa.Table]) -> None:
         self._tables = self._tables + tables
         if len(self._tables) >= vocabulary.MERGE_AT:
+            self._join()
+
+    def _join(self) -> None:
+        if len(self._tables) != 1:
             self._tables = [vocabulary.merge(self._tables)]
 
 

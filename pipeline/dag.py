@@ -50,6 +50,7 @@ def create_pipeline(
     versions: Versions = Versions(),
     metadata_connection_config: Any = None,
     pipeline_name: str | None = None,
+    analysis_cache: str | None = None,
 ) -> Pipeline:
     """The TFX pipeline of `config`.
 
@@ -60,6 +61,8 @@ def create_pipeline(
         metadata_connection_config: of ML Metadata, for local runs.
         pipeline_name: for a platform that does not take `config.name`; where
             models are pushed does not change with it.
+        analysis_cache: folder of all runs, in which Transform keeps what it
+            found in each file: logs of earlier days are not analyzed again.
     """
     separators = {f.name: f.list for f in config.features.categorical if f.list}
     sections = config.resolved()
@@ -85,8 +88,7 @@ def create_pipeline(
         preprocessing_fn="models.features.preprocessing_fn",
         custom_config={
             "features": sections["features"],
-            # Logs of earlier days were looked at by earlier runs.
-            "analysis_cache": pipeline_root and f"{pipeline_root}/analysis",
+            "analysis_cache": analysis_cache,
             **code,
         },
         disable_statistics=not config.transform.statistics,

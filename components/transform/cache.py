@@ -14,7 +14,7 @@ from apache_beam.io.filesystems import FileSystems
 
 from models.analysis import Part
 
-_BLOCK = 1 << 20
+_BLOCK = 1 << 22
 
 
 @dataclass(frozen=True)
