@@ -86,11 +86,11 @@ def transformed(
     outputs: Tensors = {}
     by_name: dict[str, tf.Tensor] = {}
     for f in features.categorical:
-        ids = _category_ids(f, raw, found.vocabularies)
+        looked_up = _category_ids(f, raw, found.vocabularies)
         if f.list is None:
-            by_name[f.name] = ids
+            by_name[f.name] = looked_up
         else:
-            outputs[LISTS + f.name] = ids
+            outputs[LISTS + f.name] = looked_up
     for number in bucketed(features):
         by_name[number.name] = _bucket_ids(
             number, raw, found.boundaries[number.name]
@@ -285,7 +285,7 @@ def _unscaled(features: list[NumericFeature], raw: _Raw) -> tf.Tensor:
 def _dense(
     features: list[NumericFeature], raw: _Raw, found: Found
 ) -> tf.Tensor:
-    """float32 [N, len(features)]"""
+    """float32 [N, len(features)], scaled."""
     values = _unscaled(features, raw)
     _, scale = _logs_and_scales(features)
     if any(scale):
