@@ -15,7 +15,7 @@ from tfx.utils import io_utils
 
 from components.transform import executor
 from models.inputs import batches
-from tests.components.click_log_gen.ingest import Row, example
+from tests.components.click_log_gen.ingest import Row, write_log
 
 Files = Mapping[str, Mapping[str, Sequence[Row]]]  # split -> file -> rows
 
@@ -36,10 +36,7 @@ def run(
         target = Path(artifact_utils.get_split_uri([examples], split))
         target.mkdir(parents=True)
         for name, rows in parts.items():
-            options = "GZIP" if name.endswith(".gz") else ""
-            with tf.io.TFRecordWriter(str(target / name), options) as writer:
-                for row in rows:
-                    writer.write(example(row))
+            write_log(target / name, "tfrecord", rows)
     schema = standard_artifacts.Schema()
     schema.uri = str(folder / "schema")
     io_utils.write_pbtxt_file(

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import random
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -14,7 +12,6 @@ import pytest
 import tensorflow as tf
 from tfx.components.transform import executor as tfx_transform
 
-from components.transform import analyze
 from components.transform.executor import Executor
 from models.errors import InputError
 from models.vocabulary import EMPTY_VOCABULARY
@@ -179,30 +176,3 @@ def test_what_we_do_not_do_is_left_to_stock_transform(
     with mock.patch.object(tfx_transform.Executor, "Do") as stock:
         run(Executor, tmp_path, {"train": {}}, SPEC, FEATURES, **properties)
     assert stock.call_count == 1
-
-
-def fit_days(
-    folder: Path, days: Sequence[int], cache: str | None
-) -> tuple[int, list[bytes]]:
-    """How many files were looked at, and the transformed examples."""
-    files = {
-        "train": {f"data-{i}": rows(30 + day) for i, day in enumerate(days)}
-    }
-    config = json.dumps({"features": SMALL, "analysis_cache": cache})
-    with mock.patch.object(analyze, "look", wraps=analyze.look) as look:
-        run(Executor, folder, files, SMALL_SPEC, SMALL, custom_config=config)
-    written = sorted(folder.glob("transformed/*/*"))
-    return look.call_count, [path.read_bytes() for path in written]
-
-
-def test_files_of_earlier_runs_are_not_looked_at_again(tmp_path: Path) -> None:
-    cache = str(tmp_path / "cache")
-    count, _ = fit_days(tmp_path / "1", (0, 1, 2), cache)
-    assert count == 3
-    # Other names; a file that is there twice counts twice.
-    count, reused = fit_days(tmp_path / "2", (1, 2, 3, 1), cache)
-    assert count == 1
-    count, anew = fit_days(tmp_path / "3", (1, 2, 3, 1), None)
-    assert count == 4
-    assert reused == anew
-    assert len(anew) == 4
