@@ -2,13 +2,15 @@
 # for the fast Lion kernels, a C++ compiler.
 PYTHON ?= python3
 VENV ?= .venv
+PYTEST := -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 BIN := $(VENV)/bin
 
-.PHONY: help setup demo test slow lint format lock bench clean
+.PHONY: help setup demo test slow flink lint format lock bench clean
 
 help:
 	@echo "make demo    set up, generate logs, run the whole pipeline"
 	@echo "make test    set up, run the tests (make slow: the long ones too)"
+	@echo "make flink   fetch what the tests on Flink need (320 MB)"
 	@echo "make lint    ruff, mypy    make format    ruff format"
 	@echo "make bench   every figure of the README"
 	@echo "make lock    resolve requirements.lock anew"
@@ -22,10 +24,13 @@ demo: setup
 	@$(BIN)/lionctr run configs/demo.yaml
 
 test: setup
-	@$(BIN)/python -m pytest
+	@$(BIN)/python $(PYTEST)
 
 slow: setup
-	@$(BIN)/python -m pytest -m "slow or not slow"
+	@$(BIN)/python $(PYTEST) -m "slow or not slow"
+
+flink: setup
+	@$(BIN)/python deploy/flink/cluster.py fetch
 
 lint: setup
 	@$(BIN)/ruff format --check .
@@ -43,8 +48,10 @@ lock: setup
 
 bench: setup
 	@$(BIN)/python benchmarks/ingest.py
+	@$(BIN)/python benchmarks/join.py
 	@$(BIN)/python benchmarks/transform.py
 	@$(BIN)/python benchmarks/demo.py
+	@$(BIN)/python benchmarks/lion_kernels.py
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache \

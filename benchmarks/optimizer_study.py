@@ -43,8 +43,10 @@ CANDIDATES: dict[str, tuple[dict[str, Any], float]] = {
     "lion decayed": (_LION | {"sparse": "decayed"}, 1e-3),
     "lion dense": (_LION | {"sparse": "dense"}, 1e-3),
     "lion lazy, λ 0.1": (_LION | {"weight_decay": 0.1}, 1e-3),
+    "lion lazy, λ 1": (_LION | {"weight_decay": 1.0}, 1e-3),
     "adam": ({"name": "adam"}, 1e-3),
     "adamw, λ 0.01": ({"name": "adamw", "weight_decay": 0.01}, 1e-3),
+    "adamw, λ 0.1": ({"name": "adamw", "weight_decay": 0.1}, 1e-3),
     "adagrad": ({"name": "adagrad"}, 1e-1),
     "ftrl": ({"name": "ftrl"}, 1.0),
 }

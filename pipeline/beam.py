@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 _IN_PROCESS = ("fnapirunner", "directrunner", "bundlebaseddirectrunner")
+# Workers that somebody else has started, with code of their own.
+_STARTED = ("EXTERNAL", "LOOPBACK", "PROCESS")
 _SENDS_CODE = ("--sdk_container_image", "--setup_file", "--extra_package")
 
 
@@ -14,20 +17,25 @@ def arguments(given: Sequence[str]) -> list[str]:
     if not any(a.startswith("--runner") for a in result):
         # Beam's default first tries to download another runner.
         result.insert(0, "--runner=FnApiRunner")
-    if in_process(result) and not any(a.startswith(_SENDS_CODE) for a in given):
+    if _have_code(result) and not any(a.startswith(_SENDS_CODE) for a in given):
         # Else TFX packs itself into an archive for each component, and leaves
-        # it there: seconds and 44 MB, for workers that are this process.
+        # it there: seconds and 44 MB, for workers that do not look at it.
         result.append("--sdk_container_image=none")
     return result
 
 
 def in_process(given: Sequence[str]) -> bool:
     """Whether Beam's workers share this process's files and packages."""
-    from apache_beam.options.pipeline_options import (
-        PipelineOptions,
-        StandardOptions,
-    )
+    runner = _options(given)["runner"] or "DirectRunner"
+    return runner.rsplit(".", 1)[-1].lower() in _IN_PROCESS
 
-    runner = PipelineOptions(list(given)).view_as(StandardOptions).runner
-    name = (runner or "DirectRunner").rsplit(".", 1)[-1]
-    return name.lower() in _IN_PROCESS
+
+def _have_code(given: Sequence[str]) -> bool:
+    """Whether Beam's workers find this project without being sent it."""
+    return in_process(given) or _options(given)["environment_type"] in _STARTED
+
+
+def _options(given: Sequence[str]) -> dict[str, Any]:
+    from apache_beam.options.pipeline_options import PipelineOptions
+
+    return PipelineOptions(list(given)).get_all_options()

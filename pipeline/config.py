@@ -154,6 +154,13 @@ class PipelineConfig(Section):
                 f"feature {self.data.label_column!r} is the label's own"
                 " column; a model that sees it learns nothing"
             )
+        clicks = self.data.clicks
+        carried = clicks.carry if clicks is not None else {}
+        for name in kinds.keys() & carried.keys():
+            raise ValueError(
+                f"feature {name!r} is a column of data.clicks.carry: it is"
+                " known only after the click, so it tells the label"
+            )
         columns = self.data.impressions.columns
         if columns is not None:
             for name in self.columns():
@@ -167,10 +174,15 @@ class PipelineConfig(Section):
         return self
 
     def columns(self) -> dict[str, str]:
-        """Columns of the examples -> kind: the features, then slices."""
+        """Columns of the impressions in the examples -> kind.
+
+        The features, then slices; not what `data.clicks` carries.
+        """
         columns: dict[str, str] = dict(self.features.kinds())
+        clicks = self.data.clicks
         for name in (n for names in self.evaluate.slices for n in names):
-            columns.setdefault(name, "string")
+            if clicks is None or name not in clicks.carry:
+                columns.setdefault(name, "string")
         return columns
 
     def resolved(self) -> dict[str, Any]:

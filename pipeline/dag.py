@@ -116,6 +116,7 @@ def create_pipeline(
         baseline = [Baseline(model=model, pushed_to=pushed_to(config))]
     evaluator = Evaluator(
         examples=examples,
+        example_splits=[config.data.split.names[-1]],
         model=model,
         baseline_model=baseline[0].outputs["baseline"] if baseline else None,
         eval_config=eval_config(

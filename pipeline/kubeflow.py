@@ -124,7 +124,11 @@ def unreachable(config: PipelineConfig) -> list[str]:
             f" {', '.join(_STORES)}"
         )
     places = [
-        *(("data.impressions.path", p) for p in config.data.impressions.path),
+        *(
+            (f"data.{name}.path", path)
+            for name, log in config.data.logs.items()
+            for path in log.path
+        ),
         ("data.curated_schema", config.data.curated_schema),
         ("push.to", config.push.to),
     ]

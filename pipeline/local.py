@@ -107,10 +107,10 @@ class _Run:
     def _launch(self) -> None:
         from apache_beam.io.filesystems import FileSystems
 
-        from components.click_log_gen.chunks import data_version
+        from components.click_log_gen.spans import data_version
 
         # Fails on a wrong path before TFX is imported, which takes seconds.
-        data = data_version(self._config.data.impressions.path)
+        data = data_version(self._config.data)
         schema = self._config.data.curated_schema
         if schema is not None and not FileSystems.exists(schema):
             raise InputError(f"data.curated_schema: no file {schema!r}")
@@ -252,7 +252,11 @@ class _Run:
     def _summary(self, status: str, message: str) -> dict[str, Any]:
         counts, training = self._counts(), self._training()
         slices = self._metrics()
-        rows = ("read", "kept", "rejected", "train", "eval")
+        rows = [
+            "read", "kept", "rejected", "held_back", "sampled_out", "gap",
+            *self._config.data.split.names,
+        ]  # fmt: skip
+        clicks = counts.get("clicks", {})
         schema = self._uris.get("SchemaGen", {}).get("schema")
         return {
             "status": status,
@@ -262,6 +266,8 @@ class _Run:
             "config_sha256": self._config.sha256(),
             "rows": {name: counts.get(name) for name in rows},
             "rejected_reasons": counts.get("reasons", {}),
+            "clicks": {k: n for k, n in clicks.items() if isinstance(n, int)},
+            "rejected_click_reasons": clicks.get("reasons", {}),
             "metrics": slices.pop("", {}),
             "slices": slices,
             "blessed": bool(self._uris.get("Evaluator") and not self._refusals),
@@ -291,6 +297,21 @@ class _Run:
             line(
                 f"  rejected rows     {rejected:,}:"
                 f" {self._uris['ClickLogGen']['rejected']}"
+            )
+        clicks = summary["clicks"]
+        if clicks:
+            line(
+                f"  held back rows    {summary['rows']['held_back']:,}: younger"
+                " than data.clicks.window"
+            )
+            others = [
+                f"{count:,} {name.replace('_', ' ')}"
+                for name, count in clicks.items()
+                if name not in ("read", "joined") and count
+            ]
+            line(
+                f"  clicks            {clicks['joined']:,} of"
+                f" {clicks['read']:,} joined; {', '.join(others) or 'all'}"
             )
         line(f"  pushed model      {summary['pushed_model']}")
         line(f"  summary           {self._folder / 'summary.json'}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import hashlib
 import os
 import zlib
 from collections.abc import Iterator
@@ -45,10 +44,13 @@ class Chunk:
         return self.end < 0
 
 
-def find(patterns: tuple[str, ...]) -> list[tuple[str, int, float]]:
+def find(
+    patterns: tuple[str, ...], field: str = "data.impressions.path"
+) -> list[tuple[str, int, float]]:
     """Path, size and modification time of each file.
 
     In the order of the patterns; what one glob matches is sorted by path.
+    `field` is where in the config the patterns are.
 
     Raises:
         InputError: a pattern matches nothing, or a folder.
@@ -57,19 +59,17 @@ def find(patterns: tuple[str, ...]) -> list[tuple[str, int, float]]:
     for pattern in patterns:
         if os.path.isdir(pattern):  # noqa: PTH112 (it may be a URI)
             raise InputError(
-                f"data.impressions.path: {pattern!r} is a folder; accepted: a"
+                f"{field}: {pattern!r} is a folder; accepted: a"
                 f" file or a glob, such as {os.path.join(pattern, '*')!r}"
             )
         try:
             matches = FileSystems.match([pattern])[0].metadata_list
         except Exception as error:
             raise InputError(
-                f"data.impressions.path: {pattern!r} cannot be listed: {error}"
+                f"{field}: {pattern!r} cannot be listed: {error}"
             ) from error
         if not matches:
-            raise InputError(
-                f"data.impressions.path: no file matches {pattern!r}"
-            )
+            raise InputError(f"{field}: no file matches {pattern!r}")
         for match in sorted(matches, key=lambda match: str(match.path)):
             found.setdefault(
                 match.path,
@@ -82,18 +82,10 @@ def find(patterns: tuple[str, ...]) -> list[tuple[str, int, float]]:
     return list(found.values())
 
 
-def data_version(patterns: tuple[str, ...]) -> str:
-    """Changes when a file is added, removed, resized or touched."""
-    digest = hashlib.sha256()
-    for entry in find(patterns):
-        digest.update(repr(entry).encode())
-    return digest.hexdigest()[:16]
-
-
-def plan(source: LogFiles) -> list[Chunk]:
+def plan(source: LogFiles, field: str = "data.impressions.path") -> list[Chunk]:
     """Cuts all files of `source`, in the order of `find`; empty ones not."""
     pieces: list[tuple[str, int, int, bool]] = []
-    for path, size, _ in find(source.path):
+    for path, size, _ in find(source.path, field):
         if size:
             with naming(path):
                 pieces += _pieces(path, size, source.format)
@@ -152,7 +144,7 @@ def open_chunk(chunk: Chunk) -> Iterator[IO[bytes]]:
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
             raise InputError(
                 f"damaged gzip ({error}). Nothing was ingested; replace the"
-                " file or take it out of data.impressions.path"
+                " file or take it out of the log's `path`"
             ) from error
 
 

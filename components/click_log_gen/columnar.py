@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from components.click_log_gen import tfrecords
 from components.click_log_gen.chunks import Chunk, open_chunk, open_parquet
-from components.click_log_gen.rows import Rejected, Rows
+from components.click_log_gen.rows import Rejected, Rows, numbered
 from models.errors import InputError
 
 BATCH = 16_384
@@ -67,7 +68,37 @@ def _parquet_rows(batch: pa.RecordBatch, ordinal: int, number: int) -> Rows:
         return f"row {number + index}", repr(values).encode()
 
     numbers = np.arange(ordinal, ordinal + batch.num_rows, dtype=np.int64)
-    return Rows(arrays, numbers, locate)
+
+    def locate_all() -> tuple[pa.Array, pa.Array]:
+        return numbered("row", number - ordinal + numbers), _texts(arrays)
+
+    return Rows(arrays, numbers, locate, locate_all=locate_all)
+
+
+def _texts(arrays: Mapping[str, pa.Array]) -> pa.BinaryArray:
+    """All columns of each row, about as Python would show them."""
+    pieces: list[Any] = []
+    for name, array in arrays.items():
+        pieces += [b"{" if not pieces else b", ", f"'{name}': ".encode()]
+        if pa.types.is_string(array.type):
+            data = array.cast(pa.binary())
+            text = pc.binary_join_element_wise(b"'", data, b"'", b"")
+        elif _has_text(array.type):
+            text = array.cast(pa.string()).cast(pa.binary())
+        else:
+            text = pa.array([repr(_shown(value)).encode() for value in array])
+        pieces.append(pc.fill_null(text, b"None"))
+    return pc.binary_join_element_wise(*pieces, b"}", b"")
+
+
+def _has_text(kind: pa.DataType) -> bool:
+    """Whether Arrow can write every value of the type."""
+    return bool(
+        pa.types.is_integer(kind)
+        or pa.types.is_floating(kind)
+        or pa.types.is_boolean(kind)
+        or pa.types.is_decimal(kind)
+    )
 
 
 def _shown(scalar: pa.Scalar) -> Any:
@@ -124,7 +155,11 @@ def _tfrecord_rows(
         at = int(kept[index])
         return f"row {ordinal + at}", records[at]
 
-    return Rows(arrays, kept + ordinal, locate, rejected)
+    def locate_all() -> tuple[pa.Array, pa.Array]:
+        rows = [records[at] for at in kept]
+        return numbered("row", kept + ordinal), pa.array(rows, pa.binary())
+
+    return Rows(arrays, kept + ordinal, locate, rejected, locate_all=locate_all)
 
 
 def _decode(

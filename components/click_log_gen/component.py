@@ -36,6 +36,8 @@ class ClickLogGenSpec(types.ComponentSpec):
 class ClickLogGen(base_beam_component.BaseBeamComponent):
     """Reads the logs of `data` and writes examples of `columns`.
 
+    Where there are `data.clicks`, they are joined to the impressions.
+
     `data_version` and `code_version` stand for the files' and the code's
     state: a run whose versions are known reuses the cached examples.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime
+import re
 from datetime import date
 from typing import Annotated, Any, Literal
 
@@ -9,11 +11,12 @@ from pydantic import (
     Discriminator,
     Field,
     Tag,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
 
-from models.config import Name, Negatives, Section
+from models.config import LABEL, Kind, Name, Negatives, PositiveInt, Section
 
 PLACEHOLDERS = ("{DATE}", "{YYYY}", "{MM}", "{DD}", "{SPAN}", "{VERSION}")
 Format = Literal["csv", "tsv", "jsonl", "parquet", "tfrecord"]
@@ -90,12 +93,119 @@ class LogFiles(Section):
         return self.quote or ('"' if self.format == "csv" else None)
 
 
-class ClickFiles(LogFiles):
-    """A separate click log, joined by key within a window (not yet)."""
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+_DURATION = re.compile(r"(\d{1,6}(?:\.\d{1,6})?)([smhd])")
 
-    key: Name = "impression_id"
+
+def _microseconds(duration: str) -> int:
+    """90s, 30m, 2h or 1d in microseconds; 0 if it is none of them."""
+    found = _DURATION.fullmatch(duration)
+    return round(float(found[1]) * _UNITS[found[2]] * 1e6) if found else 0
+
+
+def _not_a_duration(value: Any) -> str:
+    return (
+        f"received {value!r}; accepted: a number and a unit, such as 90s, 30m,"
+        " 2h or 1d, above 0"
+    )
+
+
+_EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
+
+
+def _utc(time: str) -> datetime.datetime:
+    """An ISO 8601 time; without a zone it is UTC."""
+    found = datetime.datetime.fromisoformat(time)
+    return found if found.tzinfo else found.replace(tzinfo=datetime.UTC)
+
+
+class ClickFiles(LogFiles):
+    """A separate click log, joined to the impressions.
+
+    A click belongs to the impression of its key if it came at its time or up
+    to `window` later. `key` may be several columns; they are compared as text.
+    Impressions that had not their whole window at the end of the click log
+    are held back: `until` says when it ends, else its latest time does.
+
+    Args:
+        impression_key: the key's columns in the impressions, where they
+            have other names.
+        time: event time of the click; by default the name in `data.time`.
+        carry: columns of the click -> what they become in the examples: float,
+            int or string, missing without a click. No features: they tell
+            the label.
+        partitions: how many parts the join is cut into, of which a worker
+            holds one in memory; by default as many as the logs' size asks for.
+    """
+
+    key: tuple[Name, ...] = ("impression_id",)
+    impression_key: tuple[Name, ...] | None = None
     time: Name | None = None
     window: str = "30m"
+    until: str | None = None
+    carry: dict[Name, Kind] = {}
+    partitions: Annotated[PositiveInt, Field(le=10_000)] | None = None
+
+    @field_validator("key", "impression_key", mode="before")
+    @classmethod
+    def _a_name_or_more(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str | int) else value
+
+    @field_validator("window", mode="before")
+    @classmethod
+    def _is_duration(cls, value: Any) -> Any:
+        if not isinstance(value, str) or not _microseconds(value):
+            raise ValueError(_not_a_duration(value))
+        return value
+
+    @field_validator("until", mode="before")
+    @classmethod
+    def _is_time(cls, value: Any) -> Any:
+        if isinstance(value, datetime.date):  # YAML's doing
+            value = value.isoformat()
+        try:
+            return value if value is None else _utc(value) and value
+        except (TypeError, ValueError):
+            raise ValueError(
+                f"received {value!r}; accepted: a time in ISO 8601, such as"
+                " 2024-01-31T23:59:59Z"
+            ) from None
+
+    @model_validator(mode="after")
+    def _keys_fit(self) -> ClickFiles:
+        if not self.key or len(set(self.key)) < len(self.key):
+            raise ValueError(
+                f"`key`: received {list(self.key)}; accepted: one column or"
+                " several different ones"
+            )
+        if len(self.shown_key) != len(self.key):
+            raise ValueError(
+                f"`impression_key`: received {list(self.shown_key)}; accepted:"
+                f" as many columns as `key` has, {len(self.key)}"
+            )
+        if LABEL in self.carry:
+            raise ValueError(
+                f"`carry`: {LABEL!r} is reserved for the label; rename the"
+                " column"
+            )
+        return self
+
+    @property
+    def shown_key(self) -> tuple[str, ...]:
+        """The key's columns in the impressions."""
+        return self.impression_key or self.key
+
+    @property
+    def window_micros(self) -> int:
+        """The window in microseconds."""
+        return _microseconds(self.window)
+
+    @property
+    def until_micros(self) -> int | None:
+        """`until` in microseconds since 1970."""
+        if self.until is None:
+            return None
+        return (_utc(self.until) - _EPOCH) // datetime.timedelta(microseconds=1)
 
 
 class Spans(Section):
@@ -178,24 +288,61 @@ Label = Annotated[
 
 
 class Split(Section):
-    """How rows are divided into train and eval.
+    """How rows are divided into train, eval and, if `test` > 0, test.
 
-    time: the latest `eval` share goes to eval, rows of one time together.
-    order: the last rows in the order of `path`. hash: by `key`'s value, so
-    that all rows of a user stay together; without a key by the whole example.
+    time: the latest rows go to test, those before to eval, rows of one time
+    together; those that came within `gap` before a later split are left out.
+    order: the same by the order of `path`. hash: by `key`'s values, one column
+    or several, so that all rows of a user stay together; without a key by the
+    whole example.
     """
 
     by: Literal["time", "hash", "order"] = "hash"
     eval: Annotated[float, Field(gt=0, lt=1)] = 0.1
-    key: Name | None = None
+    test: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    key: tuple[Name, ...] = ()
+    gap: str | None = None
+
+    @field_validator("key", mode="before")
+    @classmethod
+    def _none_or_more(cls, value: Any) -> Any:
+        if value is None:
+            return ()
+        return (value,) if isinstance(value, str | int) else value
+
+    @field_validator("gap")
+    @classmethod
+    def _is_duration(cls, value: str | None) -> str | None:
+        if value is not None and not _microseconds(value):
+            raise ValueError(_not_a_duration(value))
+        return value
 
     @model_validator(mode="after")
-    def _key_is_for_hash(self) -> Split:
-        if self.key is not None and self.by != "hash":
+    def _check(self) -> Split:
+        if self.key and self.by != "hash":
             raise ValueError(
                 f"`key` is for `by: hash`; received `by: {self.by}`"
             )
+        if self.gap is not None and self.by != "time":
+            raise ValueError(
+                f"`gap` is for `by: time`; received `by: {self.by}`"
+            )
+        if self.eval + self.test >= 1:
+            raise ValueError(
+                f"eval {self.eval} and test {self.test} leave nothing to train"
+                " on; accepted: less than 1 together"
+            )
         return self
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The splits there are, in the order of time."""
+        return ("train", "eval", "test") if self.test else ("train", "eval")
+
+    @property
+    def gap_micros(self) -> int:
+        """The gap in microseconds."""
+        return _microseconds(self.gap) if self.gap else 0
 
 
 class DataConfig(Section):
@@ -203,7 +350,7 @@ class DataConfig(Section):
 
     impressions: LogFiles
     clicks: ClickFiles | None = None
-    label: Label
+    label: Label | None = Field(None, validate_default=True)
     time: Name | None = None
     split: Split = Split()
     negatives: Negatives = Negatives()
@@ -211,22 +358,15 @@ class DataConfig(Section):
     curated_schema: str | None = None
     spans: Spans | None = None
 
-    @field_validator("clicks")
+    @field_validator("label")
     @classmethod
-    def _no_join_yet(cls, value: ClickFiles | None) -> ClickFiles | None:
-        if value is not None:
+    def _label_or_clicks(
+        cls, value: str | LabelRule | None, info: ValidationInfo
+    ) -> str | LabelRule | None:
+        if value is None and info.data.get("clicks", 1) is None:
             raise ValueError(
-                "joining a click log is not available yet; give impressions"
-                " with a label column and set `clicks: null`"
-            )
-        return value
-
-    @field_validator("negatives")
-    @classmethod
-    def _no_sampling_yet(cls, value: Negatives) -> Negatives:
-        if value.keep != 1.0:
-            raise ValueError(
-                "sampling negatives is not available yet; accepted: `keep: 1.0`"
+                "missing; it is required, except with `clicks`: there the"
+                " label is whether there was a click"
             )
         return value
 
@@ -236,30 +376,50 @@ class DataConfig(Section):
             raise ValueError(
                 "`split.by: time` needs `time`, the column of event time"
             )
-        for log, files in (
-            ("impressions", self.impressions),
-            ("clicks", self.clicks),
-        ):
-            if files is not None:
-                _check_spans(f"{log}.path", files.path, self.spans)
-        columns = self.impressions.columns
-        if columns is not None:
-            wanted = {
+        for log, files in self.logs.items():
+            _check_spans(f"{log}.path", files.path, self.spans)
+        shown = {
+            "time": self.time,
+            **{f"split.key: {name}": name for name in self.split.key},
+            **{f"negatives.key: {name}": name for name in self.negatives.key},
+        }
+        if self.clicks is None:
+            shown["label"] = self.label_column
+        else:
+            if self.time is None:
+                raise ValueError(
+                    "`clicks` needs `time`, the column of the impressions'"
+                    " event time"
+                )
+            shown |= {f"clicks.key: {n}": n for n in self.clicks.shown_key}
+            clicked = {
+                "clicks.time": self.click_time,
                 "label": self.label_column,
-                "time": self.time,
-                "split.key": self.split.key,
+                **{f"clicks.key: {name}": name for name in self.clicks.key},
+                **{f"clicks.carry: {n}": n for n in self.clicks.carry},
             }
-            for field, name in wanted.items():
-                if name is not None and name not in columns:
-                    raise ValueError(
-                        f"`{field}` is column {name!r}, which is not among"
-                        f" `impressions.columns`: {', '.join(columns)}"
-                    )
+            _check_columns("clicks", self.clicks, clicked)
+        _check_columns("impressions", self.impressions, shown)
         return self
 
     @property
-    def label_column(self) -> str:
-        """The raw column that the label is read or computed from."""
+    def logs(self) -> dict[str, LogFiles]:
+        """The logs there are, by the name of their section."""
+        logs = {"impressions": self.impressions, "clicks": self.clicks}
+        return {name: log for name, log in logs.items() if log is not None}
+
+    @property
+    def click_time(self) -> str:
+        """The click log's column of event time."""
+        assert self.clicks is not None and self.time is not None
+        return self.clicks.time or self.time
+
+    @property
+    def label_column(self) -> str | None:
+        """The raw column that the label is read or computed from.
+
+        With `clicks` one of theirs, or None: a click is the label.
+        """
         if isinstance(self.label, LabelRule):
             return self.label.column
         return self.label
@@ -295,3 +455,14 @@ def _check_spans(
                         f"`spans.{name}` is {bound!r}; accepted: {accepted},"
                         f" for `{field}` is {path!r}"
                     )
+
+
+def _check_columns(
+    section: str, log: LogFiles, wanted: dict[str, str | None]
+) -> None:
+    for field, name in wanted.items():
+        if name is not None and name not in (log.columns or (name,)):
+            raise ValueError(
+                f"`{field}` is column {name!r}, which is not among"
+                f" `{section}.columns`: {', '.join(log.columns or ())}"
+            )

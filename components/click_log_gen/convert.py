@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from components.click_log_gen import readers
+from components.click_log_gen import labels, readers, split
 from components.click_log_gen.chunks import Chunk, naming
 from components.click_log_gen.config import DataConfig, LabelRule
 from components.click_log_gen.examples import encode
-from components.click_log_gen.labels import label
 from components.click_log_gen.rows import (
     Column,
     Mask,
@@ -24,11 +22,9 @@ from components.click_log_gen.rows import (
     typed,
 )
 from components.click_log_gen.shards import Shards
-from components.click_log_gen.split import Cut, by_hash
+from components.click_log_gen.tally import Tally
 from components.click_log_gen.times import event_time
 from models.config import LABEL
-
-_SHOWN = 120  # bytes of a rejected row in the counts
 
 
 @dataclass(frozen=True)
@@ -39,7 +35,8 @@ class Job:
     columns: Mapping[str, tuple[str, str | None]]  # kind, list separator
     folders: Mapping[str, str]
     chunks: int
-    cut: Cut
+    cut: split.Cut = split.NO_CUT
+    first_rows: tuple[int, ...] = ()  # chunk number -> rows before it
 
 
 def run(chunk: Chunk, job: Job) -> dict[str, Any]:
@@ -48,9 +45,7 @@ def run(chunk: Chunk, job: Job) -> dict[str, Any]:
     Raises:
         InputError: the file as a whole cannot be read; with its name.
     """
-    counts: Counter[str] = Counter()
-    reasons: Counter[str] = Counter()
-    first: dict[str, Any] = {}
+    tally = Tally()
     seen: set[str] = set()
     wanted = _wanted(job)
     shards = Shards(job.folders, chunk.number, job.chunks)
@@ -58,46 +53,62 @@ def run(chunk: Chunk, job: Job) -> dict[str, Any]:
         for rows in readers.read(chunk, job.data.impressions, wanted):
             batch = _Batch(rows, chunk, job)
             rejected = batch.rejected()
-            for item in rejected:
-                reasons[item.reason] += 1
-                first.setdefault(item.reason, _shown(item))
+            tally.reject(rejected)
             shards.reject(rejected)
-            counts["read"] += rows.count + len(rows.rejected)
-            counts["rejected"] += len(rejected)
-            counts["kept"] += len(batch.records)
-            for split, chosen in batch.splits().items():
-                shards.write(split, batch.records.filter(pa.array(chosen)))
-                counts[split] += int(chosen.sum())
-                positives = batch.positive & chosen
-                counts[f"positives_{split}"] += int(positives.sum())
-            seen |= {
-                name
-                for name in wanted.keys() - seen
-                if rows.columns[name].null_count < rows.count
-            }
+            tally.counts["read"] += rows.count + len(rows.rejected)
+            write(
+                shards,
+                tally,
+                job.data.split.names,
+                batch.records,
+                batch.positive,
+                batch.sides,
+                batch.sampled,
+            )
+            seen |= rows.filled(wanted.keys() - seen)
     return {
         "chunk": chunk.number,
-        "counts": dict(counts),
-        "reasons": dict(reasons),
-        "examples": first,
+        **tally.to_json(),
         "absent": sorted(wanted.keys() - seen),
     }
+
+
+def write(
+    shards: Shards,
+    tally: Tally,
+    names: Sequence[str],
+    records: pa.BinaryArray,
+    positive: Mask,
+    sides: split.Sides,
+    sampled: Mask,
+) -> None:
+    """Writes each record to the shard of its side, and counts it.
+
+    Of the negatives of train only those in `sampled` are written.
+    """
+    left_out = (sides == 0) & ~positive & ~sampled
+    sides = np.where(left_out, split.OUT, sides)
+    tally.counts["sampled_out"] += int(left_out.sum())
+    tally.counts["gap"] += int((sides == split.OUT).sum() - left_out.sum())
+    tally.counts["kept"] += int((sides != split.OUT).sum())
+    for number, name in enumerate(names):
+        chosen = sides == number
+        shards.write(name, records.filter(pa.array(chosen)))
+        tally.counts[name] += int(chosen.sum())
+        tally.counts[f"positives_{name}"] += int((positive & chosen).sum())
 
 
 def _wanted(job: Job) -> dict[str, str]:
     """Columns to read -> what they will be read as."""
     data = job.data
     wanted = {name: kind for name, (kind, _) in job.columns.items()}
-    rule = data.label
-    kind = "label"
-    if isinstance(rule, LabelRule):
-        kind = "string" if isinstance(rule.equals, str) else "float"
-    wanted.setdefault(data.label_column, kind)
+    assert data.label is not None and data.label_column is not None
+    wanted.setdefault(data.label_column, labels.kind(data.label))
     if data.split.by == "time" and data.time is not None:
         wanted.setdefault(data.time, "time")
-    if data.split.key is not None:
+    for name in (*data.split.key, *data.negatives.key):
         # As written, whatever else the column is: 1 and 1.0 are two users.
-        wanted[data.split.key] = "string"
+        wanted[name] = "string"
     return wanted
 
 
@@ -105,6 +116,7 @@ class _Batch:
     """Some rows on their way to tf.Examples.
 
     records: the good rows, serialized. positive: whether their label is 1.
+    sides: where they go. sampled: which are trained on if they are negative.
     """
 
     def __init__(self, rows: Rows, chunk: Chunk, job: Job) -> None:
@@ -122,69 +134,63 @@ class _Batch:
             )
             for name, (kind, sep) in job.columns.items()
         }
-        columns[LABEL] = label(
+        assert data.label is not None and data.label_column is not None
+        columns[LABEL] = labels.label(
             rows.columns[data.label_column],
             self._column(data.label_column),
             data.label if isinstance(data.label, LabelRule) else None,
             self._verdicts,
         )
-        late = self._late()
+        sides = self._sides()
+        keys = self._keys(data.negatives.key)
         good = self._verdicts.good
         if not good.all():
             chosen = pa.array(good)
             columns = {n: array.filter(chosen) for n, array in columns.items()}
         self.records = encode(columns)
         self.positive: Mask = columns[LABEL].to_numpy() == 1
-        self._late_good: Mask = (
-            by_hash(self.records, data.split.eval)
-            if late is None
-            else late[good]
+        self.sides: split.Sides = (
+            split.hash_sides(self.records, data.split)
+            if sides is None
+            else sides[good]
         )
-
-    def splits(self) -> dict[str, Mask]:
-        """Which of `records` go where."""
-        return {"train": ~self._late_good, "eval": self._late_good}
+        self.sampled: Mask = split.kept(
+            self.records if keys is None else keys.filter(pa.array(good)),
+            data.negatives,
+        )
 
     def rejected(self) -> list[Rejected]:
         """The rows that are not in `records`, in order."""
-        found = list(self._rows.rejected)
-        for index in np.flatnonzero(~self._verdicts.good):
-            where, row = self._rows.locate(int(index))
-            reason = self._verdicts.reasons[int(index)]
-            found.append(Rejected(self._chunk.path, where, reason, row))
-        return sorted(found, key=lambda item: item.number)
+        return self._rows.refused(self._chunk.path, self._verdicts.reasons)
 
     def _column(self, name: str, separator: str | None = None) -> Column:
         nulls = self._job.data.impressions.null_values
         return Column(name, None if self._rows.parsed else nulls, separator)
 
-    def _late(self) -> Mask | None:
-        """Which rows go to eval; None: the example's own bytes tell."""
+    def _sides(self) -> split.Sides | None:
+        """Where rows go; None: the example's own bytes tell."""
         data, rows = self._job.data, self._rows
-        split = data.split
-        if split.by == "order":
-            before = self._job.cut.first_rows[self._chunk.number]
-            return np.asarray(rows.ordinal + before >= self._job.cut.row)
-        if split.by == "time":
+        if data.split.by == "order":
+            before = self._job.first_rows[self._chunk.number]
+            return self._job.cut.sides(rows.ordinal + before)
+        if data.split.by == "time":
             assert data.time is not None
             times = event_time(
                 rows.columns[data.time],
                 self._column(data.time),
                 self._verdicts,
             )
-            return np.asarray(times >= self._job.cut.time)
-        if split.key is None:
+            return self._job.cut.sides(times)
+        if not data.split.key:
             return None
-        keys = self._column(split.key).text(
-            rows.columns[split.key], self._verdicts
+        return split.key_sides(
+            self._columns(data.split.key), data.split, self._verdicts
         )
-        missing = keys.is_null().to_numpy(zero_copy_only=False)
-        self._verdicts.refuse(
-            missing, f"column {split.key}: no value to split by"
-        )
-        return by_hash(keys.fill_null(""), split.eval)
 
+    def _keys(self, names: Sequence[str]) -> pa.BinaryArray | None:
+        if not names:
+            return None
+        return split.keys_of(self._columns(names), self._verdicts)
 
-def _shown(item: Rejected) -> dict[str, str]:
-    row = item.row[:_SHOWN].decode(errors="backslashreplace")
-    return {"file": item.path, "where": item.where, "row": row}
+    def _columns(self, names: Sequence[str]) -> list[tuple[pa.Array, Column]]:
+        return [(self._rows.columns[n], self._column(n)) for n in names]

@@ -29,17 +29,29 @@ def encode(columns: Mapping[str, pa.Array]) -> pa.BinaryArray:
         columns: feature name -> float32, int64 or string [rows], or lists of
             numbers.
     """
+    return wrap(encode_features(columns))
+
+
+def encode_features(columns: Mapping[str, pa.Array]) -> pa.BinaryArray:
+    """The features of each row as `wrap` takes them; `columns` as above."""
     pieces: list[pa.Array] = []
     for name, array in columns.items():
         tag, values = _values(array)
-        wrap = _Feature(name, tag)
-        around = _by_length(values, wrap)
-        pieces += [pc.fill_null(around, wrap.empty), values]
-    features = pc.binary_join_element_wise(
-        *pieces, _NOTHING, null_handling="skip"
+        around = _Feature(name, tag)
+        before = _by_length(values, around)
+        pieces += [pc.fill_null(before, around.empty), values]
+    return pc.binary_join_element_wise(*pieces, _NOTHING, null_handling="skip")
+
+
+def wrap(*features: pa.BinaryArray) -> pa.BinaryArray:
+    """One tf.Example a row, of the features of several `encode_features`."""
+    joined = (
+        pc.binary_join_element_wise(*features, _NOTHING)
+        if len(features) > 1
+        else features[0]
     )
-    around = _by_length(features, lambda size: _FIRST + _varint(size))
-    return pc.binary_join_element_wise(around, features, _NOTHING)
+    around = _by_length(joined, lambda size: _FIRST + _varint(size))
+    return pc.binary_join_element_wise(around, joined, _NOTHING)
 
 
 class _Feature:

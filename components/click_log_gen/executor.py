@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
-from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import apache_beam as beam
@@ -14,12 +15,10 @@ from tfx import types
 from tfx.dsl.components.base import base_beam_executor
 from tfx.types import artifact_utils
 
-from components.click_log_gen import chunks, convert, split
-from components.click_log_gen.chunks import Chunk
-from components.click_log_gen.config import DataConfig
+from components.click_log_gen import ingest, match, spans
+from components.click_log_gen.config import ClickFiles, DataConfig
 from models.errors import InputError
 
-SPLITS = ("train", "eval")
 COUNTS = "counts.json"
 
 
@@ -37,7 +36,9 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         Raises:
             InputError: no file, too many rejected rows, an empty split.
         """
-        data = DataConfig.model_validate_json(exec_properties["data"])
+        data, versions = spans.resolved(
+            DataConfig.model_validate_json(exec_properties["data"])
+        )
         columns = {
             name: (kind, separator)
             for name, (kind, separator) in json.loads(
@@ -46,15 +47,12 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         }
         examples = artifact_utils.get_single_instance(output_dict["examples"])
         rejected = artifact_utils.get_single_instance(output_dict["rejected"])
-        plan = chunks.plan(data.impressions)
-        if not plan:
-            raise InputError(
-                f"{', '.join(data.impressions.path)}: every file is empty"
-            )
-        examples.split_names = artifact_utils.encode_split_names(list(SPLITS))
+        examples.split_names = artifact_utils.encode_split_names(
+            list(data.split.names)
+        )
         folders = {
-            split: artifact_utils.get_split_uri([examples], split)
-            for split in SPLITS
+            name: artifact_utils.get_split_uri([examples], name)
+            for name in data.split.names
         }
         folders["rejected"] = rejected.uri
         for folder in folders.values():
@@ -62,32 +60,41 @@ class Executor(base_beam_executor.BaseBeamExecutor):
                 FileSystems.mkdirs(folder)
 
         path = os.path.join(rejected.uri, COUNTS)
-        surveys: list[dict[str, Any]] = []
-        if data.split.by != "hash":
-            surveys = self._map(plan, "Survey", split.survey, path, data=data)
-        cut = split.find_cut(surveys, data.split)
-        job = convert.Job(data, columns, folders, len(plan), cut)
-        parts = self._map(plan, "Convert", convert.run, path, job=job)
-        counts = _total(parts)
+        with _temporary(os.path.join(rejected.uri, "work")) as work:
+            outcome = ingest.run(
+                data,
+                columns,
+                ingest.Places(folders, work),
+                functools.partial(self._each, path=path),
+            )
+        counts = outcome.counts
         _write_json(counts, path)
         _check(counts, data)
-        _check_columns(parts, data)
-        for name in ("read", "kept", "rejected", *SPLITS):
+        for log, names in outcome.absent.items():
+            raise InputError(
+                f"{log}: no row has a value for {', '.join(names)}"
+            )
+        for name in ("read", "kept", "rejected", *data.split.names):
             examples.set_int_custom_property(name, counts[name])
+        if versions:
+            examples.span = max(versions)
+            examples.version = versions[max(versions)]
+            examples.set_int_custom_property("first_span", min(versions))
+            examples.set_int_custom_property("spans", len(versions))
 
-    def _map(
+    def _each(
         self,
-        plan: list[Chunk],
+        pieces: Sequence[Any],
         label: str,
         work: Callable[..., dict[str, Any]],
         path: str,
         **arguments: Any,
     ) -> list[dict[str, Any]]:
-        """`work` on each chunk, on Beam; the results come by way of `path`."""
+        """`work` on each piece, on Beam; the results come by way of `path`."""
         with self._make_beam_pipeline() as pipeline:
             _ = (
                 pipeline
-                | "Chunks" >> beam.Create(plan)
+                | "Pieces" >> beam.Create(pieces)
                 | "Spread" >> beam.Reshuffle()
                 | label >> beam.Map(_guarded, work, **arguments)
                 | "Collect" >> beam.combiners.ToList()
@@ -102,14 +109,34 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         return results
 
 
+@contextmanager
+def _temporary(folder: str) -> Iterator[str]:
+    """A folder that is gone in the end, whatever happens."""
+    _remove(folder)  # of a try that was killed
+    FileSystems.mkdirs(folder)
+    try:
+        yield folder
+    finally:
+        _remove(folder)
+
+
+def _remove(folder: str) -> None:
+    """Removes a folder's files, and it, where there are folders."""
+    found = FileSystems.match([os.path.join(folder, "*")])[0].metadata_list
+    if found:
+        FileSystems.delete([file.path for file in found])
+    if FileSystems.exists(folder):
+        FileSystems.delete([folder])
+
+
 def _guarded(
-    chunk: Chunk, work: Callable[..., dict[str, Any]], **arguments: Any
+    piece: Any, work: Callable[..., dict[str, Any]], **arguments: Any
 ) -> dict[str, Any]:
     """The result of `work`; an InputError as one, because runners lose it."""
     try:
-        return work(chunk, **arguments)
+        return work(piece, **arguments)
     except InputError as error:
-        return {"chunk": chunk.number, "error": str(error)}
+        return {"chunk": piece.number, "error": str(error)}
 
 
 def _write_json(value: Any, path: str) -> None:
@@ -122,60 +149,53 @@ def _read_json(path: str) -> Any:
         return json.loads(stream.read())
 
 
-def _total(parts: list[dict[str, Any]]) -> dict[str, Any]:
-    """Sums the counts of all chunks; keeps one example of each reason."""
-    numbers: Counter[str] = Counter()
-    reasons: Counter[str] = Counter()
-    examples: dict[str, Any] = {}
-    for part in parts:
-        numbers.update(part["counts"])
-        reasons.update(part["reasons"])
-        for reason, example in part["examples"].items():
-            examples.setdefault(reason, example)
-    names = ("read", "kept", "rejected", *SPLITS)
-    return {
-        **{name: numbers[name] for name in names},
-        "positives": {s: numbers[f"positives_{s}"] for s in SPLITS},
-        "reasons": dict(reasons.most_common()),
-        "examples": examples,
-    }
-
-
 def _check(counts: dict[str, Any], data: DataConfig) -> None:
-    """Stops on too many rejected rows or an empty split."""
-    read, rejected = counts["read"], counts["rejected"]
-    if read == 0:
+    """Stops on too many rejected rows, a join of nothing, an empty split."""
+    if counts["read"] == 0:
         raise InputError(
             f"{', '.join(data.impressions.path)}: no rows in any file"
         )
-    if rejected > data.max_rejected * read:
-        lines = [
-            f"  {count:,} x {reason}; first at"
-            f" {counts['examples'][reason]['file']},"
-            f" {counts['examples'][reason]['where']}:"
-            f" {counts['examples'][reason]['row']}"
-            for reason, count in list(counts["reasons"].items())[:5]
-        ]
-        raise InputError(
-            f"{rejected:,} of {read:,} rows ({rejected / read:.2%}) were"
-            " rejected; data.max_rejected accepts"
-            f" {data.max_rejected:.2%}. The commonest reasons:\n"
-            + "\n".join(lines)
-        )
-    for name in SPLITS:
+    _check_rejected(counts, data.max_rejected, "rows")
+    if data.clicks is not None:
+        _check_join(counts["clicks"], data, data.clicks)
+    for name in data.split.names:
         if counts[name] == 0:
+            held = counts.get("held_back", 0)
             raise InputError(
-                f"The {name} split is empty: {counts['kept']:,} rows, split"
-                f" by {data.split.by} with eval {data.split.eval}. Change"
-                " data.split.eval or data.split.by"
+                f"The {name} split is empty: {counts['kept']:,} rows"
+                + f" ({held:,} held back)" * bool(held)
+                + f", split by {data.split.by} with eval {data.split.eval},"
+                f" test {data.split.test}. Change data.split"
             )
 
 
-def _check_columns(parts: list[dict[str, Any]], data: DataConfig) -> None:
-    """Stops where a format without a list of columns never had one."""
-    absent = set.intersection(*(set(part["absent"]) for part in parts))
-    if absent and data.impressions.format in ("jsonl", "tfrecord"):
+def _check_join(
+    clicks: dict[str, Any], data: DataConfig, source: ClickFiles
+) -> None:
+    _check_rejected(clicks, data.max_rejected, "clicks")
+    if clicks["read"] and clicks["orphans"] == clicks["read"]:
         raise InputError(
-            f"{', '.join(data.impressions.path)}: no row has a value for"
-            f" {', '.join(sorted(absent))}"
+            f"{', '.join(source.path)}: none of the {clicks['read']:,} clicks"
+            " has an impression; are data.clicks.key"
+            f" ({', '.join(source.key)}) and its columns in the impressions"
+            f" ({', '.join(source.shown_key)}) the right ones?"
         )
+
+
+def _check_rejected(counts: dict[str, Any], accepted: float, what: str) -> None:
+    read, rejected = counts["read"], counts["rejected"]
+    if rejected <= accepted * read:
+        return
+    lines = [
+        f"  {count:,} x {reason}; first at"
+        f" {counts['examples'][reason]['file']},"
+        f" {counts['examples'][reason]['where']}:"
+        f" {counts['examples'][reason]['row']}"
+        for reason, count in counts["reasons"].items()
+        if reason not in match.NO_FAULT
+    ]
+    raise InputError(
+        f"{rejected:,} of {read:,} {what} ({rejected / read:.2%}) were"
+        " rejected; data.max_rejected accepts"
+        f" {accepted:.2%}. The commonest reasons:\n" + "\n".join(lines[:5])
+    )

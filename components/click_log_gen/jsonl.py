@@ -43,6 +43,7 @@ def _parse(lines: Lines, columns: Mapping[str, str]) -> Rows:
         numbers.copy(),
         lambda index: lines.locate(int(numbers[index])),
         lines.rejected(reasons),
+        locate_all=lambda: lines.locate_all(numbers),
     )
 
 

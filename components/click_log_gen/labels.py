@@ -32,6 +32,13 @@ def label(
     return pc.fill_null(hit, False).cast(pa.int64())
 
 
+def kind(rule: LabelRule | str) -> str:
+    """What a reader should read the label's column as."""
+    if isinstance(rule, LabelRule):
+        return "string" if isinstance(rule.equals, str) else "float"
+    return "label"
+
+
 def _itself(array: pa.Array, column: Column, verdicts: Verdicts) -> pa.Array:
     if pa.types.is_boolean(array.type):
         return array

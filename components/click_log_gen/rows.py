@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -42,6 +42,7 @@ class Rows:
         included (int64 [count]).
     locate: index among these rows -> (where, the row's bytes).
     rejected: rows that could not even be split into columns.
+    locate_all: as `locate` of every row, both as Arrow columns, at once.
     parsed: missing values are nulls already, and all text is UTF-8.
     """
 
@@ -50,11 +51,32 @@ class Rows:
     locate: Callable[[int], tuple[str, bytes]]
     rejected: list[Rejected] = field(default_factory=list)
     parsed: bool = False
+    locate_all: Callable[[], tuple[pa.Array, pa.Array]] | None = None
+
+    def origins(self) -> tuple[pa.StringArray, pa.BinaryArray]:
+        """Where each row is, and its bytes."""
+        if self.locate_all is not None:
+            return self.locate_all()
+        found = [self.locate(index) for index in range(self.count)]
+        where, rows = zip(*found, strict=True) if found else ((), ())
+        return pa.array(where, pa.string()), pa.array(rows, pa.binary())
 
     @property
     def count(self) -> int:
         """How many rows the columns hold."""
         return len(self.ordinal)
+
+    def filled(self, names: Iterable[str]) -> set[str]:
+        """Those of the columns that hold a value."""
+        return {n for n in names if self.columns[n].null_count < self.count}
+
+    def refused(self, path: str, reasons: Mapping[int, str]) -> list[Rejected]:
+        """The rows of `reasons`, index -> reason, and `rejected`, in order."""
+        found = list(self.rejected)
+        for index, reason in reasons.items():
+            where, row = self.locate(index)
+            found.append(Rejected(path, where, reason, row))
+        return sorted(found, key=lambda item: item.number)
 
 
 @dataclass
@@ -287,3 +309,9 @@ def _is_utf8(value: bytes | None) -> bool:
     except UnicodeDecodeError:
         return False
     return True
+
+
+def numbered(unit: str, numbers: npt.NDArray[np.int64]) -> pa.StringArray:
+    """ "byte 1", "byte 2", ... for `unit` and each of the numbers."""
+    text = pa.array(numbers).cast(pa.string())
+    return pc.binary_join_element_wise(unit, text, " ")

@@ -22,12 +22,14 @@ class Shards:
 
     folders: split name, or "rejected" -> path or URI.
     number, of: which shard of how many; it names the files.
+    stage: before the number in the name of rejected rows' files.
     """
 
     def __init__(
-        self, folders: Mapping[str, str], number: int, of: int
+        self, folders: Mapping[str, str], number: int, of: int, stage: str = ""
     ) -> None:
         self._folders = folders
+        self._stage = stage
         self._shard = f"{number:05d}-of-{of:05d}"
         self._stack = ExitStack()
         self._files: dict[str, IO[bytes]] = {}
@@ -52,7 +54,8 @@ class Shards:
                 entry["row"] = row.row.decode()
             except UnicodeDecodeError:
                 entry["row_base64"] = base64.b64encode(row.row).decode()
-            stream = self._open("rejected", f"rejected-{self._shard}.jsonl")
+            name = f"rejected-{self._stage}{self._shard}.jsonl"
+            stream = self._open("rejected", name)
             stream.write(json.dumps(entry).encode() + b"\n")
 
     def _open(self, folder: str, name: str) -> IO[bytes]:

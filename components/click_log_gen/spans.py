@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections import defaultdict
 from collections.abc import Iterable
 from datetime import date, timedelta
 
 from components.click_log_gen import chunks
-from components.click_log_gen.config import PLACEHOLDERS, LogFiles, Spans
+from components.click_log_gen.config import (
+    PLACEHOLDERS,
+    DataConfig,
+    LogFiles,
+    Spans,
+)
 from models.errors import InputError
 
 _EPOCH = date(1970, 1, 1)  # TFX counts the spans of dates from here
@@ -25,7 +31,37 @@ _PARTS = {
 }
 
 
-def resolve(source: LogFiles, spans: Spans) -> tuple[LogFiles, dict[int, int]]:
+def data_version(data: DataConfig) -> str:
+    """Changes when a file of a log is added, removed, resized or touched."""
+    digest = hashlib.sha256()
+    for name, log in resolved(data)[0].logs.items():
+        for entry in chunks.find(log.path, f"data.{name}.path"):
+            digest.update(repr((name, *entry)).encode())
+    return digest.hexdigest()[:16]
+
+
+def resolved(data: DataConfig) -> tuple[DataConfig, dict[int, int]]:
+    """`data` with the files of its spans as paths; span -> version.
+
+    The versions are those of the impressions; none where there are no spans.
+
+    Raises:
+        InputError: no file matches, or a span is missing.
+    """
+    if data.spans is None:
+        return data, {}
+    found = {
+        name: resolve(log, data.spans, f"data.{name}.path")
+        for name, log in data.logs.items()
+    }
+    paths = {name: log for name, (log, _) in found.items()}
+    update = {**paths, "spans": None}
+    return data.model_copy(update=update), found["impressions"][1]
+
+
+def resolve(
+    source: LogFiles, spans: Spans, field: str = "data.impressions.path"
+) -> tuple[LogFiles, dict[int, int]]:
     """`source` with the files of `spans` as its path, oldest span first.
 
     Of a span's versions the newest counts. Also returns span -> version, 0
@@ -39,14 +75,14 @@ def resolve(source: LogFiles, spans: Spans) -> tuple[LogFiles, dict[int, int]]:
     )
     for pattern in source.path:
         shape = re.compile(_regex(pattern))
-        for path, _, _ in chunks.find((_glob(pattern),)):
+        for path, _, _ in chunks.find((_glob(pattern),), field):
             match = shape.fullmatch(path)
             number = _number(match) if match else None
             if match is not None and number is not None:
                 version = int(match.groupdict().get("VERSION") or 0)
                 found[number][version].append(path)
     dates = "{SPAN}" not in source.path[0]
-    wanted = _wanted(sorted(found), spans, dates)
+    wanted = _wanted(sorted(found), spans, dates, field)
     versions = {number: max(found[number]) for number in wanted}
     files = [
         path for number in wanted for path in found[number][versions[number]]
@@ -54,7 +90,9 @@ def resolve(source: LogFiles, spans: Spans) -> tuple[LogFiles, dict[int, int]]:
     return source.model_copy(update={"path": tuple(files)}), versions
 
 
-def _wanted(there: list[int], spans: Spans, dates: bool) -> list[int]:
+def _wanted(
+    there: list[int], spans: Spans, dates: bool, field: str
+) -> list[int]:
     """The spans to read, in order."""
     since, until = _bound(spans.since), _bound(spans.until)
     if until is None:
@@ -75,7 +113,7 @@ def _wanted(there: list[int], spans: Spans, dates: bool) -> list[int]:
             else "none"
         )
         raise InputError(
-            f"data.spans: no files of {shown}; there are files of {have}."
+            f"data.spans: {field} has no files of {shown}; it has {have}."
             " `skip_missing: true` goes on without them"
         )
     return [n for n in wanted if n in present]

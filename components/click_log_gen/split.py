@@ -1,51 +1,65 @@
-"""Train or eval: where the logs are cut, and which side a key falls on."""
+"""Train, eval or test: where the logs are cut, and what a row falls to."""
 
 from __future__ import annotations
 
-import base64
-from collections.abc import Iterable, Mapping
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from components.click_log_gen import readers
+from components.click_log_gen import quantile, readers
 from components.click_log_gen.chunks import Chunk, naming
 from components.click_log_gen.config import DataConfig, Split
-from components.click_log_gen.rows import Column, Verdicts
+from components.click_log_gen.rows import Column, Mask, Verdicts
 from components.click_log_gen.times import Times, event_time
+from models.config import Negatives
 
-SKETCH = 1 << 16  # event times kept of a chunk; with more rows, a sample
+Sides = npt.NDArray[np.int8]  # index into Split.names, or OUT, of each row
+
+OUT = -1  # in the gap between two splits
 _BUCKETS = 1 << 24
 
 
 @dataclass(frozen=True)
 class Cut:
-    """Where eval begins: from this time on, or from this row on."""
+    """Where eval and test begin: from these times on, or from these rows on.
 
-    time: int = 0
-    row: int = 0
-    first_rows: tuple[int, ...] = ()  # chunk number -> rows before it
+    gap: how long before them rows are left out.
+    """
+
+    at: tuple[int, ...] = ()
+    gap: int = 0
+
+    def sides(self, values: npt.NDArray[np.int64]) -> Sides:
+        """What rows of these times, or these numbers, fall to."""
+        sides = np.searchsorted(self.at, values, "right")
+        if self.gap:
+            later = np.searchsorted(self.at, values + self.gap, "right")
+            sides = np.where(later == sides, sides, OUT)
+        return sides.astype(np.int8)
 
 
-def survey(chunk: Chunk, data: DataConfig) -> dict[str, Any]:
-    """Row count of a chunk, and its event times if split by time.
+NO_CUT = Cut()
+
+
+def survey(chunk: Chunk, data: DataConfig, folder: str) -> dict[str, Any]:
+    """Row count of a chunk; its event times, in `folder`, if split by time.
 
     Raises:
         InputError: the file as a whole cannot be read; with its name.
     """
     with naming(chunk.path):
         if data.split.by == "order":
-            rows = readers.count(chunk, data.impressions)
-            return {"chunk": chunk.number, "rows": rows}
-        times = np.sort(_times(chunk, data))
-    count = len(times)
-    if count > SKETCH:
-        times = times[np.linspace(0, count - 1, SKETCH).astype(np.int64)]
-    packed = base64.b64encode(times.astype("<i8").tobytes()).decode()
-    return {"chunk": chunk.number, "rows": count, "times": packed}
+            count = readers.count(chunk, data.impressions)
+            return {"chunk": chunk.number, "count": count}
+        times = _times(chunk, data)
+    path = os.path.join(folder, f"times-{chunk.number:05d}")
+    return {"chunk": chunk.number, **quantile.write(path, times)}
 
 
 def _times(chunk: Chunk, data: DataConfig) -> Times:
@@ -60,41 +74,96 @@ def _times(chunk: Chunk, data: DataConfig) -> Times:
     return np.concatenate(times)
 
 
-def find_cut(surveys: Iterable[Mapping[str, Any]], split: Split) -> Cut:
-    """The cut that sends the last `split.eval` of the rows to eval.
+def first_rows(counts: Iterable[int]) -> tuple[int, ...]:
+    """Rows before each chunk, from the rows of each."""
+    return tuple(np.cumsum([0, *counts]).tolist())
 
-    By time it is exact where no chunk has more than SKETCH rows; beyond, each
-    chunk is off by one row in SKETCH at most. Rows of one time stay together.
+
+def find_cut(parts: Sequence[Mapping[str, Any]], split: Split) -> Cut:
+    """The cut that sends the last rows to test, and those before to eval.
+
+    Exact; rows of one time stay together.
+
+    Args:
+        parts: counts of all rows, and unless these are numbered from 0, files
+            of their times or numbers, as `quantile.write` returned them.
     """
-    parts = sorted(surveys, key=lambda part: int(part["chunk"]))
-    total = sum(int(part["rows"]) for part in parts)
-    train = total - max(1, round(total * split.eval))
-    if split.by == "order":
-        before = np.cumsum([0, *(part["rows"] for part in parts)])
-        return Cut(row=train, first_rows=tuple(before.tolist()))
-    if split.by == "time" and total:
-        sketches = [
-            np.frombuffer(base64.b64decode(part["times"]), "<i8")
-            for part in parts
-        ]
-        weights = [
-            np.full(len(sketch), part["rows"] / max(1, len(sketch)))
-            for part, sketch in zip(parts, sketches, strict=True)
-        ]
-        times, weight = np.concatenate(sketches), np.concatenate(weights)
-        order = np.argsort(times, kind="stable")
-        before = np.cumsum(weight[order]) - weight[order]
-        at = min(int(np.searchsorted(before, train - 1e-6)), len(order) - 1)
-        return Cut(time=int(times[order][at]))
-    return Cut()
+    total = sum(int(part["count"]) for part in parts)
+    if not total:
+        return NO_CUT
+    ranks: list[int] = []
+    for share in (split.test, split.eval):
+        if share:
+            total -= max(1, round(share * sum(int(p["count"]) for p in parts)))
+            ranks.insert(0, max(0, total))
+    if any("path" in part for part in parts):
+        ranks = [quantile.nth(parts, rank) for rank in ranks]
+    return Cut(tuple(ranks), split.gap_micros)
 
 
-def by_hash(keys: pa.Array, share: float) -> npt.NDArray[np.bool_]:
-    """Which keys go to eval: a stable hash of their bytes, on any host."""
+def keys_of(
+    columns: Sequence[tuple[pa.Array, Column]],
+    verdicts: Verdicts,
+    purpose: str | None = None,
+) -> pa.BinaryArray:
+    """One key for each row, of the columns' texts.
+
+    A row without all of them is refused if they have a `purpose`; its key is
+    empty.
+    """
+    texts = []
+    for array, column in columns:
+        text = column.text(array, verdicts).cast(pa.binary())
+        if purpose is not None:
+            missing = text.is_null().to_numpy(zero_copy_only=False)
+            verdicts.refuse(missing, f"column {column.name}: no {purpose}")
+        texts.append(text.fill_null(b""))
+    if len(texts) == 1:
+        return texts[0]
+    pieces = []
+    for text in texts:
+        # With lengths, so that ab, c is not a, bc.
+        length = pc.binary_length(text).cast(pa.string()).cast(pa.binary())
+        pieces += [length, text]
+    return pc.binary_join_element_wise(*pieces, b":")
+
+
+def key_sides(
+    columns: Sequence[tuple[pa.Array, Column]], split: Split, verdicts: Verdicts
+) -> Sides:
+    """What the rows of each key fall to; a row without one is refused."""
+    return hash_sides(keys_of(columns, verdicts, "value to split by"), split)
+
+
+def hash_sides(keys: pa.Array, split: Split) -> Sides:
+    """What each key falls to, by a stable hash of its bytes, on any host."""
+    found = buckets(keys, _BUCKETS)
+    sides = (found < (split.eval + split.test) * _BUCKETS).astype(np.int8)
+    sides[(found >= split.eval * _BUCKETS) & (sides > 0)] = 2
+    return sides
+
+
+def kept(keys: pa.Array, negatives: Negatives) -> Mask:
+    """Which negatives of these keys are trained on; a hash of its own."""
+    import tensorflow as tf
+
+    values = keys.to_numpy(zero_copy_only=False)
+    if negatives.keep == 1.0 or not len(values):
+        return np.ones(len(values), np.bool_)
+    found = tf.strings.to_hash_bucket_strong(
+        values, _BUCKETS, [negatives.seed, _BUCKETS]
+    )
+    return np.asarray(found.numpy() < negatives.keep * _BUCKETS)
+
+
+def buckets(keys: pa.Array, count: int) -> npt.NDArray[np.int64]:
+    """A number below `count` for each text, from a stable hash of its bytes."""
     import tensorflow as tf
 
     values = keys.to_numpy(zero_copy_only=False)  # of str or bytes objects
     if not len(values):
-        return np.zeros(0, np.bool_)
-    buckets = tf.strings.to_hash_bucket_fast(values, _BUCKETS).numpy()
-    return np.asarray(buckets < share * _BUCKETS, dtype=np.bool_)
+        return np.zeros(0, np.int64)
+    found: npt.NDArray[np.int64] = tf.strings.to_hash_bucket_fast(
+        values, count
+    ).numpy()
+    return found

@@ -141,6 +141,7 @@ def _parse(
         lambda index: lines.locate(int(numbers[index])),
         lines.rejected(reasons) if reasons else [],
         table.parsed,
+        lambda: lines.locate_all(numbers),
     )
 
 

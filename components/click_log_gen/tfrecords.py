@@ -47,7 +47,7 @@ def read(stream: IO[bytes]) -> Iterator[bytes]:
 def _damaged(what: str, offset: int) -> InputError:
     return InputError(
         f"damaged TFRecord file: {what}, record at byte {offset}. Nothing was"
-        " ingested; replace the file or take it out of data.impressions.path"
+        " ingested; replace the file or take it out of the log's `path`"
     )
 
 

@@ -20,7 +20,13 @@ from sklearn.metrics import log_loss, roc_auc_score
 from tensorflow_transform.tf_metadata import metadata_io
 
 from models import loop, metrics
-from models.config import EarlyStopping, Features, ModelConfig, TrainConfig
+from models.config import (
+    EarlyStopping,
+    Features,
+    ModelConfig,
+    Negatives,
+    TrainConfig,
+)
 from models.export import Served, export
 from models.features import preprocessing_fn
 from models.layout import IdFeature, Layout, layout
@@ -142,6 +148,59 @@ def test_training_learns_and_reports(tmp_path: Path, name: str) -> None:
     assert events and events[0].stat().st_size > 500
 
 
+@pytest.mark.parametrize("reweight", [False, True])
+def test_probabilities_are_right_where_negatives_were_left_out(
+    reweight: bool,
+) -> None:
+    # One feature, of which each value has a click rate of its own.
+    rng = np.random.default_rng(1)
+    rates = np.array([0.02, 0.05, 0.1, 0.2, 0.4])
+    ids = rng.integers(0, 5, 40_000)
+    clicks = rng.random(40_000) < rates[ids]
+    sampling = Negatives(keep=0.2, reweight=reweight)
+    chosen = clicks | (rng.random(40_000) < sampling.keep)
+
+    def data(rows: Any) -> Any:
+        found, labels = ids[rows], clicks[rows].astype(np.float32)
+        zeros = np.zeros((len(found), 2))
+        batch = {
+            "ids": np.column_stack([found, zeros]).astype(np.int64),
+            "dense": zeros.astype(np.float32),
+            "list_tags": tf.RaggedTensor.from_row_lengths(
+                np.zeros(0, np.int64), np.zeros(len(found), np.int64)
+            ),
+        }
+        return tf.data.Dataset.from_tensor_slices((batch, labels))
+
+    keras.utils.set_random_seed(1)
+    model = build_model(LAYOUT, ModelConfig(hidden=(8,)), 0.3)
+    rows = int(chosen.sum())
+    everything = data(np.arange(40_000)).batch(4096)
+    result = loop.train(
+        model,
+        build_optimizer(
+            {
+                "name": "adam",
+                "learning_rate": 0.02,
+                "schedule": {"name": "cosine"},
+            },
+            4 * rows // 256,
+        ),
+        data(chosen).shuffle(rows, seed=1).batch(256),
+        everything,
+        rows,
+        TrainConfig(batch_size=256, epochs=4),
+        negatives=sampling,
+    )
+    _, logits = loop.predict(model, everything)
+    found = metrics.sigmoid(logits + sampling.shift)
+    for value, rate in enumerate(rates):
+        assert found[ids == value].mean() == pytest.approx(rate, rel=0.25)
+    assert metrics.calibration(clicks, found) == pytest.approx(1, abs=0.06)
+    best = log_loss(clicks, rates[ids])
+    assert result.eval_logloss == pytest.approx(best, rel=0.01)
+
+
 def test_early_stopping_keeps_the_best_weights() -> None:
     keras.utils.set_random_seed(1)
     model = build_model(LAYOUT, ModelConfig(hidden=(16,)), 0.5)
@@ -222,8 +281,9 @@ print(json.dumps(out["ctr"].numpy().tolist()))
 """
 
 
+@pytest.mark.parametrize("keep", [1.0, 0.1])
 def test_the_export_is_the_trainers_model_to_a_millionth(
-    tmp_path: Path,
+    tmp_path: Path, keep: float
 ) -> None:
     data = rows(300)
     section = {
@@ -277,9 +337,12 @@ def test_the_export_is_the_trainers_model_to_a_millionth(
         transformed["list_tags"] = tf.RaggedTensor.from_sparse(
             transformed["list_tags"]
         )
-    expected = tf.sigmoid(model(transformed)).numpy()
+    q = tf.sigmoid(model(transformed)).numpy()
+    expected = q / (q + (1 - q) / keep)
 
-    export(Served(model, transform, features), str(tmp_path / "m"), {})
+    shift = Negatives(keep=keep).shift
+    served = Served(model, transform, features, shift)
+    export(served, str(tmp_path / "m"), {})
     (tmp_path / "rows.json").write_text(json.dumps(data))
     result = subprocess.run(
         [sys.executable, "-c", LOAD]

@@ -20,6 +20,7 @@ def test_the_runner_is_named() -> None:
     [
         ["--runner=FlinkRunner"],
         ["--runner=DataflowRunner", "--project=p"],
+        ["--runner=PortableRunner", "--environment_type=DOCKER"],
         ["--runner=DirectRunner", "--sdk_container_image=mine"],
         ["--setup_file=setup.py", "--runner=DirectRunner"],
     ],
@@ -28,8 +29,18 @@ def test_what_remote_workers_are_sent_is_left_alone(given: list[str]) -> None:
     assert beam.arguments(given) == given
 
 
-def test_no_component_packs_itself() -> None:
+EXTERNAL = [
+    "--runner=PortableRunner",
+    "--job_endpoint=localhost:8099",
+    "--environment_type=EXTERNAL",
+    "--environment_config=localhost:50000",
+]
+
+
+@pytest.mark.parametrize("runner", [[], EXTERNAL])
+def test_no_component_packs_itself(runner: list[str]) -> None:
     from tfx.utils import dependency_utils
 
-    given = beam.arguments([])
+    given = beam.arguments(runner)
+    assert "--sdk_container_image=none" in given
     assert dependency_utils.make_beam_dependency_flags(given) == given

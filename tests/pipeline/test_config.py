@@ -88,6 +88,111 @@ def test_a_resolved_config_loads_to_itself(check: Any, tmp_path: Path) -> None:
     assert load(path).sha256() == config.sha256()
 
 
+CLICKS = "data.clicks={path: c.tsv, format: tsv, columns: [id, ts, dwell]}"
+JOIN = (
+    CLICKS,
+    "data.clicks.key=id",
+    "data.clicks.impression_key=user",
+    "data.time=ts",
+    "data.label=null",
+)
+
+
+def test_with_clicks_the_label_may_be_left_out(check: Any) -> None:
+    config = check(*JOIN)
+    assert config.data.label_column is None
+    assert config.data.clicks.window_micros == 1800 * 10**6
+    assert config.data.click_time == "ts"
+    assert config.sha256() != check(*JOIN, "data.clicks.window=1h").sha256()
+
+
+def test_a_label_with_clicks_is_a_column_of_theirs(check: Any) -> None:
+    rule = "data.label={column: dwell, at_least: 30}"
+    assert check(*JOIN, rule).data.label_column == "dwell"
+    with pytest.raises(ConfigError, match=r"'click'.*clicks.columns"):
+        check(*JOIN, "data.label=click")
+
+
+def test_a_carried_column_may_slice_and_is_no_column_of_impressions(
+    check: Any,
+) -> None:
+    config = check(
+        *JOIN,
+        "data.clicks.carry={dwell: string}",
+        "evaluate.slices=[[dwell], [site]]",
+    )
+    assert config.columns() == {
+        "price": "float",
+        "site": "string",
+        "user": "string",
+    }
+
+
+@pytest.mark.parametrize(
+    ("window", "seconds"),
+    [("90s", 90), ("30m", 1800), ("1.5h", 5400), ("2d", 172_800)],
+)
+def test_windows_have_a_unit(check: Any, window: str, seconds: int) -> None:
+    config = check(*JOIN, f"data.clicks.window={window}")
+    assert config.data.clicks.window_micros == seconds * 10**6
+
+
+@pytest.mark.parametrize(
+    "until", ["2024-01-08", "2024-01-08T00:00:00Z", "2024-01-08 01:00:00+01:00"]
+)
+def test_the_end_of_the_clicks_is_a_time(check: Any, until: str) -> None:
+    config = check(*JOIN, f"data.clicks.until={until}")
+    assert config.data.clicks.until_micros == 1_704_672_000 * 10**6
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("data.time=null", ["data", "`clicks` needs `time`"]),
+        ("data.clicks.key=[]", ["data.clicks", "`key`", "received []"]),
+        ("data.clicks.key=[id, id]", ["`key`", "['id', 'id']", "different"]),
+        ("data.clicks.key=[id, ts]", ["`impression_key`", "['user']", "2"]),
+        ("data.clicks.key=who", ["`clicks.key: who`", "id, ts, dwell"]),
+        ("data.clicks.impression_key=who", ["'who'", "impressions.columns"]),
+        ("data.clicks.time=when", ["`clicks.time`", "'when'"]),
+        ("data.clicks.carry={depth: int}", ["clicks.carry: depth", "dwell"]),
+        ("data.clicks.carry={dwell: date}", ["carry.dwell", "'date'", "'int'"]),
+        ("data.clicks.carry={label: int}", ["`carry`", "'label'", "reserved"]),
+        ("data.clicks.window=30", ["clicks.window", "received 30", "30m"]),
+        ("data.clicks.window=0m", ["clicks.window", "'0m'", "above 0"]),
+        ("data.clicks.window=-1h", ["clicks.window", "'-1h'"]),
+        ("data.clicks.until=soon", ["clicks.until", "'soon'", "ISO 8601"]),
+        ("data.clicks.partitions=0", ["clicks.partitions", "received 0"]),
+        ("data.clicks.widow=1h", ["clicks.widow", "did you mean 'window'"]),
+        (
+            "features.numeric=[dwell]",
+            ["'dwell'", "is used but not among data.impressions.columns"],
+        ),
+    ],
+)
+def test_a_wrong_join_is_refused(
+    check: Any, override: str, words: list[str]
+) -> None:
+    with pytest.raises(ConfigError) as error:
+        check(*JOIN, override)
+    for word in words:
+        assert word in str(error.value)
+
+
+def test_a_column_of_the_click_is_no_feature(check: Any) -> None:
+    for more in (
+        "data.clicks.carry={dwell: float}",
+        "data.label={column: dwell, at_least: 1}",
+    ):
+        with pytest.raises(ConfigError, match=r"'dwell'.*(tells|label)"):
+            check(*JOIN, more, "features.numeric=[dwell]")
+
+
+def test_without_clicks_a_label_is_needed(check: Any) -> None:
+    with pytest.raises(ConfigError, match=r"data\.label: missing; it is req"):
+        check("data.label=null")
+
+
 REFUSED = [
     # override, then words that the message must hold
     ("train.epoch=3", ["train.epoch", "did you mean 'epochs'", "batch_size"]),
@@ -117,10 +222,6 @@ REFUSED = [
     ("data.impressions.format=xml", ["data.impressions.format", "'xml'"]),
     ("data.impressions.columns=null", ["columns", "header: true"]),
     ("data.impressions.path=''", ["data.impressions", "`path` is empty"]),
-    (
-        "data.clicks={path: c.tsv, format: tsv, header: true}",
-        ["data.clicks", "not available yet", "clicks: null"],
-    ),
     ("data.negatives.keep=0.1", ["data.negatives", "not available yet"]),
     (
         "features.crosses=[{of: [site, nobody]}]",

@@ -146,6 +146,13 @@ def test_places_that_no_task_can_reach_are_named(home: Path) -> None:
         runner={"volumes": {"logs": str(home)}},
     )
     assert kubeflow.unreachable(config) == []
+    data = config.data.model_dump() | {
+        "label": None,
+        "time": "age",
+        "clicks": {"path": "/clicks", "format": "jsonl"},
+    }
+    lines = kubeflow.unreachable(make_config(home, data=data))
+    assert any(line.startswith("data.clicks.path: '/clicks'") for line in lines)
 
 
 def test_volumes_are_mounted_in_every_task(home: Path, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import csv
 import gzip
 import io
 import json
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,11 +20,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import tensorflow as tf
 
-from components.click_log_gen import chunks, convert, split
+from components.click_log_gen import chunks, ingest
 from components.click_log_gen.config import DataConfig
 
 Row = dict[str, Any]
 FORMATS = ("csv", "tsv", "jsonl", "parquet", "tfrecord")
+KINDS = ("train", "eval", "test", "rejected")
 COLUMNS = {"price": ("float", None), "site": ("string", None)}
 
 
@@ -87,14 +89,15 @@ class Output:
     counts: Row
     train: list[Row] = field(default_factory=list)
     eval: list[Row] = field(default_factory=list)
+    test: list[Row] = field(default_factory=list)
     rejected: list[Row] = field(default_factory=list)
 
     @property
     def kept(self) -> list[Row]:
-        return self.train + self.eval
+        return self.train + self.eval + self.test
 
     def column(self, name: str) -> list[Any]:
-        """One feature of all examples; both splits, in order of the shards."""
+        """One feature of all examples; all splits, in order of the shards."""
         return [row[name] for row in self.kept]
 
     @property
@@ -126,28 +129,28 @@ def convert_log(
             **data,
         }
     )
-    folders = {}
-    for name in ("train", "eval", "rejected"):
-        folders[name] = str(folder / name)
-        Path(folders[name]).mkdir(parents=True)
-    plan = chunks.plan(config.impressions)
-    surveys = []
-    if config.split.by != "hash":
-        surveys = [split.survey(chunk, config) for chunk in plan]
-    cut = split.find_cut(surveys, config.split)
-    job = convert.Job(config, columns, folders, len(plan), cut)
-    parts = [convert.run(chunk, job) for chunk in plan]
-    counts: Row = {}
-    for part in parts:
-        for key, value in part["counts"].items():
-            counts[key] = counts.get(key, 0) + value
-    return read_output(folder, counts)
+    folders = {name: str(folder / name) for name in KINDS}
+    for path in (*folders.values(), folder / "work"):
+        Path(path).mkdir(parents=True)
+    places = ingest.Places(folders, str(folder / "work"))
+    outcome = ingest.run(config, columns, places, one_by_one)
+    shutil.rmtree(folder / "work")
+    return read_output(folder, outcome.counts)
+
+
+def one_by_one(
+    pieces: Sequence[Any], label: str, work: Any, **arguments: Any
+) -> list[Row]:
+    """What Beam does."""
+    results = [work(piece, **arguments) for piece in pieces]
+    return json.loads(json.dumps(results))
 
 
 def read_output(folder: Path, counts: Row) -> Output:
     """Reads the shards with TensorFlow and json."""
     output = Output(folder, counts)
-    for name, rows in (("train", output.train), ("eval", output.eval)):
+    for name in ("train", "eval", "test"):
+        rows = getattr(output, name)
         for path in sorted(folder.rglob(f"*{name}/data_tfrecord-*")):
             # Deprecated, but a tf.data pipeline a file takes 50 ms.
             records = tf.compat.v1.io.tf_record_iterator(str(path))

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from components.click_log_gen import chunks
-from components.click_log_gen.config import LogFiles
+from components.click_log_gen import chunks, spans
+from components.click_log_gen.config import DataConfig, LogFiles
 from models.errors import InputError
 from tests.components.click_log_gen.ingest import (
     Output,
@@ -82,8 +82,15 @@ def test_a_folder_that_a_glob_matches_is_left_out(folder: Path) -> None:
 
 
 def test_the_version_changes_with_any_file(folder: Path) -> None:
+    log = {"path": f"{folder}/day_*", "format": "jsonl"}
+    clicks = log | {"path": f"{folder}/clicks"}
+    (folder / "clicks").touch()
+    data = DataConfig.model_validate(
+        {"impressions": log, "clicks": clicks, "time": "t"}
+    )
+
     def version() -> str:
-        return chunks.data_version((f"{folder}/day_*",))
+        return spans.data_version(data)
 
     versions = [version()]
     assert version() == versions[0]
@@ -94,7 +101,9 @@ def test_the_version_changes_with_any_file(folder: Path) -> None:
     (folder / "day_3").unlink()
     (folder / "day_9").unlink()
     versions.append(version())
-    assert len(set(versions)) == 4
+    (folder / "clicks").write_text("{}\n")
+    versions.append(version())
+    assert len(set(versions)) == 5
 
 
 def test_plain_text_is_cut_and_gzip_is_read_whole(tmp_path: Path) -> None:

@@ -6,12 +6,15 @@ import random
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from components.click_log_gen import split
+from components.click_log_gen import quantile, split
+from components.click_log_gen.config import Split
 from tests.components.click_log_gen.ingest import (
     Output,
     Row,
@@ -115,11 +118,11 @@ def test_a_time_may_also_be_a_feature(tmp_path: Path) -> None:
             assert ids(output.eval) == ["r8", "r9"]
 
 
-def test_a_sample_of_many_times_cuts_within_its_precision(
+def test_many_times_are_cut_exactly(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(split, "SKETCH", 50)
-    times = list(range(2000))
+    monkeypatch.setattr(quantile, "EDGES", 7)
+    times = list(range(0, 6000, 3))
     random.Random(2).shuffle(times)
     rows = [{"id": f"r{t}", "click": 0, "t": t} for t in times]
     path = write_log(tmp_path / "log", "csv", rows)
@@ -131,11 +134,33 @@ def test_a_sample_of_many_times_cuts_within_its_precision(
             split_by={"by": "time", "eval": 0.25},
             time="t",
         )
-    assert abs(len(output.eval) - 500) <= 2000 / 50
-    border = 2000 - len(output.eval)
     assert sorted(ids(output.eval)) == sorted(
-        f"r{t}" for t in times if t >= border
+        f"r{t}" for t in times if t >= 4500
     )
+
+
+NUMBERS = st.one_of(st.integers(-5, 5), st.integers(-(2**62), 2**62))
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    files=st.lists(st.lists(NUMBERS, max_size=8), min_size=1, max_size=4),
+    edges=st.sampled_from([2, 7, 100]),
+)
+def test_the_nth_number_is_that_of_the_sorted_ones(
+    files: list[list[int]], edges: int
+) -> None:
+    wanted = sorted(number for numbers in files for number in numbers)
+    with (
+        fresh_folder() as folder,
+        mock.patch.object(quantile, "EDGES", edges),
+    ):
+        written = [
+            quantile.write(str(folder / f"{i}"), np.array(numbers, np.int64))
+            for i, numbers in enumerate(files)
+        ]
+        for rank, number in enumerate(wanted):
+            assert quantile.nth(written, rank) == number
 
 
 @settings(max_examples=40, deadline=None)
@@ -254,9 +279,87 @@ def test_a_larger_share_only_adds_to_eval() -> None:
     import pyarrow as pa
 
     keys = pa.array([f"u{i}" for i in range(2000)])
-    before = split.by_hash(keys, 0.1)
+    before = split.hash_sides(keys, Split(eval=0.1))
     for share in (0.2, 0.5, 0.999):
-        after = split.by_hash(keys, share)
+        after = split.hash_sides(keys, Split(eval=share))
         assert (after >= before).all()
         assert abs(after.mean() - share) < 0.03
         before = after
+
+
+def test_a_test_split_takes_the_last_rows_and_eval_those_before(
+    tmp_path: Path,
+) -> None:
+    rows = [{"id": f"r{i}", "click": 0, "at": 1000 + i} for i in range(20)]
+    for by in ("time", "order"):
+        output = cut(
+            tmp_path / by,
+            in_files(rows, [3, 11]),
+            {"by": by, "eval": 0.1, "test": 0.2},
+            time="at" if by == "time" else None,
+        )
+        parts = (output.train, output.eval, output.test)
+        names = [f"r{i}" for i in range(20)]
+        expected = [names[:14], names[14:16], names[16:]]
+        assert [sorted(ids(part)) for part in parts] == [
+            sorted(part) for part in expected
+        ]
+        assert [output.counts[n] for n in ("train", "eval", "test")] == [
+            14,
+            2,
+            4,
+        ]
+
+
+def test_by_hash_eval_does_not_change_when_a_test_split_is_added() -> None:
+    import pyarrow as pa
+
+    keys = pa.array([f"u{i}" for i in range(3000)])
+    without = split.hash_sides(keys, Split(eval=0.2))
+    sides = split.hash_sides(keys, Split(eval=0.2, test=0.3))
+    assert ((sides == 1) == (without == 1)).all()
+    assert abs((sides == 2).mean() - 0.3) < 0.03
+
+
+def test_a_gap_keeps_what_came_just_before_a_later_split_out(
+    tmp_path: Path,
+) -> None:
+    rows = [{"id": f"r{i}", "click": 0, "at": 1000 + 60 * i} for i in range(20)]
+    by = {"by": "time", "eval": 0.1, "test": 0.2, "gap": "2m"}
+    output = cut(tmp_path, in_files(rows, [9]), by, time="at")
+    # Eval begins with r14, test with r16; two minutes are two rows.
+    assert ids(output.train) == [f"r{i}" for i in range(12)]
+    assert ids(output.eval) == []
+    assert ids(output.test) == [f"r{i}" for i in range(16, 20)]
+    assert (output.counts["gap"], output.counts["kept"]) == (4, 16)
+
+
+def test_several_columns_are_one_key(tmp_path: Path) -> None:
+    rows = [
+        {"id": f"{u}-{d}-{n}", "click": 0, "user": u, "day": d}
+        for u in ("a", "ab", "b")
+        for d in ("b", "bc", "c")
+        for n in range(2)
+    ]
+    by = {"by": "hash", "eval": 0.5, "key": ["user", "day"]}
+    output = cut(tmp_path, [rows], by)
+    train = {name.rsplit("-", 1)[0] for name in ids(output.train)}
+    eval_ = {name.rsplit("-", 1)[0] for name in ids(output.eval)}
+    assert not train & eval_
+    assert len(train | eval_) == 9
+    users = [{pair.split("-")[0] for pair in part} for part in (train, eval_)]
+    assert users[0] & users[1]  # a user alone is not the key
+
+
+@pytest.mark.parametrize(
+    ("section", "message"),
+    [
+        ({"eval": 0.5, "test": 0.5}, "leave nothing to train"),
+        ({"by": "order", "gap": "1h"}, "for `by: time`"),
+        ({"by": "time", "gap": "soon"}, "accepted: a number and a unit"),
+        ({"by": "order", "key": "user"}, "for `by: hash`"),
+    ],
+)
+def test_mistakes_in_the_section_are_named(section: Row, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Split.model_validate(section)

@@ -1,0 +1,216 @@
+"""On a real Flink: the same rows as in process, also when half of it dies."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from pipeline import dag
+from pipeline.config import PipelineConfig
+from tests.pipeline.small import make_config, write_log
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "deploy" / "flink"))
+
+import fetch
+from cluster import Cluster, born
+
+pytestmark = pytest.mark.flink
+FILES = 4
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A Flink of two task managers."""
+    if shutil.which("java") is None:
+        pytest.skip("java is not installed")
+    if fetch.missing(fetch.folder()):
+        pytest.skip("Flink is not here; `make flink` fetches it")
+    cluster = Cluster(tmp_path_factory.mktemp("flink"))
+    started = command("start", cluster)
+    assert started.returncode == 0, started.stderr
+    assert ", ".join(cluster.beam()) in started.stdout
+    yield cluster
+    processes = cluster.processes()
+    command("stop", cluster)
+    assert not any(born(pid) for pid in processes.values())
+
+
+def command(name: str, cluster: Cluster) -> subprocess.CompletedProcess[str]:
+    """What `cluster.py` answers on the command line."""
+    script = Path(fetch.__file__).with_name("cluster.py")
+    return subprocess.run(
+        [sys.executable, str(script), name, "--home", str(cluster.home)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Clicks in a few files."""
+    folder = tmp_path_factory.mktemp("log")
+    write_log(folder / "0.tsv", rows=500 * FILES)
+    head, *lines = (folder / "0.tsv").read_text("utf-8").splitlines()
+    for number in range(FILES):
+        rows = lines[number::FILES]
+        (folder / f"{number}.tsv").write_text(
+            "\n".join([head, *rows]) + "\n", "utf-8"
+        )
+    return folder
+
+
+def run(config: PipelineConfig, home: Path, last: str) -> Path:
+    """Runs `config`'s pipeline as far as `last`; returns its artifacts."""
+    from tfx.orchestration import metadata
+    from tfx.orchestration.local.local_dag_runner import LocalDagRunner
+    from tfx.orchestration.pipeline import RunOptions
+
+    from components.batching import prefer_large_batches
+
+    home.mkdir()
+    prefer_large_batches()
+    pipeline = dag.create_pipeline(
+        config,
+        str(home / "artifacts"),
+        metadata_connection_config=metadata.sqlite_metadata_connection_config(
+            str(home / "metadata.sqlite")
+        ),
+    )
+    LocalDagRunner().run(pipeline, run_options=RunOptions(to_nodes=[last]))
+    return home / "artifacts"
+
+
+def configured(log: Path, beam: list[str]) -> PipelineConfig:
+    """A small pipeline over the files of `log`."""
+    config = make_config(log, runner={"beam": beam})
+    data = config.data.model_dump() | {
+        "impressions": config.data.impressions.model_dump()
+        | {"path": str(log / "*.tsv")}
+    }
+    return make_config(log, runner={"beam": beam}, data=data)
+
+
+def records(artifacts: Path, component: str, split: str) -> list[bytes]:
+    """A split's serialized tf.Examples, sorted."""
+    paths = sorted(artifacts.glob(f"{component}/*/*/Split-{split}/*"))
+    assert paths
+    kind = "GZIP" if paths[0].suffix == ".gz" else ""
+    data = tf.data.TFRecordDataset([str(path) for path in paths], kind)
+    return sorted(data.as_numpy_iterator())
+
+
+Row = tuple[tuple[float, ...], tuple[Any, ...]]
+
+
+def parsed(serialized: list[bytes]) -> list[Row]:
+    """Rows, sorted: all floats, then all else by name."""
+    rows = []
+    for record in serialized:
+        features = sorted(
+            tf.train.Example.FromString(record).features.feature.items()
+        )
+        floats = tuple(x for _, f in features for x in f.float_list.value)
+        rest = tuple(
+            (name, *f.int64_list.value, *f.bytes_list.value)
+            for name, f in features
+        )
+        rows.append((floats, rest))
+    return sorted(rows)
+
+
+def test_ingest_and_transform_give_the_rows_that_they_give_in_process(
+    cluster: Cluster, log: Path, tmp_path: Path
+) -> None:
+    here = run(configured(log, []), tmp_path / "here", "Transform")
+    there = run(
+        configured(log, cluster.beam()), tmp_path / "there", "Transform"
+    )
+    assert len(cluster.rest("/jobs")["jobs"]) >= 3
+    for split in ("train", "eval"):
+        ingested = records(there, "ClickLogGen", split)
+        assert ingested == records(here, "ClickLogGen", split)
+        got = parsed(records(there, "Transform", split))
+        expected = parsed(records(here, "Transform", split))
+        assert len(got) == len(ingested) > 300
+        assert [rest for _, rest in got] == [rest for _, rest in expected]
+        # A mean over other parts may differ in its last bit.
+        np.testing.assert_allclose(
+            [floats for floats, _ in got],
+            [floats for floats, _ in expected],
+            rtol=1e-6,
+            atol=1e-6,
+        )
+
+
+def test_a_task_manager_killed_in_the_middle_changes_no_row(
+    cluster: Cluster, log: Path, tmp_path: Path
+) -> None:
+    # Enough work for there to be a middle.
+    for number in range(FILES):
+        path = log / f"{number}.tsv"
+        head, _, lines = path.read_text("utf-8").partition("\n")
+        path.write_text(f"{head}\n{lines * 20}", "utf-8")
+    here = run(configured(log, []), tmp_path / "here", "ClickLogGen")
+    killer = threading.Thread(
+        target=kill_when_writing,
+        args=(cluster.processes()["taskmanager-2"], tmp_path / "there"),
+    )
+    killer.start()
+    there = run(
+        configured(log, cluster.beam()), tmp_path / "there", "ClickLogGen"
+    )
+    killer.join()
+    assert not cluster.processes()["taskmanager-2"]
+    assert failures(cluster)
+    for split in ("train", "eval"):
+        assert records(there, "ClickLogGen", split) == records(
+            here, "ClickLogGen", split
+        )
+
+
+def kill_when_writing(pid: int, home: Path) -> None:
+    """Kills `pid` as soon as a first file of rows is under way."""
+    deadline = time.monotonic() + 300
+    while time.monotonic() < deadline:
+        if any(home.rglob("data_tfrecord-*")):
+            os.kill(pid, signal.SIGKILL)
+            return
+        time.sleep(0.01)
+
+
+def failures(cluster: Cluster) -> list[dict[str, Any]]:
+    """What Flink had to recover from in its newest job."""
+    jobs: list[dict[str, Any]] = cluster.rest("/jobs/overview")["jobs"]
+    newest = max(jobs, key=lambda job: job["start-time"])
+    answer = cluster.rest(f"/jobs/{newest['jid']}/exceptions")
+    found: list[dict[str, Any]] = answer["exceptionHistory"]["entries"]
+    return found
+
+
+def test_a_second_start_is_refused(cluster: Cluster) -> None:
+    result = command("start", cluster)
+    assert result.returncode == 1
+    assert "stop it first" in result.stderr
+
+
+def test_a_folder_with_other_files_is_left_alone(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    (tmp_path / "mine.txt").write_text("mine")
+    result = command("start", Cluster(tmp_path))
+    assert result.returncode == 1
+    assert str(tmp_path) in result.stderr
+    assert (tmp_path / "mine.txt").exists()
