@@ -7,7 +7,7 @@ def prefer_large_batches() -> None:
     """Batches of up to 8,192 rows or 20 MiB instead of 1,000 rows.
 
     tfx_bsl has an absl flag for it, and takes its default as long as nobody
-    has parsed the flags. It makes Transform a quarter faster.
+    has parsed the flags. It made TFX's Transform a quarter faster.
     """
     from absl import flags
     from tfx_bsl.coders import batch_util

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 import tensorflow_transform as tft
@@ -13,6 +14,35 @@ from models.layout import DENSE, IDS, LABEL_COUNTS, LISTS, asset_name
 from models.vocabulary import EMPTY_VOCABULARY, Vocabularies, Vocabulary
 
 Tensors = dict[str, Any]
+EPSILON = 0.001  # of a quantile's rank
+
+
+class Observed(NamedTuple):
+    """What of some rows the analysis looks at; tensors, or their arrays.
+
+    label: int64 [N]. texts: string [(values)], one for each vocabulary.
+    dense: float32 [N, D], before scaling. numbers: float32 [(values)], one
+    for each number in buckets.
+    """
+
+    label: Any
+    texts: tuple[Any, ...]
+    dense: Any
+    numbers: tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class Found:
+    """What the analysis found out.
+
+    vocabularies: feature name -> file. mean, variance: float32 [D], of
+    `Observed.dense`. boundaries: feature name -> float32 [1, buckets - 1].
+    """
+
+    vocabularies: Mapping[str, Any]
+    mean: Any
+    variance: Any
+    boundaries: Mapping[str, Any]
 
 
 def preprocessing_fn(
@@ -25,28 +55,47 @@ def preprocessing_fn(
         custom_config: {"features": the config section as a mapping}.
     """
     features = Features.model_validate(custom_config["features"])
-    rows = _row_count(inputs)
-    raw = _Raw(inputs, rows)
-    vocabularies = _vocabularies(features.categorical, raw)
-    outputs: Tensors = {}
-    ids: list[tf.Tensor] = []
-    for f in features.categorical:
-        found = _category_ids(f, raw, vocabularies)
-        if f.list is None:
-            ids.append(found)
-        else:
-            outputs[LISTS + f.name] = found
-    by_name = dict(
-        zip(
-            (f.name for f in features.categorical if f.list is None),
-            ids,
-            strict=True,
-        )
+    return transformed(
+        inputs, features, _analyzed(observe(inputs, features), features)
     )
-    for number in features.numeric:
-        if number.transform == "buckets":
-            by_name[number.name] = _bucket_ids(number, raw)
-            ids.append(by_name[number.name])
+
+
+def observe(inputs: Mapping[str, Any], features: Features) -> Observed:
+    """The tensors to analyze."""
+    raw = _Raw(inputs)
+    numbers = []
+    for number in bucketed(features):
+        values, present = raw.numbers(number.name)
+        numbers.append(tf.boolean_mask(values, present))
+    return Observed(
+        tf.cast(raw.column(LABEL, 0), tf.int64),
+        tuple(
+            raw.text(f.name) if f.list is None else raw.parts(f).flat_values
+            for f in with_vocabulary(features)
+        ),
+        _unscaled(scalars(features), raw),
+        tuple(numbers),
+    )
+
+
+def transformed(
+    inputs: Mapping[str, Any], features: Features, found: Found
+) -> Tensors:
+    """The model's inputs; `models.layout` says which."""
+    raw = _Raw(inputs)
+    outputs: Tensors = {}
+    by_name: dict[str, tf.Tensor] = {}
+    for f in features.categorical:
+        looked_up = _category_ids(f, raw, found.vocabularies)
+        if f.list is None:
+            by_name[f.name] = looked_up
+        else:
+            outputs[LISTS + f.name] = looked_up
+    for number in bucketed(features):
+        by_name[number.name] = _bucket_ids(
+            number, raw, found.boundaries[number.name]
+        )
+    ids = list(by_name.values())
     encodes = {f.name: f.encode for f in features.categorical}
     for cross in features.crosses:
         parts = [
@@ -59,20 +108,42 @@ def preprocessing_fn(
         ids.append(tf.strings.to_hash_bucket_fast(joined, cross.buckets))
     if ids:
         outputs[IDS] = tf.stack(ids, axis=1)  # [N, len(single)]
-    dense = [f for f in features.numeric if f.transform != "buckets"]
-    if dense:
-        outputs[DENSE] = _dense(dense, raw)
+    if scalars(features):
+        outputs[DENSE] = _dense(scalars(features), raw, found)
     if LABEL in inputs:
         outputs[LABEL] = raw.column(LABEL, 0)
     return outputs
 
 
+def with_vocabulary(features: Features) -> list[CategoricalFeature]:
+    """Those whose vocabulary comes from the data."""
+    return [f for f in features.categorical if f.encode == "vocab"]
+
+
+def bucketed(features: Features) -> list[NumericFeature]:
+    """Those cut at quantiles."""
+    return [f for f in features.numeric if f.transform == "buckets"]
+
+
+def scalars(features: Features) -> list[NumericFeature]:
+    """Those that stay numbers."""
+    return [f for f in features.numeric if f.transform != "buckets"]
+
+
+def vocabularies(features: Features) -> list[Vocabulary]:
+    """Of `with_vocabulary`, in order."""
+    return [
+        Vocabulary(asset_name(f), f.min_count, f.max_size)
+        for f in with_vocabulary(features)
+    ]
+
+
 class _Raw:
     """Dense columns of the raw inputs, each made once."""
 
-    def __init__(self, inputs: Mapping[str, Any], rows: tf.Tensor) -> None:
+    def __init__(self, inputs: Mapping[str, Any]) -> None:
         self._inputs = inputs
-        self.rows = rows
+        self.rows = _row_count(inputs)
         self._text: dict[str, tf.Tensor] = {}
 
     def column(self, name: str, default: Any) -> tf.Tensor:
@@ -115,31 +186,37 @@ def _row_count(inputs: Mapping[str, Any]) -> tf.Tensor:
     return tf.shape(first)[0]
 
 
-def _vocabularies(
-    features: tuple[CategoricalFeature, ...], raw: _Raw
-) -> dict[str, tf.Tensor]:
-    """Feature name -> file name tensor of its vocabulary, in one pass."""
-    wanted = [f for f in features if f.encode == "vocab"]
-    columns = [tf.cast(raw.column(LABEL, 0), tf.int64)] + [
-        raw.text(f.name) if f.list is None else raw.parts(f).flat_values
-        for f in wanted
-    ]
-    files = tft.experimental.ptransform_analyzer(
-        inputs=columns,
-        ptransform=Vocabularies(
-            LABEL_COUNTS,
-            [
-                Vocabulary(asset_name(f), f.min_count, f.max_size)
-                for f in wanted
-            ],
-        ),
-        output_dtypes=[tf.string] * len(columns),
-        output_shapes=[[]] * len(columns),
+def _analyzed(observed: Observed, features: Features) -> Found:
+    """By TFT's analyzers, vocabularies in one pass."""
+    texts = (observed.label, *observed.texts)
+    wanted = vocabularies(features)
+    _, *files = tft.experimental.ptransform_analyzer(
+        inputs=texts,
+        ptransform=Vocabularies(LABEL_COUNTS, wanted),
+        output_dtypes=[tf.string] * len(texts),
+        output_shapes=[[]] * len(texts),
         output_asset_default_values=[b"0\n0"]
         + [EMPTY_VOCABULARY] * len(wanted),
         name="vocabularies",
     )
-    return {f.name: file for f, file in zip(wanted, files[1:], strict=True)}
+    mean = variance = None
+    if any(_logs_and_scales(scalars(features))[1]):
+        mean = tft.mean(observed.dense, reduce_instance_dims=False)
+        variance = tft.var(observed.dense, reduce_instance_dims=False)
+    return Found(
+        {
+            f.name: file
+            for f, file in zip(with_vocabulary(features), files, strict=True)
+        },
+        mean,
+        variance,
+        {
+            f.name: tft.quantiles(values, f.buckets, epsilon=EPSILON)
+            for f, values in zip(
+                bucketed(features), observed.numbers, strict=True
+            )
+        },
+    )
 
 
 def _category_ids(
@@ -177,35 +254,53 @@ def _ids(
     )
 
 
-def _bucket_ids(feature: NumericFeature, raw: _Raw) -> tf.Tensor:
+def _bucket_ids(
+    feature: NumericFeature, raw: _Raw, boundaries: Any
+) -> tf.Tensor:
     """int64 [N]: quantile bucket from 1 on, 0 where missing."""
     values, present = raw.numbers(feature.name)
-    boundaries = tft.quantiles(
-        tf.boolean_mask(values, present), feature.buckets, epsilon=0.001
-    )
     bucket = 1 + tft.apply_buckets(
         tf.where(present, values, tf.zeros_like(values)), boundaries
     )
     return tf.where(present, bucket, tf.zeros_like(bucket))
 
 
-def _dense(features: list[NumericFeature], raw: _Raw) -> tf.Tensor:
+def _unscaled(features: list[NumericFeature], raw: _Raw) -> tf.Tensor:
     """float32 [N, len(features)], all columns at once."""
+    if not features:
+        return tf.zeros([raw.rows, 0])
     columns = []
     for f in features:
         values, present = raw.numbers(f.name)
         default = tf.constant(f.default, tf.float32)
         columns.append(tf.where(present, values, default))
     values = tf.stack(columns, axis=1)
-    log = [f.transform in ("log1p", "log1p_zscore") for f in features]
+    log, _ = _logs_and_scales(features)
     if any(log):
         logs = tf.sign(values) * tf.math.log1p(tf.abs(values))
         values = tf.where(tf.constant([log]), logs, values)
-    scale = [f.transform in ("zscore", "log1p_zscore") for f in features]
+    return values
+
+
+def _dense(
+    features: list[NumericFeature], raw: _Raw, found: Found
+) -> tf.Tensor:
+    """float32 [N, len(features)], scaled."""
+    values = _unscaled(features, raw)
+    _, scale = _logs_and_scales(features)
     if any(scale):
-        mean = tft.mean(values, reduce_instance_dims=False)
-        deviation = tf.sqrt(tft.var(values, reduce_instance_dims=False))
+        deviation = tf.sqrt(found.variance)
         deviation = tf.where(deviation > 0, deviation, tf.ones_like(deviation))
-        scaled = (values - mean) / deviation
+        scaled = (values - found.mean) / deviation
         values = tf.where(tf.constant([scale]), scaled, values)
     return values
+
+
+def _logs_and_scales(
+    features: list[NumericFeature],
+) -> tuple[list[bool], list[bool]]:
+    """Which numbers go through the logarithm, and which are scaled."""
+    return (
+        [f.transform in ("log1p", "log1p_zscore") for f in features],
+        [f.transform in ("zscore", "log1p_zscore") for f in features],
+    )

@@ -21,7 +21,7 @@ def batches(
     """One pass over `files` (paths or globs), the last batch may be short.
 
     Args:
-        files: gzipped TFRecords, as TFX Transform writes them.
+        files: TFRecords, gzipped where the name ends in .gz.
         transform: tells which tensors an example holds.
         batch_size: rows a batch.
         shuffle: rows kept for shuffling; 0 keeps the files' order.
@@ -42,7 +42,7 @@ def batches(
 
     data = tf.data.Dataset.list_files(list(files), shuffle=False)
     data = data.interleave(
-        lambda path: tf.data.TFRecordDataset(path, compression_type="GZIP"),
+        lambda path: tf.data.TFRecordDataset(path, _compression(path)),
         cycle_length=4 if shuffle else 1,
         num_parallel_calls=tf.data.AUTOTUNE,
         deterministic=True,
@@ -52,3 +52,8 @@ def batches(
     data = data.batch(batch_size)
     data = data.map(parse, num_parallel_calls=tf.data.AUTOTUNE)
     return data.prefetch(tf.data.AUTOTUNE)
+
+
+def _compression(path: tf.Tensor) -> tf.Tensor:
+    gzipped = tf.strings.regex_full_match(path, r".*\.gz")
+    return tf.where(gzipped, "GZIP", "")

@@ -26,7 +26,7 @@ from apache_beam.utils.windowed_value import WindowedValue
 
 # What TFT writes where nothing is left: a table must not be empty.
 EMPTY_VOCABULARY = b"49d0cd50-04bb-48c0-bc6f-5b575dce351a"
-_MERGE_AT = 64  # tables of counts kept before they are merged
+MERGE_AT = 64  # tables of counts kept before they are merged
 
 Batch = tuple[npt.NDArray[Any], ...]
 
@@ -61,7 +61,7 @@ class Vocabularies(tft_beam.experimental.PTransformAnalyzer):
         written = (
             batches
             | "Count" >> beam.ParDo(_Count(len(tags)))
-            | "Merge" >> beam.CombinePerKey(_merge)
+            | "Merge" >> beam.CombinePerKey(merge)
             | "WriteEach"
             >> beam.Map(_write, self._vocabularies, self.base_temp_dir)
             | "Together" >> beam.combiners.ToList()
@@ -87,18 +87,19 @@ class _Count(beam.DoFn):
 
     def process(self, batch: Batch) -> None:
         for tables, values in zip(self._tables, batch, strict=True):
-            tables.append(_count(values.reshape(-1)))
-            if len(tables) >= _MERGE_AT:
-                tables[:] = [_merge(tables)]
+            tables.append(count(values.reshape(-1)))
+            if len(tables) >= MERGE_AT:
+                tables[:] = [merge(tables)]
 
     def finish_bundle(self) -> Iterator[WindowedValue]:
         for index, tables in enumerate(self._tables):
             yield WindowedValue(
-                (index, _merge(tables)), MIN_TIMESTAMP, [GlobalWindow()]
+                (index, merge(tables)), MIN_TIMESTAMP, [GlobalWindow()]
             )
 
 
-def _count(values: npt.NDArray[Any]) -> pa.Table:
+def count(values: npt.NDArray[Any]) -> pa.Table:
+    """How often each value occurs; numbers are labels."""
     if values.dtype != np.object_:  # the label
         values = np.where(values > 0, b"1", b"0").astype(np.object_)
     counted = pa.array(values, pa.binary()).value_counts()
@@ -107,7 +108,7 @@ def _count(values: npt.NDArray[Any]) -> pa.Table:
     )
 
 
-def _merge(tables: Iterable[pa.Table]) -> pa.Table:
+def merge(tables: Iterable[pa.Table]) -> pa.Table:
     """Sums the counts of equal values."""
     merged = pa.concat_tables([_EMPTY, *tables])
     grouped = merged.group_by("value").aggregate([("count", "sum")])
@@ -141,8 +142,14 @@ def _write(
     folder: str,
 ) -> tuple[int, str]:
     index, counts = item
-    wanted = vocabularies[index]
-    if index == 0:
+    return index, write(counts, vocabularies[index], folder, index == 0)
+
+
+def write(
+    counts: pa.Table, wanted: Vocabulary, folder: str, labels: bool
+) -> str:
+    """Writes a vocabulary, or the counts of the labels; returns the path."""
+    if labels:
         found = dict(
             zip(
                 counts["value"].to_pylist(),
@@ -156,4 +163,4 @@ def _write(
     path = os.path.join(folder, wanted.file_name)
     with FileSystems.create(path) as stream:
         stream.write(b"\n".join(values or [EMPTY_VOCABULARY]) + b"\n")
-    return index, path
+    return path

@@ -9,7 +9,6 @@ from tfx.components import (
     SchemaGen,
     StatisticsGen,
     Trainer,
-    Transform,
 )
 from tfx.components.schema_gen.import_schema_gen.component import (
     ImportSchemaGen,
@@ -24,6 +23,7 @@ from components.evaluator.component import Evaluator
 from components.evaluator.eval_config import eval_config
 from components.example_validator.component import ExampleValidator
 from components.pusher.component import Pusher
+from components.transform.component import Transform
 from pipeline import beam
 from pipeline.config import PipelineConfig
 
@@ -50,6 +50,7 @@ def create_pipeline(
     versions: Versions = Versions(),
     metadata_connection_config: Any = None,
     pipeline_name: str | None = None,
+    analysis_cache: str | None = None,
 ) -> Pipeline:
     """The TFX pipeline of `config`.
 
@@ -60,6 +61,8 @@ def create_pipeline(
         metadata_connection_config: of ML Metadata, for local runs.
         pipeline_name: for a platform that does not take `config.name`; where
             models are pushed does not change with it.
+        analysis_cache: folder of all runs, in which Transform keeps what it
+            found in each file: logs of earlier days are not analyzed again.
     """
     separators = {f.name: f.list for f in config.features.categorical if f.list}
     sections = config.resolved()
@@ -83,7 +86,11 @@ def create_pipeline(
         examples=examples,
         schema=schema,
         preprocessing_fn="models.features.preprocessing_fn",
-        custom_config={"features": sections["features"], **code},
+        custom_config={
+            "features": sections["features"],
+            "analysis_cache": analysis_cache,
+            **code,
+        },
         disable_statistics=not config.transform.statistics,
         disable_analyzer_cache=True,
     )

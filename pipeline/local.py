@@ -137,6 +137,7 @@ class _Run:
                     str(self._home / "artifacts"),
                     dag.Versions(data, code_version()),
                     connection,
+                    analysis_cache=str(self._home / "analysis_cache"),
                 )
             )
             runtime_parameter_utils.substitute_runtime_parameter(

@@ -26,7 +26,8 @@ def encode(columns: Mapping[str, pa.Array]) -> pa.BinaryArray:
     concatenation of a few known pieces and its values.
 
     Args:
-        columns: feature name -> float32, int64 or string [rows].
+        columns: feature name -> float32, int64 or string [rows], or lists of
+            numbers.
     """
     return wrap(encode_features(columns))
 
@@ -89,6 +90,12 @@ def _by_length(
 
 def _values(array: pa.Array) -> tuple[bytes, pa.BinaryArray]:
     """Tag of the feature's kind, and the values as protobuf writes them."""
+    if pa.types.is_list(array.type):
+        tag, each = _values(array.values)
+        ends = np.frombuffer(each.buffers()[1], np.int32)
+        offsets = pa.py_buffer(ends[array.offsets.to_numpy()])
+        buffers = [None, offsets, each.buffers()[2]]
+        return tag, pa.Array.from_buffers(pa.binary(), len(array), buffers)
     if pa.types.is_string(array.type):
         return _BYTES_LIST, array.cast(pa.binary())
     numbers = pc.fill_null(array, 0).to_numpy()
@@ -108,10 +115,12 @@ def _varints(
     numbers: npt.NDArray[np.int64],
 ) -> tuple[npt.NDArray[np.int64], bytes]:
     """Bytes in each number's varint, and all of them in a row."""
-    shifts = np.arange(10, dtype=np.uint64) * np.uint64(7)
-    groups = numbers.view(np.uint64)[:, None] >> shifts  # [rows, 10]
+    numbers = numbers.view(np.uint64)
+    widest = max(1, -(-int(numbers.max(initial=0)).bit_length() // 7))
+    shifts = np.arange(widest, dtype=np.uint64) * np.uint64(7)
+    groups = numbers[:, None] >> shifts  # [rows, widest]
     sizes = np.maximum(1, (groups != 0).sum(axis=1))
-    place = np.arange(10)
+    place = np.arange(widest)
     digits = (groups & np.uint64(0x7F)).astype(np.uint8)
     digits[place < sizes[:, None] - 1] |= 0x80
     return sizes, digits[place < sizes[:, None]].tobytes()

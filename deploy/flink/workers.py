@@ -25,7 +25,7 @@ WARM = (
     "components.click_log_gen.executor",
     "models.features",
     "tfx.components.statistics_gen.executor",
-    "tfx.components.transform.executor",
+    "components.transform.executor",
     "tfx.components.evaluator.executor",
 )
 

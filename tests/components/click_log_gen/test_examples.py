@@ -65,6 +65,35 @@ def test_the_same_examples_as_tfx_encodes(rows: list[Any], skip: int) -> None:
     ]
 
 
+@settings(max_examples=50, deadline=None)
+@given(
+    rows=st.lists(
+        st.tuples(
+            st.lists(st.floats(width=32, allow_nan=False), max_size=3),
+            st.lists(
+                st.integers(-(2**63), 2**63 - 1) | st.integers(0, 300),
+                max_size=40,
+            ),
+        ),
+        max_size=6,
+    ),
+    skip=st.integers(0, 3),
+)
+def test_lists_of_numbers_are_as_long_as_they_are(
+    rows: list[Any], skip: int
+) -> None:
+    columns = {
+        name: pa.array([row[i] for row in rows], pa.list_(kind)).slice(skip)
+        for i, (name, kind) in enumerate(zip(NAMES[1:], KINDS[1:], strict=True))
+    }
+    for data, row in zip(encode(columns).to_pylist(), rows[skip:], strict=True):
+        found = tf.train.Example.FromString(data).features.feature
+        prices, sizes = (found[name] for name in NAMES[1:])
+        assert list(prices.float_list.value) == row[0]
+        assert list(sizes.int64_list.value) == row[1]
+        assert len(found) == 2
+
+
 def test_tensorflow_parses_them() -> None:
     columns = columns_of([("a", 1.5, 7), (None, None, None), ("b", -1.0, -7)])
     parsed = tf.io.parse_example(

@@ -1,0 +1,196 @@
+"""Transform's work: analyze, save the transform, write what it gives."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import apache_beam as beam
+import tensorflow as tf
+import tensorflow_transform as tft
+from tensorflow_transform import impl_helper
+from tensorflow_transform.tf_metadata import (
+    dataset_metadata,
+    metadata_io,
+    schema_utils,
+)
+from tfx import types
+from tfx.components.transform import executor as tfx_transform
+from tfx.components.transform import executor_utils
+from tfx.dsl.io import fileio
+from tfx.types import artifact_utils
+from tfx.types import standard_component_specs as specs
+from tfx.utils import io_utils
+
+from components.transform.analyze import Analyze
+from components.transform.cache import Cache
+from components.transform.materialize import Materialize
+from models import analysis
+from models.config import Features
+from models.errors import InputError
+from models.features import Found, transformed
+from models.layout import LABEL_COUNTS
+
+PREPROCESSING_FN = "models.features.preprocessing_fn"
+
+
+class Executor(tfx_transform.Executor):
+    """One pass for the analysis, one for the examples, both by file.
+
+    TFX's executor does the same row by row, and looks at the function nine
+    times. It still does what is asked for beyond that: statistics, an
+    analyzer cache, another function.
+    """
+
+    def Do(
+        self,
+        input_dict: dict[str, list[types.Artifact]],
+        output_dict: dict[str, list[types.Artifact]],
+        exec_properties: dict[str, Any],
+    ) -> None:
+        """Runs the component.
+
+        Raises:
+            InputError: there is nothing to analyze.
+        """
+        if (
+            exec_properties[specs.PREPROCESSING_FN_KEY] != PREPROCESSING_FN
+            or not exec_properties[specs.DISABLE_STATISTICS_KEY]
+            or output_dict.get(specs.UPDATED_ANALYZER_CACHE_KEY)
+        ):
+            super().Do(input_dict, output_dict, exec_properties)
+            return
+        executor_utils.MatchNumberOfTransformedExamplesArtifacts(
+            input_dict, output_dict
+        )
+        raw = input_dict[specs.EXAMPLES_KEY]
+        splits = executor_utils.ResolveSplitsConfig(
+            exec_properties.get(specs.SPLITS_CONFIG_KEY), raw
+        )
+        config = json.loads(exec_properties[specs.CUSTOM_CONFIG_KEY])
+        graph = artifact_utils.get_single_uri(
+            output_dict[specs.TRANSFORM_GRAPH_KEY]
+        )
+        self.fit(
+            [file for split in splits.analyze for file in _files(raw, split)],
+            config,
+            artifact_utils.get_single_uri(input_dict[specs.SCHEMA_KEY]),
+            graph,
+        )
+        outputs = output_dict.get(specs.TRANSFORMED_EXAMPLES_KEY, [])
+        executor_utils.SetSplitNames(splits.transform, outputs)
+        if outputs:
+            self.materialize(raw, outputs, list(splits.transform), graph)
+
+    def fit(
+        self, files: list[str], config: dict[str, Any], schema: str, graph: str
+    ) -> None:
+        """Analyzes `files` and leaves the transform in `graph`."""
+        if not files:
+            raise InputError("Transform: no examples to analyze")
+        metadata = dataset_metadata.DatasetMetadata(
+            io_utils.SchemaReader().read(io_utils.get_only_uri_in_dir(schema))
+        )
+        metadata_io.write_metadata(
+            metadata,
+            os.path.join(graph, tft.TFTransformOutput.RAW_METADATA_DIR),
+        )
+        spec = schema_utils.schema_as_feature_spec(metadata.schema).feature_spec
+        features = Features.model_validate(config["features"])
+        cache = _cache(config, spec)
+        folder = os.path.join(graph, ".temp_analysis")
+        fileio.makedirs(folder)
+        with self._make_beam_pipeline() as pipeline:
+            _ = (
+                pipeline
+                | "Files" >> beam.Create(files)
+                | "Spread" >> beam.Reshuffle()
+                | Analyze(features, spec, folder, cache)
+            )
+        save(features, analysis.read(features, folder), folder, spec, graph)
+        fileio.rmtree(folder)
+
+    def materialize(
+        self,
+        raw: list[types.Artifact],
+        outputs: list[types.Artifact],
+        splits: list[str],
+        graph: str,
+    ) -> None:
+        """Writes a transformed file for each raw one."""
+        work = []
+        for split in splits:
+            for source, target in zip(raw, outputs, strict=True):
+                files = _files([source], split)
+                folder = artifact_utils.get_split_uri([target], split)
+                fileio.makedirs(folder)
+                work += [(file, _target(file, folder)) for file in files]
+                if not files:
+                    # Readers want a file, however empty.
+                    path = os.path.join(folder, "empty")
+                    io_utils.write_bytes_file(path, b"")
+        with self._make_beam_pipeline() as pipeline:
+            _ = (
+                pipeline
+                | "Files" >> beam.Create(work)
+                | "Spread" >> beam.Reshuffle()
+                | "Transform" >> beam.ParDo(Materialize(graph))
+            )
+
+
+def save(
+    features: Features,
+    found: Found,
+    folder: str,
+    spec: Mapping[str, Any],
+    graph: str,
+) -> None:
+    """Writes the transform with what was found, as TFT does.
+
+    Args:
+        features: the config section.
+        found: by the analysis.
+        folder: where the analysis left its files; the counts of the labels
+            become an asset beside the vocabularies.
+        spec: of the raw features.
+        graph: the folder to write to.
+    """
+
+    def function(inputs: Mapping[str, Any]) -> dict[str, Any]:
+        tft.make_and_track_object(
+            lambda: tf.saved_model.Asset(os.path.join(folder, LABEL_COUNTS)),
+            name=LABEL_COUNTS,
+        )
+        return transformed(inputs, features, found)
+
+    impl_helper.analyze_in_place(
+        function,
+        False,
+        spec,
+        impl_helper.get_type_specs_from_feature_specs(spec),
+        graph,
+    )
+
+
+def _cache(config: dict[str, Any], spec: Mapping[str, Any]) -> Cache | None:
+    """Of what was found in files of earlier runs."""
+    folder = config.get("analysis_cache")
+    if not folder:
+        return None
+    fileio.makedirs(folder)
+    return Cache(folder, json.dumps([config, str(sorted(spec.items()))]))
+
+
+def _files(artifacts: list[types.Artifact], split: str) -> list[str]:
+    return sorted(
+        file
+        for folder in artifact_utils.get_split_uris(artifacts, split)
+        for file in fileio.glob(io_utils.all_files_pattern(folder))
+    )
+
+
+def _target(file: str, folder: str) -> str:
+    name = file.rpartition("/")[2]
+    return os.path.join(folder, name.removesuffix(".gz"))

@@ -1,0 +1,178 @@
+"""Our Transform gives what stock TFX's gives, for features of every kind."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from tfx.components.transform import executor as tfx_transform
+
+from components.transform.executor import Executor
+from models.errors import InputError
+from models.vocabulary import EMPTY_VOCABULARY
+from tests.components.click_log_gen.ingest import Row
+from tests.components.transform.runs import assets, read, run
+
+FEATURES = {
+    "numeric": [
+        {"name": "row", "transform": "none"},
+        {"name": "log", "transform": "log1p", "default": -1.5},
+        {"name": "score", "transform": "zscore"},
+        {"name": "price", "transform": "log1p_zscore", "default": 2},
+        {"name": "constant", "transform": "zscore", "default": 3.25},
+        {"name": "age", "transform": "buckets", "buckets": 7},
+        {"name": "empty", "transform": "buckets", "buckets": 3},
+    ],
+    "categorical": [
+        {"name": "site", "min_count": 1},
+        {"name": "user name", "min_count": 3, "oov_buckets": 4},
+        {"name": "top", "max_size": 5},
+        {"name": "hashed", "encode": "hash", "buckets": 50},
+        {"name": "hour", "encode": "identity", "buckets": 24},
+        {"name": "tags", "list": "|"},
+        {"name": "words", "list": " ", "encode": "hash", "buckets": 9},
+        {"name": "never_seen"},
+    ],
+    "crosses": [
+        {"of": ["site", "hashed"], "buckets": 97},
+        {"of": ["age", "hour", "top"], "buckets": 1000},
+    ],
+}
+_FLOAT = ("row", "log", "score", "price", "constant", "age", "empty")
+_BYTES = ("site", "user name", "top", "hashed", "tags", "words")
+SPEC = {
+    **dict.fromkeys(_FLOAT, tf.io.VarLenFeature(tf.float32)),
+    **dict.fromkeys(_BYTES, tf.io.VarLenFeature(tf.string)),
+    **dict.fromkeys(("hour", "label"), tf.io.VarLenFeature(tf.int64)),
+}
+ODD = [b"\xff\xfe", "ü".encode(), b"a b", b"\x00z", b"line\nbreak", b"cr\r"]
+
+
+def rows(count: int) -> list[Row]:
+    """Values with ties, rare ones, odd bytes and gaps."""
+    rng = random.Random(count)
+
+    def text() -> bytes:
+        if rng.random() < 0.1:
+            return rng.choice(ODD)
+        return b"%d" % min(int(rng.paretovariate(0.7)), 60)
+
+    def row(number: int) -> Row:
+        values: Row = {
+            "log": rng.gauss(0, 100),
+            "score": rng.gauss(1000, 3),
+            "price": rng.expovariate(0.01),
+            "constant": 3.25,
+            "age": float(rng.randrange(80)),
+            "empty": None,
+            "hour": rng.randrange(-1, 26),
+            **{name: text() for name in _BYTES},
+            "tags": b"|".join(text() for _ in range(rng.randrange(5))),
+            "words": b" ".join(text() for _ in range(rng.randrange(5))),
+        }
+        gaps = {name: None for name in values if rng.random() < 0.1}
+        label = int(rng.random() < 0.3)
+        return values | gaps | {"row": float(number), "label": label}
+
+    return [row(number) for number in range(count)]
+
+
+TRAIN = rows(900)
+FILES = {
+    "train": {"data-0": TRAIN[:500], "data-1": TRAIN[500:]},
+    "eval": {"data-0.gz": rows(1)},
+    "test": {"data-0": []},
+}
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Name -> folder and transform, of the two executors."""
+    found = {}
+    for name, cls in (("ours", Executor), ("stock", tfx_transform.Executor)):
+        folder = tmp_path_factory.mktemp(name)
+        found[name] = folder, run(cls, folder, FILES, SPEC, FEATURES)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("split", "count"), [("train", 900), ("eval", 1), ("test", 0)]
+)
+def test_examples_are_those_of_stock_transform(
+    both: dict[str, Any], split: str, count: int
+) -> None:
+    received, expected = (
+        sorted(read(folder, split, transform), key=lambda r: r["dense"][0])
+        for folder, transform in (both["ours"], both["stock"])
+    )
+    assert len(received) == len(expected) == count
+    for one, other in zip(received, expected, strict=True):
+        assert one.keys() == other.keys()
+        np.testing.assert_array_equal(one["ids"], other["ids"])
+        np.testing.assert_allclose(
+            one["dense"], other["dense"], rtol=2e-5, atol=2e-5
+        )
+        for name in ("label", "list_tags", "list_words"):
+            assert one[name] == other[name]
+
+
+def test_assets_and_specs_are_those_of_stock_transform(
+    both: dict[str, Any],
+) -> None:
+    (_, ours), (_, stock) = both["ours"], both["stock"]
+    assert assets(ours) == assets(stock)
+    assert ours.raw_feature_spec() == stock.raw_feature_spec()
+    assert ours.transformed_feature_spec() == stock.transformed_feature_spec()
+
+
+def test_scaled_numbers_have_mean_0_and_deviation_1(
+    both: dict[str, Any],
+) -> None:
+    folder, transform = both["ours"]
+    dense = np.array([r["dense"] for r in read(folder, "train", transform)])
+    scaled = dense[:, 2:4].astype(np.float64)
+    np.testing.assert_allclose(scaled.mean(axis=0), 0, atol=1e-4)
+    np.testing.assert_allclose(scaled.std(axis=0), 1, atol=1e-4)
+    assert not dense[:, 4].any()  # not divided by a deviation of 0
+
+
+SMALL = {"categorical": [{"name": "site"}], "numeric": [{"name": "price"}]}
+SMALL_SPEC = {name: SPEC[name] for name in ("site", "price", "label")}
+
+
+def test_one_row_is_enough_and_a_split_may_have_no_file(
+    tmp_path: Path,
+) -> None:
+    row = {"site": None, "price": 7.0, "label": 1}
+    files = {"train": {"data": [row]}, "eval": {}}
+    transform = run(Executor, tmp_path, files, SMALL_SPEC, SMALL)
+    assert assets(transform) == {
+        "label_counts": b"0\n1\n",
+        "vocab_site": EMPTY_VOCABULARY + b"\n",
+    }
+    (received,) = read(tmp_path, "train", transform)
+    assert received["ids"].tolist() == [0]
+    assert received["dense"].tolist() == [0.0]
+    assert read(tmp_path, "eval", transform) == []
+
+
+def test_nothing_to_analyze_is_an_input_error(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no examples"):
+        run(Executor, tmp_path, {"train": {}}, SMALL_SPEC, SMALL)
+
+
+@pytest.mark.parametrize(
+    "properties",
+    [{"disable_statistics": 0}, {"preprocessing_fn": "elsewhere.function"}],
+)
+def test_what_we_do_not_do_is_left_to_stock_transform(
+    tmp_path: Path, properties: dict[str, Any]
+) -> None:
+    with mock.patch.object(tfx_transform.Executor, "Do") as stock:
+        run(Executor, tmp_path, {"train": {}}, SPEC, FEATURES, **properties)
+    assert stock.call_count == 1

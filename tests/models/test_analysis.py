@@ -1,0 +1,87 @@
+"""The analysis' parts: merged in any order, and against NumPy."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from models import analysis
+from models.config import Features
+from models.features import Observed
+
+FEATURES = Features.model_validate(
+    {
+        "numeric": [{"name": "n"}, {"name": "b", "transform": "buckets"}],
+        "categorical": [{"name": "c", "min_count": 1}],
+    }
+)
+
+
+def batch(seed: int, rows: int) -> Observed:
+    rng = np.random.default_rng(seed)
+    return Observed(
+        rng.integers(0, 2, rows),
+        (rng.choice(np.array([b"a", b"b", b"c", b""], object), rows),),
+        rng.normal(1e4, 1, (rows, 1)).astype(np.float32),
+        (rng.random(rows, np.float32),),
+    )
+
+
+FILES = {
+    "a": [batch(0, 500), batch(1, 0), batch(2, 3000)],
+    "b": [batch(3, 1)],
+    "c": [],
+    "d": [batch(4, 40_000)],
+}
+
+
+def written(order: Sequence[str], folder: Path) -> dict[str, bytes]:
+    """Files after FILES were merged in `order`."""
+    total: list[Any] = []
+    for file in order:
+        found = analysis.parts(FEATURES)
+        for values in FILES[file]:
+            analysis.add(found, values)
+        found = pickle.loads(pickle.dumps(found))
+        for part, other in zip(total, found, strict=bool(total)):
+            part.merge(other)
+        total = total or found
+    folder.mkdir()
+    for part in total:
+        part.write(str(folder))
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_the_order_of_merging_changes_nothing(tmp_path: Path) -> None:
+    first = written("abcd", tmp_path / "1")
+    assert written("dbca", tmp_path / "2") == first
+    assert len(first) == 4
+
+
+@pytest.mark.parametrize("order", ["abcd", "b", "c"])
+def test_results_are_those_of_numpy(tmp_path: Path, order: str) -> None:
+    written(order, tmp_path / "out")
+    found = analysis.read(FEATURES, str(tmp_path / "out"))
+    batches = [b for file in order for b in FILES[file]] or [batch(0, 0)]
+    dense = np.concatenate([b.dense for b in batches]).astype(np.float64)
+    numbers = np.concatenate([b.numbers[0] for b in batches])
+    labels = np.concatenate([b.label for b in batches])
+    expected = np.bincount(labels, minlength=2)
+    lines = (tmp_path / "out/label_counts").read_text().split()
+    assert lines == [str(n) for n in expected]
+    boundaries = found.boundaries["b"]
+    assert boundaries.shape == (1, 31)
+    if len(dense):
+        np.testing.assert_allclose(found.mean, dense.mean(axis=0), rtol=1e-7)
+        np.testing.assert_allclose(found.variance, dense.var(axis=0), rtol=1e-6)
+        ranks = np.searchsorted(np.sort(numbers), boundaries[0], "right")
+        at = np.arange(1, 32) / 32 * len(numbers)
+        assert np.abs(ranks - at).max() <= 1 + 0.002 * len(numbers)
+    else:
+        assert not found.mean.any()
+        assert not boundaries.any()
