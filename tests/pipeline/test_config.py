@@ -222,7 +222,7 @@ REFUSED = [
     ("data.impressions.format=xml", ["data.impressions.format", "'xml'"]),
     ("data.impressions.columns=null", ["columns", "header: true"]),
     ("data.impressions.path=''", ["data.impressions", "`path` is empty"]),
-    ("data.negatives.keep=0.1", ["data.negatives", "not available yet"]),
+    ("data.negatives.keep=1.5", ["data.negatives.keep", "less than or"]),
     (
         "features.crosses=[{of: [site, nobody]}]",
         ["'nobody'", "not declared", "site, user"],
