@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import bz2
 import csv
 import gzip
 import io
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import fastavro
 import pyarrow as pa
 import pyarrow.parquet as pq
 import tensorflow as tf
@@ -24,7 +26,7 @@ from components.click_log_gen import chunks, ingest
 from components.click_log_gen.config import DataConfig
 
 Row = dict[str, Any]
-FORMATS = ("csv", "tsv", "jsonl", "parquet", "tfrecord")
+FORMATS = ("csv", "tsv", "jsonl", "parquet", "tfrecord", "avro")
 KINDS = ("train", "eval", "rejected")
 COLUMNS = {"price": ("float", None), "site": ("string", None)}
 
@@ -41,6 +43,10 @@ def write_log(path: Path, format: str, rows: Sequence[Row]) -> Path:
     if format == "parquet":
         pq.write_table(pa.Table.from_pylist(list(rows)), path)
         return path
+    if format == "avro":
+        with path.open("wb") as stream:
+            fastavro.writer(stream, avro_schema(rows), rows, sync_interval=500)
+        return path
     text = io.StringIO(newline="")
     if format == "jsonl":
         text.writelines(json.dumps(row) + "\n" for row in rows)
@@ -51,9 +57,35 @@ def write_log(path: Path, format: str, rows: Sequence[Row]) -> Path:
         writer.writerows(
             ["" if v is None else v for v in row.values()] for row in rows
         )
-    data = text.getvalue().encode()
-    path.write_bytes(gzip.compress(data) if path.suffix == ".gz" else data)
+    path.write_bytes(pack(text.getvalue().encode(), path.suffix))
     return path
+
+
+def pack(data: bytes, suffix: str) -> bytes:
+    """`data` as the tool of a file's suffix packs it; another: as it is."""
+    if suffix == ".gz":
+        return gzip.compress(data)
+    if suffix == ".bz2":
+        return bz2.compress(data)
+    if suffix == ".zst":
+        sink = pa.BufferOutputStream()
+        with pa.CompressedOutputStream(sink, "zstd") as stream:
+            stream.write(data)
+        return sink.getvalue().to_pybytes()
+    return data
+
+
+AVRO = {str: "string", int: "long", float: "double", bool: "boolean"}
+
+
+def avro_schema(rows: Sequence[Row]) -> Row:
+    """A schema in which each column has all the types of its values."""
+    names = {name: None for row in rows for name in row}
+    fields = []
+    for name in names:
+        kinds = {AVRO[type(r[name])] for r in rows if r.get(name) is not None}
+        fields.append({"name": name, "type": ["null", *sorted(kinds)]})
+    return {"type": "record", "name": "row", "fields": fields}
 
 
 def example(row: Row) -> bytes:
