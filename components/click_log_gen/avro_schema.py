@@ -42,7 +42,7 @@ class Schema:
     def __init__(self, text: bytes) -> None:
         try:
             self._names: dict[str, Any] = {}
-            self._root = fastavro.parse_schema(
+            self._root: Any = fastavro.parse_schema(
                 json.loads(text), self._names, _write_hint=False
             )
             self._check(self._root, ())
@@ -106,7 +106,7 @@ class Schema:
             node = {f["name"]: f["type"] for f in node["fields"]}[part]
         node = self._one(node)
         logical = node.get("logicalType") if isinstance(node, dict) else None
-        return _TIMES.get(logical)
+        return _TIMES.get(str(logical))
 
     def _one(self, node: Any) -> Any:
         """What a union holds besides null; _MIXED if that is several."""

@@ -27,8 +27,8 @@ class Form:
         """The form of a csv or tsv log."""
         return cls(
             source.separator.encode(),
-            source.quoting and source.quoting.encode(),
-            source.escape and source.escape.encode(),
+            source.quoting.encode() if source.quoting else None,
+            source.escape.encode() if source.escape else None,
             columns,
         )
 

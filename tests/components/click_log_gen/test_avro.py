@@ -44,7 +44,7 @@ def read(path: Path, columns: Row, name: str = "out", **data: Any) -> Output:
 
 
 def strings(*names: str) -> Row:
-    return {name: ("string", None) for name in names}
+    return dict.fromkeys(names, ("string", None))
 
 
 def test_types_are_read_as_they_are_meant(tmp_path: Path) -> None:
