@@ -9,7 +9,7 @@ import bz2
 import io
 import lzma
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import IO, Any
 
@@ -79,6 +79,18 @@ def count(chunk: Chunk) -> int:
     with open_raw(chunk.path) as stream:
         blocks = _blocks(stream, chunk, _head(stream))
         return sum(block.count for block in blocks)
+
+
+def types(path: str, names: Iterable[str]) -> dict[str, pa.DataType]:
+    """Arrow types of those columns that have one."""
+    with open_raw(path) as stream:
+        schema = Schema(_head(stream).schema)
+    found = {}
+    for name in names:
+        kind = schema.type(name)
+        if kind is not None:
+            found[name] = schema.time(name) or kind
+    return found
 
 
 def _head(stream: IO[bytes]) -> _Head:

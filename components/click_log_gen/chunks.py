@@ -22,7 +22,7 @@ from models.errors import InputError
 
 CHUNK_BYTES = 32 << 20
 BLOCK_BYTES = 4 << 20
-KEPT_BYTES = 1024  # of a line that is too long
+KEPT_BYTES = 1 << 10  # of a line that is too long
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -35,7 +35,8 @@ class Chunk:
     file that is read whole.
 
     codec: gzip, zstd or bzip2; "" for a plain file. stamp: the file's size
-    and modification time when the work was planned.
+    and modification time when the work was planned. first: the log's first
+    file.
     """
 
     number: int
@@ -44,6 +45,7 @@ class Chunk:
     end: int
     codec: str
     stamp: tuple[int, float]
+    first: str
 
     @property
     def whole(self) -> bool:
@@ -105,9 +107,10 @@ def plan(source: LogFiles, field: str = "data.impressions.path") -> list[Chunk]:
         if size:
             with naming(path):
                 for start, end, codec in _pieces(path, size, source.format):
+                    first = plan[0].path if plan else path
                     stamp = (size, modified)
                     plan.append(
-                        Chunk(len(plan), path, start, end, codec, stamp)
+                        Chunk(len(plan), path, start, end, codec, stamp, first)
                     )
     return plan
 
@@ -248,7 +251,7 @@ def _split(block: Block, limit: int) -> Iterator[Block]:
             begin, end = int(starts[line]), int(ends[line])
             if begin > start:
                 yield Block(block.offset + start, data[start:begin])
-            kept = data[begin : begin + KEPT_BYTES]
+            kept = data[begin : min(end, begin + KEPT_BYTES)]
             yield Block(block.offset + begin, kept, long=True)
             start = end
     if start < len(data):

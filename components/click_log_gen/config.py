@@ -46,7 +46,7 @@ class LogFiles(Section):
     quote: Annotated[str, Field(min_length=1, max_length=1)] | None = None
     escape: Annotated[str, Field(min_length=1, max_length=1)] | None = None
     null_values: tuple[str, ...] = ("",)
-    max_line_bytes: Annotated[int, Field(ge=1, le=1 << 28)] = 1 << 24
+    max_line_bytes: Annotated[int, Field(ge=1 << 10, le=1 << 28)] = 1 << 24
     max_expansion: PositiveInt = 200
 
     @field_validator("path", mode="before")

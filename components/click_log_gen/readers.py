@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from components.click_log_gen import avro, columnar, jsonl, text
+from components.click_log_gen import agreement, avro, columnar, jsonl, text
 from components.click_log_gen.chunks import Chunk, unchanged
 from components.click_log_gen.config import LogFiles
 from components.click_log_gen.rows import Rows
@@ -23,6 +23,7 @@ def read(
         InputError: the file as a whole cannot be read, or changed meanwhile.
     """
     with unchanged(chunk):
+        agreement.check(chunk, source, columns)
         yield from _read(chunk, source, columns)
 
 
