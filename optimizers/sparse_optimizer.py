@@ -9,6 +9,8 @@ import keras
 import tensorflow as tf
 
 from optimizers import gradients
+from optimizers.mirrored import mirrors_variables, on_this_device
+from optimizers.ops.library import in_xla
 
 
 class SparseOptimizer(keras.optimizers.Optimizer):
@@ -19,6 +21,12 @@ class SparseOptimizer(keras.optimizers.Optimizer):
     tf.IndexedSlices wherever the model's gradient was one. Accumulated
     gradients carry the union of the rows seen since the last update, which
     costs one bool per row (the slot `accumulated_row`).
+
+    Under MirroredStrategy and MultiWorkerMirroredStrategy the gradients are
+    summed over the replicas before anything else; tf.IndexedSlices are
+    gathered, not made dense. So each device can do all the rest by itself,
+    with the same result: clipping sees the whole batch's gradient, and
+    accumulation works, both unlike in Keras's own base.
     """
 
     @property
@@ -53,13 +61,65 @@ class SparseOptimizer(keras.optimizers.Optimizer):
         self, grads: Sequence[Any], trainable_variables: Any = None
     ) -> None:
         """Updates the variables; a gradient may be tf.IndexedSlices."""
-        wrapped = [
-            gradients.SparseGradient(g, self._accumulate)
-            if isinstance(g, tf.IndexedSlices)
-            else g
-            for g in grads
-        ]
-        super().apply(wrapped, trainable_variables)
+        super().apply([self._wrap(g) for g in grads], trainable_variables)
+
+    def _wrap(self, gradient: Any) -> Any:
+        if isinstance(gradient, tf.IndexedSlices):
+            return gradients.SparseGradient(gradient, self._accumulate)
+        return gradient
+
+    def _backend_apply_gradients(
+        self, grads: Sequence[Any], trainable_variables: Sequence[Any]
+    ) -> None:
+        if not mirrors_variables():
+            super()._backend_apply_gradients(grads, trainable_variables)
+            return
+        context = tf.distribute.get_replica_context()
+        local = [gradients.unwrap(g) for g in grads]
+        total = context.all_reduce(tf.distribute.ReduceOp.SUM, local)
+        apply = super()._backend_apply_gradients
+
+        # The variable that TensorFlow hands over only names the device.
+        def apply_on_one_device(_: tf.Variable, total: Sequence[Any]) -> None:
+            apply([self._wrap(g) for g in total], trainable_variables)
+
+        context.strategy.extended.update(
+            _tensorflow_variable(trainable_variables[0]),
+            apply_on_one_device,
+            args=(total,),
+            group=False,
+        )
+
+    def _backend_update_step(
+        self,
+        grads: Sequence[Any],
+        trainable_variables: Sequence[Any],
+        learning_rate: Any,
+    ) -> None:
+        if not mirrors_variables():
+            super()._backend_update_step(
+                grads, trainable_variables, learning_rate
+            )
+            return
+        for gradient, variable in zip(grads, trainable_variables, strict=True):
+            self.update_step(
+                gradient, _tensorflow_variable(variable), learning_rate
+            )
+
+    def _overwrite_model_variables_with_average_value(
+        self, trainable_variables: Sequence[Any]
+    ) -> None:
+        if not mirrors_variables():
+            super()._overwrite_model_variables_with_average_value(
+                trainable_variables
+            )
+            return
+        for variable, average in zip(
+            trainable_variables,
+            self._model_variables_moving_average,
+            strict=True,
+        ):
+            variable.assign(average)
 
     def _clip_gradients(self, grads: Sequence[Any]) -> Any:
         grads = [gradients.unwrap(g) for g in grads]
@@ -77,8 +137,21 @@ class SparseOptimizer(keras.optimizers.Optimizer):
         if not self._marks_rows():
             return accumulator + gradients.densify(slices, accumulator)
         self._add_rows(slices, accumulator)
-        rows = tf.where(self._marks_of(accumulator))[:, 0]
-        return tf.IndexedSlices(tf.gather(accumulator.value, rows), rows)
+        marks = on_this_device(self._marks_of(accumulator))
+        total = on_this_device(accumulator.value)
+        if not in_xla():
+            rows = tf.where(marks)[:, 0]
+            return tf.IndexedSlices(tf.gather(total, rows), rows)
+        # XLA wants to know how many: as many as there can be, and what is
+        # left over is zero, of row -1, which XLA ignores.
+        most = slices.indices.shape[0] * self.gradient_accumulation_steps
+        marked, rows = tf.math.top_k(
+            tf.cast(marks, tf.int32), min(most, marks.shape[0])
+        )
+        rows = tf.where(marked > 0, rows, -1)
+        values = tf.gather(total, tf.maximum(rows, 0))
+        keep = tf.reshape(marked, [-1] + [1] * (values.shape.rank - 1))
+        return tf.IndexedSlices(values * tf.cast(keep, values.dtype), rows)
 
     def _add_rows(self, slices: tf.IndexedSlices, accumulator: Any) -> None:
         values = tf.cast(slices.values, accumulator.dtype)
@@ -99,23 +172,16 @@ class SparseOptimizer(keras.optimizers.Optimizer):
     def _backend_increment_gradient_accumulators(
         self, grads: Sequence[Any], acc_grads: Sequence[Any]
     ) -> None:
-        dense = []
         for gradient, accumulator in zip(grads, acc_grads, strict=True):
             slices = gradients.unwrap(gradient)
             if not self._marks_rows():
-                dense.append(
-                    (gradients.densify(slices, accumulator), accumulator)
-                )
+                accumulator.assign_add(gradients.densify(slices, accumulator))
             elif isinstance(slices, tf.IndexedSlices):
                 self._add_rows(slices, accumulator)
             else:
                 marks = self._marks_of(accumulator)
                 marks.assign(tf.fill(marks.shape, True))
-                dense.append((gradient, accumulator))
-        if dense:
-            super()._backend_increment_gradient_accumulators(
-                *map(list, zip(*dense, strict=True))
-            )
+                accumulator.assign_add(gradient)
 
     def _backend_reset_gradient_accumulators(self) -> None:
         if not self._marks_rows():
@@ -126,8 +192,10 @@ class SparseOptimizer(keras.optimizers.Optimizer):
         ):
             if accumulator is None or marks is None:
                 continue
-            if len(accumulator.shape) == 0:
-                accumulator.assign(tf.zeros([], accumulator.dtype))
+            if len(accumulator.shape) == 0 or in_xla():
+                accumulator.assign(
+                    tf.zeros(accumulator.shape, accumulator.dtype)
+                )
             else:
                 rows = tf.where(marks.value)[:, 0]
                 zeros = tf.zeros(
@@ -136,3 +204,7 @@ class SparseOptimizer(keras.optimizers.Optimizer):
                 )
                 accumulator.value.scatter_update(tf.IndexedSlices(zeros, rows))
             marks.value.assign(tf.zeros(marks.shape, tf.bool))
+
+
+def _tensorflow_variable(variable: Any) -> tf.Variable:
+    return variable.value if isinstance(variable, keras.Variable) else variable

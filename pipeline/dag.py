@@ -100,6 +100,7 @@ def create_pipeline(
             name: sections[name]
             for name in ("features", "model", "optimizer", "train")
         }
+        | {"negatives": sections["data"]["negatives"]}
         | code,
     )
     model = trainer.outputs["model"]

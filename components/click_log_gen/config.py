@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import re
+from datetime import date
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -15,8 +16,9 @@ from pydantic import (
     model_validator,
 )
 
-from models.config import LABEL, Kind, Name, PositiveInt, Section
+from models.config import LABEL, Kind, Name, Negatives, PositiveInt, Section
 
+PLACEHOLDERS = ("{DATE}", "{YYYY}", "{MM}", "{DD}", "{SPAN}", "{VERSION}")
 Format = Literal["csv", "tsv", "jsonl", "parquet", "tfrecord", "avro"]
 
 
@@ -228,6 +230,38 @@ class ClickFiles(LogFiles):
         return (_utc(self.until) - _EPOCH) // datetime.timedelta(microseconds=1)
 
 
+class Spans(Section):
+    """Which days, or numbered spans, of the logs a run reads.
+
+    For paths with {DATE} (2026-11-22), with {YYYY}, {MM} and {DD}, or with
+    {SPAN} (a number). `last` is a sliding window: so many days up to `until`,
+    which without a value is the newest there is. A day without files stops the
+    run unless `skip_missing`. Where paths have {VERSION} too, the highest one
+    of each day counts.
+    """
+
+    last: Annotated[int, Field(ge=1)] | None = None
+    since: date | int | None = None
+    until: date | int | None = None
+    skip_missing: bool = False
+
+    @model_validator(mode="after")
+    def _check(self) -> Spans:
+        if (self.last is None) == (self.since is None):
+            raise ValueError(
+                "give either `last: 7` (days up to `until`) or `since`"
+            )
+        bounds = [b for b in (self.since, self.until) if b is not None]
+        if len({isinstance(bound, int) for bound in bounds}) > 1:
+            raise ValueError(
+                f"since {self.since} and until {self.until}: accepted: both"
+                " dates or both numbers"
+            )
+        if len(bounds) == 2 and bounds[0] > bounds[1]:  # type: ignore[operator]
+            raise ValueError(f"since {self.since} is after until {self.until}")
+        return self
+
+
 class LabelRule(Section):
     """A label computed from a column: exactly one comparison.
 
@@ -281,6 +315,7 @@ class Split(Section):
     time: the latest `eval` share goes to eval, rows of one time together.
     order: the last rows in the order of `path`. hash: by `key`'s value, so
     that all rows of a user stay together; without a key by the whole example.
+    With `clicks` the shares are of the joined impressions that are kept.
     """
 
     by: Literal["time", "hash", "order"] = "hash"
@@ -296,12 +331,6 @@ class Split(Section):
         return self
 
 
-class Negatives(Section):
-    """Downsampling of negatives (not yet: only 1.0)."""
-
-    keep: Annotated[float, Field(gt=0, le=1)] = 1.0
-
-
 class DataConfig(Section):
     """The raw logs and how a row becomes a labelled example."""
 
@@ -313,6 +342,7 @@ class DataConfig(Section):
     negatives: Negatives = Negatives()
     max_rejected: Annotated[float, Field(ge=0, le=1)] = 0.01
     curated_schema: str | None = None
+    spans: Spans | None = None
 
     @field_validator("label")
     @classmethod
@@ -341,6 +371,8 @@ class DataConfig(Section):
             raise ValueError(
                 "`split.by: time` needs `time`, the column of event time"
             )
+        for log, files in self.logs.items():
+            _check_spans(f"{log}.path", files.path, self.spans)
         shown = {"time": self.time, "split.key": self.split.key}
         if self.clicks is None:
             shown["label"] = self.label_column
@@ -382,6 +414,38 @@ class DataConfig(Section):
         if isinstance(self.label, LabelRule):
             return self.label.column
         return self.label
+
+
+def _check_spans(
+    field: str, paths: tuple[str, ...], spans: Spans | None
+) -> None:
+    """All paths say where the day stands, or none."""
+    for path in paths:
+        daily = (
+            "{DATE}" in path
+            or "{SPAN}" in path
+            or all(part in path for part in ("{YYYY}", "{MM}", "{DD}"))
+        )
+        if spans is not None and not daily:
+            raise ValueError(
+                f"`spans` needs {{DATE}} (2026-11-22), {{YYYY}} {{MM}} {{DD}},"
+                f" or {{SPAN}} (a number) in `{field}`; received {path!r}"
+            )
+        if spans is None and any(part in path for part in PLACEHOLDERS):
+            raise ValueError(
+                f"`{field}` has a placeholder; `spans` says which days are"
+                f" meant, such as `spans: {{last: 7}}`. Received: {path!r}"
+            )
+        if spans is not None:
+            kind = int if "{SPAN}" in path else date
+            for name in ("since", "until"):
+                bound = getattr(spans, name)
+                if bound is not None and not isinstance(bound, kind):
+                    accepted = "a number" if kind is int else "a date"
+                    raise ValueError(
+                        f"`spans.{name}` is {bound!r}; accepted: {accepted},"
+                        f" for `{field}` is {path!r}"
+                    )
 
 
 def _check_columns(

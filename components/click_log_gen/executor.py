@@ -108,12 +108,20 @@ class Executor(base_beam_executor.BaseBeamExecutor):
 @contextmanager
 def _temporary(folder: str) -> Iterator[str]:
     """A folder that is gone in the end, whatever happens."""
-    if FileSystems.exists(folder):
-        FileSystems.delete([folder])  # of a try that was killed
+    _remove(folder)  # of a try that was killed
     FileSystems.mkdirs(folder)
     try:
         yield folder
     finally:
+        _remove(folder)
+
+
+def _remove(folder: str) -> None:
+    """Removes a folder's files, and it, where there are folders."""
+    found = FileSystems.match([os.path.join(folder, "*")])[0].metadata_list
+    if found:
+        FileSystems.delete([file.path for file in found])
+    if FileSystems.exists(folder):
         FileSystems.delete([folder])
 
 

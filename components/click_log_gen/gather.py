@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -55,7 +56,7 @@ class Job:
 def survey(partition: Partition, job: Job) -> dict[str, Any]:
     """The times, or the numbers, of the impressions that become examples."""
     joined = _Joined(partition, job)
-    values = joined.order()[joined.kept]
+    values = joined.order[joined.kept]
     name = f"values-{partition.number:05d}"
     path = os.path.join(job.scatter.work, name)
     return {"chunk": partition.number, **quantile.write(path, values)}
@@ -131,8 +132,17 @@ class _Joined:
             job.end,
         )
         self.kept = np.flatnonzero(self.match.impressions == match.KEPT)
-        self._features: list[pa.Array] = []
 
+    @cached_property
+    def _features(self) -> tuple[pa.BinaryArray, pa.BinaryArray]:
+        name = "features"
+        return self._impressions.column(name), self._clicks.column(name)
+
+    @cached_property
+    def _labels(self) -> pa.Array:
+        return self._clicks.column("label")
+
+    @cached_property
     def order(self) -> npt.NDArray[np.int64]:
         """What train and eval are cut by: the time or the row's number."""
         if self._job.scatter.data.split.by == "time":
@@ -148,15 +158,12 @@ class _Joined:
         self, rows: npt.NDArray[np.int64]
     ) -> tuple[pa.BinaryArray, npt.NDArray[np.bool_]]:
         """Examples of some impressions, and whether their label is 1."""
-        if not self._features:
-            logs = (self._impressions, self._clicks)
-            self._features = [log.column("features") for log in logs]
-            self._labels = self._clicks.column("label")
         click = pa.array(self.match.click[rows])
         click = pc.if_else(pc.less(click, 0), None, click)
+        shown, clicked = self._features
         records = wrap(
-            self._features[0].take(pa.array(rows)),
-            pc.fill_null(self._features[1].take(click), self._nothing()),
+            shown.take(pa.array(rows)),
+            pc.fill_null(clicked.take(click), self._nothing()),
         )
         label = pc.fill_null(self._labels.take(click), 0).to_numpy()
         return records, label == 1
@@ -175,7 +182,7 @@ class _Joined:
         """Which side the examples of some impressions fall on."""
         by = self._job.scatter.data.split
         if by.by != "hash":
-            return self._job.cut.sides(self.order()[rows])
+            return self._job.cut.sides(self.order[rows])
         if by.key is None:
             return split.hash_sides(records, by)
         sides: split.Sides = self._impressions.column("side").to_numpy()[rows]

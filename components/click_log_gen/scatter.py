@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -134,7 +135,7 @@ class _Impressions:
         base = _base(
             rows, self.source, self._job.clicks.shown_key, data.time, verdicts
         )
-        side = pa.array([0]).take(pa.array([0] * rows.count, pa.int64()))
+        side = np.zeros(rows.count, np.int8)
         if data.split.key is not None:
             side = split.key_sides(
                 rows.columns[data.split.key],
@@ -144,7 +145,7 @@ class _Impressions:
             )
         good = pa.array(verdicts.good)
         features = encode_features(_filtered(columns, good))
-        base = _filtered(base | {"side": side}, good)
+        base = _filtered(base | {"side": pa.array(side)}, good)
         return _batch(base | {"features": features}, IMPRESSIONS), (
             verdicts.reasons
         )
@@ -185,7 +186,7 @@ class _Clicks:
             )
             for name, kind in self._job.clicks.carry.items()
         }
-        columns[LABEL] = pa.array([1] * rows.count, pa.int64())
+        columns[LABEL] = pa.array(np.ones(rows.count, np.int64))
         if data.label is not None and data.label_column is not None:
             columns[LABEL] = labels.label(
                 rows.columns[data.label_column],

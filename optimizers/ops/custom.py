@@ -93,6 +93,7 @@ def resource_apply_lion(
         m=m.handle,
         **_scalars(rule, var.dtype),
         grad=gradient,
+        T=var.dtype,
         M=m.dtype,
         cautious=cautious,
         seed=seed,
@@ -125,6 +126,7 @@ def resource_sparse_apply_lion(
         **_scalars(rule, var.dtype),
         grad=gradient,
         indices=indices,
+        T=var.dtype,
         M=m.dtype,
         cautious=cautious,
         seed=seed,
@@ -161,6 +163,7 @@ def resource_sparse_apply_decayed_lion(
         **_scalars(rule, var.dtype),
         grad=gradient,
         indices=indices,
+        T=var.dtype,
         M=m.dtype,
         cautious=cautious,
         seed=seed,
@@ -168,17 +171,16 @@ def resource_sparse_apply_decayed_lion(
 
 
 def _gradient(grad: tf.Tensor, dtype: tf.DType) -> tf.Tensor | None:
-    """Returns `grad` as the ops take it, or None if the fallback must.
+    """Returns `grad` as the ops take it, or None if the fallback must run.
 
-    The ops take gradients of the variable's dtype. A wider gradient of a half
-    precision variable would lose its last bits by a cast.
+    The ops take gradients of the variable's dtype and of the one that its
+    rule is computed in: a wider gradient of a half precision variable, such
+    as a clipped one, keeps its last bits.
     """
     if not usable():
         return None
     grad = tf.convert_to_tensor(grad, dtype_hint=dtype)
-    if grad.dtype == dtype or compute_dtype(dtype) == dtype:
-        return tf.cast(grad, dtype)
-    return None
+    return grad if grad.dtype == dtype else tf.cast(grad, compute_dtype(dtype))
 
 
 def _scalars(rule: tuple[Scalar, ...], dtype: tf.DType) -> dict[str, Any]:

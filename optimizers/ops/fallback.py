@@ -8,6 +8,8 @@ from typing import NamedTuple, TypeAlias
 
 import tensorflow as tf
 
+from optimizers.ops.library import in_xla
+
 Scalar: TypeAlias = "tf.Tensor | float"
 
 CAUTIOUS_FLOOR = 1e-3
@@ -222,9 +224,28 @@ def catch_up(
 def sum_rows(
     values: tf.Tensor, indices: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Returns `(sums, rows)`: `values` [n, ...] summed per distinct index."""
+    """Returns `(sums, rows)`: `values` [n, ...] summed per distinct index.
+
+    For XLA, which wants static shapes, they have n rows too: what is left over
+    is zero, of row -1, which XLA's gathers and scatters ignore.
+    """
+    if in_xla():
+        return _sum_rows_static(values, indices)
     rows, segments = tf.unique(indices)
     return tf.math.unsorted_segment_sum(values, segments, tf.size(rows)), rows
+
+
+def _sum_rows_static(
+    values: tf.Tensor, indices: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
+    order = tf.argsort(indices, stable=True)
+    ids = tf.gather(indices, order)
+    new = tf.concat([tf.ones_like(ids[:1], tf.bool), ids[1:] != ids[:-1]], 0)
+    segments = tf.cumsum(tf.cast(new, tf.int32)) - 1
+    n = indices.shape[0]
+    rows = tf.math.unsorted_segment_max(ids, segments, n)
+    sums = tf.math.unsorted_segment_sum(tf.gather(values, order), segments, n)
+    return sums, tf.maximum(rows, -1)
 
 
 def compute_dtype(dtype: tf.DType) -> tf.DType:

@@ -23,9 +23,8 @@ class Library(NamedTuple):
 def load() -> Library:
     """Returns the library; warns, once, if the fallback must do.
 
-    TensorFlow collects the ops that XLA can compile at the first compilation
-    of a process: load before it (constructing `optimizers.Lion` does), or the
-    ops run everywhere but inside `jit_compile=True`.
+    A process may have compiled with XLA before: the ops are registered as
+    kernels of XLA's devices, which TensorFlow looks up anew each time.
     """
     path, reason = build.find()
     if path is not None:
@@ -47,10 +46,11 @@ def load() -> Library:
 def usable() -> bool:
     """Whether the ops can be called where this is: eagerly or in this graph."""
     library = load()
-    return library.ops is not None and (library.xla or not _in_xla())
+    return library.ops is not None and (library.xla or not in_xla())
 
 
-def _in_xla() -> bool:
+def in_xla() -> bool:
+    """Whether a function is being traced that XLA will compile."""
     # A function with jit_compile=True is traced in an XLA context, for which
     # TensorFlow has no public question.
     graph = tf.compat.v1.get_default_graph()

@@ -313,11 +313,15 @@ def test_cautious_rescales_what_it_keeps_per_row(kernel):
 
 
 @pytest.mark.parametrize("sparse", ["lazy", "decayed", "dense"])
-@pytest.mark.parametrize("jit_compile", [False, True])
+@pytest.mark.parametrize(
+    ("kernel", "jit_compile"), [("auto", False), ("auto", True), ("xla", False)]
+)
 def test_compiled_steps_follow_the_reference_without_retracing(
-    sparse, jit_compile
+    sparse, kernel, jit_compile
 ):
-    optimizer, variable, reference = pair(sparse=sparse, weight_decay=0.1)
+    optimizer, variable, reference = pair(
+        kernel=kernel, sparse=sparse, weight_decay=0.1
+    )
     traces = []
 
     @tf.function(jit_compile=jit_compile)

@@ -8,6 +8,8 @@ import pytest
 import tensorflow as tf
 from tables import MODES, SHAPE, built, gradients, slices, table
 
+from optimizers import Lion
+
 
 def momentum_after(gradient, **arguments):
     """The summed and clipped gradient, read back from the momentum."""
@@ -119,3 +121,45 @@ def test_accumulation_works_compiled_and_for_scalars():
     step()
     np.testing.assert_allclose(variables[0].numpy()[3], [0.49] * 4)
     assert variables[1].numpy() == pytest.approx(0.99)
+
+
+@pytest.mark.parametrize("kernel", ["auto", "python"])
+@pytest.mark.parametrize("sparse", ["lazy", "decayed"])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"clipnorm": 0.5},
+        {"global_clipnorm": 0.5},
+        {"clipvalue": 0.1},
+        {"gradient_accumulation_steps": 2, "global_clipnorm": 0.5},
+    ],
+)
+def test_a_step_compiled_by_xla_does_the_same(arguments, sparse, kernel):
+    # XLA has no shapes that depend on how many rows are distinct.
+    plain, compiled = (
+        trained(Lion(0.1, sparse=sparse, kernel=kernel, **arguments), jit)
+        for jit in (False, True)
+    )
+    for expected, actual in zip(plain, compiled, strict=True):
+        np.testing.assert_allclose(actual, expected, rtol=1e-5)
+
+
+def trained(optimizer, jit):
+    """A table and a bias after six steps of `optimizer`."""
+    weights = [
+        keras.Variable(np.ones((10, 3), "float32")),
+        keras.Variable(np.ones(4, "float32")),
+    ]
+    optimizer.build(weights)
+
+    @tf.function(jit_compile=jit)
+    def step(ids):
+        table, bias = (w.value for w in weights)
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum((tf.gather(table, ids) - 0.5) ** 2)
+            loss += tf.reduce_sum(bias**2)
+        optimizer.apply(tape.gradient(loss, [table, bias]), weights)
+
+    for number in range(6):
+        step(tf.constant([1, 1, 5, 7 + number % 2]))
+    return [w.numpy() for w in weights]

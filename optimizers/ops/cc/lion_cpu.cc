@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "huge_pages.h"
 #include "lion_loops.h"
 #include "row_groups.h"
 #include "tensorflow/core/framework/op_kernel.h"
@@ -127,10 +128,13 @@ class LockedVariables {
 
   // Gives every variable a buffer of its own: a copy where a reader still
   // holds the present one.
-  absl::Status MakeWritable(OpKernelContext* ctx) {
+  absl::Status MakeWritable(OpKernelContext* ctx, HugePages* huge_pages) {
     for (auto& var : vars_) {
       Tensor* tensor = var->tensor();
-      if (tensor->RefCountIsOne()) continue;
+      if (tensor->RefCountIsOne()) {
+        huge_pages->Use(tensor->data(), tensor->TotalBytes());
+        continue;
+      }
       Tensor copy;
       tf::AllocatorAttributes attributes;
       attributes.set_gpu_compatible(true);
@@ -156,9 +160,10 @@ class LionKernel : public tf::OpKernel {
   explicit LionKernel(OpKernelConstruction* ctx) : OpKernel(ctx) {
     OP_REQUIRES_OK(ctx, ctx->GetAttr("T", &var_dtype_));
     OP_REQUIRES_OK(ctx, ctx->GetAttr("M", &m_dtype_));
+    tf::DataType grad;
+    OP_REQUIRES_OK(ctx, ctx->GetAttr("G", &grad));
     OP_REQUIRES_OK(ctx, ctx->GetAttr("cautious", &cautious_));
     OP_REQUIRES_OK(ctx, ctx->GetAttr("seed", &seed_));
-    loops_ = GetLoops(ToType(var_dtype_), ToType(m_dtype_));
     tf::DataType scalars;
     OP_REQUIRES_OK(ctx, ctx->GetAttr("S", &scalars));
     const tf::DataType accepted =
@@ -169,6 +174,13 @@ class LionKernel : public tf::OpKernel {
                                 tf::DataTypeString(accepted), " for `var` of ",
                                 tf::DataTypeString(var_dtype_), ". Received: ",
                                 tf::DataTypeString(scalars)));
+    OP_REQUIRES(ctx, grad == var_dtype_ || grad == accepted,
+                InvalidArgument("`grad` must be of dtype ",
+                                tf::DataTypeString(var_dtype_), " or ",
+                                tf::DataTypeString(accepted), " for `var` of ",
+                                tf::DataTypeString(var_dtype_), ". Received: ",
+                                tf::DataTypeString(grad)));
+    loops_ = GetLoops(ToType(var_dtype_), ToType(m_dtype_), ToType(grad));
   }
 
  protected:
@@ -222,51 +234,55 @@ class LionKernel : public tf::OpKernel {
     return CheckShape("grad", grad.shape(), rows);
   }
 
-  // Groups the ids of a batch. Fails if one is not in [0, rows).
-  static absl::Status GroupRows(OpKernelContext* ctx, const Tensor& indices,
-                                int64_t rows, std::vector<RowSet>* sets) {
+  // Fails if one of `indices` is not in [0, rows).
+  static absl::Status CheckIds(const Tensor& indices, int64_t rows) {
+    const int64_t n = indices.NumElements();
+    if (BitsFor(rows) + BitsFor(n) > 64) {
+      return InvalidArgument("`indices` must be fewer for `var` of ", rows,
+                             " rows. Received: ", n);
+    }
+    return indices.dtype() == tf::DT_INT64
+               ? CheckIds(indices.flat<int64_t>().data(), n, rows)
+               : CheckIds(indices.flat<int32_t>().data(), n, rows);
+  }
+
+  // One step of the rows `indices`, in place; they are n > 0 and checked.
+  void UpdateRows(OpKernelContext* ctx, const Rule& rule, const Table& table,
+                  const Tensor& indices, int64_t rows) const {
     const int64_t n = indices.NumElements();
     const int64_t threads = Workers(ctx).num_threads;
-    const auto parts = static_cast<uint32_t>(std::max<int64_t>(
-        1, std::min(threads, (n + kIdsPerPart - 1) / kIdsPerPart)));
-    sets->resize(parts);
-    std::vector<int64_t> outside(parts, -1);
-    const bool wide = indices.dtype() == tf::DT_INT64;
-    const void* ids = indices.data();
+    const int64_t parts =
+        std::min(threads, (n + kIdsPerPart - 1) / kIdsPerPart);
     Share(ctx, parts, kCyclesPerRow * kIdsPerPart,
           [&](int64_t begin, int64_t end) {
             for (int64_t part = begin; part < end; ++part) {
-              RowSet& set = (*sets)[part];
-              outside[part] =
-                  wide ? set.Build(static_cast<const int64_t*>(ids), n, rows,
-                                   part, parts)
-                       : set.Build(static_cast<const int32_t*>(ids), n, rows,
-                                   part, parts);
-            }
-          });
-    if (outside[0] < 0) return absl::OkStatus();
-    const int64_t at = outside[0];
-    const int64_t id = wide ? static_cast<const int64_t*>(ids)[at]
-                            : static_cast<const int32_t*>(ids)[at];
-    return InvalidArgument("`indices` must be in [0, ", rows,
-                           "), the rows of `var`. Received: indices[", at,
-                           "] = ", id);
-  }
-
-  // One step of the rows in `sets`, in place.
-  void UpdateRows(OpKernelContext* ctx, const Rule& rule, const Table& table,
-                  const std::vector<RowSet>& sets) const {
-    Share(ctx, sets.size(), kCyclesPerRow * kIdsPerPart,
-          [&](int64_t begin, int64_t end) {
-            for (int64_t part = begin; part < end; ++part) {
-              loops_.update_rows(rule, table, sets[part].groups());
+              const RowSet set =
+                  indices.dtype() == tf::DT_INT64
+                      ? RowSet(indices.flat<int64_t>().data(), n, rows, part,
+                               parts)
+                      : RowSet(indices.flat<int32_t>().data(), n, rows, part,
+                               parts);
+              loops_.update_rows(rule, table, set.entries());
             }
           });
   }
 
   tf::DataType var_dtype_, m_dtype_;
+  HugePages huge_pages_;
 
  private:
+  template <typename Index>
+  static absl::Status CheckIds(const Index* ids, int64_t n, int64_t rows) {
+    for (int64_t i = 0; i < n; ++i) {
+      if (static_cast<uint64_t>(ids[i]) >= static_cast<uint64_t>(rows)) {
+        return InvalidArgument("`indices` must be in [0, ", rows,
+                               "), the rows of `var`. Received: indices[", i,
+                               "] = ", ids[i]);
+      }
+    }
+    return absl::OkStatus();
+  }
+
   static const tf::DeviceBase::CpuWorkerThreads& Workers(
       OpKernelContext* ctx) {
     return *ctx->device()->tensorflow_cpu_worker_threads();
@@ -306,7 +322,7 @@ class ResourceApplyLionOp : public LionKernel {
     OP_REQUIRES_OK(ctx,
                    CheckShape("m", variables.shape(1), variables.shape(0)));
     OP_REQUIRES_OK(ctx, CheckShape("grad", grad->shape(), variables.shape(0)));
-    OP_REQUIRES_OK(ctx, variables.MakeWritable(ctx));
+    OP_REQUIRES_OK(ctx, variables.MakeWritable(ctx, &huge_pages_));
     void* var = variables.data(0);
     void* m = variables.data(1);
     UpdateAll(ctx, rule, var, m, *grad, var, m);
@@ -347,17 +363,16 @@ class ResourceSparseApplyLionOp : public LionKernel {
       OP_REQUIRES_OK(ctx, CheckShape("last_step", variables.shape(2),
                                      TensorShape({shape.dim_size(0)})));
     }
-    std::vector<RowSet> sets;
-    OP_REQUIRES_OK(ctx, GroupRows(ctx, *indices, shape.dim_size(0), &sets));
+    OP_REQUIRES_OK(ctx, CheckIds(*indices, shape.dim_size(0)));
     if (indices->NumElements() == 0) return;
-    OP_REQUIRES_OK(ctx, variables.MakeWritable(ctx));
+    OP_REQUIRES_OK(ctx, variables.MakeWritable(ctx, &huge_pages_));
     const int64_t width = grad->NumElements() / indices->NumElements();
     int32_t* last_step =
         decayed ? static_cast<int32_t*>(variables.data(2)) : nullptr;
     UpdateRows(ctx, rule,
                {variables.data(0), variables.data(1), grad->data(), width,
                 last_step, step},
-               sets);
+               *indices, shape.dim_size(0));
   }
 };
 
@@ -406,8 +421,7 @@ class SparseLionUpdateOp : public LionKernel {
     OP_REQUIRES_OK(ctx, ctx->input("indices", &indices));
     OP_REQUIRES_OK(ctx, CheckShape("m", ctx->input(1).shape(), shape));
     OP_REQUIRES_OK(ctx, CheckRows(*grad, *indices, shape));
-    std::vector<RowSet> sets;
-    OP_REQUIRES_OK(ctx, GroupRows(ctx, *indices, shape.dim_size(0), &sets));
+    OP_REQUIRES_OK(ctx, CheckIds(*indices, shape.dim_size(0)));
     void* out[2];
     for (int i = 0; i < 2; ++i) {
       const void* in = ctx->input(i).data();
@@ -421,7 +435,7 @@ class SparseLionUpdateOp : public LionKernel {
     if (indices->NumElements() == 0) return;
     const int64_t width = grad->NumElements() / indices->NumElements();
     UpdateRows(ctx, rule, {out[0], out[1], grad->data(), width, nullptr, 0},
-               sets);
+               *indices, shape.dim_size(0));
   }
 };
 

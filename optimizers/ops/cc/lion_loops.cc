@@ -9,9 +9,8 @@ namespace lion {
 namespace {
 
 constexpr int64_t kCacheLine = 64;
-constexpr int64_t kRowsAhead = 16;  // prefetched before their turn
-constexpr int64_t kGradientsAhead = 16;
-constexpr int64_t kPrefetchedBytes = 512;  // of a row, at most
+constexpr int64_t kPrefetchedBytes = 256;  // of a row, at most
+constexpr int64_t kUsualWidth = 16;        // one vector of float32
 constexpr int64_t kOnStack = 256;          // elements of a row's sum
 
 template <bool write>
@@ -22,7 +21,7 @@ LION_INLINE void PrefetchRow(const void* start, int64_t bytes) {
   }
 }
 
-template <typename T, typename M>
+template <typename T, typename M, typename G>
 LION_INLINE void UpdateLoop(const Rule& rule, double scale, const void* var,
                             const void* m, const void* grad, void* var_out,
                             void* m_out, int64_t begin, int64_t end) {
@@ -30,57 +29,62 @@ LION_INLINE void UpdateLoop(const Rule& rule, double scale, const void* var,
   const auto element = static_cast<uint32_t>(begin);
   const T* var_in = static_cast<const T*>(var) + begin;
   const M* m_in = static_cast<const M*>(m) + begin;
-  const T* g = static_cast<const T*>(grad) + begin;
+  const G* g = static_cast<const G*>(grad) + begin;
   T* to_var = static_cast<T*>(var_out) + begin;
   M* to_m = static_cast<M*>(m_out) + begin;
   if (rule.cautious) {
-    Update<true, T, M, T>(rule, C(1), static_cast<C>(scale), var_in, m_in, g,
+    Update<true, T, M, G>(rule, C(1), static_cast<C>(scale), var_in, m_in, g,
                           to_var, to_m, end - begin, element);
   } else {
-    Update<false, T, M, T>(rule, C(1), C(1), var_in, m_in, g, to_var, to_m,
+    Update<false, T, M, G>(rule, C(1), C(1), var_in, m_in, g, to_var, to_m,
                            end - begin, element);
   }
 }
 
-template <typename T, typename M>
+template <typename M, typename G>
 LION_INLINE int64_t CountLoop(const Rule& rule, const void* m,
                               const void* grad, int64_t begin, int64_t end) {
-  return CountKept<M, T, Compute<T>>(
-      rule, Compute<T>(1), static_cast<const M*>(m) + begin,
-      static_cast<const T*>(grad) + begin, end - begin);
+  return CountKept<M, G>(rule, Compute<G>(1), static_cast<const M*>(m) + begin,
+                         static_cast<const G*>(grad) + begin, end - begin);
 }
 
-template <typename T, typename M>
-LION_INLINE void RowsLoop(const Rule& rule, const Table& table,
-                          const RowGroups& groups) {
+// beta_2^k for the k steps that a row sat out. A counter that was set back
+// must not make the momentum grow.
+template <typename C>
+LION_INLINE C Decay(double beta_2, int32_t step, int32_t last_step) {
+  const int64_t skipped = static_cast<int64_t>(step) - last_step - 1;
+  if (skipped <= 0) return 1;
+  return std::pow(static_cast<C>(beta_2), static_cast<C>(skipped));
+}
+
+// `width` is the table's, apart because the compiler may know it.
+template <typename T, typename M, typename G>
+LION_INLINE void RowsLoop(const Rule& rule, const Table& table, int64_t width,
+                          const RowEntries& batch) {
   using C = Compute<T>;
-  const int64_t width = table.width;
   T* const all_var = static_cast<T*>(table.var);
   M* const all_m = static_cast<M*>(table.m);
-  const T* const grad = static_cast<const T*>(table.grad);
+  const G* const grad = static_cast<const G*>(table.grad);
   C on_stack[kOnStack];
   std::unique_ptr<C[]> on_heap(width > kOnStack ? new C[width] : nullptr);
   C* const sum = width > kOnStack ? on_heap.get() : on_stack;
 
-  const int32_t* const end = groups.positions + groups.starts[groups.count];
-  const int32_t* position = groups.positions;
-  for (int64_t i = 0; i < groups.count; ++i) {
-    if (i + kRowsAhead < groups.count) {
-      const int64_t next = groups.rows[i + kRowsAhead];
+  const int shift = batch.position_bits;
+  const uint64_t positions = (uint64_t{1} << shift) - 1;
+  const uint64_t* const end = batch.entries + batch.count;
+  for (const uint64_t* entry = batch.entries; entry < end;) {
+    const auto row = static_cast<int64_t>(*entry >> shift);
+    for (bool first = true; entry < end && *entry >> shift == row; ++entry) {
+      const uint64_t ahead = entry[kEntriesAhead];
+      const auto next = static_cast<int64_t>(ahead >> shift);
+      PrefetchRow<false>(grad + (ahead & positions) * width,
+                         width * sizeof(G));
       PrefetchRow<true>(all_var + next * width, width * sizeof(T));
       PrefetchRow<true>(all_m + next * width, width * sizeof(M));
       if (table.last_step != nullptr) {
         __builtin_prefetch(table.last_step + next, 1, 3);
       }
-    }
-    const int64_t row = groups.rows[i];
-    const int32_t* const last = groups.positions + groups.starts[i + 1];
-    for (bool first = true; position < last; ++position, first = false) {
-      if (end - position > kGradientsAhead) {
-        PrefetchRow<false>(grad + position[kGradientsAhead] * width,
-                           width * sizeof(T));
-      }
-      const T* g = grad + *position * width;
+      const G* g = grad + (*entry & positions) * width;
       if (first) {
         LION_INDEPENDENT
         for (int64_t j = 0; j < width; ++j) sum[j] = Widen(g[j]);
@@ -88,15 +92,11 @@ LION_INLINE void RowsLoop(const Rule& rule, const Table& table,
         LION_INDEPENDENT
         for (int64_t j = 0; j < width; ++j) sum[j] += Widen(g[j]);
       }
+      first = false;
     }
     C decay = 1;
     if (table.last_step != nullptr) {
-      // A counter that was set back must not make the momentum grow.
-      const int64_t skipped =
-          static_cast<int64_t>(table.step) - table.last_step[row] - 1;
-      if (skipped > 0) {
-        decay = std::pow(static_cast<C>(rule.beta_2), static_cast<C>(skipped));
-      }
+      decay = Decay<C>(rule.beta_2, table.step, table.last_step[row]);
       table.last_step[row] = table.step;
     }
     T* const var = all_var + row * width;
@@ -114,23 +114,27 @@ LION_INLINE void RowsLoop(const Rule& rule, const Table& table,
 }
 
 #define LION_LOOPS(Name, target)                                             \
-  template <typename T, typename M>                                          \
+  template <typename T, typename M, typename G>                              \
   struct Name {                                                              \
     target static void Dense(const Rule& rule, double scale,                 \
                              const void* var, const void* m,                 \
                              const void* grad, void* var_out, void* m_out,   \
                              int64_t begin, int64_t end) {                   \
-      UpdateLoop<T, M>(rule, scale, var, m, grad, var_out, m_out, begin,     \
-                       end);                                                 \
+      UpdateLoop<T, M, G>(rule, scale, var, m, grad, var_out, m_out, begin,  \
+                          end);                                              \
     }                                                                        \
     target static int64_t Count(const Rule& rule, const void* m,             \
                                 const void* grad, int64_t begin,             \
                                 int64_t end) {                               \
-      return CountLoop<T, M>(rule, m, grad, begin, end);                     \
+      return CountLoop<M, G>(rule, m, grad, begin, end);                     \
     }                                                                        \
     target static void Rows(const Rule& rule, const Table& table,            \
-                            const RowGroups& groups) {                       \
-      RowsLoop<T, M>(rule, table, groups);                                   \
+                            const RowEntries& batch) {                       \
+      if (table.width == kUsualWidth) {                                      \
+        RowsLoop<T, M, G>(rule, table, kUsualWidth, batch);                  \
+      } else {                                                               \
+        RowsLoop<T, M, G>(rule, table, table.width, batch);                  \
+      }                                                                      \
     }                                                                        \
     static Loops Get() { return {Dense, Count, Rows}; }                      \
   };
@@ -143,45 +147,51 @@ LION_LOOPS(Avx512,
                                  "prefer-vector-width=512"))))
 #endif
 
-template <typename T, typename M>
+template <typename T, typename M, typename G>
 Loops ForProcessor() {
 #if defined(__x86_64__)
   if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
       __builtin_cpu_supports("avx512dq") &&
       __builtin_cpu_supports("avx512vl")) {
-    return Avx512<T, M>::Get();
+    return Avx512<T, M, G>::Get();
   }
-  if (__builtin_cpu_supports("avx2")) return Avx2<T, M>::Get();
+  if (__builtin_cpu_supports("avx2")) return Avx2<T, M, G>::Get();
 #endif
-  return Baseline<T, M>::Get();
+  return Baseline<T, M, G>::Get();
 }
 
-template <typename T>
+template <typename T, typename G>
 Loops ForMomentum(Type m) {
   switch (m) {
     case Type::kFloat32:
-      return ForProcessor<T, float>();
+      return ForProcessor<T, float, G>();
     case Type::kFloat64:
-      return ForProcessor<T, double>();
+      return ForProcessor<T, double, G>();
     case Type::kBFloat16:
-      return ForProcessor<T, BFloat16>();
+      return ForProcessor<T, BFloat16, G>();
     default:
-      return ForProcessor<T, Float16>();
+      return ForProcessor<T, Float16, G>();
   }
+}
+
+template <typename T>
+Loops ForGradient(Type m, bool wide) {
+  return wide ? ForMomentum<T, Compute<T>>(m) : ForMomentum<T, T>(m);
 }
 
 }  // namespace
 
-Loops GetLoops(Type var, Type m) {
+Loops GetLoops(Type var, Type m, Type grad) {
+  const bool wide = grad != var;
   switch (var) {
     case Type::kFloat32:
-      return ForMomentum<float>(m);
+      return ForGradient<float>(m, wide);
     case Type::kFloat64:
-      return ForMomentum<double>(m);
+      return ForGradient<double>(m, wide);
     case Type::kBFloat16:
-      return ForMomentum<BFloat16>(m);
+      return ForGradient<BFloat16>(m, wide);
     default:
-      return ForMomentum<Float16>(m);
+      return ForGradient<Float16>(m, wide);
   }
 }
 

@@ -11,15 +11,16 @@ namespace lion {
 
 enum class Type { kFloat32, kFloat64, kBFloat16, kFloat16 };
 
-// Rows of a batch, each once. Row number i of the table is rows[i]; its
-// gradients are grad[positions[starts[i]]] to grad[positions[starts[i+1]-1]],
-// and are summed in this order.
-struct RowGroups {
-  const int64_t* rows;
-  const int32_t* starts;
-  const int32_t* positions;
+// A batch's ids, sorted by row; a row's gradients are summed in this order. An
+// entry is row << position_bits | position: the row of the table that gradient
+// number `position` is for. Prefetching reads `kEntriesAhead` more entries.
+struct RowEntries {
+  const uint64_t* entries;
   int64_t count;
+  int position_bits;
 };
+
+constexpr int64_t kEntriesAhead = 32;
 
 // The memory of a sparse update; `last_step` is null unless it is decayed.
 struct Table {
@@ -40,12 +41,12 @@ struct Loops {
   int64_t (*count_kept)(const Rule& rule, const void* m, const void* grad,
                         int64_t begin, int64_t end);
   void (*update_rows)(const Rule& rule, const Table& table,
-                      const RowGroups& groups);
+                      const RowEntries& batch);
 };
 
-// The loops for a variable and a momentum of these dtypes, for the processor
-// that this runs on.
-Loops GetLoops(Type var, Type m);
+// The loops for these dtypes, for the processor that this runs on. The
+// gradient's is the variable's or the one that its rule is computed in.
+Loops GetLoops(Type var, Type m, Type grad);
 
 }  // namespace lion
 

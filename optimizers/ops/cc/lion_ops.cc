@@ -81,12 +81,13 @@ absl::Status SparseUpdateShape(InferenceContext* c) {
   return CheckShapes(c, State::kTensor, 2, 4, true);
 }
 
-// T: dtype of var and grad. M: of the momentum. S: of the scalars, double if
-// T is, else float. `use_locking` is accepted for the sake of TensorFlow's
-// training ops, which have it; the variables are locked in any case. `seed`
-// is that of the rounding of a bfloat16 momentum.
+// T: dtype of var. M: of the momentum. S: of the scalars, double if T is, else
+// float. G: of the gradient, T or S. `use_locking` is accepted for the sake of
+// TensorFlow's training ops, which have it; the variables are locked in any
+// case. `seed` is that of the rounding of a bfloat16 momentum.
 #define LION_TYPES "T: {float, double, bfloat16, half}"
 #define LION_MOMENTUM "M: {float, double, bfloat16, half}"
+#define LION_GRADIENT "G: {float, double, bfloat16, half}"
 
 REGISTER_OP("ResourceApplyLion")
     .Input("var: resource")
@@ -95,9 +96,10 @@ REGISTER_OP("ResourceApplyLion")
     .Input("beta_1: S")
     .Input("beta_2: S")
     .Input("weight_decay: S")
-    .Input("grad: T")
+    .Input("grad: G")
     .Attr(LION_TYPES)
     .Attr(LION_MOMENTUM)
+    .Attr(LION_GRADIENT)
     .Attr("S: {float, double}")
     .Attr("cautious: bool = false")
     .Attr("use_locking: bool = false")
@@ -112,10 +114,11 @@ REGISTER_OP("ResourceSparseApplyLion")
     .Input("beta_1: S")
     .Input("beta_2: S")
     .Input("weight_decay: S")
-    .Input("grad: T")
+    .Input("grad: G")
     .Input("indices: Tindices")
     .Attr(LION_TYPES)
     .Attr(LION_MOMENTUM)
+    .Attr(LION_GRADIENT)
     .Attr("S: {float, double}")
     .Attr("Tindices: {int32, int64}")
     .Attr("cautious: bool = false")
@@ -133,10 +136,11 @@ REGISTER_OP("ResourceSparseApplyDecayedLion")
     .Input("beta_1: S")
     .Input("beta_2: S")
     .Input("weight_decay: S")
-    .Input("grad: T")
+    .Input("grad: G")
     .Input("indices: Tindices")
     .Attr(LION_TYPES)
     .Attr(LION_MOMENTUM)
+    .Attr(LION_GRADIENT)
     .Attr("S: {float, double}")
     .Attr("Tindices: {int32, int64}")
     .Attr("cautious: bool = false")
@@ -152,11 +156,12 @@ REGISTER_OP("LionUpdate")
     .Input("beta_1: S")
     .Input("beta_2: S")
     .Input("weight_decay: S")
-    .Input("grad: T")
+    .Input("grad: G")
     .Output("var_out: T")
     .Output("m_out: M")
     .Attr(LION_TYPES)
     .Attr(LION_MOMENTUM)
+    .Attr(LION_GRADIENT)
     .Attr("S: {float, double}")
     .Attr("cautious: bool = false")
     .Attr("seed: int = 0")
@@ -169,12 +174,13 @@ REGISTER_OP("SparseLionUpdate")
     .Input("beta_1: S")
     .Input("beta_2: S")
     .Input("weight_decay: S")
-    .Input("grad: T")
+    .Input("grad: G")
     .Input("indices: Tindices")
     .Output("var_out: T")
     .Output("m_out: M")
     .Attr(LION_TYPES)
     .Attr(LION_MOMENTUM)
+    .Attr(LION_GRADIENT)
     .Attr("S: {float, double}")
     .Attr("Tindices: {int32, int64}")
     .Attr("cautious: bool = false")
@@ -183,6 +189,7 @@ REGISTER_OP("SparseLionUpdate")
 
 #undef LION_TYPES
 #undef LION_MOMENTUM
+#undef LION_GRADIENT
 
 }  // namespace
 }  // namespace lion

@@ -1,94 +1,92 @@
-// The distinct ids of a batch, with the positions of each, in linear time.
+// The ids of a batch sorted by row, in linear time.
 
 #ifndef OPTIMIZERS_OPS_CC_ROW_GROUPS_H_
 #define OPTIMIZERS_OPS_CC_ROW_GROUPS_H_
 
+#include <algorithm>
 #include <cstdint>
+#include <memory>
+#include <utility>
 #include <vector>
 
 #include "lion_loops.h"
 
 namespace lion {
 
-// One of `parts` disjoint sets of ids, which threads group side by side. An
-// id's positions are in ascending order, whatever the number of parts, so its
-// gradients are always summed in the same order.
+// Bits that hold 0 to `last`.
+inline int BitsFor(uint64_t last) {
+  return last == 0 ? 0 : 64 - __builtin_clzll(last);
+}
+
+// One of `parts` disjoint sets of rows, which threads update side by side,
+// with the positions of each row in the batch. These are in ascending order,
+// whatever the number of parts: a row's gradients are always summed alike.
 class RowSet {
  public:
-  // Reads `indices` [n] and keeps the ids of set `part`. Returns the position
-  // of an id that is not in [0, rows), or -1 if there is none.
+  // Keeps of `indices` [n], all in [0, rows), those of set `part`. An id and
+  // its position must fit in 64 bits together.
   template <typename Index>
-  int64_t Build(const Index* indices, int64_t n, int64_t rows, uint32_t part,
-                uint32_t parts) {
-    // A set holds about n / parts positions, and at most n. Its table starts
-    // out for the first and grows with the ids.
-    uint32_t mask = 255;
-    while (mask < 2 * n / parts) mask = 2 * mask + 1;
-    std::vector<int32_t> slots(mask + 1, -1);
-    std::vector<int32_t> group_of;
-    std::vector<int32_t> mine;
-    group_of.reserve(n / parts + 1);
-    mine.reserve(n / parts + 1);
-    starts_.assign(1, 0);
+  RowSet(const Index* indices, int64_t n, int64_t rows, uint32_t part,
+         uint32_t parts)
+      : position_bits_(BitsFor(n - 1)),
+        entries_(new uint64_t[n + kEntriesAhead]) {
     for (int64_t i = 0; i < n; ++i) {
-      const auto id = static_cast<int64_t>(indices[i]);
-      if (static_cast<uint64_t>(id) >= static_cast<uint64_t>(rows)) return i;
-      const uint32_t hash = Mix(id);
-      if (parts > 1 && Part(hash, parts) != part) continue;
-      uint32_t slot = hash & mask;
-      while (slots[slot] >= 0 && rows_[slots[slot]] != id) {
-        slot = (slot + 1) & mask;
-      }
-      if (slots[slot] < 0) {
-        slots[slot] = static_cast<int32_t>(rows_.size());
-        rows_.push_back(id);
-        starts_.push_back(0);
-      }
-      ++starts_[slots[slot] + 1];
-      group_of.push_back(slots[slot]);
-      mine.push_back(static_cast<int32_t>(i));
-      if (2 * rows_.size() > mask) Grow(&slots, &mask);
+      const auto id = static_cast<uint64_t>(indices[i]);
+      // Written in any case: a branch on chance would cost more.
+      entries_[count_] = id << position_bits_ | static_cast<uint64_t>(i);
+      count_ += Part(id, parts) == part;
     }
-    for (size_t g = 1; g < starts_.size(); ++g) starts_[g] += starts_[g - 1];
-    std::vector<int32_t> next(starts_.begin(), starts_.end());
-    positions_.resize(mine.size());
-    for (size_t i = 0; i < mine.size(); ++i) {
-      positions_[next[group_of[i]]++] = mine[i];
+    SortByRow(BitsFor(rows - 1));
+    if (count_ > 0) {
+      std::fill_n(&entries_[count_], kEntriesAhead, entries_[count_ - 1]);
     }
-    return -1;
   }
 
-  // All that was built; valid as long as this object.
-  RowGroups groups() const {
-    return {rows_.data(), starts_.data(), positions_.data(),
-            static_cast<int64_t>(rows_.size())};
+  // Valid as long as this object.
+  RowEntries entries() const {
+    return {entries_.get(), count_, position_bits_};
   }
 
  private:
-  static uint32_t Mix(int64_t id) {
-    uint64_t x = static_cast<uint64_t>(id) * 0x9E3779B97F4A7C15u;
-    x = (x ^ (x >> 32)) * 0xD6E8FEB86659FD93u;
-    return static_cast<uint32_t>(x >> 32);
+  static constexpr int kDigitBits = 8;
+
+  // Rows that may share a cache line, in the table or in `last_step`, are of
+  // one set.
+  static uint32_t Part(uint64_t id, uint32_t parts) {
+    const uint64_t hash = ((id >> 4) * 0x9E3779B97F4A7C15u) >> 32;
+    return static_cast<uint32_t>((hash * parts) >> 32);
   }
 
-  // From the high bits; the slot is from the low ones.
-  static uint32_t Part(uint32_t hash, uint32_t parts) {
-    return static_cast<uint32_t>((static_cast<uint64_t>(hash) * parts) >> 32);
-  }
-
-  void Grow(std::vector<int32_t>* slots, uint32_t* mask) {
-    *mask = 2 * *mask + 1;
-    slots->assign(static_cast<size_t>(*mask) + 1, -1);
-    for (size_t g = 0; g < rows_.size(); ++g) {
-      uint32_t slot = Mix(rows_[g]) & *mask;
-      while ((*slots)[slot] >= 0) slot = (slot + 1) & *mask;
-      (*slots)[slot] = static_cast<int32_t>(g);
+  // Radix sort, from the lowest digit of the row up; stable.
+  void SortByRow(int row_bits) {
+    constexpr uint64_t kDigit = (1u << kDigitBits) - 1;
+    const int passes = (row_bits + kDigitBits - 1) / kDigitBits;
+    std::vector<int64_t> starts(passes << kDigitBits, 0);
+    for (int64_t i = 0; i < count_; ++i) {
+      uint64_t row = entries_[i] >> position_bits_;
+      for (int pass = 0; pass < passes; ++pass, row >>= kDigitBits) {
+        ++starts[(pass << kDigitBits) + (row & kDigit)];
+      }
+    }
+    std::unique_ptr<uint64_t[]> sorted(new uint64_t[count_ + kEntriesAhead]);
+    for (int pass = 0; pass < passes; ++pass) {
+      int64_t* const start = &starts[pass << kDigitBits];
+      int64_t before = 0;
+      for (uint64_t digit = 0; digit <= kDigit; ++digit) {
+        before += std::exchange(start[digit], before);
+      }
+      const int shift = position_bits_ + pass * kDigitBits;
+      for (int64_t i = 0; i < count_; ++i) {
+        const uint64_t entry = entries_[i];
+        sorted[start[entry >> shift & kDigit]++] = entry;
+      }
+      entries_.swap(sorted);
     }
   }
 
-  std::vector<int64_t> rows_;
-  std::vector<int32_t> starts_;
-  std::vector<int32_t> positions_;
+  int position_bits_;
+  int64_t count_ = 0;
+  std::unique_ptr<uint64_t[]> entries_;
 };
 
 }  // namespace lion

@@ -57,24 +57,28 @@ def execute(
         }
     )
     component = ClickLogGen(config, columns, TAGS)
+    examples = run_executor(component, str(folder), folder)
+    assert json.loads(examples.split_names) == ["train", "eval"]
+    counts = json.loads((folder / "rejected" / "counts.json").read_text())
+    for name in ("read", "kept", "rejected", "train", "eval"):
+        assert examples.get_int_custom_property(name) == counts[name]
+    return read_output(folder, counts)
+
+
+def run_executor(component: ClickLogGen, home: str, tmp: Path) -> Any:
+    """Runs the executor with artifacts below `home`; returns the examples."""
     examples, rejected = standard_artifacts.Examples(), Dataset()
-    examples.uri = str(folder / "examples")
-    rejected.uri = str(folder / "rejected")
+    examples.uri = f"{home}/examples"
+    rejected.uri = f"{home}/rejected"
     context = base_beam_executor.BaseBeamExecutor.Context(
-        beam_pipeline_args=BEAM,
-        tmp_dir=str(folder / "tmp"),
-        unique_id="1",
+        beam_pipeline_args=BEAM, tmp_dir=str(tmp / "tmp"), unique_id="1"
     )
     Executor(context).Do(
         {},
         {"examples": [examples], "rejected": [rejected]},
         dict(component.exec_properties),
     )
-    assert json.loads(examples.split_names) == ["train", "eval"]
-    counts = json.loads((folder / "rejected" / "counts.json").read_text())
-    for name in ("read", "kept", "rejected", "train", "eval"):
-        assert examples.get_int_custom_property(name) == counts[name]
-    return read_output(folder, counts)
+    return examples
 
 
 def rows_of(count: int, seed: int = 0) -> list[Row]:

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import pytest
 import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from reference import ReferenceLion
 
 from optimizers.ops import build, custom, fallback
 from optimizers.ops.library import load
@@ -64,6 +66,25 @@ def test_the_ops_and_the_fallback_give_the_same_bits(
     for one, other in zip(ours, theirs, strict=True):
         rtol = max(tolerance.get(d, decayed) for d in (dtype, m_dtype))
         np.testing.assert_allclose(one, other, rtol=rtol, atol=rtol)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize("cautious", [False, True])
+def test_a_half_precision_variable_takes_a_float32_gradient_as_it_is(
+    dtype, cautious
+):
+    rng = np.random.default_rng(0)
+    start = random(rng, (ROWS, DIM), dtype)
+    grad = random(rng, (ROWS, DIM), "float32")
+    ids = tf.constant(rng.integers(0, ROWS, ROWS))
+    results = []
+    for ops in (custom, fallback):
+        var, m = tf.Variable(start), tf.Variable(tf.zeros([ROWS, DIM]))
+        ops.resource_apply_lion(var, m, *RULE, grad, cautious)
+        ops.resource_sparse_apply_lion(var, m, *RULE, grad, ids, cautious)
+        results.append([np.array(x, np.float32) for x in (var, m)])
+    for ours, theirs in zip(*results, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-6, atol=1e-6)
 
 
 @settings(max_examples=60, deadline=None)
@@ -136,6 +157,7 @@ def call(name="resource_sparse_apply_lion", **changed):
         "m": m.handle,
         **{rate: tf.constant(0.5) for rate in rates},
         "grad": tf.ones([2, 2]),
+        "T": tf.float32,
         "M": tf.float32,
     }
     if "sparse" in name:
@@ -147,7 +169,7 @@ def call(name="resource_sparse_apply_lion", **changed):
         arguments["step"] = tf.constant(5)
     if "resource" not in name:
         arguments.update(var=tf.ones([4, 2]), m=tf.ones([4, 2]))
-        del arguments["M"]
+        del arguments["T"], arguments["M"]
     arguments.update(changed)
     before = [x.numpy() for x in (var, m, last_step)]
     try:
@@ -221,6 +243,8 @@ def test_wrong_variables_are_refused_by_their_names(name):
         call(name, **{r: tf.constant(0.5, tf.float64) for r in rates})
     with pytest.raises((TypeError, ValueError, tf.errors.OpError)):
         call(name, grad=tf.ones([4, 2], tf.int32))
+    with pytest.raises(invalid, match="`grad` must be of dtype float or float"):
+        call(name, grad=tf.ones([4, 2], tf.bfloat16))
 
 
 @pytest.mark.parametrize("name", NAMES[:3])
@@ -341,6 +365,39 @@ def test_threads_update_variables_of_their_own_and_one_in_common():
     for var, _ in own:
         np.testing.assert_array_equal(var.numpy(), -float(steps))
     np.testing.assert_array_equal(shared[0].numpy(), -float(count * steps))
+
+
+def test_threads_that_update_distinct_variables_follow_the_reference():
+    steps, shape, rule = 20, (3000, 16), (0.01, 0.9, 0.99, 0.1)
+
+    def gradients(number):
+        rng = np.random.default_rng(number)
+        for step in range(steps):
+            values = rng.normal(size=shape).astype(np.float32)
+            ids = rng.integers(0, 500, shape[0])
+            yield values if step % 2 else (values, ids)
+
+    start = np.random.default_rng(9).normal(size=shape).astype(np.float32)
+    pairs = [(tf.Variable(start), tf.Variable(0 * start)) for _ in range(8)]
+
+    def work(number):
+        var, m = pairs[number]
+        for gradient in gradients(number):
+            if isinstance(gradient, tuple):
+                custom.resource_sparse_apply_lion(var, m, *rule, *gradient)
+            else:
+                custom.resource_apply_lion(var, m, *rule, gradient)
+
+    with ThreadPoolExecutor(len(pairs)) as pool:
+        list(pool.map(work, range(len(pairs))))
+    for number, (var, m) in enumerate(pairs):
+        reference = ReferenceLion(start.copy(), *rule)
+        for gradient in gradients(number):
+            reference.step(gradient)
+        for actual, expected in ((var, reference.theta), (m, reference.m)):
+            np.testing.assert_allclose(
+                actual.numpy(), expected, rtol=1e-5, atol=1e-6
+            )
 
 
 def test_shapes_are_inferred_and_refused_while_tracing():

@@ -296,7 +296,12 @@ def test_uninitialized_variable_is_an_error():
     @tf.function(jit_compile=True)
     def step():
         raw.resource_apply_lion(
-            var.handle, handle, *scalars, tf.constant([1.0]), M=tf.float32
+            var.handle,
+            handle,
+            *scalars,
+            tf.constant([1.0]),
+            T=tf.float32,
+            M=tf.float32,
         )
 
     with pytest.raises(tf.errors.FailedPreconditionError):

@@ -78,7 +78,8 @@ def test_dense_update_is_in_place_with_one_fusion_an_output(m_dtype):
 
 
 def test_dense_update_is_one_fusion_where_xla_fuses_several_outputs():
-    # XLA for GPU and TPU always does; XLA for CPU if it is told to.
+    # XLA for CPU does so if it is told to; the passes for GPU and TPU cannot
+    # be run here.
     program = f"""
 import tensorflow as tf
 from optimizers import ops

@@ -1,0 +1,131 @@
+"""What Lion is in either version of Keras: its arguments and its update."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+
+from optimizers import gradients
+from optimizers.arguments import KERAS_ARGUMENTS, LION_ARGUMENTS, NON_NEGATIVE
+from optimizers.kernel import resolve_kernel
+from optimizers.mirrored import on_this_device
+from optimizers.ops import compiled, custom, fallback, library
+
+_IMPLEMENTATIONS: dict[str, Any] = {
+    "custom_op": custom,
+    "xla": compiled,
+    "python": fallback,
+}
+
+
+class LionRule:
+    """Mixin for a Keras optimizer: checks, keeps and applies Lion's arguments.
+
+    The optimizer brings `iterations`, `weight_decay` and `_use_weight_decay`.
+    """
+
+    iterations: Any
+    weight_decay: float | None
+    _use_weight_decay: Callable[[Any], bool]
+
+    def set_rule(
+        self,
+        kernel_in_use: str,
+        beta_1: float,
+        beta_2: float,
+        sparse: str,
+        kernel: str,
+        momentum_dtype: str | None,
+        cautious: bool,
+    ) -> None:
+        """Keeps arguments that `check_arguments` has passed."""
+        self.kernel_in_use = kernel_in_use
+        self.beta_1 = beta_1
+        self.beta_2 = beta_2
+        self.sparse = sparse
+        self.kernel = kernel
+        self.momentum_dtype = momentum_dtype
+        self.cautious = cautious
+
+    @property
+    def row_wise(self) -> bool:
+        """Whether a sparse gradient updates its own rows and no other."""
+        return self.sparse != "dense"
+
+    def apply_rule(
+        self,
+        gradient: Any,
+        variable: tf.Variable,
+        learning_rate: Any,
+        m: tf.Variable,
+        last_step: tf.Variable | None,
+        seed: int,
+    ) -> None:
+        """Applies one step to one variable.
+
+        Args:
+            gradient: tf.Tensor or tf.IndexedSlices.
+            variable: the weights.
+            learning_rate: scalar.
+            m: the slot `momentum`.
+            last_step: the slot of the mode "decayed", None in the others.
+            seed: of the rounding of a bfloat16 `m`; another per variable.
+        """
+        decay = self.weight_decay or 0.0
+        if decay and not self._use_weight_decay(variable):
+            decay = 0.0
+        variable, m = on_this_device(variable), on_this_device(m)
+        dtype = fallback.compute_dtype(variable.dtype)
+        # A tf.function takes no Keras variable; "xla" is one.
+        rate = fallback.scalar(learning_rate, dtype)
+        rule = (rate, self.beta_1, self.beta_2, decay)
+        ops = _IMPLEMENTATIONS[self.kernel_in_use]
+        variant = (self.cautious, seed)
+        if not self.row_wise:
+            gradient = gradients.densify(gradient, variable)
+        if last_step is not None:
+            last_step = on_this_device(last_step)
+            step = tf.cast(self.iterations, tf.int32) + 1
+        if not isinstance(gradient, tf.IndexedSlices):
+            if last_step is not None:
+                fallback.catch_up(m, last_step, step, self.beta_2)
+            ops.resource_apply_lion(variable, m, *rule, gradient, *variant)
+            return
+        row_gradient = (gradient.values, gradient.indices, *variant)
+        if last_step is not None:
+            ops.resource_sparse_apply_decayed_lion(
+                variable, m, last_step, step, *rule, *row_gradient
+            )
+        else:
+            ops.resource_sparse_apply_lion(variable, m, *rule, *row_gradient)
+
+    def rule_config(self) -> dict[str, Any]:
+        """Returns Lion's own arguments, for `get_config`."""
+        return {
+            "beta_1": self.beta_1,
+            "beta_2": self.beta_2,
+            "sparse": self.sparse,
+            "kernel": self.kernel,
+            "momentum_dtype": self.momentum_dtype,
+            "cautious": self.cautious,
+        }
+
+
+def check_arguments(
+    learning_rate: Any, weight_decay: float | None, kernel: str, **own: Any
+) -> str:
+    """Returns the kernel that runs; loads the op library if it may be used.
+
+    Raises:
+        ValueError: names the argument, what is accepted and what was received.
+    """
+    for argument, value in own.items():
+        LION_ARGUMENTS[argument].check(argument, value)
+    KERAS_ARGUMENTS["weight_decay"].check("weight_decay", weight_decay)
+    if not callable(learning_rate):
+        NON_NEGATIVE.check("learning_rate", learning_rate)
+    if kernel != "python":
+        library.load()
+    return resolve_kernel(kernel)
