@@ -214,9 +214,7 @@ def bytes_of(rejected: Row) -> bytes:
 
 def check_place(rejected: Row) -> None:
     """The bytes at the place that a rejected text row names are the row."""
-    data = Path(rejected["file"]).read_bytes()
-    if data[:2] == b"\x1f\x8b":
-        data = gzip.decompress(data)
+    data = unpack(Path(rejected["file"]).read_bytes())
     unit, number = rejected["where"].split()
     assert unit == "byte"
     start = int(number)
@@ -224,6 +222,55 @@ def check_place(rejected: Row) -> None:
     assert data[start : start + len(row)] == row
     assert start == 0 or data[start - 1 : start] in (b"\n", b"\xbf")
     assert data[start + len(row) :][:1] in (b"\n", b"\r", b"")
+
+
+def unpack(data: bytes) -> bytes:
+    """What `pack` was given."""
+    if data[:2] == b"\x1f\x8b":
+        return gzip.decompress(data)
+    if data[:3] == b"BZh":
+        return bz2.decompress(data)
+    if data[:4] == b"\x28\xb5\x2f\xfd":
+        stream = pa.CompressedInputStream(pa.BufferReader(data), "zstd")
+        return bytes(stream.read())
+    return data
+
+
+def csv_rows(
+    lines: Sequence[str], columns: int
+) -> list[tuple[str, list[str] | None]]:
+    """Each row's text and its cells, or None where it is to be refused.
+
+    By Python's csv module. A line with an open quote is a row together with
+    the fewest lines after it with which it is so many strictly quoted cells.
+    """
+    rows: list[tuple[str, list[str] | None]] = []
+    at = 0
+    while at < len(lines):
+        row = lines[at].removesuffix("\r")
+        cells: list[str] | None = None
+        if "\r" not in row:
+            cells = next(csv.reader([row + "\n"]), [])
+        taken = 1
+        # A quote left open takes in the end of the line.
+        if cells is not None and "\n" in "".join(cells):
+            cells = None
+            for end in range(at + 2, len(lines) + 1):
+                text = "\n".join(lines[at:end]).removesuffix("\r")
+                stream = io.StringIO(text, newline="")
+                try:
+                    found = list(csv.reader(stream, strict=True))
+                except csv.Error:
+                    continue
+                bare = text.replace("\r\n", "")
+                if [len(r) for r in found] == [columns] and "\r" not in bare:
+                    row, cells, taken = text, found[0], end - at
+                break
+        at += taken
+        if row:
+            good = cells is not None and len(cells) == columns
+            rows.append((row, cells if good else None))
+    return rows
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from tests.components.click_log_gen.ingest import (
     bytes_of,
     check_place,
     convert_log,
+    csv_rows,
     cut_into,
     fresh_folder,
     log_of,
@@ -341,43 +342,6 @@ def test_what_pythons_csv_writes_is_read_back(
     assert pairs(output) == ordered([(a or None, b or None) for a, b in rows])
 
 
-def as_python_reads(lines: list[str]) -> tuple[list[Pair], list[str]]:
-    """The pairs (a, b) in `lines`, and the rows that are refused.
-
-    A line with an open quote is a row with the fewest lines after it with
-    which it is three strictly quoted cells.
-    """
-    found: list[Pair] = []
-    refused: list[str] = []
-    while lines:
-        row = lines[0].removesuffix("\r")
-        cells = None
-        if "\r" not in row:
-            cells = next(csv.reader([row + "\n"]), [])
-        taken = 1
-        # A quote left open takes in the end of the line.
-        if cells is not None and "\n" in "".join(cells):
-            cells = None
-            for count in range(2, len(lines) + 1):
-                text = "\n".join(lines[:count]).removesuffix("\r")
-                try:
-                    rows = list(
-                        csv.reader(io.StringIO(text, newline=""), strict=True)
-                    )
-                except csv.Error:
-                    continue
-                bare = text.replace("\r\n", "")
-                if len(rows) == 1 and len(rows[0]) == 3 and "\r" not in bare:
-                    row, cells, taken = text, rows[0], count
-                break
-        lines = lines[taken:]
-        if cells is None or len(cells) != 3 or cells[0] not in ("0", "1"):
-            refused += [row] if row else []
-        else:
-            found.append((cells[1] or None, cells[2] or None))
-    return found, refused
-
-
 PIECES = st.sampled_from(["0", "a", '"', '""', ",", "\r", '"b",', ',"c,d"'])
 LINES = st.one_of(
     st.lists(PIECES, min_size=1, max_size=6).map("".join),
@@ -402,6 +366,15 @@ def test_each_row_is_read_as_pythons_csv_reads_it(
         output = convert_log(folder / "out", log, TEXT)
         for row in output.rejected:
             check_place(row)
-    found, refused = as_python_reads(lines)
-    assert pairs(output) == ordered(found)
-    assert [bytes_of(row).decode() for row in output.rejected] == refused
+    rows = csv_rows(lines, 3)
+    good = [cells and cells[0] in ("0", "1") for _, cells in rows]
+    assert pairs(output) == ordered(
+        [
+            (cells[1] or None, cells[2] or None)
+            for (_, cells), fine in zip(rows, good, strict=True)
+            if cells and fine
+        ]
+    )
+    assert [bytes_of(row).decode() for row in output.rejected] == [
+        text for (text, _), fine in zip(rows, good, strict=True) if not fine
+    ]
