@@ -28,6 +28,7 @@ _TIMES = {
     for name, unit in (("millis", "ms"), ("micros", "us"), ("nanos", "ns"))
 } | {"date": pa.date32()}
 _MIXED = "mixed"
+_MOST_PARTS = 1_000_000
 
 
 class Schema:
@@ -42,6 +43,7 @@ class Schema:
     def __init__(self, text: bytes) -> None:
         try:
             self._names: dict[str, Any] = {}
+            self._seen: dict[str, tuple[int, int]] = {}
             self._root: Any = fastavro.parse_schema(
                 json.loads(text), self._names, _write_hint=False
             )
@@ -69,20 +71,28 @@ class Schema:
         Raises:
             InputError: there is no such column, or it is a record or a map.
         """
+        node = self._one(self._find(column))
+        return None if node is _MIXED else self._arrow(column, node)
+
+    def time(self, column: str) -> pa.DataType | None:
+        """The timestamp or date that the numbers of a column mean."""
+        node = self._one(self._find(column))
+        logical = node.get("logicalType") if isinstance(node, dict) else None
+        return _TIMES.get(str(logical))
+
+    def _find(self, column: str) -> Any:
         node: Any = self._root
         for part in column.split("."):
             node = self._one(node)
-            fields = {}
-            if self._kind(node) == "record":
-                fields = {f["name"]: f["type"] for f in node["fields"]}
-            if part not in fields:
+            fields = node["fields"] if self._kind(node) == "record" else []
+            found = [f["type"] for f in fields if f["name"] == part]
+            if not found:
                 shown = ", ".join(self.columns)
                 raise InputError(
                     f"no column {column!r}. Its columns: {shown:.2000}"
                 )
-            node = fields[part]
-        node = self._one(node)
-        return None if node is _MIXED else self._arrow(column, node)
+            node = found[0]
+        return node
 
     def _arrow(self, column: str, node: Any) -> pa.DataType | None:
         kind = self._kind(node)
@@ -97,16 +107,6 @@ class Schema:
                 f" such as {column + '.name'!r}"
             )
         return _ARROW[kind]
-
-    def time(self, column: str) -> pa.DataType | None:
-        """The timestamp or date that the numbers of a column mean."""
-        node: Any = self._root
-        for part in column.split("."):
-            node = self._one(node)
-            node = {f["name"]: f["type"] for f in node["fields"]}[part]
-        node = self._one(node)
-        logical = node.get("logicalType") if isinstance(node, dict) else None
-        return _TIMES.get(str(logical))
 
     def _one(self, node: Any) -> Any:
         """What a union holds besides null; _MIXED if that is several."""
@@ -123,30 +123,37 @@ class Schema:
             node = node["type"]
         return node if isinstance(node, str) else "union"
 
-    def _check(self, node: Any, above: tuple[str, ...]) -> int:
-        """How many bytes a value has at least; refuses what has no end."""
+    def _check(self, node: Any, above: tuple[str, ...]) -> tuple[int, int]:
+        """How many bytes a value has at least, and how many parts at most.
+
+        Refuses what has no end; an array counts as one part.
+        """
+        if isinstance(node, str) and node in self._names:
+            if node in above:
+                raise InputError("an Avro schema that contains itself")
+            if node not in self._seen:
+                self._seen[node] = self._check(self._names[node], above)
+            return self._seen[node]
         if isinstance(node, str):
-            if node not in self._names:
-                return int(node != "null")
-            node = self._names[node]
+            return int(node != "null"), 1
         if isinstance(node, list):
-            return 1 + min([self._check(item, above) for item in node] or [0])
+            found = [self._check(item, above) for item in node] or [(0, 0)]
+            return 1 + min(s for s, _ in found), 1 + max(n for _, n in found)
         kind = node["type"]
         if not isinstance(kind, str) or kind in self._names:
             return self._check(kind, above)
         if kind == "record":
-            if node["name"] in above or len(above) > _DEEPEST:
-                raise InputError("an Avro schema that contains itself")
             above = (*above, node["name"])
-            return sum(self._check(f["type"], above) for f in node["fields"])
-        if kind == "array" and not self._check(node["items"], above):
+            found = [self._check(f["type"], above) for f in node["fields"]]
+            size, parts = sum(s for s, _ in found), sum(n for _, n in found)
+            if parts > _MOST_PARTS:
+                raise InputError("an Avro schema of too many parts")
+            return size, 1 + parts
+        if kind == "array" and not self._check(node["items"], above)[0]:
             raise InputError("an Avro array of items that have no bytes")
         if kind == "map":
             self._check(node["values"], above)
-        return int(node["size"]) if kind == "fixed" else int(kind != "null")
-
-
-_DEEPEST = 50
+        return int(node["size"]) if kind == "fixed" else int(kind != "null"), 1
 
 
 def _plain(node: Any) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import decimal
+import functools
 import io
 import random
 from pathlib import Path
@@ -217,6 +218,16 @@ def test_a_missing_column_is_an_error_with_the_files_name(
         ' {"type": "array", "items": "null"}}]}',
         '{"type": "record", "name": "n", "fields": []}',
         '"int"',
+        # Twice the one before, sixty times.
+        functools.reduce(
+            lambda inner, i: (
+                f'{{"type": "record", "name": "n{i}", "fields": [{{"name":'
+                f' "click", "type": {inner}}}, {{"name": "b", "type":'
+                f' "{"n" * (i > 0)}{i - 1 if i else "null"}"}}]}}'
+            ),
+            range(60),
+            '"null"',
+        ),
         "[" * 100_000,
         '{"type": "record"}',
         "\0",
