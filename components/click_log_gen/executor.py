@@ -152,12 +152,11 @@ def _with_rows(error: InputError, uri: str) -> InputError:
     paths = [item.path for item in found.metadata_list]
     if len(paths) < 2:  # only counts
         return error
-    if FileSystems.exists(kept):
-        FileSystems.delete([kept])  # of a try before
+    _remove(kept)  # of a try before
     FileSystems.mkdirs(kept)
     names = [os.path.join(kept, path.rpartition("/")[2]) for path in paths]
     FileSystems.rename(paths, names)
-    told = InputError(f"{error}\nAll of them: lionctr rejected {kept}")
+    told = InputError(f"{error}\nRejected rows: lionctr rejected {kept}")
     told.rejected = kept
     return told
 

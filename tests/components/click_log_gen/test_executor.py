@@ -235,7 +235,7 @@ def test_too_many_rejected_rows_stop_with_the_commonest_reasons(
     )
     # TFX removes what a failed component wrote; they are kept beside it.
     kept = Path(f"{tmp_path}/rejected-refused")
-    assert lines[5:] == [f"All of them: lionctr rejected {kept}"]
+    assert lines[5:] == [f"Rejected rows: lionctr rejected {kept}"]
     assert error.value.rejected == str(kept)
     assert json.loads((kept / "counts.json").read_text())["rejected"] == 5
     rows = "".join(p.read_text() for p in kept.glob("rejected-*.jsonl"))

@@ -351,7 +351,7 @@ LINES = st.one_of(
 )
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(
     lines=st.lists(LINES, min_size=1, max_size=8),
     sizes=st.sampled_from([(16, 1), (7, 5), (1000, 1000)]),
