@@ -88,6 +88,7 @@ setup(
     entry_points={"console_scripts": ["lionctr = pipeline.cli:main"]},
     install_requires=[
         "apache-beam>=2.77,<2.78",
+        "fastavro>=1.10,<2",
         "google-crc32c>=1.5",
         "keras>=3.15,<3.16",
         "numpy>=2.1",

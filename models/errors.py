@@ -2,7 +2,12 @@
 
 
 class InputError(Exception):
-    """The data or the config is wrong; the message says where and how."""
+    """The data or the config is wrong; the message says where and how.
+
+    rejected: where the rejected rows are, if they are why.
+    """
+
+    rejected = ""
 
 
 class RefusedError(Exception):

@@ -77,6 +77,30 @@ def _parser() -> argparse.ArgumentParser:
     )
     run.set_defaults(command=_run)
 
+    rejected = commands.add_parser(
+        "rejected",
+        parents=[common],
+        help="show the rows that a run did not use, and why",
+    )
+    rejected.add_argument(
+        "run",
+        metavar="RUN",
+        help="a run's id or folder, `last`, or a config: its last run",
+    )
+    rejected.add_argument(
+        "--reason", default="", help="only rows whose reason has this text"
+    )
+    rejected.add_argument(
+        "--limit", type=int, default=20, help="rows shown; 0: all"
+    )
+    rejected.add_argument(
+        "--root", default="runs", help="where runs are (default: runs)"
+    )
+    rejected.add_argument(
+        "--json", action="store_true", help="print one JSON object"
+    )
+    rejected.set_defaults(command=_rejected)
+
     compile_ = commands.add_parser(
         "compile", parents=[common], help="write Kubeflow Pipelines v2 IR"
     )
@@ -147,6 +171,18 @@ def _run(options: argparse.Namespace) -> int:
     from pipeline import local
 
     return local.run(config, options.debug, options.json)
+
+
+def _rejected(options: argparse.Namespace) -> int:
+    from pipeline import rejected
+
+    return rejected.show(
+        options.run,
+        options.root,
+        options.reason,
+        options.limit,
+        options.json,
+    )
 
 
 def _compile(options: argparse.Namespace) -> int:

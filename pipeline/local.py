@@ -70,6 +70,7 @@ class _Run:
         self._seconds: dict[str, float] = {}
         self._uris: dict[str, dict[str, str]] = {}
         self._pushed = ""
+        self._rejected = ""
         self._refusals: list[str] = []
 
     def go(self, debug: bool) -> dict[str, Any]:
@@ -84,6 +85,7 @@ class _Run:
             self._launch()
         except InputError as error:
             status, message = "input_error", str(error)
+            self._rejected = error.rejected
         except RefusedError as error:
             status, message = "refused", str(error)
         except KeyboardInterrupt:
@@ -265,6 +267,10 @@ class _Run:
             "name": self._config.name,
             "config_sha256": self._config.sha256(),
             "rows": {name: counts.get(name) for name in rows},
+            "rejected": self._uris.get("ClickLogGen", {}).get(
+                "rejected", self._rejected
+            )
+            or None,
             "rejected_reasons": counts.get("reasons", {}),
             "clicks": {k: n for k, n in clicks.items() if isinstance(n, int)},
             "rejected_click_reasons": clicks.get("reasons", {}),
@@ -295,8 +301,8 @@ class _Run:
         rejected = summary["rows"]["rejected"]
         if rejected:
             line(
-                f"  rejected rows     {rejected:,}:"
-                f" {self._uris['ClickLogGen']['rejected']}"
+                f"  rejected rows     {rejected:,}: lionctr rejected"
+                f" {self._folder}"
             )
         clicks = summary["clicks"]
         if clicks:

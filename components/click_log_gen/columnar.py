@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -12,11 +11,18 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from components.click_log_gen import tfrecords
-from components.click_log_gen.chunks import Chunk, open_chunk, open_parquet
+from components.click_log_gen.chunks import (
+    KEPT_BYTES,
+    Chunk,
+    open_chunk,
+    open_parquet,
+)
+from components.click_log_gen.config import LogFiles
 from components.click_log_gen.rows import Rejected, Rows, numbered
 from models.errors import InputError
 
 BATCH = 16_384
+_BATCH_BYTES = 32 << 20
 
 
 def read_parquet(chunk: Chunk, columns: Mapping[str, str]) -> Iterator[Rows]:
@@ -117,49 +123,80 @@ def count_parquet(chunk: Chunk) -> int:
         return _rows_in(file, range(chunk.start, chunk.end))
 
 
-def read_tfrecord(chunk: Chunk, columns: Mapping[str, str]) -> Iterator[Rows]:
+def read_tfrecord(
+    chunk: Chunk, source: LogFiles, columns: Mapping[str, str]
+) -> Iterator[Rows]:
     """tf.Examples; a feature that a record lacks is null.
 
     Raises:
         InputError: the file is damaged.
     """
-    with open_chunk(chunk) as stream:
-        records = tfrecords.read(stream)
-        ordinal = 0
-        while batch := list(islice(records, BATCH)):
-            yield _tfrecord_rows(chunk.path, batch, columns, ordinal)
-            ordinal += len(batch)
+    ordinal = 0
+    for batch in _record_batches(chunk, source):
+        yield _tfrecord_rows(chunk.path, batch, source, columns, ordinal)
+        ordinal += len(batch)
 
 
-def count_tfrecord(chunk: Chunk) -> int:
+def count_tfrecord(chunk: Chunk, source: LogFiles) -> int:
     """Records of `chunk`."""
-    with open_chunk(chunk) as stream:
-        return sum(1 for _ in tfrecords.read(stream))
+    return sum(len(batch) for batch in _record_batches(chunk, source))
+
+
+def _record_batches(
+    chunk: Chunk, source: LogFiles
+) -> Iterator[list[tuple[bytes, int]]]:
+    """Records, each with its length, which is more where it was cut."""
+    batch: list[tuple[bytes, int]] = []
+    size = 0
+    with open_chunk(chunk, source) as stream:
+        for record, length in tfrecords.read(
+            stream, source.max_line_bytes, KEPT_BYTES
+        ):
+            batch.append((record, length))
+            size += len(record)
+            if len(batch) == BATCH or size >= _BATCH_BYTES:
+                yield batch
+                batch, size = [], 0
+    if batch:
+        yield batch
 
 
 def _tfrecord_rows(
-    path: str, records: list[bytes], columns: Mapping[str, str], ordinal: int
+    path: str,
+    batch: list[tuple[bytes, int]],
+    source: LogFiles,
+    columns: Mapping[str, str],
+    ordinal: int,
 ) -> Rows:
+    whole = [i for i, (record, size) in enumerate(batch) if len(record) == size]
+    records = [batch[i][0] for i in whole]
+    numbers = np.array(whole, np.int64) + ordinal
+    bad = {
+        ordinal + i: source.too_long
+        for i, (record, size) in enumerate(batch)
+        if len(record) < size
+    }
     kept = np.arange(len(records), dtype=np.int64)
-    rejected: list[Rejected] = []
     try:
         arrays = _decode(records, columns)
     except RuntimeError:
         arrays, kept = _decode_by_kind(records, columns)
-        rejected = [
-            Rejected(path, f"row {ordinal + i}", "not a tf.Example", records[i])
-            for i in np.setdiff1d(np.arange(len(records)), kept)
-        ]
+        for i in np.setdiff1d(np.arange(len(records)), kept):
+            bad[int(numbers[i])] = "not a tf.Example"
+    numbers = numbers[kept]
 
     def locate(index: int) -> tuple[str, bytes]:
-        at = int(kept[index])
-        return f"row {ordinal + at}", records[at]
+        return f"row {numbers[index]}", records[kept[index]]
 
     def locate_all() -> tuple[pa.Array, pa.Array]:
         rows = [records[at] for at in kept]
-        return numbered("row", kept + ordinal), pa.array(rows, pa.binary())
+        return numbered("row", numbers), pa.array(rows, pa.binary())
 
-    return Rows(arrays, kept + ordinal, locate, rejected, locate_all=locate_all)
+    rejected = [
+        Rejected(path, f"row {number}", bad[number], batch[number - ordinal][0])
+        for number in sorted(bad)
+    ]
+    return Rows(arrays, numbers, locate, rejected, locate_all=locate_all)
 
 
 def _decode(

@@ -19,18 +19,25 @@ from pydantic import (
 from models.config import LABEL, Kind, Name, Negatives, PositiveInt, Section
 
 PLACEHOLDERS = ("{DATE}", "{YYYY}", "{MM}", "{DD}", "{SPAN}", "{VERSION}")
-Format = Literal["csv", "tsv", "jsonl", "parquet", "tfrecord"]
+Format = Literal["csv", "tsv", "jsonl", "parquet", "tfrecord", "avro"]
 
 
 class LogFiles(Section):
     """A log: one file, a glob, or a list of them, on any Beam filesystem.
 
     A list is read in its order, what a glob matches in the order of names.
-    gzip is told by the file's first bytes.
+    gzip, zstd and bzip2 are told by the file's first bytes.
 
-    csv and tsv: a line is a row, an empty line is none. Either `columns` names
-    the columns, or `header: true` reads the names from each file; with both,
-    the header is skipped and `columns` counts.
+    csv and tsv: a line is a row, an empty line is none; a quoted cell may go
+    on over several lines. Either `columns` names the columns, or `header:
+    true` reads the names from each file; with both, the header is skipped and
+    `columns` counts.
+
+    Args:
+        escape: a character that takes its meaning from the one after it, in
+            csv and tsv; beside a doubled quote.
+        max_line_bytes: a longer line, or record, is rejected.
+        max_expansion: to how many times its size a compressed file may unpack.
     """
 
     path: tuple[str, ...]
@@ -39,14 +46,17 @@ class LogFiles(Section):
     header: bool = False
     delimiter: Annotated[str, Field(min_length=1, max_length=1)] | None = None
     quote: Annotated[str, Field(min_length=1, max_length=1)] | None = None
+    escape: Annotated[str, Field(min_length=1, max_length=1)] | None = None
     null_values: tuple[str, ...] = ("",)
+    max_line_bytes: Annotated[int, Field(ge=1 << 10, le=1 << 28)] = 1 << 24
+    max_expansion: PositiveInt = 200
 
     @field_validator("path", mode="before")
     @classmethod
     def _one_or_many(cls, value: Any) -> Any:
         return (value,) if isinstance(value, str) else value
 
-    @field_validator("delimiter", "quote")
+    @field_validator("delimiter", "quote", "escape")
     @classmethod
     def _one_byte(cls, value: str | None) -> str | None:
         if value is not None and (not value.isascii() or value in "\r\n"):
@@ -73,8 +83,19 @@ class LogFiles(Section):
             raise ValueError(
                 f"`delimiter` and `quote` are both {self.separator!r}"
             )
+        if self.escape and self.escape in (self.separator, self.quoting):
+            raise ValueError(
+                f"`escape` is {self.escape!r}, and so is `delimiter` or `quote`"
+            )
+        for value in self.null_values:
+            if self.escape and self.escape in value:
+                raise ValueError(
+                    f"`null_values`: received {value!r}; with `escape:"
+                    f" {self.escape}` values are compared after it was taken"
+                    " away"
+                )
         if not text:
-            for field in ("columns", "header", "delimiter", "quote"):
+            for field in ("columns", "header", "delimiter", "quote", "escape"):
                 if getattr(self, field):
                     raise ValueError(
                         f"`{field}` is for csv and tsv;"
@@ -91,6 +112,11 @@ class LogFiles(Section):
     def quoting(self) -> str | None:
         """The quote character; tsv has none unless the config names one."""
         return self.quote or ('"' if self.format == "csv" else None)
+
+    @property
+    def too_long(self) -> str:
+        """The reason against a line or record past the limit."""
+        return f"longer than max_line_bytes, {self.max_line_bytes:,}"
 
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}

@@ -69,7 +69,10 @@ class Executor(base_beam_executor.BaseBeamExecutor):
             )
         counts = outcome.counts
         _write_json(counts, path)
-        _check(counts, data)
+        try:
+            _check(counts, data)
+        except InputError as error:
+            raise _with_rows(error, rejected.uri) from error
         for log, names in outcome.absent.items():
             raise InputError(
                 f"{log}: no row has a value for {', '.join(names)}"
@@ -147,6 +150,22 @@ def _write_json(value: Any, path: str) -> None:
 def _read_json(path: str) -> Any:
     with FileSystems.open(path) as stream:
         return json.loads(stream.read())
+
+
+def _with_rows(error: InputError, uri: str) -> InputError:
+    """`error`, and the rejected rows where TFX does not remove them."""
+    kept = f"{uri.rstrip('/')}-refused"
+    (found,) = FileSystems.match([os.path.join(uri, "*.json*")])
+    paths = [item.path for item in found.metadata_list]
+    if len(paths) < 2:  # only counts
+        return error
+    _remove(kept)  # of a try before
+    FileSystems.mkdirs(kept)
+    names = [os.path.join(kept, path.rpartition("/")[2]) for path in paths]
+    FileSystems.rename(paths, names)
+    told = InputError(f"{error}\nRejected rows: lionctr rejected {kept}")
+    told.rejected = kept
+    return told
 
 
 def _check(counts: dict[str, Any], data: DataConfig) -> None:

@@ -167,7 +167,7 @@ def _end(
 def _text_bytes(log: LogFiles, plan: Sequence[Chunk], field: str) -> int:
     """About how much text the log is."""
     plain = {chunk.path for chunk in plan if not chunk.whole}
-    if log.format == "parquet":
+    if log.format in ("parquet", "avro"):
         plain = set()
     return sum(
         size * (1 if path in plain else _PACKED)

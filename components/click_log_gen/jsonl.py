@@ -13,7 +13,14 @@ import pyarrow.compute as pc
 import pyarrow.json as pa_json
 
 from components.click_log_gen.chunks import Chunk, blocks
+from components.click_log_gen.config import LogFiles
 from components.click_log_gen.lines import Lines
+from components.click_log_gen.nested import (
+    UnfitError,
+    as_text,
+    pick,
+    text_array,
+)
 from components.click_log_gen.rows import Rows
 
 _SAMPLE = 100  # lines looked at for the types of a block
@@ -22,17 +29,26 @@ _NUMBERS = ("float", "int")
 _DEFAULTS = {"float": pa.float64(), "string": pa.string()}
 
 
-def read(chunk: Chunk, columns: Mapping[str, str]) -> Iterator[Rows]:
-    """The rows of `chunk`: one JSON object a line, absent keys as null."""
+def read(
+    chunk: Chunk, source: LogFiles, columns: Mapping[str, str]
+) -> Iterator[Rows]:
+    """The rows of `chunk`: one JSON object a line, absent keys as null.
+
+    A column `a.b` that is no key of its own is key b of the object a.
+    """
     ordinal = 0
-    for offset, data in blocks(chunk):
-        rows = _parse(Lines(chunk.path, offset, data), columns)
+    for block in blocks(chunk, source):
+        refused = source.too_long if block.long else ""
+        lines = Lines(chunk.path, block.offset, block.data, refused=refused)
+        rows = _parse(lines, columns)
         rows.ordinal += ordinal
         ordinal += rows.count + len(rows.rejected)
         yield rows
 
 
 def _parse(lines: Lines, columns: Mapping[str, str]) -> Rows:
+    if lines.refused:
+        return lines.nothing(columns)
     arrays = _by_arrow(lines, columns)
     reasons: dict[int, str] = {}
     if arrays is None:
@@ -81,7 +97,7 @@ def _by_arrow(
         return None
     if table.num_rows != len(lines):
         return None
-    arrays = {name: table.column(name).combine_chunks() for name in columns}
+    arrays = {name: _column(table, name) for name in columns}
     if any(
         pc.any(pc.invert(pc.is_finite(array))).as_py()
         for array in arrays.values()
@@ -107,20 +123,55 @@ def _schema(lines: Lines, columns: Mapping[str, str]) -> pa.Schema | None:
         if not isinstance(row, dict):
             return None
         for name in columns.keys() - types.keys():
-            if row.get(name) is None:
+            value = pick(row, name)
+            if value is None:
                 continue
-            kind = _type(row[name], columns[name])
+            kind = _type(value, columns[name])
             if kind is None:
                 return None
             types[name] = kind
         if len(types) == len(columns):
             break
-    return pa.schema(
-        [
-            (name, types.get(name, _DEFAULTS.get(kind, pa.int64())))
-            for name, kind in columns.items()
-        ]
-    )
+    for name, kind in columns.items():
+        types.setdefault(name, _DEFAULTS.get(kind, pa.int64()))
+    return _tree(types)
+
+
+def _tree(types: Mapping[str, pa.DataType]) -> pa.Schema | None:
+    """A schema in which `a.b` is a key, and key b of the object a too.
+
+    None where a is a column itself.
+    """
+    inner: dict[str, dict[str, pa.DataType]] = {}
+    for name, kind in types.items():
+        first, dot, rest = name.partition(".")
+        if dot:
+            inner.setdefault(first, {})[rest] = kind
+    if types.keys() & inner.keys():
+        return None
+    fields = list(types.items())
+    for name, below in inner.items():
+        tree = _tree(below)
+        if tree is None:
+            return None
+        fields.append((name, pa.struct(list(tree))))
+    return pa.schema(fields)
+
+
+def _column(table: pa.Table, name: str) -> pa.Array:
+    """A column of `table`, be it a key or a path."""
+    array = table.column(name).combine_chunks()
+    first, dot, rest = name.partition(".")
+    if not dot:
+        return array
+    below = table.column(first).combine_chunks()
+    return pc.coalesce(array, _below(below, rest.split(".")))
+
+
+def _below(array: pa.Array, path: list[str]) -> pa.Array:
+    for part in path:
+        array = pc.struct_field(array, part)
+    return array
 
 
 def _type(value: Any, kind: str) -> pa.DataType | None:
@@ -164,10 +215,10 @@ def _line_by_line(
             )
             if not isinstance(row, dict):
                 raise ValueError("not an object")
-            picked = [_as_text(name, row.get(name)) for name in columns]
+            picked = [as_text(name, pick(row, name)) for name in columns]
         except UnicodeDecodeError:
             reasons[index] = "not UTF-8"
-        except _UnfitError as error:
+        except UnfitError as error:
             reasons[index] = str(error)
         except json.JSONDecodeError as error:
             reasons[index] = f"not valid JSON: {error.msg}"
@@ -176,38 +227,8 @@ def _line_by_line(
         else:
             for name, value in zip(columns, picked, strict=True):
                 values[name].append(value)
-    return {name: _array(v) for name, v in values.items()}, reasons
-
-
-class _UnfitError(Exception):
-    """A value that no feature can hold."""
+    return {name: text_array(v) for name, v in values.items()}, reasons
 
 
 def _integer(text: str) -> str:
     return "0" if text == "-0" else text
-
-
-def _as_text(name: str, value: Any) -> Any:
-    """Text, None, or a list of them."""
-    if value is None:
-        return None
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, str):
-        if not value.isascii():
-            try:
-                value.encode()
-            except UnicodeEncodeError as error:
-                raise _UnfitError(f"column {name}: not UTF-8") from error
-        return value
-    if isinstance(value, list) and not any(isinstance(v, list) for v in value):
-        return [_as_text(name, v) for v in value]
-    what = "an object" if isinstance(value, dict) else "a list of lists"
-    raise _UnfitError(f"column {name}: {what}")
-
-
-def _array(values: list[Any]) -> pa.Array:
-    if any(isinstance(value, list) for value in values):
-        values = [[v] if isinstance(v, str) else v for v in values]
-        return pa.array(values, pa.list_(pa.string()))
-    return pa.array(values, pa.string())

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from components.click_log_gen.rows import Rejected, numbered
+from components.click_log_gen.rows import Rejected, Rows, numbered
 
 Offsets = npt.NDArray[np.int64]
 
@@ -19,16 +19,29 @@ class Lines:
 
     `offset` is where `data` begins in the (uncompressed) file. Lines end in
     \\n or \\r\\n, which are no part of a row; the last needs no end.
+    `spans`: start and end of each, where they are rows of several lines.
+    `refused`: why none of them can be used.
     """
 
-    def __init__(self, path: str, offset: int, data: bytes) -> None:
+    def __init__(
+        self,
+        path: str,
+        offset: int,
+        data: bytes,
+        spans: tuple[Offsets, Offsets] | None = None,
+        refused: str = "",
+    ) -> None:
         self.path = path
         self.offset = offset
         self.data = data
+        self.refused = refused
+        self._spans = spans
 
     @cached_property
     def spans(self) -> tuple[Offsets, Offsets]:
         """Start and end of each line in `data`."""
+        if self._spans is not None:
+            return self._spans
         view = np.frombuffer(self.data, np.uint8)
         ends = np.flatnonzero(view == ord("\n")).astype(np.int64)
         if len(view) and view[-1] != ord("\n"):
@@ -74,6 +87,16 @@ class Lines:
             where, row = self.locate(line)
             found.append(Rejected(self.path, where, reasons[line], row))
         return found
+
+    def nothing(self, columns: Iterable[str]) -> Rows:
+        """No rows: all lines are `refused`."""
+        reasons = dict.fromkeys(range(len(self)), self.refused)
+        return Rows(
+            dict.fromkeys(columns, pa.nulls(0)),
+            np.zeros(0, np.int64),
+            self.locate,
+            self.rejected(reasons),
+        )
 
     def without(self, lines: Collection[int]) -> bytes:
         """`data` without some lines; their ends stay, as empty lines."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from components.click_log_gen import columnar, jsonl, text
-from components.click_log_gen.chunks import Chunk
+from components.click_log_gen import agreement, avro, columnar, jsonl, text
+from components.click_log_gen.chunks import Chunk, unchanged
 from components.click_log_gen.config import LogFiles
 from components.click_log_gen.rows import Rows
 
@@ -20,22 +20,34 @@ def read(
             time. A hint: values that do not fit come as they are.
 
     Raises:
-        InputError: the file as a whole cannot be read.
+        InputError: the file as a whole cannot be read, or changed meanwhile.
     """
+    with unchanged(chunk):
+        agreement.check(chunk, source, columns)
+        yield from _read(chunk, source, columns)
+
+
+def _read(
+    chunk: Chunk, source: LogFiles, columns: Mapping[str, str]
+) -> Iterator[Rows]:
     if source.format in ("csv", "tsv"):
         return text.read(chunk, source, columns)
     if source.format == "jsonl":
-        return jsonl.read(chunk, columns)
+        return jsonl.read(chunk, source, columns)
     if source.format == "parquet":
         return columnar.read_parquet(chunk, columns)
-    return columnar.read_tfrecord(chunk, columns)
+    if source.format == "avro":
+        return avro.read(chunk, columns)
+    return columnar.read_tfrecord(chunk, source, columns)
 
 
 def count(chunk: Chunk, source: LogFiles) -> int:
     """Rows of `chunk`, bad ones included, without parsing them."""
-    if source.format == "parquet":
-        return columnar.count_parquet(chunk)
-    if source.format == "tfrecord":
-        return columnar.count_tfrecord(chunk)
-    head = text.read_head(chunk, source)
-    return sum(len(lines) for lines in text.body(chunk, head))
+    with unchanged(chunk):
+        if source.format == "parquet":
+            return columnar.count_parquet(chunk)
+        if source.format == "avro":
+            return avro.count(chunk)
+        if source.format == "tfrecord":
+            return columnar.count_tfrecord(chunk, source)
+        return sum(len(lines) for lines in text.body(chunk, source))

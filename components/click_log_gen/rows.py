@@ -23,14 +23,14 @@ class Rejected:
     """One row that is not in the examples, and why."""
 
     path: str
-    where: str  # "byte 1234" or "row 56"
+    where: str  # "byte 1234", "row 56" or "byte 1234 record 56"
     reason: str
     row: bytes
 
     @property
-    def number(self) -> int:
-        """The number in `where`: rows of one file sort by it."""
-        return int(self.where.split()[1])
+    def place(self) -> tuple[int, ...]:
+        """The numbers in `where`: rows of one file sort by it."""
+        return tuple(int(number) for number in self.where.split()[1::2])
 
 
 @dataclass
@@ -76,7 +76,7 @@ class Rows:
         for index, reason in reasons.items():
             where, row = self.locate(index)
             found.append(Rejected(path, where, reason, row))
-        return sorted(found, key=lambda item: item.number)
+        return sorted(found, key=lambda item: item.place)
 
 
 @dataclass

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import csv
-import re
+import dataclasses
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pa_csv
 
+from components.click_log_gen import multiline
+from components.click_log_gen.cells import Form
 from components.click_log_gen.chunks import Chunk, blocks
 from components.click_log_gen.config import LogFiles
 from components.click_log_gen.lines import Lines
@@ -27,8 +28,8 @@ def read(
 ) -> Iterator[Rows]:
     """The rows of `chunk`; text, or float64 where the kind is float.
 
-    A line is a row: a quoted line break is refused, like every line whose
-    quotes do not pair up or whose number of columns is wrong.
+    A line is a row, unless a quoted cell goes on in the next one. Refused is
+    a line whose quotes do not pair up or whose number of columns is wrong.
 
     Raises:
         InputError: the header is damaged or lacks one of `columns`.
@@ -38,11 +39,10 @@ def read(
         return
     for name in columns:
         if name not in head.names:
-            raise InputError(
-                f"no column {name!r}. Its columns: {', '.join(head.names)}"
-            )
+            shown = ", ".join(head.names)
+            raise InputError(f"no column {name!r}. Its columns: {shown:.2000}")
     ordinal = 0
-    for lines in body(chunk, head):
+    for lines in body(chunk, source, head):
         rows = _parse(lines, source, head.names, columns)
         rows.ordinal += ordinal
         ordinal += rows.count + len(rows.rejected)
@@ -64,21 +64,58 @@ def read_head(chunk: Chunk, source: LogFiles) -> Head:
     """The column names of the chunk's file, and where its rows begin."""
     if not source.header:
         return Head(source.columns)
-    whole = Chunk(0, chunk.path, 0, -1, chunk.gzip)
-    for offset, data in blocks(whole, _HEAD_BYTES):
-        lines = Lines(chunk.path, offset, data)
+    whole = dataclasses.replace(chunk, start=0, end=-1)
+    for block in blocks(whole, source, _HEAD_BYTES):
+        lines = Lines(chunk.path, block.offset, block.data)
+        if block.long:
+            raise InputError(f"the header is {source.too_long}")
         if len(lines):
-            size = offset + int(lines.spans[1][0])
+            size = block.offset + int(lines.spans[1][0])
             names = source.columns or _names(lines.row(0), source)
             return Head(names, size)
     return Head(None)
 
 
-def body(chunk: Chunk, head: Head) -> Iterator[Lines]:
+def body(
+    chunk: Chunk, source: LogFiles, head: Head | None = None
+) -> Iterator[Lines]:
+    """The rows of `chunk`, the header not among them."""
+    head = head or read_head(chunk, source)
+    if source.quoting is None or head.names is None:
+        yield from _body(chunk, source, head)
+        return
+    form = Form.of(source, len(head.names))
+    reach = min(multiline.ROW_BYTES, source.max_line_bytes)
+    chunk = multiline.aligned(chunk, form, reach, head.size)
+    rest = Lines(chunk.path, 0, b"")
+    for lines in _body(chunk, source, head):
+        if lines.refused or not rest.data:
+            if rest.data:
+                yield multiline.joined(rest, form, reach, last=True)
+            rest = lines
+        else:
+            rest = Lines(lines.path, rest.offset, rest.data + lines.data)
+        whole = rest
+        if not lines.refused and not _is_line_by_line(rest, source, head, form):
+            whole = multiline.joined(rest, form, reach, last=False)
+        yield whole
+        size = len(whole.data)
+        rest = Lines(rest.path, rest.offset + size, rest.data[size:])
+    if rest.data:
+        yield multiline.joined(rest, form, reach, last=True)
+
+
+def _body(chunk: Chunk, source: LogFiles, head: Head) -> Iterator[Lines]:
     """The lines of `chunk`, the header's not among them."""
-    for offset, data in blocks(chunk):
-        skip = min(max(0, head.size - offset), len(data))
-        yield Lines(chunk.path, offset + skip, data[skip:])
+    for block in blocks(chunk, source):
+        skip = min(max(0, head.size - block.offset), len(block.data))
+        refused = source.too_long if block.long else ""
+        yield Lines(
+            chunk.path,
+            block.offset + skip,
+            block.data[skip:],
+            refused=refused,
+        )
 
 
 def _names(line: bytes, source: LogFiles) -> tuple[str, ...]:
@@ -89,6 +126,7 @@ def _names(line: bytes, source: LogFiles) -> tuple[str, ...]:
             delimiter=source.separator,
             quotechar=quote,
             quoting=csv.QUOTE_NONE if quote is None else csv.QUOTE_MINIMAL,
+            escapechar=source.escape,
             strict=quote is not None,
         )
     except UnicodeDecodeError as error:
@@ -119,12 +157,15 @@ def _parse(
     columns: Mapping[str, str],
 ) -> Rows:
     """One block of whole lines."""
+    if lines.refused:
+        return lines.nothing(columns)
     reasons: dict[int, str] = {}
     table = None
     if not _has_stray_returns(lines.data):
         table = _read_table(lines.data, source, names, columns)
-    if table is None or not _is_line_by_line(table, lines, source):
-        reasons = _broken_lines(lines, source, len(names))
+    form = Form.of(source, len(names))
+    if table is None or not _fits(table, lines, form):
+        reasons = _broken_lines(lines, form)
         data = lines.without(reasons)
         table = _read_table(data, source, names, columns)
         if table is None:
@@ -150,61 +191,51 @@ def _has_stray_returns(data: bytes) -> bool:
     return b"\r" in data and data.count(b"\r") != data.count(b"\r\n")
 
 
-def _is_line_by_line(table: _Table, lines: Lines, source: LogFiles) -> bool:
-    """Whether each row of `table` is one line.
+def _fits(table: _Table, lines: Lines, form: Form) -> bool:
+    """Whether each row of `table` is one of `lines`.
 
-    An open quote takes in the lines after it, so that there are fewer rows
-    than lines, unless it is in the last line.
+    An open quote, or an escape, takes in the lines after it, so that there
+    are fewer rows than lines, unless it is in the last line.
     """
-    if source.quoting is None or source.quoting.encode() not in lines.data:
+    marks = (form.quote, form.escape)
+    if not any(mark and mark in lines.data for mark in marks):
         return True
-    count = len(lines)
-    return table.count == count and (
-        not count or _cells(lines.row(count - 1), source) is not None
-    )
+    if table.count != len(lines) or not len(lines):
+        return table.count == len(lines)
+    row = lines.row(len(lines) - 1)
+    return b"\n" in row or form.fault(row) is None
 
 
-def _broken_lines(
-    lines: Lines, source: LogFiles, columns: int
-) -> dict[int, str]:
-    """Line -> reason, for each that is not a row of so many columns."""
-    reasons = {}
+def _is_line_by_line(
+    lines: Lines, source: LogFiles, head: Head, form: Form
+) -> bool:
+    """Whether each of `lines` is a row of its own."""
+    assert form.quote is not None and head.names is not None
+    data = lines.data
+    if form.quote not in data or not len(lines):
+        return True
+    if _has_stray_returns(data):
+        return False
+    try:
+        first = dict.fromkeys(head.names[:1], "string")
+        table = _read_table(data, source, head.names, first, parsed=False)
+    except pa.ArrowInvalid:
+        return False
+    last = form.count(lines.row(len(lines) - 1))
+    return table is not None and table.count == len(lines) and last is not None
+
+
+def _broken_lines(lines: Lines, form: Form) -> dict[int, str]:
+    """Line -> reason, for each that is no row."""
+    found = {}
     for line in range(len(lines)):
         row = lines.row(line)
-        cells = _cells(row, source)
-        if b"\r" in row:
-            reasons[line] = "a carriage return inside the line"
-        elif cells is None:
-            reasons[line] = (
-                "a quote that does not end in its line (line breaks inside"
-                " quotes are not supported)"
-            )
-        elif cells != columns:
-            reasons[line] = f"{cells} columns instead of {columns}"
-    return reasons
-
-
-def _cells(row: bytes, source: LogFiles) -> int | None:
-    """How many cells a line has; None where a quote is left open.
-
-    A quote counts only at the start of a cell, as in Python's csv module.
-    """
-    separator = source.separator.encode()
-    if source.quoting is not None and source.quoting.encode() in row:
-        row = _quoted_cells(source.separator, source.quoting).sub(b"", row)
-        quote = source.quoting.encode()
-        if row.startswith(quote) or separator + quote in row:
-            return None
-    return row.count(separator) + 1
-
-
-@lru_cache
-def _quoted_cells(separator: str, quote: str) -> re.Pattern[bytes]:
-    """Matches the quoted part of each cell that begins with a quote."""
-    s, q = re.escape(separator.encode()), re.escape(quote.encode())
-    return re.compile(
-        rb"(?:^|(?<=%b))%b(?:[^%b]++|%b%b)*+%b" % (s, q, q, q, q, q)
-    )
+        if b"\n" in row:  # several lines, found to be a row
+            continue
+        reason = form.fault(row)
+        if reason is not None:
+            found[line] = reason
+    return found
 
 
 def _read_table(
@@ -247,6 +278,7 @@ def _read_table(
                 delimiter=source.separator,
                 quote_char=source.quoting or False,
                 double_quote=source.quoting is not None,
+                escape_char=source.escape or False,
             ),
             convert,
         )

@@ -19,10 +19,15 @@ from models.errors import InputError
 
 _HEADER = struct.Struct("<QI")
 _FOOTER = struct.Struct("<I")
+_PIECE = 1 << 20
 
 
-def read(stream: IO[bytes]) -> Iterator[bytes]:
-    """The records of `stream`, each checked against its checksums.
+def read(
+    stream: IO[bytes], longest: int, kept: int
+) -> Iterator[tuple[bytes, int]]:
+    """The records of `stream`, checked, and how many bytes each has.
+
+    Of one with more than `longest` only the first `kept` are given.
 
     Raises:
         InputError: the file is damaged, or is no TFRecord file.
@@ -34,14 +39,32 @@ def read(stream: IO[bytes]) -> Iterator[bytes]:
             length, checksum = _HEADER.unpack(header)
             if _masked(header[:8]) != checksum:
                 raise _damaged("a wrong checksum", offset)
-        body = stream.read(length + _FOOTER.size)
-        if len(body) < length + _FOOTER.size:
+        if length > longest:
+            record, checksum = _long(stream, length, kept)
+        else:
+            record = stream.read(length)
+            checksum = _masked(record)
+        footer = stream.read(_FOOTER.size)
+        if len(footer) < _FOOTER.size:
             raise _damaged("the end of the file inside the record", offset)
-        record = body[:length]
-        if _FOOTER.unpack(body[length:]) != (_masked(record),):
+        if _FOOTER.unpack(footer) != (checksum,):
             raise _damaged("a wrong checksum", offset)
-        yield record
-        offset += len(header) + len(body)
+        yield record, length
+        offset += _HEADER.size + length + _FOOTER.size
+
+
+def _long(stream: IO[bytes], length: int, kept: int) -> tuple[bytes, int]:
+    """The first bytes of a record, and the checksum of all of them."""
+    first, checksum = b"", google_crc32c.Checksum()
+    while length:
+        data = stream.read(min(length, _PIECE))
+        if not data:
+            break
+        length -= len(data)
+        first = first or data[:kept]
+        checksum.update(data)
+    value = int.from_bytes(checksum.digest(), "big")
+    return first, int(_mask(np.array([value], np.uint32))[0])
 
 
 def _damaged(what: str, offset: int) -> InputError:

@@ -219,6 +219,27 @@ REFUSED = [
         ["data.label.at_leest", "did you mean 'at_least'"],
     ),
     ("data.max_rejected=-0.1", ["data.max_rejected", "-0.1"]),
+    (
+        "data.impressions.escape=ab",
+        ["data.impressions.escape", "'ab'", "at most 1"],
+    ),
+    (
+        "data.impressions={path: x, format: csv, header: true, escape: ','}",
+        ["data.impressions", "`escape`", "`delimiter`"],
+    ),
+    (
+        "data.impressions={path: x, format: csv, header: true, escape: '\\',"
+        " null_values: ['\\N']}",
+        ["data.impressions", "`null_values`", "taken away"],
+    ),
+    (
+        "data.impressions={path: x, format: jsonl, escape: '\\'}",
+        ["data.impressions", "`escape` is for csv and tsv"],
+    ),
+    (
+        "data.impressions.max_line_bytes=10",
+        ["data.impressions.max_line_bytes", "received 10", "1024"],
+    ),
     ("data.impressions.format=xml", ["data.impressions.format", "'xml'"]),
     ("data.impressions.columns=null", ["columns", "header: true"]),
     ("data.impressions.path=''", ["data.impressions", "`path` is empty"]),

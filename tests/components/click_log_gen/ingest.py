@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import bz2
 import csv
 import gzip
 import io
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import fastavro
 import pyarrow as pa
 import pyarrow.parquet as pq
 import tensorflow as tf
@@ -24,7 +26,7 @@ from components.click_log_gen import chunks, ingest
 from components.click_log_gen.config import DataConfig
 
 Row = dict[str, Any]
-FORMATS = ("csv", "tsv", "jsonl", "parquet", "tfrecord")
+FORMATS = ("csv", "tsv", "jsonl", "parquet", "tfrecord", "avro")
 KINDS = ("train", "eval", "test", "rejected")
 COLUMNS = {"price": ("float", None), "site": ("string", None)}
 
@@ -41,6 +43,10 @@ def write_log(path: Path, format: str, rows: Sequence[Row]) -> Path:
     if format == "parquet":
         pq.write_table(pa.Table.from_pylist(list(rows)), path)
         return path
+    if format == "avro":
+        with path.open("wb") as stream:
+            fastavro.writer(stream, avro_schema(rows), rows, sync_interval=500)
+        return path
     text = io.StringIO(newline="")
     if format == "jsonl":
         text.writelines(json.dumps(row) + "\n" for row in rows)
@@ -51,9 +57,35 @@ def write_log(path: Path, format: str, rows: Sequence[Row]) -> Path:
         writer.writerows(
             ["" if v is None else v for v in row.values()] for row in rows
         )
-    data = text.getvalue().encode()
-    path.write_bytes(gzip.compress(data) if path.suffix == ".gz" else data)
+    path.write_bytes(pack(text.getvalue().encode(), path.suffix))
     return path
+
+
+def pack(data: bytes, suffix: str) -> bytes:
+    """`data` as the tool of a file's suffix packs it; another: as it is."""
+    if suffix == ".gz":
+        return gzip.compress(data)
+    if suffix == ".bz2":
+        return bz2.compress(data)
+    if suffix == ".zst":
+        sink = pa.BufferOutputStream()
+        with pa.CompressedOutputStream(sink, "zstd") as stream:
+            stream.write(data)
+        return sink.getvalue().to_pybytes()
+    return data
+
+
+AVRO = {str: "string", int: "long", float: "double", bool: "boolean"}
+
+
+def avro_schema(rows: Sequence[Row]) -> Row:
+    """A schema in which each column has all the types of its values."""
+    names = {name: None for row in rows for name in row}
+    fields = []
+    for name in names:
+        kinds = {AVRO[type(r[name])] for r in rows if r.get(name) is not None}
+        fields.append({"name": name, "type": ["null", *sorted(kinds)]})
+    return {"type": "record", "name": "row", "fields": fields}
 
 
 def example(row: Row) -> bytes:
@@ -184,9 +216,7 @@ def bytes_of(rejected: Row) -> bytes:
 
 def check_place(rejected: Row) -> None:
     """The bytes at the place that a rejected text row names are the row."""
-    data = Path(rejected["file"]).read_bytes()
-    if data[:2] == b"\x1f\x8b":
-        data = gzip.decompress(data)
+    data = unpack(Path(rejected["file"]).read_bytes())
     unit, number = rejected["where"].split()
     assert unit == "byte"
     start = int(number)
@@ -194,6 +224,55 @@ def check_place(rejected: Row) -> None:
     assert data[start : start + len(row)] == row
     assert start == 0 or data[start - 1 : start] in (b"\n", b"\xbf")
     assert data[start + len(row) :][:1] in (b"\n", b"\r", b"")
+
+
+def unpack(data: bytes) -> bytes:
+    """What `pack` was given."""
+    if data[:2] == b"\x1f\x8b":
+        return gzip.decompress(data)
+    if data[:3] == b"BZh":
+        return bz2.decompress(data)
+    if data[:4] == b"\x28\xb5\x2f\xfd":
+        stream = pa.CompressedInputStream(pa.BufferReader(data), "zstd")
+        return bytes(stream.read())
+    return data
+
+
+def csv_rows(
+    lines: Sequence[str], columns: int
+) -> list[tuple[str, list[str] | None]]:
+    """Each row's text and its cells, or None where it is to be refused.
+
+    By Python's csv module. A line with an open quote is a row together with
+    the fewest lines after it with which it is so many strictly quoted cells.
+    """
+    rows: list[tuple[str, list[str] | None]] = []
+    at = 0
+    while at < len(lines):
+        row = lines[at].removesuffix("\r")
+        cells: list[str] | None = None
+        if "\r" not in row:
+            cells = next(csv.reader([row + "\n"]), [])
+        taken = 1
+        # A quote left open takes in the end of the line.
+        if cells is not None and "\n" in "".join(cells):
+            cells = None
+            for end in range(at + 2, len(lines) + 1):
+                text = "\n".join(lines[at:end]).removesuffix("\r")
+                stream = io.StringIO(text, newline="")
+                try:
+                    found = list(csv.reader(stream, strict=True))
+                except csv.Error:
+                    continue
+                bare = text.replace("\r\n", "")
+                if [len(r) for r in found] == [columns] and "\r" not in bare:
+                    row, cells, taken = text, found[0], end - at
+                break
+        at += taken
+        if row:
+            good = cells is not None and len(cells) == columns
+            rows.append((row, cells if good else None))
+    return rows
 
 
 @contextmanager

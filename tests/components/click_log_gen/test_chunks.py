@@ -113,12 +113,12 @@ def test_plain_text_is_cut_and_gzip_is_read_whole(tmp_path: Path) -> None:
     (tmp_path / "c").write_bytes(gzip.compress(b"x"))
     with cut_into(100, 10):
         plan = chunks.plan(source(f"{tmp_path}/*"))
-    assert [(c.number, c.start, c.end, c.gzip) for c in plan] == [
-        (0, 0, 100, False),
-        (1, 100, 200, False),
-        (2, 200, 250, False),
-        (3, 0, -1, True),
-        (4, 0, -1, True),
+    assert [(c.number, c.start, c.end, c.codec) for c in plan] == [
+        (0, 0, 100, ""),
+        (1, 100, 200, ""),
+        (2, 200, 250, ""),
+        (3, 0, -1, "gzip"),
+        (4, 0, -1, "gzip"),
     ]
 
 
@@ -134,17 +134,18 @@ def test_blocks_are_the_file_cut_at_line_ends(
 ) -> None:
     with fresh_folder() as folder, cut_into(chunk, block):
         (folder / "log").write_bytes(gzip.compress(data) if zipped else data)
+        log = source(folder / "log")
         found = [
-            piece
-            for part in chunks.plan(source(folder / "log"))
-            for piece in chunks.blocks(part)
+            block
+            for part in chunks.plan(log)
+            for block in chunks.blocks(part, log)
         ]
-    assert b"".join(piece for _, piece in found) == data
+    assert b"".join(block.data for block in found) == data
     position = 0
-    for offset, piece in found:
-        assert offset == position
-        position += len(piece)
-        assert piece.endswith(b"\n") or position == len(data)
+    for block in found:
+        assert block.offset == position
+        position += len(block.data)
+        assert block.data.endswith(b"\n") or position == len(data)
 
 
 TEXTS = st.sampled_from(["a", "b|c", "", "é", "x y", "\\N", "1", "nan", "1.5"])

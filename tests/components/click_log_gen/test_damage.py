@@ -11,20 +11,23 @@ from typing import Any
 import pytest
 import tensorflow as tf
 
-from components.click_log_gen.lines import Lines
 from models.errors import InputError
 from tests.components.click_log_gen.ingest import (
     FORMATS,
     Output,
     Row,
+    bytes_of,
     check_place,
     convert_log,
+    csv_rows,
     cut_into,
     example,
     log_of,
+    pack,
     write_log,
 )
 
+PACKED = ["", "", ".gz", ".bz2", ".zst"]
 COLUMNS = {
     "id": ("string", None),
     "price": ("float", None),
@@ -153,7 +156,7 @@ def test_each_line_of_a_corrupted_text_is_somewhere_exactly_once(
         zip(data.splitlines(), [row["id"] for row in rows], strict=True)
     )
     data = corrupt(data, random_)
-    path.write_bytes(gzip.compress(data) if seed % 3 == 0 else data)
+    path.write_bytes(pack(data, PACKED[seed % len(PACKED)]))
     split = random_.choice(
         [
             {"by": "order", "eval": 0.5},
@@ -164,17 +167,50 @@ def test_each_line_of_a_corrupted_text_is_somewhere_exactly_once(
     )
     with cut_into(random_.randrange(60, 500), random_.randrange(1, 500)):
         output = ingest(path, format, split_by=split, time="t", log=options)
-    lines = Lines("", 0, data.removeprefix(b"\xef\xbb\xbf"))
-    assert output.counts.get("read", 0) == len(lines)
-    assert len(output.kept) + len(output.rejected) == len(lines)
+    data = data.removeprefix(b"\xef\xbb\xbf")
+    found = [line.removesuffix(b"\r") for line in data.split(b"\n")]
+    if format == "csv":
+        text = data.decode("latin-1").split("\n")
+        rows_found = csv_rows(text, len(rows[0]))
+        found = [row.encode("latin-1") for row, _ in rows_found]
+    found = [row for row in found if row]
+    assert output.counts.get("read", 0) == len(found)
+    assert len(output.kept) + len(output.rejected) == len(found)
     for row in output.rejected:
         check_place(row)
     places = {row["where"] for row in output.rejected}
     assert len(places) == len(output.rejected)
-    intact = Counter(
-        whole[lines.row(i)] for i in range(len(lines)) if lines.row(i) in whole
-    )
+    assert not Counter(map(bytes_of, output.rejected)) - Counter(found)
+    intact = Counter(whole[row] for row in found if row in whole)
     assert not intact - Counter(row["id"] for row in output.kept)
+
+
+@pytest.mark.parametrize("seed", range(150))
+def test_a_damaged_file_is_an_error_with_its_name_or_accounted_for(
+    tmp_path: Path, seed: int
+) -> None:
+    random_ = random.Random(seed)
+    format = FORMATS[seed % len(FORMATS)]
+    suffix = "" if format in ("parquet", "avro") else random_.choice(PACKED)
+    plain = write_log(tmp_path / "log", format, rows_of(60)).read_bytes()
+    data = corrupt(pack(plain, suffix), random_)
+    if random_.random() < 0.2:
+        data = data[: random_.randrange(len(data))]
+    path = tmp_path / "damaged"
+    path.write_bytes(data)
+    split: Row = {"by": random_.choice(["order", "time", "hash"]), "eval": 0.5}
+    with cut_into(random_.randrange(60, 5000), random_.randrange(1, 500)):
+        try:
+            output = ingest(path, format, split_by=split, time="t")
+        except InputError as error:
+            assert str(error).startswith(f"{path}: ")
+            return
+    read = output.counts["read"]
+    assert len(output.kept) + len(output.rejected) == read
+    places = {row["where"] for row in output.rejected}
+    assert len(places) == len(output.rejected)
+    if format == "parquet":
+        assert read == 60
 
 
 @pytest.mark.parametrize("seed", range(40))

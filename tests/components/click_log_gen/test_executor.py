@@ -233,7 +233,13 @@ def test_too_many_rejected_rows_stop_with_the_commonest_reasons(
         f"  2 x column price: not a number; first at {path}, byte"
         f" {path.read_text().index('0,x,s')}: 0,x,s,1,a,3"
     )
-    assert len(lines) == 5
+    # TFX removes what a failed component wrote; they are kept beside it.
+    kept = Path(f"{tmp_path}/rejected-refused")
+    assert lines[5:] == [f"Rejected rows: lionctr rejected {kept}"]
+    assert error.value.rejected == str(kept)
+    assert json.loads((kept / "counts.json").read_text())["rejected"] == 5
+    rows = "".join(p.read_text() for p in kept.glob("rejected-*.jsonl"))
+    assert len(rows.splitlines()) == 5
     # Exactly as many as accepted are accepted.
     execute(tmp_path / "again", log_of(path, "csv"), max_rejected=0.125)
 

@@ -101,3 +101,31 @@ def test_the_last_of_two_equal_keys_counts(tmp_path: Path) -> None:
     log = log_of(path, "jsonl")
     output = convert_log(tmp_path / "out", log, split_by=FIRST)
     assert site_of(output.kept) == ["b", None]
+
+
+@pytest.mark.parametrize("odd", [None, {"click": 1, "user": "x"}])
+def test_a_dotted_name_is_a_path_into_objects(
+    tmp_path: Path, odd: Row | None
+) -> None:
+    rows: list[Row] = [
+        {"click": 1, "user": {"id": "a", "geo": {"lat": 1.5}}, "tags": []},
+        {"click": 1, "user": {"id": None, "tags": ["x", "y"]}},
+        {"click": 1, "user.id": "b", "user": {"geo": {}}},
+        {"click": 1, "user": None},
+        {"click": 1},
+    ]
+    # Among values of one kind, and where each line is read by itself.
+    path = write_log(
+        tmp_path / "log", "jsonl", rows + [odd] * (odd is not None)
+    )
+    columns = {
+        "user.id": ("string", None),
+        "user.geo.lat": ("float", None),
+        "user.tags": ("string", "|"),
+    }
+    log = log_of(path, "jsonl")
+    output = convert_log(tmp_path / "out", log, columns, split_by=FIRST)
+    assert output.column("user.id")[:5] == ["a", None, "b", None, None]
+    assert output.column("user.geo.lat")[:5] == [1.5] + [None] * 4
+    assert output.column("user.tags")[:5] == [None, "x|y", None, None, None]
+    assert output.rejected == []
