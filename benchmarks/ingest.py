@@ -1,10 +1,13 @@
-"""ClickLogGen against TFX's CsvExampleGen on the same Criteo-shaped rows."""
+"""ClickLogGen against CsvExampleGen and a bare Arrow loop on the same rows."""
 
 from __future__ import annotations
 
 import argparse
+import statistics
+import time
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import measure
 
@@ -63,6 +66,52 @@ def ours(data: Path, folder: Path) -> tuple[float, float, float]:
     return seconds.wall, before, measure.peak_mib()
 
 
+def bare(data: Path, folder: Path) -> float:
+    """Seconds of no more than to parse, encode and write: no labels, splits,
+    rejected rows or vocabularies of types."""
+    import pyarrow as pa
+    import tensorflow as tf
+    from pyarrow import csv
+    from tfx_bsl.coders.example_coder import RecordBatchToExamplesEncoder
+
+    from pipeline.config import load
+
+    names = load(_CONFIG).data.impressions.columns or ()
+    kinds = {
+        name: pa.string() if name.startswith("C") else pa.float32()
+        for name in names
+    }
+    folder.mkdir()
+    began = time.perf_counter()
+    batches = csv.open_csv(
+        data,
+        csv.ReadOptions(column_names=names, block_size=4 << 20),
+        convert_options=csv.ConvertOptions(
+            column_types=kinds, strings_can_be_null=True
+        ),
+    )
+    encoder = RecordBatchToExamplesEncoder()
+    with tf.io.TFRecordWriter(str(folder / "examples")) as writer:
+        for batch in batches:
+            lists = [_as_lists(column) for column in batch.columns]
+            rows = pa.RecordBatch.from_arrays(lists, list(names))
+            for record in encoder.encode(rows):
+                writer.write(record)
+    return time.perf_counter() - began
+
+
+def _as_lists(column: Any) -> Any:
+    """One value a row, none where it is null."""
+    import numpy as np
+    import pyarrow as pa
+
+    valid = column.is_valid().to_numpy(zero_copy_only=False)
+    offsets = np.concatenate([[0], np.cumsum(valid)]).astype(np.int32)
+    kind = pa.binary() if pa.types.is_string(column.type) else column.type
+    values = column.drop_null().cast(kind)
+    return pa.ListArray.from_arrays(pa.array(offsets), values)
+
+
 def main() -> None:
     """Prints rows a second of both, and memory of ours at two sizes."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -89,17 +138,27 @@ def main() -> None:
         small, _, small_peak = measure.alone(
             ours, home / "quarter/impressions.csv", home / "out-quarter"
         )
-        seconds, before, peak = measure.alone(ours, log, home / "out-all")
+        # In turns: a machine is seldom equally busy for long.
+        runs, loops = [], []
+        for turn in range(3):
+            loops.append(measure.alone(bare, log, home / f"bare-{turn}"))
+            runs.append(measure.alone(ours, log, home / f"out-{turn}"))
+    seconds, before, peak = sorted(runs)[1]
+    loop = statistics.median(loops)
     speed, stock_speed = rows / seconds, few / stock_seconds
-    for name, count, time, mib in (
+    for name, count, took, mib in (
         ("CsvExampleGen", few, stock_seconds, stock_peak),
         ("ClickLogGen", quarter, small, small_peak),
         ("ClickLogGen", rows, seconds, peak),
     ):
         table.line(
             f"{name}, {count:,} rows",
-            f"{time:.1f} s {count / time:9,.0f} rows/s {mib:6,.0f} MiB",
+            f"{took:.1f} s {count / took:9,.0f} rows/s {mib:6,.0f} MiB",
         )
+    table.line(
+        f"bare Arrow loop, {rows:,} rows",
+        f"{loop:.1f} s {rows / loop:9,.0f} rows/s {'':10}",
+    )
     table.line("ClickLogGen before its first row", f"{before:,.0f} MiB")
     if few < rows:
         print(
@@ -108,7 +167,19 @@ def main() -> None:
             f" {rows / stock_speed:,.0f} s (--stock-rows {rows})"
         )
     ratio, growth = speed / stock_speed, peak / small_peak
-    table.goal("rows/s, ours to stock", f"{ratio:.1f}x", ">= 8x", ratio >= 8)
+    table.goal("rows/s, ours to stock", f"{ratio:.1f}x", ">= 25x", ratio >= 25)
+    table.goal(
+        "rows/s, ours to the bare loop",
+        f"{loop / seconds:.0%}",
+        ">= 60 %",
+        loop / seconds >= 0.6,
+    )
+    table.goal(
+        "peak memory",
+        f"{peak:,.0f} MiB",
+        "< 1,536 MiB",
+        peak < 1536,
+    )
     table.goal(
         f"peak memory, {rows:,} to {quarter:,} rows",
         f"{growth:.2f}x",
