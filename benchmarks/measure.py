@@ -75,7 +75,7 @@ def execute(
     component: Any,
     inputs: Mapping[str, Any],
     folder: Path,
-    beam: tuple[str, ...] = IN_PROCESS,
+    beam: tuple[str, ...] = (),
 ) -> tuple[Seconds, dict[str, Any]]:
     """Runs a TFX component's executor in this process.
 
@@ -83,7 +83,7 @@ def execute(
         component: as a pipeline is given it.
         inputs: input name -> artifact.
         folder: where its outputs go.
-        beam: Beam's options.
+        beam: Beam's options; by default those that its pipeline gave it.
 
     Returns:
         What the executor's `Do` took, and output name -> artifact.
@@ -95,7 +95,8 @@ def execute(
     temporary.mkdir(parents=True)
     settings: dict[str, Any] = {"tmp_dir": str(temporary), "unique_id": "1"}
     if issubclass(cls, BaseBeamExecutor):
-        settings["beam_pipeline_args"] = list(beam)
+        own = component.executor_spec.beam_pipeline_args
+        settings["beam_pipeline_args"] = list(beam or own or IN_PROCESS)
     executor = cls(cls.Context(**settings))
     outputs = {}
     for name, channel in component.outputs.items():

@@ -94,7 +94,7 @@ def prepare(dataset: str, rows: int, home: Path) -> None:
     """Transformed examples of `dataset` under `home`, by the pipeline's own
     components."""
     from components.batching import prefer_large_batches
-    from pipeline import beam, dag
+    from pipeline import dag
     from pipeline.generate import generate
 
     prefer_large_batches()
@@ -111,12 +111,7 @@ def prepare(dataset: str, rows: int, home: Path) -> None:
     for component in pipeline.components:
         inputs = {n: found[n] for n in component.inputs if n in found}
         if component.id != "ExampleValidator":
-            _, made = measure.execute(
-                component,
-                inputs,
-                home / component.id,
-                tuple(beam.arguments(config.runner.beam)),
-            )
+            _, made = measure.execute(component, inputs, home / component.id)
             found |= made
         if component.id == "Transform":
             return

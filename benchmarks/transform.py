@@ -79,12 +79,9 @@ def ours(home: Path, folder: Path, uris: tuple[str, str]) -> measure.Seconds:
     from components.batching import prefer_large_batches
 
     prefer_large_batches()  # as `lionctr run` does
-    from pipeline import beam
-    from pipeline.config import load
 
-    arguments = tuple(beam.arguments(load(_CONFIG).runner.beam))
     component = _nodes(home)["Transform"]
-    return measure.execute(component, _artifacts(uris), folder, arguments)[0]
+    return measure.execute(component, _artifacts(uris), folder)[0]
 
 
 def speed(

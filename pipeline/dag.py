@@ -114,6 +114,7 @@ def create_pipeline(
     baseline: list[BaseComponent] = []
     if config.evaluate.baseline is not None:
         baseline = [Baseline(model=model, pushed_to=pushed_to(config))]
+    ingest.with_beam_pipeline_args(beam.threads(config.runner.beam))
     evaluator = Evaluator(
         examples=examples,
         example_splits=[config.data.split.names[-1]],

@@ -44,3 +44,9 @@ def test_no_component_packs_itself(runner: list[str]) -> None:
     given = beam.arguments(runner)
     assert "--sdk_container_image=none" in given
     assert dependency_utils.make_beam_dependency_flags(given) == given
+
+
+def test_threads_are_for_runs_in_process_that_do_not_say_otherwise() -> None:
+    assert "--direct_running_mode=multi_threading" in beam.threads([])
+    assert beam.threads(["--direct_num_workers=1"]) == []
+    assert beam.threads(["--runner=FlinkRunner"]) == []
