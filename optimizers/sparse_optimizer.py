@@ -144,9 +144,9 @@ class SparseOptimizer(keras.optimizers.Optimizer):
             return tf.IndexedSlices(tf.gather(total, rows), rows)
         # XLA wants to know how many: as many as there can be, and what is
         # left over is zero, of row -1, which XLA ignores.
-        most = slices.indices.shape[0] * self.gradient_accumulation_steps
+        most = tf.size(slices.indices) * self.gradient_accumulation_steps
         marked, rows = tf.math.top_k(
-            tf.cast(marks, tf.int32), min(most, marks.shape[0])
+            tf.cast(marks, tf.int32), tf.minimum(most, marks.shape[0])
         )
         rows = tf.where(marked > 0, rows, -1)
         values = tf.gather(total, tf.maximum(rows, 0))

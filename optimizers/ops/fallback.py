@@ -242,7 +242,7 @@ def _sum_rows_static(
     ids = tf.gather(indices, order)
     new = tf.concat([tf.ones_like(ids[:1], tf.bool), ids[1:] != ids[:-1]], 0)
     segments = tf.cumsum(tf.cast(new, tf.int32)) - 1
-    n = indices.shape[0]
+    n = tf.size(indices)  # a constant to XLA, if not while it is traced
     rows = tf.math.unsorted_segment_max(ids, segments, n)
     sums = tf.math.unsorted_segment_sum(tf.gather(values, order), segments, n)
     return sums, tf.maximum(rows, -1)
