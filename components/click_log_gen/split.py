@@ -88,14 +88,14 @@ def find_cut(parts: Sequence[Mapping[str, Any]], split: Split) -> Cut:
         parts: counts of all rows, and unless these are numbered from 0, files
             of their times or numbers, as `quantile.write` returned them.
     """
-    total = sum(int(part["count"]) for part in parts)
+    total = rest = sum(int(part["count"]) for part in parts)
     if not total:
         return NO_CUT
     ranks: list[int] = []
     for share in (split.test, split.eval):
         if share:
-            total -= max(1, round(share * sum(int(p["count"]) for p in parts)))
-            ranks.insert(0, max(0, total))
+            rest = max(0, rest - max(1, round(share * total)))
+            ranks.insert(0, rest)
     if any("path" in part for part in parts):
         ranks = [quantile.nth(parts, rank) for rank in ranks]
     return Cut(tuple(ranks), split.gap_micros)
@@ -147,11 +147,12 @@ def kept(keys: pa.Array, negatives: Negatives) -> Mask:
     """Which negatives of these keys are trained on; a hash of its own."""
     import tensorflow as tf
 
-    values = keys.to_numpy(zero_copy_only=False)
-    if negatives.keep == 1.0 or not len(values):
-        return np.ones(len(values), np.bool_)
+    if negatives.keep == 1.0 or not len(keys):
+        return np.ones(len(keys), np.bool_)
     found = tf.strings.to_hash_bucket_strong(
-        values, _BUCKETS, [negatives.seed, _BUCKETS]
+        keys.to_numpy(zero_copy_only=False),
+        _BUCKETS,
+        [negatives.seed, _BUCKETS],
     )
     return np.asarray(found.numpy() < negatives.keep * _BUCKETS)
 
