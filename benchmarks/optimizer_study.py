@@ -167,9 +167,9 @@ class Trainer:
         import tensorflow as tf
         import tensorflow_transform as tft
 
+        from models.job import asset_lines
         from models.layout import layout
         from models.registry import build_model
-        from models.trainer import _asset
         from optimizers.groups import FirstMatch, GroupedOptimizer
         from optimizers.registry import build_optimizer
         from optimizers.schedules import WarmupDecay
@@ -177,7 +177,9 @@ class Trainer:
         transform = tft.TFTransformOutput(
             str(home / "Transform/transform_graph")
         )
-        shape = layout(config.features, lambda n: len(_asset(transform, n)))
+        shape = layout(
+            config.features, lambda n: len(asset_lines(transform, n))
+        )
         keras.utils.set_random_seed(1)
         self._model = build_model(
             shape, config.model, float(np.mean(train.label))
