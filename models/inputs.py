@@ -2,29 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import tensorflow as tf
 
+from models.blocks import Ints, index
 from models.config import LABEL
+from models.records import reader
 
 if TYPE_CHECKING:
     import tensorflow_transform as tft
 
+_ROWS_AT_ONCE = 32_768  # read, where they are not shuffled
+
 
 class Batches:
-    """Passes over transformed examples; each epoch shuffles anew.
+    """Batches of the rows of `files`, in an order that can be told in advance.
 
-    The same seed gives the same batches in the same order, whatever the
-    threads; a pass may begin at any batch.
+    A pass over the rows (an epoch) has each of them once; only its last batch
+    may be short. With `shuffle`, an epoch puts the blocks of all files in
+    random order, cuts that into buffers of at least `shuffle` rows, and puts
+    the rows of each buffer in random order. The order follows from the files,
+    `batch_size`, `shuffle`, `seed` and the epoch's number alone: threads have
+    no say, and a training can go on at any batch of any epoch without reading
+    what came before its buffer.
 
     Args:
-        files: TFRecords (paths or globs), gzipped where the name ends in .gz.
+        files: TFRecords, paths or globs, gzipped where the name ends in .gz.
         transform: tells which tensors an example holds.
-        batch_size: rows a batch.
+        batch_size: rows a batch, of all shards together.
         shuffle: rows kept for shuffling; 0 keeps the files' order.
         seed: of the shuffle.
+
+    Raises:
+        InputError: no such file, or one that is damaged.
     """
 
     def __init__(
@@ -35,72 +49,161 @@ class Batches:
         shuffle: int = 0,
         seed: int = 0,
     ) -> None:
-        self._files = list(files)
-        self._parse = _parser(transform.transformed_feature_spec())
-        self._batch_size = batch_size
+        self._blocks = index(files)
+        self._spec = transform.transformed_feature_spec()
+        self._read = reader(self._blocks.files, self._spec)
+        self.batch_size = batch_size
         self._shuffle = shuffle
         self._seed = seed
+        self._shard = (0, 1)
+        # A buffer is a number of whole batches, so that none needs two.
+        self._buffer = batch_size * max(
+            1, -(-(shuffle or _ROWS_AT_ONCE) // batch_size)
+        )
 
-    def epoch(
-        self,
-        number: int,
-        skip: int = 0,
-        pieces: Sequence[int] = (0,),
-        of: int = 1,
+    @property
+    def rows(self) -> int:
+        """Rows of an epoch, of all shards together."""
+        return self._blocks.total
+
+    @property
+    def steps(self) -> int:
+        """Batches of an epoch."""
+        return -(-self.rows // self.batch_size)
+
+    def shard(self, number: int, count: int) -> Batches:
+        """The same batches, of which worker `number` of `count` gets a part.
+
+        Each worker sees as many batches as the others. Of n rows it gets
+        every count-th, n / count of them rounded up or down; none of a last
+        batch with fewer rows than workers.
+        """
+        if not 0 <= number < count:
+            raise ValueError(
+                f"`number` must be in [0, count). Received: number={number},"
+                f" count={count}"
+            )
+        shard = copy.copy(self)
+        shard._shard = (number, count)
+        return shard
+
+    def epoch(self, number: int = 0, skip_batches: int = 0) -> Any:
+        """A tf.data.Dataset of one epoch, see `stream`."""
+        return self.stream(number, skip_batches, 1)
+
+    def repeat(self, epochs: int | None = None) -> Any:
+        """A tf.data.Dataset of the first epochs, see `stream`."""
+        return self.stream(epochs=epochs)
+
+    def __iter__(self) -> Any:
+        return iter(self.epoch())
+
+    def stream(
+        self, epoch: int = 0, skip_batches: int = 0, epochs: int | None = None
     ) -> Any:
-        """A tf.data.Dataset of (inputs: name -> tensor, label float32 [N]).
+        """Batches from batch `skip_batches` of epoch `epoch` on.
 
         Args:
-            number: of the pass, from 0.
-            skip: batches to leave out at its beginning.
-            pieces: which ones of each batch, where replicas share batches;
-                each comes as a batch of its own.
-            of: in how many pieces a batch is cut; some may be empty.
+            epoch: the first epoch's number, from 0.
+            skip_batches: of the first epoch.
+            epochs: how many, the first one included; None never ends.
+
+        Returns:
+            A tf.data.Dataset of (inputs: name -> tensor, label float32 [N]).
         """
-        data = tf.data.Dataset.list_files(self._files, shuffle=False)
-        data = data.interleave(
-            lambda path: tf.data.TFRecordDataset(path, _compression(path)),
-            cycle_length=4 if self._shuffle else 1,
-            num_parallel_calls=tf.data.AUTOTUNE,
+        number, count = self._shard
+        share = np.int64(len(range(number, self.batch_size, count)))
+
+        def plans() -> Iterator[tuple[Ints, Ints, int]]:
+            this, skip = epoch, skip_batches
+            while self.rows and (epochs is None or this < epoch + epochs):
+                yield from self._plans(this, skip)
+                this, skip = this + 1, 0
+
+        def cut(columns: dict[str, Any], count: tf.Tensor) -> Any:
+            return tf.data.Dataset.range(count).map(
+                lambda i: _batch(
+                    {
+                        name: value[i * share : (i + 1) * share]
+                        for name, value in columns.items()
+                    }
+                )
+            )
+
+        data = tf.data.Dataset.from_generator(
+            plans,
+            output_signature=(
+                tf.TensorSpec([None, 4], tf.int64),
+                tf.TensorSpec([None], tf.int64),
+                tf.TensorSpec([], tf.int64),
+            ),
+        )
+        data = data.map(
+            lambda pieces, rows, count: (self._read(pieces, rows), count),
+            num_parallel_calls=2,
             deterministic=True,
         )
+        return data.flat_map(cut).prefetch(tf.data.AUTOTUNE)
+
+    def _plans(self, epoch: int, skip: int) -> Iterator[tuple[Ints, Ints, int]]:
+        """Of each buffer of an epoch, what to read and in which order.
+
+        Yields:
+            Pieces of blocks [P, 4]: file, first byte of the block, rows to
+            leave out, rows to take; of the rows of the pieces together, which
+            to give, in their order; and how many batches they are.
+        """
+        blocks = self._blocks
+        order = np.arange(len(blocks))
         if self._shuffle:
-            seed = self._seed + 1_000_003 * number
-            data = data.shuffle(self._shuffle, seed=seed)
-        data = data.batch(self._batch_size).skip(skip)
-        if of > 1:
-            wanted = tf.constant(list(pieces))
+            order = self._random(epoch, 0).permutation(order)
+        rows = blocks.rows[order]
+        ends = np.cumsum(rows)
+        starts = ends - rows
+        skip *= self.batch_size
+        for first in range(skip - skip % self._buffer, self.rows, self._buffer):
+            last = min(first + self._buffer, self.rows)
+            these = slice(
+                np.searchsorted(ends, first, "right"),
+                np.searchsorted(starts, last, "left"),
+            )
+            leave = np.maximum(first - starts[these], 0)
+            take = np.minimum(last - starts[these], rows[these]) - leave
+            chosen = order[these]
+            pieces = np.stack(
+                [blocks.file[chosen], blocks.offset[chosen], leave, take], 1
+            )
+            give = np.arange(last - first)
+            if self._shuffle:
+                number = 1 + first // self._buffer
+                give = self._random(epoch, number).permutation(give)
+            give = give[max(skip - first, 0) :]
+            count = -(-len(give) // self.batch_size)
+            yield pieces, self._part(give), count
 
-            def cut(batch: tf.Tensor) -> Any:
-                rows = tf.size(batch)
-                return tf.data.Dataset.from_tensor_slices(wanted).map(
-                    lambda i: batch[rows * i // of : rows * (i + 1) // of]
-                )
+    def _random(self, epoch: int, stream: int) -> np.random.Generator:
+        return np.random.default_rng([self._seed, epoch, stream])
 
-            data = data.flat_map(cut)
-        data = data.map(self._parse, num_parallel_calls=tf.data.AUTOTUNE)
-        return data.prefetch(tf.data.AUTOTUNE)
+    def _part(self, rows: Ints) -> Ints:
+        """This shard's rows of whole batches."""
+        number, count = self._shard
+        if count == 1:
+            return rows
+        within = np.arange(len(rows)) % self.batch_size
+        return rows[within % count == number]
+
+
+def _batch(columns: dict[str, Any]) -> tuple[dict[str, Any], tf.Tensor]:
+    label = tf.cast(columns.pop(LABEL), tf.float32)
+    return columns, label
 
 
 def batches(
-    files: Sequence[str], transform: tft.TFTransformOutput, batch_size: int
-) -> Any:
-    """One pass in the files' order, the last batch may be short."""
-    return Batches(files, transform, batch_size).epoch(0)
-
-
-def _parser(spec: Any) -> Any:
-    def parse(serialized: tf.Tensor) -> tuple[dict[str, Any], tf.Tensor]:
-        inputs = tf.io.parse_example(serialized, spec)
-        for name, value in inputs.items():
-            if isinstance(value, tf.SparseTensor):
-                inputs[name] = tf.RaggedTensor.from_sparse(value)
-        label = tf.cast(inputs.pop(LABEL), tf.float32)
-        return inputs, label
-
-    return parse
-
-
-def _compression(path: tf.Tensor) -> tf.Tensor:
-    gzipped = tf.strings.regex_full_match(path, r".*\.gz")
-    return tf.where(gzipped, "GZIP", "")
+    files: Sequence[str],
+    transform: tft.TFTransformOutput,
+    batch_size: int,
+    shuffle: int = 0,
+    seed: int = 0,
+) -> Batches:
+    """The same as `Batches`: iterating gives the first epoch."""
+    return Batches(files, transform, batch_size, shuffle, seed)

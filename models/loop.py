@@ -369,7 +369,15 @@ def _source(data: Any, strategy: Any) -> Callable[[int, int], Any]:
             replicas = context.num_replicas_in_sync
             each = replicas // context.num_input_pipelines
             first = context.input_pipeline_id * each
-            return data.epoch(epoch, skip, range(first, first + each), replicas)
+            parts = [
+                data.shard(first + i, replicas).epoch(epoch, skip)
+                for i in range(each)
+            ]
+            # Each replica takes the next batch.
+            turns = tf.data.Dataset.range(each).repeat()
+            return tf.data.Dataset.choose_from_datasets(
+                parts, turns, stop_on_empty_dataset=False
+            )
 
         return strategy.distribute_datasets_from_function(here)
 

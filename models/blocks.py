@@ -1,0 +1,125 @@
+"""Where in TFRecord files the rows are: an index of blocks of them."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import struct
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+from models.errors import InputError
+
+ROWS = 2048  # a block
+_FRAME = 16  # bytes of a record besides its data
+_PIECE = 1 << 24
+_LENGTH = struct.Struct("<Q")
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """Blocks of consecutive rows, in the order of the files.
+
+    files: paths that are read, none of them compressed.
+    file, offset, rows: of each block, which file, its first byte, its rows.
+    folder: of what was unpacked; it goes when this object does.
+    """
+
+    files: tuple[str, ...]
+    file: Ints
+    offset: Ints
+    rows: Ints
+    folder: tempfile.TemporaryDirectory[str] | None = None
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @cached_property
+    def total(self) -> int:
+        """Rows of all blocks."""
+        return int(self.rows.sum())
+
+
+def index(patterns: Sequence[str]) -> Blocks:
+    """The blocks of TFRecord files.
+
+    A gzipped file cannot be read from its middle, so it is unpacked into a
+    temporary folder.
+
+    Args:
+        patterns: paths or globs; gzipped where the name ends in .gz.
+
+    Raises:
+        InputError: no such file, or one that is damaged.
+    """
+    paths = []
+    for pattern in patterns:
+        found = sorted(tf.io.gfile.glob(pattern))
+        if not found:
+            raise InputError(f"there are no examples: no file {pattern!r}")
+        paths += found
+    folder = None
+    files, blocks = [], []
+    for number, path in enumerate(paths):
+        target = path
+        if path.endswith(".gz"):
+            folder = folder or tempfile.TemporaryDirectory(prefix="lionctr-")
+            target = os.path.join(folder.name, str(number))
+            _unpack(path, target)
+        files.append(target)
+        blocks += [
+            (number, offset, rows) for offset, rows in _scan(target, path)
+        ]
+    columns = np.array(blocks, np.int64).reshape(-1, 3).T
+    return Blocks(tuple(files), *columns, folder)
+
+
+def _unpack(path: str, target: str) -> None:
+    with (
+        tf.io.gfile.GFile(path, "rb") as packed,
+        tf.io.gfile.GFile(target, "wb") as unpacked,
+    ):
+        try:
+            with gzip.open(packed) as stream:
+                while data := stream.read(_PIECE):
+                    unpacked.write(data)
+        except (EOFError, OSError) as error:
+            raise InputError(f"{path} cannot be unpacked: {error}") from error
+
+
+def _scan(path: str, name: str) -> list[tuple[int, int]]:
+    """First byte and rows of each block of a file."""
+    starts, rows = [], 0
+    unpack = _LENGTH.unpack_from
+    with tf.io.gfile.GFile(path, "rb") as file:
+        size = file.size()
+        first = position = 0  # of the piece that is read, of the record
+        piece = b""
+        while position < size:
+            at = position - first
+            if at + _LENGTH.size > len(piece):
+                file.seek(position)
+                first, at, piece = position, 0, file.read(_PIECE)
+                if len(piece) < _FRAME:
+                    break
+            if rows % ROWS == 0:
+                starts.append(position)
+            rows += 1
+            position += unpack(piece, at)[0] + _FRAME
+    if position != size:
+        raise InputError(
+            f"{name} is damaged: record {rows:,} does not end where the file"
+            f" of {size:,} bytes does"
+        )
+    last = rows - ROWS * (len(starts) - 1)
+    return [
+        (start, last if i + 1 == len(starts) else ROWS)
+        for i, start in enumerate(starts)
+    ]
