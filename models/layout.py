@@ -18,11 +18,20 @@ class IdFeature:
     """A feature whose value is an id in [0, size).
 
     dim: width of its embedding; 0 for a cross, which only the wide part sees.
+    table: features of one table share embeddings; "" is a table of its own.
+    pool: of a list's embeddings, "mean" or "attention".
     """
 
     name: str
     size: int
     dim: int
+    table: str = ""
+    pool: str = "mean"
+
+    @property
+    def rows(self) -> str:
+        """Whose rows its embeddings are."""
+        return self.table or self.name
 
 
 @dataclass(frozen=True)

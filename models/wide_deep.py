@@ -14,84 +14,8 @@ import keras
 import tensorflow as tf
 
 from models.config import ModelConfig
-from models.layout import DENSE, IDS, LISTS, IdFeature, Layout, offsets
-
-
-class FusedTable(keras.layers.Layer):
-    """One table for several features: one gather a step.
-
-    Row `offset(feature) + id` belongs to `id` of `feature`. Lists are pooled
-    to their mean, an empty list to zero.
-    """
-
-    def __init__(
-        self, layout: Layout, features: list[IdFeature], dim: int, **kwargs: Any
-    ) -> None:
-        super().__init__(**kwargs)
-        self._first, self._rows = offsets({f.name: f.size for f in features})
-        self._dim = dim
-        self._columns = [
-            (column, self._first[f.name])
-            for column, f in enumerate(layout.single)
-            if f.name in self._first
-        ]
-        self._lists = [
-            (LISTS + f.name, self._first[f.name])
-            for f in layout.lists
-            if f.name in self._first
-        ]
-
-    @property
-    def width(self) -> int:
-        """Values a row of output: one embedding for each feature."""
-        return self._dim * (len(self._columns) + len(self._lists))
-
-    def build(self, stddev: float) -> None:
-        """Makes the table; `stddev` 0 starts it at zero."""
-        initializer = (
-            keras.initializers.RandomNormal(stddev=stddev, seed=1)
-            if stddev
-            else "zeros"
-        )
-        # Rows are cast after the gather: casting the table would copy it.
-        self.table = self.add_weight(
-            shape=(self._rows, self._dim),
-            initializer=initializer,
-            name="table",
-            autocast=False,
-        )
-        self.built = True
-
-    def call(self, inputs: Mapping[str, Any]) -> tf.Tensor:
-        """[N, width] from `ids` [N, F] and ragged `list_*` [N, (values)]."""
-        parts, counts = [], []
-        if self._columns:
-            columns, first = zip(*self._columns, strict=True)
-            ids = inputs[IDS]
-            if columns != tuple(range(ids.shape[1])):
-                ids = tf.gather(ids, columns, axis=1)
-            parts.append(tf.reshape(ids + tf.constant(first, tf.int64), [-1]))
-        for name, start in self._lists:
-            parts.append(inputs[name].flat_values + start)
-        counts = [tf.size(part) for part in parts]
-        # tf.gather on the variable itself reads only the rows wanted, and
-        # its gradient stays sparse.
-        rows = tf.gather(self.table.value, tf.concat(parts, 0))
-        rows = tf.cast(rows, self.compute_dtype)
-        pieces = tf.split(rows, counts, num=len(counts))
-        outputs = []
-        if self._columns:
-            outputs.append(
-                tf.reshape(pieces.pop(0), [-1, len(self._columns) * self._dim])
-            )
-        for (name, _), piece in zip(self._lists, pieces, strict=True):
-            ragged = inputs[name]
-            total = tf.math.unsorted_segment_sum(
-                piece, ragged.value_rowids(), ragged.nrows()
-            )
-            lengths = tf.cast(ragged.row_lengths(), piece.dtype)
-            outputs.append(total / tf.maximum(lengths, 1.0)[:, None])
-        return tf.concat(outputs, 1)
+from models.layout import DENSE, Layout
+from models.tables import STDDEV, FusedTable, by_dim
 
 
 class WideDeep(keras.Model):
@@ -109,7 +33,9 @@ class WideDeep(keras.Model):
         self._has_dense = bool(layout.dense)
         self.wide = None
         if layout.ids:
-            self.wide = FusedTable(layout, list(layout.ids), 1, name="wide")
+            self.wide = FusedTable(
+                layout, layout.ids, 1, shared=False, name="wide"
+            )
             self.wide.build(0.0)
         # Sub-layers are built here and not in build(), where Keras would put
         # the model's name before wide/ and deep/.
@@ -123,7 +49,7 @@ class WideDeep(keras.Model):
         """Logits, float32 [N]."""
         logit = self.deep(inputs, training=training)
         if self.wide is not None:
-            logit += tf.reduce_sum(self.wide(inputs), axis=1)
+            logit += tf.reduce_sum(self.wide(inputs), axis=[1, 2])
         return tf.cast(logit, tf.float32)
 
 
@@ -139,15 +65,9 @@ class Deep(keras.layers.Layer):
     ) -> None:
         super().__init__(**kwargs)
         self._dense = len(layout.dense)
-        embedded = [f for f in layout.ids if f.dim]
         self.tables = [
-            FusedTable(
-                layout,
-                [f for f in embedded if f.dim == dim],
-                dim,
-                name=f"embedding_{dim}",
-            )
-            for dim in sorted({f.dim for f in embedded})
+            FusedTable(layout, features, dim, name=f"embedding_{dim}")
+            for dim, features in by_dim(layout.ids).items()
         ]
         self.hidden = [
             keras.layers.Dense(units, activation="relu", name=f"hidden_{i}")
@@ -168,8 +88,8 @@ class Deep(keras.layers.Layer):
         """Makes all variables, so that their names begin with deep/."""
         width = self._dense
         for table in self.tables:
-            table.build(0.05)
-            width += table.width
+            table.build(STDDEV)
+            width += table.lookup.fields * table.lookup.dim
         for layer in self.hidden:
             layer.build((None, width))
             width = layer.units
@@ -180,7 +100,10 @@ class Deep(keras.layers.Layer):
         self, inputs: Mapping[str, Any], training: bool = False
     ) -> tf.Tensor:
         """Logits [N]."""
-        parts = [table(inputs) for table in self.tables]
+        parts = [
+            tf.reshape(table(inputs), [-1, t.fields * t.dim])
+            for table, t in ((t, t.lookup) for t in self.tables)
+        ]
         if self._dense:
             parts.append(tf.cast(inputs[DENSE], self.compute_dtype))
         x = tf.concat(parts, 1)
