@@ -51,6 +51,7 @@ def create_pipeline(
     metadata_connection_config: Any = None,
     pipeline_name: str | None = None,
     analysis_cache: str | None = None,
+    checkpoints: str | None = None,
 ) -> Pipeline:
     """The TFX pipeline of `config`.
 
@@ -63,6 +64,8 @@ def create_pipeline(
             models are pushed does not change with it.
         analysis_cache: folder of all runs, in which Transform keeps what it
             found in each file: logs of earlier days are not analyzed again.
+        checkpoints: folder of all runs, in which a training that was stopped
+            finds where it was.
     """
     separators = {f.name: f.list for f in config.features.categorical if f.list}
     sections = config.resolved()
@@ -108,6 +111,7 @@ def create_pipeline(
             for name in ("features", "model", "optimizer", "train")
         }
         | {"negatives": sections["data"]["negatives"]}
+        | {"checkpoints": checkpoints}
         | code,
     )
     model = trainer.outputs["model"]

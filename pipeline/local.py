@@ -140,6 +140,7 @@ class _Run:
                     dag.Versions(data, code_version()),
                     connection,
                     analysis_cache=str(self._home / "analysis_cache"),
+                    checkpoints=str(self._home / "checkpoints"),
                 )
             )
             runtime_parameter_utils.substitute_runtime_parameter(
