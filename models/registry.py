@@ -78,3 +78,10 @@ def _called(
             " build its layers and set model.built = True"
         )
     return model
+
+
+def keras_version(model: Any) -> int:
+    """2 for a model of tf_keras, whose optimizer must be of Keras 2 too."""
+    import keras
+
+    return 3 if isinstance(model, keras.Model) else 2
