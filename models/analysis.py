@@ -26,8 +26,8 @@ from models.features import (
     Found,
     Observed,
     bucketed,
+    by_vocabulary,
     vocabularies,
-    with_vocabulary,
 )
 from models.layout import LABEL_COUNTS, asset_name
 
@@ -196,8 +196,8 @@ def read(features: Features, folder: str) -> Found:
     moments = _load(os.path.join(folder, _MOMENTS))
     return Found(
         {
-            f.name: os.path.join(folder, asset_name(f))
-            for f in with_vocabulary(features)
+            table: os.path.join(folder, asset_name(group[0]))
+            for table, group in by_vocabulary(features).items()
         },
         moments[0],
         moments[1],

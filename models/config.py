@@ -7,34 +7,33 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     field_validator,
     model_validator,
 )
 
+from models.model_config import ModelConfig
+from models.section import Name, PositiveInt, Section
+
+__all__ = [
+    "LABEL",
+    "CategoricalFeature",
+    "Cross",
+    "EarlyStopping",
+    "Features",
+    "Kind",
+    "ModelConfig",
+    "Name",
+    "Negatives",
+    "NumericFeature",
+    "PositiveInt",
+    "Section",
+    "TrainConfig",
+]
+
 LABEL = "label"  # the feature name of the label in every tf.Example
 Kind = Literal["float", "int", "string"]
-PositiveInt = Annotated[int, Field(ge=1)]
-
-
-def _only_text(value: Any) -> Any:
-    """Column names that YAML read as a number or a boolean stay usable."""
-    if isinstance(value, bool):
-        raise ValueError(
-            "YAML reads this word as true or false; put it in quotes"
-        )
-    return str(value) if isinstance(value, int) else value
-
-
-Name = Annotated[str, Field(min_length=1), BeforeValidator(_only_text)]
-
-
-class Section(BaseModel):
-    """A part of the config: frozen, unknown keys refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class NumericFeature(Section):
@@ -61,6 +60,9 @@ class CategoricalFeature(Section):
     `vocab` keeps values seen `min_count` times, the `max_size` commonest at
     most, and spreads all others over `oov_buckets`; `hash` needs no analysis;
     `identity` takes integers in [0, buckets). Missing has an id of its own.
+    A list's embeddings are pooled to their mean or by learned attention.
+    Features with the same `table`, or whose `table` is another one's name,
+    have one vocabulary and share its embeddings.
     """
 
     name: Name
@@ -71,6 +73,22 @@ class CategoricalFeature(Section):
     buckets: PositiveInt = 262_144
     dim: PositiveInt = 16
     list: Annotated[str, Field(min_length=1)] | None = None
+    pool: Literal["mean", "attention"] = "mean"
+    table: Name | None = None
+
+    @property
+    def rows(self) -> str:
+        """Whose vocabulary and embeddings it uses."""
+        return self.table or self.name
+
+    @model_validator(mode="after")
+    def _pool_is_of_a_list(self) -> CategoricalFeature:
+        if self.pool == "attention" and self.list is None:
+            raise ValueError(
+                "`pool: attention` needs several values a row: give `list`,"
+                " their separator"
+            )
+        return self
 
     @model_validator(mode="after")
     def _identity_is_single(self) -> CategoricalFeature:
@@ -80,6 +98,13 @@ class CategoricalFeature(Section):
                 " received `encode: identity`"
             )
         return self
+
+
+_SHARED = {
+    "vocab": ("encode", "dim", "min_count", "max_size", "oov_buckets"),
+    "hash": ("encode", "dim", "buckets"),
+    "identity": ("encode", "dim", "buckets"),
+}
 
 
 class Cross(Section):
@@ -140,7 +165,35 @@ class Features(Section):
                         " numeric ones with `transform: buckets`. Accepted:"
                         f" {', '.join(sorted(single)) or 'none'}"
                     )
+        self._check_tables()
         return self
+
+    def _check_tables(self) -> None:
+        """Features that share rows must mean the same by an id."""
+        numeric = {f.name for f in self.numeric}
+        by_name = {f.name: f for f in self.categorical}
+        first: dict[str, CategoricalFeature] = {}
+        for f in self.categorical:
+            if f.table in numeric:
+                raise ValueError(
+                    f"feature {f.name!r} has table {f.table!r}, a number."
+                    " Accepted: a categorical feature, or a name of your own"
+                )
+            owner = by_name.get(f.rows, f)
+            if owner.rows != f.rows:
+                raise ValueError(
+                    f"feature {f.name!r} has table {f.table!r}, which has"
+                    f" itself table {owner.table!r}. Give {owner.table!r}"
+                )
+            other = first.setdefault(f.rows, f)
+            for option in _SHARED[f.encode]:
+                mine, its = getattr(f, option), getattr(other, option)
+                if mine != its:
+                    raise ValueError(
+                        f"features {other.name!r} and {f.name!r} share a"
+                        f" table, so `{option}` must be the same. Received:"
+                        f" {its} and {mine}"
+                    )
 
     def kinds(self) -> dict[str, Kind]:
         """Raw feature name -> what its column holds, in declared order."""
@@ -148,14 +201,6 @@ class Features(Section):
         for f in self.categorical:
             kinds[f.name] = "int" if f.encode == "identity" else "string"
         return kinds
-
-
-class ModelConfig(Section):
-    """Architecture of the network."""
-
-    name: Literal["wide_deep"] = "wide_deep"
-    hidden: tuple[PositiveInt, ...] = (256, 128)
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
 
 class Negatives(Section):

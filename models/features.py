@@ -35,7 +35,7 @@ class Observed(NamedTuple):
 class Found:
     """What the analysis found out.
 
-    vocabularies: feature name -> file. mean, variance: float32 [D], of
+    vocabularies: table -> file. mean, variance: float32 [D], of
     `Observed.dense`. boundaries: feature name -> float32 [1, buckets - 1].
     """
 
@@ -70,8 +70,8 @@ def observe(inputs: Mapping[str, Any], features: Features) -> Observed:
     return Observed(
         tf.cast(raw.column(LABEL, 0), tf.int64),
         tuple(
-            raw.text(f.name) if f.list is None else raw.parts(f).flat_values
-            for f in with_vocabulary(features)
+            _joined([raw.values(f) for f in group])
+            for group in by_vocabulary(features).values()
         ),
         _unscaled(scalars(features), raw),
         tuple(numbers),
@@ -115,9 +115,13 @@ def transformed(
     return outputs
 
 
-def with_vocabulary(features: Features) -> list[CategoricalFeature]:
-    """Those whose vocabulary comes from the data."""
-    return [f for f in features.categorical if f.encode == "vocab"]
+def by_vocabulary(features: Features) -> dict[str, list[CategoricalFeature]]:
+    """Table -> the features with this vocabulary, from the data of all."""
+    groups: dict[str, list[CategoricalFeature]] = {}
+    for f in features.categorical:
+        if f.encode == "vocab":
+            groups.setdefault(f.rows, []).append(f)
+    return groups
 
 
 def bucketed(features: Features) -> list[NumericFeature]:
@@ -131,10 +135,10 @@ def scalars(features: Features) -> list[NumericFeature]:
 
 
 def vocabularies(features: Features) -> list[Vocabulary]:
-    """Of `with_vocabulary`, in order."""
+    """Of `by_vocabulary`, in order."""
     return [
         Vocabulary(asset_name(f), f.min_count, f.max_size)
-        for f in with_vocabulary(features)
+        for f, *_ in by_vocabulary(features).values()
     ]
 
 
@@ -172,11 +176,21 @@ class _Raw:
         values = tf.cast(self.column(name, float("nan")), tf.float32)
         return values, tf.math.is_finite(values)
 
+    def values(self, feature: CategoricalFeature) -> tf.Tensor:
+        """string [(values)] of all rows."""
+        if feature.list is None:
+            return self.text(feature.name)
+        return self.parts(feature).flat_values
+
     def parts(self, feature: CategoricalFeature) -> tf.RaggedTensor:
         """The values of a list feature, string [N, (ragged)]."""
         text = self.text(feature.name)
         parts = tf.strings.split(text, sep=feature.list)
         return tf.ragged.boolean_mask(parts, tf.not_equal(parts, ""))
+
+
+def _joined(values: list[tf.Tensor]) -> tf.Tensor:
+    return values[0] if len(values) == 1 else tf.concat(values, 0)
 
 
 def _row_count(inputs: Mapping[str, Any]) -> tf.Tensor:
@@ -204,10 +218,7 @@ def _analyzed(observed: Observed, features: Features) -> Found:
         mean = tft.mean(observed.dense, reduce_instance_dims=False)
         variance = tft.var(observed.dense, reduce_instance_dims=False)
     return Found(
-        {
-            f.name: file
-            for f, file in zip(with_vocabulary(features), files, strict=True)
-        },
+        dict(zip(by_vocabulary(features), files, strict=True)),
         mean,
         variance,
         {
@@ -249,7 +260,7 @@ def _ids(
         return 1 + tf.strings.to_hash_bucket_fast(text, feature.buckets)
     return 1 + tft.apply_vocabulary(
         text,
-        deferred_vocab_filename_tensor=vocabularies[feature.name],
+        deferred_vocab_filename_tensor=vocabularies[feature.rows],
         num_oov_buckets=feature.oov_buckets,
     )
 

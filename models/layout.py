@@ -18,11 +18,20 @@ class IdFeature:
     """A feature whose value is an id in [0, size).
 
     dim: width of its embedding; 0 for a cross, which only the wide part sees.
+    table: features of one table share embeddings; "" is a table of its own.
+    pool: of a list's embeddings, "mean" or "attention".
     """
 
     name: str
     size: int
     dim: int
+    table: str = ""
+    pool: str = "mean"
+
+    @property
+    def rows(self) -> str:
+        """Whose rows its embeddings are."""
+        return self.table or self.name
 
 
 @dataclass(frozen=True)
@@ -43,6 +52,11 @@ class Layout:
         """All features with ids, single-valued ones first."""
         return self.single + self.lists
 
+    @property
+    def crosses(self) -> tuple[IdFeature, ...]:
+        """Features without an embedding."""
+        return tuple(f for f in self.single if not f.dim)
+
 
 def layout(features: Features, vocabulary_size: Callable[[str], int]) -> Layout:
     """The layout of `features`; id 0 is "missing" everywhere.
@@ -58,7 +72,7 @@ def layout(features: Features, vocabulary_size: Callable[[str], int]) -> Layout:
             size = 1 + vocabulary_size(asset_name(f)) + f.oov_buckets
         else:
             size = 1 + f.buckets
-        item = IdFeature(f.name, size, f.dim)
+        item = IdFeature(f.name, size, f.dim, f.table or "", f.pool)
         (single if f.list is None else lists).append(item)
     single += [
         IdFeature(f.name, 1 + f.buckets, f.dim)
@@ -72,9 +86,10 @@ def layout(features: Features, vocabulary_size: Callable[[str], int]) -> Layout:
 
 def asset_name(feature: CategoricalFeature) -> str:
     """File name of the feature's vocabulary among the transform's assets."""
-    safe = re.sub(r"[^A-Za-z0-9_.-]", "_", feature.name)
-    if safe != feature.name:  # two names must not share a file
-        safe += f"_{zlib.crc32(feature.name.encode()):08x}"
+    name = feature.rows
+    safe = re.sub(r"[^A-Za-z0-9_.-]", "_", name)
+    if safe != name:  # two names must not share a file
+        safe += f"_{zlib.crc32(name.encode()):08x}"
     return f"vocab_{safe}"
 
 

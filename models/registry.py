@@ -3,18 +3,85 @@
 from __future__ import annotations
 
 import importlib
+import sys
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
-from models.config import ModelConfig
+from models.errors import InputError
 from models.layout import Layout
+from models.model_config import ModelConfig, OwnConfig
 
-_MODULES = {"wide_deep": "models.wide_deep"}
+Builder = Callable[[Layout, Any, float], Any]
 
 
 def build_model(layout: Layout, config: ModelConfig, base_rate: float) -> Any:
-    """A keras.Model that maps transformed inputs to logits [N].
+    """A model of Keras 3, or 2, that maps transformed inputs to logits [N].
 
-    base_rate: share of positive training rows, where predictions start.
+    Args:
+        layout: of the inputs.
+        config: the config section.
+        base_rate: share of positive training rows, where predictions start.
+
+    Raises:
+        InputError: the user's own model cannot be had.
     """
-    module = importlib.import_module(_MODULES[config.name])
+    if isinstance(config, OwnConfig):
+        return _called(_own(config.name), layout, config, base_rate)
+    module = importlib.import_module(f"models.{config.name}")
     return module.build(layout, config, base_rate)
+
+
+def _own(name: str) -> Builder:
+    """The function that `package.module:function` names."""
+    _see_current_folder()
+    module, _, function = name.partition(":")
+    try:
+        found = getattr(importlib.import_module(module), function, None)
+    except Exception as error:
+        raise InputError(
+            f"model.name: cannot import {module!r}:"
+            f" {type(error).__name__}: {error}. It is looked for in the"
+            f" environment and in {Path.cwd()}"
+        ) from error
+    if not callable(found):
+        raise InputError(
+            f"model.name: {module!r} has no function {function!r}."
+            f" Wanted: def {function}(layout, config, base_rate)"
+        )
+    return found
+
+
+def _see_current_folder() -> None:
+    """A command is started from its own folder, not from the user's."""
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.append(here)
+
+
+def _called(
+    builder: Builder, layout: Layout, config: OwnConfig, base_rate: float
+) -> Any:
+    import keras
+    import tf_keras
+
+    model = builder(layout, config, base_rate)
+    if not isinstance(model, keras.Model | tf_keras.Model):
+        raise InputError(
+            f"model.name: {config.name} must return a keras.Model or a"
+            f" tf_keras.Model. Received: {type(model).__name__}"
+        )
+    if not model.built:
+        raise InputError(
+            f"model.name: {config.name} must return a model that is built:"
+            " its variables exist before the first batch. Call it once, or"
+            " build its layers and set model.built = True"
+        )
+    return model
+
+
+def keras_version(model: Any) -> int:
+    """2 for a model of tf_keras, whose optimizer must be of Keras 2 too."""
+    import keras
+
+    return 3 if isinstance(model, keras.Model) else 2

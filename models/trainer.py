@@ -14,6 +14,7 @@ import optimizers
 from models.checkpoint import Checkpoints
 from models.export import Served, export
 from models.job import Files, Fitted, Job
+from optimizers.groups import variable_path
 
 TRAINING = "training.json"
 
@@ -50,7 +51,7 @@ def _export_id(model: Any) -> str:
     """The same for equal weights: pushing a model twice is seen."""
     digest = hashlib.sha256()
     for variable in model.variables:
-        digest.update(variable.path.encode())
+        digest.update(variable_path(variable).encode())
         digest.update(memoryview(variable.numpy()).cast("B"))
     return digest.hexdigest()[:32]
 

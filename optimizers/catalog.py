@@ -78,13 +78,23 @@ def names() -> tuple[str, ...]:
     return tuple(sorted(OPTIMIZERS))
 
 
-def validate(spec: Mapping[str, Any]) -> None:
+NOT_IN_KERAS_2 = ("loss_scale_factor", "gradient_accumulation_steps")
+"""Of `KERAS_ARGUMENTS`, those that tf_keras's optimizers do not have."""
+
+
+def validate(spec: Mapping[str, Any], keras: int = 3) -> None:
     """Checks a spec (see `build_optimizer`) as far as is possible unbuilt.
+
+    Args:
+        spec: see there.
+        keras: 3, or 2 for a model of the package tf_keras.
 
     Raises:
         ValueError: names the field, what was received and what is accepted.
     """
     _mapping("optimizer", spec)
+    if keras == 2:
+        _check_keras_2(spec)
     if "groups" not in spec:
         _check_optimizer("optimizer", spec, ("schedule",))
         if spec.get("schedule") is not None:
@@ -99,6 +109,25 @@ def validate(spec: Mapping[str, Any]) -> None:
     if spec.get("schedule") is not None:
         _check_schedule("optimizer.schedule", spec["schedule"])
     _check_groups(spec["groups"])
+
+
+def _check_keras_2(spec: Mapping[str, Any]) -> None:
+    groups = spec.get("groups", ())
+    sections = [("optimizer", spec)]
+    if isinstance(groups, (list, tuple)):
+        sections += [
+            (f"optimizer.groups[{i}]", group)
+            for i, group in enumerate(groups)
+            if isinstance(group, Mapping)
+        ]
+    for where, section in sections:
+        for key in NOT_IN_KERAS_2:
+            if section.get(key) is not None:
+                raise ValueError(
+                    f"`{where}.{key}` must be left out for a Keras 2 model, "
+                    "such as those of TensorFlow Recommenders: tf_keras's "
+                    f"optimizers do not have it. Received: {section[key]!r}"
+                )
 
 
 def _check_groups(groups: Any) -> None:

@@ -43,6 +43,19 @@ class FirstMatch:
             "Add a last group with match: '.*'"
         )
 
+    def warn_of_idle(self, variables: Sequence[Any]) -> None:
+        """Warns of patterns that are the first match of no variable."""
+        matched = {self.pattern(v) for v in variables}
+        paths = [variable_path(v) for v in variables]
+        for pattern in self.optimizers:
+            if pattern not in matched:
+                warnings.warn(
+                    f"The optimizer group {pattern!r} gets no variable. A "
+                    "pattern must match a whole path and comes after the "
+                    f"groups above it. The paths are: {', '.join(paths)}",
+                    stacklevel=3,
+                )
+
     def values(self) -> list[Any]:
         """Returns the optimizers in order, as MultiOptimizer asks for them."""
         return list(self.optimizers.values())
@@ -94,17 +107,7 @@ class GroupedOptimizer(keras.optimizers.MultiOptimizer):
         """Builds each group's optimizer on the variables it matches."""
         if self.built:
             return
-        groups = self._optimizer_map
-        matched = {groups.pattern(v) for v in var_list}
-        paths = [variable_path(v) for v in var_list]
-        for pattern in groups.optimizers:
-            if pattern not in matched:
-                warnings.warn(
-                    f"The optimizer group {pattern!r} gets no variable. A "
-                    "pattern must match a whole path and comes after the "
-                    f"groups above it. The paths are: {', '.join(paths)}",
-                    stacklevel=2,
-                )
+        self._optimizer_map.warn_of_idle(var_list)
         super().build(var_list)
 
     @property

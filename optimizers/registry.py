@@ -28,7 +28,9 @@ _KERAS_CLASSES = {
 }
 
 
-def build_optimizer(spec: Mapping[str, Any], total_steps: int) -> Any:
+def build_optimizer(
+    spec: Mapping[str, Any], total_steps: int, keras: int = 3
+) -> Any:
     """Builds the optimizer that a spec describes.
 
     A spec is one optimizer, with any argument of its class,
@@ -53,21 +55,24 @@ def build_optimizer(spec: Mapping[str, Any], total_steps: int) -> Any:
     Args:
         spec: see above.
         total_steps: how often `apply` will be called in the run.
+        keras: 3, or 2 for a model of the package tf_keras.
 
     Returns:
-        A keras.optimizers.Optimizer, not built on variables yet.
+        A keras.optimizers.Optimizer, or a tf_keras.optimizers.Optimizer whose
+        `apply_gradients` is called instead of `apply`; not built on variables
+        yet.
 
     Raises:
         ValueError: as `validate`, or a warmup as long as the run.
     """
-    validate(spec)
+    validate(spec, keras)
     if not is_integer(total_steps) or total_steps < 1:
         raise ValueError(
             f"`total_steps` must be an integer >= 1. Received: {total_steps!r}"
         )
     schedule = spec.get("schedule")
     if "groups" not in spec:
-        return _build_one(spec, schedule, total_steps)
+        return _build_one(spec, schedule, total_steps, keras)
     from optimizers.groups import FirstMatch, GroupedOptimizer
 
     optimizers = {
@@ -75,9 +80,14 @@ def build_optimizer(spec: Mapping[str, Any], total_steps: int) -> Any:
             {k: v for k, v in group.items() if k != "match"},
             None if group["name"] in FIXED_RATE else schedule,
             total_steps,
+            keras,
         )
         for group in spec["groups"]
     }
+    if keras == 2:
+        from optimizers.keras_2 import GroupedOptimizer as Grouped
+
+        return Grouped(FirstMatch(optimizers))
     return GroupedOptimizer(
         FirstMatch(optimizers), spec.get("loss_scale_factor")
     )
@@ -92,7 +102,7 @@ def learning_rates(optimizer: Any) -> dict[str, float]:
     if hasattr(optimizer, "inner_optimizer"):
         return learning_rates(optimizer.inner_optimizer)
     groups = getattr(optimizer, "groups", {optimizer.name: optimizer})
-    return {key: float(one.learning_rate) for key, one in groups.items()}
+    return {key: _next_rate(one) for key, one in groups.items()}
 
 
 def slot_bytes(optimizer: Any) -> int:
@@ -102,29 +112,43 @@ def slot_bytes(optimizer: Any) -> int:
     return sum(
         variable.shape.num_elements() * tf.as_dtype(variable.dtype).size
         for variable in optimizer.variables
-        if variable.name not in ("iteration", "learning_rate")
+        if variable.name.removesuffix(":0") not in _NO_SLOTS
     )
+
+
+_NO_SLOTS = ("iteration", "learning_rate", "current_learning_rate")
+
+
+def _next_rate(optimizer: Any) -> float:
+    # What a Keras 2 optimizer calls its learning rate was the last step's.
+    schedule = getattr(optimizer, "_learning_rate", None)
+    if hasattr(optimizer, "apply_gradients") and callable(schedule):
+        return float(schedule(optimizer.iterations))
+    return float(optimizer.learning_rate)
 
 
 def _build_one(
     spec: Mapping[str, Any],
     schedule: Mapping[str, Any] | None,
     total_steps: int,
+    keras: int,
 ) -> Any:
     arguments = {k: v for k, v in spec.items() if k != "schedule"}
-    cls = _optimizer_class(arguments["name"])
+    cls = _optimizer_class(arguments["name"], keras)
     default = signature(cls).parameters["learning_rate"].default
     rate = float(arguments.get("learning_rate", default))
     arguments["learning_rate"] = (
         rate
         if schedule is None
-        else _build_schedule(rate, schedule, total_steps)
+        else _build_schedule(rate, schedule, total_steps, keras)
     )
+    if keras == 2:  # the training loop compiles as a whole, or not at all
+        arguments["jit_compile"] = False
     return cls(**arguments)
 
 
 def _build_schedule(
-    rate: float, schedule: Mapping[str, Any], total_steps: int
+    rate: float, schedule: Mapping[str, Any], total_steps: int, keras: int
 ) -> Any:
     from optimizers.schedules import WarmupDecay
 
@@ -139,14 +163,23 @@ def _build_schedule(
         )
     default_final = 0.01 if decay == "exponential" else 0.0
     final = schedule.get("final", default_final)
-    return WarmupDecay(rate, total_steps, decay, steps, float(final))
+    built = WarmupDecay(rate, total_steps, decay, steps, float(final))
+    if keras == 2:
+        from optimizers.keras_2 import Schedule
+
+        return Schedule(built)
+    return built
 
 
-def _optimizer_class(name: str) -> Any:
+def _optimizer_class(name: str, keras: int) -> Any:
+    if keras == 2:
+        from optimizers import keras_2
+
+        return keras_2.optimizer_class(_KERAS_CLASSES.get(name, "Lion"))
     if name == "lion":
         from optimizers.lion import Lion
 
         return Lion
-    import keras
+    from keras import optimizers
 
-    return getattr(keras.optimizers, _KERAS_CLASSES[name])
+    return getattr(optimizers, _KERAS_CLASSES[name])

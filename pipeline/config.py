@@ -17,6 +17,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    SerializeAsAny,
     ValidationError,
     field_validator,
     model_validator,
@@ -137,7 +138,7 @@ class PipelineConfig(Section):
     data: DataConfig
     features: Features
     transform: TransformConfig = TransformConfig()
-    model: ModelConfig = ModelConfig()
+    model: SerializeAsAny[ModelConfig] = ModelConfig()
     optimizer: OptimizerConfig = OptimizerConfig.model_validate(
         {"name": "lion"}
     )
@@ -154,6 +155,8 @@ class PipelineConfig(Section):
                 f"feature {self.data.label_column!r} is the label's own"
                 " column; a model that sees it learns nothing"
             )
+        # A Keras 2 model takes fewer of the optimizer's arguments.
+        registry.validate(self.optimizer.spec(), self.model.keras)
         clicks = self.data.clicks
         carried = clicks.carry if clicks is not None else {}
         for name in kinds.keys() & carried.keys():

@@ -1,0 +1,188 @@
+"""What the models of TensorFlow Recommenders share: Keras 2 all through."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+import tensorflow_recommenders as tfrs
+import tf_keras
+
+from models.layout import DENSE, IDS, LISTS, IdFeature, Layout
+from models.model_config import ModelConfig
+from models.stack import head, run, stack
+from models.tables import STDDEV, Lookup, by_dim, penalty
+
+
+class FusedTable(tf_keras.layers.Layer):
+    """`models.tables.FusedTable` as a Keras 2 layer."""
+
+    def __init__(
+        self,
+        layout: Layout,
+        features: Sequence[IdFeature],
+        dim: int,
+        shared: bool = True,
+        l2: float = 0.0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.lookup = Lookup(layout, features, dim, shared)
+        self._l2 = l2
+
+    def build(self, _: Any) -> None:
+        """Makes the table; one for weights starts at zero."""
+        lookup = self.lookup
+        self.table = self.add_weight(
+            shape=(lookup.rows, lookup.dim),
+            initializer=(
+                tf_keras.initializers.RandomNormal(stddev=STDDEV, seed=1)
+                if lookup.dim > 1
+                else "zeros"
+            ),
+            name="table",
+            experimental_autocast=False,
+        )
+        self.query = None
+        if lookup.attended:
+            self.query = self.add_weight(
+                shape=(len(lookup.attended), lookup.dim),
+                initializer="zeros",
+                name="query",
+                experimental_autocast=False,
+            )
+        self.built = True
+
+    def call(
+        self, inputs: Mapping[str, Any], training: bool = False
+    ) -> tf.Tensor:
+        """[N, fields, dim]."""
+        rows = self.lookup.gather(self.table, inputs)
+        if self._l2 and training:
+            self.add_loss(self._l2 * penalty(rows, inputs))
+        rows = tf.cast(rows, self.compute_dtype)
+        return self.lookup.pool(rows, inputs, self.query)
+
+
+class Deep(tf_keras.layers.Layer):
+    """Embeddings and numbers, an interaction of them, hidden layers.
+
+    A subclass makes the interaction's layers and gives, in `interaction`,
+    what the hidden layers see.
+    """
+
+    def __init__(
+        self, layout: Layout, config: ModelConfig, base_rate: float
+    ) -> None:
+        # The precision of the run, which is set for Keras 3.
+        precision = keras.config.dtype_policy().name
+        super().__init__(name="deep", dtype=precision)
+        self.numbers = len(layout.dense)
+        self.tables = [
+            FusedTable(
+                layout,
+                features,
+                dim,
+                l2=config.embedding_l2,
+                name=f"embedding_{dim}",
+                dtype=precision,
+            )
+            for dim, features in by_dim(layout.ids).items()
+        ]
+        self.hidden = self.stack("hidden", config.hidden, config)
+        self.out = head(tf_keras.layers, tf_keras.initializers, base_rate)
+
+    def stack(
+        self,
+        prefix: str,
+        units: Sequence[int],
+        config: ModelConfig,
+        dropout: bool = True,
+    ) -> list[Any]:
+        """Hidden layers of this layer's precision."""
+        precision = self.dtype_policy.name
+        layers = tf_keras.layers
+        return stack(layers, prefix, units, config, dropout, precision)
+
+    def interaction(
+        self, tables: list[tf.Tensor], numbers: tf.Tensor | None
+    ) -> tf.Tensor:
+        """What the hidden layers see, [N, width].
+
+        Args:
+            tables: [N, fields, dim] of each table, narrow ones first.
+            numbers: [N, D], or None where there are none.
+        """
+        raise NotImplementedError
+
+    def call(
+        self, inputs: Mapping[str, Any], training: bool = False
+    ) -> tf.Tensor:
+        """Logits, float32 [N]."""
+        numbers = None
+        if self.numbers:
+            numbers = tf.cast(inputs[DENSE], self.compute_dtype)
+        tables = [table(inputs, training=training) for table in self.tables]
+        x = self.interaction(tables, numbers)
+        return tf.squeeze(self.out(run(self.hidden, x)), 1)
+
+
+class Ranker(tfrs.Model):
+    """Logits [N] of a click: weights of the crosses, and a deep part.
+
+    A tfrs.Model with its Ranking task, so that it can be compiled and fitted
+    on (inputs, label) too. Variables are named as those of
+    `models.network.Network`.
+    """
+
+    def __init__(self, name: str, layout: Layout, deep: Deep) -> None:
+        super().__init__(name=name)
+        # dcn.Cross leaves the names of its own layers to Keras, which counts
+        # them process-wide: variables would be called another way each time.
+        tf_keras.backend.reset_uids()
+        self.task = tfrs.tasks.Ranking(
+            loss=tf_keras.losses.BinaryCrossentropy(from_logits=True)
+        )
+        self.wide = None
+        if layout.crosses:
+            self.wide = FusedTable(layout, layout.crosses, 1, name="wide")
+        self.deep = deep
+        # Each part is called by itself, so that the names of its variables
+        # begin with its own and not with the model's.
+        example = _example(layout)
+        self.deep(example)
+        if self.wide is not None:
+            self.wide(example)
+        self.built = True
+
+    def call(
+        self, inputs: Mapping[str, Any], training: bool = False
+    ) -> tf.Tensor:
+        """Logits, float32 [N]."""
+        logit = self.deep(inputs, training=training)
+        if self.wide is not None:
+            logit += tf.reduce_sum(self.wide(inputs), axis=[1, 2])
+        return logit
+
+    def compute_loss(self, inputs: Any, training: bool = False) -> tf.Tensor:
+        """The task's loss of (inputs, label [N])."""
+        features, labels = inputs
+        logits = self(features, training=training)
+        return self.task(labels=labels, predictions=logits)
+
+
+def _example(layout: Layout) -> dict[str, Any]:
+    """Inputs of one row: all ids 0, all numbers 0, all lists empty."""
+    inputs: dict[str, Any] = {}
+    if layout.single:
+        inputs[IDS] = tf.zeros([1, len(layout.single)], tf.int64)
+    if layout.dense:
+        inputs[DENSE] = tf.zeros([1, len(layout.dense)])
+    for f in layout.lists:
+        inputs[LISTS + f.name] = tf.RaggedTensor.from_row_lengths(
+            np.zeros(0, np.int64), np.zeros(1, np.int64)
+        )
+    return inputs
