@@ -21,8 +21,10 @@ from models.checkpoint import Checkpoints, local_replica, named_variables
 from models.config import Negatives, TrainConfig
 from models.evaluation import Evaluation, Scores
 from models.progress import Progress
+from models.registry import keras_version
 from models.steps import Steps, Stretch
 from models.strategy import is_chief
+from optimizers.groups import variable_path
 
 log = logging.getLogger("lionctr.train")
 _STRETCH_SECONDS = 0.5  # of compiled steps, between looks at the clock
@@ -341,10 +343,10 @@ class _Training:
             if value.shape.num_elements() > 1 << 24:
                 continue
             if not bool(tf.reduce_all(tf.math.is_finite(value))):
-                name = getattr(variable, "path", variable.name)
                 raise FloatingPointError(
-                    f"Training diverged by step {self._state.step}: {name}"
-                    f" holds values that are not finite. {self._advice()}"
+                    f"Training diverged by step {self._state.step}:"
+                    f" {variable_path(variable)} holds values that are not"
+                    f" finite. {self._advice()}"
                 )
 
     def _advice(self) -> str:
@@ -392,7 +394,7 @@ def _callback_list(
     total: int,
 ) -> Any:
     library = keras
-    if not isinstance(model, keras.Model):
+    if keras_version(model) == 2:
         import tf_keras
 
         library = tf_keras
