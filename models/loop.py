@@ -250,7 +250,8 @@ class _Training:
         state.seconds += seconds
         self._progress.stretch(
             state.step,
-            stretch.rows / seconds,
+            stretch.rows,
+            seconds,
             stretch.loss,
             optimizers.learning_rates(self._optimizer),
         )
@@ -371,15 +372,8 @@ def _source(data: Any, strategy: Any) -> Callable[[int, int], Any]:
             replicas = context.num_replicas_in_sync
             each = replicas // context.num_input_pipelines
             first = context.input_pipeline_id * each
-            parts = [
-                data.shard(first + i, replicas).epoch(epoch, skip)
-                for i in range(each)
-            ]
-            # Each replica takes the next batch.
-            turns = tf.data.Dataset.range(each).repeat()
-            return tf.data.Dataset.choose_from_datasets(
-                parts, turns, stop_on_empty_dataset=False
-            )
+            pieces = range(first, first + each)
+            return data.epoch(epoch, skip, pieces, replicas)
 
         return strategy.distribute_datasets_from_function(here)
 
