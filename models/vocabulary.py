@@ -111,6 +111,8 @@ def count(values: npt.NDArray[Any]) -> pa.Table:
 def merge(tables: Iterable[pa.Table]) -> pa.Table:
     """Sums the counts of equal values."""
     merged = pa.concat_tables([_EMPTY, *tables])
+    if not merged.num_rows:
+        return merged  # Arrow would reserve gigabytes to group nothing
     grouped = merged.group_by("value").aggregate([("count", "sum")])
     return grouped.rename_columns(
         ["value" if n == "value" else "count" for n in grouped.column_names]
