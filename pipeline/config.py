@@ -106,9 +106,14 @@ class EvaluateConfig(Section):
 
 
 class TransformConfig(Section):
-    """Options of the Transform component."""
+    """Options of the Transform component.
+
+    cache: folder, or URI that TensorFlow reads, of what was found in each
+    file; by default the runner says where.
+    """
 
     statistics: bool = False
+    cache: Annotated[str, Field(min_length=1)] | None = None
 
 
 class PushConfig(Section):

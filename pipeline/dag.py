@@ -64,6 +64,7 @@ def create_pipeline(
             models are pushed does not change with it.
         analysis_cache: folder of all runs, in which Transform keeps what it
             found in each file: logs of earlier days are not analyzed again.
+            `transform.cache` of the config goes before it.
         checkpoints: folder of all runs, in which a training that was stopped
             finds where it was.
     """
@@ -91,7 +92,7 @@ def create_pipeline(
         preprocessing_fn="models.features.preprocessing_fn",
         custom_config={
             "features": sections["features"],
-            "analysis_cache": analysis_cache,
+            "analysis_cache": config.transform.cache or analysis_cache,
             **code,
         },
         disable_statistics=not config.transform.statistics,
@@ -119,6 +120,8 @@ def create_pipeline(
     if config.evaluate.baseline is not None:
         baseline = [Baseline(model=model, pushed_to=pushed_to(config))]
     ingest.with_beam_pipeline_args(beam.threads(config.runner.beam))
+    if not config.transform.statistics:  # else it is TFX's own
+        transform.with_beam_pipeline_args(beam.threads(config.runner.beam))
     evaluator = Evaluator(
         examples=examples,
         example_splits=[config.data.split.names[-1]],
