@@ -9,6 +9,7 @@ from tfx.components import (
     SchemaGen,
     StatisticsGen,
     Trainer,
+    Tuner,
 )
 from tfx.components.schema_gen.import_schema_gen.component import (
     ImportSchemaGen,
@@ -51,6 +52,7 @@ def create_pipeline(
     metadata_connection_config: Any = None,
     pipeline_name: str | None = None,
     analysis_cache: str | None = None,
+    trials: str | None = None,
 ) -> Pipeline:
     """The TFX pipeline of `config`.
 
@@ -63,6 +65,8 @@ def create_pipeline(
             models are pushed does not change with it.
         analysis_cache: folder of all runs, in which Transform keeps what it
             found in each file: logs of earlier days are not analyzed again.
+        trials: folder of all runs, in which the Tuner keeps what its trials
+            gave: those of a run that was killed are not repeated.
     """
     separators = {f.name: f.list for f in config.features.categorical if f.list}
     sections = config.resolved()
@@ -96,19 +100,34 @@ def create_pipeline(
     )
     # Anomalies must stop the run before the expensive part.
     transform.add_upstream_node(validator)
+    learning: dict[str, Any] = {
+        "examples": transform.outputs["transformed_examples"],
+        "transform_graph": transform.outputs["transform_graph"],
+        "schema": schema,
+        "train_args": trainer_pb2.TrainArgs(splits=["train"]),
+        "eval_args": trainer_pb2.EvalArgs(splits=["eval"]),
+    }
+    job = {
+        name: sections[name]
+        for name in ("features", "model", "optimizer", "train")
+    } | {"negatives": sections["data"]["negatives"], **code}
+    tuner: list[BaseComponent] = []
+    if config.tune is not None:
+        tuner = [
+            Tuner(
+                tuner_fn="models.tuner.tuner_fn",
+                custom_config=job
+                | {"tune": sections["tune"], "trials": trials},
+                **learning,
+            )
+        ]
     trainer = Trainer(
         run_fn="models.trainer.run_fn",
-        examples=transform.outputs["transformed_examples"],
-        transform_graph=transform.outputs["transform_graph"],
-        schema=schema,
-        train_args=trainer_pb2.TrainArgs(splits=["train"]),
-        eval_args=trainer_pb2.EvalArgs(splits=["eval"]),
-        custom_config={
-            name: sections[name]
-            for name in ("features", "model", "optimizer", "train")
-        }
-        | {"negatives": sections["data"]["negatives"]}
-        | code,
+        hyperparameters=(
+            tuner[0].outputs["best_hyperparameters"] if tuner else None
+        ),
+        custom_config=job,
+        **learning,
     )
     model = trainer.outputs["model"]
     baseline: list[BaseComponent] = []
@@ -144,6 +163,7 @@ def create_pipeline(
             schema_gen,
             validator,
             transform,
+            *tuner,
             trainer,
             *baseline,
             evaluator,

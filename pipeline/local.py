@@ -18,6 +18,7 @@ from typing import Any
 import yaml
 
 from models.errors import InputError, RefusedError
+from models.space import decoded
 from pipeline.config import ConfigError, PipelineConfig
 from pipeline.console import Console, NoteHandler, quiet
 
@@ -140,6 +141,7 @@ class _Run:
                     dag.Versions(data, code_version()),
                     connection,
                     analysis_cache=str(self._home / "analysis_cache"),
+                    trials=str(self._home / "trials"),
                 )
             )
             runtime_parameter_utils.substitute_runtime_parameter(
@@ -215,6 +217,9 @@ class _Run:
                 f"  {counts['read']:,} rows, {counts['rejected']:,} rejected,"
                 f" {counts['train']:,} train, {counts['eval']:,} eval"
             )
+        if name == "Tuner" and state != "FAILED":
+            best = decoded(self._best())
+            rows = "  " + ", ".join(f"{k} {v}" for k, v in best.items())
         if name == "Trainer" and state != "FAILED":
             training = self._training()
             rows = (
@@ -242,6 +247,11 @@ class _Run:
     def _training(self) -> dict[str, Any]:
         uri = self._uris.get("Trainer", {}).get("model_run")
         return _read(uri, "training.json") if uri else {}
+
+    def _best(self) -> dict[str, Any]:
+        uri = self._uris["Tuner"]["best_hyperparameters"]
+        values: dict[str, Any] = _read(uri, "best_hyperparameters.txt")
+        return dict(values["values"])
 
     def _metrics(self) -> dict[str, Any]:
         uri = self._uris.get("Evaluator", {}).get("evaluation")
@@ -279,7 +289,10 @@ class _Run:
             "blessed": bool(self._uris.get("Evaluator") and not self._refusals),
             "refusals": self._refusals,
             "pushed_model": self._pushed or None,
-            "optimizer": self._config.optimizer.spec(),
+            "optimizer": training.get(
+                "optimizer", self._config.optimizer.spec()
+            ),
+            "tuned": training.get("tuned", {}),
             "lion_kernel": training.get("lion_kernel"),
             "seconds": self._seconds,
             "train_examples_per_second": training.get(
