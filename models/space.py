@@ -61,11 +61,12 @@ class Tune(Section):
             )
         for path, bounds in value.items():
             if not _TUNABLE.fullmatch(path):
+                options = [k for k in cls.model_fields if k != "parameters"]
                 raise ValueError(
-                    f"{path} cannot be tuned: all trials share one ingest and"
-                    " one Transform. Accepted: paths of fields of optimizer,"
-                    " model and train, and `dim` of a feature;"
-                    f" {', '.join(k for k in cls.model_fields)} are options"
+                    f"{path}: unknown, or not to be tuned, since all trials"
+                    " share one ingest and one Transform. Accepted:"
+                    f" {', '.join(options)}, and paths of fields of"
+                    " optimizer, model and train, and of `dim` of a feature"
                 )
             problem = _problem(bounds)
             if problem:

@@ -21,8 +21,8 @@ TRAINING = "training.json"
 def run_fn(fn_args: Any) -> None:
     """Trains as `fn_args.custom_config` says (see `Job`), exports the model.
 
-    A Tuner's `fn_args.hyperparameters` replace settings. What happened goes to `training.json` in the model run's folder, beside
-    the TensorBoard logs.
+    A Tuner's `fn_args.hyperparameters` replace settings. What happened goes
+    to `training.json` in the model run's folder, beside the TensorBoard logs.
     """
     tuned = decoded((fn_args.hyperparameters or {}).get("values", {}))
     custom = applied(fn_args.custom_config, tuned)

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import gc
 import logging
-import math
-import time
 from collections.abc import Mapping
 from typing import Any
 
-import keras
 import keras_tuner
 import tensorflow_transform as tft
 from keras_tuner import errors
@@ -21,6 +17,7 @@ from models.errors import InputError
 from models.finished import Finished, fingerprint
 from models.job import Files, Job
 from models.space import Tune, applied, decoded
+from models.trial import attempt
 
 log = logging.getLogger("lionctr.tune")
 SECTIONS = ("features", "model", "optimizer", "train", "negatives")
@@ -107,7 +104,7 @@ class Search(base_tuner.BaseTuner):
         known = record is not None
         if record is None:
             try:
-                record = train(sections, self._files)
+                record = attempt(sections, self._files)
             except Exception as error:
                 # KerasTuner would go on after any other error too.
                 raise errors.FatalError(
@@ -161,34 +158,6 @@ class Search(base_tuner.BaseTuner):
             " (done before)" if known else f"; {record['seconds']:.1f} s",
             extra={"keep": True},
         )
-
-
-def train(sections: Mapping[str, Any], files: Files) -> dict[str, Any]:
-    """Trains once; a record of JSON types.
-
-    A training that diverges, or that this combination of settings does not
-    allow, is a record too, with what was `failed`.
-    """
-    began = time.monotonic()
-    try:
-        result = Job(sections, files).fit().result
-        if not math.isfinite(result.eval_logloss):
-            raise FloatingPointError("the eval logloss is not finite")
-    except (FloatingPointError, ValueError) as error:
-        return {
-            "failed": str(error),
-            "seconds": round(time.monotonic() - began, 3),
-        }
-    finally:
-        # Else the graphs and tables of all trials stay in memory.
-        keras.backend.clear_session()
-        gc.collect()
-    return {
-        "logloss": result.eval_logloss,
-        "auc": result.eval_auc,
-        "steps": result.steps,
-        "seconds": round(time.monotonic() - began, 3),
-    }
 
 
 def _short(value: Any) -> str:

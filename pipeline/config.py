@@ -300,8 +300,7 @@ def _explain(error: ValidationError, *above: str) -> list[str]:
     lines: dict[str, str] = {}
     for item in error.errors(include_url=False):
         kind = item["type"]
-        sections, parts = _walk(
-            above + item["loc"], kind != "extra_forbidden")
+        sections, parts = _walk(above + item["loc"], kind != "extra_forbidden")
         field = ".".join(parts) or "(top level)"
         if kind == "extra_forbidden":
             known = sections[-1].model_fields

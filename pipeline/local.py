@@ -35,7 +35,7 @@ def run(
     and `log.txt`, whatever happens.
     """
     home = Path(config.root) / config.name
-    with _only_one(home):
+    with only_one(home):
         folder = _new_folder(home / "runs")
         (folder / "config.yaml").write_text(
             yaml.safe_dump(config.resolved(), sort_keys=False), "utf-8"
@@ -49,6 +49,25 @@ def run(
             if as_json:
                 out.write(text + "\n")
             return int(_EXIT[summary["status"]])
+
+
+def prepare(
+    config: PipelineConfig, console: Console
+) -> dict[str, dict[str, str]]:
+    """Runs the pipeline as far as Transform; component -> output -> URI.
+
+    What `run` has made is not made again, and the other way round.
+
+    Raises:
+        InputError, RefusedError: as a run that says so.
+    """
+    home = Path(config.root) / config.name
+    with only_one(home):
+        now = datetime.datetime.now(datetime.UTC)
+        folder = home / f"prepare-{now:%Y%m%d-%H%M%S}"
+        run = _Run(config, home, folder, console)
+        run._launch("Transform")
+        return run._uris
 
 
 _EXIT = {"done": 0, "failed": 1, "refused": 1, "input_error": 2}
@@ -107,7 +126,8 @@ class _Run:
             console.line(f"log: {self._folder / 'log.txt'}")
         return summary
 
-    def _launch(self) -> None:
+    def _launch(self, until: str = "") -> None:
+        """Runs the components, up to the one that is named."""
         from apache_beam.io.filesystems import FileSystems
 
         from components.click_log_gen.spans import data_version
@@ -184,6 +204,8 @@ class _Run:
             self._seconds[name] = round(seconds, 3)
             cached = self._remember(name, info, store)
             self._state(name, "cached" if cached else "done", seconds)
+            if name == until:
+                return
 
     def _remember(self, name: str, info: Any, store: Any) -> bool:
         """Notes where the outputs are; returns whether they were cached."""
@@ -353,7 +375,7 @@ def code_version() -> str:
 
 
 @contextmanager
-def _only_one(home: Path) -> Iterator[None]:
+def only_one(home: Path) -> Iterator[None]:
     """Keeps two runs of one pipeline apart; a killed run leaves no lock."""
     try:
         home.mkdir(parents=True, exist_ok=True)
