@@ -14,7 +14,7 @@ _GRIDS = {
     "learning_rate": (-1.0, -0.5, 0.0, 0.5, 1.0),
     "weight_decay": (-0.5, 0.0, 0.5),
 }
-_RATES = {
+RATES = {
     "adafactor": 1e-2,
     "adagrad": 1e-1,
     "adam": 1e-3,
@@ -51,7 +51,7 @@ def start(
         spec["learning_rate"] = _short(adamw["learning_rate"] / _RATIO)
         spec["weight_decay"] = _short(adamw["weight_decay"] * _RATIO)
     else:
-        spec.setdefault("learning_rate", _RATES[name])
+        spec.setdefault("learning_rate", RATES[name])
     if name == "adamw":
         spec.setdefault("weight_decay", _ADAMW_DECAY)
     schedule = config.get("schedule")
