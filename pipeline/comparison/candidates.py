@@ -89,7 +89,7 @@ def _scaled(spec: dict[str, Any], key: str, exponent: float) -> dict[str, Any]:
 
 def _short(value: float) -> float:
     """Settings are shown, and are the name of a training on disk."""
-    return float(f"{value:.3g}")
+    return float(f"{value:.2g}")
 
 
 def minimum(
