@@ -195,20 +195,33 @@ class EarlyStopping(Section):
     min_delta: Annotated[float, Field(ge=0)] = 0.0
 
 
+class Callback(BaseModel):
+    """A Keras callback: `name` is package.module:Class, the rest arguments."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    name: Annotated[str, Field(pattern=r"^[\w.]+:\w+$")]
+
+
 class TrainConfig(Section):
     """How the network is trained.
 
+    `batch_size` counts the rows of one update, over all replicas.
     `eval_steps` is how often the eval logloss is looked at; null: once an
-    epoch.
+    epoch. Every `observe_steps` TensorBoard gets norms and sign flips.
     """
 
     batch_size: PositiveInt = 4096
     epochs: PositiveInt = 1
     jit: Literal["auto"] | bool = "auto"
     precision: Literal["float32", "mixed_bfloat16"] = "float32"
-    strategy: Literal["auto", "one_device"] = "auto"
+    strategy: Literal[
+        "auto", "one_device", "mirrored", "multi_worker", "tpu"
+    ] = "auto"
     seed: int = 1
     shuffle: Annotated[int, Field(ge=0)] = 100_000
     eval_steps: PositiveInt | None = None
     early_stopping: EarlyStopping | None = None
     checkpoint_steps: PositiveInt = 500
+    observe_steps: Annotated[int, Field(ge=2)] = 100
+    callbacks: tuple[Callback, ...] = ()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import importlib
+import json
 import logging
 import math
 import os
@@ -16,11 +19,13 @@ import tensorflow_transform as tft
 from models import loop
 from models.config import Features, ModelConfig, Negatives, TrainConfig
 from models.errors import InputError
-from models.inputs import batches
+from models.inputs import Batches, batches
 from models.layout import LABEL_COUNTS, Layout, layout
 from models.registry import build_model
+from models.strategy import build_strategy
 from optimizers.registry import build_optimizer
 
+_FOLDERS = ("analysis_cache", "checkpoints")  # not what is trained
 log = logging.getLogger("lionctr.train")
 
 
@@ -55,6 +60,7 @@ class Job:
     """
 
     def __init__(self, custom: Mapping[str, Any], files: Files) -> None:
+        self._custom = custom
         self.files = files
         self.features = Features.model_validate(custom["features"])
         self.negatives = Negatives.model_validate(custom["negatives"])
@@ -84,16 +90,42 @@ class Job:
         per_epoch = math.ceil(self.rows / self._train.batch_size)
         return per_epoch * self._train.epochs
 
-    def fit(self, log_dir: str | None = None) -> Fitted:
+    @property
+    def key(self) -> str:
+        """Of this very training: the same settings on the same examples."""
+        text = json.dumps(
+            [
+                {k: v for k, v in self._custom.items() if k not in _FOLDERS},
+                self.files.transform.transform_savedmodel_dir,
+                list(self.files.train),
+                list(self.files.eval),
+            ],
+            sort_keys=True,
+        )
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def fit(
+        self,
+        log_dir: str | None = None,
+        callbacks: Sequence[Any] = (),
+        checkpoints: str | None = None,
+    ) -> Fitted:
         """Builds the model and trains it.
 
         Args:
             log_dir: where TensorBoard's scalars go.
+            callbacks: Keras's, besides those of the config.
+            checkpoints: folder of this training's checkpoints; where there
+                are some, it goes on from them.
         """
-        keras.utils.set_random_seed(self._train.seed)
-        keras.config.set_dtype_policy(self._train.precision)
-        model = build_model(self.shape, self._model, self.base_rate)
-        optimizer = build_optimizer(self._optimizer, self.steps)
+        config = self._train
+        keras.utils.clear_session()  # layers' names begin anew
+        keras.utils.set_random_seed(config.seed)
+        keras.config.set_dtype_policy(config.precision)
+        strategy = build_strategy(config.strategy)
+        with strategy.scope():
+            model = build_model(self.shape, self._model, self.base_rate)
+            optimizer = build_optimizer(self._optimizer, self.steps)
         log.info(
             "%s rows, %s parameters, %d steps",
             f"{self.rows:,}",
@@ -103,22 +135,39 @@ class Job:
         result = loop.train(
             model,
             optimizer,
-            batches(
+            Batches(
                 self.files.train,
                 self.files.transform,
-                self._train.batch_size,
-                self._train.shuffle,
-                self._train.seed,
+                config.batch_size,
+                config.shuffle,
+                config.seed,
             ),
-            batches(
-                self.files.eval, self.files.transform, self._train.batch_size
-            ),
+            batches(self.files.eval, self.files.transform, config.batch_size),
             self.rows,
-            self._train,
+            config,
             log_dir,
             self.negatives,
+            [*_callbacks(config), *callbacks],
+            checkpoints,
+            strategy,
         )
         return Fitted(model, optimizer, result)
+
+
+def _callbacks(config: TrainConfig) -> list[Any]:
+    made = []
+    for position, callback in enumerate(config.callbacks):
+        module, _, name = callback.name.partition(":")
+        try:
+            cls = getattr(importlib.import_module(module), name)
+            made.append(cls(**(callback.model_extra or {})))
+        except (ImportError, AttributeError, TypeError) as error:
+            raise InputError(
+                f"train.callbacks.{position}: {callback.name!r} cannot be"
+                f" made: {error}. Accepted: package.module:Class of a Keras"
+                " callback, beside it the arguments of the class"
+            ) from error
+    return made
 
 
 def asset_lines(transform: tft.TFTransformOutput, name: str) -> list[bytes]:

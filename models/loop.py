@@ -1,26 +1,31 @@
-"""The training loop: compiled steps, progress, evaluation, early stopping."""
+"""The training loop: steps, evaluations, checkpoints, early stopping."""
 
 from __future__ import annotations
 
 import logging
 import math
+import signal
 import tempfile
+import threading
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
+import keras
 import tensorflow as tf
 
 import optimizers
+from models.checkpoint import Checkpoints, local_replica, named_variables
 from models.config import Negatives, TrainConfig
-from models.metrics import auc, logloss_of_logits
+from models.evaluation import Evaluation, Scores
+from models.progress import Progress
+from models.steps import Steps, Stretch
+from models.strategy import is_chief
 
 log = logging.getLogger("lionctr.train")
-_REPORT_SECONDS = 2.0
-_STEPS_PER_CALL = 20
+_STRETCH_SECONDS = 0.5  # of compiled steps, between looks at the clock
 _ALL = Negatives()
 
 
@@ -34,6 +39,7 @@ class Result:
     stopped_early: bool
     eval_logloss: float
     eval_auc: float
+    resumed_at: int = 0
 
     @property
     def examples_per_second(self) -> float:
@@ -41,21 +47,18 @@ class Result:
         return self.examples / self.seconds if self.seconds else 0.0
 
 
-def predict(model: Any, data: Any) -> tuple[npt.NDArray[np.float64], ...]:
-    """Labels and logits of all rows of `data`, in order."""
-    labels, logits = [], []
-    forward = tf.function(
-        lambda inputs: model(inputs, training=False), reduce_retracing=True
-    )
-    for inputs, label in data:
-        labels.append(label.numpy())
-        logits.append(forward(inputs).numpy())
-    if not labels:
-        return np.zeros(0), np.zeros(0)
-    return (
-        np.concatenate(labels).astype(np.float64),
-        np.concatenate(logits).astype(np.float64),
-    )
+@dataclass
+class _State:
+    """Where a training is; goes into its checkpoints."""
+
+    step: int = 0
+    examples: int = 0
+    seconds: float = 0.0
+    best: float = math.inf
+    waited: int = 0
+    stop: bool = False
+    logloss: float = math.nan
+    auc: float = math.nan
 
 
 def train(
@@ -67,203 +70,349 @@ def train(
     config: TrainConfig,
     log_dir: str | None = None,
     negatives: Negatives = _ALL,
+    callbacks: Sequence[Any] = (),
+    checkpoints: str | None = None,
+    strategy: Any = None,
 ) -> Result:
     """Trains `model` in place for `config.epochs` passes over the data.
 
+    With `checkpoints` it goes on where an earlier call stopped, and ends with
+    the same weights, bit for bit, as if it had not (on CPUs, with as many
+    threads).
+
     Args:
-        model: maps inputs to logits [N].
-        optimizer: a keras.optimizers.Optimizer.
-        train_data, eval_data: datasets of (inputs, label), one pass each.
+        model: of Keras 3 or 2; maps inputs to logits [N].
+        optimizer: of the same Keras.
+        train_data: `models.inputs.Batches`, or a dataset of (inputs, label)
+            that gives the same pass each time.
+        eval_data: a dataset of (inputs, label), one pass.
         rows: how many rows one pass of `train_data` gives.
         config: the config section.
         log_dir: where TensorBoard scalars go.
         negatives: which of them `train_data` holds; `eval_data` has all.
+        callbacks: Keras's; a batch is one stretch of compiled steps to them.
+        checkpoints: folder of this very training's checkpoints.
+        strategy: a tf.distribute.Strategy, in whose scope the model and the
+            optimizer were made.
 
     Raises:
-        FloatingPointError: the loss is no longer a number.
+        FloatingPointError: the loss or a weight is no longer a number.
+        OSError: a checkpoint cannot be written.
     """
-    steps_per_epoch = max(1, math.ceil(rows / config.batch_size))
-    total = steps_per_epoch * config.epochs
-    optimizer.build(model.trainable_variables)
-    run = _compiled(model, optimizer, use_jit(config.jit), negatives.weight)
-    writer = (
-        tf.summary.create_file_writer(log_dir)
-        if log_dir
-        else tf.summary.create_noop_writer()
-    )
-    watch = _Watch(model, config, negatives.shift)
-    progress = _Progress(total)
-    iterator = iter(train_data.repeat(config.epochs))
-    # Short stretches at first, so that a slow start shows signs of life.
-    step, examples, seconds, stretch = 0, 0, 0.0, 1
-    eval_every = config.eval_steps or steps_per_epoch
-    with writer.as_default():
-        while step < total and not watch.stop:
-            until_eval = eval_every - step % eval_every
-            count = min(stretch, total - step, until_eval)
-            began = time.perf_counter()
-            loss, seen, done = (x.numpy() for x in run(iterator, count))
-            seconds += time.perf_counter() - began
-            if not done:
-                break
-            step, examples = step + int(done), examples + int(seen)
-            stretch = _STEPS_PER_CALL
-            if not math.isfinite(loss):
-                raise FloatingPointError(_not_finite(model, step))
-            rates = optimizers.learning_rates(optimizer)
-            _scalars(step, rates, loss / seen, examples / seconds)
-            progress.show(step, examples / seconds, loss / seen, rates)
-            if step % eval_every == 0 or step == total:
-                watch.look(eval_data, step)
-    watch.restore()
-    return Result(step, examples, seconds, watch.stop, watch.logloss, watch.auc)
+    strategy = strategy or tf.distribute.get_strategy()
+    with strategy.scope():
+        optimizer.build(model.trainable_variables)
+    with tempfile.TemporaryDirectory() as scratch:
+        training = _Training(
+            model,
+            optimizer,
+            _source(train_data, strategy),
+            eval_data,
+            max(1, math.ceil(rows / config.batch_size)),
+            config,
+            negatives,
+            Checkpoints(checkpoints) if checkpoints else None,
+            f"{checkpoints or scratch}/best",
+            strategy,
+        )
+        return training.run(log_dir, callbacks)
 
 
 def use_jit(setting: str | bool) -> bool:
-    """Whether to compile steps with XLA: on accelerators only, by itself."""
+    """Whether XLA compiles steps: on accelerators only, by itself."""
     if isinstance(setting, bool):
         return setting
-    return bool(tf.config.list_logical_devices("GPU")) or bool(
+    chosen = bool(tf.config.list_logical_devices("GPU")) or bool(
         tf.config.list_logical_devices("TPU")
     )
-
-
-def _compiled(
-    model: Any, optimizer: Any, jit: bool, negative_weight: float
-) -> Callable[[Any, int], tuple[tf.Tensor, tf.Tensor, tf.Tensor]]:
-    """A function of (iterator, steps) -> (sum of losses, rows, steps done)."""
-
-    @tf.function(jit_compile=jit or None, reduce_retracing=True)
-    def one(inputs: Mapping[str, Any], label: tf.Tensor) -> tf.Tensor:
-        with tf.GradientTape() as tape:
-            logits = model(inputs, training=True)
-            losses = tf.nn.sigmoid_cross_entropy_with_logits(label, logits)
-            weights = tf.where(label > 0, 1.0, negative_weight)
-            loss = tf.reduce_sum(weights * losses) / tf.reduce_sum(weights)
-        variables = model.trainable_variables
-        optimizer.apply(tape.gradient(loss, variables), variables)
-        return loss * tf.cast(tf.size(label), loss.dtype)
-
-    @tf.function(reduce_retracing=True)
-    def many(
-        iterator: Any, steps: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        loss = tf.zeros([])
-        seen = tf.zeros([], tf.int64)
-        done = tf.zeros([], tf.int64)
-        for _ in tf.range(steps):
-            batch = iterator.get_next_as_optional()
-            if batch.has_value():
-                inputs, label = batch.get_value()
-                loss += one(inputs, label)
-                seen += tf.size(label, tf.int64)
-                done += 1
-        return loss, seen, done
-
-    def run(
-        iterator: Any, steps: int
-    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        outputs: tuple[tf.Tensor, tf.Tensor, tf.Tensor] = many(
-            iterator, tf.constant(steps)
-        )
-        return outputs
-
-    return run
-
-
-class _Watch:
-    """Evaluates, remembers the best weights, says when to stop."""
-
-    def __init__(self, model: Any, config: TrainConfig, shift: float) -> None:
-        self._model = model
-        self._shift = shift
-        self._rule = config.early_stopping
-        self._best = math.inf
-        self._waited = 0
-        self._folder = (
-            tempfile.TemporaryDirectory() if self._rule is not None else None
-        )
-        self.stop = False
-        self.logloss = math.nan
-        self.auc = math.nan
-
-    def look(self, data: Any, step: int) -> None:
-        """Evaluates now."""
-        labels, logits = predict(self._model, data)
-        logits += self._shift
-        logloss, area = logloss_of_logits(labels, logits), auc(labels, logits)
-        tf.summary.scalar("eval/logloss", logloss, step)
-        tf.summary.scalar("eval/auc", area, step)
-        log.info("step %d: eval logloss %.5f, AUC %.4f", step, logloss, area)
-        if self._rule is None or logloss < self._best - self._rule.min_delta:
-            self._best, self._waited = logloss, 0
-            self.logloss, self.auc = logloss, area
-            if self._folder is not None:
-                self._model.save_weights(self._path())
-            return
-        self._waited += 1
-        self.stop = self._waited >= self._rule.patience
-
-    def restore(self) -> None:
-        """Goes back to the best weights seen."""
-        if self._folder is not None:
-            if math.isfinite(self._best):
-                self._model.load_weights(self._path())
-            self._folder.cleanup()
-
-    def _path(self) -> str:
-        assert self._folder is not None
-        return f"{self._folder.name}/best.weights.h5"
-
-
-class _Progress:
-    """A line now and then: step, rate, loss, learning rate, time left."""
-
-    def __init__(self, total: int) -> None:
-        self._total = total
-        self._began = self._shown = time.perf_counter()
-
-    def show(
-        self,
-        step: int,
-        rate: float,
-        loss: float,
-        rates: Mapping[str, float],
-    ) -> None:
-        """Logs if the last line is old enough."""
-        now = time.perf_counter()
-        if now - self._shown < _REPORT_SECONDS and step < self._total:
-            return
-        self._shown = now
-        left = (now - self._began) / step * (self._total - step)
-        log.info(
-            "step %d/%d  %s examples/s  loss %.4f  rate %s  %s left",
-            step,
-            self._total,
-            f"{rate:,.0f}",
-            loss,
-            " ".join(f"{value:.2g}" for value in rates.values()),
-            f"{left:.0f} s" if left < 120 else f"{left / 60:.0f} min",
-        )
-
-
-def _scalars(
-    step: int, rates: Mapping[str, float], loss: float, rate: float
-) -> None:
-    tf.summary.scalar("train/loss", loss, step)
-    tf.summary.scalar("train/examples_per_second", rate, step)
-    for group, value in rates.items():
-        tf.summary.scalar(f"learning_rate/{group}", value, step)
-
-
-def _not_finite(model: Any, step: int) -> str:
-    for variable in model.trainable_variables:
-        if not bool(tf.reduce_all(tf.math.is_finite(variable.value))):
-            return (
-                f"Training diverged by step {step}: {variable.path} holds"
-                " values that are not finite. Lower optimizer.learning_rate"
-            )
-    return (
-        f"Training diverged by step {step}: the loss is not finite."
-        " Lower optimizer.learning_rate"
+    log.info(
+        "jit: auto: steps are %s (XLA pays on GPU and TPU)",
+        "compiled by XLA" if chosen else "TensorFlow graphs",
     )
+    return chosen
+
+
+class _Training:
+    """One training, from its checkpoint or from the start to its end."""
+
+    def __init__(
+        self,
+        model: Any,
+        optimizer: Any,
+        batches: Callable[[int, int], Any],
+        eval_data: Any,
+        steps_per_epoch: int,
+        config: TrainConfig,
+        negatives: Negatives,
+        checkpoints: Checkpoints | None,
+        best: str,
+        strategy: Any,
+    ) -> None:
+        self._model = model
+        self._optimizer = optimizer
+        self._batches = batches
+        self._eval_data = eval_data
+        self._per_epoch = steps_per_epoch
+        self._total = steps_per_epoch * config.epochs
+        self._eval_every = config.eval_steps or steps_per_epoch
+        self._config = config
+        self._checkpoints = checkpoints
+        self._best = Checkpoints(best, keep=1)
+        self._evaluation = Evaluation(model, negatives.shift)
+        self._steps = Steps(
+            model, optimizer, use_jit(config.jit), negatives.weight, strategy
+        )
+        self._state = _State()
+
+    def run(self, log_dir: str | None, callbacks: Sequence[Any]) -> Result:
+        """To the end, or to a signal."""
+        first = self._resume()
+        state = self._state
+        self._progress = Progress(self._total, first, log_dir)
+        self._callbacks = _callback_list(
+            callbacks, self._model, self._optimizer, self._config, self._total
+        )
+        with self._progress.writing(), _signals() as caught:
+            self._callbacks.on_train_begin()
+            while state.step < self._total and not self._stopped():
+                if not self._epoch(caught):
+                    break
+            self._callbacks.on_train_end()
+        if self._config.early_stopping and math.isfinite(state.best):
+            self._best.restore(named_variables(self._model))
+        self._must_be_finite()
+        return Result(
+            state.step,
+            state.examples,
+            state.seconds,
+            self._stopped(),
+            state.logloss,
+            state.auc,
+            first,
+        )
+
+    def _epoch(self, caught: list[int]) -> bool:
+        """The rest of a pass; whether there was anything in it."""
+        state = self._state
+        epoch, done = divmod(state.step, self._per_epoch)
+        iterator = iter(self._batches(epoch, done))
+        end = (epoch + 1) * self._per_epoch
+        count, empty = 1, True
+        self._callbacks.on_epoch_begin(epoch)
+        while state.step < end and not self._stopped():
+            limit = min(end, self._next_stop()) - state.step
+            began = time.perf_counter()
+            stretch = self._run(iterator, min(count, limit))
+            seconds = time.perf_counter() - began
+            if not stretch.steps:
+                break
+            empty = False
+            # Short at first, so that a slow start shows signs of life.
+            if seconds < _STRETCH_SECONDS:
+                count *= 2
+            self._after(stretch, seconds)
+            if caught:
+                self._leave(caught[0])
+        logs = {"logloss": state.logloss, "auc": state.auc}
+        self._callbacks.on_epoch_end(epoch, logs)
+        return not empty
+
+    def _next_stop(self) -> int:
+        """The next step before which something else is to be done."""
+        step = self._state.step
+        return min(
+            step - step % every + every
+            for every in (
+                self._eval_every,
+                self._config.checkpoint_steps,
+                self._config.observe_steps,
+            )
+        )
+
+    def _run(self, iterator: Any, count: int) -> Stretch:
+        step = self._state.step
+        if step and count > 1 and step % self._config.observe_steps == 0:
+            stretch, scalars = self._steps.observe(iterator)
+            named = {f"train/{name}": x for name, x in scalars.items()}
+            self._progress.scalars(step, named)
+            return stretch
+        self._callbacks.on_train_batch_begin(step)
+        return self._steps.run(iterator, count)
+
+    def _after(self, stretch: Stretch, seconds: float) -> None:
+        state = self._state
+        if stretch.diverged:
+            raise self._diverged(stretch)
+        state.step += stretch.steps
+        state.examples += stretch.rows
+        state.seconds += seconds
+        self._progress.stretch(
+            state.step,
+            stretch.rows / seconds,
+            stretch.loss,
+            optimizers.learning_rates(self._optimizer),
+        )
+        self._callbacks.on_train_batch_end(
+            state.step - 1, {"loss": stretch.loss}
+        )
+        if state.step % self._eval_every == 0 or state.step == self._total:
+            self._evaluate()
+        if state.step % self._config.checkpoint_steps == 0:
+            self._save()
+
+    def _evaluate(self) -> None:
+        state, rule = self._state, self._config.early_stopping
+        self._callbacks.on_test_begin()
+        scores: Scores = self._evaluation.scores(self._eval_data)
+        self._callbacks.on_test_end(scores._asdict())
+        self._progress.scalars(
+            state.step, {f"eval/{k}": v for k, v in scores._asdict().items()}
+        )
+        log.info(
+            "step %d: eval logloss %.5f, AUC %.4f", state.step, *scores[:2]
+        )
+        if rule is None or scores.logloss < state.best - rule.min_delta:
+            state.best, state.waited = scores.logloss, 0
+            state.logloss, state.auc = scores[:2]
+            if rule is not None:
+                self._best.save(state.step, named_variables(self._model), {})
+            return
+        state.waited += 1
+        state.stop = state.waited >= rule.patience
+
+    def _stopped(self) -> bool:
+        return self._state.stop or bool(
+            getattr(self._model, "stop_training", False)
+        )
+
+    def _resume(self) -> int:
+        if self._checkpoints is None:
+            return 0
+        named = named_variables(self._model, self._optimizer)
+        found = self._checkpoints.restore(named)
+        if found is None:
+            return 0
+        self._state = _State(**found)
+        log.info("going on from the checkpoint of step %d", self._state.step)
+        return self._state.step
+
+    def _save(self) -> None:
+        if self._checkpoints is None or not is_chief():
+            return
+        try:
+            self._checkpoints.save(
+                self._state.step,
+                named_variables(self._model, self._optimizer),
+                asdict(self._state),
+            )
+        except FloatingPointError as error:
+            raise FloatingPointError(
+                f"Training diverged by step {self._state.step}: {error}."
+                f" {self._advice()}"
+            ) from None
+
+    def _leave(self, number: int) -> None:
+        """On a signal: what was learned is kept, the process ends."""
+        self._save()
+        if self._checkpoints is not None:
+            log.info(
+                "stopped by %s at step %d; the next run goes on from there",
+                signal.Signals(number).name,
+                self._state.step,
+            )
+        if number == signal.SIGINT:
+            raise KeyboardInterrupt
+        raise SystemExit(128 + number)
+
+    def _diverged(self, stretch: Stretch) -> FloatingPointError:
+        step = self._state.step + stretch.steps
+        where = stretch.diverged or ""
+        if where != "the loss":
+            where = f"the gradient of {where}"
+        return FloatingPointError(
+            f"Training diverged at step {step}: {where} is not finite."
+            f" {self._advice()}"
+        )
+
+    def _must_be_finite(self) -> None:
+        """Of the weights that are not tables: those are seen when saved."""
+        for variable in self._model.trainable_variables:
+            value = local_replica(variable)
+            if value.shape.num_elements() > 1 << 24:
+                continue
+            if not bool(tf.reduce_all(tf.math.is_finite(value))):
+                name = getattr(variable, "path", variable.name)
+                raise FloatingPointError(
+                    f"Training diverged by step {self._state.step}: {name}"
+                    f" holds values that are not finite. {self._advice()}"
+                )
+
+    def _advice(self) -> str:
+        advice = "Lower optimizer.learning_rate"
+        if self._checkpoints is not None:
+            advice += (
+                "; the last good checkpoint is kept in"
+                f" {self._checkpoints.folder}"
+            )
+        return advice
+
+
+def _source(data: Any, strategy: Any) -> Callable[[int, int], Any]:
+    """(epoch, batches to leave out) -> the batches for this process."""
+    if not hasattr(data, "epoch"):
+        return lambda epoch, skip: data.skip(skip)
+    if strategy.num_replicas_in_sync == 1:
+        return lambda epoch, skip: data.epoch(epoch, skip)
+
+    def distributed(epoch: int, skip: int) -> Any:
+        def here(context: Any) -> Any:
+            replicas = context.num_replicas_in_sync
+            each = replicas // context.num_input_pipelines
+            first = context.input_pipeline_id * each
+            return data.epoch(epoch, skip, range(first, first + each), replicas)
+
+        return strategy.distribute_datasets_from_function(here)
+
+    return distributed
+
+
+def _callback_list(
+    callbacks: Sequence[Any],
+    model: Any,
+    optimizer: Any,
+    config: TrainConfig,
+    total: int,
+) -> Any:
+    library = keras
+    if not isinstance(model, keras.Model):
+        import tf_keras
+
+        library = tf_keras
+    # Not by assignment: a tracked optimizer would be exported.
+    object.__setattr__(model, "optimizer", optimizer)
+    object.__setattr__(model, "stop_training", False)
+    return library.callbacks.CallbackList(
+        list(callbacks), model=model, epochs=config.epochs, steps=total
+    )
+
+
+@contextmanager
+def _signals() -> Iterator[list[int]]:
+    """Catches SIGTERM and SIGINT; a second SIGINT is not waited for."""
+    caught: list[int] = []
+
+    def note(number: int, _: Any) -> None:
+        if caught and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        caught.append(number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield caught
+        return
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    before = {number: signal.signal(number, note) for number in numbers}
+    try:
+        yield caught
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -11,6 +11,7 @@ import tensorflow as tf
 import tensorflow_transform as tft
 
 import optimizers
+from models.checkpoint import Checkpoints
 from models.export import Served, export
 from models.job import Files, Fitted, Job
 from models.space import applied, decoded
@@ -28,7 +29,12 @@ def run_fn(fn_args: Any) -> None:
     custom = applied(fn_args.custom_config, tuned)
     transform = tft.TFTransformOutput(fn_args.transform_output)
     job = Job(custom, Files(transform, fn_args.train_files, fn_args.eval_files))
-    fitted = job.fit(os.path.join(fn_args.model_run_dir, "tensorboard"))
+    kept = custom.get("checkpoints")
+    checkpoints = os.path.join(kept, job.key) if kept else None
+    fitted = job.fit(
+        os.path.join(fn_args.model_run_dir, "tensorboard"),
+        checkpoints=checkpoints,
+    )
     described = _describe(job, fitted, custom) | {"tuned": tuned}
     export(
         Served(fitted.model, transform, job.features, job.negatives.shift),
@@ -38,6 +44,8 @@ def run_fn(fn_args: Any) -> None:
     path = os.path.join(fn_args.model_run_dir, TRAINING)
     with tf.io.gfile.GFile(path, "w") as file:
         file.write(json.dumps(described, indent=1))
+    if checkpoints:
+        Checkpoints(checkpoints).clear()
 
 
 def _export_id(model: Any) -> str:
@@ -56,6 +64,7 @@ def _describe(
     result = fitted.result
     return {
         "steps": result.steps,
+        "resumed_at_step": result.resumed_at,
         "examples": result.examples,
         "seconds": round(result.seconds, 3),
         "train_examples_per_second": round(result.examples_per_second, 1),

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import gc
 import math
+import os
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
 
+from models.checkpoint import Checkpoints
 from models.job import Files, Fitted, Job
 
 
@@ -18,6 +20,7 @@ def attempt(
     files: Files,
     log_dir: str | None = None,
     describe: Callable[[Job, Fitted], dict[str, Any]] | None = None,
+    checkpoints: str | None = None,
 ) -> dict[str, Any]:
     """Trains once; a record of JSON types.
 
@@ -29,11 +32,15 @@ def attempt(
         files: see `Job`.
         log_dir: where TensorBoard's scalars go.
         describe: what else to note of a training that ended well.
+        checkpoints: folder in which a training that was stopped finds where
+            it was.
     """
     began = time.monotonic()
+    kept = None
     try:
         job = Job(sections, files)
-        fitted = job.fit(log_dir)
+        kept = os.path.join(checkpoints, job.key) if checkpoints else None
+        fitted = job.fit(log_dir, checkpoints=kept)
         result = fitted.result
         if not math.isfinite(result.eval_logloss):
             raise FloatingPointError("the eval logloss is not finite")
@@ -53,4 +60,6 @@ def attempt(
         # Else the graphs and tables of all trials stay in memory.
         keras.backend.clear_session()
         gc.collect()
+    if kept:
+        Checkpoints(kept).clear()
     return record | {"seconds": round(time.monotonic() - began, 3)}

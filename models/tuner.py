@@ -31,10 +31,10 @@ _DIRECTIONS = {"logloss": "min", "auc": "max"}
 def tuner_fn(fn_args: Any) -> TunerFnResult:
     """A search as `fn_args.custom_config` says.
 
-    That holds the sections of a `Job`, `tune`, `code_version`, and `trials`,
-    a folder that outlives the component: what has ended there is not done
-    again. The search itself starts anew, as its choices follow from its seed
-    and the results so far.
+    That holds the sections of a `Job`, `tune`, `code_version`, and two
+    folders that outlive the component: `trials`, what has ended there is not
+    done again, and `checkpoints`. The search itself starts anew, as its
+    choices follow from its seed and the results so far.
     """
     custom = fn_args.custom_config
     files = Files(
@@ -43,13 +43,15 @@ def tuner_fn(fn_args: Any) -> TunerFnResult:
         fn_args.eval_files,
     )
     sections = {name: custom[name] for name in SECTIONS}
+    # Other code would train otherwise.
+    sections["code_version"] = custom.get("code_version", "")
     Job(sections, files)  # raises if there is nothing to learn
     tuner = Search(
         Tune.model_validate(custom["tune"]),
         sections,
         files,
         Finished(custom.get("trials")),
-        custom.get("code_version", ""),
+        custom.get("checkpoints"),
         fn_args.working_dir,
     )
     return TunerFnResult(tuner=tuner, fit_kwargs={})
@@ -64,17 +66,15 @@ class Search(base_tuner.BaseTuner):
         sections: Mapping[str, Any],
         files: Files,
         finished: Finished,
-        code_version: str,
+        checkpoints: str | None,
         folder: str,
     ) -> None:
         self._tune = tune
         self._sections = sections
         self._files = files
         self._finished = finished
-        self._made_from = {
-            "data": fingerprint(files),
-            "code_version": code_version,
-        }
+        self._checkpoints = checkpoints
+        self._data = fingerprint(files)
         self._best: tuple[float, str] | None = None
         self._failed = ""
         super().__init__(
@@ -99,12 +99,14 @@ class Search(base_tuner.BaseTuner):
         """Trains with a trial's values, unless that was done before."""
         values = decoded(trial.hyperparameters.values)
         sections = applied(self._sections, values)
-        made_from = {**sections, **self._made_from}
+        made_from = {**sections, "data": self._data}
         record = self._finished.get(made_from)
         known = record is not None
         if record is None:
             try:
-                record = attempt(sections, self._files)
+                record = attempt(
+                    sections, self._files, checkpoints=self._checkpoints
+                )
             except Exception as error:
                 # KerasTuner would go on after any other error too.
                 raise errors.FatalError(

@@ -53,6 +53,7 @@ def create_pipeline(
     pipeline_name: str | None = None,
     analysis_cache: str | None = None,
     trials: str | None = None,
+    checkpoints: str | None = None,
 ) -> Pipeline:
     """The TFX pipeline of `config`.
 
@@ -67,6 +68,8 @@ def create_pipeline(
             found in each file: logs of earlier days are not analyzed again.
         trials: folder of all runs, in which the Tuner keeps what its trials
             gave: those of a run that was killed are not repeated.
+        checkpoints: folder of all runs, in which a training that was stopped
+            finds where it was.
     """
     separators = {f.name: f.list for f in config.features.categorical if f.list}
     sections = config.resolved()
@@ -110,7 +113,11 @@ def create_pipeline(
     job = {
         name: sections[name]
         for name in ("features", "model", "optimizer", "train")
-    } | {"negatives": sections["data"]["negatives"], **code}
+    } | {
+        "negatives": sections["data"]["negatives"],
+        "checkpoints": checkpoints,
+        **code,
+    }
     tuner: list[BaseComponent] = []
     if config.tune is not None:
         tuner = [

@@ -162,6 +162,7 @@ class _Run:
                     connection,
                     analysis_cache=str(self._home / "analysis_cache"),
                     trials=str(self._home / "trials"),
+                    checkpoints=str(self._home / "checkpoints"),
                 )
             )
             runtime_parameter_utils.substitute_runtime_parameter(

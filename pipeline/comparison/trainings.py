@@ -15,7 +15,8 @@ from tensorboard.backend.event_processing.event_accumulator import (
 )
 
 import optimizers
-from models import loop, metrics
+from models import loop
+from models.evaluation import Evaluation
 from models.finished import Finished, fingerprint
 from models.inputs import batches
 from models.job import Files, Fitted, Job
@@ -110,24 +111,15 @@ class Trainings:
         shutil.rmtree(log_dir, ignore_errors=True)
 
         def describe(job: Job, fitted: Fitted) -> dict[str, Any]:
-            labels, logits = loop.predict(
-                fitted.model,
+            scores = Evaluation(fitted.model, job.negatives.shift).scores(
                 batches(
                     self._test,
                     self._files.transform,
                     sections["train"]["batch_size"],
-                ),
+                )
             )
-            logits += job.negatives.shift
             return {
-                "test_rows": len(labels),
-                "test": {
-                    "auc": metrics.auc(labels, logits),
-                    "logloss": metrics.logloss_of_logits(labels, logits),
-                    "calibration": metrics.calibration(
-                        labels, metrics.sigmoid(logits)
-                    ),
-                },
+                "test": scores._asdict(),
                 "slot_bytes": optimizers.slot_bytes(fitted.optimizer),
                 "curve": curve(log_dir, fitted.result),
             }

@@ -72,6 +72,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
         folder,
         root=str(folder / "runs"),
         tune=TUNE,
+        # Without weight decay there is less to search.
+        optimizer={"name": "adamw", "weight_decay": 0},
         evaluate={"metrics": {"auc": {"min": 0.5}}},
     )
     split = config.data.split.model_copy(update={"test": 0.2})

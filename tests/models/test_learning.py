@@ -27,6 +27,7 @@ from models.config import (
     Negatives,
     TrainConfig,
 )
+from models.evaluation import Evaluation
 from models.export import Served, export
 from models.features import preprocessing_fn
 from models.layout import IdFeature, Layout, layout
@@ -140,7 +141,7 @@ def test_training_learns_and_reports(tmp_path: Path, name: str) -> None:
     assert result.steps == 64
     assert result.examples == 4000
     assert result.eval_auc > 0.95
-    labels, logits = loop.predict(model, learnable(500, 2).batch(100))
+    labels, logits = Evaluation(model).predict(learnable(500, 2).batch(100))
     assert result.eval_logloss == pytest.approx(
         log_loss(labels, metrics.sigmoid(logits)), rel=1e-4
     )
@@ -192,7 +193,7 @@ def test_probabilities_are_right_where_negatives_were_left_out(
         TrainConfig(batch_size=256, epochs=4),
         negatives=sampling,
     )
-    _, logits = loop.predict(model, everything)
+    _, logits = Evaluation(model).predict(everything)
     found = metrics.sigmoid(logits + sampling.shift)
     for value, rate in enumerate(rates):
         assert found[ids == value].mean() == pytest.approx(rate, rel=0.25)
@@ -222,7 +223,7 @@ def test_early_stopping_keeps_the_best_weights() -> None:
     )
     assert result.stopped_early
     assert result.steps < 200
-    labels, logits = loop.predict(model, test)
+    labels, logits = Evaluation(model).predict(test)
     assert metrics.logloss_of_logits(labels, logits) == pytest.approx(
         result.eval_logloss, rel=1e-5
     )

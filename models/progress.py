@@ -1,0 +1,70 @@
+"""What a training shows: lines now and then, and TensorBoard's scalars."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import tensorflow as tf
+
+log = logging.getLogger("lionctr.train")
+_LINE_SECONDS = 2.0
+
+
+class Progress:
+    """Lines and scalars of a training of `total` steps.
+
+    Args:
+        total: steps.
+        first: the step it goes on from.
+        log_dir: where the scalars go; None: nowhere.
+    """
+
+    def __init__(self, total: int, first: int, log_dir: str | None) -> None:
+        self._total = total
+        self._first = first
+        self._began = self._shown = time.perf_counter()
+        self._writer = (
+            tf.summary.create_file_writer(log_dir)
+            if log_dir
+            else tf.summary.create_noop_writer()
+        )
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Scalars written in here are on disk afterwards."""
+        with self._writer.as_default():
+            yield
+        self._writer.close()
+
+    def stretch(
+        self, step: int, rate: float, loss: float, rates: Mapping[str, float]
+    ) -> None:
+        """After some steps: scalars, and a line if the last is old enough."""
+        scalars = {
+            "train/loss": loss,
+            "train/examples_per_second": rate,
+            **{f"learning_rate/{group}": v for group, v in rates.items()},
+        }
+        self.scalars(step, scalars)
+        now = time.perf_counter()
+        if now - self._shown < _LINE_SECONDS and step < self._total:
+            return
+        self._shown = now
+        left = (now - self._began) * (self._total - step) / (step - self._first)
+        log.info(
+            "step %d/%d  %s examples/s  loss %.4f  rate %s  %s left",
+            step,
+            self._total,
+            f"{rate:,.0f}",
+            loss,
+            " ".join(f"{value:.2g}" for value in rates.values()),
+            f"{left:.0f} s" if left < 120 else f"{left / 60:.0f} min",
+        )
+
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        """Writes scalars."""
+        for name, value in values.items():
+            tf.summary.scalar(name, value, step)

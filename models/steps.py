@@ -1,0 +1,227 @@
+"""Compiled updates of a model: many in one call, no Python between them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+from models.checkpoint import local_replica
+
+Scalars = dict[str, Any]
+
+
+class Stretch(NamedTuple):
+    """What some steps did.
+
+    loss: mean over the rows. diverged: None, or the first variable with a
+    gradient that is not finite, or "the loss".
+    """
+
+    loss: float
+    rows: int
+    steps: int
+    diverged: str | None
+
+
+class Steps:
+    """Updates of `model` by `optimizer`.
+
+    Args:
+        model: maps inputs to logits [N].
+        optimizer: of Keras 3, or of Keras 2 if the model is.
+        jit: whether XLA compiles the step.
+        negative_weight: of a row without a click in the loss.
+        strategy: where the replicas are; the model was made in its scope.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        optimizer: Any,
+        jit: bool,
+        negative_weight: float,
+        strategy: Any,
+    ) -> None:
+        self._model = model
+        self._optimizer = optimizer
+        self._negative_weight = negative_weight
+        self._strategy = strategy
+        self._replicas = strategy.num_replicas_in_sync
+        self._variables = model.trainable_variables
+        self._update = tf.function(
+            self._one, jit_compile=jit or None, reduce_retracing=True
+        )
+        self._many = tf.function(self._loop, reduce_retracing=True)
+        self._observed = tf.function(self._pair, reduce_retracing=True)
+        self._names: list[str] = []
+
+    def run(self, iterator: Any, count: int) -> Stretch:
+        """Makes `count` steps, or as many as there are batches for."""
+        outputs = self._many(iterator, tf.constant(count))
+        loss, rows, steps, bad = (x.numpy() for x in outputs)
+        diverged = None
+        if bad >= 0:
+            diverged = [*self._names, "the loss"][int(bad)]
+        return Stretch(
+            float(loss) / max(rows, 1), int(rows), int(steps), diverged
+        )
+
+    def observe(self, iterator: Any) -> tuple[Stretch, dict[str, float]]:
+        """Makes two steps and tells how they moved the weights."""
+        (loss, rows, bad), scalars = self._observed(iterator)
+        rows, bad = int(rows.numpy()), int(bad.numpy())
+        return (
+            Stretch(
+                float(loss.numpy()) / max(rows, 1),
+                rows,
+                2,
+                [*self._names, "the loss"][bad] if bad >= 0 else None,
+            ),
+            {name: float(value.numpy()) for name, value in scalars.items()},
+        )
+
+    def _loop(self, iterator: Any, steps: tf.Tensor) -> Any:
+        loss = tf.zeros([])
+        rows = tf.zeros([], tf.int64)
+        done = tf.zeros([], tf.int32)
+        bad = tf.constant(-1)
+        more = tf.constant(True)
+        while more and done < steps and bad < 0:
+            batch = iterator.get_next_as_optional()
+            more = batch.has_value()
+            if more:
+                inputs, label = batch.get_value()
+                found, seen, bad = self._everywhere(inputs, label)
+                loss += found
+                rows += seen
+                done += 1
+        return loss, rows, done, bad
+
+    def _pair(self, iterator: Any) -> Any:
+        """Two steps, and what is different before, between and after."""
+        places = [v for v in self._variables if not _is_table(v)]
+        watched = [local_replica(v) for v in places]
+        loss, rows, bad, states = 0.0, tf.zeros([], tf.int64), -1, []
+        states.append([tf.identity(v) for v in watched])
+        for _ in range(2):
+            inputs, label = next(iterator)
+            touched = self._look(inputs, label)
+            found, seen, now = self._everywhere(inputs, label)
+            with tf.control_dependencies([found]):
+                states.append([tf.identity(v) for v in watched])
+            loss, rows = loss + found, rows + seen
+            bad = tf.where(bad < 0, now, bad)
+        moves = [
+            [b - a for a, b in zip(old, new, strict=True)]
+            for old, new in pairwise(states)
+        ]
+        flips = [
+            tf.math.count_nonzero(tf.sign(a) * tf.sign(b) < 0)
+            for a, b in zip(*moves, strict=True)
+        ]
+        entries = sum(v.shape.num_elements() for v in watched)
+        scalars: Scalars = dict(touched)
+        if watched:
+            scalars["update_norm"] = tf.linalg.global_norm(moves[-1])
+            scalars["sign_flips"] = tf.add_n(flips) / entries
+        return (loss, rows, bad), scalars
+
+    def _look(self, inputs: Any, label: Any) -> Scalars:
+        """Norm of the gradient, and distinct rows of tables in the batch."""
+        if self._replicas > 1:
+            return {}
+        # Not in training mode: looking must not move random states.
+        _, gradients = self._gradients(inputs, label, training=False)
+        norms, touched = [], []
+        for gradient in gradients:
+            if isinstance(gradient, tf.IndexedSlices):
+                ids, segments = tf.unique(gradient.indices)
+                gradient = tf.math.unsorted_segment_sum(
+                    gradient.values, segments, tf.size(ids)
+                )
+                touched.append(tf.size(ids))
+            norms.append(tf.cast(gradient, tf.float32))
+        scalars: Scalars = {"gradient_norm": tf.linalg.global_norm(norms)}
+        if touched:
+            scalars["rows_touched"] = tf.add_n(touched)
+        return scalars
+
+    def _everywhere(self, inputs: Any, label: Any) -> Any:
+        """One step on all replicas: sum of losses, rows, first bad one."""
+        if self._replicas == 1:
+            return self._update(inputs, label)
+        loss, rows, bad = self._strategy.run(self._update, (inputs, label))
+        # The loss and the verdict are those of all replicas already.
+        rows = self._strategy.reduce("SUM", rows, axis=None)
+        return (
+            self._strategy.experimental_local_results(loss)[0],
+            rows,
+            self._strategy.experimental_local_results(bad)[0],
+        )
+
+    def _one(self, inputs: Mapping[str, Any], label: tf.Tensor) -> Any:
+        loss, gradients = self._gradients(inputs, label, training=True)
+        finite, self._names = _finite(gradients, self._variables)
+        finite.append(tf.math.is_finite(loss))
+        wrong = tf.cast(~tf.stack(finite), tf.int32)
+        rows = tf.size(label, tf.int64)
+        total = loss * tf.cast(rows, loss.dtype)
+        if self._replicas > 1:
+            context = tf.distribute.get_replica_context()
+            total, wrong = context.all_reduce("SUM", [total, wrong])
+        bad = tf.where(
+            tf.reduce_any(wrong > 0),
+            tf.argmax(tf.cast(wrong > 0, tf.int32), output_type=tf.int32),
+            -1,
+        )
+        if hasattr(self._optimizer, "apply"):
+            self._optimizer.apply(gradients, self._variables)
+        else:  # Keras 2
+            self._optimizer.apply_gradients(
+                zip(gradients, self._variables, strict=True)
+            )
+        return total, rows, bad
+
+    def _gradients(
+        self, inputs: Mapping[str, Any], label: tf.Tensor, training: bool
+    ) -> Any:
+        """Loss of these rows, and their part of its gradient."""
+        weights = tf.where(label > 0, 1.0, self._negative_weight)
+        everything = total = tf.reduce_sum(weights)
+        if self._replicas > 1:
+            context = tf.distribute.get_replica_context()
+            everything = context.all_reduce("SUM", total)
+        with tf.GradientTape() as tape:
+            logits = self._model(inputs, training=training)
+            losses = tf.nn.sigmoid_cross_entropy_with_logits(label, logits)
+            loss = tf.reduce_sum(weights * losses)
+            # Replicas' gradients are summed, so each has its share here.
+            objective = loss / everything
+            if self._model.losses:
+                objective += tf.add_n(self._model.losses) / self._replicas
+        gradients = tape.gradient(objective, self._variables)
+        return loss / tf.maximum(total, 1e-30), gradients
+
+
+def _finite(
+    gradients: Sequence[Any], variables: Sequence[Any]
+) -> tuple[list[Any], list[str]]:
+    """Whether each gradient is finite, and whose it is.
+
+    Those of tables are left out: what is not finite in them is so in the
+    loss, or in the weights next to them.
+    """
+    flags, names = [], []
+    for gradient, variable in zip(gradients, variables, strict=True):
+        if isinstance(gradient, tf.Tensor):
+            flags.append(tf.math.is_finite(tf.nn.l2_loss(gradient)))
+            names.append(getattr(variable, "path", variable.name))
+    return flags, names
+
+
+def _is_table(variable: Any) -> bool:
+    name: str = getattr(variable, "path", variable.name)
+    return name.removesuffix(":0").endswith("/table")

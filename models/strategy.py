@@ -1,0 +1,97 @@
+"""train.strategy -> a tf.distribute.Strategy."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from typing import Any
+
+import tensorflow as tf
+
+from models.errors import InputError
+
+log = logging.getLogger("lionctr.train")
+
+
+def build_strategy(name: str) -> Any:
+    """The strategy that `train.strategy` names.
+
+    `auto` takes a TPU if there is one, the workers of TF_CONFIG if it names
+    several, all GPUs if there are several, else one device. `multi_worker`
+    must be built before TensorFlow runs anything.
+
+    Raises:
+        InputError: what the strategy needs is not there.
+    """
+    if name == "auto":
+        name = _best()
+    if name == "mirrored":
+        devices = [
+            device.name
+            for kind in ("GPU", "CPU")
+            for device in tf.config.list_logical_devices(kind)
+        ]
+        gpus = [device for device in devices if "GPU" in device]
+        strategy = tf.distribute.MirroredStrategy(gpus or devices)
+    elif name == "multi_worker":
+        if workers() < 2:
+            raise InputError(
+                "train.strategy: multi_worker needs the environment variable"
+                " TF_CONFIG with two workers or more, as Kubeflow's training"
+                f" operator sets it. Received: {os.environ.get('TF_CONFIG')!r}"
+            )
+        strategy = tf.distribute.MultiWorkerMirroredStrategy()
+    elif name == "tpu":
+        try:
+            resolver = (
+                tf.distribute.cluster_resolver.TPUClusterResolver.connect(
+                    os.environ.get("TPU_NAME", "")
+                )
+            )
+        except (ValueError, tf.errors.OpError) as error:
+            raise InputError(
+                "train.strategy: tpu found no TPU. Accepted: a TPU on this"
+                " machine, or its name in the environment variable TPU_NAME."
+                f" TensorFlow says: {error}"
+            ) from error
+        strategy = tf.distribute.TPUStrategy(resolver)
+    else:
+        strategy = tf.distribute.get_strategy()
+    log.info("strategy: %s, replicas: %d", name, strategy.num_replicas_in_sync)
+    return strategy
+
+
+def workers() -> int:
+    """How many processes train together, as TF_CONFIG says."""
+    cluster = _tf_config().get("cluster", {})
+    return len(cluster.get("worker", [])) + len(cluster.get("chief", []))
+
+
+def is_chief() -> bool:
+    """Whether this process writes what all of them have found."""
+    task = _tf_config().get("task", {})
+    if "chief" in _tf_config().get("cluster", {}):
+        return task.get("type") == "chief"
+    return int(task.get("index", 0)) == 0
+
+
+def _best() -> str:
+    if os.environ.get("TPU_NAME"):
+        return "tpu"
+    if workers() > 1:  # asked before devices are: see above
+        return "multi_worker"
+    if tf.config.list_logical_devices("TPU"):
+        return "tpu"
+    if len(tf.config.list_logical_devices("GPU")) > 1:
+        return "mirrored"
+    return "one_device"
+
+
+def _tf_config() -> dict[str, Any]:
+    text = os.environ.get("TF_CONFIG") or "{}"
+    try:
+        config: dict[str, Any] = json.loads(text)
+    except ValueError as error:
+        raise InputError(f"TF_CONFIG is not JSON: {text!r}") from error
+    return config

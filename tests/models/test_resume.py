@@ -1,0 +1,235 @@
+"""A training that was stopped ends as one that was not."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests.models import training
+
+ROOT = Path(__file__).resolve().parents[2]
+# All that has a state of its own: slots, steps that a row sat out, averages,
+# schedule, dropout, best weights.
+SETTINGS: dict[str, Any] = {
+    "optimizer": {
+        "groups": [
+            {
+                "match": ".*/table",
+                "name": "lion",
+                "sparse": "decayed",
+                "learning_rate": 0.01,
+            },
+            {
+                "match": ".*",
+                "name": "adamw",
+                "use_ema": True,
+                "ema_overwrite_frequency": 5,
+            },
+        ],
+        "schedule": {"name": "cosine", "warmup": 9},
+    },
+    "early_stopping": {"patience": 3},
+    "eval_steps": 16,
+}
+
+
+@pytest.fixture(scope="module")
+def examples(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("examples")
+    training.write(folder)
+    return folder
+
+
+class At(keras.callbacks.Callback):
+    """Does something once, when a step is reached."""
+
+    def __init__(self, step: int, action: Any) -> None:
+        super().__init__()
+        self._step, self._action = step, action
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        if batch + 1 >= self._step and self._action:
+            action, self._action = self._action, None
+            action()
+
+
+def same(left: dict[str, Any], right: dict[str, Any]) -> None:
+    assert set(left) == set(right)
+    for name, values in left.items():
+        np.testing.assert_array_equal(values, right[name], name)
+
+
+def killed_at(step: int, folder: Path, command: list[str]) -> None:
+    """Runs the command until the checkpoint of `step` is there."""
+    wanted = folder / f"step-{step:010d}"
+    with subprocess.Popen(
+        command, cwd=ROOT, stderr=subprocess.PIPE, text=True
+    ) as process:
+        while process.poll() is None and not wanted.exists():
+            time.sleep(0.002)
+        process.send_signal(signal.SIGKILL)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGKILL, errors[-3000:]
+
+
+def test_killed_it_ends_with_the_same_bits(
+    tmp_path: Path, examples: Path
+) -> None:
+    folder, out = tmp_path / "k", tmp_path / "k.npz"
+    command = [sys.executable, "-m", "tests.models.training"]
+    command += [str(examples), str(folder), str(out), json.dumps(SETTINGS)]
+    killed_at(21, folder, command)
+    killed_at(70, folder, command)
+    subprocess.run(command, cwd=ROOT, check=True)
+    result, expected = training.train(examples, tmp_path / "w", SETTINGS)
+    with np.load(out) as found:
+        first, last = found["steps"]
+        assert first >= 70 and first % 7 == 0
+        assert last == result.steps
+        assert found["logloss"] == result.eval_logloss < 0.6
+        same(expected, {name: found[name] for name in expected})
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_keeps_what_was_learned(
+    tmp_path: Path, examples: Path, number: int
+) -> None:
+    settings = {"checkpoint_steps": 10_000}
+    before = signal.getsignal(number)
+    with pytest.raises((SystemExit, KeyboardInterrupt)) as error:
+        training.train(
+            examples,
+            tmp_path,
+            settings,
+            [At(40, lambda: signal.raise_signal(number))],
+        )
+    if number == signal.SIGTERM:
+        assert error.value.code == 143
+    assert signal.getsignal(number) is before
+    result, found = training.train(examples, tmp_path, settings)
+    assert 40 <= result.resumed_at < result.steps == 128
+    same(training.train(examples, None, settings)[1], found)
+
+
+def test_a_damaged_checkpoint_is_left_aside(
+    tmp_path: Path, examples: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(SystemExit):
+        training.train(
+            examples,
+            tmp_path,
+            callbacks=[At(40, lambda: signal.raise_signal(signal.SIGTERM))],
+        )
+    older, newest = sorted(tmp_path.glob("step-*"))
+    arrays = newest / "arrays.bin"
+    data = bytearray(arrays.read_bytes())
+    data[len(data) // 2] ^= 1
+    arrays.write_bytes(data)
+    result, found = training.train(examples, tmp_path)
+    assert result.resumed_at == int(older.name[5:])
+    assert newest.name in caplog.text and "checksum" in caplog.text
+    same(training.train(examples, None)[1], found)
+
+
+def test_what_diverges_says_where_and_keeps_the_last_good_checkpoint(
+    tmp_path: Path, examples: Path
+) -> None:
+    class Poison(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+            if batch >= 40:
+                table = self.model.deep.hidden[0].kernel
+                table.assign(table * np.inf)
+
+    with pytest.raises(FloatingPointError) as error:
+        training.train(examples, tmp_path, callbacks=[Poison()])
+    message = str(error.value)
+    assert "hidden_0/kernel" in message and str(tmp_path) in message
+    assert "optimizer.learning_rate" in message
+    result, found = training.train(examples, tmp_path)
+    assert result.resumed_at
+    same(training.train(examples, None)[1], found)
+
+
+def test_keras_callbacks_see_the_training_and_may_stop_it(
+    examples: Path,
+) -> None:
+    seen: list[str] = []
+
+    class Stop(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+            seen.append(f"{epoch} {sorted(logs)}")
+            rate = self.model.optimizer.learning_rate
+            self.model.optimizer.learning_rate = rate / 2
+            self.model.stop_training = epoch == 1
+
+        def on_train_begin(self, logs: Any = None) -> None:
+            seen.append("begin")
+
+        def on_train_end(self, logs: Any = None) -> None:
+            seen.append("end")
+
+    result, found = training.train(examples, None, callbacks=[Stop()])
+    assert seen == [
+        "begin",
+        "0 ['auc', 'logloss']",
+        "1 ['auc', 'logloss']",
+        "end",
+    ]
+    assert result.steps == 64 and result.stopped_early
+    assert found["optimizer/lion/learning_rate"] == pytest.approx(0.003 / 4)
+
+
+def test_tensorboard_tells_how_the_weights_move(
+    tmp_path: Path, examples: Path
+) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import (
+        EventAccumulator,
+    )
+
+    settings = {"optimizer": {"name": "sgd", "learning_rate": 0.01}}
+    _, looked_at = training.train(examples, tmp_path, settings)
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    values = {
+        tag: [
+            float(tf.make_ndarray(event.tensor_proto))
+            for event in events.Tensors(tag)
+        ]
+        for tag in events.Tags()["tensors"]
+    }
+    assert {
+        "train/loss",
+        "train/examples_per_second",
+        "train/gradient_norm",
+        "train/update_norm",
+        "train/sign_flips",
+        "train/rows_touched",
+        "eval/logloss",
+        "eval/auc",
+        "eval/calibration",
+        "learning_rate/sgd",
+    } <= set(values)
+    assert all(0 <= share <= 1 for share in values["train/sign_flips"])
+    assert max(values["train/sign_flips"]) > 0
+    # 64 rows of three tables' worth of ids, in the wide and the deep part.
+    assert all(64 < n < 2 * (64 * 2 + 9) for n in values["train/rows_touched"])
+    # SGD moves by the rate times the gradient; tables move too, others more.
+    for moved, norm in zip(
+        values["train/update_norm"],
+        values["train/gradient_norm"],
+        strict=True,
+    ):
+        assert 0 < moved < 0.03 * norm
+    # Looking at the weights does not change them.
+    quiet = {**settings, "observe_steps": 10_000}
+    same(training.train(examples, None, quiet)[1], looked_at)

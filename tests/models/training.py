@@ -1,0 +1,127 @@
+"""A small training, in a process of its own.
+
+    python training.py EXAMPLES CHECKPOINTS OUT SETTINGS
+
+Settings: those of TrainConfig, and `optimizer`, a spec; JSON. OUT, an .npz,
+gets all that training changed; `steps` says where it began and ended.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from models import loop
+from models.checkpoint import named_variables
+from models.config import ModelConfig, TrainConfig
+from models.inputs import Batches
+from models.layout import IdFeature, Layout
+from models.registry import build_model
+from optimizers.registry import build_optimizer
+
+ROWS, BATCH = 2000, 64
+LAYOUT = Layout(
+    single=(IdFeature("a", 500, 4), IdFeature("b", 40, 4)),
+    lists=(IdFeature("tags", 9, 4),),
+    dense=("x", "y"),
+)
+
+
+class Spec:
+    """What of Transform's output the inputs need."""
+
+    def transformed_feature_spec(self) -> dict[str, Any]:
+        return {
+            "ids": tf.io.FixedLenFeature([2], tf.int64),
+            "dense": tf.io.FixedLenFeature([2], tf.float32),
+            "list_tags": tf.io.VarLenFeature(tf.int64),
+            "label": tf.io.FixedLenFeature([], tf.int64),
+        }
+
+
+def write(folder: Path, rows: int = ROWS, files: int = 3) -> None:
+    """Examples whose label depends on `a` and x."""
+    rng = np.random.default_rng(1)
+    writers = [
+        tf.io.TFRecordWriter(
+            str(folder / f"part-{i}.gz"), tf.io.TFRecordOptions("GZIP")
+        )
+        for i in range(files)
+    ]
+    for row in range(rows):
+        ids = rng.integers(0, [500, 40])
+        dense = rng.normal(size=2)
+        label = int(ids[0] % 3 + dense[0] > 1)
+        example = tf.train.Example()
+        feature = example.features.feature
+        feature["ids"].int64_list.value.extend(ids)
+        feature["dense"].float_list.value.extend(dense)
+        tags = rng.integers(0, 9, row % 3)
+        feature["list_tags"].int64_list.value.extend(tags)
+        feature["label"].int64_list.value.append(label)
+        writers[row % files].write(example.SerializeToString())
+    for writer in writers:
+        writer.close()
+
+
+def train(
+    examples: Path,
+    checkpoints: Path | None,
+    settings: dict[str, Any] | None = None,
+    callbacks: Sequence[Any] = (),
+) -> tuple[loop.Result, dict[str, Any]]:
+    """What came out, and all that training changed."""
+    given: dict[str, Any] = {
+        "batch_size": BATCH,
+        "epochs": 4,
+        "checkpoint_steps": 7,
+        "observe_steps": 10,
+        "shuffle": 500,
+        "optimizer": {"name": "lion", "learning_rate": 0.003},
+    } | (settings or {})
+    spec = given.pop("optimizer")
+    config = TrainConfig.model_validate(given)
+    keras.utils.clear_session()  # layers' names begin anew
+    keras.utils.set_random_seed(config.seed)
+    model = build_model(LAYOUT, ModelConfig(hidden=(16,), dropout=0.2), 0.5)
+    per_epoch = -(-ROWS // config.batch_size)
+    optimizer = build_optimizer(spec, per_epoch * config.epochs)
+    files = [f"{examples}/part-*"]
+    result = loop.train(
+        model,
+        optimizer,
+        Batches(files, Spec(), config.batch_size, config.shuffle, config.seed),
+        Batches(files, Spec(), 500).epoch(0),
+        ROWS,
+        config,
+        f"{checkpoints}/tensorboard" if checkpoints else None,
+        callbacks=callbacks,
+        checkpoints=str(checkpoints) if checkpoints else None,
+    )
+    return result, {
+        name: variable.numpy()
+        for name, variable in named_variables(model, optimizer).items()
+    }
+
+
+def main(examples: str, checkpoints: str, out: str, settings: str) -> None:
+    result, found = train(
+        Path(examples), Path(checkpoints), json.loads(settings)
+    )
+    np.savez(
+        out,
+        steps=[result.resumed_at, result.steps],
+        logloss=result.eval_logloss,
+        **found,
+    )
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
