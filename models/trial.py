@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import gc
 import math
 import os
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
-
-import keras
 
 from models.checkpoint import Checkpoints
 from models.job import Files, Fitted, Job
@@ -53,13 +50,8 @@ def attempt(
         }
         if describe is not None:
             record |= describe(job, fitted)
-        del job, fitted
     except (FloatingPointError, ValueError) as error:
         record = {"failed": str(error)}
-    finally:
-        # Else the graphs and tables of all trials stay in memory.
-        keras.backend.clear_session()
-        gc.collect()
     if kept:
         Checkpoints(kept).clear()
     return record | {"seconds": round(time.monotonic() - began, 3)}

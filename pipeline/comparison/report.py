@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter
 
 _METRICS = {"auc": "test AUC", "logloss": "test logloss"}
 _METRICS |= {"calibration": "calibration"}
@@ -66,6 +67,7 @@ def plot(results: Mapping[str, Any], path: Path) -> None:
             _draw(left, name, one["curves"], "examples")
             _draw(right, name, one["curves"], "seconds")
     left.set_xlabel("examples")
+    left.xaxis.set_major_formatter(EngFormatter(sep=""))
     left.set_ylabel("eval logloss")
     right.set_xlabel("seconds of training")
     for axes in (left, right):
