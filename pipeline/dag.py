@@ -9,6 +9,7 @@ from tfx.components import (
     SchemaGen,
     StatisticsGen,
     Trainer,
+    Tuner,
 )
 from tfx.components.schema_gen.import_schema_gen.component import (
     ImportSchemaGen,
@@ -51,6 +52,7 @@ def create_pipeline(
     metadata_connection_config: Any = None,
     pipeline_name: str | None = None,
     analysis_cache: str | None = None,
+    trials: str | None = None,
     checkpoints: str | None = None,
 ) -> Pipeline:
     """The TFX pipeline of `config`.
@@ -65,6 +67,8 @@ def create_pipeline(
         analysis_cache: folder of all runs, in which Transform keeps what it
             found in each file: logs of earlier days are not analyzed again.
             `transform.cache` of the config goes before it.
+        trials: folder of all runs, in which the Tuner keeps what its trials
+            gave: those of a run that was killed are not repeated.
         checkpoints: folder of all runs, in which a training that was stopped
             finds where it was.
     """
@@ -100,20 +104,38 @@ def create_pipeline(
     )
     # Anomalies must stop the run before the expensive part.
     transform.add_upstream_node(validator)
+    learning: dict[str, Any] = {
+        "examples": transform.outputs["transformed_examples"],
+        "transform_graph": transform.outputs["transform_graph"],
+        "schema": schema,
+        "train_args": trainer_pb2.TrainArgs(splits=["train"]),
+        "eval_args": trainer_pb2.EvalArgs(splits=["eval"]),
+    }
+    job = {
+        name: sections[name]
+        for name in ("features", "model", "optimizer", "train")
+    } | {
+        "negatives": sections["data"]["negatives"],
+        "checkpoints": checkpoints,
+        **code,
+    }
+    tuner: list[BaseComponent] = []
+    if config.tune is not None:
+        tuner = [
+            Tuner(
+                tuner_fn="models.tuner.tuner_fn",
+                custom_config=job
+                | {"tune": sections["tune"], "trials": trials},
+                **learning,
+            )
+        ]
     trainer = Trainer(
         run_fn="models.trainer.run_fn",
-        examples=transform.outputs["transformed_examples"],
-        transform_graph=transform.outputs["transform_graph"],
-        schema=schema,
-        train_args=trainer_pb2.TrainArgs(splits=["train"]),
-        eval_args=trainer_pb2.EvalArgs(splits=["eval"]),
-        custom_config={
-            name: sections[name]
-            for name in ("features", "model", "optimizer", "train")
-        }
-        | {"negatives": sections["data"]["negatives"]}
-        | {"checkpoints": checkpoints}
-        | code,
+        hyperparameters=(
+            tuner[0].outputs["best_hyperparameters"] if tuner else None
+        ),
+        custom_config=job,
+        **learning,
     )
     model = trainer.outputs["model"]
     baseline: list[BaseComponent] = []
@@ -151,6 +173,7 @@ def create_pipeline(
             schema_gen,
             validator,
             transform,
+            *tuner,
             trainer,
             *baseline,
             evaluator,
