@@ -108,8 +108,8 @@ class _Run:
             self._rejected = error.rejected
         except RefusedError as error:
             status, message = "refused", str(error)
-        except KeyboardInterrupt:
-            status, message = "failed", "Interrupted. Run it again to go on."
+        except (KeyboardInterrupt, SystemExit):
+            status, message = "failed", "Stopped. Run it again to go on."
         except Exception as error:
             status = "failed"
             message = f"{type(error).__name__}: {error}".strip()[:2000]
