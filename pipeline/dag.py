@@ -33,10 +33,12 @@ class Versions:
     """What cached results depend on besides the config.
 
     data: state of the raw files. code: state of this project's sources.
+    model: of the user's own model's.
     """
 
     data: str = ""
     code: str = ""
+    model: str = ""
 
 
 def pushed_to(config: PipelineConfig) -> str:
@@ -112,6 +114,7 @@ def create_pipeline(
         }
         | {"negatives": sections["data"]["negatives"]}
         | {"checkpoints": checkpoints}
+        | ({"model_version": versions.model} if versions.model else {})
         | code,
     )
     model = trainer.outputs["model"]

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras
-from sklearn.metrics import roc_auc_score
+from tensorflow.core.protobuf import saved_model_pb2
 
 from models import loop
-from models.config import LABEL, Features, ModelConfig, TrainConfig
+from models.config import Features, ModelConfig, TrainConfig
 from models.export import Served, export
 from models.layout import IdFeature, Layout
 from models.model_config import ARCHITECTURES
@@ -25,13 +25,13 @@ from optimizers.registry import build_optimizer
 NAMES = list(ARCHITECTURES)
 LISTS = Layout(
     single=(
-        IdFeature("a", 30, 4),
-        IdFeature("b", 30, 2),
+        IdFeature("a", 12, 4),
+        IdFeature("b", 12, 2),
         IdFeature("a_x_b", 40, 0),
     ),
     lists=(
         IdFeature("tags", 9, 4, pool="attention"),
-        IdFeature("seen", 30, 4, table="a"),
+        IdFeature("seen", 12, 4, table="a"),
     ),
     dense=("x", "y"),
 )
@@ -120,7 +120,7 @@ def test_an_untrained_model_gives_the_base_rate(
 ) -> None:
     model = model_of(name, layout)
     mean = tf.reduce_mean(tf.sigmoid(model(inputs(layout, 500)))).numpy()
-    assert mean == pytest.approx(0.2, rel=0.25)
+    assert mean == pytest.approx(0.2, rel=0.35)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -129,43 +129,162 @@ def test_it_learns_and_the_export_is_the_model(
 ) -> None:
     model = model_of(name, LISTS, hidden=(32, 16))
     spec = {"name": "adam", "learning_rate": 0.02}
-    rows = 3000
+    rows = 1500
     result = loop.train(
         model,
-        build_optimizer(spec, 235, keras_version(model)),
-        learnable(LISTS, rows, 1).batch(64),
+        build_optimizer(spec, 150, keras_version(model)),
+        learnable(LISTS, rows, 1).batch(100),
         learnable(LISTS, 800, 2).batch(400),
         rows,
-        TrainConfig(batch_size=64, epochs=5),
+        TrainConfig(batch_size=100, epochs=10),
     )
-    # A sum of what each id does alone gets no further than 0.78.
-    assert result.eval_auc > 0.9
-    assert result.eval_logloss < 0.45
-    batch = inputs(LISTS, 20, 3)
-    expected = tf.sigmoid(model(batch, training=False)).numpy()
-    served = Served(model, _NoTransform(), Features(numeric=["x"]))
-    folder = str(tmp_path / "m")
-    export(served, folder, {})
-    loaded = tf.saved_model.load(folder)
-    examples = [_example(batch, row) for row in range(20)]
-    found = loaded.signatures["examples"](tf.constant(examples))["ctr"]
+    # Without what a and b do together there is no more than 0.8.
+    assert result.eval_auc > 0.97
+    assert result.eval_logloss < 0.3
+    columns = {
+        "a": tf.constant([*range(18), 0, 11], tf.int64),
+        "b": tf.range(20, dtype=tf.int64) % 12,
+        "x": tf.linspace(-2.0, 2.0, 20),
+        "y": tf.linspace(1.0, 0.0, 20),
+        "tags": tf.constant(["", "one", "two", "four"] * 5),
+        "seen": tf.constant(["eins", "", "zwei", "vier"] * 5),
+    }
+    raw = {
+        key: tf.sparse.from_dense(tf.strings.as_string(value)[:, None])
+        if key in ("tags", "seen")
+        else tf.sparse.from_dense(value[:, None])
+        for key, value in columns.items()
+    }
+    expected = tf.sigmoid(model(ragged(transformed(raw)), training=False))
+    export(Served(model, Transform(), FEATURES), str(tmp_path / "m"), {})
+    loaded = tf.saved_model.load(str(tmp_path / "m"))
+    found = loaded.signatures["serving_default"](**columns)["ctr"]
     np.testing.assert_allclose(found, expected, atol=1e-6)
-    assert not _ops(folder) & {"ResourceApplyLion", "PyFunc", "EagerPyFunc"}
-    assert _ops(folder) <= set(_registered())
+    assert np.std(found) > 0.05
+    ops = {node.op for node in nodes(tmp_path / "m")}
+    assert "ResourceGather" in ops
+    assert not [op for op in ops if "Lion" in op or "PyFunc" in op]
 
 
-class _NoTransform:
-    """Examples that hold the model's inputs as they are."""
+FEATURES = Features.model_validate(
+    {
+        "numeric": ["x", "y"],
+        "categorical": [
+            {"name": "a", "encode": "identity", "buckets": 29, "dim": 4},
+            {"name": "b", "encode": "identity", "buckets": 29, "dim": 2},
+            {"name": "tags", "list": "|"},
+            {"name": "seen", "list": "|"},
+        ],
+    }
+)
+
+
+def transformed(raw: Any) -> dict[str, Any]:
+    """What stands for the transform here: raw columns to LISTS's inputs."""
+
+    def column(name: str) -> tf.Tensor:
+        sparse = raw[name]
+        shape = [sparse.dense_shape[0], 1]
+        one = tf.SparseTensor(sparse.indices, sparse.values, shape)
+        return tf.sparse.to_dense(one)[:, 0]
+
+    a, b = column("a"), column("b")
+    found = {
+        "ids": tf.stack([a, b, (a + b) % 40], 1),
+        "dense": tf.stack([column("x"), column("y")], 1),
+    }
+    for f in LISTS.lists:
+        values = tf.strings.to_hash_bucket_fast(raw[f.name].values, f.size)
+        found[f"list_{f.name}"] = raw[f.name].with_values(values)
+    return found
+
+
+def ragged(found: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: tf.RaggedTensor.from_sparse(value)
+        if isinstance(value, tf.SparseTensor)
+        else value
+        for name, value in found.items()
+    }
+
+
+class Transform:
+    """As much of a TFTransformOutput as the export needs."""
 
     def transform_features_layer(self) -> Any:
-        return lambda raw: raw
+        return transformed
 
     def raw_feature_spec(self) -> dict[str, Any]:
-        spec: dict[str, Any] = {
-            "ids": tf.io.FixedLenFeature([3], tf.int64),
-            "dense": tf.io.FixedLenFeature([2], tf.float32),
-            LABEL: tf.io.FixedLenFeature([], tf.int64),
+        types = {"float": tf.float32, "int": tf.int64, "string": tf.string}
+        return {
+            name: tf.io.VarLenFeature(types[kind])
+            for name, kind in FEATURES.kinds().items()
         }
-        for f in LISTS.lists:
-            spec[f"list_{f.name}"] = tf.io.VarLenFeature(tf.int64)
-        return spec
+
+
+def nodes(folder: Path) -> Iterator[Any]:
+    """All nodes of a SavedModel, those of its functions too."""
+    saved = saved_model_pb2.SavedModel()
+    saved.ParseFromString((folder / "saved_model.pb").read_bytes())
+    for graph in (meta.graph_def for meta in saved.meta_graphs):
+        yield from graph.node
+        for function in graph.library.function:
+            yield from function.node_def
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_xla_and_bfloat16_give_about_the_same(name: str) -> None:
+    model = model_of(name, PLAIN)
+    batch = inputs(PLAIN, 16)
+    expected, exact = gradients(model, batch)
+    compiled, under_xla = gradients(model, batch, jit=True)
+    np.testing.assert_allclose(compiled, expected, rtol=1e-4, atol=1e-5)
+    for one, other in zip(exact, under_xla, strict=True):
+        np.testing.assert_allclose(
+            tf.convert_to_tensor(one), tf.convert_to_tensor(other), atol=1e-4
+        )
+    weights = model.get_weights()
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    half = model_of(name, PLAIN)
+    half.set_weights(weights)
+    logits, _ = gradients(half, batch)
+    assert logits.dtype == tf.float32
+    assert all(v.dtype == tf.float32 for v in half.trainable_variables)
+    np.testing.assert_allclose(logits, expected, atol=0.05)
+    assert np.abs(logits - expected).max() > 0
+
+
+def test_batch_norm_learns_its_averages() -> None:
+    for name in ("wide_deep", "tfrs_dlrm"):
+        model = model_of(name, PLAIN, batch_norm=True)
+        before = [v.numpy() for v in model.non_trainable_variables]
+        gradients(model, inputs(PLAIN, 64))
+        moved = [
+            np.abs(v.numpy() - old).max()
+            for v, old in zip(
+                model.non_trainable_variables, before, strict=True
+            )
+        ]
+        assert len(moved) >= 2 and min(moved) > 0
+
+
+def test_a_model_of_recommenders_can_be_fitted_by_keras() -> None:
+    model = model_of("tfrs_dcn", LISTS)
+    model.compile(tf_keras.optimizers.Adam(0.02))
+    data = learnable(LISTS, 1000, 1).batch(100)
+    losses = model.fit(data, epochs=5, verbose=0).history["loss"]
+    assert losses[-1] < 0.8 * losses[0]
+
+
+@pytest.mark.parametrize("name", ["wide_deep", "tfrs_dcn"])
+def test_dropout_is_for_training_and_from_the_seed(name: str) -> None:
+    batch = inputs(PLAIN, 50)
+    runs = []
+    for _ in range(2):
+        keras.utils.clear_session()
+        keras.utils.set_random_seed(3)
+        model = model_of(name, PLAIN, dropout=0.5, hidden=(64,))
+        runs.append([gradients(model, batch)[0].numpy() for _ in range(2)])
+        np.testing.assert_array_equal(model(batch), model(batch))
+    np.testing.assert_array_equal(runs[0], runs[1])
+    assert (runs[0][0] != runs[0][1]).any()
