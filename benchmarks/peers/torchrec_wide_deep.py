@@ -64,7 +64,9 @@ def main() -> None:
     model = WideDeep(rows, "fused" in sys.argv)
     optimizer = torch.optim.Adam(model.parameters(), 1e-3, fused=True)
     loss = torch.nn.BCEWithLogitsLoss()
-    ids, dense, label = map(torch.from_numpy, (rows.ids, rows.dense, rows.label))
+    ids, dense, label = map(
+        torch.from_numpy, (rows.ids, rows.dense, rows.label)
+    )
     lengths = torch.ones(turns.BATCH * len(rows.sizes), dtype=torch.int32)
 
     def train(turn: int, batches: int) -> None:
