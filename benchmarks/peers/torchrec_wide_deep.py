@@ -14,8 +14,11 @@ from typing import Any
 
 import torch
 import turns
-from torchrec import EmbeddingBagCollection, EmbeddingBagConfig
-from torchrec import KeyedJaggedTensor
+from torchrec import (
+    EmbeddingBagCollection,
+    EmbeddingBagConfig,
+    KeyedJaggedTensor,
+)
 from torchrec.modules.fused_embedding_modules import (
     FusedEmbeddingBagCollection,
 )
@@ -64,7 +67,9 @@ def main() -> None:
     model = WideDeep(rows, "fused" in sys.argv)
     optimizer = torch.optim.Adam(model.parameters(), 1e-3, fused=True)
     loss = torch.nn.BCEWithLogitsLoss()
-    ids, dense, label = map(torch.from_numpy, (rows.ids, rows.dense, rows.label))
+    ids, dense, label = map(
+        torch.from_numpy, (rows.ids, rows.dense, rows.label)
+    )
     lengths = torch.ones(turns.BATCH * len(rows.sizes), dtype=torch.int32)
 
     def train(turn: int, batches: int) -> None:
