@@ -22,7 +22,7 @@ from models.errors import InputError
 from models.inputs import Batches, batches
 from models.layout import LABEL_COUNTS, Layout, layout
 from models.registry import build_model
-from models.strategy import build_strategy
+from models.strategy import Team, build_strategy
 from optimizers.registry import build_optimizer
 
 _FOLDERS = ("analysis_cache", "checkpoints")  # not what is trained
@@ -45,6 +45,7 @@ class Fitted:
     model: Any
     optimizer: Any
     result: loop.Result
+    team: Team
 
 
 class Job:
@@ -119,10 +120,11 @@ class Job:
                 are some, it goes on from them.
         """
         config = self._train
+        # Several workers must find each other before TensorFlow runs anything.
+        strategy = build_strategy(config.strategy)
         keras.utils.clear_session()  # layers' names begin anew
         keras.utils.set_random_seed(config.seed)
         keras.config.set_dtype_policy(config.precision)
-        strategy = build_strategy(config.strategy)
         with strategy.scope():
             model = build_model(self.shape, self._model, self.base_rate)
             optimizer = build_optimizer(self._optimizer, self.steps)
@@ -151,7 +153,7 @@ class Job:
             checkpoints,
             strategy,
         )
-        return Fitted(model, optimizer, result)
+        return Fitted(model, optimizer, result, Team(strategy))
 
 
 def _callbacks(config: TrainConfig) -> list[Any]:

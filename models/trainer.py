@@ -23,7 +23,8 @@ def run_fn(fn_args: Any) -> None:
     """Trains as `fn_args.custom_config` says (see `Job`), exports the model.
 
     What happened goes to `training.json` in the model run's folder, beside
-    the TensorBoard logs.
+    the TensorBoard logs. Of several processes that train together, each calls
+    this; one writes.
     """
     custom = fn_args.custom_config
     transform = tft.TFTransformOutput(fn_args.transform_output)
@@ -34,16 +35,19 @@ def run_fn(fn_args: Any) -> None:
         os.path.join(fn_args.model_run_dir, "tensorboard"),
         checkpoints=checkpoints,
     )
-    described = _describe(job, fitted, custom)
-    export(
-        Served(fitted.model, transform, job.features, job.negatives.shift),
-        fn_args.serving_model_dir,
-        {"export_id": _export_id(fitted.model), "config": custom},
-    )
-    path = os.path.join(fn_args.model_run_dir, TRAINING)
-    with tf.io.gfile.GFile(path, "w") as file:
-        file.write(json.dumps(described, indent=1))
-    if checkpoints:
+    if fitted.team.chief:
+        described = _describe(job, fitted, custom)
+        export(
+            Served(fitted.model, transform, job.features, job.negatives.shift),
+            fn_args.serving_model_dir,
+            {"export_id": _export_id(fitted.model), "config": custom},
+        )
+        path = os.path.join(fn_args.model_run_dir, TRAINING)
+        with tf.io.gfile.GFile(path, "w") as file:
+            file.write(json.dumps(described, indent=1))
+    # Others wait: if the chief dies here, all go on from the checkpoint.
+    fitted.team.gather(0)
+    if checkpoints and fitted.team.chief:
         Checkpoints(checkpoints).clear()
 
 
