@@ -52,6 +52,7 @@ def create_pipeline(
     pipeline_name: str | None = None,
     analysis_cache: str | None = None,
     checkpoints: str | None = None,
+    tfjob: dict[str, Any] | None = None,
 ) -> Pipeline:
     """The TFX pipeline of `config`.
 
@@ -66,6 +67,7 @@ def create_pipeline(
             found in each file: logs of earlier days are not analyzed again.
         checkpoints: folder of all runs, in which a training that was stopped
             finds where it was.
+        tfjob: what `pipeline.tfjob` needs for a training by several pods.
     """
     separators = {f.name: f.list for f in config.features.categorical if f.list}
     sections = config.resolved()
@@ -100,7 +102,7 @@ def create_pipeline(
     # Anomalies must stop the run before the expensive part.
     transform.add_upstream_node(validator)
     trainer = Trainer(
-        run_fn="models.trainer.run_fn",
+        run_fn="pipeline.tfjob.run_fn" if tfjob else "models.trainer.run_fn",
         examples=transform.outputs["transformed_examples"],
         transform_graph=transform.outputs["transform_graph"],
         schema=schema,
@@ -112,6 +114,7 @@ def create_pipeline(
         }
         | {"negatives": sections["data"]["negatives"]}
         | {"checkpoints": checkpoints}
+        | ({"tfjob": tfjob} if tfjob else {})
         | code,
     )
     model = trainer.outputs["model"]
