@@ -15,13 +15,14 @@ from typing import Any
 import keras
 import tensorflow as tf
 import tensorflow_transform as tft
+import tf_keras
 
 from models import loop
 from models.config import Features, ModelConfig, Negatives, TrainConfig
 from models.errors import InputError
 from models.inputs import Batches, batches
 from models.layout import LABEL_COUNTS, Layout, layout
-from models.registry import build_model
+from models.registry import build_model, keras_version
 from models.strategy import Team, build_strategy
 from optimizers.registry import build_optimizer
 
@@ -122,12 +123,12 @@ class Job:
         config = self._train
         # Several workers must find each other before TensorFlow runs anything.
         strategy = build_strategy(config.strategy)
-        keras.utils.clear_session()  # layers' names begin anew
-        keras.utils.set_random_seed(config.seed)
-        keras.config.set_dtype_policy(config.precision)
+        _begin(config)
         with strategy.scope():
             model = build_model(self.shape, self._model, self.base_rate)
-            optimizer = build_optimizer(self._optimizer, self.steps)
+            optimizer = build_optimizer(
+                self._optimizer, self.steps, keras_version(model)
+            )
         log.info(
             "%s rows, %s parameters, %d steps",
             f"{self.rows:,}",
@@ -154,6 +155,14 @@ class Job:
             strategy,
         )
         return Fitted(model, optimizer, result, Team(strategy))
+
+
+def _begin(config: TrainConfig) -> None:
+    """Names of layers and random states as in a fresh process."""
+    for library in (keras, tf_keras):
+        library.backend.clear_session()
+        library.utils.set_random_seed(config.seed)
+    keras.config.set_dtype_policy(config.precision)
 
 
 def _callbacks(config: TrainConfig) -> list[Any]:

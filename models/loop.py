@@ -21,8 +21,10 @@ from models.checkpoint import Checkpoints, local_replica, named_variables
 from models.config import Negatives, TrainConfig
 from models.evaluation import Evaluation, Scores
 from models.progress import Progress
+from models.registry import keras_version
 from models.steps import Steps, Stretch
 from models.strategy import Team
+from optimizers.groups import variable_path
 
 log = logging.getLogger("lionctr.train")
 _STRETCH_SECONDS = 0.5  # of compiled steps, between looks at the clock
@@ -259,7 +261,8 @@ class _Training:
         state.seconds += seconds
         self._progress.stretch(
             state.step,
-            stretch.rows / seconds,
+            stretch.rows,
+            seconds,
             stretch.loss,
             optimizers.learning_rates(self._optimizer),
         )
@@ -362,10 +365,10 @@ class _Training:
             if value.shape.num_elements() > 1 << 24:
                 continue
             if not bool(tf.reduce_all(tf.math.is_finite(value))):
-                name = getattr(variable, "path", variable.name)
                 raise FloatingPointError(
-                    f"Training diverged by step {self._state.step}: {name}"
-                    f" holds values that are not finite. {self._advice()}"
+                    f"Training diverged by step {self._state.step}:"
+                    f" {variable_path(variable)} holds values that are not"
+                    f" finite. {self._advice()}"
                 )
 
     def _advice(self) -> str:
@@ -384,7 +387,7 @@ def _source(data: Any, strategy: Any) -> Callable[[int, int], Any]:
         if not hasattr(data, "epoch"):
             return lambda epoch, skip: data.skip(skip)
         return lambda epoch, skip: data.epoch(epoch, skip)
-    if not hasattr(data, "shard"):
+    if not hasattr(data, "epoch"):
         raise ValueError(
             "`train_data` must be `models.inputs.Batches` where there are"
             f" several replicas. Received: {data!r}"
@@ -397,17 +400,8 @@ def _source(data: Any, strategy: Any) -> Callable[[int, int], Any]:
             replicas = context.num_replicas_in_sync
             each = replicas // context.num_input_pipelines
             first = context.input_pipeline_id * each
-            parts = [
-                data.shard(first + i, replicas).epoch(epoch, skip)
-                for i in range(each)
-            ]
-            if each == 1:
-                return parts[0]
-            # Each replica takes the next batch.
-            turns = tf.data.Dataset.range(each).repeat()
-            return tf.data.Dataset.choose_from_datasets(
-                parts, turns, stop_on_empty_dataset=False
-            )
+            pieces = range(first, first + each)
+            return data.epoch(epoch, skip, pieces, replicas)
 
         return strategy.distribute_datasets_from_function(here)
 
@@ -422,7 +416,7 @@ def _callback_list(
     total: int,
 ) -> Any:
     library = keras
-    if not isinstance(model, keras.Model):
+    if keras_version(model) == 2:
         import tf_keras
 
         library = tf_keras

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from models.checkpoint import local_replica
+from optimizers.groups import variable_path
 
 Scalars = dict[str, Any]
 
@@ -261,10 +262,9 @@ def _finite(
     for gradient, variable in zip(gradients, variables, strict=True):
         if isinstance(gradient, tf.Tensor):
             flags.append(tf.math.is_finite(tf.nn.l2_loss(gradient)))
-            names.append(getattr(variable, "path", variable.name))
+            names.append(variable_path(variable))
     return flags, names
 
 
 def _is_table(variable: Any) -> bool:
-    name: str = getattr(variable, "path", variable.name)
-    return name.removesuffix(":0").endswith("/table")
+    return variable_path(variable).endswith("/table")

@@ -14,6 +14,7 @@ import optimizers
 from models.checkpoint import Checkpoints
 from models.export import Served, export
 from models.job import Files, Fitted, Job
+from models.space import applied, decoded
 from optimizers.groups import variable_path
 
 TRAINING = "training.json"
@@ -22,11 +23,12 @@ TRAINING = "training.json"
 def run_fn(fn_args: Any) -> None:
     """Trains as `fn_args.custom_config` says (see `Job`), exports the model.
 
-    What happened goes to `training.json` in the model run's folder, beside
-    the TensorBoard logs. Of several processes that train together, each calls
-    this; one writes.
+    A Tuner's `fn_args.hyperparameters` replace settings. What happened goes
+    to `training.json` in the model run's folder, beside the TensorBoard logs.
+    Of several processes that train together, each calls this; one writes.
     """
-    custom = fn_args.custom_config
+    tuned = decoded((fn_args.hyperparameters or {}).get("values", {}))
+    custom = applied(fn_args.custom_config, tuned)
     transform = tft.TFTransformOutput(fn_args.transform_output)
     job = Job(custom, Files(transform, fn_args.train_files, fn_args.eval_files))
     kept = custom.get("checkpoints")
@@ -36,7 +38,7 @@ def run_fn(fn_args: Any) -> None:
         checkpoints=checkpoints,
     )
     if fitted.team.chief:
-        described = _describe(job, fitted, custom)
+        described = _describe(job, fitted, custom) | {"tuned": tuned}
         export(
             Served(fitted.model, transform, job.features, job.negatives.shift),
             fn_args.serving_model_dir,

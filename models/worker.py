@@ -3,9 +3,9 @@
     python -m models.worker JOB.json
 
 JOB.json holds what TFX gives to `models.trainer.run_fn`: `custom_config`,
-`transform_output`, `train_files`, `eval_files`, `serving_model_dir` and
-`model_run_dir`, all at places that each process reaches by the same name.
-TF_CONFIG says which processes there are.
+`transform_output`, `train_files`, `eval_files`, `serving_model_dir`,
+`model_run_dir` and `hyperparameters` (a Tuner's, or null), all at places that
+each process reaches by the same name. TF_CONFIG says which ones there are.
 
 Exit codes, as the training operator's restartPolicy ExitCode reads them: 1
 and 2 end the job, those from 128 on start the process anew.
@@ -33,6 +33,7 @@ _FIELDS = (
     "eval_files",
     "serving_model_dir",
     "model_run_dir",
+    "hyperparameters",
 )
 # How TensorFlow says that another process does not answer, or is a new one.
 _LOST = (

@@ -9,6 +9,7 @@ from tfx.components import (
     SchemaGen,
     StatisticsGen,
     Trainer,
+    Tuner,
 )
 from tfx.components.schema_gen.import_schema_gen.component import (
     ImportSchemaGen,
@@ -33,10 +34,12 @@ class Versions:
     """What cached results depend on besides the config.
 
     data: state of the raw files. code: state of this project's sources.
+    model: of the user's own model's.
     """
 
     data: str = ""
     code: str = ""
+    model: str = ""
 
 
 def pushed_to(config: PipelineConfig) -> str:
@@ -51,6 +54,7 @@ def create_pipeline(
     metadata_connection_config: Any = None,
     pipeline_name: str | None = None,
     analysis_cache: str | None = None,
+    trials: str | None = None,
     checkpoints: str | None = None,
     tfjob: dict[str, Any] | None = None,
 ) -> Pipeline:
@@ -65,6 +69,9 @@ def create_pipeline(
             models are pushed does not change with it.
         analysis_cache: folder of all runs, in which Transform keeps what it
             found in each file: logs of earlier days are not analyzed again.
+            `transform.cache` of the config goes before it.
+        trials: folder of all runs, in which the Tuner keeps what its trials
+            gave: those of a run that was killed are not repeated.
         checkpoints: folder of all runs, in which a training that was stopped
             finds where it was.
         tfjob: what `pipeline.tfjob` needs for a training by several pods.
@@ -93,7 +100,7 @@ def create_pipeline(
         preprocessing_fn="models.features.preprocessing_fn",
         custom_config={
             "features": sections["features"],
-            "analysis_cache": analysis_cache,
+            "analysis_cache": config.transform.cache or analysis_cache,
             **code,
         },
         disable_statistics=not config.transform.statistics,
@@ -101,27 +108,47 @@ def create_pipeline(
     )
     # Anomalies must stop the run before the expensive part.
     transform.add_upstream_node(validator)
+    learning: dict[str, Any] = {
+        "examples": transform.outputs["transformed_examples"],
+        "transform_graph": transform.outputs["transform_graph"],
+        "schema": schema,
+        "train_args": trainer_pb2.TrainArgs(splits=["train"]),
+        "eval_args": trainer_pb2.EvalArgs(splits=["eval"]),
+    }
+    job = {
+        name: sections[name]
+        for name in ("features", "model", "optimizer", "train")
+    } | {
+        "negatives": sections["data"]["negatives"],
+        "checkpoints": checkpoints,
+        **({"model_version": versions.model} if versions.model else {}),
+        **code,
+    }
+    tuner: list[BaseComponent] = []
+    if config.tune is not None:
+        tuner = [
+            Tuner(
+                tuner_fn="models.tuner.tuner_fn",
+                custom_config=job
+                | {"tune": sections["tune"], "trials": trials},
+                **learning,
+            )
+        ]
     trainer = Trainer(
         run_fn="pipeline.tfjob.run_fn" if tfjob else "models.trainer.run_fn",
-        examples=transform.outputs["transformed_examples"],
-        transform_graph=transform.outputs["transform_graph"],
-        schema=schema,
-        train_args=trainer_pb2.TrainArgs(splits=["train"]),
-        eval_args=trainer_pb2.EvalArgs(splits=["eval"]),
-        custom_config={
-            name: sections[name]
-            for name in ("features", "model", "optimizer", "train")
-        }
-        | {"negatives": sections["data"]["negatives"]}
-        | {"checkpoints": checkpoints}
-        | ({"tfjob": tfjob} if tfjob else {})
-        | code,
+        hyperparameters=(
+            tuner[0].outputs["best_hyperparameters"] if tuner else None
+        ),
+        custom_config=job | ({"tfjob": tfjob} if tfjob else {}),
+        **learning,
     )
     model = trainer.outputs["model"]
     baseline: list[BaseComponent] = []
     if config.evaluate.baseline is not None:
         baseline = [Baseline(model=model, pushed_to=pushed_to(config))]
     ingest.with_beam_pipeline_args(beam.threads(config.runner.beam))
+    if not config.transform.statistics:  # else it is TFX's own
+        transform.with_beam_pipeline_args(beam.threads(config.runner.beam))
     evaluator = Evaluator(
         examples=examples,
         example_splits=[config.data.split.names[-1]],
@@ -151,6 +178,7 @@ def create_pipeline(
             schema_gen,
             validator,
             transform,
+            *tuner,
             trainer,
             *baseline,
             evaluator,

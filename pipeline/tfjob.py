@@ -39,7 +39,7 @@ def manifest(
         volumes: persistent volume claim -> where each pod mounts it.
         limits: of a pod, such as {"cpu": "8", "nvidia.com/gpu": "1"}.
     """
-    container = {
+    container: dict[str, Any] = {
         "name": "tensorflow",  # the operator looks for it
         "image": image,
         "command": ["python", "-m", "models.worker", job],
@@ -131,7 +131,7 @@ def _stage(fn_args: Any, custom: dict[str, Any], folder: str) -> dict[str, Any]:
         ]
         tf.io.gfile.makedirs(f"{folder}/{split}")
         files[f"{split}_files"] = [
-            f"{folder}/{split}/{number:05d}-{os.path.basename(path)}"
+            f"{folder}/{split}/{number:05d}-{Path(path).name}"
             for number, path in enumerate(sorted(found))
         ]
         for path, copy in zip(
@@ -141,6 +141,7 @@ def _stage(fn_args: Any, custom: dict[str, Any], folder: str) -> dict[str, Any]:
     return {
         "custom_config": {**custom, "checkpoints": f"{folder}/checkpoints"},
         "transform_output": f"{folder}/transform",
+        "hyperparameters": fn_args.hyperparameters,
         **files,
         "serving_model_dir": f"{folder}/serving",
         "model_run_dir": f"{folder}/run",
