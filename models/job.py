@@ -23,7 +23,7 @@ from models.errors import InputError
 from models.inputs import Batches, batches
 from models.layout import LABEL_COUNTS, Layout, layout
 from models.registry import build_model, keras_version
-from models.strategy import build_strategy
+from models.strategy import Team, build_strategy
 from optimizers.registry import build_optimizer
 
 _FOLDERS = ("analysis_cache", "checkpoints")  # not what is trained
@@ -46,6 +46,7 @@ class Fitted:
     model: Any
     optimizer: Any
     result: loop.Result
+    team: Team
 
 
 class Job:
@@ -120,8 +121,9 @@ class Job:
                 are some, it goes on from them.
         """
         config = self._train
-        _begin(config)
+        # Several workers must find each other before TensorFlow runs anything.
         strategy = build_strategy(config.strategy)
+        _begin(config)
         with strategy.scope():
             model = build_model(self.shape, self._model, self.base_rate)
             optimizer = build_optimizer(
@@ -152,7 +154,7 @@ class Job:
             checkpoints,
             strategy,
         )
-        return Fitted(model, optimizer, result)
+        return Fitted(model, optimizer, result, Team(strategy))
 
 
 def _begin(config: TrainConfig) -> None:

@@ -25,6 +25,7 @@ def run_fn(fn_args: Any) -> None:
 
     A Tuner's `fn_args.hyperparameters` replace settings. What happened goes
     to `training.json` in the model run's folder, beside the TensorBoard logs.
+    Of several processes that train together, each calls this; one writes.
     """
     tuned = decoded((fn_args.hyperparameters or {}).get("values", {}))
     custom = applied(fn_args.custom_config, tuned)
@@ -36,16 +37,19 @@ def run_fn(fn_args: Any) -> None:
         os.path.join(fn_args.model_run_dir, "tensorboard"),
         checkpoints=checkpoints,
     )
-    described = _describe(job, fitted, custom) | {"tuned": tuned}
-    export(
-        Served(fitted.model, transform, job.features, job.negatives.shift),
-        fn_args.serving_model_dir,
-        {"export_id": _export_id(fitted.model), "config": custom},
-    )
-    path = os.path.join(fn_args.model_run_dir, TRAINING)
-    with tf.io.gfile.GFile(path, "w") as file:
-        file.write(json.dumps(described, indent=1))
-    if checkpoints:
+    if fitted.team.chief:
+        described = _describe(job, fitted, custom) | {"tuned": tuned}
+        export(
+            Served(fitted.model, transform, job.features, job.negatives.shift),
+            fn_args.serving_model_dir,
+            {"export_id": _export_id(fitted.model), "config": custom},
+        )
+        path = os.path.join(fn_args.model_run_dir, TRAINING)
+        with tf.io.gfile.GFile(path, "w") as file:
+            file.write(json.dumps(described, indent=1))
+    # Others wait: if the chief dies here, all go on from the checkpoint.
+    fitted.team.gather(0)
+    if checkpoints and fitted.team.chief:
         Checkpoints(checkpoints).clear()
 
 

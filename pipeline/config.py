@@ -124,6 +124,18 @@ class PushConfig(Section):
     to: Annotated[str, Field(min_length=1)] = "serving_models"
 
 
+class TFJobConfig(Section):
+    """On Kubeflow, that several pods train together, as a TFJob.
+
+    `folder`: on one of `runner.volumes`, which they share. `limits`: of each
+    pod, such as {cpu: "8"}.
+    """
+
+    workers: Annotated[int, Field(ge=2)]
+    folder: Annotated[str, Field(pattern=r"^/.")]
+    limits: dict[str, str] = {}
+
+
 class RunnerConfig(Section):
     """Where the work runs: Beam's own options, as on its command line.
 
@@ -135,6 +147,17 @@ class RunnerConfig(Section):
         Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$")],
         Annotated[str, Field(pattern=r"^/.")],
     ] = {}
+    tfjob: TFJobConfig | None = None
+
+    @model_validator(mode="after")
+    def _shared(self) -> RunnerConfig:
+        mounts = [path.rstrip("/") + "/" for path in self.volumes.values()]
+        if self.tfjob and not self.tfjob.folder.startswith(tuple(mounts)):
+            raise ValueError(
+                f"tfjob.folder: received {self.tfjob.folder!r}; accepted: a"
+                " folder on a volume of runner.volumes, which all pods mount"
+            )
+        return self
 
 
 class PipelineConfig(Section):
@@ -178,6 +201,12 @@ class PipelineConfig(Section):
 
     @model_validator(mode="after")
     def _check(self) -> PipelineConfig:
+        accepted = ("auto", "multi_worker")
+        if self.runner.tfjob and self.train.strategy not in accepted:
+            raise ValueError(
+                f"train.strategy: received {self.train.strategy!r}; accepted"
+                f" with runner.tfjob: {', '.join(accepted)}"
+            )
         kinds = self.features.kinds()
         if self.data.label_column in kinds:
             raise ValueError(

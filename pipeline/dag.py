@@ -56,6 +56,7 @@ def create_pipeline(
     analysis_cache: str | None = None,
     trials: str | None = None,
     checkpoints: str | None = None,
+    tfjob: dict[str, Any] | None = None,
 ) -> Pipeline:
     """The TFX pipeline of `config`.
 
@@ -73,6 +74,7 @@ def create_pipeline(
             gave: those of a run that was killed are not repeated.
         checkpoints: folder of all runs, in which a training that was stopped
             finds where it was.
+        tfjob: what `pipeline.tfjob` needs for a training by several pods.
     """
     separators = {f.name: f.list for f in config.features.categorical if f.list}
     sections = config.resolved()
@@ -133,11 +135,11 @@ def create_pipeline(
             )
         ]
     trainer = Trainer(
-        run_fn="models.trainer.run_fn",
+        run_fn="pipeline.tfjob.run_fn" if tfjob else "models.trainer.run_fn",
         hyperparameters=(
             tuner[0].outputs["best_hyperparameters"] if tuner else None
         ),
-        custom_config=job,
+        custom_config=job | ({"tfjob": tfjob} if tfjob else {}),
         **learning,
     )
     model = trainer.outputs["model"]

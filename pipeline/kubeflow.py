@@ -169,6 +169,7 @@ def _documents(config: PipelineConfig, image: str) -> list[dict[str, Any]]:
             _root(config) or "",
             dag.Versions(code=code_version()),
             pipeline_name=kfp_name(config.name),
+            tfjob=_tfjob(config, image),
             analysis_cache=_analysis_cache(config),
         ),
         write_out=False,
@@ -184,6 +185,16 @@ def _documents(config: PipelineConfig, image: str) -> list[dict[str, Any]]:
     if config.runner.volumes:
         documents.append(_mounts(spec, config.runner.volumes))
     return documents
+
+
+def _tfjob(config: PipelineConfig, image: str) -> dict[str, Any] | None:
+    if config.runner.tfjob is None:
+        return None
+    return {
+        **config.runner.tfjob.model_dump(mode="json"),
+        "image": image,
+        "volumes": config.runner.volumes,
+    }
 
 
 def _uncacheable(tasks: dict[str, Any]) -> list[str]:
