@@ -34,10 +34,12 @@ class Versions:
     """What cached results depend on besides the config.
 
     data: state of the raw files. code: state of this project's sources.
+    model: of the user's own model's.
     """
 
     data: str = ""
     code: str = ""
+    model: str = ""
 
 
 def pushed_to(config: PipelineConfig) -> str:
@@ -117,6 +119,7 @@ def create_pipeline(
     } | {
         "negatives": sections["data"]["negatives"],
         "checkpoints": checkpoints,
+        **({"model_version": versions.model} if versions.model else {}),
         **code,
     }
     tuner: list[BaseComponent] = []

@@ -18,6 +18,7 @@ from typing import Any
 import yaml
 
 from models.errors import InputError, RefusedError
+from models.registry import own_version
 from models.space import decoded
 from pipeline.config import ConfigError, PipelineConfig
 from pipeline.console import Console, NoteHandler, quiet
@@ -108,8 +109,8 @@ class _Run:
             self._rejected = error.rejected
         except RefusedError as error:
             status, message = "refused", str(error)
-        except KeyboardInterrupt:
-            status, message = "failed", "Interrupted. Run it again to go on."
+        except (KeyboardInterrupt, SystemExit):
+            status, message = "failed", "Stopped. Run it again to go on."
         except Exception as error:
             status = "failed"
             message = f"{type(error).__name__}: {error}".strip()[:2000]
@@ -137,6 +138,7 @@ class _Run:
         schema = self._config.data.curated_schema
         if schema is not None and not FileSystems.exists(schema):
             raise InputError(f"data.curated_schema: no file {schema!r}")
+        model = own_version(self._config.model)
         with self._console.running("loading TFX"):
             from tfx.dsl.compiler import compiler
             from tfx.orchestration import metadata
@@ -158,7 +160,7 @@ class _Run:
                 dag.create_pipeline(
                     self._config,
                     str(self._home / "artifacts"),
-                    dag.Versions(data, code_version()),
+                    dag.Versions(data, code_version(), model),
                     connection,
                     analysis_cache=str(self._home / "analysis_cache"),
                     trials=str(self._home / "trials"),

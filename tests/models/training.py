@@ -23,7 +23,7 @@ from models.checkpoint import named_variables
 from models.config import ModelConfig, TrainConfig
 from models.inputs import Batches
 from models.layout import IdFeature, Layout
-from models.registry import build_model
+from models.registry import build_model, keras_version
 from optimizers.registry import build_optimizer
 
 ROWS, BATCH = 2000, 64
@@ -86,13 +86,16 @@ def train(
         "shuffle": 500,
         "optimizer": {"name": "lion", "learning_rate": 0.003},
     } | (settings or {})
-    spec = given.pop("optimizer")
+    spec, name = given.pop("optimizer"), given.pop("model", "wide_deep")
     config = TrainConfig.model_validate(given)
     keras.utils.clear_session()  # layers' names begin anew
     keras.utils.set_random_seed(config.seed)
-    model = build_model(LAYOUT, ModelConfig(hidden=(16,), dropout=0.2), 0.5)
+    section = ModelConfig(name=name, hidden=(16,), dropout=0.2)
+    model = build_model(LAYOUT, section, 0.5)
     per_epoch = -(-ROWS // config.batch_size)
-    optimizer = build_optimizer(spec, per_epoch * config.epochs)
+    optimizer = build_optimizer(
+        spec, per_epoch * config.epochs, keras_version(model)
+    )
     files = [f"{examples}/part-*"]
     result = loop.train(
         model,
