@@ -84,7 +84,7 @@ def build_strategy(name: str) -> Any:
         try:
             resolver = (
                 tf.distribute.cluster_resolver.TPUClusterResolver.connect(
-                    os.environ.get("TPU_NAME", "")
+                    os.environ.get("TPU_NAME") or "local"
                 )
             )
         except (ValueError, tf.errors.OpError) as error:
