@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Mapping, Sequence
-from types import SimpleNamespace
 from typing import Any
 
 import keras
@@ -69,46 +67,6 @@ class FusedTable(tf_keras.layers.Layer):
         return self.lookup.pool(rows, inputs, self.query)
 
 
-class Dropout(tf_keras.layers.Layer):
-    """Dropout whose random state is a variable, and so in checkpoints.
-
-    That of Keras 2 is in TensorFlow's runtime: a training that goes on from a
-    checkpoint would drop other units than one that was never stopped.
-    """
-
-    def __init__(self, rate: float, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self._rate = rate
-        self._seed = random.randrange(1 << 31)  # of train.seed
-
-    def build(self, _: Any) -> None:
-        """Makes the count of the calls."""
-        self.calls = self.add_weight(
-            shape=(),
-            dtype=tf.int64,
-            initializer="zeros",
-            trainable=False,
-            name="calls",
-        )
-        self.built = True
-
-    def call(self, x: tf.Tensor, training: bool = False) -> tf.Tensor:
-        """`x`, of which a share is zero in training."""
-        if not training:
-            return x
-        seed = tf.stack([tf.constant(self._seed, tf.int64), self.calls])
-        self.calls.assign_add(1)
-        return tf.nn.experimental.stateless_dropout(x, self._rate, seed)
-
-
-_LAYERS = SimpleNamespace(
-    BatchNormalization=tf_keras.layers.BatchNormalization,
-    Dense=tf_keras.layers.Dense,
-    Dropout=Dropout,
-    ReLU=tf_keras.layers.ReLU,
-)
-
-
 class Deep(tf_keras.layers.Layer):
     """Embeddings and numbers, an interaction of them, hidden layers.
 
@@ -146,7 +104,8 @@ class Deep(tf_keras.layers.Layer):
     ) -> list[Any]:
         """Hidden layers of this layer's precision."""
         precision = self.dtype_policy.name
-        return stack(_LAYERS, prefix, units, config, dropout, precision)
+        layers = tf_keras.layers
+        return stack(layers, prefix, units, config, dropout, precision)
 
     def interaction(
         self, tables: list[tf.Tensor], numbers: tf.Tensor | None

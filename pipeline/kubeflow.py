@@ -130,6 +130,7 @@ def unreachable(config: PipelineConfig) -> list[str]:
             for path in log.path
         ),
         ("data.curated_schema", config.data.curated_schema),
+        ("transform.cache", config.transform.cache),
         ("push.to", config.push.to),
     ]
     mounts = [path.rstrip("/") + "/" for path in config.runner.volumes.values()]

@@ -14,8 +14,11 @@ from typing import Any
 
 import torch
 import turns
-from torchrec import EmbeddingBagCollection, EmbeddingBagConfig
-from torchrec import KeyedJaggedTensor
+from torchrec import (
+    EmbeddingBagCollection,
+    EmbeddingBagConfig,
+    KeyedJaggedTensor,
+)
 from torchrec.modules.fused_embedding_modules import (
     FusedEmbeddingBagCollection,
 )

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 BATCH, DIM, HIDDEN = 4096, 16, (256, 128)
-BATCHES = 32  # a turn
+BATCHES = 24  # a turn
 WARM_UP = 6
 
 

@@ -11,9 +11,9 @@ import tensorflow as tf
 
 from models.config import Features, ModelConfig
 from models.errors import InputError
+from models.features import observe, vocabularies
 from models.layout import IdFeature, Layout, layout
 from models.registry import build_model, own_version
-from tests.models.test_vocabulary import rows, transform, vocabulary
 
 LAYOUT = Layout((IdFeature("a", 5, 2),), (), ("x",))
 
@@ -99,44 +99,46 @@ def test_a_table_is_not_that_of_a_feature_with_another_table() -> None:
         )
 
 
-def test_a_shared_vocabulary_is_of_the_values_of_both(tmp_path: Path) -> None:
-    from models.features import preprocessing_fn
-
-    data = rows(300)
-    section = {
-        "categorical": [
-            {"name": "c1", "min_count": 1},
-            {"name": "c2", "min_count": 1, "table": "c1"},
-            {"name": "tags", "min_count": 1, "table": "c1", "list": "|"},
-        ]
-    }
-    result, output = transform(
-        data,
-        lambda inputs: preprocessing_fn(inputs, {"features": section}),
-        tmp_path,
+def test_a_shared_vocabulary_is_of_the_values_of_all() -> None:
+    config = features(
+        {"name": "c1"},
+        {"name": "c2", "table": "c1"},
+        {"name": "tags", "table": "c1", "list": "|"},
+        {"name": "c3"},
     )
-    words = vocabulary(output, "vocab_c1")
-    assert len(set(words)) == len(words)
-    seen = {t.encode() for row in data for t in row["tags"][0].split("|")}
-    assert seen <= set(words)
-    shape = layout(Features.model_validate(section), lambda _: len(words))
-    assert [f.rows for f in shape.ids] == ["c1"] * 3
-    assert len({f.size for f in shape.ids}) == 1
-    for raw, row in zip(data, result, strict=True):
-        for column, name in enumerate(("c1", "c2")):
-            value = (raw[name] or [""])[0].encode()
-            if not value:
-                assert row["ids"][column] == 0
-            elif value in words:
-                assert row["ids"][column] == 1 + words.index(value)
+    columns = {
+        "c1": ["a", ""],
+        "c2": ["b", "a"],
+        "tags": ["c|a", "d"],
+        "c3": ["e", "e"],
+    }
+    raw: dict[str, Any] = {
+        name: tf.sparse.from_dense(tf.constant(values)[:, None])
+        for name, values in columns.items()
+    }
+    raw |= {"n1": tf.zeros([2, 1]), "label": tf.ones([2, 1], tf.int64)}
+    shared, own = observe(raw, config).texts
+    expected = [b"", b"a", b"a", b"a", b"b", b"c", b"d"]
+    assert sorted(shared.numpy()) == expected
+    assert own.numpy().tolist() == [b"e", b"e"]
+    files = [v.file_name for v in vocabularies(config)]
+    assert files == ["vocab_c1", "vocab_c3"]
+    sizes = {"vocab_c1": 4, "vocab_c3": 1}
+    shape = layout(config, sizes.__getitem__)
+    assert [(f.rows, f.size) for f in shape.ids] == [
+        ("c1", 6),
+        ("c1", 6),
+        ("c3", 3),
+        ("c1", 6),
+    ]
 
 
 MODULE = """
 import keras
 
 def build(layout, config, base_rate):
-    ids = keras.Input((len(layout.single),), name="ids", dtype="int64")
-    dense = keras.Input((len(layout.dense),), name="dense")
+    ids = keras.Input((len(layout.single),), dtype="int64")
+    dense = keras.Input((len(layout.dense),))
     x = keras.layers.Dense(config.options["units"])(dense)
     x = keras.layers.Dense(1)(x)
     logit = keras.layers.Reshape(())(x)

@@ -24,7 +24,7 @@ from models.checkpoint import named_variables
 from models.config import ModelConfig, Negatives, TrainConfig
 from models.inputs import Batches
 from models.layout import IdFeature, Layout
-from models.registry import build_model
+from models.registry import build_model, keras_version
 from models.strategy import build_strategy
 from optimizers.registry import build_optimizer
 
@@ -88,18 +88,20 @@ def train(
         "shuffle": 500,
         "optimizer": {"name": "lion", "learning_rate": 0.003},
     } | (settings or {})
-    spec, dropout = given.pop("optimizer"), given.pop("dropout", 0.2)
+    spec, name = given.pop("optimizer"), given.pop("model", "wide_deep")
+    dropout = given.pop("dropout", 0.2)
     negatives = Negatives.model_validate(given.pop("negatives", {}))
     config = TrainConfig.model_validate(given)
     strategy = build_strategy(config.strategy)
     keras.utils.clear_session()  # layers' names begin anew
     keras.utils.set_random_seed(config.seed)
     per_epoch = -(-ROWS // config.batch_size)
+    section = ModelConfig(name=name, hidden=(16,), dropout=dropout)
     with strategy.scope():
-        model = build_model(
-            LAYOUT, ModelConfig(hidden=(16,), dropout=dropout), 0.5
+        model = build_model(LAYOUT, section, 0.5)
+        optimizer = build_optimizer(
+            spec, per_epoch * config.epochs, keras_version(model)
         )
-        optimizer = build_optimizer(spec, per_epoch * config.epochs)
     files = [f"{examples}/part-*"]
     result = loop.train(
         model,
