@@ -186,6 +186,7 @@ def main(rows: int, steps: int) -> dict[str, Any]:
             name: float(np.abs(values - single.state()[name]).max())
             for name, values in model.state().items()
         }
+        moved = float(np.abs(single.state()["weights/wide"]).max())
         # Each fetches from the other's port what the other has.
         places = [*cluster["ps"], *cluster["worker"]]
         sent, began = _bytes(places), time.perf_counter()
@@ -204,6 +205,7 @@ def main(rows: int, steps: int) -> dict[str, Any]:
             },
             "lion_ops": _lion_ops(distributed),
             "difference_to_one_process": difference,
+            "moved": moved,
             "steps_per_second": round(2 * steps / seconds, 1),
             "bytes_per_step": round(sent / (2 * steps)),
             "bytes_per_step_of_rows": _rows_bytes(rows, steps),

@@ -91,7 +91,7 @@ def build_strategy(name: str) -> Any:
             raise InputError(
                 "train.strategy: tpu found no TPU. Accepted: a TPU on this"
                 " machine, or its name in the environment variable TPU_NAME."
-                f" TensorFlow says: {error}"
+                f" TensorFlow says: {str(error).splitlines()[0]}"
             ) from error
         strategy = tf.distribute.TPUStrategy(resolver)
     else:

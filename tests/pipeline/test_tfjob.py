@@ -101,22 +101,20 @@ def weights(model: Path) -> dict[str, Any]:
     }
 
 
+@pytest.mark.parametrize("pod", [pytest.param(0, marks=pytest.mark.slow), 1])
 def test_a_pod_is_killed_and_the_model_is_that_of_one_process(
-    given: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    given: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pod: int
 ) -> None:
     jobs = tmp_path / "volume/jobs"
-    kill = killing(1, lambda: any(jobs.glob("*/checkpoints/*/step-*40")))
+    kill = killing(pod, lambda: any(jobs.glob("*/checkpoints/*/step-*40")))
     with Kubernetes(tmp_path, kill) as kubernetes:
         use(kubernetes, monkeypatch)
         tfjob.run_fn(arguments(given, tmp_path, tfjob=shared(tmp_path)))
         (job,) = kubernetes.jobs.values()
     log = (tmp_path / "worker-0.txt").read_text()
-    codes = sorted({(index, code) for index, code, _ in job.exits})
-    assert (1, 137) in codes, log[-3000:]  # killed
-    assert (0, 138) in codes, codes  # has noticed
-    noticed = next(when for index, _, when in job.exits if not index)
-    print("noticed after", noticed - kill.killed[0], job.exits)
-    assert noticed - kill.killed[0] < 60
+    assert (pod, 137) in {(index, code) for index, code, _ in job.exits}
+    code, noticed = next((c, when) for i, c, when in job.exits if i != pod)
+    assert code >= 128 and noticed - kill.killed[0] < 60
     assert "going on from the checkpoint of step" in log
     assert not list(jobs.iterdir())
     described = yaml.safe_load((tmp_path / "run/training.json").read_text())
