@@ -7,11 +7,12 @@ import json
 import os
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 import tensorflow_transform as tft
 
 import optimizers
-from models.checkpoint import Checkpoints
+from models.checkpoint import Checkpoints, rows_of
 from models.export import Served, export
 from models.job import Files, Fitted, Job
 from models.space import applied, decoded
@@ -58,7 +59,8 @@ def _export_id(model: Any) -> str:
     digest = hashlib.sha256()
     for variable in model.variables:
         digest.update(variable_path(variable).encode())
-        digest.update(memoryview(variable.numpy()).cast("B"))
+        for values in rows_of(variable):
+            digest.update(np.ascontiguousarray(values).reshape(-1).view("u1"))
     return digest.hexdigest()[:32]
 
 
