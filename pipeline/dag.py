@@ -24,6 +24,7 @@ from components.evaluator.eval_config import eval_config
 from components.example_validator.component import ExampleValidator
 from components.pusher.component import Pusher
 from components.transform.component import Transform
+from components.warm_start.component import WarmStart
 from pipeline import beam
 from pipeline.config import PipelineConfig
 
@@ -33,15 +34,28 @@ class Versions:
     """What cached results depend on besides the config.
 
     data: state of the raw files. code: state of this project's sources.
+    base: the model that training begins with.
     """
 
     data: str = ""
     code: str = ""
+    base: str = ""
 
 
 def pushed_to(config: PipelineConfig) -> str:
     """The folder of the model's versions."""
     return f"{config.push.to.rstrip('/')}/{config.name}"
+
+
+def training(config: PipelineConfig, data: str) -> dict[str, Any]:
+    """What a training is, besides code: its settings and its data."""
+    sections = config.resolved()
+    names = ("features", "model", "optimizer", "train")
+    return {
+        **{name: sections[name] for name in names},
+        "negatives": sections["data"]["negatives"],
+        "data_version": data,
+    }
 
 
 def create_pipeline(
@@ -99,20 +113,29 @@ def create_pipeline(
     )
     # Anomalies must stop the run before the expensive part.
     transform.add_upstream_node(validator)
+    trained = training(config, versions.data)
+    bases: list[BaseComponent] = []
+    if config.train.warm_start is not None:
+        bases = [
+            WarmStart(
+                source=config.train.warm_start,
+                pushed_to=pushed_to(config),
+                training=trained,
+                base_version=versions.base,
+                code_version=versions.code,
+            )
+        ]
+        # Nothing is looked for before the data is good.
+        bases[0].add_upstream_node(transform)
     trainer = Trainer(
         run_fn="models.trainer.run_fn",
         examples=transform.outputs["transformed_examples"],
         transform_graph=transform.outputs["transform_graph"],
         schema=schema,
+        base_model=bases[0].outputs["base_model"] if bases else None,
         train_args=trainer_pb2.TrainArgs(splits=["train"]),
         eval_args=trainer_pb2.EvalArgs(splits=["eval"]),
-        custom_config={
-            name: sections[name]
-            for name in ("features", "model", "optimizer", "train")
-        }
-        | {"negatives": sections["data"]["negatives"]}
-        | {"checkpoints": checkpoints}
-        | code,
+        custom_config=trained | {"checkpoints": checkpoints} | code,
     )
     model = trainer.outputs["model"]
     baseline: list[BaseComponent] = []
@@ -148,6 +171,7 @@ def create_pipeline(
             schema_gen,
             validator,
             transform,
+            *bases,
             trainer,
             *baseline,
             evaluator,
