@@ -175,7 +175,9 @@ def test_every_row_and_slot_goes_where_its_value_is_now(
                             ],
                             axis=0,
                         )
-            np.testing.assert_allclose(found[name], expected, 1e-6, err_msg=name)
+            np.testing.assert_allclose(
+                found[name], expected, 1e-6, err_msg=name
+            )
     for name, values in before.items():
         if "table" not in name and not name.endswith("learning_rate"):
             np.testing.assert_array_equal(found[name], values, name)
