@@ -109,7 +109,7 @@ class Tested:
         import tensorflow as tf
 
         files = (home / str(day)).glob("ClickLogGen/examples/Split-eval/*")
-        data = tf.data.TFRecordDataset(sorted(map(str, files)), "GZIP")
+        data = tf.data.TFRecordDataset(sorted(map(str, files)))
         self._examples = list(data.batch(4096))
         spec = {"label": tf.io.FixedLenFeature([], tf.int64)}
         self.label = np.concatenate(

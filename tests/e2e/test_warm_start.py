@@ -91,7 +91,7 @@ class Home:
 
 
 WARM = "train.warm_start=latest_blessed"
-STILL = "optimizer.learning_rate=0.0"
+STILL = "optimizer.learning_rate=1.0e-12"
 
 
 @pytest.fixture(scope="module")
