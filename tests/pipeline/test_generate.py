@@ -362,11 +362,13 @@ def test_days_drift_apart(tmp_path: Path) -> None:
         assert set(day.timestamp.str[:10]) == {f"2024-01-0{number}"}
     ids = pd.concat([day.impression_id for day in days])
     assert ids.is_unique
-    # The commonest ads are there every day; a share is replaced a day.
-    common = [set(day.ad_id.value_counts().index[:100]) for day in days]
+    # An ad that is seen often is seen the next day, unless it is replaced.
     for then, now, passed in ((0, 1, 1), (1, 2, 1), (0, 2, 2)):
-        kept = len(common[then] & common[now]) / 100
-        assert abs(kept - (1 - share) ** passed) < 0.15
+        counts = days[then].ad_id.value_counts()
+        often = set(counts[counts >= 20].index)
+        kept = len(often & set(days[now].ad_id)) / len(often)
+        assert len(often) > 80
+        assert abs(kept - (1 - share) ** passed) < 0.12
     assert set(days[0].campaign_id) == set(days[2].campaign_id)
     still = [
         pd.read_parquet(tmp_path / f"still/2024-01-0{n}/impressions.parquet")
