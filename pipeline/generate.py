@@ -279,7 +279,8 @@ def _write(
     """Writes all but the summary; returns the figures that go into it."""
     ads = shape == "ads"
     world = Ads(_rng(seed, 0)) if ads else Criteo(_rng(seed, 0))
-    first, everything, streams = 0, rows, (2,)
+    first, everything = 0, rows
+    streams: tuple[int, ...] = (2,)
     if day is not None and isinstance(world, Ads):
         first, everything = day.number * rows, day.of * rows
         streams = (4, day.number)
