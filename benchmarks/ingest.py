@@ -41,8 +41,8 @@ def stock(data: Path, folder: Path) -> tuple[float, float]:
     return seconds.wall, measure.peak_mib()
 
 
-def ours(data: Path, folder: Path) -> tuple[float, float, float]:
-    """Seconds, and MiB before and at most, of ClickLogGen.
+def ours(data: Path, folder: Path) -> tuple[float, float, float, float]:
+    """Seconds, MiB before and at most, and CPU seconds, of ClickLogGen.
 
     The rows are split as stock does, two to one by a hash of the row.
     """
@@ -63,7 +63,7 @@ def ours(data: Path, folder: Path) -> tuple[float, float, float]:
     component = {c.id: c for c in pipeline.components}["ClickLogGen"]
     before = measure.peak_mib()
     seconds, _ = measure.execute(component, {}, folder)
-    return seconds.wall, before, measure.peak_mib()
+    return seconds.wall, before, measure.peak_mib(), seconds.cpu
 
 
 def bare(data: Path, folder: Path) -> float:
@@ -123,6 +123,11 @@ def main() -> None:
         help="rows given to CsvExampleGen, whose time is linear in the rows"
         " and is minutes at a million (default: %(default)s)",
     )
+    parser.add_argument(
+        "--scale-to",
+        type=int,
+        help="a second number of rows, to compare CPU time and memory",
+    )
     options = parser.parse_args()
     rows, quarter = options.rows, options.rows // 4
     few = min(options.stock_rows, rows)
@@ -135,7 +140,7 @@ def main() -> None:
         stock_seconds, stock_peak = measure.alone(
             stock, home / "stock/data.csv", home / "out-stock"
         )
-        small, _, small_peak = measure.alone(
+        small, _, small_peak, _ = measure.alone(
             ours, home / "quarter/impressions.csv", home / "out-quarter"
         )
         # In turns: a machine is seldom equally busy for long.
@@ -143,7 +148,12 @@ def main() -> None:
         for turn in range(3):
             loops.append(measure.alone(bare, log, home / f"bare-{turn}"))
             runs.append(measure.alone(ours, log, home / f"out-{turn}"))
-    seconds, before, peak = sorted(runs)[1]
+        if options.scale_to:
+            measure.alone(generate, options.scale_to, home / "scaled")
+            scaled = measure.alone(
+                ours, home / "scaled/impressions.csv", home / "out-scaled"
+            )
+    seconds, before, peak, cpu = sorted(runs)[1]
     loop = statistics.median(loops)
     speed, stock_speed = rows / seconds, few / stock_seconds
     for name, count, took, mib in (
@@ -186,6 +196,26 @@ def main() -> None:
         "<= 1.10x",
         growth <= 1.1,
     )
+    if options.scale_to:
+        most = options.scale_to
+        seconds, _, peak, most_cpu = scaled
+        growth = most_cpu / most / (cpu / rows)
+        table.line(
+            f"ClickLogGen, {most:,} rows",
+            f"{seconds:.1f} s {most / seconds:9,.0f} rows/s {peak:6,.0f} MiB",
+        )
+        table.goal(
+            f"CPU of a row, {most:,} to {rows:,}",
+            f"{growth:.2f}x",
+            "<= 1.15x",
+            growth <= 1.15,
+        )
+        table.goal(
+            f"peak memory, {most:,} rows",
+            f"{peak:,.0f} MiB",
+            "< 1,536 MiB",
+            peak < 1536,
+        )
     table.exit()
 
 

@@ -86,10 +86,15 @@ def ours(home: Path, folder: Path, uris: tuple[str, str]) -> measure.Seconds:
 
 def speed(
     home: Path, folder: Path, uris: tuple[str, str]
-) -> dict[str, measure.Seconds]:
-    """What the analysis and the materialization take, and the former again."""
+) -> tuple[dict[str, measure.Seconds], float]:
+    """What the analysis and the materialization take, and the former again.
+
+    And peak MiB.
+    """
+    from components.batching import prefer_large_batches
     from components.transform.executor import Executor
 
+    prefer_large_batches()
     found: dict[str, measure.Seconds] = {}
     _timing(Executor, "fit", found)
     _timing(Executor, "materialize", found)
@@ -101,7 +106,7 @@ def speed(
         "analysis": first["fit"],
         "analysis, files known": found["fit"],
         "materialization": first["materialize"],
-    }
+    }, measure.peak_mib()
 
 
 def _timing(cls: Any, name: str, found: dict[str, measure.Seconds]) -> None:
@@ -154,6 +159,11 @@ def main() -> None:
     parser.add_argument(
         "--many", type=int, default=1_000_000, help="for rows a second"
     )
+    parser.add_argument(
+        "--scale-to",
+        type=int,
+        help="a second number of rows, to compare rows a second and memory",
+    )
     options = parser.parse_args()
     table = measure.Table(
         f"Transform, {options.rows:,} Criteo-shaped rows, 13 z-scores and 26"
@@ -168,8 +178,11 @@ def main() -> None:
         bare = measure.alone(stock, home, home / "stock-bare", uris, False)
         times.append(measure.alone(ours, home, home / "ours-3", uris))
         # The same schema: statistics of many rows would take minutes.
-        many = (measure.alone(ingest, options.many, home / "many"), uris[1])
-        parts = measure.alone(speed, home, home / "speed", many)
+        scaled = {}
+        for rows in filter(None, (options.many, options.scale_to)):
+            place = home / str(rows)
+            many = (measure.alone(ingest, rows, place), uris[1])
+            scaled[rows] = measure.alone(speed, home, place / "speed", many)
     wall = statistics.median(took.wall for took in times)
     cpu = statistics.median(took.cpu for took in times)
     for name, took in (
@@ -190,14 +203,28 @@ def main() -> None:
         "<= 0.25 in both",
         max(ratio, cpu_ratio) <= 0.25,
     )
-    print(f"\n  {options.many:,} rows, rows a second and a CPU second\n")
-    for name, took in parts.items():
-        rate = options.many / took.wall
-        value = f"{rate:,.0f} {options.many / took.cpu:11,.0f} CPU"
-        if name == "materialization":
-            table.goal(name, value, ">= 50,000", rate >= 50_000)
-        else:
-            table.line(name, value)
+    for rows, (parts, peak) in scaled.items():
+        print(f"\n  {rows:,} rows, rows a second and a CPU second\n")
+        for name, took in parts.items():
+            rate = rows / took.wall
+            value = f"{rate:,.0f} {rows / took.cpu:11,.0f} CPU"
+            if name == "materialization":
+                table.goal(name, value, ">= 50,000", rate >= 50_000)
+            else:
+                table.line(name, value)
+        table.goal(
+            "peak memory", f"{peak:,.0f} MiB", "< 1,536 MiB", peak < 1536
+        )
+    if options.scale_to:
+        (few, (small, _)), (most, (large, _)) = scaled.items()
+        for name in ("analysis", "materialization"):
+            growth = large[name].cpu / most / (small[name].cpu / few)
+            table.goal(
+                f"{name}, CPU of a row, {most:,} to {few:,}",
+                f"{growth:.2f}x",
+                "<= 1.15x",
+                growth <= 1.15,
+            )
     table.exit()
 
 

@@ -1,17 +1,16 @@
 """What the transform must know of the training rows, in one pass over them.
 
-Each part looks at one thing and does as TFT's analyzer of it. Parts of some
-files are pickled, merged in any order, and their results written as files.
-A part that was merged takes no more rows.
+Each part looks at one thing and does as TFT's analyzer of it. What it found in
+one file is saved as a table; the tables of all files are merged one by one, and
+the result is written as a file. Rounding depends on the order of merging.
 """
 
 from __future__ import annotations
 
 import io
 import os
-import pickle
 from collections.abc import Iterable
-from typing import Any, Protocol, Self, cast
+from typing import Any, Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +31,7 @@ from models.features import (
 from models.layout import LABEL_COUNTS, asset_name
 
 _MOMENTS = "moments.npy"
+_MERGE_AT = 1 << 18  # rows of counts kept before they are merged
 _MAX_ROWS = 1 << 32  # a sketch's bound holds up to here
 
 Array = npt.NDArray[Any]
@@ -40,90 +40,104 @@ Array = npt.NDArray[Any]
 class Part(Protocol):
     """What is found out about one thing."""
 
+    schema: pa.Schema
+
     def add(self, values: Array) -> None:
         """Takes the values of a batch."""
 
-    def merge(self, other: Self) -> None:
-        """Takes what another has seen."""
+    def save(self) -> pa.Table:
+        """All that was found so far, of `schema`."""
+
+    def merge(self, saved: pa.Table) -> None:
+        """Takes what another has saved."""
 
     def write(self, folder: str) -> None:
         """Leaves the result as a file."""
 
 
 class Counts:
-    """How often each value occurs: a vocabulary, or the label's counts."""
+    """How often each value occurs: a vocabulary, or the label's counts.
+
+    Holds each distinct value about twice, however many rows there are.
+    """
+
+    schema = vocabulary.SCHEMA
 
     def __init__(
         self, wanted: vocabulary.Vocabulary, labels: bool = False
     ) -> None:
         self._wanted = wanted
         self._labels = labels
-        self._tables: list[pa.Table] = []
+        self._merged = vocabulary.merge([])
+        self._new: list[pa.Table] = []
+        self._new_rows = 0
 
     def add(self, values: Array) -> None:
         """[N] bytes, or int64 labels."""
-        self._append([vocabulary.count(values)])
+        self.merge(vocabulary.count(values))
 
-    def merge(self, other: Counts) -> None:
+    def save(self) -> pa.Table:
+        """A row for each value."""
+        self._join()
+        return self._merged
+
+    def merge(self, saved: pa.Table) -> None:
         """Adds the counts."""
-        self._append(other._tables)
+        self._new.append(saved)
+        self._new_rows += saved.num_rows
+        # As much again each time, so that no row is merged often.
+        if self._new_rows > max(_MERGE_AT, self._merged.num_rows):
+            self._join()
 
     def write(self, folder: str) -> None:
         """A line a value."""
-        self._join()
-        vocabulary.write(self._tables[0], self._wanted, folder, self._labels)
-
-    def __getstate__(self) -> dict[str, Any]:
-        self._join()
-        return self.__dict__
-
-    def _append(self, tables: list[pa.Table]) -> None:
-        self._tables = self._tables + tables
-        if len(self._tables) >= vocabulary.MERGE_AT:
-            self._join()
+        vocabulary.write(self.save(), self._wanted, folder, self._labels)
 
     def _join(self) -> None:
-        if len(self._tables) != 1:
-            self._tables = [vocabulary.merge(self._tables)]
+        if self._new:
+            self._merged = vocabulary.merge([self._merged, *self._new])
+            self._new, self._new_rows = [], 0
 
 
 class Moments:
     """Mean and variance of the columns of a matrix.
 
-    Those of each file are kept, and summed up in an order of their own, so
-    that rounding does not depend on which were merged first. The sums are
-    those of Chan, Golub and LeVeque, "Algorithms for computing the sample
-    variance", 1983.
+    The sums are those of Chan, Golub and LeVeque, "Algorithms for computing
+    the sample variance", 1983.
     """
 
+    schema = pa.schema(
+        {
+            "rows": pa.int64(),
+            "mean": pa.list_(pa.float64()),
+            "squares": pa.list_(pa.float64()),
+        }
+    )
+
     def __init__(self) -> None:
-        self._states: list[tuple[int, Array, Array]] = []
+        self._state: tuple[int, Array, Array] = 0, np.zeros(1), np.zeros(1)
 
     def add(self, values: Array) -> None:
         """[N, D]"""
         wide = values.astype(np.float64)
         mean = wide.mean(axis=0) if len(wide) else wide.sum(axis=0)
-        new = len(wide), mean, np.square(wide - mean).sum(axis=0)
-        for old in self._states:
-            new = _joined(old, new)
-        self._states = [new]
+        squares = np.square(wide - mean).sum(axis=0)
+        self._state = _joined(self._state, (len(wide), mean, squares))
 
-    def merge(self, other: Moments) -> None:
-        """Other files."""
-        self._states = self._states + other._states
+    def save(self) -> pa.Table:
+        """One row."""
+        return pa.table([[value] for value in self._state], schema=self.schema)
+
+    def merge(self, saved: pa.Table) -> None:
+        """Other rows."""
+        rows, mean, squares = (column[0] for column in saved.columns)
+        other = rows.as_py(), np.array(mean.as_py()), np.array(squares.as_py())
+        self._state = _joined(self._state, other)
 
     def write(self, folder: str) -> None:
         """float32 [2, D]: means, variances."""
-        total: tuple[int, Array, Array] = 0, np.zeros(1), np.zeros(1)
-        for state in sorted(self._states, key=_bytes):
-            total = _joined(total, state)
-        rows, mean, squares = total
+        rows, mean, squares = self._state
         _save(os.path.join(folder, _MOMENTS), [mean, squares / max(rows, 1)])
-
-
-def _bytes(state: tuple[int, Array, Array]) -> tuple[int, bytes, bytes]:
-    rows, mean, squares = state
-    return rows, mean.tobytes(), squares.tobytes()
 
 
 def _joined(
@@ -140,34 +154,34 @@ def _joined(
 
 
 class Quantiles:
-    """Boundaries of buckets; merged as `Moments`."""
+    """Boundaries of buckets."""
+
+    schema = pa.schema({"sketch": pa.binary()})
 
     def __init__(self, name: str, buckets: int) -> None:
         self._name = name
         self._buckets = buckets
-        self._sketches: list[Any] = []
+        self._sketch = sketches.QuantilesSketch(EPSILON, _MAX_ROWS, 1)
 
     def add(self, values: Array) -> None:
         """float32 [N]"""
-        self._sketches = self._sketches or [_sketch()]
-        self._sketches[0].AddValues(pa.array(values))
+        self._sketch.AddValues(pa.array(values))
 
-    def merge(self, other: Quantiles) -> None:
-        """Other files."""
-        self._sketches = self._sketches + other._sketches
+    def save(self) -> pa.Table:
+        """One row, of the sketch as its library serializes it."""
+        return pa.table([[self._sketch.__getstate__()]], schema=self.schema)
+
+    def merge(self, saved: pa.Table) -> None:
+        """Other rows."""
+        other = sketches.QuantilesSketch.__new__(sketches.QuantilesSketch)
+        other.__setstate__(saved["sketch"][0].as_py())
+        self._sketch.Merge(other)
 
     def write(self, folder: str) -> None:
         """float32 [1, buckets - 1]; zeros where no row has a value."""
-        total = _sketch()
-        for sketch in sorted(self._sketches, key=pickle.dumps):
-            total.Merge(sketch)
-        found = total.GetQuantiles(self._buckets).to_pylist()
+        found = self._sketch.GetQuantiles(self._buckets).to_pylist()
         boundaries = found[0][1:-1] if found else [0.0] * (self._buckets - 1)
         _save(os.path.join(folder, self._name), [boundaries])
-
-
-def _sketch() -> Any:
-    return sketches.QuantilesSketch(EPSILON, _MAX_ROWS, 1)
 
 
 def parts(features: Features) -> list[Part]:

@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -67,24 +68,22 @@ def index(patterns: Sequence[str]) -> Blocks:
         paths += found
     folder = None
     files, blocks = [], []
-    for number, path in enumerate(paths):
+    for which, path in enumerate(paths):
         target = path
         if path.endswith(".gz"):
             folder = folder or tempfile.TemporaryDirectory(prefix="lionctr-")
-            target = os.path.join(folder.name, str(number))
+            target = os.path.join(folder.name, str(which))
             _unpack(path, target)
         files.append(target)
-        blocks += [
-            (number, offset, rows) for offset, rows in _scan(target, path)
-        ]
-    columns = np.array(blocks, np.int64).reshape(-1, 3).T
-    return Blocks(tuple(files), *columns, folder)
+        blocks += [(which, *block) for block in _scan(target, path)]
+    number, offset, rows = np.array(blocks, np.int64).reshape(-1, 3).T
+    return Blocks(tuple(files), number, offset, rows, folder)
 
 
 def _unpack(path: str, target: str) -> None:
     with (
         tf.io.gfile.GFile(path, "rb") as packed,
-        tf.io.gfile.GFile(target, "wb") as unpacked,
+        Path(target).open("wb") as unpacked,
     ):
         try:
             with gzip.open(packed) as stream:

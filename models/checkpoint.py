@@ -14,6 +14,8 @@ import google_crc32c
 import numpy as np
 import tensorflow as tf
 
+from optimizers.groups import variable_path
+
 log = logging.getLogger("lionctr.train")
 INDEX, _ARRAYS = "index.json", "arrays.bin"
 _STEP = "step-"
@@ -135,17 +137,15 @@ class Checkpoints:
 
 def named_variables(model: Any, optimizer: Any = None) -> dict[str, Any]:
     """Everything that training changes, by names that stay the same."""
-    named: dict[str, Any] = {}
-    owners = [("model", model)]
+    found = [("model", variable) for variable in model.variables]
     if optimizer is not None:
-        owners.append(("optimizer", optimizer))
-    for owner, holder in owners:
-        for variable in holder.variables:
-            path = getattr(variable, "path", None) or variable.name
-            name = f"{owner}/{path}"
-            while name in named:  # layers of one name
-                name += "'"
-            named[name] = variable
+        found += [("optimizer", variable) for variable in optimizer.variables]
+    named: dict[str, Any] = {}
+    for owner, variable in found:
+        name = f"{owner}/{variable_path(variable)}"
+        while name in named:  # layers of one name
+            name += "'"
+        named[name] = variable
     return named
 
 

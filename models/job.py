@@ -15,6 +15,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 import tensorflow_transform as tft
+import tf_keras
 
 from models import loop
 from models.config import Features, ModelConfig, Negatives, TrainConfig
@@ -22,8 +23,8 @@ from models.errors import InputError
 from models.inputs import Batches, batches
 from models.keys import keys_of
 from models.layout import LABEL_COUNTS, Layout, layout
-from models.registry import build_model
-from models.strategy import build_strategy
+from models.registry import build_model, keras_version
+from models.strategy import Team, build_strategy
 from models.warm_start import Base, Meaning, Report, columns_of, optimizer_names
 from optimizers.registry import build_optimizer
 
@@ -47,6 +48,7 @@ class Fitted:
     model: Any
     optimizer: Any
     result: loop.Result
+    team: Team
     warm_start: Report | None = None
 
 
@@ -141,15 +143,14 @@ class Job:
                 are some, it goes on from them.
         """
         config = self._train
-        keras.utils.clear_session()  # layers' names begin anew
-        keras.utils.set_random_seed(config.seed)
-        keras.config.set_dtype_policy(config.precision)
+        # Several workers must find each other before TensorFlow runs anything.
         strategy = build_strategy(config.strategy)
+        _begin(config)
         with strategy.scope():
             model = build_model(self.shape, self._model, self.base_rate)
             first = self._base.steps(self.meaning) if self._base else 0
             optimizer = build_optimizer(
-                self._optimizer, self.steps, first_step=first
+                self._optimizer, self.steps, keras_version(model), first
             )
             warm = None
             if self._base:
@@ -180,7 +181,15 @@ class Job:
             checkpoints,
             strategy,
         )
-        return Fitted(model, optimizer, result, warm)
+        return Fitted(model, optimizer, result, Team(strategy), warm)
+
+
+def _begin(config: TrainConfig) -> None:
+    """Names of layers and random states as in a fresh process."""
+    for library in (keras, tf_keras):
+        library.backend.clear_session()
+        library.utils.set_random_seed(config.seed)
+    keras.config.set_dtype_policy(config.precision)
 
 
 def _callbacks(config: TrainConfig) -> list[Any]:

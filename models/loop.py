@@ -21,8 +21,10 @@ from models.checkpoint import Checkpoints, local_replica, named_variables
 from models.config import Negatives, TrainConfig
 from models.evaluation import Evaluation, Scores
 from models.progress import Progress
+from models.registry import keras_version
 from models.steps import Steps, Stretch
-from models.strategy import is_chief
+from models.strategy import Team
+from optimizers.groups import variable_path
 
 log = logging.getLogger("lionctr.train")
 _STRETCH_SECONDS = 0.5  # of compiled steps, between looks at the clock
@@ -157,6 +159,9 @@ class _Training:
         self._eval_every = config.eval_steps or steps_per_epoch
         self._config = config
         self._checkpoints = checkpoints
+        self._team = Team(strategy)
+        # Without checkpoints its folder is each process's own.
+        self._keeps_best = self._team.chief or checkpoints is None
         self._best = Checkpoints(best, keep=1)
         self._evaluation = Evaluation(model, negatives.shift)
         self._steps = Steps(
@@ -168,7 +173,9 @@ class _Training:
         """To the end, or to a signal."""
         first = self._resume()
         state = self._state
-        self._progress = Progress(self._total, first, log_dir)
+        self._progress = Progress(
+            self._total, first, log_dir if self._team.chief else None
+        )
         self._callbacks = _callback_list(
             callbacks, self._model, self._optimizer, self._config, self._total
         )
@@ -207,15 +214,21 @@ class _Training:
             if not stretch.steps:
                 break
             empty = False
-            # Short at first, so that a slow start shows signs of life.
-            if seconds < _STRETCH_SECONDS:
-                count *= 2
             self._after(stretch, seconds)
-            if caught:
-                self._leave(caught[0])
+            # Short at first, so that a slow start shows signs of life.
+            if self._look_around(seconds, caught) < _STRETCH_SECONDS:
+                count *= 2
         logs = {"logloss": state.logloss, "auc": state.auc}
         self._callbacks.on_epoch_end(epoch, logs)
         return not empty
+
+    def _look_around(self, seconds: float, caught: list[int]) -> float:
+        """The chief's seconds; leaves if a process was told to."""
+        number = caught[0] if caught else 0
+        clocks, numbers = self._team.gather(seconds, number).T
+        if numbers.any():
+            self._leave(int(numbers.max()))
+        return float(clocks[0])
 
     def _next_stop(self) -> int:
         """The next step before which something else is to be done."""
@@ -248,7 +261,8 @@ class _Training:
         state.seconds += seconds
         self._progress.stretch(
             state.step,
-            stretch.rows / seconds,
+            stretch.rows,
+            seconds,
             stretch.loss,
             optimizers.learning_rates(self._optimizer),
         )
@@ -263,7 +277,10 @@ class _Training:
     def _evaluate(self) -> None:
         state, rule = self._state, self._config.early_stopping
         self._callbacks.on_test_begin()
-        scores: Scores = self._evaluation.scores(self._eval_data)
+        scores = Scores(
+            # The chief's: another processor may differ in the last bit.
+            *self._team.gather(*self._evaluation.scores(self._eval_data))[0]
+        )
         self._callbacks.on_test_end(scores._asdict())
         self._progress.scalars(
             state.step, {f"eval/{k}": v for k, v in scores._asdict().items()}
@@ -274,30 +291,36 @@ class _Training:
         if rule is None or scores.logloss < state.best - rule.min_delta:
             state.best, state.waited = scores.logloss, 0
             state.logloss, state.auc = scores[:2]
-            if rule is not None:
+            if rule is not None and self._keeps_best:
                 self._best.save(state.step, named_variables(self._model), {})
             return
         state.waited += 1
         state.stop = state.waited >= rule.patience
 
     def _stopped(self) -> bool:
-        return self._state.stop or bool(
-            getattr(self._model, "stop_training", False)
-        )
+        wanted = bool(getattr(self._model, "stop_training", False))
+        return self._state.stop or bool(self._team.gather(wanted).any())
 
     def _resume(self) -> int:
         if self._checkpoints is None:
             return 0
         named = named_variables(self._model, self._optimizer)
         found = self._checkpoints.restore(named)
+        self._state = _State(**found) if found else self._state
+        steps = self._team.gather(self._state.step)
+        if steps.min() < steps.max():
+            raise OSError(
+                "The processes of this training do not read the same"
+                f" checkpoints in {self._checkpoints.folder}: they would go"
+                f" on from steps {sorted({int(step) for step in steps[:, 0]})}"
+            )
         if found is None:
             return 0
-        self._state = _State(**found)
         log.info("going on from the checkpoint of step %d", self._state.step)
         return self._state.step
 
     def _save(self) -> None:
-        if self._checkpoints is None or not is_chief():
+        if self._checkpoints is None or not self._team.chief:
             return
         try:
             self._checkpoints.save(
@@ -314,6 +337,7 @@ class _Training:
     def _leave(self, number: int) -> None:
         """On a signal: what was learned is kept, the process ends."""
         self._save()
+        self._team.gather(0)  # none leaves before it is saved
         if self._checkpoints is not None:
             log.info(
                 "stopped by %s at step %d; the next run goes on from there",
@@ -341,10 +365,10 @@ class _Training:
             if value.shape.num_elements() > 1 << 24:
                 continue
             if not bool(tf.reduce_all(tf.math.is_finite(value))):
-                name = getattr(variable, "path", variable.name)
                 raise FloatingPointError(
-                    f"Training diverged by step {self._state.step}: {name}"
-                    f" holds values that are not finite. {self._advice()}"
+                    f"Training diverged by step {self._state.step}:"
+                    f" {variable_path(variable)} holds values that are not"
+                    f" finite. {self._advice()}"
                 )
 
     def _advice(self) -> str:
@@ -359,25 +383,25 @@ class _Training:
 
 def _source(data: Any, strategy: Any) -> Callable[[int, int], Any]:
     """(epoch, batches to leave out) -> the batches for this process."""
-    if not hasattr(data, "epoch"):
-        return lambda epoch, skip: data.skip(skip)
     if strategy.num_replicas_in_sync == 1:
+        if not hasattr(data, "epoch"):
+            return lambda epoch, skip: data.skip(skip)
         return lambda epoch, skip: data.epoch(epoch, skip)
+    if not hasattr(data, "epoch"):
+        raise ValueError(
+            "`train_data` must be `models.inputs.Batches` where there are"
+            f" several replicas. Received: {data!r}"
+        )
+    # Replicas have equally many batches, and steps are counted.
+    strategy.extended.experimental_enable_get_next_as_optional = False
 
     def distributed(epoch: int, skip: int) -> Any:
         def here(context: Any) -> Any:
             replicas = context.num_replicas_in_sync
             each = replicas // context.num_input_pipelines
             first = context.input_pipeline_id * each
-            parts = [
-                data.shard(first + i, replicas).epoch(epoch, skip)
-                for i in range(each)
-            ]
-            # Each replica takes the next batch.
-            turns = tf.data.Dataset.range(each).repeat()
-            return tf.data.Dataset.choose_from_datasets(
-                parts, turns, stop_on_empty_dataset=False
-            )
+            pieces = range(first, first + each)
+            return data.epoch(epoch, skip, pieces, replicas)
 
         return strategy.distribute_datasets_from_function(here)
 
@@ -392,7 +416,7 @@ def _callback_list(
     total: int,
 ) -> Any:
     library = keras
-    if not isinstance(model, keras.Model):
+    if keras_version(model) == 2:
         import tf_keras
 
         library = tf_keras

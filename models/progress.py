@@ -26,6 +26,7 @@ class Progress:
         self._total = total
         self._first = first
         self._began = self._shown = time.perf_counter()
+        self._rows, self._seconds = 0, 0.0  # since the last line
         self._writer = (
             tf.summary.create_file_writer(log_dir)
             if log_dir
@@ -40,18 +41,27 @@ class Progress:
         self._writer.close()
 
     def stretch(
-        self, step: int, rate: float, loss: float, rates: Mapping[str, float]
+        self,
+        step: int,
+        rows: int,
+        seconds: float,
+        loss: float,
+        rates: Mapping[str, float],
     ) -> None:
         """After some steps: scalars, and a line if the last is old enough."""
+        self._rows += rows
+        self._seconds += seconds
         scalars = {
             "train/loss": loss,
-            "train/examples_per_second": rate,
+            "train/examples_per_second": rows / seconds,
             **{f"learning_rate/{group}": v for group, v in rates.items()},
         }
         self.scalars(step, scalars)
         now = time.perf_counter()
         if now - self._shown < _LINE_SECONDS and step < self._total:
             return
+        rate = self._rows / self._seconds
+        self._rows, self._seconds = 0, 0.0
         self._shown = now
         left = (now - self._began) * (self._total - step) / (step - self._first)
         log.info(

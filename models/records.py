@@ -20,6 +20,7 @@ def reader(files: Sequence[str], spec: Mapping[str, Any]) -> Read:
     """
     paths = tf.constant(list(files), tf.string)
 
+    @tf.autograph.experimental.do_not_convert
     def records(piece: tf.Tensor) -> Any:
         data = tf.data.experimental.from_variant(
             tf.raw_ops.TFRecordDatasetV2(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
+import importlib.util
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -30,6 +32,38 @@ def build_model(layout: Layout, config: ModelConfig, base_rate: float) -> Any:
         return _called(_own(config.name), layout, config, base_rate)
     module = importlib.import_module(f"models.{config.name}")
     return module.build(layout, config, base_rate)
+
+
+def own_version(config: ModelConfig) -> str:
+    """Changes when the code of the user's own model changes; "" without one.
+
+    That is its module, or all of the package that it is in. The module is
+    looked for, not imported.
+
+    Raises:
+        InputError: there is no such module.
+    """
+    if not isinstance(config, OwnConfig):
+        return ""
+    _see_current_folder()
+    module = config.name.partition(":")[0]
+    try:
+        found = importlib.util.find_spec(module)
+        top = importlib.util.find_spec(module.partition(".")[0])
+    except ImportError:  # of a package around it
+        found = top = None
+    if found is None or top is None or top.origin is None:
+        raise InputError(
+            f"model.name: there is no module {module!r} in the environment"
+            f" or in {Path.cwd()}"
+        )
+    files = [Path(top.origin)]
+    for folder in top.submodule_search_locations or ():
+        files += sorted(Path(folder).rglob("*.py"))
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(f"{file.name}\n".encode() + file.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 def _own(name: str) -> Builder:

@@ -6,6 +6,9 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import keras
+
+from models.dropout import Dropout
 from models.model_config import ModelConfig
 
 
@@ -44,8 +47,9 @@ def stack(
                 kind.ReLU(name=f"{name}_relu", dtype=dtype),
             ]
         if dropout and config.dropout:
+            make = kind.Dropout if kind is keras.layers else Dropout
             layers.append(
-                kind.Dropout(config.dropout, name=f"{name}_drop", dtype=dtype)
+                make(config.dropout, name=f"{name}_drop", dtype=dtype)
             )
     return layers
 

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from models.checkpoint import local_replica
+from optimizers.groups import variable_path
 
 Scalars = dict[str, Any]
 
@@ -55,13 +56,20 @@ class Steps:
             self._one, jit_compile=jit or None, reduce_retracing=True
         )
         self._many = tf.function(self._loop, reduce_retracing=True)
+        self._next = tf.function(self._of_all, reduce_retracing=True)
         self._observed = tf.function(self._pair, reduce_retracing=True)
         self._names: list[str] = []
 
     def run(self, iterator: Any, count: int) -> Stretch:
-        """Makes `count` steps, or as many as there are batches for."""
-        outputs = self._many(iterator, tf.constant(count))
-        loss, rows, steps, bad = (x.numpy() for x in outputs)
+        """Makes `count` steps, or as many as there are batches for.
+
+        Replicas have to have batches for all of them.
+        """
+        if self._replicas == 1:
+            outputs = self._many(iterator, tf.constant(count))
+            loss, rows, steps, bad = (x.numpy() for x in outputs)
+        else:
+            loss, rows, steps, bad = self._together(iterator, count)
         diverged = None
         if bad >= 0:
             diverged = [*self._names, "the loss"][int(bad)]
@@ -69,8 +77,20 @@ class Steps:
             float(loss) / max(rows, 1), int(rows), int(steps), diverged
         )
 
+    def _together(self, iterator: Any, count: int) -> tuple[Any, ...]:
+        # One call a step: what replicas exchange may be longer in the next
+        # one (lists, a short batch), which TensorFlow refuses within a call.
+        loss, rows, steps, bad = 0.0, 0, 0, -1
+        while steps < count and bad < 0:
+            found, seen, now = self._next(iterator)
+            loss, rows, bad = loss + float(found), rows + int(seen), int(now)
+            steps += 1
+        return loss, rows, steps, bad
+
     def observe(self, iterator: Any) -> tuple[Stretch, dict[str, float]]:
         """Makes two steps and tells how they moved the weights."""
+        if self._replicas > 1:
+            return self._observe_together(iterator)
         (loss, rows, bad), scalars = self._observed(iterator)
         rows, bad = int(rows.numpy()), int(bad.numpy())
         return (
@@ -81,6 +101,22 @@ class Steps:
                 [*self._names, "the loss"][bad] if bad >= 0 else None,
             ),
             {name: float(value.numpy()) for name, value in scalars.items()},
+        )
+
+    def _observe_together(
+        self, iterator: Any
+    ) -> tuple[Stretch, dict[str, float]]:
+        states = [self._watched()]
+        loss, rows, steps, diverged = 0.0, 0, 0, None
+        while steps < 2 and diverged is None:
+            made = self.run(iterator, 1)
+            states.append(self._watched())
+            loss, rows = loss + made.loss * made.rows, rows + made.rows
+            steps, diverged = steps + 1, made.diverged
+        scalars = _moves(states) if steps == 2 else {}
+        return (
+            Stretch(loss / max(rows, 1), rows, steps, diverged),
+            {name: float(value) for name, value in scalars.items()},
         )
 
     def _loop(self, iterator: Any, steps: tf.Tensor) -> Any:
@@ -100,34 +136,27 @@ class Steps:
                 done += 1
         return loss, rows, done, bad
 
+    def _of_all(self, iterator: Any) -> Any:
+        return self._everywhere(*next(iterator))
+
     def _pair(self, iterator: Any) -> Any:
         """Two steps, and what is different before, between and after."""
-        places = [v for v in self._variables if not _is_table(v)]
-        watched = [local_replica(v) for v in places]
-        loss, rows, bad, states = 0.0, tf.zeros([], tf.int64), -1, []
-        states.append([tf.identity(v) for v in watched])
+        loss, rows, bad = 0.0, tf.zeros([], tf.int64), -1
+        states = [self._watched()]
         for _ in range(2):
             inputs, label = next(iterator)
             touched = self._look(inputs, label)
             found, seen, now = self._everywhere(inputs, label)
             with tf.control_dependencies([found]):
-                states.append([tf.identity(v) for v in watched])
+                states.append(self._watched())
             loss, rows = loss + found, rows + seen
             bad = tf.where(bad < 0, now, bad)
-        moves = [
-            [b - a for a, b in zip(old, new, strict=True)]
-            for old, new in pairwise(states)
-        ]
-        flips = [
-            tf.math.count_nonzero(tf.sign(a) * tf.sign(b) < 0)
-            for a, b in zip(*moves, strict=True)
-        ]
-        entries = sum(v.shape.num_elements() for v in watched)
-        scalars: Scalars = dict(touched)
-        if watched:
-            scalars["update_norm"] = tf.linalg.global_norm(moves[-1])
-            scalars["sign_flips"] = tf.add_n(flips) / entries
-        return (loss, rows, bad), scalars
+        return (loss, rows, bad), {**touched, **_moves(states)}
+
+    def _watched(self) -> list[tf.Tensor]:
+        """The weights that are not tables, of the first replica here."""
+        places = [v for v in self._variables if not _is_table(v)]
+        return [tf.identity(local_replica(v)) for v in places]
 
     def _look(self, inputs: Any, label: Any) -> Scalars:
         """Norm of the gradient, and distinct rows of tables in the batch."""
@@ -153,28 +182,24 @@ class Steps:
         """One step on all replicas: sum of losses, rows, first bad one."""
         if self._replicas == 1:
             return self._update(inputs, label)
-        loss, rows, bad = self._strategy.run(self._update, (inputs, label))
-        # The loss and the verdict are those of all replicas already.
-        rows = self._strategy.reduce("SUM", rows, axis=None)
-        return (
-            self._strategy.experimental_local_results(loss)[0],
-            rows,
-            self._strategy.experimental_local_results(bad)[0],
-        )
+        found = self._strategy.run(self._update, (inputs, label))
+        # They are those of all replicas already.
+        return [self._strategy.experimental_local_results(x)[0] for x in found]
 
     def _one(self, inputs: Mapping[str, Any], label: tf.Tensor) -> Any:
         loss, gradients = self._gradients(inputs, label, training=True)
         finite, self._names = _finite(gradients, self._variables)
         finite.append(tf.math.is_finite(loss))
-        wrong = tf.cast(~tf.stack(finite), tf.int32)
-        rows = tf.size(label, tf.int64)
-        total = loss * tf.cast(rows, loss.dtype)
+        wrong = tf.cast(~tf.stack(finite), tf.float32)
+        rows = tf.cast(tf.size(label), tf.float32)
+        told = tf.concat([[loss * rows, rows], wrong], 0)
         if self._replicas > 1:
             context = tf.distribute.get_replica_context()
-            total, wrong = context.all_reduce("SUM", [total, wrong])
+            told = context.all_reduce("SUM", told)
+        wrong = tf.cast(told[2:] > 0, tf.int32)
         bad = tf.where(
             tf.reduce_any(wrong > 0),
-            tf.argmax(tf.cast(wrong > 0, tf.int32), output_type=tf.int32),
+            tf.argmax(wrong, output_type=tf.int32),
             -1,
         )
         if hasattr(self._optimizer, "apply"):
@@ -183,7 +208,7 @@ class Steps:
             self._optimizer.apply_gradients(
                 zip(gradients, self._variables, strict=True)
             )
-        return total, rows, bad
+        return told[0], tf.cast(told[1], tf.int64), bad
 
     def _gradients(
         self, inputs: Mapping[str, Any], label: tf.Tensor, training: bool
@@ -206,6 +231,25 @@ class Steps:
         return loss / tf.maximum(total, 1e-30), gradients
 
 
+def _moves(states: Sequence[Sequence[tf.Tensor]]) -> Scalars:
+    """What two steps did to weights, from those before, between, after."""
+    moves = [
+        [b - a for a, b in zip(old, new, strict=True)]
+        for old, new in pairwise(states)
+    ]
+    if not moves[0]:
+        return {}
+    flips = [
+        tf.math.count_nonzero(tf.sign(a) * tf.sign(b) < 0)
+        for a, b in zip(*moves, strict=True)
+    ]
+    entries = sum(v.shape.num_elements() for v in moves[0])
+    return {
+        "update_norm": tf.linalg.global_norm(moves[-1]),
+        "sign_flips": tf.add_n(flips) / entries,
+    }
+
+
 def _finite(
     gradients: Sequence[Any], variables: Sequence[Any]
 ) -> tuple[list[Any], list[str]]:
@@ -218,10 +262,9 @@ def _finite(
     for gradient, variable in zip(gradients, variables, strict=True):
         if isinstance(gradient, tf.Tensor):
             flags.append(tf.math.is_finite(tf.nn.l2_loss(gradient)))
-            names.append(getattr(variable, "path", variable.name))
+            names.append(variable_path(variable))
     return flags, names
 
 
 def _is_table(variable: Any) -> bool:
-    name: str = getattr(variable, "path", variable.name)
-    return name.removesuffix(":0").endswith("/table")
+    return variable_path(variable).endswith("/table")

@@ -7,11 +7,49 @@ import logging
 import os
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 
 from models.errors import InputError
 
 log = logging.getLogger("lionctr.train")
+
+
+class Team:
+    """The processes that train together; they decide together.
+
+    What one process measures by itself (a clock, a signal, a metric) must not
+    decide how many steps it makes: the others would wait for it forever.
+    """
+
+    def __init__(self, strategy: Any) -> None:
+        self._strategy = strategy
+        self.alone = not isinstance(
+            strategy, tf.distribute.MultiWorkerMirroredStrategy
+        )
+        self.chief = self.alone or is_chief()
+        self._gather = tf.function(self._everywhere)
+
+    def gather(self, *values: float) -> npt.NDArray[np.float64]:
+        """What each process gave [processes, values], the chief's first.
+
+        All must call it, and none goes on before all have.
+        """
+        mine = np.array([values], np.float64)
+        if self.alone:
+            return mine
+        found: npt.NDArray[np.float64] = self._gather(tf.constant(mine)).numpy()
+        return found[:: len(found) // workers()]  # a row for each replica
+
+    def _everywhere(self, mine: tf.Tensor) -> tf.Tensor:
+        def here() -> tf.Tensor:
+            context = tf.distribute.get_replica_context()
+            # What was made outside has no device.
+            return context.all_gather(tf.identity(mine), axis=0)
+
+        found = self._strategy.run(here)
+        return self._strategy.experimental_local_results(found)[0]
 
 
 def build_strategy(name: str) -> Any:

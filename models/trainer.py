@@ -18,7 +18,7 @@ from models.checkpoint import Checkpoints, DamagedError
 from models.errors import InputError
 from models.export import Served, export
 from models.job import Files, Fitted, Job
-from models.strategy import is_chief
+from models.space import applied, decoded
 from optimizers.groups import variable_path
 
 TRAINING = "training.json"
@@ -29,11 +29,14 @@ log = logging.getLogger("lionctr.train")
 def run_fn(fn_args: Any) -> None:
     """Trains as `fn_args.custom_config` says (see `Job`), exports the model.
 
-    What happened goes to `training.json` in the model run's folder, beside
-    the TensorBoard logs. The state of the training is left beside the model,
-    for the next one to begin with.
+    A Tuner's `fn_args.hyperparameters` replace settings. What happened goes
+    to `training.json` in the model run's folder, beside the TensorBoard logs;
+    the state of the training stays beside the model, for the next to begin
+    with. Of several processes that train together, each calls this; one
+    writes.
     """
-    custom = fn_args.custom_config
+    tuned = decoded((fn_args.hyperparameters or {}).get("values", {}))
+    custom = applied(fn_args.custom_config, tuned)
     transform = tft.TFTransformOutput(fn_args.transform_output)
     base, cold = _base(fn_args)
     job = Job(
@@ -47,27 +50,38 @@ def run_fn(fn_args: Any) -> None:
         os.path.join(fn_args.model_run_dir, "tensorboard"),
         checkpoints=checkpoints,
     )
-    described = _describe(job, fitted, custom)
-    begun = fitted.warm_start or cold
-    described["warm_start"] = asdict(begun) if begun else None
-    export(
-        Served(fitted.model, transform, job.features, job.negatives.shift),
-        fn_args.serving_model_dir,
-        {"export_id": _export_id(fitted.model), "config": custom},
-    )
-    if is_chief():
-        artifact = fn_args.serving_model_dir.rstrip("/").rpartition("/")[0]
+    if fitted.team.chief:
+        described = _describe(job, fitted, custom) | {"tuned": tuned}
+        begun = fitted.warm_start or cold
+        described["warm_start"] = asdict(begun) if begun else None
+        export(
+            Served(fitted.model, transform, job.features, job.negatives.shift),
+            fn_args.serving_model_dir,
+            {
+                "export_id": _export_id(fitted.model),
+                "config": custom,
+                "asked": fn_args.custom_config,  # before it was tuned
+            },
+        )
         warm_start.save(
-            os.path.join(artifact, warm_start.FOLDER),
+            state_folder(fn_args.serving_model_dir),
             fitted.model,
             fitted.optimizer,
             job.meaning,
         )
-    path = os.path.join(fn_args.model_run_dir, TRAINING)
-    with tf.io.gfile.GFile(path, "w") as file:
-        file.write(json.dumps(described, indent=1))
-    if checkpoints:
+        path = os.path.join(fn_args.model_run_dir, TRAINING)
+        with tf.io.gfile.GFile(path, "w") as file:
+            file.write(json.dumps(described, indent=1))
+    # Others wait: if the chief dies here, all go on from the checkpoint.
+    fitted.team.gather(0)
+    if checkpoints and fitted.team.chief:
         Checkpoints(checkpoints).clear()
+
+
+def state_folder(serving_model_dir: str) -> str:
+    """Where the state of a training is left: beside the model."""
+    above = serving_model_dir.rstrip("/").rpartition("/")[0]
+    return os.path.join(above, warm_start.FOLDER)
 
 
 def _base(

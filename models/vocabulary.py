@@ -26,7 +26,7 @@ from apache_beam.utils.windowed_value import WindowedValue
 
 # What TFT writes where nothing is left: a table must not be empty.
 EMPTY_VOCABULARY = b"49d0cd50-04bb-48c0-bc6f-5b575dce351a"
-MERGE_AT = 64  # tables of counts kept before they are merged
+_MERGE_AT = 64  # tables of counts kept before they are merged
 
 Batch = tuple[npt.NDArray[Any], ...]
 
@@ -88,7 +88,7 @@ class _Count(beam.DoFn):
     def process(self, batch: Batch) -> None:
         for tables, values in zip(self._tables, batch, strict=True):
             tables.append(count(values.reshape(-1)))
-            if len(tables) >= MERGE_AT:
+            if len(tables) >= _MERGE_AT:
                 tables[:] = [merge(tables)]
 
     def finish_bundle(self) -> Iterator[WindowedValue]:
@@ -111,15 +111,16 @@ def count(values: npt.NDArray[Any]) -> pa.Table:
 def merge(tables: Iterable[pa.Table]) -> pa.Table:
     """Sums the counts of equal values."""
     merged = pa.concat_tables([_EMPTY, *tables])
+    if not merged.num_rows:
+        return merged  # Arrow would reserve gigabytes to group nothing
     grouped = merged.group_by("value").aggregate([("count", "sum")])
     return grouped.rename_columns(
         ["value" if n == "value" else "count" for n in grouped.column_names]
     ).select(["value", "count"])
 
 
-_EMPTY = pa.table(
-    {"value": pa.array([], pa.binary()), "count": pa.array([], pa.int64())}
-)
+SCHEMA = pa.schema({"value": pa.binary(), "count": pa.int64()})
+_EMPTY = SCHEMA.empty_table()
 
 
 def prune(counts: pa.Table, min_count: int, max_size: int) -> list[bytes]:

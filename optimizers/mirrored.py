@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import tensorflow as tf
 
 
@@ -27,3 +30,25 @@ def on_this_device(variable: tf.Variable) -> tf.Variable:
         if replica.device == variable.device:
             return replica
     return variable
+
+
+def sum_gradients_first(optimizer: Any) -> Any:
+    """Makes a stock Keras optimizer clip what all replicas found together.
+
+    Keras 3 clips and accumulates on each replica and sums afterwards, which
+    gives other weights than one device with the whole batch. Here the sum
+    comes first; tf.IndexedSlices are gathered, not made dense.
+    """
+    apply = optimizer._backend_apply_gradients
+
+    def sum_and_apply(
+        grads: Sequence[Any], trainable_variables: Sequence[Any]
+    ) -> None:
+        if mirrors_variables():
+            context = tf.distribute.get_replica_context()
+            grads = context.all_reduce(tf.distribute.ReduceOp.SUM, grads)
+        apply(grads, trainable_variables)
+
+    optimizer._backend_apply_gradients = sum_and_apply
+    optimizer._all_reduce_sum_gradients = lambda pairs: pairs
+    return optimizer

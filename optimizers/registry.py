@@ -127,11 +127,14 @@ _NO_SLOTS = ("iteration", "learning_rate", "current_learning_rate")
 
 
 def _next_rate(optimizer: Any) -> float:
+    import tensorflow as tf
+
     # What a Keras 2 optimizer calls its learning rate was the last step's.
     schedule = getattr(optimizer, "_learning_rate", None)
     if hasattr(optimizer, "apply_gradients") and callable(schedule):
-        return float(schedule(optimizer.iterations))
-    return float(optimizer.learning_rate)
+        return float(schedule(tf.convert_to_tensor(optimizer.iterations)))
+    # A mirrored variable has no float().
+    return float(tf.convert_to_tensor(optimizer.learning_rate))
 
 
 def _build_one(
@@ -151,6 +154,10 @@ def _build_one(
     )
     if keras == 2:  # the training loop compiles as a whole, or not at all
         arguments["jit_compile"] = False
+    elif arguments["name"] != "lion":
+        from optimizers.mirrored import sum_gradients_first
+
+        return sum_gradients_first(cls(**arguments))
     return cls(**arguments)
 
 

@@ -25,11 +25,12 @@ def arguments(given: Sequence[str]) -> list[str]:
 
 
 def threads(given: Sequence[str]) -> list[str]:
-    """What lets the ingest use two cores in one process.
+    """What lets ingest and Transform use two cores in one process.
 
-    Its work is in Arrow, which leaves the interpreter to others meanwhile;
-    more threads would mostly wait for it, and each holds 120 MB of rows. Not
-    for Transform: with four threads its analysis ran out of 24 GiB.
+    Their work is in Arrow and TensorFlow, which leave the interpreter to others
+    meanwhile; more threads would mostly wait for it, and each holds 120 MB of
+    rows. Not for work whose elements are pickled by Python code: Beam then may
+    cut one in two (`components/transform/analyze.py`).
     """
     if not in_process(given) or any(a.startswith("--direct_") for a in given):
         return []

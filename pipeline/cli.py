@@ -88,6 +88,27 @@ def _parser() -> argparse.ArgumentParser:
     )
     run.set_defaults(command=_run)
 
+    compare = commands.add_parser(
+        "compare", parents=[common], help="compare optimizers on a config"
+    )
+    _config_arguments(compare)
+    compare.add_argument(
+        "--optimizers",
+        default="lion,adamw,adagrad,ftrl",
+        metavar="NAME,NAME...",
+    )
+    compare.add_argument("--seeds", type=int, default=5)
+    compare.add_argument(
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="where results go (default: <root>/<name>/compare)",
+    )
+    compare.add_argument(
+        "--json", action="store_true", help="print compare.json, alone"
+    )
+    compare.set_defaults(command=_compare)
+
     rejected = commands.add_parser(
         "rejected",
         parents=[common],
@@ -201,6 +222,19 @@ def _run(options: argparse.Namespace) -> int:
     from pipeline import local
 
     return local.run(config, options.debug, options.json)
+
+
+def _compare(options: argparse.Namespace) -> int:
+    from pipeline.comparison.command import compare
+
+    return compare(
+        options.config,
+        options.set,
+        options.optimizers,
+        options.seeds,
+        options.out,
+        options.json,
+    )
 
 
 def _rejected(options: argparse.Namespace) -> int:

@@ -19,6 +19,7 @@ from pydantic import (
     Field,
     SerializeAsAny,
     ValidationError,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -31,6 +32,7 @@ from models.config import (
     Section,
     TrainConfig,
 )
+from models.space import Tune, put
 from optimizers import registry
 
 METRICS = ("auc", "pr_auc", "logloss", "calibration", "example_count")
@@ -106,15 +108,32 @@ class EvaluateConfig(Section):
 
 
 class TransformConfig(Section):
-    """Options of the Transform component."""
+    """Options of the Transform component.
+
+    cache: folder, or URI that TensorFlow reads, of what was found in each
+    file; by default the runner says where.
+    """
 
     statistics: bool = False
+    cache: Annotated[str, Field(min_length=1)] | None = None
 
 
 class PushConfig(Section):
     """Where blessed models go: <to>/<name>/<version>/."""
 
     to: Annotated[str, Field(min_length=1)] = "serving_models"
+
+
+class TFJobConfig(Section):
+    """On Kubeflow, that several pods train together, as a TFJob.
+
+    `folder`: on one of `runner.volumes`, which they share. `limits`: of each
+    pod, such as {cpu: "8"}.
+    """
+
+    workers: Annotated[int, Field(ge=2)]
+    folder: Annotated[str, Field(pattern=r"^/.")]
+    limits: dict[str, str] = {}
 
 
 class RunnerConfig(Section):
@@ -128,6 +147,17 @@ class RunnerConfig(Section):
         Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$")],
         Annotated[str, Field(pattern=r"^/.")],
     ] = {}
+    tfjob: TFJobConfig | None = None
+
+    @model_validator(mode="after")
+    def _shared(self) -> RunnerConfig:
+        mounts = [path.rstrip("/") + "/" for path in self.volumes.values()]
+        if self.tfjob and not self.tfjob.folder.startswith(tuple(mounts)):
+            raise ValueError(
+                f"tfjob.folder: received {self.tfjob.folder!r}; accepted: a"
+                " folder on a volume of runner.volumes, which all pods mount"
+            )
+        return self
 
 
 class PipelineConfig(Section):
@@ -143,12 +173,40 @@ class PipelineConfig(Section):
         {"name": "lion"}
     )
     train: TrainConfig = TrainConfig()
+    tune: Tune | None = None
     evaluate: EvaluateConfig = EvaluateConfig()
     push: PushConfig = PushConfig()
     runner: RunnerConfig = RunnerConfig()
 
+    @field_validator("tune")
+    @classmethod
+    def _tunable(cls, tune: Tune | None, info: ValidationInfo) -> Tune | None:
+        """The config has to be right at both ends of every range."""
+        for path, value in tune.ends() if tune is not None else ():
+            name = path.partition(".")[0]
+            section = info.data.get(name)
+            if section is None:  # it is wrong by itself
+                continue
+            changed = {name: section.model_dump(mode="json")}
+            try:
+                put(changed, path, value)
+                type(section).model_validate(changed[name])
+            except ValidationError as error:
+                raise ValueError(
+                    f"{path} = {value!r}: " + "; ".join(_explain(error, name))
+                ) from error
+            except ValueError as error:
+                raise ValueError(f"{path}: {error}") from error
+        return tune
+
     @model_validator(mode="after")
     def _check(self) -> PipelineConfig:
+        accepted = ("auto", "multi_worker")
+        if self.runner.tfjob and self.train.strategy not in accepted:
+            raise ValueError(
+                f"train.strategy: received {self.train.strategy!r}; accepted"
+                f" with runner.tfjob: {', '.join(accepted)}"
+            )
         kinds = self.features.kinds()
         if self.data.label_column in kinds:
             raise ValueError(
@@ -258,37 +316,10 @@ def _override(data: dict[str, Any], text: str) -> None:
         parsed = yaml.load(value, _Loader)
     except yaml.YAMLError as error:
         raise ConfigError(f"--set {path}: not valid YAML: {value!r}") from error
-    *parents, last = path.split(".")
-    target: Any = data
-    for depth, part in enumerate(parents):
-        if isinstance(target, list):
-            target = target[_index(target, part, text)]
-        else:
-            if not isinstance(target.get(part), dict | list):
-                target[part] = {}
-            target = target[part]
-        if not isinstance(target, dict | list):
-            raise ConfigError(
-                f"--set {text}: {'.'.join(parents[: depth + 1])} is not a"
-                " section"
-            )
-    if isinstance(target, list):
-        target[_index(target, last, text)] = parsed
-    else:
-        target[last] = parsed
-
-
-def _index(items: list[Any], part: str, text: str) -> int:
-    """A list's element: by number, or by its `name`."""
-    for number, item in enumerate(items):
-        if isinstance(item, dict) and item.get("name") == part:
-            return number
-    if not part.isdigit() or int(part) >= len(items):
-        raise ConfigError(
-            f"--set {text}: received {part!r}; accepted: 0 to"
-            f" {len(items) - 1}, or the `name` of an element"
-        )
-    return int(part)
+    try:
+        put(data, path, parsed)
+    except ValueError as problem:
+        raise ConfigError(f"--set {text}: {problem}") from problem
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:
@@ -298,12 +329,15 @@ def _nearest(name: str, known: Iterable[str]) -> str:
     return f" (did you mean {close[0]!r}?)" if close else ""
 
 
-def _explain(error: ValidationError) -> list[str]:
-    """One line for each field: path, received, accepted."""
+def _explain(error: ValidationError, *above: str) -> list[str]:
+    """One line for each field: path, received, accepted.
+
+    above: the path of what was validated.
+    """
     lines: dict[str, str] = {}
     for item in error.errors(include_url=False):
         kind = item["type"]
-        sections, parts = _walk(item["loc"], kind != "extra_forbidden")
+        sections, parts = _walk(above + item["loc"], kind != "extra_forbidden")
         field = ".".join(parts) or "(top level)"
         if kind == "extra_forbidden":
             known = sections[-1].model_fields

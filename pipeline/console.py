@@ -73,7 +73,10 @@ class Console:
 
 
 class NoteHandler(logging.Handler):
-    """Sends the project's own log lines to the console as notes."""
+    """Sends the project's own log lines to the console as notes.
+
+    Those that are logged with `extra={"keep": True}` stay as lines.
+    """
 
     def __init__(self, console: Console) -> None:
         super().__init__(logging.INFO)
@@ -81,7 +84,10 @@ class NoteHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Shows one record."""
-        self._console.note(record.getMessage())
+        if getattr(record, "keep", False):
+            self._console.line(f"    {record.getMessage()}")
+        else:
+            self._console.note(record.getMessage())
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from tfx.components import (
     SchemaGen,
     StatisticsGen,
     Trainer,
+    Tuner,
 )
 from tfx.components.schema_gen.import_schema_gen.component import (
     ImportSchemaGen,
@@ -34,12 +35,14 @@ class Versions:
     """What cached results depend on besides the config.
 
     data: state of the raw files. code: state of this project's sources.
-    base: the model that training begins with.
+    base: the model that training begins with. model: state of the user's
+    own model's.
     """
 
     data: str = ""
     code: str = ""
     base: str = ""
+    model: str = ""
 
 
 def pushed_to(config: PipelineConfig) -> str:
@@ -65,7 +68,9 @@ def create_pipeline(
     metadata_connection_config: Any = None,
     pipeline_name: str | None = None,
     analysis_cache: str | None = None,
+    trials: str | None = None,
     checkpoints: str | None = None,
+    tfjob: dict[str, Any] | None = None,
 ) -> Pipeline:
     """The TFX pipeline of `config`.
 
@@ -78,8 +83,12 @@ def create_pipeline(
             models are pushed does not change with it.
         analysis_cache: folder of all runs, in which Transform keeps what it
             found in each file: logs of earlier days are not analyzed again.
+            `transform.cache` of the config goes before it.
+        trials: folder of all runs, in which the Tuner keeps what its trials
+            gave: those of a run that was killed are not repeated.
         checkpoints: folder of all runs, in which a training that was stopped
             finds where it was.
+        tfjob: what `pipeline.tfjob` needs for a training by several pods.
     """
     separators = {f.name: f.list for f in config.features.categorical if f.list}
     sections = config.resolved()
@@ -105,7 +114,7 @@ def create_pipeline(
         preprocessing_fn="models.features.preprocessing_fn",
         custom_config={
             "features": sections["features"],
-            "analysis_cache": analysis_cache,
+            "analysis_cache": config.transform.cache or analysis_cache,
             **code,
         },
         disable_statistics=not config.transform.statistics,
@@ -113,35 +122,63 @@ def create_pipeline(
     )
     # Anomalies must stop the run before the expensive part.
     transform.add_upstream_node(validator)
-    trained = training(config, versions.data)
     bases: list[BaseComponent] = []
     if config.train.warm_start is not None:
         bases = [
             WarmStart(
                 source=config.train.warm_start,
                 pushed_to=pushed_to(config),
-                training=trained,
+                training=training(config, versions.data),
                 base_version=versions.base,
                 code_version=versions.code,
             )
         ]
         # Nothing is looked for before the data is good.
         bases[0].add_upstream_node(transform)
+    learning: dict[str, Any] = {
+        "examples": transform.outputs["transformed_examples"],
+        "transform_graph": transform.outputs["transform_graph"],
+        "schema": schema,
+        "train_args": trainer_pb2.TrainArgs(splits=["train"]),
+        "eval_args": trainer_pb2.EvalArgs(splits=["eval"]),
+    }
+    job = {
+        name: sections[name]
+        for name in ("features", "model", "optimizer", "train")
+    } | {
+        "negatives": sections["data"]["negatives"],
+        "checkpoints": checkpoints,
+        **({"model_version": versions.model} if versions.model else {}),
+        **code,
+    }
+    tuner: list[BaseComponent] = []
+    if config.tune is not None:
+        tuner = [
+            Tuner(
+                tuner_fn="models.tuner.tuner_fn",
+                custom_config=job
+                | {"tune": sections["tune"], "trials": trials},
+                **learning,
+            )
+        ]
     trainer = Trainer(
-        run_fn="models.trainer.run_fn",
-        examples=transform.outputs["transformed_examples"],
-        transform_graph=transform.outputs["transform_graph"],
-        schema=schema,
+        run_fn="pipeline.tfjob.run_fn" if tfjob else "models.trainer.run_fn",
+        hyperparameters=(
+            tuner[0].outputs["best_hyperparameters"] if tuner else None
+        ),
         base_model=bases[0].outputs["base_model"] if bases else None,
-        train_args=trainer_pb2.TrainArgs(splits=["train"]),
-        eval_args=trainer_pb2.EvalArgs(splits=["eval"]),
-        custom_config=trained | {"checkpoints": checkpoints} | code,
+        custom_config=job
+        | {"data_version": versions.data}
+        | ({"tfjob": tfjob} if tfjob else {}),
+        **learning,
     )
     model = trainer.outputs["model"]
     baseline: list[BaseComponent] = []
     if config.evaluate.baseline is not None:
         baseline = [Baseline(model=model, pushed_to=pushed_to(config))]
     ingest.with_beam_pipeline_args(beam.threads(config.runner.beam))
+    if not config.transform.statistics:  # else it is TFX's own
+        transform.with_beam_pipeline_args(beam.threads(config.runner.beam))
     evaluator = Evaluator(
         examples=examples,
         example_splits=[config.data.split.names[-1]],
@@ -171,6 +208,7 @@ def create_pipeline(
             schema_gen,
             validator,
             transform,
+            *tuner,
             *bases,
             trainer,
             *baseline,

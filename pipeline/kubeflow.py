@@ -169,6 +169,8 @@ def _documents(config: PipelineConfig, image: str) -> list[dict[str, Any]]:
             _root(config) or "",
             dag.Versions(code=code_version()),
             pipeline_name=kfp_name(config.name),
+            tfjob=_tfjob(config, image),
+            analysis_cache=_analysis_cache(config),
         ),
         write_out=False,
     )
@@ -183,6 +185,16 @@ def _documents(config: PipelineConfig, image: str) -> list[dict[str, Any]]:
     if config.runner.volumes:
         documents.append(_mounts(spec, config.runner.volumes))
     return documents
+
+
+def _tfjob(config: PipelineConfig, image: str) -> dict[str, Any] | None:
+    if config.runner.tfjob is None:
+        return None
+    return {
+        **config.runner.tfjob.model_dump(mode="json"),
+        "image": image,
+        "volumes": config.runner.volumes,
+    }
 
 
 def _uncacheable(tasks: dict[str, Any]) -> list[str]:
@@ -229,6 +241,14 @@ def _root(config: PipelineConfig) -> str | None:
     if not config.root.startswith(_STORES):
         return None
     return f"{config.root.rstrip('/')}/{config.name}"
+
+
+def _analysis_cache(config: PipelineConfig) -> str | None:
+    """In the one store that TensorFlow reads itself; artifacts are copied."""
+    root = _root(config)
+    if root is None or not root.startswith("gs://"):
+        return None
+    return f"{root}/analysis_cache"
 
 
 def _check(image: str) -> None:

@@ -18,6 +18,8 @@ from typing import Any
 import yaml
 
 from models.errors import InputError, RefusedError
+from models.registry import own_version
+from models.space import decoded
 from pipeline.config import ConfigError, PipelineConfig
 from pipeline.console import Console, NoteHandler, quiet
 
@@ -34,7 +36,7 @@ def run(
     and `log.txt`, whatever happens.
     """
     home = Path(config.root) / config.name
-    with _only_one(home):
+    with only_one(home):
         folder = _new_folder(home / "runs")
         (folder / "config.yaml").write_text(
             yaml.safe_dump(config.resolved(), sort_keys=False), "utf-8"
@@ -48,6 +50,25 @@ def run(
             if as_json:
                 out.write(text + "\n")
             return int(_EXIT[summary["status"]])
+
+
+def prepare(
+    config: PipelineConfig, console: Console
+) -> dict[str, dict[str, str]]:
+    """Runs the pipeline as far as Transform; component -> output -> URI.
+
+    What `run` has made is not made again, and the other way round.
+
+    Raises:
+        InputError, RefusedError: as a run that says so.
+    """
+    home = Path(config.root) / config.name
+    with only_one(home):
+        now = datetime.datetime.now(datetime.UTC)
+        folder = home / f"prepare-{now:%Y%m%d-%H%M%S}"
+        run = _Run(config, home, folder, console)
+        run._launch("Transform")
+        return run._uris
 
 
 _EXIT = {"done": 0, "failed": 1, "refused": 1, "input_error": 2}
@@ -88,8 +109,8 @@ class _Run:
             self._rejected = error.rejected
         except RefusedError as error:
             status, message = "refused", str(error)
-        except KeyboardInterrupt:
-            status, message = "failed", "Interrupted. Run it again to go on."
+        except (KeyboardInterrupt, SystemExit):
+            status, message = "failed", "Stopped. Run it again to go on."
         except Exception as error:
             status = "failed"
             message = f"{type(error).__name__}: {error}".strip()[:2000]
@@ -106,7 +127,8 @@ class _Run:
             console.line(f"log: {self._folder / 'log.txt'}")
         return summary
 
-    def _launch(self) -> None:
+    def _launch(self, until: str = "") -> None:
+        """Runs the components, up to the one that is named."""
         from apache_beam.io.filesystems import FileSystems
 
         from components.click_log_gen.spans import data_version
@@ -116,6 +138,7 @@ class _Run:
         schema = self._config.data.curated_schema
         if schema is not None and not FileSystems.exists(schema):
             raise InputError(f"data.curated_schema: no file {schema!r}")
+        model = own_version(self._config.model)
         with self._console.running("loading TFX"):
             from tfx.dsl.compiler import compiler
             from tfx.orchestration import metadata
@@ -143,9 +166,10 @@ class _Run:
                 dag.create_pipeline(
                     self._config,
                     str(self._home / "artifacts"),
-                    dag.Versions(data, code_version(), base),
+                    dag.Versions(data, code_version(), base, model),
                     connection,
                     analysis_cache=str(self._home / "analysis_cache"),
+                    trials=str(self._home / "trials"),
                     checkpoints=str(self._home / "checkpoints"),
                 )
             )
@@ -189,6 +213,8 @@ class _Run:
             self._seconds[name] = round(seconds, 3)
             cached = self._remember(name, info, store)
             self._state(name, "cached" if cached else "done", seconds)
+            if name == until:
+                return
 
     def _remember(self, name: str, info: Any, store: Any) -> bool:
         """Notes where the outputs are; returns whether they were cached."""
@@ -222,6 +248,9 @@ class _Run:
                 f"  {counts['read']:,} rows, {counts['rejected']:,} rejected,"
                 f" {counts['train']:,} train, {counts['eval']:,} eval"
             )
+        if name == "Tuner" and state != "FAILED":
+            best = decoded(self._best())
+            rows = "  " + ", ".join(f"{k} {v}" for k, v in best.items())
         if name == "Trainer" and state != "FAILED":
             training = self._training()
             rows = (
@@ -249,6 +278,11 @@ class _Run:
     def _training(self) -> dict[str, Any]:
         uri = self._uris.get("Trainer", {}).get("model_run")
         return _read(uri, "training.json") if uri else {}
+
+    def _best(self) -> dict[str, Any]:
+        uri = self._uris["Tuner"]["best_hyperparameters"]
+        values: dict[str, Any] = _read(uri, "best_hyperparameters.txt")
+        return dict(values["values"])
 
     def _metrics(self) -> dict[str, Any]:
         uri = self._uris.get("Evaluator", {}).get("evaluation")
@@ -286,7 +320,10 @@ class _Run:
             "blessed": bool(self._uris.get("Evaluator") and not self._refusals),
             "refusals": self._refusals,
             "pushed_model": self._pushed or None,
-            "optimizer": self._config.optimizer.spec(),
+            "optimizer": training.get(
+                "optimizer", self._config.optimizer.spec()
+            ),
+            "tuned": training.get("tuned", {}),
             "lion_kernel": training.get("lion_kernel"),
             "warm_start": training.get("warm_start"),
             "seconds": self._seconds,
@@ -348,7 +385,7 @@ def code_version() -> str:
 
 
 @contextmanager
-def _only_one(home: Path) -> Iterator[None]:
+def only_one(home: Path) -> Iterator[None]:
     """Keeps two runs of one pipeline apart; a killed run leaves no lock."""
     try:
         home.mkdir(parents=True, exist_ok=True)

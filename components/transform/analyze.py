@@ -1,20 +1,23 @@
-"""The analysis as a Beam pass over files."""
+"""The analysis as Beam passes: over the files, then over what to find."""
 
 from __future__ import annotations
 
-import copy
 import functools
+import logging
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import apache_beam as beam
+import pyarrow as pa
 import tensorflow as tf
 
-from components.transform.batches import batches
-from components.transform.cache import Cache
+from components.transform import cache
+from components.transform.batches import batches, program
 from models import analysis
 from models.config import Features
 from models.features import observe
+
+log = logging.getLogger("lionctr.transform")
 
 
 @beam.ptransform_fn
@@ -23,52 +26,96 @@ def Analyze(
     features: Features,
     spec: Mapping[str, Any],
     folder: str,
-    cache: Cache | None = None,
+    entries: str,
+    kept: str | None = None,
+    version: str = "",
 ) -> beam.PCollection[None]:
-    """Writes what `models.analysis` finds in `files` to `folder`."""
+    """Writes what `models.analysis` finds in `files` to `folder`.
+
+    Beam carries paths only. With threads in one process (multi_threading, Beam
+    2.77) a timer sends what is in a stream once a second, also in the middle
+    of an element whose pickling lets other threads run. The rest of it is then
+    read as an element of its own, of billions of windows: 24 GiB were not
+    enough. Strings and numbers are encoded without letting others run.
+
+    entries: folder for what was found in each file.
+    kept: folder where it is looked for, and goes as long as that works.
+    version: what is found depends on, besides the files.
+    """
     return (
         files
-        | "Find" >> beam.FlatMap(_find, features, spec, cache)
-        | "Merge" >> beam.CombinePerKey(_merged)
-        | "Write" >> beam.Map(lambda item: item[1].write(folder))
+        | "Find" >> beam.ParDo(_Find(features, spec, entries, kept, version))
+        | "Together" >> beam.GroupByKey()
+        | "Parts" >> beam.FlatMap(_parts, features)
+        | "SpreadParts" >> beam.Reshuffle()
+        | "Merge" >> beam.Map(_merge, features, folder)
     )
 
 
-def _find(
-    file: str,
-    features: Features,
-    spec: Mapping[str, Any],
-    cache: Cache | None,
-) -> Iterator[tuple[int, analysis.Part]]:
-    if cache is None:
-        yield from enumerate(look(file, features, spec))
-        return
-    path = cache.path(file)
-    found = cache.get(path)
-    if found is None:
-        found = look(file, features, spec)
-        cache.put(path, found)
-    yield from enumerate(found)
+class _Find(beam.DoFn):
+    """File -> (None, path of its entry)."""
+
+    def __init__(
+        self,
+        features: Features,
+        spec: Mapping[str, Any],
+        entries: str,
+        kept: str | None,
+        version: str,
+    ) -> None:
+        self._features = features
+        self._spec = spec
+        self._entries = entries
+        self._kept = kept
+        self._version = version
+
+    def setup(self) -> None:
+        observed = functools.partial(observe, features=self._features)
+        self._program = program(observed, self._spec)
+
+    def process(self, file: str) -> Iterator[tuple[None, str]]:
+        name = cache.name(file, self._version)
+        schemas = [part.schema for part in analysis.parts(self._features)]
+        if self._kept is not None and cache.has(self._kept, name, schemas):
+            yield None, cache.path(self._kept, name)
+            return
+        found = look(file, self._program, self._features)
+        if self._kept is not None:
+            try:
+                yield None, cache.put(self._kept, name, found)
+                return
+            except (OSError, tf.errors.OpError) as error:
+                log.warning("cannot keep what was found in %s: %s", file, error)
+        yield None, cache.put(self._entries, name, found)
 
 
-def look(
-    file: str, features: Features, spec: Mapping[str, Any]
-) -> list[analysis.Part]:
+def look(file: str, program: Any, features: Features) -> list[pa.Table]:
     """What there is to find in one file."""
     found = analysis.parts(features)
-    observed = functools.partial(observe, features=features)
-    for batch in batches(file, spec, observed):
+    for batch in batches(file, program):
         analysis.add(found, tf.nest.map_structure(_array, batch))
-    return found
+    return [part.save() for part in found]
 
 
 def _array(tensor: Any) -> Any:
     return tensor.numpy()
 
 
-def _merged(parts: Iterable[analysis.Part]) -> analysis.Part:
-    first, *others = parts
-    total = copy.copy(first)  # Beam lends its elements
-    for part in others:
-        total.merge(part)
-    return total
+def _parts(
+    item: tuple[None, Iterable[str]], features: Features
+) -> Iterator[tuple[int, list[str]]]:
+    # Entries are named by content: the files' names and places, and who was
+    # ready first, do not change how sums are rounded.
+    paths = sorted(item[1], key=lambda path: path.rpartition("/")[2])
+    for index in range(len(analysis.parts(features))):
+        yield index, paths
+
+
+def _merge(
+    item: tuple[int, list[str]], features: Features, folder: str
+) -> None:
+    index, paths = item
+    total = analysis.parts(features)[index]
+    for path in paths:
+        total.merge(cache.read(path, index))
+    total.write(folder)

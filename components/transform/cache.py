@@ -1,54 +1,143 @@
-"""What the analysis found in a file, kept for later runs."""
+"""What the analysis found in a file, kept for later runs.
+
+An entry is a zip archive of Arrow streams, one for each part of the analysis,
+in a folder that TensorFlow reads. It may be emptied while no run uses it.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import io
+import logging
 import os
-import pickle
+import re
+import time
 import uuid
-from dataclasses import dataclass
-from typing import cast
+import zipfile
+from collections.abc import Sequence
+from typing import IO
 
-from apache_beam.io.filesystem import CompressionTypes
-from apache_beam.io.filesystems import FileSystems
+import pyarrow as pa
+import tensorflow as tf
 
-from models.analysis import Part
+log = logging.getLogger("lionctr.transform")
 
+DAYS = 30  # an entry is kept after its last use
+BYTES = 10 << 30  # of all entries; those used within a day are never removed
+_DAY = 86_400.0
 _BLOCK = 1 << 22
+# Of entries, whole or unfinished; other files are not ours.
+_NAME = re.compile(r"[0-9a-f]{64}\.zip(\.[0-9a-f]{32})?")
 
 
-@dataclass(frozen=True)
-class Cache:
-    """Entries named by the content of the file, so that no run sees old ones.
+def name(file: str, version: str) -> str:
+    """Of the entry of `file`: of its content, so that no run sees old ones.
 
-    folder: path or URI; whoever can write there can run code in the pipeline,
-    as with its models. It may be emptied at any time.
-    version: what the entries depend on besides the file.
+    version: what the entry depends on besides the file.
     """
+    digest = hashlib.sha256(version.encode() + b"\0")
+    with tf.io.gfile.GFile(file, "rb") as stream:
+        while block := stream.read(_BLOCK):
+            digest.update(block)
+    return f"{digest.hexdigest()}.zip"
 
-    folder: str
-    version: str
 
-    def path(self, file: str) -> str:
-        """Where the entry of `file` is, or would be."""
-        digest = hashlib.sha256(self.version.encode() + b"\0")
-        with FileSystems.open(
-            file, compression_type=CompressionTypes.UNCOMPRESSED
-        ) as stream:
-            while block := stream.read(_BLOCK):
-                digest.update(block)
-        return os.path.join(self.folder, digest.hexdigest())
+def path(folder: str, name: str) -> str:
+    """Where an entry is, or would be."""
+    return os.path.join(folder, name)
 
-    def get(self, path: str) -> list[Part] | None:
-        """The entry, None where there is none."""
-        if not FileSystems.exists(path):
-            return None
-        with FileSystems.open(path) as stream:
-            return cast(list[Part], pickle.loads(stream.read()))
 
-    def put(self, path: str, found: list[Part]) -> None:
-        """Writes an entry; a reader sees all of it or none."""
-        unfinished = f"{path}.{uuid.uuid4().hex}"
-        with FileSystems.create(unfinished) as stream:
-            stream.write(pickle.dumps(found))
-        FileSystems.rename([unfinished], [path])
+def has(folder: str, name: str, schemas: Sequence[pa.Schema]) -> bool:
+    """Whether there is an entry, whole and of tables of these schemas.
+
+    If so, it counts as used now.
+    """
+    entry = path(folder, name)
+    try:
+        if not tf.io.gfile.exists(entry):
+            return False
+        with tf.io.gfile.GFile(entry, "rb") as stream:
+            data = stream.read()
+        _check(data, schemas)
+        if _age(entry) > _DAY / 2:
+            _replace(entry, data)
+    except Exception as error:  # whatever it is, the file itself can be read
+        log.warning("%s cannot be used: %s", entry, error)
+        return False
+    return True
+
+
+def put(folder: str, name: str, found: Sequence[pa.Table]) -> str:
+    """Writes an entry, a table for each part; returns its path."""
+    data = io.BytesIO()
+    with zipfile.ZipFile(data, "w") as archive:
+        for index, table in enumerate(found):
+            with archive.open(_member(index), "w") as stream:
+                _write(table, stream)
+    entry = path(folder, name)
+    _replace(entry, data.getvalue())
+    return entry
+
+
+def read(entry: str, index: int) -> pa.Table:
+    """What the part `index` has found, of the entry at that path."""
+    with (
+        tf.io.gfile.GFile(entry, "rb") as file,
+        zipfile.ZipFile(file) as archive,
+    ):
+        return _read(archive, index)
+
+
+def clean(folder: str, days: float = DAYS, most: int = BYTES) -> None:
+    """Removes entries that were not used for `days`, or are too many.
+
+    The longest unused go first, until all have at most `most` bytes.
+    """
+    found = []
+    for item in tf.io.gfile.listdir(folder):
+        if _NAME.fullmatch(item):
+            entry = path(folder, item)
+            size = tf.io.gfile.stat(entry).length
+            found.append((_age(entry), size, entry))
+    total = sum(size for _, size, _ in found)
+    for age, size, entry in sorted(found, reverse=True):
+        if age > days * _DAY or (total > most and age > _DAY):
+            tf.io.gfile.remove(entry)
+            total -= size
+
+
+def _replace(entry: str, data: bytes) -> None:
+    """Writes a file; a reader sees all of it or what was there before."""
+    unfinished = f"{entry}.{uuid.uuid4().hex}"
+    with tf.io.gfile.GFile(unfinished, "wb") as stream:
+        stream.write(data)
+    tf.io.gfile.rename(unfinished, entry, overwrite=True)
+
+
+def _read(archive: zipfile.ZipFile, index: int) -> pa.Table:
+    data = archive.read(_member(index))  # compares its checksum
+    return pa.ipc.open_stream(data).read_all()
+
+
+def _write(table: pa.Table, stream: IO[bytes]) -> None:
+    options = pa.ipc.IpcWriteOptions(compression="zstd")
+    with pa.ipc.new_stream(stream, table.schema, options=options) as writer:
+        writer.write_table(table)
+
+
+def _check(data: bytes, schemas: Sequence[pa.Schema]) -> None:
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        for index, schema in enumerate(schemas):
+            table = _read(archive, index)
+            table.validate(full=True)
+            if table.schema != schema:
+                raise ValueError(f"part {index} is {table.schema}")
+
+
+def _member(index: int) -> str:
+    return f"{index}.arrow"
+
+
+def _age(entry: str) -> float:
+    """Seconds since it was written."""
+    return time.time() - tf.io.gfile.stat(entry).mtime_nsec / 1e9

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -24,8 +25,8 @@ from tfx.types import artifact_utils
 from tfx.types import standard_component_specs as specs
 from tfx.utils import io_utils
 
+from components.transform import cache
 from components.transform.analyze import Analyze
-from components.transform.cache import Cache
 from components.transform.materialize import Materialize
 from models import analysis
 from models.config import Features
@@ -33,6 +34,7 @@ from models.errors import InputError
 from models.features import Found, transformed
 from models.layout import LABEL_COUNTS
 
+log = logging.getLogger("lionctr.transform")
 PREPROCESSING_FN = "models.features.preprocessing_fn"
 
 
@@ -99,18 +101,23 @@ class Executor(tfx_transform.Executor):
         )
         spec = schema_utils.schema_as_feature_spec(metadata.schema).feature_spec
         features = Features.model_validate(config["features"])
-        cache = _cache(config, spec)
-        folder = os.path.join(graph, ".temp_analysis")
-        fileio.makedirs(folder)
+        work = os.path.join(graph, ".temp_analysis")
+        folder, entries = (os.path.join(work, n) for n in ("found", "entries"))
+        for path in (folder, entries):
+            fileio.makedirs(path)
+        kept = _kept(config.pop("analysis_cache", None))
+        version = json.dumps([config, str(sorted(spec.items()))])
         with self._make_beam_pipeline() as pipeline:
             _ = (
                 pipeline
                 | "Files" >> beam.Create(files)
                 | "Spread" >> beam.Reshuffle()
-                | Analyze(features, spec, folder, cache)
+                | Analyze(features, spec, folder, entries, kept, version)
             )
         save(features, analysis.read(features, folder), folder, spec, graph)
-        fileio.rmtree(folder)
+        fileio.rmtree(work)
+        if kept is not None:
+            _clean(kept)
 
     def materialize(
         self,
@@ -174,13 +181,23 @@ def save(
     )
 
 
-def _cache(config: dict[str, Any], spec: Mapping[str, Any]) -> Cache | None:
-    """Of what was found in files of earlier runs."""
-    folder = config.get("analysis_cache")
+def _kept(folder: str | None) -> str | None:
+    """The folder of the analysis cache; a run can do without."""
     if not folder:
         return None
-    fileio.makedirs(folder)
-    return Cache(folder, json.dumps([config, str(sorted(spec.items()))]))
+    try:
+        fileio.makedirs(folder)
+    except (OSError, tf.errors.OpError) as error:
+        log.warning("no analysis cache at %s: %s", folder, error)
+        return None
+    return folder
+
+
+def _clean(folder: str) -> None:
+    try:
+        cache.clean(folder)
+    except (OSError, tf.errors.OpError) as error:
+        log.warning("cannot clean %s: %s", folder, error)
 
 
 def _files(artifacts: list[types.Artifact], split: str) -> list[str]:

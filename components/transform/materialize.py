@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import apache_beam as beam
@@ -11,10 +12,23 @@ import tensorflow as tf
 import tensorflow_transform as tft
 from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
+from apache_beam.utils import shared
 
 from components.click_log_gen import tfrecords
 from components.click_log_gen.examples import encode
-from components.transform.batches import batches
+from components.transform.batches import batches, program
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    """The transform as a program, and output -> feature to write.
+
+    layer: holds the vocabularies' tables, which end with it.
+    """
+
+    layer: Any
+    program: Any
+    names: dict[str, str]
 
 
 class Materialize(beam.DoFn):
@@ -25,17 +39,26 @@ class Materialize(beam.DoFn):
 
     def __init__(self, graph: str) -> None:
         self._graph = graph
+        self._shared = shared.Shared()
 
     def setup(self) -> None:
-        """Loads the transform, once a worker."""
+        """Loads the transform, once a process: vocabularies are large."""
+        self._loaded = self._shared.acquire(self._load)
+
+    def _load(self) -> _Loaded:
         transform = tft.TFTransformOutput(self._graph)
-        self._spec = transform.raw_feature_spec()
-        self._function = transform.transform_features_layer()
-        # A ragged tensor's values have a name of their own.
-        self._names = {
-            name: getattr(feature, "value_key", name)
-            for name, feature in transform.transformed_feature_spec().items()
-        }
+        layer = transform.transform_features_layer()
+        return _Loaded(
+            layer,
+            program(layer, transform.raw_feature_spec()),
+            # A ragged tensor's values have a name of their own.
+            {
+                name: getattr(feature, "value_key", name)
+                for name, feature in (
+                    transform.transformed_feature_spec().items()
+                )
+            },
+        )
 
     def process(self, files: tuple[str, str]) -> None:
         """Writes TFRecords, not compressed: they are small, and read often."""
@@ -43,10 +66,10 @@ class Materialize(beam.DoFn):
         with FileSystems.create(
             target, compression_type=CompressionTypes.UNCOMPRESSED
         ) as stream:
-            for outputs in batches(source, self._spec, self._function):
+            for outputs in batches(source, self._loaded.program):
                 columns = {
                     written: column(outputs[name])
-                    for name, written in self._names.items()
+                    for name, written in self._loaded.names.items()
                 }
                 stream.write(tfrecords.frame(encode(columns)))
 

@@ -69,7 +69,7 @@ def find(source: str, pushed_to: str, training: Mapping[str, Any]) -> Found:
         return _at(source)
     for version in reversed(versions(pushed_to)):
         path = os.path.join(pushed_to, str(version))
-        if not _same(description(path).get("config", {}), training):
+        if not _same(description(path).get("asked", {}), training):
             return _at(path)
     return Found(reason=f"no model of another training is in {pushed_to}")
 
@@ -109,6 +109,6 @@ def _at(path: str) -> Found:
     )
 
 
-def _same(config: Mapping[str, Any], training: Mapping[str, Any]) -> bool:
+def _same(asked: Mapping[str, Any], training: Mapping[str, Any]) -> bool:
     known = bool(training["data_version"])  # Kubeflow's runner does not know
-    return known and all(config.get(k) == v for k, v in training.items())
+    return known and all(asked.get(k) == v for k, v in training.items())

@@ -27,7 +27,7 @@ def artifact(folder: Path, export_id: str, state: bool = True) -> Any:
     (serving / "assets.extra").mkdir(parents=True)
     (serving / "saved_model.pb").write_bytes(b"graph")
     (serving / "assets.extra/lion_ctr.json").write_text(
-        json.dumps({"export_id": export_id, "config": TRAINING})
+        json.dumps({"export_id": export_id, "asked": TRAINING})
     )
     if state:
         step = folder / "Format-Training/step-0000000007"

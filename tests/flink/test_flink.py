@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -18,7 +19,8 @@ import pytest
 import tensorflow as tf
 
 from pipeline import dag
-from pipeline.config import PipelineConfig
+from pipeline.config import PipelineConfig, RunnerConfig, load
+from pipeline.generate import generate
 from tests.pipeline.small import make_config, write_log
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "deploy" / "flink"))
@@ -28,6 +30,7 @@ from cluster import Cluster, born
 
 pytestmark = pytest.mark.flink
 FILES = 4
+CONFIGS = Path(__file__).parents[2] / "configs"
 
 
 @pytest.fixture(scope="module")
@@ -62,13 +65,18 @@ def command(name: str, cluster: Cluster) -> subprocess.CompletedProcess[str]:
 def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Clicks in a few files."""
     folder = tmp_path_factory.mktemp("log")
-    write_log(folder / "0.tsv", rows=500 * FILES)
-    head, *lines = (folder / "0.tsv").read_text("utf-8").splitlines()
+    write_log(folder / "log.tsv", rows=500 * FILES)
+    return dealt(folder / "log.tsv", folder)
+
+
+def dealt(log: Path, folder: Path) -> Path:
+    """The rows of `log` in a few files of `folder`, and no longer in `log`."""
+    folder.mkdir(exist_ok=True)
+    head, *lines = log.read_bytes().splitlines(keepends=True)
+    log.unlink()
     for number in range(FILES):
-        rows = lines[number::FILES]
-        (folder / f"{number}.tsv").write_text(
-            "\n".join([head, *rows]) + "\n", "utf-8"
-        )
+        rows = [head, *lines[number::FILES]]
+        (folder / f"{number}.tsv").write_bytes(b"".join(rows))
     return folder
 
 
@@ -153,6 +161,45 @@ def test_ingest_and_transform_give_the_rows_that_they_give_in_process(
             rtol=1e-6,
             atol=1e-6,
         )
+
+
+def test_the_join_gives_the_rows_that_it_gives_in_process(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    generate(3000, tmp_path)
+    shown = dealt(tmp_path / "impressions.tsv", tmp_path / "shown")
+    clicks = dealt(tmp_path / "clicks.tsv", tmp_path / "clicks")
+    config = load(
+        CONFIGS / "demo_join.yaml",
+        [
+            f"data.impressions.path={shown}/*.tsv",
+            f"data.clicks.path={clicks}/*.tsv",
+            "data.clicks.partitions=3",
+        ],
+    )
+    run(config, tmp_path / "here", "ClickLogGen")
+    there = config.model_copy(
+        update={"runner": RunnerConfig(beam=cluster.beam())}
+    )
+    run(there, tmp_path / "there", "ClickLogGen")
+    homes = [tmp_path / name / "artifacts" for name in ("here", "there")]
+    for split in ("train", "eval"):
+        expected, got = (records(home, "ClickLogGen", split) for home in homes)
+        assert got == expected
+        assert len(got) > 200
+    (expected,), (got,) = (
+        [json.loads(path.read_bytes()) for path in home.rglob("counts.json")]
+        for home in homes
+    )
+    assert got == expected
+    assert got["clicks"]["joined"] > 100
+    assert got["held_back"] and got["duplicates"] == 0
+    expected, got = (
+        sorted(line for p in home.rglob("rejected-*") for line in p.open("rb"))
+        for home in homes
+    )
+    assert got == expected
+    assert got
 
 
 def test_a_task_manager_killed_in_the_middle_changes_no_row(

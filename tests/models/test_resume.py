@@ -14,6 +14,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+import tf_keras
 
 from tests.models import training
 
@@ -62,6 +63,14 @@ class At(keras.callbacks.Callback):
             action, self._action = self._action, None
             action()
 
+    def of(self, model: str) -> Any:
+        """The same for a model of Keras 2, if it is one."""
+        if not model.startswith("tfrs"):
+            return self
+        return tf_keras.callbacks.LambdaCallback(
+            on_batch_end=self.on_train_batch_end
+        )
+
 
 def same(left: dict[str, Any], right: dict[str, Any]) -> None:
     assert set(left) == set(right)
@@ -100,18 +109,21 @@ def test_killed_it_ends_with_the_same_bits(
         same(expected, {name: found[name] for name in expected})
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    ("number", "model"),
+    [(signal.SIGTERM, "wide_deep"), (signal.SIGINT, "tfrs_dcn")],
+)
 def test_a_signal_keeps_what_was_learned(
-    tmp_path: Path, examples: Path, number: int
+    tmp_path: Path, examples: Path, number: int, model: str
 ) -> None:
-    settings = {"checkpoint_steps": 10_000}
+    settings = {"checkpoint_steps": 10_000, "model": model}
     before = signal.getsignal(number)
     with pytest.raises((SystemExit, KeyboardInterrupt)) as error:
         training.train(
             examples,
             tmp_path,
             settings,
-            [At(40, lambda: signal.raise_signal(number))],
+            [At(40, lambda: signal.raise_signal(number)).of(model)],
         )
     if number == signal.SIGTERM:
         assert error.value.code == 143

@@ -2,8 +2,9 @@
 
     python training.py EXAMPLES CHECKPOINTS OUT SETTINGS
 
-Settings: those of TrainConfig, and `optimizer`, a spec; JSON. OUT, an .npz,
-gets all that training changed; `steps` says where it began and ended.
+Settings: those of TrainConfig, and `optimizer`, a spec, `negatives` and
+`dropout`; JSON. OUT, an .npz, gets all that training changed; `steps` says
+where it began and ended.
 """
 
 from __future__ import annotations
@@ -20,10 +21,11 @@ import tensorflow as tf
 
 from models import loop
 from models.checkpoint import named_variables
-from models.config import ModelConfig, TrainConfig
+from models.config import ModelConfig, Negatives, TrainConfig
 from models.inputs import Batches
 from models.layout import IdFeature, Layout
-from models.registry import build_model
+from models.registry import build_model, keras_version
+from models.strategy import build_strategy
 from optimizers.registry import build_optimizer
 
 ROWS, BATCH = 2000, 64
@@ -86,13 +88,20 @@ def train(
         "shuffle": 500,
         "optimizer": {"name": "lion", "learning_rate": 0.003},
     } | (settings or {})
-    spec = given.pop("optimizer")
+    spec, name = given.pop("optimizer"), given.pop("model", "wide_deep")
+    dropout = given.pop("dropout", 0.2)
+    negatives = Negatives.model_validate(given.pop("negatives", {}))
     config = TrainConfig.model_validate(given)
+    strategy = build_strategy(config.strategy)
     keras.utils.clear_session()  # layers' names begin anew
     keras.utils.set_random_seed(config.seed)
-    model = build_model(LAYOUT, ModelConfig(hidden=(16,), dropout=0.2), 0.5)
     per_epoch = -(-ROWS // config.batch_size)
-    optimizer = build_optimizer(spec, per_epoch * config.epochs)
+    section = ModelConfig(name=name, hidden=(16,), dropout=dropout)
+    with strategy.scope():
+        model = build_model(LAYOUT, section, 0.5)
+        optimizer = build_optimizer(
+            spec, per_epoch * config.epochs, keras_version(model)
+        )
     files = [f"{examples}/part-*"]
     result = loop.train(
         model,
@@ -102,7 +111,9 @@ def train(
         ROWS,
         config,
         f"{checkpoints}/tensorboard" if checkpoints else None,
+        negatives=negatives,
         callbacks=callbacks,
+        strategy=strategy,
         checkpoints=str(checkpoints) if checkpoints else None,
     )
     return result, {

@@ -47,6 +47,25 @@ def test_defaults_are_filled_in(check: Any) -> None:
     assert config.train.batch_size == 4096
 
 
+def test_every_option_of_the_model_is_in_the_resolved_config(
+    check: Any,
+) -> None:
+    resolved = check("model.name=dcn_v2", "model.projection_dim=8").resolved()
+    assert resolved["model"]["projection_dim"] == 8
+    assert resolved["model"]["cross_layers"] == 3
+    own = check("model={name: 'mine:build', units: 8}").resolved()["model"]
+    assert own["options"] == {"units": 8}
+
+
+def test_a_keras_2_model_takes_fewer_arguments_of_the_optimizer(
+    check: Any,
+) -> None:
+    accumulate = "optimizer.gradient_accumulation_steps=4"
+    check(accumulate)
+    with pytest.raises(ConfigError, match="left out for a Keras 2 model"):
+        check(accumulate, "model.name=tfrs_dcn")
+
+
 def test_overrides_reach_nested_values_and_list_elements(check: Any) -> None:
     config = check(
         "train.batch_size=128",
@@ -208,6 +227,13 @@ REFUSED = [
     ("train.epochs=0", ["train.epochs", "received 0", "greater than"]),
     ("train.batch_size=many", ["train.batch_size", "'many'", "integer"]),
     ("model.dropout=1.0", ["model.dropout", "received 1.0", "less than 1"]),
+    (
+        "model.name=dnc_v2",
+        ["model: ", "did you mean 'dcn_v2'", "tfrs_dlrm", "package.module:"],
+    ),
+    ("model.bottom=[8]", ["model: ", "no option 'bottom'", "hidden, dropout"]),
+    ("model={name: dlrm, bottom: [0]}", ["model.bottom.0", "received 0"]),
+    ("features.categorical.0.pool=attention", ["categorical.0", "`list`"]),
     ("data.split.by=time", ["data", "split.by: time", "`time`"]),
     ("data.split={by: hash, key: nobody}", ["split.key", "'nobody'"]),
     ("data.split={by: order, key: user}", ["`key`", "by: order"]),

@@ -249,3 +249,44 @@ def test_a_refused_model_fails_the_run_and_is_not_pushed(
     assert "baseline_model_id" in blessing
     imported = cluster.folder("SchemaGen", "schema") / "schema.pbtxt"
     assert imported.read_bytes() == schema.read_bytes()
+
+
+TUNED = {
+    "trials": 2,
+    "optimizer.learning_rate": {"log": [1e-4, 1e-2]},
+    "model.hidden": {"choice": [[8], [4, 4]]},
+}
+
+
+def test_the_tuner_is_a_task_whose_values_the_trainer_takes(
+    home: Path, tmp_path: Path
+) -> None:
+    (document,) = compiled(make_config(home, tune=TUNED), tmp_path / "p.yaml")
+    tasks = document["root"]["dag"]["tasks"]
+    assert len(tasks) == 10
+    assert "Transform" in tasks["Tuner"]["dependentTasks"]
+    taken = tasks["Trainer"]["inputs"]["artifacts"]["hyperparameters"]
+    assert taken["taskOutputArtifact"] == {
+        "producerTask": "Tuner",
+        "outputArtifactKey": "best_hyperparameters",
+    }
+
+
+@pytest.mark.slow
+def test_the_trainer_gets_the_tuners_best_values(
+    finished: Cluster, home: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "tuned.yaml"
+    kubeflow.compile_to(make_config(home, tune=TUNED), IMAGE, out)
+    cluster = Cluster(out, home / "run", finished.outputs)
+    for name in ("Tuner", "Trainer"):
+        cluster.outputs[name] = cluster.run_task(name)
+    results = cluster.folder("Tuner", "tuner_results") / "tuner_results.json"
+    best = min(json.loads(results.read_text()), key=lambda r: r["score"])
+    training = json.loads(
+        (cluster.folder("Trainer", "model_run") / "training.json").read_text()
+    )
+    assert training["tuned"] == {
+        "optimizer.learning_rate": best["optimizer.learning_rate"],
+        "model.hidden": json.loads(best["model.hidden"]),
+    }

@@ -37,6 +37,7 @@ FEATURES = {
         {"name": "tags", "list": "|"},
         {"name": "words", "list": " ", "encode": "hash", "buckets": 9},
         {"name": "never_seen"},
+        {"name": "seen", "list": "|", "min_count": 1, "table": "site"},
     ],
     "crosses": [
         {"of": ["site", "hashed"], "buckets": 97},
@@ -44,7 +45,7 @@ FEATURES = {
     ],
 }
 _FLOAT = ("row", "log", "score", "price", "constant", "age", "empty")
-_BYTES = ("site", "user name", "top", "hashed", "tags", "words")
+_BYTES = ("site", "user name", "top", "hashed", "tags", "words", "seen")
 SPEC = {
     **dict.fromkeys(_FLOAT, tf.io.VarLenFeature(tf.float32)),
     **dict.fromkeys(_BYTES, tf.io.VarLenFeature(tf.string)),
@@ -73,6 +74,7 @@ def rows(count: int) -> list[Row]:
             "hour": rng.randrange(-1, 26),
             **{name: text() for name in _BYTES},
             "tags": b"|".join(text() for _ in range(rng.randrange(5))),
+            "seen": b"|".join(text() for _ in range(rng.randrange(5))),
             "words": b" ".join(text() for _ in range(rng.randrange(5))),
         }
         gaps = {name: None for name in values if rng.random() < 0.1}

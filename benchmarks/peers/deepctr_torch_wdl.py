@@ -1,0 +1,47 @@
+"""DeepCTR-Torch's WDL, `fit` with Adam."""
+
+from __future__ import annotations
+
+import numpy as np
+import turns
+from deepctr_torch.inputs import DenseFeat, SparseFeat, get_feature_names
+from deepctr_torch.models import WDL
+
+
+def main() -> None:
+    rows = turns.read()
+    columns = [
+        SparseFeat(f"C{i}", size, embedding_dim=turns.DIM)
+        for i, size in enumerate(rows.sizes)
+    ]
+    columns += [DenseFeat(f"I{i}", 1) for i in range(rows.dense.shape[1])]
+    model = WDL(
+        columns,
+        columns,
+        dnn_hidden_units=turns.HIDDEN,
+        l2_reg_linear=0,
+        l2_reg_embedding=0,
+    )
+    model.compile("adam", "binary_crossentropy", metrics=[])
+    values = {f"C{i}": x for i, x in enumerate(rows.ids.T)}
+    values |= {f"I{i}": x for i, x in enumerate(rows.dense.T)}
+    inputs = {
+        name: np.ascontiguousarray(values[name])
+        for name in get_feature_names(columns)
+    }
+
+    def train(turn: int, batches: int) -> None:
+        part = rows.part(turn, batches)
+        model.fit(
+            {name: x[part] for name, x in inputs.items()},
+            rows.label[part],
+            turns.BATCH,
+            verbose=0,
+            shuffle=False,
+        )
+
+    turns.serve(train)
+
+
+if __name__ == "__main__":
+    main()

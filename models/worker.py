@@ -1,0 +1,78 @@
+"""One process of a training by several: what each pod of a TFJob runs.
+
+    python -m models.worker JOB.json
+
+JOB.json holds what TFX gives to `models.trainer.run_fn`: `custom_config`,
+`transform_output`, `train_files`, `eval_files`, `serving_model_dir`,
+`model_run_dir` and `hyperparameters` (a Tuner's, or null), all at places that
+each process reaches by the same name; with `train.warm_start` also
+`base_model`. TF_CONFIG says which ones there are.
+
+Exit codes, as the training operator's restartPolicy ExitCode reads them: 1
+and 2 end the job, those from 128 on start the process anew.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+from types import SimpleNamespace
+
+import tensorflow as tf
+
+from models.errors import InputError
+from models.strategy import workers
+from models.trainer import run_fn
+
+PEER_LOST = 138  # the operator's "retryable, by the user's word"
+_FIELDS = (
+    "custom_config",
+    "transform_output",
+    "train_files",
+    "eval_files",
+    "serving_model_dir",
+    "model_run_dir",
+    "hyperparameters",
+)
+# How TensorFlow says that another process does not answer, or is a new one.
+_LOST = (
+    tf.errors.AbortedError,
+    tf.errors.CancelledError,
+    tf.errors.DeadlineExceededError,
+    tf.errors.FailedPreconditionError,
+    tf.errors.InternalError,
+    tf.errors.UnavailableError,
+)
+log = logging.getLogger("lionctr.train")
+
+
+def main(path: str) -> int:
+    """Trains as the file at `path` says; returns the exit code."""
+    try:
+        with tf.io.gfile.GFile(path) as file:
+            job = json.loads(file.read())
+        missing = [name for name in _FIELDS if name not in job]
+        if missing:
+            raise InputError(f"{path}: missing: {', '.join(missing)}")
+        given = {name: job[name] for name in _FIELDS}
+        run_fn(SimpleNamespace(**given, base_model=job.get("base_model")))
+    except InputError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except _LOST as error:
+        if workers() < 2:
+            raise
+        print(f"Another process was lost: {error.message}", file=sys.stderr)
+        return PEER_LOST
+    return 0
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr)
+    code = main(sys.argv[1])
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # TensorFlow's threads would wait for the process that was lost.
+    os._exit(code)

@@ -1,0 +1,1 @@
+"""`lionctr compare`: optimizers on the same data, model and budget."""

@@ -1,0 +1,188 @@
+"""Compares optimizers: search on eval rows, then seeds judged on test rows."""
+
+from __future__ import annotations
+
+import json
+import logging
+import traceback
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from optimizers.catalog import names
+from pipeline import local
+from pipeline.comparison import candidates
+from pipeline.config import ConfigError, PipelineConfig, load
+from pipeline.console import Console, NoteHandler, quiet
+
+if TYPE_CHECKING:
+    from pipeline.comparison.trainings import Trainings
+
+RESULTS, PLOT = "compare.json", "compare.png"
+
+
+def compare(
+    path: Path,
+    overrides: Sequence[str],
+    optimizers: str,
+    seeds: int,
+    out: Path | None,
+    as_json: bool,
+) -> int:
+    """Compares optimizers on the config at `path`; returns the exit code.
+
+    Leaves `compare.json`, `compare.png`, TensorBoard's logs and a record of
+    each training in `out`, by default `<root>/<name>/compare`.
+
+    Raises:
+        ConfigError: the config or an argument is wrong.
+        InputError: the data is.
+    """
+    chosen = _chosen(optimizers)
+    if seeds < 1:
+        raise ConfigError(f"--seeds: received {seeds}; accepted: 1 or more")
+    config = load(path, overrides)
+    if not config.data.split.test:
+        # What is reported must not be what settings were chosen by.
+        share = config.data.split.eval
+        config = load(path, [*overrides, f"data.split.test={share}"])
+    out = out or Path(config.root) / config.name / "compare"
+    with local.only_one(out):
+        (out / "config.yaml").write_text(
+            yaml.safe_dump(config.resolved(), sort_keys=False), "utf-8"
+        )
+        with quiet(out / "log.txt") as (stdout, stderr):
+            console = Console(stderr)
+            try:
+                results = _results(config, chosen, seeds, out, console)
+                from pipeline.comparison import report
+
+                text = json.dumps(results, indent=1)
+                report.plot(results, out / PLOT)
+                (out / RESULTS).write_text(text + "\n", "utf-8")
+                shown = text if as_json else "\n" + report.table(results)
+            except Exception:
+                traceback.print_exc()
+                raise
+            stdout.write(shown + "\n")
+            console.line(f"\n  plot {out / PLOT}\n  results {out / RESULTS}")
+    return int(not all(o["test"] for o in results["optimizers"].values()))
+
+
+def _chosen(optimizers: str) -> list[str]:
+    chosen = [name.strip() for name in optimizers.split(",")]
+    for name in chosen:
+        if name not in names():
+            raise ConfigError(
+                f"--optimizers: received {name!r}; accepted: some of"
+                f" {', '.join(names())}, with commas between"
+            )
+    return list(dict.fromkeys(chosen))
+
+
+def _results(
+    config: PipelineConfig,
+    chosen: Sequence[str],
+    seeds: int,
+    out: Path,
+    console: Console,
+) -> dict[str, Any]:
+    ours = logging.getLogger("lionctr")
+    ours.setLevel(logging.INFO)
+    handler = NoteHandler(console)
+    ours.addHandler(handler)
+    try:
+        made = local.prepare(config, console)
+        from pipeline.comparison.trainings import Trainings
+
+        sections = config.resolved()
+        trainings = Trainings(
+            {
+                name: sections[name]
+                for name in ("features", "model", "optimizer", "train")
+            }
+            | {"negatives": sections["data"]["negatives"]},
+            made["Transform"]["transform_graph"],
+            made["Transform"]["transformed_examples"],
+            out,
+            local.code_version(),
+            console,
+        )
+        found = _search(config.optimizer.spec(), chosen, trainings)
+        optimizers = {
+            name: _tested(found[name], trainings, seeds) for name in chosen
+        }
+    finally:
+        ours.removeHandler(handler)
+    counts = Path(made["ClickLogGen"]["rejected"]) / "counts.json"
+    rows = json.loads(counts.read_text("utf-8"))
+    return {
+        "name": config.name,
+        "config_sha256": config.sha256(),
+        "rows": {n: rows[n] for n in config.data.split.names},
+        "budget": {
+            "steps": trainings.steps,
+            "epochs": config.train.epochs,
+            "batch_size": config.train.batch_size,
+        },
+        "seeds": seeds,
+        "optimizers": optimizers,
+    }
+
+
+def _search(
+    config: Mapping[str, Any], chosen: Sequence[str], trainings: Trainings
+) -> dict[str, dict[str, Any]]:
+    """The best settings of each optimizer, and all that were tried."""
+    found: dict[str, dict[str, Any]] = {}
+    # Lion's are derived from AdamW's best.
+    for name in sorted(chosen, key=lambda name: name != "adamw"):
+        adamw = found.get("adamw", {}).get("optimizer")
+        tried: dict[str, float] = {}
+
+        def loss(
+            spec: dict[str, Any], tried: dict[str, float] = tried
+        ) -> float:
+            key = json.dumps(spec, sort_keys=True)
+            if key not in tried:
+                tried[key] = trainings.eval_loss(spec)
+            return tried[key]
+
+        best, on_edge = candidates.search(
+            candidates.start(name, config, adamw), loss
+        )
+        found[name] = {
+            "optimizer": best,
+            "on_edge": on_edge,
+            "tried": [
+                {"optimizer": json.loads(key), "eval_logloss": value}
+                for key, value in tried.items()
+            ],
+        }
+    return found
+
+
+def _tested(
+    found: dict[str, Any], trainings: Trainings, seeds: int
+) -> dict[str, Any]:
+    """Adds what the best settings reach on test rows, over the seeds."""
+    from pipeline.comparison.report import spread
+
+    records = [
+        trainings.test(found["optimizer"], number)
+        for number in range(1, seeds + 1)
+    ]
+    ended = [r for r in records if "failed" not in r]
+    return {
+        **found,
+        "test": {
+            metric: spread([r["test"][metric] for r in ended])
+            for metric in (ended[0]["test"] if ended else ())
+        },
+        "seconds": spread([r["train_seconds"] for r in ended] or [0.0]),
+        "slot_bytes": ended[0]["slot_bytes"] if ended else None,
+        "failed": [r["failed"] for r in records if "failed" in r],
+        "curves": [r["curve"] for r in ended],
+    }

@@ -1,0 +1,240 @@
+"""`lionctr run` with `tune`, and `lionctr compare`: killed, and gone on."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import yaml
+
+from models.errors import InputError
+from pipeline.config import PipelineConfig
+from tests.pipeline.small import make_config, write_log
+
+LIONCTR = [sys.executable, "-m", "pipeline.cli"]
+TRIALS = 5
+# Five trials of these six: one at least diverges, one at least does not.
+TUNE = {
+    "trials": TRIALS,
+    "optimizer.learning_rate": {"choice": [3e-3, 3e-2, 1e30]},
+    "model.hidden": {"choice": [[8], [4, 4]]},
+}
+
+
+@dataclass
+class Home:
+    """A folder with a log and a config."""
+
+    folder: Path
+    config: PipelineConfig
+
+    def start(self, command: str, *words: str) -> subprocess.Popen[str]:
+        """Starts a command on the config."""
+        return subprocess.Popen(
+            [*LIONCTR, command, str(self.folder / "small.yaml"), *words],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def records(self, folder: str) -> dict[str, int]:
+        """Finished trainings -> when they were written."""
+        found = (self.folder / "runs/Small_ctr" / folder).glob("*.json")
+        return {path.name: path.stat().st_mtime_ns for path in found}
+
+    def kill_after(
+        self, process: subprocess.Popen[str], folder: str, count: int
+    ) -> dict[str, int]:
+        """Kills it once so many trainings are finished; returns those."""
+        try:
+            while len(self.records(folder)) < count:
+                assert process.poll() is None, process.communicate()
+                time.sleep(0.05)
+        finally:
+            process.kill()
+            process.communicate()
+        return self.records(folder)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
+    """The small pipeline, with a test split that both commands share."""
+    folder = tmp_path_factory.mktemp("tuning")
+    write_log(folder / "log.tsv", 1000)
+    config = make_config(
+        folder,
+        root=str(folder / "runs"),
+        tune=TUNE,
+        # Without weight decay there is less to search.
+        optimizer={"name": "adamw", "weight_decay": 0},
+        evaluate={"metrics": {"auc": {"min": 0.5}}},
+    )
+    split = config.data.split.model_copy(update={"test": 0.2})
+    data = config.data.model_copy(update={"split": split})
+    config = config.model_copy(update={"data": data})
+    (folder / "small.yaml").write_text(
+        yaml.safe_dump(config.resolved()), "utf-8"
+    )
+    return Home(folder, config)
+
+
+@pytest.fixture(scope="module")
+def tuned(home: Home) -> tuple[dict[str, int], dict[str, Any], str]:
+    """A run that was killed after two trials, then one to the end."""
+    process = home.start("run")
+    before = home.kill_after(process, "trials", 2)
+    out, console = home.start("run", "--json").communicate()
+    return before, json.loads(out), console
+
+
+def test_a_killed_run_does_not_repeat_its_trials(
+    home: Home, tuned: tuple[dict[str, int], dict[str, Any], str]
+) -> None:
+    before, summary, console = tuned
+    assert summary["status"] == "done", console
+    after = home.records("trials")
+    assert len(after) == TRIALS
+    assert {name: after[name] for name in before} == before
+    assert console.count("done before") == len(before)
+    for number in range(1, TRIALS + 1):
+        assert f"trial {number}/{TRIALS}: " in console
+
+
+def test_a_trial_that_diverges_is_a_failed_one(
+    tuned: tuple[dict[str, int], dict[str, Any], str],
+) -> None:
+    lines = [line for line in tuned[2].splitlines() if "trial " in line]
+    failed = [line for line in lines if "learning_rate 1e+30" in line]
+    assert failed
+    assert all("failed: " in line for line in failed)
+    assert sum("failed: " in line for line in lines) == len(failed)
+
+
+def test_the_best_values_reach_the_trainer(
+    home: Home, tuned: tuple[dict[str, int], dict[str, Any], str]
+) -> None:
+    _, summary, _ = tuned
+    folder = home.folder / "runs/Small_ctr"
+    records = [
+        json.loads(path.read_text())
+        for path in (folder / "trials").glob("*.json")
+    ]
+    best = min(
+        (r for r in records if "failed" not in r["record"]),
+        key=lambda r: r["record"]["logloss"],
+    )
+    (path,) = folder.glob("artifacts/Trainer/model_run/*/training.json")
+    training = json.loads(path.read_text())
+    for found in (training, summary):
+        assert found["optimizer"] == best["made_from"]["optimizer"]
+        assert found["tuned"] == {
+            "optimizer.learning_rate": best["made_from"]["optimizer"][
+                "learning_rate"
+            ],
+            "model.hidden": best["made_from"]["model"]["hidden"],
+        }
+    assert training["eval_logloss"] == pytest.approx(
+        best["record"]["logloss"], rel=1e-4
+    )
+
+
+def test_a_search_without_a_result_names_the_last_failure(
+    home: Home,
+    tuned: tuple[dict[str, int], dict[str, Any], str],
+    tmp_path: Path,
+) -> None:
+    from models.tuner import tuner_fn
+
+    artifacts = home.folder / "runs/Small_ctr/artifacts/Transform"
+    (graph,) = (artifacts / "transform_graph").iterdir()
+    (examples,) = (artifacts / "transformed_examples").iterdir()
+    sections = home.config.resolved()
+    parameters = {"optimizer.learning_rate": {"choice": [1e30, 1e31]}}
+    tuner = tuner_fn(
+        SimpleNamespace(
+            custom_config=sections
+            | {"negatives": sections["data"]["negatives"]}
+            | {"tune": {"trials": 3, "parameters": parameters}},
+            transform_graph_path=str(graph),
+            train_files=[f"{examples}/Split-train/*"],
+            eval_files=[f"{examples}/Split-eval/*"],
+            working_dir=str(tmp_path),
+        )
+    ).tuner
+    with pytest.raises(InputError, match=r"all 2 trials failed.*diverged"):
+        tuner.search()
+
+
+COMPARE = ("--optimizers", "lion,adagrad", "--seeds", "2", "--json")
+
+
+@pytest.fixture(scope="module")
+def compared(
+    home: Home, tuned: tuple[dict[str, int], dict[str, Any], str]
+) -> tuple[dict[str, int], dict[str, Any], str]:
+    """A comparison that was killed, then one to the end."""
+    trainings = "compare/trainings"
+    process = home.start("compare", *COMPARE)
+    before = home.kill_after(process, trainings, 3)
+    process = home.start("compare", *COMPARE)
+    out, console = process.communicate()
+    assert process.returncode == 0, console
+    return before, json.loads(out), console
+
+
+def test_a_killed_comparison_does_not_repeat_its_trainings(
+    home: Home, compared: tuple[dict[str, int], dict[str, Any], str]
+) -> None:
+    before, _, console = compared
+    after = home.records("compare/trainings")
+    assert {name: after[name] for name in before} == before
+    assert console.count("done before") == len(before)
+    # It shares ingest and Transform with `run`.
+    for name in ("ClickLogGen", "Transform"):
+        assert f"{name:<17} cached" in console
+
+
+def test_a_comparison_judges_on_rows_that_nothing_was_chosen_by(
+    home: Home, compared: tuple[dict[str, int], dict[str, Any], str]
+) -> None:
+    _, results, _ = compared
+    rows = results["rows"]
+    assert sum(rows.values()) == 1000
+    assert list(results["optimizers"]) == ["lion", "adagrad"]
+    for name, one in results["optimizers"].items():
+        assert one["optimizer"]["name"] == name
+        best = min(one["tried"], key=lambda tried: tried["eval_logloss"])
+        assert one["optimizer"] == best["optimizer"]
+        assert len(one["tried"]) >= 5
+        for metric, low, high in (
+            ("auc", 0.6, 1),
+            ("logloss", 0.2, 0.65),
+            ("calibration", 0.5, 2),
+        ):
+            assert low < one["test"][metric]["mean"] < high
+            assert len(one["test"][metric]["values"]) == 2
+            assert one["test"][metric]["deviation"] >= 0
+        assert one["slot_bytes"] > 0
+        for curve in one["curves"]:
+            examples = [point["examples"] for point in curve]
+            assert len(curve) >= 10
+            assert examples == sorted(examples)
+            assert examples[-1] == 3 * rows["train"]
+            assert curve[-1]["logloss"] < curve[0]["logloss"]
+
+
+def test_a_comparison_leaves_its_results_and_a_plot(
+    home: Home, compared: tuple[dict[str, int], dict[str, Any], str]
+) -> None:
+    folder = home.folder / "runs/Small_ctr/compare"
+    assert json.loads((folder / "compare.json").read_text()) == compared[1]
+    png = (folder / "compare.png").read_bytes()
+    assert png.startswith(b"\x89PNG")
+    assert len(png) > 10_000

@@ -1,0 +1,135 @@
+"""The config section `tune`: what may be searched, and in which bounds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from models.space import applied, decoded
+from pipeline.config import ConfigError, PipelineConfig, load
+from tests.pipeline.small import make_config
+
+LOG = {"log": [1e-5, 1e-2]}
+
+
+def with_tune(home: Path, tune: Any) -> PipelineConfig:
+    """The small config with this section, from a real file."""
+    values = make_config(home).resolved() | {"tune": tune}
+    path = home / "small.yaml"
+    path.write_text(yaml.safe_dump(values), "utf-8")
+    return load(path)
+
+
+@pytest.mark.parametrize(
+    "tune",
+    [
+        {"optimizer.learning_rate": LOG, "trials": 3},
+        {"optimizer": {"learning_rate": LOG}, "trials": 3},
+        {"parameters": {"optimizer.learning_rate": LOG}, "trials": 3},
+    ],
+)
+def test_paths_are_dotted_nested_or_under_parameters(
+    tmp_path: Path, tune: dict[str, Any]
+) -> None:
+    found = with_tune(tmp_path, tune).tune
+    assert found is not None
+    assert found.trials == 3
+    assert found.parameters == {
+        "optimizer.learning_rate": {"log": (1e-5, 1e-2)}
+    }
+
+
+def test_a_resolved_config_loads_again(tmp_path: Path) -> None:
+    first = with_tune(tmp_path, {"model.hidden": {"choice": [[8], [16, 8]]}})
+    again = with_tune(tmp_path, first.resolved()["tune"])
+    assert again.sha256() == first.sha256()
+
+
+@pytest.mark.parametrize(
+    ("tune", "words"),
+    [
+        ({}, ("tune", "at least one path")),
+        ({"trails": 3}, ("trails", "trials")),
+        ({"trials": 0, "model.dropout": LOG}, ("tune.trials", "0")),
+        ({"algorithm": "best", "model.dropout": LOG}, ("best", "bayesian")),
+        ({"train.epochs": 3}, ("train.epochs", "{int: [low, high]}")),
+        ({"train.epochs": {"into": [1, 2]}}, ("train.epochs", "{choice:")),
+        ({"train.epochs": {"int": [1.5, 2]}}, ("train.epochs", "whole")),
+        ({"train.epochs": {"int": [2, 1]}}, ("train.epochs", "lower")),
+        ({"train.epochs": {"int": [1]}}, ("train.epochs", "[low, high]")),
+        ({"model.dropout": {"log": [0, 0.5]}}, ("model.dropout", "above 0")),
+        ({"model.dropout": {"choice": []}}, ("model.dropout", "choice")),
+        (
+            {"model.dropout": {"linear": [0, 1]}},
+            ("model.dropout = 1", "less than 1"),
+        ),
+        (
+            {"optimizer.learning_rate": {"linear": [-1, 1]}},
+            ("optimizer.learning_rate = -1", "> 0"),
+        ),
+        (
+            {"optimizer.name": {"choice": ["lion", "lino"]}},
+            ("optimizer.name = 'lino'", "did you mean 'lion'"),
+        ),
+        (
+            {"model.hiden": {"choice": [[8]]}},
+            ("model.hiden", "did you mean 'hidden'"),
+        ),
+        (
+            {"features.categorical.sight.dim": {"int": [2, 8]}},
+            ("features.categorical.sight.dim", "name"),
+        ),
+        (
+            {"features.categorical.site.max_size": {"int": [2, 8]}},
+            ("features.categorical.site.max_size", "Transform"),
+        ),
+        ({"data.split.eval": {"linear": [0.1, 0.2]}}, ("data.split.eval",)),
+        (
+            {
+                "train.early_stopping": {"choice": [None]},
+                "train.early_stopping.patience": {"int": [1, 2]},
+            },
+            ("train.early_stopping.patience", "part of"),
+        ),
+    ],
+)
+def test_a_mistake_is_answered_with_the_path(
+    tmp_path: Path, tune: Any, words: tuple[str, ...]
+) -> None:
+    with pytest.raises(ConfigError) as error:
+        with_tune(tmp_path, tune)
+    for word in words:
+        assert word in str(error.value)
+
+
+def test_every_trial_is_a_config_within_the_bounds(tmp_path: Path) -> None:
+    config = with_tune(
+        tmp_path,
+        {
+            "optimizer.learning_rate": LOG,
+            "model.hidden": {"choice": [[8], [16, 8]]},
+            "model.dropout": {"linear": [0, 0.5]},
+            "train.batch_size": {"int": [32, 64]},
+            "train.early_stopping.patience": {"choice": [2, 5]},
+            "features.categorical.site.dim": {"choice": [4, 8]},
+        },
+    )
+    assert config.tune is not None
+    space = config.tune.hyperparameters()
+    for seed in range(20):
+        values = {p.name: p.random_sample(seed) for p in space.space}
+        changed = applied(config.resolved(), decoded(values))
+        trial = PipelineConfig.model_validate(changed)
+        assert 1e-5 <= trial.optimizer.spec()["learning_rate"] <= 1e-2
+        assert trial.model.hidden in ((8,), (16, 8))
+        assert 0 <= trial.model.dropout <= 0.5
+        assert 32 <= trial.train.batch_size <= 64
+        assert trial.train.early_stopping is not None
+        assert {f.name: f.dim for f in trial.features.categorical}["site"] in (
+            4,
+            8,
+        )
+        assert trial.data == config.data
