@@ -60,7 +60,8 @@ def _export_id(model: Any) -> str:
     for variable in model.variables:
         digest.update(variable_path(variable).encode())
         for values in rows_of(variable):
-            digest.update(np.ascontiguousarray(values).reshape(-1).view("u1"))
+            flat = np.ascontiguousarray(values).reshape(-1)
+            digest.update(flat.view(np.uint8).data)
     return digest.hexdigest()[:32]
 
 
