@@ -17,7 +17,7 @@ import tensorflow as tf
 from optimizers.groups import variable_path
 
 log = logging.getLogger("lionctr.train")
-_INDEX, _ARRAYS = "index.json", "arrays.bin"
+INDEX, _ARRAYS = "index.json", "arrays.bin"
 _STEP = "step-"
 _PART = 1 << 24  # bytes read and written at a time
 
@@ -63,7 +63,7 @@ class Checkpoints:
                 ]
             index = {"step": step, "state": dict(state), "arrays": arrays}
             text = json.dumps(index).encode()
-            with _create(f"{part}/{_INDEX}") as file:
+            with _create(f"{part}/{INDEX}") as file:
                 file.write(b"%08x\n" % google_crc32c.value(text))
                 file.write(text)
             _replace(part, final)
@@ -111,17 +111,17 @@ class Checkpoints:
             expected = [list(variable.shape), _dtype(variable).name]
             if found is None or [found["shape"], found["dtype"]] != expected:
                 raise DamagedError(f"{name} is missing, or of another shape")
-        with tf.io.gfile.GFile(f"{folder}/{_ARRAYS}", "rb") as file:
-            for array in index["arrays"]:
-                check = google_crc32c.Checksum()
-                for part in _parts(file, array):
-                    check.update(part)
-                if int.from_bytes(check.digest(), "big") != array["crc32c"]:
-                    raise DamagedError(f"{array['name']} has a wrong checksum")
+        check(folder, index)
+        with tf.io.gfile.GFile(arrays_path(folder), "rb") as file:
             for name, variable in variables.items():
                 _read(file, arrays[name], variable)
         state: dict[str, Any] = index["state"]
         return state
+
+    def newest(self) -> str | None:
+        """Folder of the newest one; None where there is none."""
+        steps = self._steps()
+        return f"{self.folder}/{steps[-1]}" if steps else None
 
     def clear(self) -> None:
         """Removes all of them."""
@@ -155,12 +155,32 @@ def read_index(folder: str) -> dict[str, Any]:
     Raises:
         DamagedError: it is not what was written.
     """
-    with tf.io.gfile.GFile(f"{folder}/{_INDEX}", "rb") as file:
+    with tf.io.gfile.GFile(f"{folder}/{INDEX}", "rb") as file:
         head, _, text = file.read().partition(b"\n")
     if head != b"%08x" % google_crc32c.value(text):
-        raise DamagedError(f"{_INDEX} has a wrong checksum")
+        raise DamagedError(f"{INDEX} has a wrong checksum")
     index: dict[str, Any] = json.loads(text)
     return index
+
+
+def arrays_path(folder: str) -> str:
+    """The file of a checkpoint with the values of its arrays."""
+    return f"{folder}/{_ARRAYS}"
+
+
+def check(folder: str, index: Mapping[str, Any]) -> None:
+    """Reads all of a checkpoint once.
+
+    Raises:
+        DamagedError: a value is not what was written.
+    """
+    with tf.io.gfile.GFile(arrays_path(folder), "rb") as file:
+        for array in index["arrays"]:
+            found = google_crc32c.Checksum()
+            for part in parts_of(file, array):
+                found.update(part)
+            if int.from_bytes(found.digest(), "big") != array["crc32c"]:
+                raise DamagedError(f"{array['name']} has a wrong checksum")
 
 
 def local_replica(variable: Any) -> Any:
@@ -235,7 +255,8 @@ def _must_be_finite(name: str, values: Any) -> None:
         )
 
 
-def _parts(file: Any, array: Mapping[str, Any]) -> Iterator[bytes]:
+def parts_of(file: Any, array: Mapping[str, Any]) -> Iterator[bytes]:
+    """The bytes of an array of a checkpoint, a few at a time."""
     file.seek(array["begin"])
     left = array["bytes"]
     while left:
@@ -268,7 +289,7 @@ def _read(file: Any, array: Mapping[str, Any], variable: Any) -> None:
 def _replace(part: str, final: str) -> None:
     """Moves a folder to its final name, over one that is there."""
     if "://" not in part:
-        for name in (_ARRAYS, _INDEX):
+        for name in (_ARRAYS, INDEX):
             with Path(part, name).open("rb") as file:
                 os.fsync(file.fileno())
     _remove(final)

@@ -251,11 +251,14 @@ class Callback(BaseModel):
 class TrainConfig(Section):
     """How the network is trained.
 
+    `warm_start` says where weights and optimizer begin: `latest_blessed` is
+    the newest pushed model, a path another one; null: anew.
     `batch_size` counts the rows of one update, over all replicas.
     `eval_steps` is how often the eval logloss is looked at; null: once an
     epoch. Every `observe_steps` TensorBoard gets norms and sign flips.
     """
 
+    warm_start: Annotated[str, Field(min_length=1)] | None = None
     batch_size: PositiveInt = 4096
     epochs: PositiveInt = 1
     jit: Literal["auto"] | bool = "auto"

@@ -21,9 +21,11 @@ from models import loop
 from models.config import Features, ModelConfig, Negatives, TrainConfig
 from models.errors import InputError
 from models.inputs import Batches, batches
+from models.keys import keys_of
 from models.layout import LABEL_COUNTS, Layout, layout
 from models.registry import build_model, keras_version
 from models.strategy import Team, build_strategy
+from models.warm_start import Base, Meaning, Report, columns_of, optimizer_names
 from optimizers.registry import build_optimizer
 
 _FOLDERS = ("analysis_cache", "checkpoints")  # not what is trained
@@ -47,6 +49,7 @@ class Fitted:
     optimizer: Any
     result: loop.Result
     team: Team
+    warm_start: Report | None = None
 
 
 class Job:
@@ -56,13 +59,20 @@ class Job:
         custom: the config sections `features`, `model`, `optimizer`, `train`
             and `data.negatives` (as `negatives`), as mappings.
         files: what it trains on.
+        base: what it begins with, from another training.
 
     Raises:
         InputError: there is nothing to learn from these rows.
     """
 
-    def __init__(self, custom: Mapping[str, Any], files: Files) -> None:
+    def __init__(
+        self,
+        custom: Mapping[str, Any],
+        files: Files,
+        base: Base | None = None,
+    ) -> None:
         self._custom = custom
+        self._base = base
         self.files = files
         self.features = Features.model_validate(custom["features"])
         self.negatives = Negatives.model_validate(custom["negatives"])
@@ -87,6 +97,17 @@ class Job:
         )
 
     @property
+    def meaning(self) -> Meaning:
+        """What the model's rows, columns and slots stand for."""
+        sizes = {f.name: f.size for f in self.shape.ids}
+        return Meaning(
+            keys_of(self.features, sizes),
+            lambda name: asset_lines(self.files.transform, name),
+            columns_of(self.shape),
+            optimizer_names(self._optimizer),
+        )
+
+    @property
     def steps(self) -> int:
         """Updates in all epochs."""
         per_epoch = math.ceil(self.rows / self._train.batch_size)
@@ -94,13 +115,14 @@ class Job:
 
     @property
     def key(self) -> str:
-        """Of this very training: the same settings on the same examples."""
+        """Of this very training: the same settings, examples and start."""
         text = json.dumps(
             [
                 {k: v for k, v in self._custom.items() if k not in _FOLDERS},
                 self.files.transform.transform_savedmodel_dir,
                 list(self.files.train),
                 list(self.files.eval),
+                self._base and self._base.identity,
             ],
             sort_keys=True,
         )
@@ -126,9 +148,14 @@ class Job:
         _begin(config)
         with strategy.scope():
             model = build_model(self.shape, self._model, self.base_rate)
+            first = self._base.steps(self.meaning) if self._base else 0
             optimizer = build_optimizer(
-                self._optimizer, self.steps, keras_version(model)
+                self._optimizer, self.steps, keras_version(model), first
             )
+            warm = None
+            if self._base:
+                optimizer.build(model.trainable_variables)
+                warm = self._base.carry(model, optimizer, self.meaning)
         log.info(
             "%s rows, %s parameters, %d steps",
             f"{self.rows:,}",
@@ -154,7 +181,7 @@ class Job:
             checkpoints,
             strategy,
         )
-        return Fitted(model, optimizer, result, Team(strategy))
+        return Fitted(model, optimizer, result, Team(strategy), warm)
 
 
 def _begin(config: TrainConfig) -> None:

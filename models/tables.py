@@ -166,11 +166,13 @@ class FusedTable(keras.layers.Layer):
     def build(self, stddev: float) -> None:
         """Makes the table; `stddev` 0 starts it at zero."""
         lookup = self.lookup
-        initializer = (
-            keras.initializers.RandomNormal(stddev=stddev, seed=1)
-            if stddev
-            else "zeros"
-        )
+        initializer: Any = "zeros"
+        if stddev:
+            # Compiled, because eager steps leave two more tables in memory.
+            initializer = tf.function(
+                keras.initializers.RandomNormal(stddev=stddev, seed=1).__call__,
+                autograph=False,
+            )
         # Rows are cast after the gather: casting the table would copy it.
         self.table = self.add_weight(
             shape=(lookup.rows, lookup.dim),

@@ -4,33 +4,47 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
+from dataclasses import asdict
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 import tensorflow_transform as tft
 
 import optimizers
-from models.checkpoint import Checkpoints
+from models import warm_start
+from models.checkpoint import Checkpoints, DamagedError, rows_of
+from models.errors import InputError
 from models.export import Served, export
 from models.job import Files, Fitted, Job
 from models.space import applied, decoded
 from optimizers.groups import variable_path
 
 TRAINING = "training.json"
+BASE = "base.json"  # where the model is that a training begins with
+log = logging.getLogger("lionctr.train")
 
 
 def run_fn(fn_args: Any) -> None:
     """Trains as `fn_args.custom_config` says (see `Job`), exports the model.
 
     A Tuner's `fn_args.hyperparameters` replace settings. What happened goes
-    to `training.json` in the model run's folder, beside the TensorBoard logs.
-    Of several processes that train together, each calls this; one writes.
+    to `training.json` in the model run's folder, beside the TensorBoard logs;
+    the state of the training stays beside the model, for the next to begin
+    with. Of several processes that train together, each calls this; one
+    writes.
     """
     tuned = decoded((fn_args.hyperparameters or {}).get("values", {}))
     custom = applied(fn_args.custom_config, tuned)
     transform = tft.TFTransformOutput(fn_args.transform_output)
-    job = Job(custom, Files(transform, fn_args.train_files, fn_args.eval_files))
+    base, cold = _base(fn_args)
+    job = Job(
+        custom,
+        Files(transform, fn_args.train_files, fn_args.eval_files),
+        base,
+    )
     kept = custom.get("checkpoints")
     checkpoints = os.path.join(kept, job.key) if kept else None
     fitted = job.fit(
@@ -39,10 +53,22 @@ def run_fn(fn_args: Any) -> None:
     )
     if fitted.team.chief:
         described = _describe(job, fitted, custom) | {"tuned": tuned}
+        begun = fitted.warm_start or cold
+        described["warm_start"] = asdict(begun) if begun else None
         export(
             Served(fitted.model, transform, job.features, job.negatives.shift),
             fn_args.serving_model_dir,
-            {"export_id": _export_id(fitted.model), "config": custom},
+            {
+                "export_id": _export_id(fitted.model),
+                "config": custom,
+                "asked": fn_args.custom_config,  # before it was tuned
+            },
+        )
+        warm_start.save(
+            state_folder(fn_args.serving_model_dir),
+            fitted.model,
+            fitted.optimizer,
+            job.meaning,
         )
         path = os.path.join(fn_args.model_run_dir, TRAINING)
         with tf.io.gfile.GFile(path, "w") as file:
@@ -53,12 +79,44 @@ def run_fn(fn_args: Any) -> None:
         Checkpoints(checkpoints).clear()
 
 
+def state_folder(serving_model_dir: str) -> str:
+    """Where the state of a training is left: beside the model."""
+    above = serving_model_dir.rstrip("/").rpartition("/")[0]
+    return os.path.join(above, warm_start.FOLDER)
+
+
+def _base(
+    fn_args: Any,
+) -> tuple[warm_start.Base | None, warm_start.Report | None]:
+    """What the training begins with, or else a report of why with nothing."""
+    source = fn_args.custom_config["train"].get("warm_start")
+    if source is None:
+        return None, None
+    with tf.io.gfile.GFile(os.path.join(fn_args.base_model, BASE)) as file:
+        found = json.loads(file.read())
+    folder, reason = found["state"], found["reason"]
+    if folder is not None:
+        try:
+            return warm_start.Base(folder), None
+        except (DamagedError, OSError, tf.errors.OpError) as error:
+            reason = f"the state of {found['model']} cannot be read: {error}"
+    if source != "latest_blessed":
+        raise InputError(f"train.warm_start: {reason}")
+    if found["model"] is None:
+        log.info("warm start: %s; training begins anew", reason)
+    else:
+        log.warning("warm start: %s; training begins anew", reason)
+    return None, warm_start.Report(reason=reason)
+
+
 def _export_id(model: Any) -> str:
     """The same for equal weights: pushing a model twice is seen."""
     digest = hashlib.sha256()
     for variable in model.variables:
         digest.update(variable_path(variable).encode())
-        digest.update(memoryview(variable.numpy()).cast("B"))
+        for values in rows_of(variable):
+            part = np.ascontiguousarray(values).reshape(-1).view("u1")
+            digest.update(part.data)
     return digest.hexdigest()[:32]
 
 

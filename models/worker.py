@@ -5,7 +5,8 @@
 JOB.json holds what TFX gives to `models.trainer.run_fn`: `custom_config`,
 `transform_output`, `train_files`, `eval_files`, `serving_model_dir`,
 `model_run_dir` and `hyperparameters` (a Tuner's, or null), all at places that
-each process reaches by the same name. TF_CONFIG says which ones there are.
+each process reaches by the same name; with `train.warm_start` also
+`base_model`. TF_CONFIG says which ones there are.
 
 Exit codes, as the training operator's restartPolicy ExitCode reads them: 1
 and 2 end the job, those from 128 on start the process anew.
@@ -55,7 +56,8 @@ def main(path: str) -> int:
         missing = [name for name in _FIELDS if name not in job]
         if missing:
             raise InputError(f"{path}: missing: {', '.join(missing)}")
-        run_fn(SimpleNamespace(**{name: job[name] for name in _FIELDS}))
+        given = {name: job[name] for name in _FIELDS}
+        run_fn(SimpleNamespace(**given, base_model=job.get("base_model")))
     except InputError as error:
         print(error, file=sys.stderr)
         return 2

@@ -29,7 +29,10 @@ _KERAS_CLASSES = {
 
 
 def build_optimizer(
-    spec: Mapping[str, Any], total_steps: int, keras: int = 3
+    spec: Mapping[str, Any],
+    total_steps: int,
+    keras: int = 3,
+    first_step: int = 0,
 ) -> Any:
     """Builds the optimizer that a spec describes.
 
@@ -56,6 +59,8 @@ def build_optimizer(
         spec: see above.
         total_steps: how often `apply` will be called in the run.
         keras: 3, or 2 for a model of the package tf_keras.
+        first_step: updates made before the run, if its `iterations` will be
+            set to them; a schedule begins there.
 
     Returns:
         A keras.optimizers.Optimizer, or a tf_keras.optimizers.Optimizer whose
@@ -71,6 +76,8 @@ def build_optimizer(
             f"`total_steps` must be an integer >= 1. Received: {total_steps!r}"
         )
     schedule = spec.get("schedule")
+    if schedule is not None:
+        schedule = {**schedule, "first_step": first_step}
     if "groups" not in spec:
         return _build_one(spec, schedule, total_steps, keras)
     from optimizers.groups import FirstMatch, GroupedOptimizer
@@ -170,7 +177,9 @@ def _build_schedule(
         )
     default_final = 0.01 if decay == "exponential" else 0.0
     final = schedule.get("final", default_final)
-    built = WarmupDecay(rate, total_steps, decay, steps, float(final))
+    built = WarmupDecay(
+        rate, total_steps, decay, steps, float(final), schedule["first_step"]
+    )
     if keras == 2:
         from optimizers.keras_2 import Schedule
 

@@ -31,6 +31,7 @@ class WarmupDecay(keras.optimizers.schedules.LearningRateSchedule):
         warmup: steps of warmup, in [0, total_steps).
         final: fraction of the peak that the decay ends at, in [0, 1];
             "exponential" needs > 0.
+        first_step: steps that the optimizer had made before the run.
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class WarmupDecay(keras.optimizers.schedules.LearningRateSchedule):
         decay: str = "constant",
         warmup: int = 0,
         final: float = 0.0,
+        first_step: int = 0,
     ) -> None:
         if decay not in ("constant", "linear", "cosine", "exponential"):
             raise ValueError(
@@ -56,6 +58,7 @@ class WarmupDecay(keras.optimizers.schedules.LearningRateSchedule):
                 "`final` must be > 0 for an exponential decay. "
                 f"Received: {final!r}"
             )
+        self.first_step = first_step
         self.learning_rate = learning_rate
         self.total_steps = total_steps
         self.decay = decay
@@ -65,7 +68,7 @@ class WarmupDecay(keras.optimizers.schedules.LearningRateSchedule):
     def __call__(self, step: Any) -> Any:
         """Returns the rate of step `step`, a scalar tensor of floatx."""
         dtype = keras.config.floatx()
-        step = ops.cast(step, dtype)
+        step = ops.cast(step - self.first_step, dtype)
         length = self.total_steps - self.warmup
         progress = ops.clip((step - self.warmup) / length, 0.0, 1.0)
         if self.decay == "constant":
@@ -89,4 +92,5 @@ class WarmupDecay(keras.optimizers.schedules.LearningRateSchedule):
             "decay": self.decay,
             "warmup": self.warmup,
             "final": self.final,
+            "first_step": self.first_step,
         }

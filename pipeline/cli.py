@@ -62,6 +62,17 @@ def _parser() -> argparse.ArgumentParser:
         help="ads: impressions, clicks, truth; criteo: 13 + 26 columns",
     )
     generate.add_argument(
+        "--days",
+        type=int,
+        help="so many folders, a day each, with --rows rows a day",
+    )
+    generate.add_argument(
+        "--drift",
+        type=float,
+        default=0.0,
+        help="with --days: share of users, ads and effects that is new a day",
+    )
+    generate.add_argument(
         "--reuse",
         action="store_true",
         help="do nothing if the folder holds these very logs",
@@ -171,8 +182,27 @@ def _config_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _generate(options: argparse.Namespace) -> int:
-    from pipeline.generate import generate
+    from pipeline.generate import GenerateError, generate, generate_days
 
+    if options.days is not None:
+        if options.shape != "ads" or options.days < 1:
+            raise GenerateError(
+                "--days must be 1 or more, with --shape ads. Received:"
+                f" {options.days}, {options.shape}"
+            )
+        for summary in generate_days(
+            options.rows,
+            options.out,
+            options.days,
+            seed=options.seed,
+            format=options.format,
+            drift=options.drift,
+            reuse=options.reuse,
+        ):
+            print(f"{summary}\n")
+        return 0
+    if options.drift:
+        raise GenerateError("--drift needs --days")
     summary = generate(
         options.rows,
         options.out,

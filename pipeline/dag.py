@@ -25,6 +25,7 @@ from components.evaluator.eval_config import eval_config
 from components.example_validator.component import ExampleValidator
 from components.pusher.component import Pusher
 from components.transform.component import Transform
+from components.warm_start.component import WarmStart
 from pipeline import beam
 from pipeline.config import PipelineConfig
 
@@ -34,17 +35,30 @@ class Versions:
     """What cached results depend on besides the config.
 
     data: state of the raw files. code: state of this project's sources.
-    model: of the user's own model's.
+    base: the model that training begins with. model: state of the user's
+    own model's.
     """
 
     data: str = ""
     code: str = ""
+    base: str = ""
     model: str = ""
 
 
 def pushed_to(config: PipelineConfig) -> str:
     """The folder of the model's versions."""
     return f"{config.push.to.rstrip('/')}/{config.name}"
+
+
+def training(config: PipelineConfig, data: str) -> dict[str, Any]:
+    """What a training is, besides code: its settings and its data."""
+    sections = config.resolved()
+    names = ("features", "model", "optimizer", "train")
+    return {
+        **{name: sections[name] for name in names},
+        "negatives": sections["data"]["negatives"],
+        "data_version": data,
+    }
 
 
 def create_pipeline(
@@ -108,6 +122,19 @@ def create_pipeline(
     )
     # Anomalies must stop the run before the expensive part.
     transform.add_upstream_node(validator)
+    bases: list[BaseComponent] = []
+    if config.train.warm_start is not None:
+        bases = [
+            WarmStart(
+                source=config.train.warm_start,
+                pushed_to=pushed_to(config),
+                training=training(config, versions.data),
+                base_version=versions.base,
+                code_version=versions.code,
+            )
+        ]
+        # Nothing is looked for before the data is good.
+        bases[0].add_upstream_node(transform)
     learning: dict[str, Any] = {
         "examples": transform.outputs["transformed_examples"],
         "transform_graph": transform.outputs["transform_graph"],
@@ -139,7 +166,10 @@ def create_pipeline(
         hyperparameters=(
             tuner[0].outputs["best_hyperparameters"] if tuner else None
         ),
-        custom_config=job | ({"tfjob": tfjob} if tfjob else {}),
+        base_model=bases[0].outputs["base_model"] if bases else None,
+        custom_config=job
+        | {"data_version": versions.data}
+        | ({"tfjob": tfjob} if tfjob else {}),
         **learning,
     )
     model = trainer.outputs["model"]
@@ -179,6 +209,7 @@ def create_pipeline(
             validator,
             transform,
             *tuner,
+            *bases,
             trainer,
             *baseline,
             evaluator,

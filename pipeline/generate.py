@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ __all__ = [
     "GenerateError",
     "Summary",
     "generate",
+    "generate_days",
 ]
 
 VERSION = 1
@@ -39,6 +41,19 @@ MAX_ROWS = 1_000_000_000
 _CHUNK = 100_000
 _START = 1_704_067_200  # Monday 2024-01-01T00:00:00Z
 _DAYS = 7
+
+
+@dataclass(frozen=True)
+class Day:
+    """One day of a log in a world that drifts.
+
+    number: days before it. of: days of the whole log. drift: see
+    `generate_days`.
+    """
+
+    number: int
+    of: int
+    drift: float
 
 
 class GenerateError(ValueError):
@@ -73,6 +88,7 @@ class Summary:
     truth_auc: float | None
     truth_auc_last_tenth: float | None
     files: dict[str, str]
+    day: dict[str, Any] | None = None
 
     def __str__(self) -> str:
         auc = "none" if self.truth_auc is None else f"{self.truth_auc:.4f}"
@@ -97,6 +113,7 @@ def generate(
     shape: str = "ads",
     reuse: bool = False,
     progress: Callable[[int, int], None] | None = None,
+    day: Day | None = None,
 ) -> Summary:
     """Write `rows` impressions, their clicks and the truth into `out`.
 
@@ -124,12 +141,15 @@ def generate(
         shape: One of `SHAPES`.
         reuse: Return at once if `out` holds what these arguments give.
         progress: Called with (rows done, rows) after each chunk.
+        day: All rows are of this day; `shape="ads"` only.
 
     Raises:
         GenerateError: An argument is wrong, or `out` is not a folder.
     """
     out = Path(out)
     _check(rows, out, seed, format, shape)
+    if day is not None:
+        _check_day(day, shape)
     names = {"impressions": f"impressions.{format}", "truth": "truth.parquet"}
     if shape == "ads":
         names["clicks"] = f"clicks.{format}"
@@ -140,6 +160,7 @@ def generate(
         "seed": seed,
         "rows": rows,
         "files": names,
+        "day": None if day is None else asdict(day),
     }
     if reuse and (found := _read_summary(out, wanted)) is not None:
         return found
@@ -150,7 +171,7 @@ def generate(
             paths[kind] = out / f".{name}.{os.getpid()}.tmp"
             undo.callback(paths[kind].unlink, missing_ok=True)
         ending = paths.pop("summary")
-        counts = _write(paths, rows, seed, format, shape, progress)
+        counts = _write(paths, rows, seed, format, shape, progress, day)
         summary = Summary(**wanted, **counts)
         ending.write_text(json.dumps(asdict(summary), indent=2) + "\n")
         # Cut off in between, the files of two runs must not look like one.
@@ -159,6 +180,53 @@ def generate(
             paths[kind].replace(out / name)
         ending.replace(out / "summary.json")
     return summary
+
+
+def generate_days(
+    rows: int,
+    out: Path | str,
+    days: int,
+    seed: int = 1,
+    format: str = "tsv",
+    *,
+    drift: float = 0.0,
+    reuse: bool = False,
+) -> list[Summary]:
+    """Write `rows` impressions a day, each day's logs in a folder of its own.
+
+    The folders are `<out>/2024-01-01` and so on, as `data.spans` reads them;
+    in each is what `generate` writes for `shape="ads"`.
+
+    Args:
+        rows: How many good rows a day.
+        out: Folder, made if absent.
+        days: How many days.
+        seed, format, reuse: As in `generate`.
+        drift: From 0 to below 1. Each day this share of users and ads is
+            replaced by new ones, and this share of the variance of all
+            effects is drawn anew.
+    """
+    summaries = []
+    for number in range(days):
+        date = datetime.fromtimestamp(_START + number * DAY, UTC)
+        day = Day(number, days, drift)
+        folder = Path(out) / f"{date:%Y-%m-%d}"
+        summaries.append(
+            generate(rows, folder, seed, format, reuse=reuse, day=day)
+        )
+    return summaries
+
+
+def _check_day(day: Day, shape: str) -> None:
+    if shape != "ads":
+        raise GenerateError(
+            f"`days` needs the shape ads. Received the shape {shape!r}"
+        )
+    if not 0 <= day.drift < 1:
+        raise GenerateError(
+            "`drift` must be a number from 0 to below 1. Received:"
+            f" {day.drift!r}"
+        )
 
 
 def _check(rows: int, out: Path, seed: int, format: str, shape: str) -> None:
@@ -206,14 +274,22 @@ def _write(
     format: str,
     shape: str,
     progress: Callable[[int, int], None] | None,
+    day: Day | None,
 ) -> dict[str, Any]:
     """Writes all but the summary; returns the figures that go into it."""
     ads = shape == "ads"
     world = Ads(_rng(seed, 0)) if ads else Criteo(_rng(seed, 0))
+    first, everything = 0, rows
+    streams: tuple[int, ...] = (2,)
+    if day is not None and isinstance(world, Ads):
+        first, everything = day.number * rows, day.of * rows
+        streams = (4, day.number)
+        for number in range(day.number):
+            world.drift(_rng(seed, 3, number), day.drift)
     broken = NONE
     if ads and format != "parquet":
         broken = _broken_rows(_rng(seed, 1), rows)
-    log = ClickLog(rows)
+    log = ClickLog(everything)
     truth = Truth(rows)
     with ExitStack() as stack:
         files = {}
@@ -222,9 +298,9 @@ def _write(
             files[kind] = open_log(path, here, header=ads)
             stack.callback(files[kind].close)
         for number, start in enumerate(range(0, rows, _CHUNK)):
-            rng = _rng(seed, 2, number)
+            rng = _rng(seed, *streams, number)
             stop = min(start + _CHUNK, rows)
-            time = _times(rng, start, stop, rows)
+            time = _times(rng, start, stop, rows, day)
             columns, logit = world.draw(rng, time)
             chance = np.rint(GRID / (1 + np.exp(-logit))).astype(np.int64)
             chance = np.clip(chance, 1, GRID - 1)
@@ -233,10 +309,12 @@ def _write(
             key = pa.array(np.arange(start, stop))
             target = pa.array(label.astype(np.int64))
             if ads:
-                files["clicks"].write(log.add(rng, start, time, chance, label))
-                key = ids(np.arange(start, stop))
-                first = {"impression_id": key, "timestamp": iso(time)}
-                table = pa.table({**first, **columns, "click": target})
+                files["clicks"].write(
+                    log.add(rng, first + start, time, chance, label)
+                )
+                key = ids(np.arange(first + start, first + stop))
+                head = {"impression_id": key, "timestamp": iso(time)}
+                table = pa.table({**head, **columns, "click": target})
             else:
                 table = pa.table({"label": target, **columns})
             begin, end = np.searchsorted(broken, (start, stop))
@@ -263,12 +341,15 @@ def _broken_rows(rng: np.random.Generator, rows: int) -> Ints:
     return np.sort(rng.integers(0, rows, count))
 
 
-def _times(rng: np.random.Generator, start: int, stop: int, rows: int) -> Ints:
+def _times(
+    rng: np.random.Generator, start: int, stop: int, rows: int, day: Day | None
+) -> Ints:
     """Epoch seconds of rows `start` to `stop`: rising, densest at 15:00."""
     clock = np.linspace(0.0, 1.0, 1441)
     wave = np.cos(2 * np.pi * (clock - 9 / 24))
     passed = clock + 0.6 / (2 * np.pi) * (wave[0] - wave)
-    day = (np.arange(start, stop) + rng.random(stop - start)) / rows * _DAYS
-    whole = np.floor(day)
-    second = DAY * (whole + np.interp(day - whole, passed, clock))
+    first, days = (0, _DAYS) if day is None else (day.number, 1)
+    when = (np.arange(start, stop) + rng.random(stop - start)) / rows * days
+    whole = np.floor(when)
+    second = DAY * (first + whole + np.interp(when - whole, passed, clock))
     return _START + second.astype(np.int64)

@@ -149,6 +149,7 @@ class _Run:
             )
 
             from components.batching import prefer_large_batches
+            from components.warm_start.executor import base_version
             from pipeline import dag
 
             prefer_large_batches()
@@ -156,11 +157,16 @@ class _Run:
             connection = metadata.sqlite_metadata_connection_config(
                 str(database)
             )
+            base = base_version(
+                self._config.train.warm_start,
+                dag.pushed_to(self._config),
+                dag.training(self._config, data),
+            )
             pipeline = compiler.Compiler().compile(
                 dag.create_pipeline(
                     self._config,
                     str(self._home / "artifacts"),
-                    dag.Versions(data, code_version(), model),
+                    dag.Versions(data, code_version(), base, model),
                     connection,
                     analysis_cache=str(self._home / "analysis_cache"),
                     trials=str(self._home / "trials"),
@@ -319,6 +325,7 @@ class _Run:
             ),
             "tuned": training.get("tuned", {}),
             "lion_kernel": training.get("lion_kernel"),
+            "warm_start": training.get("warm_start"),
             "seconds": self._seconds,
             "train_examples_per_second": training.get(
                 "train_examples_per_second"

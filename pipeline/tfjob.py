@@ -14,6 +14,7 @@ from typing import Any
 import tensorflow as tf
 
 from models.errors import InputError
+from models.trainer import BASE, state_folder
 
 GROUP, VERSION, PLURAL = "kubeflow.org", "v1", "tfjobs"
 _NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
@@ -113,6 +114,10 @@ def run_fn(fn_args: Any) -> None:
     )
     _copy(given["serving_model_dir"], fn_args.serving_model_dir)
     _copy(given["model_run_dir"], fn_args.model_run_dir)
+    _copy(
+        state_folder(given["serving_model_dir"]),
+        state_folder(fn_args.serving_model_dir),
+    )
     tf.io.gfile.rmtree(folder)
 
 
@@ -142,10 +147,26 @@ def _stage(fn_args: Any, custom: dict[str, Any], folder: str) -> dict[str, Any]:
         "custom_config": {**custom, "checkpoints": f"{folder}/checkpoints"},
         "transform_output": f"{folder}/transform",
         "hyperparameters": fn_args.hyperparameters,
+        "base_model": _stage_base(getattr(fn_args, "base_model", None), folder),
         **files,
         "serving_model_dir": f"{folder}/serving",
         "model_run_dir": f"{folder}/run",
     }
+
+
+def _stage_base(base_model: str | None, folder: str) -> str | None:
+    """Copies the state that the training begins with, and who says so."""
+    if base_model is None:
+        return None
+    with tf.io.gfile.GFile(os.path.join(base_model, BASE)) as file:
+        found = json.loads(file.read())
+    if found["state"] is not None:
+        _copy(found["state"], f"{folder}/base/state")
+        found["state"] = f"{folder}/base/state"
+    tf.io.gfile.makedirs(f"{folder}/base")
+    with tf.io.gfile.GFile(f"{folder}/base/{BASE}", "w") as file:
+        file.write(json.dumps(found))
+    return f"{folder}/base"
 
 
 def _copy(source: str, target: str) -> None:

@@ -18,9 +18,13 @@ from tfx.proto import pusher_pb2
 from tfx.types import artifact_utils
 from tfx.utils import io_utils, proto_utils
 
+from models.checkpoint import INDEX
 from models.errors import RefusedError
+from models.warm_start import FOLDER
 
 log = logging.getLogger("lionctr.push")
+_STATES = ".training"  # beside the models' folders: no server looks there
+_KEPT = 2  # states: of the newest versions
 _DESCRIPTION = os.path.join("assets.extra", "lion_ctr.json")
 
 
@@ -51,9 +55,12 @@ class Executor(tfx_pusher.Executor):
             exec_properties["push_destination"], destination
         )
         base = destination.filesystem.base_directory
-        version = find_version(base, export_id(model))
+        identity = export_id(model)
+        keep_state(model.rpartition("/")[0], base, identity)
+        version = find_version(base, identity)
         if version is None:
             version = push(model, base)
+        drop_states(base)
         path = os.path.join(base, str(version))
         log.info("pushed to %s", path)
         self._MarkPushed(pushed, path, str(version))
@@ -67,13 +74,25 @@ def versions(base: str) -> list[int]:
     return sorted(int(name) for name in names if name.isdigit())
 
 
-def export_id(model: str) -> str:
-    """Identifies an exported model by its weights; "" if it does not say."""
+def description(model: str) -> dict[str, Any]:
+    """What an exported model says of itself."""
     path = os.path.join(model, _DESCRIPTION)
     if not fileio.exists(path):
-        return ""
+        return {}
     with fileio.open(path, "r") as file:
-        return str(json.loads(file.read()).get("export_id", ""))
+        found: dict[str, Any] = json.loads(file.read())
+    return found
+
+
+def export_id(model: str) -> str:
+    """Identifies an exported model by its weights; "" if it does not say."""
+    return str(description(model).get("export_id", ""))
+
+
+def state_folder(base: str, identity: str = "") -> str:
+    """Where the state of a pushed model's training is kept."""
+    above, _, name = base.rstrip("/").rpartition("/")
+    return os.path.join(above, _STATES, name, identity)
 
 
 def find_version(base: str, identity: str) -> int | None:
@@ -119,6 +138,58 @@ def push(model: str, base: str) -> int:
                 version += 1  # another push took the number
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def keep_state(artifact: str, base: str, identity: str) -> None:
+    """Copies the state of a training from a Model artifact, whole.
+
+    On one disk it is linked: it takes no room twice.
+    """
+    source = os.path.join(artifact, FOLDER)
+    target = state_folder(base, identity)
+    if not identity or not fileio.isdir(source) or fileio.exists(target):
+        return
+    if "://" in base or "://" in source:
+        # An object store renames no folder; a state begins with its index.
+        io_utils.copy_dir(source, target, deny_regex_patterns=[INDEX])
+        for folder, _, files in fileio.walk(source):
+            if INDEX in files:
+                inner = os.path.relpath(folder, source)
+                io_utils.copy_file(
+                    os.path.join(folder, INDEX),
+                    os.path.join(target, inner, INDEX),
+                )
+        return
+    Path(target).parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(f"{target}.{uuid.uuid4().hex}")
+    try:
+        shutil.copytree(source, temporary, copy_function=_link)
+        _sync(temporary)
+        if not Path(target).exists():
+            temporary.rename(target)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def drop_states(base: str) -> None:
+    """Removes all states but those of the newest versions."""
+    folder = state_folder(base)
+    if not fileio.isdir(folder):
+        return
+    kept = {
+        export_id(os.path.join(base, str(version)))
+        for version in versions(base)[-_KEPT:]
+    }
+    for name in fileio.listdir(folder):
+        if name.rstrip("/") not in kept:
+            fileio.rmtree(os.path.join(folder, name.rstrip("/")))
+
+
+def _link(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # another disk, or one that knows no links
+        shutil.copyfile(source, target)
 
 
 def _sync(folder: Path) -> None:

@@ -8,7 +8,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.synthetic.draw import Field, Floats, Ints, effects_of, lognormal
+from pipeline.synthetic.draw import (
+    Field,
+    Floats,
+    Ints,
+    drifted,
+    effects_of,
+    lognormal,
+)
 
 _TOPICS = 40
 _CATEGORIES = (
@@ -17,6 +24,12 @@ _CATEGORIES = (
 _COUNTRIES = (
     "US IN BR ID DE GB FR JP MX TR IT ES PL NL CA VN TH PH EG NG KR AR CO ZA "
     "UA AU SE CZ PT GR"
+)
+# Which fields have effects together, and how large they are.
+_CROSSES = (
+    ("device", "position", 0.5),
+    ("device", "site_category", 0.25),
+    ("campaign_id", "site_category", 0.05),
 )
 
 
@@ -49,14 +62,11 @@ class Ads:
             "connection": Field(rng, "wifi 4g 5g 3g", 0.2, 0.7, 0.1),
         }
 
-        def cross(one: Field, other: Field, spread: float) -> Floats:
-            return effects_of(rng, np.outer(one.weight, other.weight), spread)
-
-        self._crosses = (
-            ("device", "position", cross(device, position, 0.5)),
-            ("device", "site_category", cross(device, category, 0.25)),
-            ("campaign_id", "site_category", cross(campaign, category, 0.05)),
-        )
+        self._crosses = [
+            (one, other, spread, self._cross(rng, one, other, spread))
+            for one, other, spread in _CROSSES
+        ]
+        self._level = -2.3
         self._peak = rng.uniform(0, 24, len(category.names))
         self._price = np.array([-0.4, 0.3, -0.3, 0.4, 0.0])  # by device
         users = len(user.names)
@@ -74,12 +84,42 @@ class Ads:
         effect = rng.normal(0, 0.2, _TOPICS)[what]
         self._liking = np.bincount(who, effect, users) / np.maximum(1, count)
 
+    def _cross(
+        self, rng: np.random.Generator, one: str, other: str, spread: float
+    ) -> Floats:
+        """Effects of each pair of two fields' ids."""
+        weights = [self._fields[name].weight for name in (one, other)]
+        return effects_of(rng, np.outer(*weights), spread)
+
+    def drift(self, rng: np.random.Generator, share: float) -> None:
+        """A day passes: users, ads and what makes them click change.
+
+        Args:
+            rng: of the day.
+            share: of users and ads that are replaced by new ones, and of the
+                variance of effects that is drawn anew. The logit of all
+                moves by a deviation of `share` too.
+        """
+        for name, field in self._fields.items():
+            # A campaign outlives its ads, a site its visitors.
+            field.drift(rng, share, renew=name in ("user_id", "ad_id"))
+        self._crosses = [
+            (
+                one,
+                other,
+                spread,
+                drifted(effect, self._cross(rng, one, other, spread), share),
+            )
+            for one, other, spread, effect in self._crosses
+        ]
+        self._level += share * rng.standard_normal()
+
     def draw(
         self, rng: np.random.Generator, time: Ints
     ) -> tuple[dict[str, Any], Floats]:
         """Returns the columns and the logit of one row for each `time`."""
         size = len(time)
-        logit: Floats = np.full(size, -2.3)
+        logit: Floats = np.full(size, self._level)
         columns: dict[str, Any] = {}
         index: dict[str, Ints] = {}
         for name, field in self._fields.items():
@@ -90,7 +130,7 @@ class Ads:
             hidden = index[name] < 0
             columns[name] = field.names.take(pa.array(index[name], mask=hidden))
             logit += field.effect[index[name]]
-        for one, other, effect in self._crosses:
+        for one, other, _, effect in self._crosses:
             logit += effect[index[one], index[other]]
         columns["interests"] = self._interests.take(pa.array(index["user_id"]))
         logit += self._liking[index["user_id"]]

@@ -34,6 +34,12 @@ def effects_of(
     return draw
 
 
+def drifted(effect: Floats, draw: Floats, share: float) -> Floats:
+    """`effect` with a share of its variance that of `draw`."""
+    moved: Floats = np.sqrt(1 - share) * effect + np.sqrt(share) * draw
+    return moved
+
+
 class Field:
     """A categorical column: how often each id comes, and its effect."""
 
@@ -51,11 +57,14 @@ class Field:
 
         `names` are the ids, or a letter and how many to number.
         """
+        self._spread = spread
+        self._letter, self._last = "", 0
         if isinstance(names, str):
             ids = names.split()
         else:
             # Shuffled: a name must not tell how frequent it is.
             numbers = 1 + rng.permutation(names[1])
+            self._letter, self._last = names
             ids = [f"{names[0]}{number}" for number in numbers]
         self.group = group
         self.member = NONE
@@ -68,6 +77,31 @@ class Field:
         self.missing = missing
         # The last one, index -1, is for a missing value.
         self.effect = np.append(effects_of(rng, self.weight, spread), 0.0)
+
+    def drift(
+        self, rng: np.random.Generator, share: float, renew: bool
+    ) -> None:
+        """A day passes: other effects, and new ids in place of some.
+
+        Args:
+            rng: of the day.
+            share: of the variance of the effects that is drawn anew.
+            renew: whether that share of the ids, numbered ones, is replaced.
+        """
+        draw = effects_of(rng, self.weight, self._spread)
+        effect = drifted(self.effect[:-1], draw, share)
+        if renew:
+            new = rng.random(len(effect)) < share
+            effect = np.where(new, draw, effect)
+            numbers = self._last + np.cumsum(new)
+            self._last = int(numbers[-1])
+            ids = np.where(
+                new,
+                [f"{self._letter}{number}" for number in numbers],
+                np.array(self.names.to_pylist()),
+            )
+            self.names = pa.array(ids.tolist())
+        self.effect = np.append(effect, 0.0)
 
     def draw(self, rng: np.random.Generator, size: int) -> Ints:
         ends = np.cumsum(self.weight)[:-1]

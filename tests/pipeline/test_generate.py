@@ -12,7 +12,13 @@ import pandas as pd
 import pytest
 from sklearn.metrics import log_loss, roc_auc_score
 
-from pipeline.generate import FORMATS, GenerateError, Summary, generate
+from pipeline.generate import (
+    FORMATS,
+    GenerateError,
+    Summary,
+    generate,
+    generate_days,
+)
 
 ROWS = 102_000  # More than one chunk.
 WINDOW = pd.Timedelta(minutes=30)
@@ -339,3 +345,62 @@ def test_a_file_in_the_place_of_the_folder_is_refused(
     (tmp_path / "taken").write_text("")
     with pytest.raises(GenerateError, match="taken' is a file"):
         generate(10, tmp_path / "taken" / inside)
+
+
+def test_days_drift_apart(tmp_path: Path) -> None:
+    rows, share = 20_000, 0.2
+    for drift, name in ((share, "drift"), (0.0, "still")):
+        generate_days(
+            rows, tmp_path / name, 3, 5, format="parquet", drift=drift
+        )
+    days = [
+        pd.read_parquet(tmp_path / f"drift/2024-01-0{n}/impressions.parquet")
+        for n in (1, 2, 3)
+    ]
+    for number, day in enumerate(days, 1):
+        assert len(day) == rows
+        assert set(day.timestamp.str[:10]) == {f"2024-01-0{number}"}
+    ids = pd.concat([day.impression_id for day in days])
+    assert ids.is_unique
+    # An ad that is seen often is seen the next day, unless it is replaced.
+    for then, now, passed in ((0, 1, 1), (1, 2, 1), (0, 2, 2)):
+        counts = days[then].ad_id.value_counts()
+        often = set(counts[counts >= 20].index)
+        kept = len(often & set(days[now].ad_id)) / len(often)
+        assert len(often) > 80
+        assert abs(kept - (1 - share) ** passed) < 0.12
+    assert set(days[0].campaign_id) == set(days[2].campaign_id)
+    still = [
+        pd.read_parquet(tmp_path / f"still/2024-01-0{n}/impressions.parquet")
+        for n in (1, 2)
+    ]
+    assert not still[0].ad_id.equals(still[1].ad_id)
+    top = [set(day.ad_id.value_counts().index[:100]) for day in still]
+    assert len(top[0] & top[1]) > 80
+    # What makes them click is another thing each day.
+    rates = [day.groupby("device").click.mean() for day in (*still, days[2])]
+    assert np.abs(rates[0] - rates[1]).max() < 0.03
+    assert np.abs(rates[0] - rates[2]).max() > 0.03
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--drift", "0.1"], "--drift needs --days"),
+        (["--days", "0"], "--days must be 1 or more"),
+        (["--days", "2", "--drift", "1"], "`drift` must be a number from 0"),
+        (["--days", "2", "--shape", "criteo"], "with --shape ads"),
+    ],
+)
+def test_wrong_days_are_refused(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    message: str,
+) -> None:
+    from pipeline.cli import main
+
+    given = ["generate", "--rows", "10", "--out", str(tmp_path / "x")]
+    assert main([*given, *arguments]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "x").exists()

@@ -1,0 +1,160 @@
+"""The state of a training is pushed with its model, and found again."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tfx.types import standard_artifacts
+
+from components.pusher import executor as pusher
+from components.warm_start.executor import (
+    Executor,
+    base_version,
+    find,
+)
+
+LATEST = "latest_blessed"
+TRAINING = {"train": {"epochs": 1}, "data_version": "monday"}
+TUESDAY = {"train": {"epochs": 1}, "data_version": "tuesday"}
+
+
+def artifact(folder: Path, export_id: str, state: bool = True) -> Any:
+    """A Model artifact with the files of an export, and a state."""
+    serving = folder / "Format-Serving"
+    (serving / "assets.extra").mkdir(parents=True)
+    (serving / "saved_model.pb").write_bytes(b"graph")
+    (serving / "assets.extra/lion_ctr.json").write_text(
+        json.dumps({"export_id": export_id, "asked": TRAINING})
+    )
+    if state:
+        step = folder / "Format-Training/step-0000000007"
+        step.mkdir(parents=True)
+        (step / "arrays.bin").write_text(f"weights of {export_id}")
+        (step / "index.json").write_text(f"index of {export_id}")
+    model = standard_artifacts.Model()
+    model.uri = str(folder)
+    return model
+
+
+def push(model: Any, base: Path, tmp: Path) -> str:
+    blessing = standard_artifacts.ModelBlessing()
+    blessing.uri = str(tmp / "blessing")
+    blessing.set_int_custom_property("blessed", 1)
+    pushed = standard_artifacts.PushedModel()
+    pushed.uri = str(tmp / "pushed")
+    pusher.Executor().Do(
+        {"model": [model], "model_blessing": [blessing]},
+        {"pushed_model": [pushed]},
+        {
+            "push_destination": json.dumps(
+                {"filesystem": {"base_directory": str(base)}}
+            )
+        },
+    )
+    return pushed.get_string_custom_property("pushed_destination")
+
+
+def read(state: str | None) -> dict[str, str]:
+    return {p.name: p.read_text() for p in Path(state or "").glob("*/*")}
+
+
+def test_the_newest_pushed_model_is_found_with_its_state(
+    tmp_path: Path,
+) -> None:
+    base = tmp_path / "models/ads"
+    for name in ("one", "two"):
+        path = push(artifact(tmp_path / name, name), base, tmp_path)
+    found = find(LATEST, str(base), TUESDAY)
+    assert found.model == path and found.reason is None
+    assert read(found.state) == {
+        "arrays.bin": "weights of two",
+        "index.json": "index of two",
+    }
+    # No server takes it for a model.
+    assert all(p.name.isdigit() for p in base.iterdir())
+    # One that is taken off the shelf is the newest no more.
+    for file in sorted(Path(path).rglob("*"), reverse=True):
+        file.rmdir() if file.is_dir() else file.unlink()
+    Path(path).rmdir()
+    found = find(LATEST, str(base), TUESDAY)
+    assert read(found.state)["arrays.bin"] == "weights of one"
+
+
+def test_states_of_the_two_newest_versions_are_kept(tmp_path: Path) -> None:
+    base = tmp_path / "models/ads"
+    for name in ("one", "two", "three"):
+        push(artifact(tmp_path / name, name), base, tmp_path)
+    states = tmp_path / "models/.training/ads"
+    assert {p.name for p in states.iterdir()} == {"two", "three"}
+
+
+def test_a_model_of_the_very_same_training_is_passed_over(
+    tmp_path: Path,
+) -> None:
+    base = tmp_path / "models/ads"
+    push(artifact(tmp_path / "one", "one"), base, tmp_path)
+    found = find(LATEST, str(base), TRAINING)
+    assert found.model is None and str(base) in (found.reason or "")
+    # Where nobody knows the data, nothing is the same.
+    unknown = TRAINING | {"data_version": ""}
+    assert find(LATEST, str(base), unknown).model is not None
+
+
+def test_another_base_is_another_version(tmp_path: Path) -> None:
+    base = tmp_path / "models/ads"
+    seen = {base_version(LATEST, str(base), TUESDAY)}
+    for name in ("one", "two"):
+        push(artifact(tmp_path / name, name), base, tmp_path)
+        seen.add(base_version(LATEST, str(base), TUESDAY))
+    assert len(seen) == 3
+    assert base_version(LATEST, str(base), TUESDAY) in seen
+    assert base_version(None, str(base), TUESDAY) == ""
+
+
+@pytest.mark.parametrize("inside", ["", "/Format-Serving"])
+def test_a_path_is_a_pushed_version_or_an_artifact(
+    tmp_path: Path, inside: str
+) -> None:
+    one = artifact(tmp_path / "one", "one")
+    path = push(one, tmp_path / "models/ads", tmp_path)
+    assert read(find(path, "", {}).state) == read(
+        find(f"{one.uri}{inside}", "", {}).state
+    )
+
+
+def test_what_is_missing_is_named(tmp_path: Path) -> None:
+    old = artifact(tmp_path / "old", "old", state=False)
+    path = push(old, tmp_path / "models/ads", tmp_path)
+    found = find(LATEST, str(tmp_path / "models/ads"), TUESDAY)
+    assert (found.model, found.state) == (path, None)
+    assert f"{path} was pushed without the state" in (found.reason or "")
+    found = find("nowhere", "", {})
+    assert found.model is None
+    assert "no model in 'nowhere'. Accepted: latest_blessed, null" in (
+        found.reason or ""
+    )
+
+
+def test_the_trainer_is_told_where_it_is(tmp_path: Path) -> None:
+    base = tmp_path / "models/ads"
+    path = push(artifact(tmp_path / "one", "one"), base, tmp_path)
+    output = standard_artifacts.Model()
+    output.uri = str(tmp_path / "out")
+    Executor().Do(
+        {},
+        {"base_model": [output]},
+        {
+            "source": LATEST,
+            "pushed_to": str(base),
+            "training": json.dumps(TUESDAY),
+        },
+    )
+    text = (tmp_path / "out/Format-Serving/base.json").read_text()
+    assert json.loads(text) == {
+        "model": path,
+        "state": str(tmp_path / "models/.training/ads/one"),
+        "reason": None,
+    }
