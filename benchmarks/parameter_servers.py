@@ -227,9 +227,9 @@ def _scores(model: Wide, rows: int, seen: int) -> dict[str, float]:
 
 
 def _rows_bytes(rows: int, step: int) -> int:
-    """Rows of a batch to the worker, their gradients back, and the ids."""
+    """Rows of a batch to the worker, their gradients back, and their ids."""
     distinct = len(np.unique(batch(step, rows)[0].numpy()))
-    return distinct * (2 * 4 * (1 + DIM) + 2 * 2 * 8)
+    return distinct * (2 * 4 * (1 + DIM) + 8)
 
 
 def _lion_ops(function: Any) -> dict[str, list[str]]:

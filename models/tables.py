@@ -138,7 +138,8 @@ def penalty(rows: tf.Tensor, inputs: Mapping[str, Any]) -> tf.Tensor:
     ragged = isinstance(some, tf.RaggedTensor)
     count = some.nrows() if ragged else tf.shape(some)[0]
     total = tf.reduce_sum(tf.square(tf.cast(rows, tf.float32)))
-    return total / tf.cast(count, tf.float32)
+    # A replica may have no row of a last batch.
+    return total / tf.cast(tf.maximum(count, 1), tf.float32)
 
 
 class FusedTable(keras.layers.Layer):
