@@ -130,6 +130,7 @@ def unreachable(config: PipelineConfig) -> list[str]:
             for path in log.path
         ),
         ("data.curated_schema", config.data.curated_schema),
+        ("train.warm_start", _path(config.train.warm_start)),
         ("push.to", config.push.to),
     ]
     mounts = [path.rstrip("/") + "/" for path in config.runner.volumes.values()]
@@ -148,6 +149,10 @@ def unreachable(config: PipelineConfig) -> list[str]:
                 " ({claim: /mount/path})"
             )
     return lines
+
+
+def _path(warm_start: str | None) -> str | None:
+    return None if warm_start == "latest_blessed" else warm_start
 
 
 def _documents(config: PipelineConfig, image: str) -> list[dict[str, Any]]:
