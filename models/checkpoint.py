@@ -185,10 +185,14 @@ def check(folder: str, index: Mapping[str, Any]) -> None:
 
 def local_replica(variable: Any) -> Any:
     """The tf.Variable behind a Keras variable, of the first device here."""
+    return _replicas(variable)[0]
+
+
+def _replicas(variable: Any) -> Any:
     value = getattr(variable, "value", variable)
     if not isinstance(value, tf.Variable):  # a method, of a tf.Variable
         value = variable
-    return getattr(value, "values", (value,))[0]
+    return getattr(value, "values", (value,))
 
 
 def rows_of(variable: Any) -> Iterator[Any]:
@@ -276,14 +280,23 @@ def _read(file: Any, array: Mapping[str, Any], variable: Any) -> None:
         variable.assign(data.reshape(shape))
         return
     row = array["bytes"] // rows
-    value = local_replica(variable)
     for start in range(0, rows, per_part):
         stop = min(start + per_part, rows)
         data = np.frombuffer(file.read((stop - start) * row), dtype)
-        data = data.reshape(stop - start, *shape[1:])
-        whole = getattr(variable, "value", variable)
-        for replica in getattr(whole, "values", (value,)):
-            replica[start:stop].assign(data)
+        assign_rows(variable, start, data.reshape(stop - start, *shape[1:]))
+
+
+def assign_rows(variable: Any, start: int, values: Any) -> None:
+    """Sets rows of a variable from row `start` on, on each device here."""
+    for replica in _replicas(variable):
+        # variable[a:b].assign reads the whole of it first.
+        tf.raw_ops.ResourceStridedSliceAssign(
+            ref=replica.handle,
+            begin=[start],
+            end=[start + len(values)],
+            strides=[1],
+            value=values,
+        )
 
 
 def _replace(part: str, final: str) -> None:

@@ -117,7 +117,9 @@ def train(
             f"{checkpoints or scratch}/best",
             strategy,
         )
-        return training.run(log_dir, callbacks)
+        result = training.run(log_dir, callbacks)
+    object.__setattr__(model, "optimizer", None)  # see _callback_list
+    return result
 
 
 def use_jit(setting: str | bool) -> bool:

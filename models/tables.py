@@ -8,8 +8,10 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from models.checkpoint import assign_rows
 from models.layout import IDS, LISTS, IdFeature, Layout, offsets
 
+_PART = 1 << 22  # values
 STDDEV = 0.05  # of an embedding at the start
 
 
@@ -142,6 +144,20 @@ def penalty(rows: tf.Tensor, inputs: Mapping[str, Any]) -> tf.Tensor:
     return total / tf.cast(tf.maximum(count, 1), tf.float32)
 
 
+def randomize(table: Any, stddev: float) -> None:
+    """Fills a table with normal values, the same ones in each process.
+
+    A few rows at a time: drawn at once they would take a second table of
+    memory, which TensorFlow's allocator never gives back.
+    """
+    rows, dim = table.shape
+    count = max(1, _PART // dim)
+    for start in range(0, rows, count):
+        shape = [min(count, rows - start), dim]
+        values = tf.random.stateless_normal(shape, [1, start], dtype=tf.float32)
+        assign_rows(table, start, tf.cast(stddev * values, table.dtype))
+
+
 class FusedTable(keras.layers.Layer):
     """A table of several features.
 
@@ -166,20 +182,15 @@ class FusedTable(keras.layers.Layer):
     def build(self, stddev: float) -> None:
         """Makes the table; `stddev` 0 starts it at zero."""
         lookup = self.lookup
-        initializer: Any = "zeros"
-        if stddev:
-            # Compiled, because eager steps leave two more tables in memory.
-            initializer = tf.function(
-                keras.initializers.RandomNormal(stddev=stddev, seed=1).__call__,
-                autograph=False,
-            )
         # Rows are cast after the gather: casting the table would copy it.
         self.table = self.add_weight(
             shape=(lookup.rows, lookup.dim),
-            initializer=initializer,
+            initializer="zeros",
             name="table",
             autocast=False,
         )
+        if stddev:
+            randomize(self.table, stddev)
         self.query = None
         if lookup.attended:  # all zero: it begins as the mean
             self.query = self.add_weight(

@@ -14,7 +14,7 @@ import tf_keras
 from models.layout import DENSE, IDS, LISTS, IdFeature, Layout
 from models.model_config import ModelConfig
 from models.stack import head, run, stack
-from models.tables import STDDEV, Lookup, by_dim, penalty
+from models.tables import STDDEV, Lookup, by_dim, penalty, randomize
 
 
 class FusedTable(tf_keras.layers.Layer):
@@ -38,14 +38,12 @@ class FusedTable(tf_keras.layers.Layer):
         lookup = self.lookup
         self.table = self.add_weight(
             shape=(lookup.rows, lookup.dim),
-            initializer=(
-                tf_keras.initializers.RandomNormal(stddev=STDDEV, seed=1)
-                if lookup.dim > 1
-                else "zeros"
-            ),
+            initializer="zeros",
             name="table",
             experimental_autocast=False,
         )
+        if lookup.dim > 1:
+            randomize(self.table, STDDEV)
         self.query = None
         if lookup.attended:
             self.query = self.add_weight(

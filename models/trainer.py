@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import json
 import logging
@@ -51,31 +52,35 @@ def run_fn(fn_args: Any) -> None:
         os.path.join(fn_args.model_run_dir, "tensorboard"),
         checkpoints=checkpoints,
     )
-    if fitted.team.chief:
+    team = fitted.team
+    if team.chief:
         described = _describe(job, fitted, custom) | {"tuned": tuned}
         begun = fitted.warm_start or cold
         described["warm_start"] = asdict(begun) if begun else None
+        model = fitted.model
+        warm_start.save(
+            state_folder(fn_args.serving_model_dir),
+            model,
+            fitted.optimizer,
+            job.meaning,
+        )
+        del fitted
+        gc.collect()  # the slots make room: a SavedModel copies tables
         export(
-            Served(fitted.model, transform, job.features, job.negatives.shift),
+            Served(model, transform, job.features, job.negatives.shift),
             fn_args.serving_model_dir,
             {
-                "export_id": _export_id(fitted.model),
+                "export_id": _export_id(model),
                 "config": custom,
                 "asked": fn_args.custom_config,  # before it was tuned
             },
-        )
-        warm_start.save(
-            state_folder(fn_args.serving_model_dir),
-            fitted.model,
-            fitted.optimizer,
-            job.meaning,
         )
         path = os.path.join(fn_args.model_run_dir, TRAINING)
         with tf.io.gfile.GFile(path, "w") as file:
             file.write(json.dumps(described, indent=1))
     # Others wait: if the chief dies here, all go on from the checkpoint.
-    fitted.team.gather(0)
-    if checkpoints and fitted.team.chief:
+    team.gather(0)
+    if checkpoints and team.chief:
         Checkpoints(checkpoints).clear()
 
 
