@@ -105,7 +105,7 @@ class Tested:
     """The later part of a day: examples as they came, labels, the truth."""
 
     def __init__(self, home: Path, day: int) -> None:
-        import pyarrow.parquet as pq
+        import pandas as pd
         import tensorflow as tf
 
         files = (home / str(day)).glob("ClickLogGen/examples/Split-eval/*")
@@ -116,9 +116,21 @@ class Tested:
             [tf.io.parse_example(e, spec)["label"] for e in self._examples]
         ).astype(np.float32)
         logs = sorted((home / "logs").iterdir())[day]
-        truth = pq.read_table(logs / "truth.parquet")["probability"]
-        p = truth.to_numpy()[-len(self.label) :]
-        self.entropy = -float(np.mean(p * np.log(p) + (1 - p) * np.log1p(-p)))
+        shown = pd.read_csv(
+            logs / "impressions.tsv",
+            sep="\t",
+            dtype=str,
+            usecols=["impression_id", "click"],
+            on_bad_lines="skip",
+            encoding_errors="replace",
+        )
+        shown = shown[shown.click.isin(["0", "1"])]
+        known = shown.merge(pd.read_parquet(logs / "truth.parquet"))
+        known = known.tail(len(self.label))
+        p = np.where(
+            known.click == "1", known.probability, 1 - known.probability
+        )
+        self.truth = -float(np.log(p).mean())
 
     def score(self, served: Any) -> tuple[float, float, float]:
         """AUC, logloss, mean prediction over mean label."""
@@ -170,7 +182,7 @@ def run(
     before = None
     for day in range(DAYS):
         tested = Tested(home, day)
-        floor.append(tested.entropy)
+        floor.append(tested.truth)
         states = [home / "states" / f"{arm} {day}" for arm in ARMS]
         base = home / "states" / f"warm {day - 1}" if day else None
         models = {"yesterday": before}

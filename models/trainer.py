@@ -105,7 +105,9 @@ def _base(
     if found["model"] is None:
         log.info("warm start: %s; training begins anew", reason)
     else:
-        log.warning("warm start: %s; training begins anew", reason)
+        log.warning(
+            "warm start: %s; training begins anew", reason, extra={"keep": True}
+        )
     return None, warm_start.Report(reason=reason)
 
 

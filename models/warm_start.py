@@ -393,6 +393,7 @@ def _tell(report: Report) -> None:
         report.carried,
         len(report.initialised),
         f" ({', '.join(report.initialised)})" if report.initialised else "",
+        extra={"keep": True},
     )
     for name, counts in report.features.items():
         log.info(

@@ -131,6 +131,7 @@ def unreachable(config: PipelineConfig) -> list[str]:
         ),
         ("data.curated_schema", config.data.curated_schema),
         ("transform.cache", config.transform.cache),
+        ("train.warm_start", _path(config.train.warm_start)),
         ("push.to", config.push.to),
     ]
     mounts = [path.rstrip("/") + "/" for path in config.runner.volumes.values()]
@@ -149,6 +150,10 @@ def unreachable(config: PipelineConfig) -> list[str]:
                 " ({claim: /mount/path})"
             )
     return lines
+
+
+def _path(warm_start: str | None) -> str | None:
+    return None if warm_start == "latest_blessed" else warm_start
 
 
 def _documents(config: PipelineConfig, image: str) -> list[dict[str, Any]]:

@@ -147,7 +147,9 @@ def keep_state(artifact: str, base: str, identity: str) -> None:
     """
     source = os.path.join(artifact, FOLDER)
     target = state_folder(base, identity)
-    if not identity or not fileio.isdir(source) or fileio.exists(target):
+    if not identity or not fileio.isdir(source):
+        return
+    if fileio.glob(os.path.join(target, "*", INDEX)):
         return
     if "://" in base or "://" in source:
         # An object store renames no folder; a state begins with its index.
