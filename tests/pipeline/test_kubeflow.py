@@ -153,6 +153,54 @@ def test_a_path_as_root_leaves_it_to_the_cluster_and_says_so(
     assert "note: root: '/mnt/pvc/runs' is no object" in capfd.readouterr().err
 
 
+def test_with_tfjob_the_trainer_is_a_job_of_several_pods(
+    home: Path, tmp_path: Path
+) -> None:
+    job = {"workers": 2, "folder": "/mnt/pvc/jobs"}
+    volumes = {"my-claim": "/mnt/pvc"}
+    config = make_config(home, runner={"volumes": volumes, "tfjob": job})
+    document, _ = compiled(config, tmp_path / "p.yaml")
+    trainer = document["root"]["dag"]["tasks"]["Trainer"]["inputs"]
+    given = {
+        name: value["runtimeValue"]["constant"]
+        for name, value in trainer["parameters"].items()
+    }
+    assert given["run_fn"] == "pipeline.tfjob.run_fn"
+    received = json.loads(given["custom_config"])["tfjob"]
+    assert received == {
+        **job,
+        "limits": {},
+        "image": IMAGE,
+        "volumes": volumes,
+    }
+
+
+@pytest.mark.parametrize(
+    ("sections", "message"),
+    [
+        (
+            {"runner": {"tfjob": {"workers": 2, "folder": "/mnt/pvc/jobs"}}},
+            "tfjob.folder: received '/mnt/pvc/jobs'; accepted: a folder on a",
+        ),
+        (
+            {
+                "runner": {
+                    "volumes": {"my-claim": "/mnt/pvc"},
+                    "tfjob": {"workers": 2, "folder": "/mnt/pvc/jobs"},
+                },
+                "train": {"strategy": "one_device"},
+            },
+            "train.strategy: received 'one_device'; accepted with runner.tfjob",
+        ),
+    ],
+)
+def test_a_tfjob_that_cannot_work_is_refused(
+    home: Path, sections: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        make_config(home, **sections)
+
+
 def test_places_that_no_task_can_reach_are_named(home: Path) -> None:
     config = make_config(home, push={"to": "s3://b/models"})
     assert [line.split(":")[0] for line in kubeflow.unreachable(config)] == [

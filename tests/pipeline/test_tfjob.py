@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import signal
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,7 +14,7 @@ import tensorflow as tf
 import yaml
 
 from components.transform.executor import Executor
-from models import trainer
+from models import trainer, worker
 from models.errors import InputError
 from pipeline import tfjob
 from tests.components.transform.runs import run
@@ -101,18 +102,33 @@ def weights(model: Path) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("pod", [pytest.param(0, marks=pytest.mark.slow), 1])
+@pytest.mark.parametrize(
+    ("pod", "number"),
+    [
+        (1, signal.SIGKILL),
+        pytest.param(0, signal.SIGKILL, marks=pytest.mark.slow),
+        pytest.param(1, signal.SIGTERM, marks=pytest.mark.slow),
+    ],
+)
 def test_a_pod_is_killed_and_the_model_is_that_of_one_process(
-    given: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pod: int
+    given: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    pod: int,
+    number: int,
 ) -> None:
     jobs = tmp_path / "volume/jobs"
-    kill = killing(pod, lambda: any(jobs.glob("*/checkpoints/*/step-*40")))
+    kill = killing(
+        pod, lambda: any(jobs.glob("*/checkpoints/*/step-*40")), number
+    )
     with Kubernetes(tmp_path, kill) as kubernetes:
         use(kubernetes, monkeypatch)
         tfjob.run_fn(arguments(given, tmp_path, tfjob=shared(tmp_path)))
         (job,) = kubernetes.jobs.values()
     log = (tmp_path / "worker-0.txt").read_text()
-    assert (pod, 137) in {(index, code) for index, code, _ in job.exits}
+    assert (pod, 128 + number) in {
+        (index, code) for index, code, _ in job.exits
+    }
     code, noticed = next((c, when) for i, c, when in job.exits if i != pod)
     assert code >= 128 and noticed - kill.killed[0] < 60
     assert "going on from the checkpoint of step" in log
@@ -140,6 +156,7 @@ def test_a_pod_is_killed_and_the_model_is_that_of_one_process(
     assert np.ptp(one.numpy()) > 0.3  # it has learned something
 
 
+@pytest.mark.slow
 def test_a_wrong_input_ends_the_job_at_once(
     given: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -152,6 +169,15 @@ def test_a_wrong_input_ends_the_job_at_once(
             tfjob.run_fn(arguments(given, tmp_path, **custom))
     log = (tmp_path / "worker-0.txt").read_text()
     assert "train.callbacks.0: 'nowhere:Callback' cannot be made" in log
+
+
+def test_a_worker_says_what_it_is_not_given(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job = tmp_path / "job.json"
+    job.write_text('{"custom_config": {}, "model_run_dir": "x"}')
+    assert worker.main(str(job)) == 2
+    assert "missing: transform_output, train_files" in capsys.readouterr().err
 
 
 def test_the_manifest_for_hands_is_the_pipelines() -> None:

@@ -198,13 +198,15 @@ class Kubernetes:
             job.stop()
 
 
-def killing(index: int, wanted: Callable[[], bool]) -> Any:
-    """`meanwhile` that kills a pod once, as soon as `wanted` says so."""
+def killing(
+    index: int, wanted: Callable[[], bool], number: int = signal.SIGKILL
+) -> Any:
+    """`meanwhile` that ends a pod once, as soon as `wanted` says so."""
     killed: list[float] = []
 
     def look(pods: list[Any]) -> None:
         if not killed and wanted():
-            pods[index].send_signal(signal.SIGKILL)
+            pods[index].send_signal(number)
             killed.append(time.monotonic())
 
     look.killed = killed  # type: ignore[attr-defined]
