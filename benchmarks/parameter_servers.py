@@ -186,6 +186,7 @@ def main(rows: int, steps: int) -> dict[str, Any]:
             name: float(np.abs(values - single.state()[name]).max())
             for name, values in model.state().items()
         }
+        moved = float(np.abs(single.state()["weights/wide"]).max())
         # Each fetches from the other's port what the other has.
         places = [*cluster["ps"], *cluster["worker"]]
         sent, began = _bytes(places), time.perf_counter()
@@ -204,6 +205,7 @@ def main(rows: int, steps: int) -> dict[str, Any]:
             },
             "lion_ops": _lion_ops(distributed),
             "difference_to_one_process": difference,
+            "moved": moved,
             "steps_per_second": round(2 * steps / seconds, 1),
             "bytes_per_step": round(sent / (2 * steps)),
             "bytes_per_step_of_rows": _rows_bytes(rows, steps),
@@ -225,9 +227,9 @@ def _scores(model: Wide, rows: int, seen: int) -> dict[str, float]:
 
 
 def _rows_bytes(rows: int, step: int) -> int:
-    """Rows of a batch to the worker, their gradients back, and the ids."""
+    """Rows of a batch to the worker, their gradients back, and their ids."""
     distinct = len(np.unique(batch(step, rows)[0].numpy()))
-    return distinct * (2 * 4 * (1 + DIM) + 2 * 2 * 8)
+    return distinct * (2 * 4 * (1 + DIM) + 8)
 
 
 def _lion_ops(function: Any) -> dict[str, list[str]]:

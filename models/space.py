@@ -20,7 +20,8 @@ _KINDS = (
 )
 # All trials share one Transform: of the features only what it does not see.
 _TUNABLE = re.compile(
-    r"(optimizer|model|train)\..+|features\.(numeric|categorical)\.[^.]+\.dim"
+    r"(optimizer|model|train)\..+"
+    r"|features\.(numeric|categorical)\.[^.]+\.(dim|pool)"
 )
 
 
@@ -66,7 +67,8 @@ class Tune(Section):
                     f"{path}: unknown, or not to be tuned, since all trials"
                     " share one ingest and one Transform. Accepted:"
                     f" {', '.join(options)}, and paths of fields of"
-                    " optimizer, model and train, and of `dim` of a feature"
+                    " optimizer, model and train, and of `dim` and `pool` of a"
+                    " feature"
                 )
             problem = _problem(bounds)
             if problem:

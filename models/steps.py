@@ -216,9 +216,12 @@ class Steps:
         """Loss of these rows, and their part of its gradient."""
         weights = tf.where(label > 0, 1.0, self._negative_weight)
         everything = total = tf.reduce_sum(weights)
+        share = 1.0  # of the rows
         if self._replicas > 1:
             context = tf.distribute.get_replica_context()
-            everything = context.all_reduce("SUM", total)
+            rows = tf.cast(tf.size(label), tf.float32)
+            sums = context.all_reduce("SUM", tf.stack([total, rows]))
+            everything, share = sums[0], rows / sums[1]
         with tf.GradientTape() as tape:
             logits = self._model(inputs, training=training)
             losses = tf.nn.sigmoid_cross_entropy_with_logits(label, logits)
@@ -226,7 +229,7 @@ class Steps:
             # Replicas' gradients are summed, so each has its share here.
             objective = loss / everything
             if self._model.losses:
-                objective += tf.add_n(self._model.losses) / self._replicas
+                objective += tf.add_n(self._model.losses) * share
         gradients = tape.gradient(objective, self._variables)
         return loss / tf.maximum(total, 1e-30), gradients
 

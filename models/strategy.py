@@ -84,14 +84,14 @@ def build_strategy(name: str) -> Any:
         try:
             resolver = (
                 tf.distribute.cluster_resolver.TPUClusterResolver.connect(
-                    os.environ.get("TPU_NAME", "")
+                    os.environ.get("TPU_NAME") or "local"
                 )
             )
         except (ValueError, tf.errors.OpError) as error:
             raise InputError(
                 "train.strategy: tpu found no TPU. Accepted: a TPU on this"
                 " machine, or its name in the environment variable TPU_NAME."
-                f" TensorFlow says: {error}"
+                f" TensorFlow says: {str(error).splitlines()[0]}"
             ) from error
         strategy = tf.distribute.TPUStrategy(resolver)
     else:

@@ -138,7 +138,8 @@ def penalty(rows: tf.Tensor, inputs: Mapping[str, Any]) -> tf.Tensor:
     ragged = isinstance(some, tf.RaggedTensor)
     count = some.nrows() if ragged else tf.shape(some)[0]
     total = tf.reduce_sum(tf.square(tf.cast(rows, tf.float32)))
-    return total / tf.cast(count, tf.float32)
+    # A replica may have no row of a last batch.
+    return total / tf.cast(tf.maximum(count, 1), tf.float32)
 
 
 class FusedTable(keras.layers.Layer):
@@ -165,11 +166,13 @@ class FusedTable(keras.layers.Layer):
     def build(self, stddev: float) -> None:
         """Makes the table; `stddev` 0 starts it at zero."""
         lookup = self.lookup
-        initializer = (
-            keras.initializers.RandomNormal(stddev=stddev, seed=1)
-            if stddev
-            else "zeros"
-        )
+        initializer: Any = "zeros"
+        if stddev:
+            # Compiled, because eager steps leave two more tables in memory.
+            initializer = tf.function(
+                keras.initializers.RandomNormal(stddev=stddev, seed=1).__call__,
+                autograph=False,
+            )
         # Rows are cast after the gather: casting the table would copy it.
         self.table = self.add_weight(
             shape=(lookup.rows, lookup.dim),

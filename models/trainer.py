@@ -9,12 +9,13 @@ import os
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 import tensorflow_transform as tft
 
 import optimizers
 from models import warm_start
-from models.checkpoint import Checkpoints, DamagedError
+from models.checkpoint import Checkpoints, DamagedError, rows_of
 from models.errors import InputError
 from models.export import Served, export
 from models.job import Files, Fitted, Job
@@ -115,7 +116,9 @@ def _export_id(model: Any) -> str:
     digest = hashlib.sha256()
     for variable in model.variables:
         digest.update(variable_path(variable).encode())
-        digest.update(memoryview(variable.numpy()).cast("B"))
+        for values in rows_of(variable):
+            part = np.ascontiguousarray(values).reshape(-1).view("u1")
+            digest.update(part.data)
     return digest.hexdigest()[:32]
 
 

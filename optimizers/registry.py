@@ -187,7 +187,7 @@ def _build_schedule(
     return built
 
 
-def _optimizer_class(name: str, keras: int) -> Any:
+def _optimizer_class(name: str, keras: int = 3) -> Any:
     if keras == 2:
         from optimizers import keras_2
 

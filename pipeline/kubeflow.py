@@ -130,6 +130,7 @@ def unreachable(config: PipelineConfig) -> list[str]:
             for path in log.path
         ),
         ("data.curated_schema", config.data.curated_schema),
+        ("transform.cache", config.transform.cache),
         ("train.warm_start", _path(config.train.warm_start)),
         ("push.to", config.push.to),
     ]

@@ -22,6 +22,11 @@ BATCH, DIM, HIDDEN = 4096, 16, (256, 128)
 BATCHES = 24  # a turn
 WARM_UP = 6
 
+# Libraries print what they like, even when they are imported: the answers go
+# to the caller alone.
+_answers = os.fdopen(os.dup(1), "w", buffering=1)
+os.dup2(2, 1)
+
 
 @dataclass(frozen=True)
 class Rows:
@@ -53,17 +58,12 @@ def read() -> Rows:
 
 
 def serve(train: Callable[[int, int], Any]) -> None:
-    """Calls train(turn, batches) for each line of input.
-
-    Libraries print what they like; the answers go to the caller alone.
-    """
-    answers = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)
+    """Calls train(turn, batches) for each line of input."""
     train(0, WARM_UP)
-    print("ready", file=answers)
+    print("ready", file=_answers)
     for turn, _ in enumerate(sys.stdin, 1):
         wall, cpu = time.perf_counter(), time.process_time()
         train(turn, BATCHES)
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
         took = {"wall": wall, "cpu": cpu, "rows": BATCHES * BATCH}
-        print(json.dumps(took), file=answers)
+        print(json.dumps(took), file=_answers)

@@ -47,7 +47,7 @@ def Analyze(
         | "Find" >> beam.ParDo(_Find(features, spec, entries, kept, version))
         | "Together" >> beam.GroupByKey()
         | "Parts" >> beam.FlatMap(_parts, features)
-        | "SpreadParts" >> beam.Reshuffle()
+        # Not spread: one after the other, no worker holds the values of two.
         | "Merge" >> beam.Map(_merge, features, folder)
     )
 
@@ -119,3 +119,5 @@ def _merge(
     for path in paths:
         total.merge(cache.read(path, index))
     total.write(folder)
+    del total
+    pa.default_memory_pool().release_unused()  # else the next adds to it

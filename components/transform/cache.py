@@ -26,8 +26,9 @@ DAYS = 30  # an entry is kept after its last use
 BYTES = 10 << 30  # of all entries; those used within a day are never removed
 _DAY = 86_400.0
 _BLOCK = 1 << 22
-# Of entries, whole or unfinished; other files are not ours.
-_NAME = re.compile(r"[0-9a-f]{64}\.zip(\.[0-9a-f]{32})?")
+# Of entries, whole or unfinished, and those of earlier versions (without .zip);
+# other files are not ours.
+_NAME = re.compile(r"[0-9a-f]{64}(\.zip)?(\.[0-9a-f]{32})?")
 
 
 def name(file: str, version: str) -> str:

@@ -90,13 +90,16 @@ def train(
     } | (settings or {})
     spec, name = given.pop("optimizer"), given.pop("model", "wide_deep")
     dropout = given.pop("dropout", 0.2)
+    l2 = given.pop("embedding_l2", 0.0)
     negatives = Negatives.model_validate(given.pop("negatives", {}))
     config = TrainConfig.model_validate(given)
     strategy = build_strategy(config.strategy)
     keras.utils.clear_session()  # layers' names begin anew
     keras.utils.set_random_seed(config.seed)
     per_epoch = -(-ROWS // config.batch_size)
-    section = ModelConfig(name=name, hidden=(16,), dropout=dropout)
+    section = ModelConfig(
+        name=name, hidden=(16,), dropout=dropout, embedding_l2=l2
+    )
     with strategy.scope():
         model = build_model(LAYOUT, section, 0.5)
         optimizer = build_optimizer(

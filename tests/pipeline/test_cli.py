@@ -44,7 +44,7 @@ def test_checking_a_config_imports_no_tensorflow() -> None:
 
 @pytest.mark.parametrize(
     "command",
-    ["generate", "run", "compile", "submit", "serve", "doctor"],
+    ["generate", "run", "compare", "compile", "submit", "serve", "doctor"],
 )
 def test_every_command_has_help(command: str) -> None:
     result = lionctr(command, "--help")
@@ -57,6 +57,18 @@ def test_every_command_has_help(command: str) -> None:
     [
         (("run", "nowhere.yaml"), "nowhere.yaml"),
         (("run", "configs/demo.yaml", "--set", "train.epoch=1"), "'epochs'"),
+        (
+            ("compare", "configs/demo.yaml", "--optimizers", "lion,lino"),
+            "--optimizers: received 'lino'; accepted: some of adafactor",
+        ),
+        (
+            ("compare", "configs/demo.yaml", "--seeds", "0"),
+            "--seeds: received 0",
+        ),
+        (
+            ("run", "configs/demo.yaml", "--set", "tune.trials=3"),
+            "tune.parameters",
+        ),
         (("generate", "--rows", "0", "--out", "x"), "0"),
         (("serve", "no/such/folder"), "no/such/folder"),
     ],

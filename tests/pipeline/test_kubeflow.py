@@ -125,6 +125,25 @@ def test_an_object_store_is_the_pipeline_root(
     assert document["defaultPipelineRoot"] == expected
 
 
+@pytest.mark.parametrize(
+    ("root", "given", "expected"),
+    [
+        ("gs://b/x", None, "gs://b/x/Small_ctr/analysis_cache"),
+        ("s3://b/x", None, None),
+        ("minio://b/x", "/mnt/pvc/cache", "/mnt/pvc/cache"),
+        ("gs://b/x", "gs://c/cache", "gs://c/cache"),
+    ],
+)
+def test_the_analysis_cache_is_where_transform_can_read(
+    home: Path, tmp_path: Path, root: str, given: str | None, expected: str
+) -> None:
+    config = make_config(home, root=root, transform={"cache": given})
+    (document,) = compiled(config, tmp_path / "p.yaml")
+    inputs = document["root"]["dag"]["tasks"]["Transform"]["inputs"]
+    constant = inputs["parameters"]["custom_config"]["runtimeValue"]["constant"]
+    assert json.loads(constant)["analysis_cache"] == expected
+
+
 def test_a_path_as_root_leaves_it_to_the_cluster_and_says_so(
     home: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -159,6 +159,8 @@ def test_entries_are_removed_when_unused_for_long(kept: Path) -> None:
     old, young = used(kept, 31), used(kept, 29)
     unfinished = used(kept, 40)
     unfinished.rename(kept / f"{unfinished.name}.{0:032x}")
+    pickled = used(kept, 40)  # by an earlier version
+    pickled.rename(pickled.with_suffix(""))
     mine = kept / "notes.txt"
     mine.write_text("mine")
     os.utime(mine, (0, 0))

@@ -1,0 +1,134 @@
+"""Replicas, in one process or several, train as one device does."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from models.errors import InputError
+from models.strategy import build_strategy
+from tests.models import together, training
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def examples(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("examples")
+    # The last batch of an epoch has one row: a replica has none of it.
+    training.write(folder, rows=31 * training.BATCH + 1)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def replicas(examples: Path) -> dict[str, Any]:
+    """What each process found: a mirrored one, and two workers."""
+    cases = list(together.CASES)
+    places = [socket.create_server(("localhost", 0)) for _ in range(2)]
+    names = [f"localhost:{one.getsockname()[1]}" for one in places]
+    for one in places:
+        one.close()
+    started = {"mirrored": start("mirrored", examples, cases)}
+    for index in range(2):
+        task = {"type": "worker", "index": index}
+        config = {"cluster": {"worker": names}, "task": task}
+        started[f"worker {index}"] = start(
+            "workers", examples, cases, index, TF_CONFIG=json.dumps(config)
+        )
+    found = {}
+    for name, (process, out) in started.items():
+        _, errors = process.communicate(timeout=900)
+        assert process.returncode == 0, errors[-3000:]
+        found[name] = dict(np.load(out))
+    return found
+
+
+def start(
+    kind: str,
+    examples: Path,
+    cases: list[str],
+    index: int = 0,
+    **environment: str,
+) -> tuple[Any, Path]:
+    out = examples.parent / f"{kind}-{index}.npz"
+    command = [sys.executable, "-m", "tests.models.together", kind]
+    process = subprocess.Popen(
+        [*command, str(examples), str(out), *cases],
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    return process, out
+
+
+@pytest.mark.parametrize("case", together.CASES)
+def test_replicas_train_as_one_device(
+    replicas: dict[str, Any], examples: Path, case: str
+) -> None:
+    result, expected = training.train(examples, None, together.settings(case))
+    assert (case == "adam") == result.stopped_early
+    for process, found in replicas.items():
+        assert found[f"{case}/steps"].tolist() == [
+            result.steps,
+            result.examples,
+        ]
+        assert found[f"{case}/logloss"] == pytest.approx(
+            result.eval_logloss, abs=1e-5
+        )
+        for name, values in expected.items():
+            np.testing.assert_allclose(
+                found[f"{case}/{name}"],
+                values,
+                rtol=1e-5,
+                atol=1e-5,
+                err_msg=f"{process}: {name}",
+            )
+    both = replicas["worker 0"], replicas["worker 1"]
+    for name in expected:  # the same bits, else they would drift apart
+        np.testing.assert_array_equal(*(f[f"{case}/{name}"] for f in both))
+
+
+def test_replicas_exchange_rows_not_tables(replicas: dict[str, Any]) -> None:
+    for found in replicas.values():
+        assert found["lion/whole tables"].size == 0
+        # Keras's Adam updates the whole table, after the exchange.
+        adam = {str(kind) for kind in found["adam/whole tables"]}
+        assert adam and not any("Collective" in kind for kind in adam)
+        assert not adam & {"AddN", "UnsortedSegmentSum", "IndexedSlices"}
+
+
+def test_workers_without_a_cluster_are_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("TF_CONFIG", raising=False)
+    with pytest.raises(InputError, match="TF_CONFIG with two workers"):
+        build_strategy("multi_worker")
+    monkeypatch.setenv("TF_CONFIG", "{worker")
+    with pytest.raises(InputError, match="TF_CONFIG is not JSON"):
+        build_strategy("auto")
+
+
+def test_without_a_tpu_the_error_says_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("TPU_NAME", raising=False)
+    with pytest.raises(InputError, match=r"strategy: tpu found no TPU.*TPU_N"):
+        build_strategy("tpu")
+    assert build_strategy("auto").num_replicas_in_sync == 1
+
+
+@pytest.mark.parametrize("name", ["auto", "one_device"])
+def test_one_device_is_enough(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("TF_CONFIG", raising=False)
+    assert build_strategy(name).num_replicas_in_sync == 1
