@@ -1,6 +1,6 @@
 """A model a day on drifting logs: does a warm start pay?
 
-    python benchmarks/daily.py --out FOLDER [--seeds 5] [--rows 50000]
+    python benchmarks/daily.py --out FOLDER [--seeds 3] [--rows 50000]
 
 Each seed is a world of its own: seven days of generated logs, in which every
 day a share of users and ads is replaced and what makes people click drifts
@@ -275,7 +275,7 @@ def main() -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--rows", type=int, default=50_000, help="a day")
     parser.add_argument("--drift", type=float, default=0.1)
     parser.add_argument("--cold-epochs", type=int, default=6)
