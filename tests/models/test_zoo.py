@@ -272,7 +272,7 @@ def test_a_model_of_recommenders_can_be_fitted_by_keras() -> None:
     model = model_of("tfrs_dcn", LISTS)
     model.compile(tf_keras.optimizers.Adam(0.02))
     data = learnable(LISTS, 1000, 1).batch(100)
-    losses = model.fit(data, epochs=5, verbose=0).history["loss"]
+    losses = model.fit(data, epochs=8, verbose=0).history["loss"]
     assert losses[-1] < 0.8 * losses[0]
 
 
@@ -282,7 +282,8 @@ def test_dropout_is_for_training_and_from_the_seed(name: str) -> None:
     runs = []
     for _ in range(2):
         keras.utils.clear_session()
-        keras.utils.set_random_seed(3)
+        for library in (keras, tf_keras):  # each has a state of its own
+            library.utils.set_random_seed(3)
         model = model_of(name, PLAIN, dropout=0.5, hidden=(64,))
         runs.append([gradients(model, batch)[0].numpy() for _ in range(2)])
         np.testing.assert_array_equal(model(batch), model(batch))
