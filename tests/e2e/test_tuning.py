@@ -145,6 +145,7 @@ def test_the_best_values_reach_the_trainer(
     )
 
 
+@pytest.mark.slow
 def test_a_search_without_a_result_names_the_last_failure(
     home: Home,
     tuned: tuple[dict[str, int], dict[str, Any], str],
@@ -189,6 +190,7 @@ def compared(
     return before, json.loads(out), console
 
 
+@pytest.mark.slow
 def test_a_killed_comparison_does_not_repeat_its_trainings(
     home: Home, compared: tuple[dict[str, int], dict[str, Any], str]
 ) -> None:
@@ -201,6 +203,7 @@ def test_a_killed_comparison_does_not_repeat_its_trainings(
         assert f"{name:<17} cached" in console
 
 
+@pytest.mark.slow
 def test_a_comparison_judges_on_rows_that_nothing_was_chosen_by(
     home: Home, compared: tuple[dict[str, int], dict[str, Any], str]
 ) -> None:
@@ -230,6 +233,7 @@ def test_a_comparison_judges_on_rows_that_nothing_was_chosen_by(
             assert curve[-1]["logloss"] < curve[0]["logloss"]
 
 
+@pytest.mark.slow
 def test_a_comparison_leaves_its_results_and_a_plot(
     home: Home, compared: tuple[dict[str, int], dict[str, Any], str]
 ) -> None:

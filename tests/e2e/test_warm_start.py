@@ -176,6 +176,7 @@ def test_a_run_that_is_repeated_comes_from_the_cache(
     assert again["pushed_model"] == second["pushed_model"]
 
 
+@pytest.mark.slow
 def test_killed_it_goes_on_from_its_own_checkpoint(
     home: Home, second: dict[str, Any]
 ) -> None:

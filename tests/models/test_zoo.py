@@ -123,7 +123,15 @@ def test_an_untrained_model_gives_the_base_rate(
     assert mean == pytest.approx(0.2, rel=0.35)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "name",
+    [
+        name
+        if name in ("dcn_v2", "tfrs_dlrm")
+        else pytest.param(name, marks=pytest.mark.slow)
+        for name in NAMES
+    ],
+)
 def test_it_learns_and_the_export_is_the_model(
     name: str, tmp_path: Path
 ) -> None:
