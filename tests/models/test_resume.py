@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import pytest
 import tensorflow as tf
 import tf_keras
 
+from models.checkpoint import Checkpoints
 from tests.models import training
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -245,3 +247,23 @@ def test_tensorboard_tells_how_the_weights_move(
     # Looking at the weights does not change them.
     quiet = {**settings, "observe_steps": 10_000}
     same(training.train(examples, None, quiet)[1], looked_at)
+
+
+def test_without_room_the_error_names_the_path_and_earlier_ones_stay(
+    tmp_path: Path,
+) -> None:
+    variables = {"model/table": tf.Variable(tf.ones([10_000]))}
+    checkpoints = Checkpoints(str(tmp_path))
+    checkpoints.save(1, variables, {"step": 1})
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
+    try:
+        with pytest.raises(OSError, match=str(tmp_path)) as error:
+            checkpoints.save(2, variables, {"step": 2})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert "too large" in str(error.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["step-0000000001"]
+    variables["model/table"].assign(tf.zeros([10_000]))
+    assert checkpoints.restore(variables) == {"step": 1}
+    assert variables["model/table"].numpy().all()
