@@ -145,11 +145,11 @@ def read(home: Path, split: str) -> Data:
     import tensorflow as tf
     import tensorflow_transform as tft
 
-    from models.inputs import batches
+    from models.inputs import Batches
 
     transform = tft.TFTransformOutput(str(home / "Transform/transform_graph"))
     pattern = home / f"Transform/transformed_examples/Split-{split}/*"
-    parts = list(batches([str(pattern)], transform, 1 << 16))
+    parts = list(Batches([str(pattern)], transform, 1 << 16))
     inputs = {
         name: tf.concat([inputs[name] for inputs, _ in parts], 0)
         for name in parts[0][0]

@@ -201,14 +201,3 @@ class Batches:
 def _batch(columns: dict[str, Any]) -> tuple[dict[str, Any], tf.Tensor]:
     label = tf.cast(columns.pop(LABEL), tf.float32)
     return columns, label
-
-
-def batches(
-    files: Sequence[str],
-    transform: tft.TFTransformOutput,
-    batch_size: int,
-    shuffle: int = 0,
-    seed: int = 0,
-) -> Batches:
-    """The same as `Batches`: iterating gives the first epoch."""
-    return Batches(files, transform, batch_size, shuffle, seed)

@@ -20,7 +20,7 @@ import tf_keras
 from models import loop
 from models.config import Features, ModelConfig, Negatives, TrainConfig
 from models.errors import InputError
-from models.inputs import Batches, batches
+from models.inputs import Batches
 from models.keys import keys_of
 from models.layout import LABEL_COUNTS, Layout, layout
 from models.registry import build_model, keras_version
@@ -172,7 +172,7 @@ class Job:
                 config.shuffle,
                 config.seed,
             ),
-            batches(self.files.eval, self.files.transform, config.batch_size),
+            Batches(self.files.eval, self.files.transform, config.batch_size),
             self.rows,
             config,
             log_dir,

@@ -18,7 +18,7 @@ import optimizers
 from models import loop
 from models.evaluation import Evaluation
 from models.finished import Finished, fingerprint
-from models.inputs import batches
+from models.inputs import Batches
 from models.job import Files, Fitted, Job
 from models.trial import attempt
 from pipeline.console import Console
@@ -112,7 +112,7 @@ class Trainings:
 
         def describe(job: Job, fitted: Fitted) -> dict[str, Any]:
             scores = Evaluation(fitted.model, job.negatives.shift).scores(
-                batches(
+                Batches(
                     self._test,
                     self._files.transform,
                     sections["train"]["batch_size"],

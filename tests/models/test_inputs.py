@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from models import blocks
 from models.errors import InputError
-from models.inputs import Batches, batches
+from models.inputs import Batches
 
 # A pass takes a second to trace: a failure is not made smaller.
 PHASES = (Phase.explicit, Phase.reuse, Phase.generate)
@@ -160,7 +160,7 @@ def test_each_epoch_and_seed_has_an_order_of_its_own(tmp_path: Path) -> None:
 
 def test_a_stream_is_its_epochs_one_after_another(tmp_path: Path) -> None:
     files = [write(tmp_path, [60, 40])]
-    made = batches(files, TRANSFORM, 16, shuffle=30, seed=1)
+    made = Batches(files, TRANSFORM, 16, shuffle=30, seed=1)
     epochs = [seen(made.epoch(i)) for i in range(4)]
     assert seen(made.repeat(2)) == epochs[0] + epochs[1]
     assert seen(made) == epochs[0]

@@ -14,7 +14,7 @@ from tfx.types import artifact_utils, standard_artifacts
 from tfx.utils import io_utils
 
 from components.transform import executor
-from models.inputs import batches
+from models.inputs import Batches
 from tests.components.click_log_gen.ingest import Row, write_log
 
 Files = Mapping[str, Mapping[str, Sequence[Row]]]  # split -> file -> rows
@@ -70,7 +70,7 @@ def read(folder: Path, split: str, transform: Any) -> list[Row]:
     """The transformed rows of a split, as the trainer reads them."""
     files = str(folder / f"transformed/Split-{split}/*")
     found: list[Row] = []
-    for inputs, labels in batches([files], transform, 64):
+    for inputs, labels in Batches([files], transform, 64):
         columns = {"label": labels.numpy().tolist()}
         for name, value in inputs.items():
             ragged = isinstance(value, tf.RaggedTensor)
