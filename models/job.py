@@ -15,7 +15,6 @@ from typing import Any
 import keras
 import tensorflow as tf
 import tensorflow_transform as tft
-import tf_keras
 
 from models import loop
 from models.config import Features, ModelConfig, Negatives, TrainConfig
@@ -23,7 +22,7 @@ from models.errors import InputError
 from models.inputs import Batches
 from models.keys import keys_of
 from models.layout import LABEL_COUNTS, Layout, layout
-from models.registry import build_model, keras_version
+from models.registry import begin, build_model, keras_version
 from models.strategy import Team, build_strategy
 from models.warm_start import Base, Meaning, Report, columns_of, optimizer_names
 from optimizers.registry import build_optimizer
@@ -145,7 +144,8 @@ class Job:
         config = self._train
         # Several workers must find each other before TensorFlow runs anything.
         strategy = build_strategy(config.strategy)
-        _begin(config)
+        begin(config.seed)
+        keras.config.set_dtype_policy(config.precision)
         with strategy.scope():
             model = build_model(self.shape, self._model, self.base_rate)
             first = self._base.steps(self.meaning) if self._base else 0
@@ -182,14 +182,6 @@ class Job:
             strategy,
         )
         return Fitted(model, optimizer, result, Team(strategy), warm)
-
-
-def _begin(config: TrainConfig) -> None:
-    """Names of layers and random states as in a fresh process."""
-    for library in (keras, tf_keras):
-        library.backend.clear_session()
-        library.utils.set_random_seed(config.seed)
-    keras.config.set_dtype_policy(config.precision)
 
 
 def _callbacks(config: TrainConfig) -> list[Any]:

@@ -114,6 +114,19 @@ def _called(
     return model
 
 
+def begin(seed: int) -> None:
+    """Layers' names and random states as in a fresh process, of both Kerases.
+
+    Seeding one of them leaves the other where earlier models brought it.
+    """
+    import keras
+    import tf_keras
+
+    for library in (keras, tf_keras):
+        library.backend.clear_session()
+        library.utils.set_random_seed(seed)
+
+
 def keras_version(model: Any) -> int:
     """2 for a model of tf_keras, whose optimizer must be of Keras 2 too."""
     import keras

@@ -18,7 +18,7 @@ from models.config import Features, ModelConfig, TrainConfig
 from models.export import Served, export
 from models.layout import IdFeature, Layout
 from models.model_config import ARCHITECTURES
-from models.registry import build_model, keras_version
+from models.registry import begin, build_model, keras_version
 from optimizers.groups import variable_path
 from optimizers.registry import build_optimizer
 
@@ -41,8 +41,7 @@ BARE = Layout(LISTS.single[:2], (), ())
 
 @pytest.fixture(autouse=True)
 def _fresh() -> Iterator[None]:
-    keras.utils.clear_session()
-    keras.utils.set_random_seed(1)
+    begin(1)
     yield
     keras.config.set_dtype_policy("float32")
 
@@ -289,9 +288,7 @@ def test_dropout_is_for_training_and_from_the_seed(name: str) -> None:
     batch = inputs(PLAIN, 50)
     runs = []
     for _ in range(2):
-        keras.utils.clear_session()
-        for library in (keras, tf_keras):  # each has a state of its own
-            library.utils.set_random_seed(3)
+        begin(3)
         model = model_of(name, PLAIN, dropout=0.5, hidden=(64,))
         runs.append([gradients(model, batch)[0].numpy() for _ in range(2)])
         np.testing.assert_array_equal(model(batch), model(batch))

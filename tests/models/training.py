@@ -15,7 +15,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 import tensorflow as tf
 
@@ -24,7 +23,7 @@ from models.checkpoint import named_variables
 from models.config import ModelConfig, Negatives, TrainConfig
 from models.inputs import Batches
 from models.layout import IdFeature, Layout
-from models.registry import build_model, keras_version
+from models.registry import begin, build_model, keras_version
 from models.strategy import build_strategy
 from optimizers.registry import build_optimizer
 
@@ -94,8 +93,7 @@ def train(
     negatives = Negatives.model_validate(given.pop("negatives", {}))
     config = TrainConfig.model_validate(given)
     strategy = build_strategy(config.strategy)
-    keras.utils.clear_session()  # layers' names begin anew
-    keras.utils.set_random_seed(config.seed)
+    begin(config.seed)
     per_epoch = -(-ROWS // config.batch_size)
     section = ModelConfig(
         name=name, hidden=(16,), dropout=dropout, embedding_l2=l2
