@@ -31,12 +31,12 @@ from typing import Any
 import measure
 import numpy as np
 
-_PEERS = Path(__file__).with_name("peers")
-_ROOT = _PEERS.parent.parent
+PEERS = Path(__file__).with_name("peers")
+_ROOT = PEERS.parent.parent
 _DENSE = 13
 _FILES = 8
 _LARGEST = 60_000  # ids of a field, of those that half a million rows show
-_QUIET = {
+QUIET = {
     "TF_CPP_MIN_LOG_LEVEL": "3",
     "TF_USE_LEGACY_KERAS": "1",  # DeepCTR's Keras; ours does not read it
     # Threads of one contender must not keep the cores while another trains.
@@ -68,7 +68,8 @@ def write(rows: int, table_rows: int, folder: Path) -> None:
     np.save(folder / "ids.npy", ids)
     np.save(folder / "dense.npy", dense)
     np.save(folder / "label.npy", label.astype(np.float32))
-    (folder / "sizes.json").write_text(json.dumps(sizes.tolist()), "utf-8")
+    told = {"sizes": sizes.tolist(), "splits": [rows, rows, rows]}
+    (folder / "rows.json").write_text(json.dumps(told), "utf-8")
     parts = np.array_split(np.arange(rows), _FILES)
     for number, part in enumerate(parts):
         columns = {
@@ -96,13 +97,13 @@ def contender(python: str, rows: Path, *command: str) -> Iterator[Any]:
     log = rows / f"{'-'.join(command)}.log"
     with log.open("w") as errors:
         process = subprocess.Popen(
-            [python, str(_PEERS / command[0]), str(rows), *command[1:]],
+            [python, str(PEERS / command[0]), str(rows), *command[1:]],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,
-            env={**os.environ, **_QUIET, "PYTHONPATH": str(_ROOT)}
+            env={**os.environ, **QUIET, "PYTHONPATH": str(_ROOT)}
             if python == sys.executable
-            else {**os.environ, **_QUIET, "PYTHONPATH": ""},
+            else {**os.environ, **QUIET, "PYTHONPATH": ""},
             text=True,
             bufsize=1,
         )

@@ -2,42 +2,58 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+import tensorflow as tf
 import turns
 from deepctr.feature_column import DenseFeat, SparseFeat, get_feature_names
 from deepctr.models import WDL
 
 
-def main() -> None:
-    rows = turns.read()
-    columns = [
-        SparseFeat(f"C{i}", size, embedding_dim=turns.DIM, dtype="int64")
-        for i, size in enumerate(rows.sizes)
-    ]
-    columns += [DenseFeat(f"I{i}", 1) for i in range(rows.dense.shape[1])]
-    model = WDL(
-        columns,
-        columns,
-        dnn_hidden_units=turns.HIDDEN,
-        l2_reg_linear=0,
-        l2_reg_embedding=0,
-    )
-    model.compile("adam", "binary_crossentropy")
-    values = {f"C{i}": x for i, x in enumerate(rows.ids.T)}
-    values |= {f"I{i}": x for i, x in enumerate(rows.dense.T)}
-    inputs = [
-        np.ascontiguousarray(values[name])
-        for name in get_feature_names(columns)
-    ]
+class Contender:
+    """See turns.py."""
 
-    def train(turn: int, batches: int) -> None:
-        part = rows.part(turn, batches)
-        model.fit(
-            [x[part] for x in inputs], rows.label[part], turns.BATCH, verbose=0
+    def __init__(self, rows: turns.Rows, settings: turns.Settings) -> None:
+        tf.keras.backend.clear_session()
+        tf.keras.utils.set_random_seed(settings.seed)
+        columns = [
+            SparseFeat(f"C{i}", size, embedding_dim=settings.dim, dtype="int64")
+            for i, size in enumerate(rows.sizes)
+        ]
+        columns += [DenseFeat(f"I{i}", 1) for i in range(rows.dense.shape[1])]
+        self._model = WDL(
+            columns,
+            columns,
+            dnn_hidden_units=settings.hidden,
+            dnn_dropout=settings.dropout,
+            l2_reg_linear=settings.l2,
+            l2_reg_embedding=settings.l2,
+            seed=settings.seed,
+        )
+        self._model.compile(
+            tf.keras.optimizers.Adam(settings.rate), "binary_crossentropy"
+        )
+        values = {f"C{i}": x for i, x in enumerate(rows.ids.T)}
+        values |= {f"I{i}": x for i, x in enumerate(rows.dense.T)}
+        self._inputs = [
+            np.ascontiguousarray(values[name])
+            for name in get_feature_names(columns)
+        ]
+        self._label, self._batch = rows.label, settings.batch
+
+    def train(self, rows: Any) -> None:
+        self._model.fit(
+            [x[rows] for x in self._inputs],
+            self._label[rows],
+            self._batch,
+            verbose=0,
         )
 
-    turns.serve(train)
+    def predict(self, rows: Any) -> Any:
+        inputs = [x[rows] for x in self._inputs]
+        return self._model.predict(inputs, 4096, verbose=0)[:, 0]
 
 
 if __name__ == "__main__":
-    main()
+    turns.main(Contender)

@@ -6,8 +6,10 @@ The package on PyPI leaves the model zoo out. As there, numbers are embedded.
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import torch
 import turns
 from fuxictr.features import FeatureMap
@@ -22,17 +24,25 @@ from fuxictr.pytorch.models import BaseModel
 class WideDeep(BaseModel):
     """As model_zoo/WideDeep of FuxiCTR."""
 
-    def __init__(self, feature_map: Any, **settings: Any) -> None:
-        super().__init__(feature_map, model_id="WideDeep", **settings)
-        self.embedding_layer = FeatureEmbedding(feature_map, turns.DIM)
+    def __init__(self, feature_map: Any, settings: turns.Settings) -> None:
+        super().__init__(
+            feature_map,
+            model_id="WideDeep",
+            embedding_regularizer=settings.l2 or None,
+            verbose=0,
+            model_root=tempfile.gettempdir(),
+            metrics=["AUC"],
+        )
+        self.embedding_layer = FeatureEmbedding(feature_map, settings.dim)
         self.lr_layer = LogisticRegression(feature_map, use_bias=False)
         self.dnn = MLP_Block(
-            input_dim=turns.DIM * feature_map.num_fields,
+            input_dim=settings.dim * feature_map.num_fields,
             output_dim=1,
-            hidden_units=list(turns.HIDDEN),
+            hidden_units=list(settings.hidden),
             hidden_activations="ReLU",
+            dropout_rates=settings.dropout,
         )
-        self.compile("adam", "binary_crossentropy", 1e-3)
+        self.compile("adam", "binary_crossentropy", settings.rate)
         self.reset_parameters()
         self.model_to_device()
         self._max_gradient_norm = 10.0
@@ -62,29 +72,44 @@ def feature_map(rows: turns.Rows) -> Any:
     return features
 
 
-def main() -> None:
-    torch.set_num_threads(2)
-    rows = turns.read()
-    model = WideDeep(
-        feature_map(rows),
-        verbose=0,
-        model_root=tempfile.gettempdir(),
-        metrics=["AUC"],
-    )
-    model.train()
-    columns = {f"I{i}": rows.dense[:, i] for i in range(rows.dense.shape[1])}
-    columns |= {f"C{i}": rows.ids[:, i] for i in range(len(rows.sizes))}
-    columns["label"] = rows.label
-    tensors = {k: torch.from_numpy(v.copy()) for k, v in columns.items()}
+class Contender:
+    """See turns.py."""
 
-    def train(turn: int, batches: int) -> None:
-        part = rows.part(turn, batches)
-        for first in range(part.start, part.stop, turns.BATCH):
-            batch = slice(first, first + turns.BATCH)
-            model.train_step({k: v[batch] for k, v in tensors.items()})
+    def __init__(self, rows: turns.Rows, settings: turns.Settings) -> None:
+        torch.set_num_threads(2)
+        torch.manual_seed(settings.seed)
+        self._model = WideDeep(feature_map(rows), settings)
+        columns = {f"I{i}": x for i, x in enumerate(rows.dense.T)}
+        columns |= {f"C{i}": x for i, x in enumerate(rows.ids.T)}
+        columns["label"] = rows.label
+        self._columns = {
+            name: torch.from_numpy(x.copy()) for name, x in columns.items()
+        }
+        self._batch = settings.batch
 
-    turns.serve(train)
+    def train(self, rows: Any) -> None:
+        self._model.train()
+        for batch in self._batches(rows):
+            self._model.train_step(batch)
+
+    def predict(self, rows: Any) -> Any:
+        self._model.eval()
+        with torch.no_grad():
+            found = [self._model(b)["y_pred"] for b in self._batches(rows)]
+        return torch.cat(found).double().numpy()[:, 0]
+
+    def _batches(self, rows: Any) -> Iterator[dict[str, Any]]:
+        if isinstance(rows, slice):
+            parts = [
+                slice(first, min(first + self._batch, rows.stop))
+                for first in range(rows.start, rows.stop, self._batch)
+            ]
+        else:
+            cuts = range(self._batch, len(rows), self._batch)
+            parts = np.split(rows, cuts)
+        for part in parts:
+            yield {name: x[part] for name, x in self._columns.items()}
 
 
 if __name__ == "__main__":
-    main()
+    turns.main(Contender)

@@ -10,8 +10,10 @@ Adagrad, as its DLRM example does: its CPU kernels have no Adam there.
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import torch
 import turns
 from torchrec import (
@@ -28,14 +30,17 @@ from torchrec.modules.mlp import MLP
 class WideDeep(torch.nn.Module):
     """Linear weights of ids beside an MLP over embeddings and numbers."""
 
-    def __init__(self, rows: turns.Rows, fused: bool) -> None:
+    def __init__(
+        self, rows: turns.Rows, settings: turns.Settings, fused: bool
+    ) -> None:
         super().__init__()
         self.keys = [f"C{i}" for i in range(len(rows.sizes))]
-        self.deep = self.tables(rows.sizes, turns.DIM, fused)
+        self.deep = self.tables(rows.sizes, settings.dim, fused)
         self.wide = self.tables(rows.sizes, 1 if not fused else 4, fused)
-        width = turns.DIM * len(rows.sizes) + rows.dense.shape[1]
-        self.mlp = MLP(width, list(turns.HIDDEN))
-        self.out = torch.nn.Linear(turns.HIDDEN[-1], 1)
+        width = settings.dim * len(rows.sizes) + rows.dense.shape[1]
+        self.mlp = MLP(width, list(settings.hidden))
+        self.dropout = torch.nn.Dropout(settings.dropout)
+        self.out = torch.nn.Linear(settings.hidden[-1], 1)
 
     def tables(self, sizes: list[int], dim: int, fused: bool) -> Any:
         configs = [
@@ -58,33 +63,58 @@ class WideDeep(torch.nn.Module):
     def forward(self, ids: Any, numbers: Any) -> Any:
         x = torch.cat([self.deep(ids).values(), numbers], 1)
         wide = self.wide(ids).values().sum(1)
-        return self.out(self.mlp(x)).squeeze(1) + wide
+        return self.out(self.dropout(self.mlp(x))).squeeze(1) + wide
 
 
-def main() -> None:
-    torch.set_num_threads(2)
-    rows = turns.read()
-    model = WideDeep(rows, "fused" in sys.argv)
-    optimizer = torch.optim.Adam(model.parameters(), 1e-3, fused=True)
-    loss = torch.nn.BCEWithLogitsLoss()
-    ids, dense, label = map(
-        torch.from_numpy, (rows.ids, rows.dense, rows.label)
-    )
-    lengths = torch.ones(turns.BATCH * len(rows.sizes), dtype=torch.int32)
+class Contender:
+    """See turns.py."""
 
-    def train(turn: int, batches: int) -> None:
-        part = rows.part(turn, batches)
-        for first in range(part.start, part.stop, turns.BATCH):
-            batch = slice(first, first + turns.BATCH)
-            keyed = KeyedJaggedTensor(
-                model.keys, ids[batch].T.reshape(-1), lengths=lengths
+    def __init__(self, rows: turns.Rows, settings: turns.Settings) -> None:
+        torch.set_num_threads(2)
+        torch.manual_seed(settings.seed)
+        self._model = WideDeep(rows, settings, "fused" in sys.argv)
+        self._optimizer = torch.optim.Adam(
+            self._model.parameters(), settings.rate, fused=True
+        )
+        self._loss = torch.nn.BCEWithLogitsLoss()
+        self._ids, self._dense, self._label = map(
+            torch.from_numpy, (rows.ids, rows.dense, rows.label)
+        )
+        self._batch = settings.batch
+        self._lengths = torch.ones(
+            settings.batch * len(rows.sizes), dtype=torch.int32
+        )
+
+    def train(self, rows: Any) -> None:
+        self._model.train()
+        for batch in self._batches(rows):
+            self._optimizer.zero_grad()
+            self._loss(self._logits(batch), self._label[batch]).backward()
+            self._optimizer.step()
+
+    def predict(self, rows: Any) -> Any:
+        self._model.eval()
+        with torch.no_grad():
+            logits = [self._logits(batch) for batch in self._batches(rows)]
+        return torch.sigmoid(torch.cat(logits).double()).numpy()
+
+    def _batches(self, rows: Any) -> Iterator[Any]:
+        if isinstance(rows, slice):
+            for first in range(rows.start, rows.stop, self._batch):
+                yield slice(first, min(first + self._batch, rows.stop))
+            return
+        for first in range(0, len(rows), self._batch):
+            yield torch.from_numpy(
+                np.asarray(rows)[first : first + self._batch]
             )
-            optimizer.zero_grad()
-            loss(model(keyed, dense[batch]), label[batch]).backward()
-            optimizer.step()
 
-    turns.serve(train)
+    def _logits(self, batch: Any) -> Any:
+        ids = self._ids[batch].T.reshape(-1)
+        keyed = KeyedJaggedTensor(
+            self._model.keys, ids, lengths=self._lengths[: len(ids)]
+        )
+        return self._model(keyed, self._dense[batch])
 
 
 if __name__ == "__main__":
-    main()
+    turns.main(Contender)

@@ -1,8 +1,10 @@
-"""What train.py's contenders share: the rows, and training when told to.
+"""What the contenders share: the rows, and training when told to.
 
 Each runs in a process, and maybe an environment, of its own: `CONTENDER.py
-ROWS` with the folder of rows. It answers each line of input, once it has
-trained on the next rows, with a line of JSON; its caller takes turns.
+ROWS` with the folder of rows. It answers each line of input with a line of
+JSON. For train.py it trains a turn on the next rows; its caller takes turns.
+For peer_quality.py (`CONTENDER.py ROWS quality`) a line holds settings, and
+the answer is what a model trained with them is worth.
 """
 
 from __future__ import annotations
@@ -14,13 +16,14 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 BATCH, DIM, HIDDEN = 4096, 16, (256, 128)
 BATCHES = 24  # a turn
 WARM_UP = 6
+_PATIENCE = 2  # epochs
 
 # Libraries print what they like, even when they are imported: the answers go
 # to the caller alone.
@@ -30,15 +33,17 @@ os.dup2(2, 1)
 
 @dataclass(frozen=True)
 class Rows:
-    """Training rows in memory.
+    """Rows in memory.
 
-    ids: int64 [N, F], those of each field from 0; sizes: ids of each field.
+    ids: int64 [N, F], those of each field from 0; sizes: ids of each field;
+    splits: where the rows to train end, those to choose by, those to test.
     """
 
     ids: Any
     dense: Any
     label: Any
     sizes: list[int]
+    splits: list[int]
 
     def part(self, turn: int, batches: int) -> slice:
         """The rows of a turn; after the last ones come the first again."""
@@ -47,14 +52,48 @@ class Rows:
         return slice(first, first + batches * BATCH)
 
 
+@dataclass(frozen=True)
+class Settings:
+    """Of a model and its training."""
+
+    dim: int = DIM
+    hidden: tuple[int, ...] = HIDDEN
+    batch: int = BATCH
+    rate: float = 1e-3
+    dropout: float = 0.0
+    l2: float = 0.0  # of embeddings, where the library has it
+    seed: int = 1
+    epochs: int = 1
+
+
+class Contender(Protocol):
+    """A model and its optimizer."""
+
+    def train(self, rows: Any) -> Any:
+        """One update a batch of these rows (a slice or numbers), in order."""
+
+    def predict(self, rows: Any) -> Any:
+        """Probabilities of a click."""
+
+
 def read() -> Rows:
     """The rows that the command names."""
     folder = Path(sys.argv[1])
     ids, dense, label = (
         np.load(folder / f"{name}.npy") for name in ("ids", "dense", "label")
     )
-    sizes = json.loads((folder / "sizes.json").read_text("utf-8"))
-    return Rows(ids, dense, label, sizes)
+    told = json.loads((folder / "rows.json").read_text("utf-8"))
+    return Rows(ids, dense, label, told["sizes"], told["splits"])
+
+
+def main(build: Callable[[Rows, Settings], Contender]) -> None:
+    """Does what the command says with the contender that `build` makes."""
+    rows = read()
+    if "quality" in sys.argv:
+        judge(rows, build)
+        return
+    contender = build(rows, Settings())
+    serve(lambda turn, batches: contender.train(rows.part(turn, batches)))
 
 
 def serve(train: Callable[[int, int], Any]) -> None:
@@ -67,3 +106,42 @@ def serve(train: Callable[[int, int], Any]) -> None:
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
         took = {"wall": wall, "cpu": cpu, "rows": BATCHES * BATCH}
         print(json.dumps(took), file=_answers)
+
+
+def judge(rows: Rows, build: Callable[[Rows, Settings], Contender]) -> None:
+    """Trains with the settings of each line of input."""
+    print("ready", file=_answers)
+    for line in sys.stdin:
+        given = json.loads(line)
+        given["hidden"] = tuple(given["hidden"])
+        print(
+            json.dumps(_judged(rows, build, Settings(**given))), file=_answers
+        )
+
+
+def _judged(
+    rows: Rows,
+    build: Callable[[Rows, Settings], Contender],
+    settings: Settings,
+) -> dict[str, Any]:
+    """Predictions after the epoch that is best on the rows to choose by."""
+    end, chosen, last = rows.splits
+    random = np.random.default_rng(settings.seed)
+    contender = build(rows, settings)
+    best: dict[str, Any] = {"valid": np.inf, "epoch": 0}
+    for epoch in range(1, settings.epochs + 1):
+        contender.train(random.permutation(end))
+        loss = _logloss(
+            rows.label[end:chosen], contender.predict(slice(end, chosen))
+        )
+        if loss < best["valid"]:
+            test = np.asarray(contender.predict(slice(chosen, last)), float)
+            best = {"valid": loss, "epoch": epoch, "test": test.tolist()}
+        elif epoch - best["epoch"] >= _PATIENCE:
+            break
+    return best
+
+
+def _logloss(label: Any, predicted: Any) -> float:
+    p = np.clip(np.asarray(predicted, np.float64), 1e-7, 1 - 1e-7)
+    return float(-np.mean(np.where(label > 0, np.log(p), np.log1p(-p))))

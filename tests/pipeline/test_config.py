@@ -47,6 +47,18 @@ def test_defaults_are_filled_in(check: Any) -> None:
     assert config.train.batch_size == 4096
 
 
+def test_features_have_the_defaults_that_they_do_not_set(check: Any) -> None:
+    config = check(
+        "features={defaults: {min_count: 10, dim: 4, buckets: 7},"
+        " numeric: [price], categorical: [user, {name: site, min_count: 3}]}"
+    )
+    (price,) = config.features.numeric
+    a, b = config.features.categorical
+    assert (price.dim, price.buckets) == (4, 32)
+    assert (a.min_count, a.dim, a.buckets) == (10, 4, 7)
+    assert (b.min_count, b.dim, b.encode) == (3, 4, "vocab")
+
+
 def test_every_option_of_the_model_is_in_the_resolved_config(
     check: Any,
 ) -> None:
@@ -224,6 +236,8 @@ REFUSED = [
         "features.categorical.0.encode=vocabulary",
         ["categorical.0.encode", "'vocabulary'", "'vocab', 'hash'"],
     ),
+    ("features.defaults.min_cuont=3", ["defaults.min_cuont", "'min_count'"]),
+    ("features.defaults.dim=0", ["features.defaults.dim", "received 0"]),
     ("train.epochs=0", ["train.epochs", "received 0", "greater than"]),
     ("train.batch_size=many", ["train.batch_size", "'many'", "integer"]),
     ("model.dropout=1.0", ["model.dropout", "received 1.0", "less than 1"]),

@@ -1,0 +1,288 @@
+"""Test AUC and logloss of ours with Lion, and of others with Adam.
+
+    python benchmarks/peer_quality.py [criteo movielens open_bandit generated]
+        [--peers-python PATH] [--deepctr-python PATH] [--seeds 5]
+
+All see the same transformed rows: 80 % to train, the next 10 % to choose
+settings by, the last 10 % to test, in the order of the log. Ours is `lionctr
+compare` of the shipped config: it chooses Lion's rate and decay and trains
+with each seed. The others get the config's batch size and as many trainings
+to choose: of Adam's rate, dropout, penalty and size, one after the other, each
+by its best epoch. LightGBM stands beside as what trees reach.
+
+The environments of the others are those of train.py, with lightgbm.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import measure
+import numpy as np
+import train
+import yaml
+
+_ROOT = Path(__file__).resolve().parent.parent
+_EPOCHS = 10  # at most, and three times the config's
+# Dataset -> config, and what replaces its settings.
+DATASETS: dict[str, tuple[str, list[str]]] = {
+    "criteo": ("configs/criteo.yaml", []),
+    "movielens": ("configs/movielens.yaml", []),
+    "open_bandit": ("configs/open_bandit.yaml", ["data.split.eval=0.1"]),
+    "generated": (
+        "configs/demo.yaml",
+        ["train.batch_size=1024", "train.epochs=1"],
+    ),
+}
+# One after the other, the best so far kept.
+_NEURAL: list[list[dict[str, Any]]] = [
+    [{"rate": rate} for rate in (3e-4, 1e-3, 3e-3)],
+    [{"dropout": 0.0}, {"dropout": 0.2}],
+    [{"l2": 1e-5}, {"l2": 1e-4}, {"l2": 1e-3}],
+    [{"dim": 16, "hidden": [256, 128]}],
+]
+_TREES: list[list[dict[str, Any]]] = [
+    [{"rate": rate} for rate in (0.02, 0.05, 0.1)],
+    [{"hidden": [leaves]} for leaves in (7, 15, 31)],
+    [{"dropout": 0.5}],  # a tree's share of columns left out
+    [{"l2": 1.0}, {"l2": 10.0}],
+]
+
+
+def config_of(dataset: str, rows: int, home: Path) -> Path:
+    """The dataset's config, with a test split and without lists."""
+    from pipeline import config
+    from pipeline.generate import generate
+
+    path, changes = DATASETS[dataset]
+    split = config.load(_ROOT / path).data.split
+    changes = [f"root={home}", "data.split.test=0.1", *changes]
+    if split.eval != 0.1:
+        changes.append("data.split.eval=0.1")
+    if dataset == "generated":
+        generate(rows, home / "logs", seed=1)
+        changes.append(f"data.impressions.path={home}/logs/impressions.tsv")
+    found = config.load(_ROOT / path, changes).resolved()
+    # Not all of the others have features of several values.
+    features = found["features"]
+    features["categorical"] = [
+        feature for feature in features["categorical"] if not feature["list"]
+    ]
+    derived = home / f"{dataset}.yaml"
+    derived.write_text(yaml.safe_dump(found, sort_keys=False), "utf-8")
+    return derived
+
+
+def ours(path: Path, optimizers: str, seeds: int) -> dict[str, Any]:
+    """What `lionctr compare` says."""
+    done = subprocess.run(
+        [sys.executable, "-m", "pipeline.cli", "compare", str(path), "--json"]
+        + ["--optimizers", optimizers, "--seeds", str(seeds)],
+        cwd=_ROOT,
+        stdout=subprocess.PIPE,
+        check=True,
+    )
+    result: dict[str, Any] = json.loads(done.stdout)
+    return result
+
+
+def write(path: Path, folder: Path) -> dict[str, Any]:
+    """Writes the transformed rows as arrays; the settings to begin with."""
+    import tensorflow_transform as tft
+
+    from models.inputs import Batches
+    from models.job import asset_lines
+    from models.layout import layout
+    from pipeline import local
+    from pipeline.config import load
+    from pipeline.console import Console
+
+    config = load(path)
+    made = local.prepare(config, Console(sys.stderr))["Transform"]
+    transform = tft.TFTransformOutput(made["transform_graph"])
+    shape = layout(config.features, lambda n: len(asset_lines(transform, n)))
+    ids, dense, label = [], [], []
+    splits = []
+    for split in ("train", "eval", "test"):
+        pattern = f"{made['transformed_examples']}/Split-{split}/*"
+        for inputs, clicked in Batches([pattern], transform, 1 << 16):
+            ids.append(inputs["ids"].numpy())
+            width = len(shape.dense)
+            numbers = inputs["dense"] if width else np.zeros((len(clicked), 0))
+            dense.append(np.asarray(numbers, np.float32))
+            label.append(clicked.numpy())
+        splits.append(sum(map(len, label)))
+    np.save(folder / "ids.npy", np.concatenate(ids))
+    np.save(folder / "dense.npy", np.concatenate(dense))
+    np.save(folder / "label.npy", np.concatenate(label))
+    told = {"sizes": [one.size for one in shape.single], "splits": splits}
+    (folder / "rows.json").write_text(json.dumps(told), "utf-8")
+    return {
+        "dim": max(one.dim for one in shape.single),
+        "hidden": list(config.model.hidden),
+        "dropout": config.model.dropout,
+        "batch": config.train.batch_size,
+        "epochs": min(_EPOCHS, 3 * config.train.epochs),
+        "seed": 1,
+    }
+
+
+@contextmanager
+def contender(python: str, script: str, rows: Path) -> Iterator[Any]:
+    """A function from settings to what a model trained with them says."""
+    log = rows / f"{script}.log"
+    with (
+        log.open("w") as errors,
+        subprocess.Popen(
+            [python, str(train.PEERS / script), str(rows), "quality"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            env={**os.environ, **train.QUIET, "PYTHONPATH": ""},
+            text=True,
+            bufsize=1,
+        ) as process,
+    ):
+        stdin, stdout = process.stdin, process.stdout
+        assert stdin is not None and stdout is not None
+
+        def ask(settings: dict[str, Any]) -> dict[str, Any]:
+            stdin.write(json.dumps(settings) + "\n")
+            line = stdout.readline()
+            if not line:
+                raise RuntimeError(log.read_text("utf-8").strip()[-500:])
+            answer: dict[str, Any] = json.loads(line)
+            return answer
+
+        try:
+            if stdout.readline() != "ready\n":
+                raise RuntimeError(log.read_text("utf-8").strip()[-500:])
+            yield ask
+        finally:
+            process.terminate()
+
+
+def chosen(
+    ask: Any, settings: dict[str, Any], grid: list[list[dict[str, Any]]]
+) -> dict[str, Any]:
+    """The settings that are best on the rows to choose by."""
+    best, least = settings, np.inf
+    for alternatives in grid:
+        start = best
+        for change in alternatives:
+            tried = {**start, **change}
+            if tried == start and least < np.inf:
+                continue
+            loss = ask(tried)["valid"]
+            if loss < least:
+                best, least = tried, loss
+    return best
+
+
+def show(name: str, auc: Any, logloss: Any, remark: str = "") -> None:
+    """A line: means and deviations over the seeds."""
+    cells = "".join(
+        f"{np.mean(v):>10.4f} ±{np.std(v, ddof=1) if len(v) > 1 else 0:.4f}"
+        for v in (auc, logloss)
+    )
+    print(f"{name:22}{cells}  {remark}", flush=True)
+
+
+def judge(dataset: str, options: argparse.Namespace, home: Path) -> None:
+    """Prints a line for each contender on one dataset."""
+    from sklearn.metrics import log_loss, roc_auc_score
+
+    path = measure.alone(config_of, dataset, options.rows, home)
+    found = ours(path, options.ours, options.seeds)
+    rows = home / "rows"
+    rows.mkdir()
+    settings = measure.alone(write, path, rows)
+    print(f"\n{dataset}: {found['rows']}, {found['budget']}")
+    print(f"{'':22}{'test AUC':>18}{'test logloss':>18}")
+    for name, one in found["optimizers"].items():
+        kept = {k: one["optimizer"].get(k) for k in ("learning_rate",)}
+        if one["optimizer"].get("weight_decay"):
+            kept["weight_decay"] = one["optimizer"]["weight_decay"]
+        test = one["test"]
+        show(
+            f"ours, {name}",
+            test["auc"]["values"],
+            test["logloss"]["values"],
+            str(kept),
+        )
+    first, last = json.loads((rows / "rows.json").read_text("utf-8"))["splits"][
+        1:
+    ]
+    label = np.load(rows / "label.npy")[first:last]
+    for name, (python, script) in contenders(options).items():
+        grid = _TREES if "trees" in script else _NEURAL
+        start = dict(settings)
+        if "trees" in script:
+            start |= {"dropout": 0.0, "epochs": 1, "hidden": [15]}
+        try:
+            with contender(python, script, rows) as ask:
+                best = chosen(ask, start, grid)
+                answers = [
+                    ask({**best, "seed": best["seed"] + number})
+                    for number in range(1, options.seeds + 1)
+                ]
+        except RuntimeError as error:
+            print(f"{name:22}failed: {error}")
+            continue
+        tests = [np.clip(a["test"], 1e-7, 1 - 1e-7) for a in answers]
+        show(
+            name,
+            [roc_auc_score(label, p) for p in tests],
+            [log_loss(label, p) for p in tests],
+            f"{ {k: best[k] for k in best if best[k] != settings.get(k)} }"
+            f" epochs {[a['epoch'] for a in answers]}",
+        )
+
+
+def contenders(options: argparse.Namespace) -> dict[str, tuple[str, str]]:
+    """Those of the environments that were named."""
+    peers, deepctr = options.peers_python, options.deepctr_python
+    found: dict[str, tuple[str | None, str]] = {
+        "Keras 3 fit": (sys.executable, "keras_fit.py"),
+        "DeepCTR WDL": (deepctr, "deepctr_wdl.py"),
+        "DeepCTR-Torch WDL": (peers, "deepctr_torch_wdl.py"),
+        "TorchRec": (peers, "torchrec_wide_deep.py"),
+        "FuxiCTR WideDeep": (peers, "fuxictr_wide_deep.py"),
+        "LightGBM": (peers, "lightgbm_trees.py"),
+    }
+    return {
+        name: (python, script)
+        for name, (python, script) in found.items()
+        if python and (not options.only or any(p in name for p in options.only))
+    }
+
+
+def main() -> None:
+    """Prints a table for each dataset."""
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("datasets", nargs="*", choices=[*DATASETS, []])
+    parser.add_argument("--peers-python")
+    parser.add_argument("--deepctr-python")
+    parser.add_argument("--ours", default="lion", metavar="OPTIMIZER,...")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--only", nargs="*", help="parts of names")
+    options = parser.parse_args()
+    for dataset in options.datasets or DATASETS:
+        with measure.scratch() as home:
+            judge(dataset, options, home)
+
+
+if __name__ == "__main__":
+    main()
