@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib
 import json
 import logging
 import math
@@ -17,6 +16,7 @@ import tensorflow as tf
 import tensorflow_transform as tft
 
 from models import loop
+from models.callbacks import configured
 from models.config import Features, ModelConfig, Negatives, TrainConfig
 from models.errors import InputError
 from models.inputs import Batches
@@ -177,27 +177,11 @@ class Job:
             config,
             log_dir,
             self.negatives,
-            [*_callbacks(config), *callbacks],
+            [*configured(config), *callbacks],
             checkpoints,
             strategy,
         )
         return Fitted(model, optimizer, result, Team(strategy), warm)
-
-
-def _callbacks(config: TrainConfig) -> list[Any]:
-    made = []
-    for position, callback in enumerate(config.callbacks):
-        module, _, name = callback.name.partition(":")
-        try:
-            cls = getattr(importlib.import_module(module), name)
-            made.append(cls(**(callback.model_extra or {})))
-        except (ImportError, AttributeError, TypeError) as error:
-            raise InputError(
-                f"train.callbacks.{position}: {callback.name!r} cannot be"
-                f" made: {error}. Accepted: package.module:Class of a Keras"
-                " callback, beside it the arguments of the class"
-            ) from error
-    return made
 
 
 def asset_lines(transform: tft.TFTransformOutput, name: str) -> list[bytes]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -11,6 +12,7 @@ import tensorflow as tf
 from models.checkpoint import local_replica
 from optimizers.groups import variable_path
 
+log = logging.getLogger("lionctr.train")
 Scalars = dict[str, Any]
 
 
@@ -232,6 +234,20 @@ class Steps:
                 objective += tf.add_n(self._model.losses) * share
         gradients = tape.gradient(objective, self._variables)
         return loss / tf.maximum(total, 1e-30), gradients
+
+
+def use_jit(setting: str | bool) -> bool:
+    """Whether XLA compiles steps: on accelerators only, by itself."""
+    if isinstance(setting, bool):
+        return setting
+    chosen = bool(tf.config.list_logical_devices("GPU")) or bool(
+        tf.config.list_logical_devices("TPU")
+    )
+    log.info(
+        "jit: auto: steps are %s (XLA pays on GPU and TPU)",
+        "compiled by XLA" if chosen else "TensorFlow graphs",
+    )
+    return chosen
 
 
 def _moves(states: Sequence[Sequence[tf.Tensor]]) -> Scalars:
