@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import logging
-import math
 import signal
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +18,7 @@ from models.checkpoint import Checkpoints, named_variables
 from models.config import Negatives, TrainConfig
 from models.divergence import diverged, not_finite
 from models.evaluation import Evaluation, Scores
-from models.passes import passes
+from models.passes import Passes
 from models.progress import Progress
 from models.signals import caught_signals, leave
 from models.state import State, resume
@@ -75,7 +74,7 @@ def train(
         train_data: `models.inputs.Batches`, or a dataset of (inputs, label)
             that gives the same pass each time.
         eval_data: a dataset of (inputs, label), one pass.
-        rows: how many rows one pass of `train_data` gives.
+        rows: how many one pass of `train_data` gives; `Batches` know it.
         config: the config section.
         log_dir: where TensorBoard scalars go.
         negatives: which of them `train_data` holds; `eval_data` has all.
@@ -95,9 +94,8 @@ def train(
         training = _Training(
             model,
             optimizer,
-            passes(train_data, strategy),
+            Passes(train_data, rows, config, strategy),
             eval_data,
-            max(1, math.ceil(rows / config.batch_size)),
             config,
             negatives,
             Checkpoints(checkpoints) if checkpoints else None,
@@ -116,9 +114,8 @@ class _Training:
         self,
         model: Any,
         optimizer: Any,
-        batches: Callable[[int, int], Any],
+        passes: Passes,
         eval_data: Any,
-        steps_per_epoch: int,
         config: TrainConfig,
         negatives: Negatives,
         checkpoints: Checkpoints | None,
@@ -127,11 +124,10 @@ class _Training:
     ) -> None:
         self._model = model
         self._optimizer = optimizer
-        self._batches = batches
+        self._passes = passes
         self._eval_data = eval_data
-        self._per_epoch = steps_per_epoch
-        self._total = steps_per_epoch * config.epochs
-        self._eval_every = config.eval_steps or steps_per_epoch
+        self._total = passes.steps * config.epochs
+        self._eval_every = config.eval_steps or passes.steps
         self._config = config
         self._checkpoints = checkpoints
         self._team = Team(strategy)
@@ -192,9 +188,9 @@ class _Training:
     def _epoch(self, caught: list[int]) -> bool:
         """The rest of a pass; whether there was anything in it."""
         state = self._state
-        epoch, done = divmod(state.step, self._per_epoch)
-        iterator = iter(self._batches(epoch, done))
-        end = (epoch + 1) * self._per_epoch
+        epoch = state.step // self._passes.steps
+        iterator = self._passes.at(state.step)
+        end = (epoch + 1) * self._passes.steps
         count, empty = 1, True
         self._callbacks.on_epoch_begin(epoch)
         while state.step < end and not self._stopped():

@@ -23,6 +23,7 @@ from tests.models import training
 CASES: dict[str, dict[str, Any]] = {
     "lion": {
         "negatives": {"keep": 0.25, "reweight": True},
+        "epochs": 2,
         "embedding_l2": 1e-3,
         "optimizer": {"name": "lion", "learning_rate": 0.01},
     },
