@@ -60,7 +60,7 @@ def train(
     negatives: Negatives = _ALL,
     callbacks: Sequence[Any] = (),
     checkpoints: str | None = None,
-    strategy: Any = None,
+    team: Team | None = None,
 ) -> Result:
     """Trains `model` in place for `config.epochs` passes over the data.
 
@@ -80,27 +80,27 @@ def train(
         negatives: which of them `train_data` holds; `eval_data` has all.
         callbacks: Keras's; a batch is one stretch of compiled steps to them.
         checkpoints: folder of this very training's checkpoints.
-        strategy: a tf.distribute.Strategy, in whose scope the model and the
-            optimizer were made.
+        team: of the strategy in whose scope the model and the optimizer
+            were made; None: of the one in scope.
 
     Raises:
         FloatingPointError: the loss or a weight is no longer a number.
         OSError: a checkpoint cannot be written.
     """
-    strategy = strategy or tf.distribute.get_strategy()
-    with strategy.scope():
+    team = team or Team(tf.distribute.get_strategy())
+    with team.strategy.scope():
         optimizer.build(model.trainable_variables)
     with tempfile.TemporaryDirectory() as scratch:
         training = _Training(
             model,
             optimizer,
-            Passes(train_data, rows, config, strategy),
+            Passes(train_data, rows, config, team.strategy),
             eval_data,
             config,
             negatives,
             Checkpoints(checkpoints) if checkpoints else None,
             f"{checkpoints or scratch}/best",
-            strategy,
+            team,
         )
         result = training.run(log_dir, callbacks)
     release(model)
@@ -120,7 +120,7 @@ class _Training:
         negatives: Negatives,
         checkpoints: Checkpoints | None,
         best: str,
-        strategy: Any,
+        team: Team,
     ) -> None:
         self._model = model
         self._optimizer = optimizer
@@ -130,7 +130,7 @@ class _Training:
         self._eval_every = config.eval_steps or passes.steps
         self._config = config
         self._checkpoints = checkpoints
-        self._team = Team(strategy)
+        self._team = team
         self._evaluation = Evaluation(model, negatives.shift)
         self._stopping = EarlyStopping(
             model,
@@ -140,7 +140,11 @@ class _Training:
             self._team.chief or checkpoints is None,
         )
         self._steps = Steps(
-            model, optimizer, use_jit(config.jit), negatives.weight, strategy
+            model,
+            optimizer,
+            use_jit(config.jit),
+            negatives.weight,
+            team.strategy,
         )
         self._state = State()
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from models.config import TrainConfig
-from models.inputs import Batches
+from models.inputs import Batches, steps_of
 
 
 class Passes:
@@ -30,7 +29,7 @@ class Passes:
         self._strategy = strategy
         self._iterator: Any = None
         whole = isinstance(data, Batches)
-        steps = data.steps if whole else math.ceil(rows / config.batch_size)
+        steps = data.steps if whole else steps_of(rows, config.batch_size)
         self.steps = max(1, steps)
         if strategy.num_replicas_in_sync == 1:
             return

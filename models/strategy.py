@@ -24,7 +24,7 @@ class Team:
     """
 
     def __init__(self, strategy: Any) -> None:
-        self._strategy = strategy
+        self.strategy = strategy
         self.alone = not isinstance(
             strategy, tf.distribute.MultiWorkerMirroredStrategy
         )
@@ -48,8 +48,8 @@ class Team:
             # What was made outside has no device.
             return context.all_gather(tf.identity(mine), axis=0)
 
-        found = self._strategy.run(here)
-        return self._strategy.experimental_local_results(found)[0]
+        found = self.strategy.run(here)
+        return self.strategy.experimental_local_results(found)[0]
 
 
 def build_strategy(name: str) -> Any:
