@@ -22,9 +22,9 @@ from models.passes import Passes
 from models.progress import Progress
 from models.signals import caught_signals, leave
 from models.state import State, resume
-from models.steps import Steps, Stretch, use_jit
+from models.steps import Steps, Stretch
 from models.stopping import EarlyStopping
-from models.strategy import Team
+from models.strategy import Team, use_jit
 
 log = logging.getLogger("lionctr.train")
 _STRETCH_SECONDS = 0.5  # of compiled steps, between looks at the clock

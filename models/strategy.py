@@ -1,4 +1,4 @@
-"""train.strategy -> a tf.distribute.Strategy."""
+"""Where a training runs: its strategy, its processes, whether XLA compiles."""
 
 from __future__ import annotations
 
@@ -98,6 +98,20 @@ def build_strategy(name: str) -> Any:
         strategy = tf.distribute.get_strategy()
     log.info("strategy: %s, replicas: %d", name, strategy.num_replicas_in_sync)
     return strategy
+
+
+def use_jit(setting: str | bool) -> bool:
+    """Whether XLA compiles steps: on accelerators only, by itself."""
+    if isinstance(setting, bool):
+        return setting
+    chosen = bool(tf.config.list_logical_devices("GPU")) or bool(
+        tf.config.list_logical_devices("TPU")
+    )
+    log.info(
+        "jit: auto: steps are %s (XLA pays on GPU and TPU)",
+        "compiled by XLA" if chosen else "TensorFlow graphs",
+    )
+    return chosen
 
 
 def workers() -> int:

@@ -123,6 +123,23 @@ def train(
     }
 
 
+def scalars(checkpoints: Path) -> dict[str, dict[int, float]]:
+    """What TensorBoard was told: tag -> step -> value."""
+    from tensorboard.backend.event_processing.event_accumulator import (
+        EventAccumulator,
+    )
+
+    events = EventAccumulator(str(checkpoints / "tensorboard"))
+    events.Reload()
+    return {
+        tag: {
+            event.step: float(tf.make_ndarray(event.tensor_proto))
+            for event in events.Tensors(tag)
+        }
+        for tag in events.Tags()["tensors"]
+    }
+
+
 def main(examples: str, checkpoints: str, out: str, settings: str) -> None:
     result, found = train(
         Path(examples), Path(checkpoints), json.loads(settings)
