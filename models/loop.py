@@ -18,6 +18,7 @@ from models.checkpoint import Checkpoints, named_variables
 from models.config import Negatives, TrainConfig
 from models.divergence import diverged, not_finite
 from models.evaluation import Evaluation, Scores
+from models.inputs import Batches
 from models.passes import Passes
 from models.progress import Progress
 from models.signals import caught_signals, leave
@@ -73,7 +74,7 @@ def train(
         optimizer: of the same Keras.
         train_data: `models.inputs.Batches`, or a dataset of (inputs, label)
             that gives the same pass each time.
-        eval_data: a dataset of (inputs, label), one pass.
+        eval_data: `Batches`, or a dataset of (inputs, label); one pass.
         rows: how many one pass of `train_data` gives; `Batches` know it.
         config: the config section.
         log_dir: where TensorBoard scalars go.
@@ -125,7 +126,9 @@ class _Training:
         self._model = model
         self._optimizer = optimizer
         self._passes = passes
-        self._eval_data = eval_data
+        # Batches would be traced anew at each evaluation.
+        whole = isinstance(eval_data, Batches)
+        self._eval_data = eval_data.epoch() if whole else eval_data
         self._total = passes.steps * config.epochs
         self._eval_every = config.eval_steps or passes.steps
         self._config = config

@@ -60,7 +60,11 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 
 
 def trained(
-    data: Any, files: list[str], rows: int = ROWS, **settings: Any
+    data: Any,
+    files: list[str],
+    rows: int = ROWS,
+    held_out: Any = None,
+    **settings: Any,
 ) -> tuple[loop.Result, list[Any], dict[str, Any]]:
     config = TrainConfig(batch_size=64, epochs=4, **settings)
     begin(1)
@@ -71,7 +75,7 @@ def trained(
         model,
         optimizer,
         data,
-        Batches(files, training.Spec(), 500),
+        held_out or Batches(files, training.Spec(), 500),
         rows,
         config,
         callbacks=[seen],
@@ -128,6 +132,13 @@ def test_batches_tell_the_steps_of_an_epoch_themselves(
     result, events, _ = trained(data, files, rows=1)
     assert (result.steps, result.examples) == (32, 4 * ROWS)
     assert [e[1] for e in events if e[0] == "begin"] == [0, 1, 2, 3]
+
+
+def test_evaluations_share_one_reading_of_batches(files: list[str]) -> None:
+    data, held_out = (Counted(files, training.Spec(), n) for n in (64, 500))
+    _, events, _ = trained(data, files, held_out=held_out)
+    assert len([e for e in events if e[0] == "test"]) == 4
+    assert held_out.streams == 1
 
 
 def test_a_dataset_that_ends_before_its_time_ends_the_training(
