@@ -167,7 +167,7 @@ class Trainer:
         import tensorflow as tf
         import tensorflow_transform as tft
 
-        from models.job import asset_lines
+        from models.assets import asset_size
         from models.layout import layout
         from models.registry import build_model
         from optimizers.groups import FirstMatch, GroupedOptimizer
@@ -177,9 +177,7 @@ class Trainer:
         transform = tft.TFTransformOutput(
             str(home / "Transform/transform_graph")
         )
-        shape = layout(
-            config.features, lambda n: len(asset_lines(transform, n))
-        )
+        shape = layout(config.features, lambda n: asset_size(transform, n))
         keras.utils.set_random_seed(1)
         self._model = build_model(
             shape, config.model, float(np.mean(train.label))

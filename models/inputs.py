@@ -69,7 +69,7 @@ class Batches:
     @property
     def steps(self) -> int:
         """Batches of an epoch."""
-        return -(-self.rows // self.batch_size)
+        return steps_of(self.rows, self.batch_size)
 
     def epoch(
         self,
@@ -196,6 +196,11 @@ class Batches:
 
     def _random(self, epoch: int, stream: int) -> np.random.Generator:
         return np.random.default_rng([self._seed, epoch, stream])
+
+
+def steps_of(rows: int, batch_size: int) -> int:
+    """Batches of a pass over `rows` rows; the last may be short."""
+    return -(-rows // batch_size)
 
 
 def _batch(columns: dict[str, Any]) -> tuple[dict[str, Any], tf.Tensor]:

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-import importlib
 import json
 import logging
-import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import keras
-import tensorflow as tf
 import tensorflow_transform as tft
 
 from models import loop
+from models.assets import asset_lines, asset_size, asset_text
+from models.callbacks import configured
 from models.config import Features, ModelConfig, Negatives, TrainConfig
 from models.errors import InputError
-from models.inputs import Batches
+from models.inputs import Batches, steps_of
 from models.keys import keys_of
 from models.layout import LABEL_COUNTS, Layout, layout
 from models.registry import begin, build_model, keras_version
@@ -79,7 +78,7 @@ class Job:
         self._optimizer = custom["optimizer"]
         self._train = TrainConfig.model_validate(custom["train"])
         self.shape: Layout = layout(
-            self.features, lambda name: len(asset_lines(files.transform, name))
+            self.features, lambda name: asset_size(files.transform, name)
         )
         negatives, positives = map(
             int, asset_lines(files.transform, LABEL_COUNTS)
@@ -95,13 +94,13 @@ class Job:
             positives + self.negatives.weight * negatives
         )
 
-    @property
+    @cached_property
     def meaning(self) -> Meaning:
         """What the model's rows, columns and slots stand for."""
         sizes = {f.name: f.size for f in self.shape.ids}
         return Meaning(
             keys_of(self.features, sizes),
-            lambda name: asset_lines(self.files.transform, name),
+            lambda name: asset_text(self.files.transform, name),
             columns_of(self.shape),
             optimizer_names(self._optimizer),
         )
@@ -109,7 +108,7 @@ class Job:
     @property
     def steps(self) -> int:
         """Updates in all epochs."""
-        per_epoch = math.ceil(self.rows / self._train.batch_size)
+        per_epoch = steps_of(self.rows, self._train.batch_size)
         return per_epoch * self._train.epochs
 
     @property
@@ -143,10 +142,10 @@ class Job:
         """
         config = self._train
         # Several workers must find each other before TensorFlow runs anything.
-        strategy = build_strategy(config.strategy)
+        team = Team(build_strategy(config.strategy))
         begin(config.seed)
         keras.config.set_dtype_policy(config.precision)
-        with strategy.scope():
+        with team.strategy.scope():
             model = build_model(self.shape, self._model, self.base_rate)
             first = self._base.steps(self.meaning) if self._base else 0
             optimizer = build_optimizer(
@@ -177,31 +176,8 @@ class Job:
             config,
             log_dir,
             self.negatives,
-            [*_callbacks(config), *callbacks],
+            [*configured(config), *callbacks],
             checkpoints,
-            strategy,
+            team,
         )
-        return Fitted(model, optimizer, result, Team(strategy), warm)
-
-
-def _callbacks(config: TrainConfig) -> list[Any]:
-    made = []
-    for position, callback in enumerate(config.callbacks):
-        module, _, name = callback.name.partition(":")
-        try:
-            cls = getattr(importlib.import_module(module), name)
-            made.append(cls(**(callback.model_extra or {})))
-        except (ImportError, AttributeError, TypeError) as error:
-            raise InputError(
-                f"train.callbacks.{position}: {callback.name!r} cannot be"
-                f" made: {error}. Accepted: package.module:Class of a Keras"
-                " callback, beside it the arguments of the class"
-            ) from error
-    return made
-
-
-def asset_lines(transform: tft.TFTransformOutput, name: str) -> list[bytes]:
-    """Lines of an asset of Transform's graph."""
-    path = os.path.join(transform.transform_savedmodel_dir, "assets", name)
-    with tf.io.gfile.GFile(path, "rb") as file:
-        return [line for line in file.read().split(b"\n") if line]
+        return Fitted(model, optimizer, result, team, warm)

@@ -1,30 +1,31 @@
-"""The training loop: steps, evaluations, checkpoints, early stopping."""
+"""The training loop: what is done after which step."""
 
 from __future__ import annotations
 
 import logging
-import math
 import signal
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
-import keras
 import tensorflow as tf
 
 import optimizers
-from models.checkpoint import Checkpoints, local_replica, named_variables
+from models.callbacks import callback_list, release
+from models.checkpoint import Checkpoints, named_variables
 from models.config import Negatives, TrainConfig
+from models.divergence import diverged, not_finite
 from models.evaluation import Evaluation, Scores
+from models.inputs import Batches
+from models.passes import Passes
 from models.progress import Progress
-from models.registry import keras_version
+from models.signals import caught_signals, leave
+from models.state import State, resume
 from models.steps import Steps, Stretch
-from models.strategy import Team
-from optimizers.groups import variable_path
+from models.stopping import EarlyStopping
+from models.strategy import Team, use_jit
 
 log = logging.getLogger("lionctr.train")
 _STRETCH_SECONDS = 0.5  # of compiled steps, between looks at the clock
@@ -49,20 +50,6 @@ class Result:
         return self.examples / self.seconds if self.seconds else 0.0
 
 
-@dataclass
-class _State:
-    """Where a training is; goes into its checkpoints."""
-
-    step: int = 0
-    examples: int = 0
-    seconds: float = 0.0
-    best: float = math.inf
-    waited: int = 0
-    stop: bool = False
-    logloss: float = math.nan
-    auc: float = math.nan
-
-
 def train(
     model: Any,
     optimizer: Any,
@@ -74,7 +61,7 @@ def train(
     negatives: Negatives = _ALL,
     callbacks: Sequence[Any] = (),
     checkpoints: str | None = None,
-    strategy: Any = None,
+    team: Team | None = None,
 ) -> Result:
     """Trains `model` in place for `config.epochs` passes over the data.
 
@@ -87,53 +74,38 @@ def train(
         optimizer: of the same Keras.
         train_data: `models.inputs.Batches`, or a dataset of (inputs, label)
             that gives the same pass each time.
-        eval_data: a dataset of (inputs, label), one pass.
-        rows: how many rows one pass of `train_data` gives.
+        eval_data: `Batches`, or a dataset of (inputs, label); one pass.
+        rows: how many one pass of `train_data` gives; `Batches` know it.
         config: the config section.
         log_dir: where TensorBoard scalars go.
         negatives: which of them `train_data` holds; `eval_data` has all.
         callbacks: Keras's; a batch is one stretch of compiled steps to them.
         checkpoints: folder of this very training's checkpoints.
-        strategy: a tf.distribute.Strategy, in whose scope the model and the
-            optimizer were made.
+        team: of the strategy in whose scope the model and the optimizer
+            were made; None: of the one in scope.
 
     Raises:
         FloatingPointError: the loss or a weight is no longer a number.
         OSError: a checkpoint cannot be written.
     """
-    strategy = strategy or tf.distribute.get_strategy()
-    with strategy.scope():
+    team = team or Team(tf.distribute.get_strategy())
+    with team.strategy.scope():
         optimizer.build(model.trainable_variables)
     with tempfile.TemporaryDirectory() as scratch:
         training = _Training(
             model,
             optimizer,
-            _source(train_data, strategy),
+            Passes(train_data, rows, config, team.strategy),
             eval_data,
-            max(1, math.ceil(rows / config.batch_size)),
             config,
             negatives,
             Checkpoints(checkpoints) if checkpoints else None,
             f"{checkpoints or scratch}/best",
-            strategy,
+            team,
         )
         result = training.run(log_dir, callbacks)
-    object.__setattr__(model, "optimizer", None)  # see _callback_list
+    release(model)
     return result
-
-
-def use_jit(setting: str | bool) -> bool:
-    """Whether XLA compiles steps: on accelerators only, by itself."""
-    if isinstance(setting, bool):
-        return setting
-    chosen = bool(tf.config.list_logical_devices("GPU")) or bool(
-        tf.config.list_logical_devices("TPU")
-    )
-    log.info(
-        "jit: auto: steps are %s (XLA pays on GPU and TPU)",
-        "compiled by XLA" if chosen else "TensorFlow graphs",
-    )
-    return chosen
 
 
 class _Training:
@@ -143,69 +115,89 @@ class _Training:
         self,
         model: Any,
         optimizer: Any,
-        batches: Callable[[int, int], Any],
+        passes: Passes,
         eval_data: Any,
-        steps_per_epoch: int,
         config: TrainConfig,
         negatives: Negatives,
         checkpoints: Checkpoints | None,
         best: str,
-        strategy: Any,
+        team: Team,
     ) -> None:
         self._model = model
         self._optimizer = optimizer
-        self._batches = batches
-        self._eval_data = eval_data
-        self._per_epoch = steps_per_epoch
-        self._total = steps_per_epoch * config.epochs
-        self._eval_every = config.eval_steps or steps_per_epoch
+        self._passes = passes
+        # Batches would be traced anew at each evaluation.
+        whole = isinstance(eval_data, Batches)
+        self._eval_data = eval_data.epoch() if whole else eval_data
+        self._total = passes.steps * config.epochs
+        self._eval_every = config.eval_steps or passes.steps
         self._config = config
         self._checkpoints = checkpoints
-        self._team = Team(strategy)
-        # Without checkpoints its folder is each process's own.
-        self._keeps_best = self._team.chief or checkpoints is None
-        self._best = Checkpoints(best, keep=1)
+        self._team = team
         self._evaluation = Evaluation(model, negatives.shift)
-        self._steps = Steps(
-            model, optimizer, use_jit(config.jit), negatives.weight, strategy
+        self._stopping = EarlyStopping(
+            model,
+            config.early_stopping,
+            Checkpoints(best, keep=1),
+            # Without checkpoints its folder is each process's own.
+            self._team.chief or checkpoints is None,
         )
-        self._state = _State()
+        self._steps = Steps(
+            model,
+            optimizer,
+            use_jit(config.jit),
+            negatives.weight,
+            team.strategy,
+        )
+        self._state = State()
 
     def run(self, log_dir: str | None, callbacks: Sequence[Any]) -> Result:
         """To the end, or to a signal."""
-        first = self._resume()
+        if self._checkpoints is not None:
+            named = named_variables(self._model, self._optimizer)
+            self._state = resume(self._checkpoints, named, self._team)
         state = self._state
+        first, standing = state.step, state.standing
+        self._stopping.standing = standing
         self._progress = Progress(
             self._total, first, log_dir if self._team.chief else None
         )
-        self._callbacks = _callback_list(
-            callbacks, self._model, self._optimizer, self._config, self._total
+        self._callbacks = callback_list(
+            callbacks,
+            self._model,
+            self._optimizer,
+            self._config.epochs,
+            self._total,
         )
-        with self._progress.writing(), _signals() as caught:
+        with self._progress.writing(), caught_signals() as caught:
             self._callbacks.on_train_begin()
             while state.step < self._total and not self._stopped():
                 if not self._epoch(caught):
                     break
             self._callbacks.on_train_end()
-        if self._config.early_stopping and math.isfinite(state.best):
-            self._best.restore(named_variables(self._model))
-        self._must_be_finite()
+        self._stopping.end()
+        if wrong := not_finite(self._model):
+            raise diverged(
+                f"by step {state.step}",
+                f"{wrong} holds values that are not finite",
+                self._checkpoints,
+            )
         return Result(
             state.step,
             state.examples,
             state.seconds,
             self._stopped(),
-            state.logloss,
-            state.auc,
+            standing.logloss,
+            standing.auc,
             first,
         )
 
     def _epoch(self, caught: list[int]) -> bool:
         """The rest of a pass; whether there was anything in it."""
         state = self._state
-        epoch, done = divmod(state.step, self._per_epoch)
-        iterator = iter(self._batches(epoch, done))
-        end = (epoch + 1) * self._per_epoch
+        epoch = state.step // self._passes.steps
+        iterator = self._passes.at(state.step)
+        end = (epoch + 1) * self._passes.steps
         count, empty = 1, True
         self._callbacks.on_epoch_begin(epoch)
         while state.step < end and not self._stopped():
@@ -220,7 +212,8 @@ class _Training:
             # Short at first, so that a slow start shows signs of life.
             if self._look_around(seconds, caught) < _STRETCH_SECONDS:
                 count *= 2
-        logs = {"logloss": state.logloss, "auc": state.auc}
+        standing = state.standing
+        logs = {"logloss": standing.logloss, "auc": standing.auc}
         self._callbacks.on_epoch_end(epoch, logs)
         return not empty
 
@@ -257,7 +250,14 @@ class _Training:
     def _after(self, stretch: Stretch, seconds: float) -> None:
         state = self._state
         if stretch.diverged:
-            raise self._diverged(stretch)
+            where = stretch.diverged
+            if where != "the loss":
+                where = f"the gradient of {where}"
+            raise diverged(
+                f"at step {state.step + stretch.steps}",
+                f"{where} is not finite",
+                self._checkpoints,
+            )
         state.step += stretch.steps
         state.examples += stretch.rows
         state.seconds += seconds
@@ -277,7 +277,7 @@ class _Training:
             self._save()
 
     def _evaluate(self) -> None:
-        state, rule = self._state, self._config.early_stopping
+        step = self._state.step
         self._callbacks.on_test_begin()
         scores = Scores(
             # The chief's: another processor may differ in the last bit.
@@ -285,41 +285,15 @@ class _Training:
         )
         self._callbacks.on_test_end(scores._asdict())
         self._progress.scalars(
-            state.step, {f"eval/{k}": v for k, v in scores._asdict().items()}
+            step, {f"eval/{k}": v for k, v in scores._asdict().items()}
         )
-        log.info(
-            "step %d: eval logloss %.5f, AUC %.4f", state.step, *scores[:2]
-        )
-        if rule is None or scores.logloss < state.best - rule.min_delta:
-            state.best, state.waited = scores.logloss, 0
-            state.logloss, state.auc = scores[:2]
-            if rule is not None and self._keeps_best:
-                self._best.save(state.step, named_variables(self._model), {})
-            return
-        state.waited += 1
-        state.stop = state.waited >= rule.patience
+        log.info("step %d: eval logloss %.5f, AUC %.4f", step, *scores[:2])
+        self._stopping.judge(step, scores)
 
     def _stopped(self) -> bool:
         wanted = bool(getattr(self._model, "stop_training", False))
-        return self._state.stop or bool(self._team.gather(wanted).any())
-
-    def _resume(self) -> int:
-        if self._checkpoints is None:
-            return 0
-        named = named_variables(self._model, self._optimizer)
-        found = self._checkpoints.restore(named)
-        self._state = _State(**found) if found else self._state
-        steps = self._team.gather(self._state.step)
-        if steps.min() < steps.max():
-            raise OSError(
-                "The processes of this training do not read the same"
-                f" checkpoints in {self._checkpoints.folder}: they would go"
-                f" on from steps {sorted({int(step) for step in steps[:, 0]})}"
-            )
-        if found is None:
-            return 0
-        log.info("going on from the checkpoint of step %d", self._state.step)
-        return self._state.step
+        stop = self._state.standing.stop
+        return stop or bool(self._team.gather(wanted).any())
 
     def _save(self) -> None:
         if self._checkpoints is None or not self._team.chief:
@@ -328,13 +302,11 @@ class _Training:
             self._checkpoints.save(
                 self._state.step,
                 named_variables(self._model, self._optimizer),
-                asdict(self._state),
+                self._state.flat(),
             )
         except FloatingPointError as error:
-            raise FloatingPointError(
-                f"Training diverged by step {self._state.step}: {error}."
-                f" {self._advice()}"
-            ) from None
+            when = f"by step {self._state.step}"
+            raise diverged(when, str(error), self._checkpoints) from None
 
     def _leave(self, number: int) -> None:
         """On a signal: what was learned is kept, the process ends."""
@@ -346,107 +318,4 @@ class _Training:
                 signal.Signals(number).name,
                 self._state.step,
             )
-        if number == signal.SIGINT:
-            raise KeyboardInterrupt
-        raise SystemExit(128 + number)
-
-    def _diverged(self, stretch: Stretch) -> FloatingPointError:
-        step = self._state.step + stretch.steps
-        where = stretch.diverged or ""
-        if where != "the loss":
-            where = f"the gradient of {where}"
-        return FloatingPointError(
-            f"Training diverged at step {step}: {where} is not finite."
-            f" {self._advice()}"
-        )
-
-    def _must_be_finite(self) -> None:
-        """Of the weights that are not tables: those are seen when saved."""
-        for variable in self._model.trainable_variables:
-            value = local_replica(variable)
-            if value.shape.num_elements() > 1 << 24:
-                continue
-            if not bool(tf.reduce_all(tf.math.is_finite(value))):
-                raise FloatingPointError(
-                    f"Training diverged by step {self._state.step}:"
-                    f" {variable_path(variable)} holds values that are not"
-                    f" finite. {self._advice()}"
-                )
-
-    def _advice(self) -> str:
-        advice = "Lower optimizer.learning_rate"
-        if self._checkpoints is not None:
-            advice += (
-                "; the last good checkpoint is kept in"
-                f" {self._checkpoints.folder}"
-            )
-        return advice
-
-
-def _source(data: Any, strategy: Any) -> Callable[[int, int], Any]:
-    """(epoch, batches to leave out) -> the batches for this process."""
-    if strategy.num_replicas_in_sync == 1:
-        if not hasattr(data, "epoch"):
-            return lambda epoch, skip: data.skip(skip)
-        return lambda epoch, skip: data.epoch(epoch, skip)
-    if not hasattr(data, "epoch"):
-        raise ValueError(
-            "`train_data` must be `models.inputs.Batches` where there are"
-            f" several replicas. Received: {data!r}"
-        )
-    # Replicas have equally many batches, and steps are counted.
-    strategy.extended.experimental_enable_get_next_as_optional = False
-
-    def distributed(epoch: int, skip: int) -> Any:
-        def here(context: Any) -> Any:
-            replicas = context.num_replicas_in_sync
-            each = replicas // context.num_input_pipelines
-            first = context.input_pipeline_id * each
-            pieces = range(first, first + each)
-            return data.epoch(epoch, skip, pieces, replicas)
-
-        return strategy.distribute_datasets_from_function(here)
-
-    return distributed
-
-
-def _callback_list(
-    callbacks: Sequence[Any],
-    model: Any,
-    optimizer: Any,
-    config: TrainConfig,
-    total: int,
-) -> Any:
-    library = keras
-    if keras_version(model) == 2:
-        import tf_keras
-
-        library = tf_keras
-    # Not by assignment: a tracked optimizer would be exported.
-    object.__setattr__(model, "optimizer", optimizer)
-    object.__setattr__(model, "stop_training", False)
-    return library.callbacks.CallbackList(
-        list(callbacks), model=model, epochs=config.epochs, steps=total
-    )
-
-
-@contextmanager
-def _signals() -> Iterator[list[int]]:
-    """Catches SIGTERM and SIGINT; a second SIGINT is not waited for."""
-    caught: list[int] = []
-
-    def note(number: int, _: Any) -> None:
-        if caught and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        caught.append(number)
-
-    if threading.current_thread() is not threading.main_thread():
-        yield caught
-        return
-    numbers = (signal.SIGTERM, signal.SIGINT)
-    before = {number: signal.signal(number, note) for number in numbers}
-    try:
-        yield caught
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        leave(number)

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from models.checkpoint import local_replica
 from optimizers.groups import variable_path
+from optimizers.mirrored import mirrors_variables
 
 Scalars = dict[str, Any]
 
@@ -58,6 +59,7 @@ class Steps:
         self._many = tf.function(self._loop, reduce_retracing=True)
         self._next = tf.function(self._of_all, reduce_retracing=True)
         self._observed = tf.function(self._pair, reduce_retracing=True)
+        self._looked = tf.function(self._look_at_all, reduce_retracing=True)
         self._names: list[str] = []
 
     def run(self, iterator: Any, count: int) -> Stretch:
@@ -70,12 +72,7 @@ class Steps:
             loss, rows, steps, bad = (x.numpy() for x in outputs)
         else:
             loss, rows, steps, bad = self._together(iterator, count)
-        diverged = None
-        if bad >= 0:
-            diverged = [*self._names, "the loss"][int(bad)]
-        return Stretch(
-            float(loss) / max(rows, 1), int(rows), int(steps), diverged
-        )
+        return self._stretch(steps, loss, rows, bad)
 
     def _together(self, iterator: Any, count: int) -> tuple[Any, ...]:
         # One call a step: what replicas exchange may be longer in the next
@@ -91,32 +88,38 @@ class Steps:
         """Makes two steps and tells how they moved the weights."""
         if self._replicas > 1:
             return self._observe_together(iterator)
-        (loss, rows, bad), scalars = self._observed(iterator)
-        rows, bad = int(rows.numpy()), int(bad.numpy())
+        outputs, scalars = self._observed(iterator)
         return (
-            Stretch(
-                float(loss.numpy()) / max(rows, 1),
-                rows,
-                2,
-                [*self._names, "the loss"][bad] if bad >= 0 else None,
-            ),
-            {name: float(value.numpy()) for name, value in scalars.items()},
+            self._stretch(2, *outputs),
+            {name: float(value) for name, value in scalars.items()},
         )
 
     def _observe_together(
         self, iterator: Any
     ) -> tuple[Stretch, dict[str, float]]:
         states = [self._watched()]
-        loss, rows, steps, diverged = 0.0, 0, 0, None
-        while steps < 2 and diverged is None:
-            made = self.run(iterator, 1)
+        made = [self.run(iterator, 1)]
+        states.append(self._watched())
+        scalars: Scalars = {}
+        if made[0].diverged is None:
+            *outputs, scalars = self._looked(iterator)
+            made.append(self._stretch(1, *outputs))
             states.append(self._watched())
-            loss, rows = loss + made.loss * made.rows, rows + made.rows
-            steps, diverged = steps + 1, made.diverged
-        scalars = _moves(states) if steps == 2 else {}
+            scalars = {**scalars, **_moves(states)}
+        rows = sum(one.rows for one in made)
+        loss = sum(one.loss * one.rows for one in made)
         return (
-            Stretch(loss / max(rows, 1), rows, steps, diverged),
+            Stretch(loss / max(rows, 1), rows, len(made), made[-1].diverged),
             {name: float(value) for name, value in scalars.items()},
+        )
+
+    def _stretch(self, steps: int, loss: Any, rows: Any, bad: Any) -> Stretch:
+        bad = int(bad)
+        return Stretch(
+            float(loss) / max(int(rows), 1),
+            int(rows),
+            int(steps),
+            [*self._names, "the loss"][bad] if bad >= 0 else None,
         )
 
     def _loop(self, iterator: Any, steps: tf.Tensor) -> Any:
@@ -139,6 +142,15 @@ class Steps:
     def _of_all(self, iterator: Any) -> Any:
         return self._everywhere(*next(iterator))
 
+    def _look_at_all(self, iterator: Any) -> Any:
+        """One step on all replicas, and what was looked at before it."""
+        batch = next(iterator)
+        seen = self._strategy.run(self._look, batch)
+        first = self._strategy.experimental_local_results
+        return *self._everywhere(*batch), {
+            n: first(x)[0] for n, x in seen.items()
+        }
+
     def _pair(self, iterator: Any) -> Any:
         """Two steps, and what is different before, between and after."""
         loss, rows, bad = 0.0, tf.zeros([], tf.int64), -1
@@ -159,11 +171,17 @@ class Steps:
         return [tf.identity(local_replica(v)) for v in places]
 
     def _look(self, inputs: Any, label: Any) -> Scalars:
-        """Norm of the gradient, and distinct rows of tables in the batch."""
-        if self._replicas > 1:
+        """Norm of the gradient, and distinct rows of tables in the batch.
+
+        Of all replicas together, where each has a copy of the variables.
+        """
+        if self._replicas > 1 and not mirrors_variables():
             return {}
         # Not in training mode: looking must not move random states.
         _, gradients = self._gradients(inputs, label, training=False)
+        if self._replicas > 1:  # rows of tables are gathered, not made dense
+            context = tf.distribute.get_replica_context()
+            gradients = context.all_reduce("SUM", gradients)
         norms, touched = [], []
         for gradient in gradients:
             if isinstance(gradient, tf.IndexedSlices):

@@ -1,4 +1,4 @@
-"""train.strategy -> a tf.distribute.Strategy."""
+"""Where a training runs: its strategy, its processes, whether XLA compiles."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Team:
     """
 
     def __init__(self, strategy: Any) -> None:
-        self._strategy = strategy
+        self.strategy = strategy
         self.alone = not isinstance(
             strategy, tf.distribute.MultiWorkerMirroredStrategy
         )
@@ -48,8 +48,8 @@ class Team:
             # What was made outside has no device.
             return context.all_gather(tf.identity(mine), axis=0)
 
-        found = self._strategy.run(here)
-        return self._strategy.experimental_local_results(found)[0]
+        found = self.strategy.run(here)
+        return self.strategy.experimental_local_results(found)[0]
 
 
 def build_strategy(name: str) -> Any:
@@ -98,6 +98,20 @@ def build_strategy(name: str) -> Any:
         strategy = tf.distribute.get_strategy()
     log.info("strategy: %s, replicas: %d", name, strategy.num_replicas_in_sync)
     return strategy
+
+
+def use_jit(setting: str | bool) -> bool:
+    """Whether XLA compiles steps: on accelerators only, by itself."""
+    if isinstance(setting, bool):
+        return setting
+    chosen = bool(tf.config.list_logical_devices("GPU")) or bool(
+        tf.config.list_logical_devices("TPU")
+    )
+    log.info(
+        "jit: auto: steps are %s (XLA pays on GPU and TPU)",
+        "compiled by XLA" if chosen else "TensorFlow graphs",
+    )
+    return chosen
 
 
 def workers() -> int:

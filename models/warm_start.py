@@ -6,6 +6,7 @@ import hashlib
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -40,13 +41,13 @@ class Meaning:
     """What rows, columns and slots of a model stand for.
 
     keys: feature -> of its ids.
-    lines: name of a vocabulary -> its values.
+    text: reads a vocabulary by its name: values, a line each.
     columns: input of the model -> its place and width.
     optimizer: names of the optimizers, by group.
     """
 
     keys: Mapping[str, Keys]
-    lines: Callable[[str], Sequence[bytes]]
+    text: Callable[[str], bytes]
     columns: Mapping[str, str]
     optimizer: Sequence[Sequence[str]]
 
@@ -190,24 +191,25 @@ class Base:
         return reasons
 
     def _matches(self, meaning: Meaning, report: Report) -> dict[str, Match]:
-        matches = {}
-        for name, keys in meaning.keys.items():
-            old = self._keys.get(name) or Keys("none", 1)
+        keys, matches = meaning.keys, {}
 
-            def lines(old: Keys = old, new: Keys = keys) -> tuple[Any, Any]:
-                return (
-                    self._lines(old.vocabulary),
-                    meaning.lines(new.vocabulary),
-                )
+        @lru_cache(maxsize=1)  # they may be large
+        def lines(old: str, new: str) -> tuple[Any, Any]:
+            before, now = self._text(old), meaning.text(new)
+            return before.split(b"\n"), now.split(b"\n")
 
-            found = matches[name] = match(old, keys, lines)
-            report.features[name] = found.counts
+        # Features of one table share a vocabulary: one after the other.
+        for name in sorted(keys, key=lambda name: keys[name].vocabulary):
+            old, new = self._keys.get(name) or Keys("none", 1), keys[name]
+            read = partial(lines, old.vocabulary, new.vocabulary)
+            matches[name] = match(old, new, read)
+        report.features = {name: matches[name].counts for name in keys}
         return matches
 
-    def _lines(self, vocabulary: str) -> list[bytes]:
+    def _text(self, vocabulary: str) -> bytes:
         with tf.io.gfile.GFile(arrays_path(self._data), "rb") as file:
             array = self._arrays[_VOCABULARY + vocabulary]
-            return b"".join(parts_of(file, array)).split(b"\n")
+            return b"".join(parts_of(file, array))
 
     def _remap(
         self,
@@ -252,7 +254,7 @@ def save(folder: str, model: Any, optimizer: Any, meaning: Meaning) -> None:
     """
     variables = named_variables(model, optimizer)
     for name in {k.vocabulary for k in meaning.keys.values() if k.vocabulary}:
-        text = np.frombuffer(b"\n".join(meaning.lines(name)), np.uint8)
+        text = np.frombuffer(meaning.text(name), np.uint8)
         variables[_VOCABULARY + name] = tf.Variable(text, trainable=False)
     steps = int(optimizer.iterations.numpy())
     Checkpoints(folder, keep=1).save(

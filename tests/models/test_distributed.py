@@ -100,6 +100,34 @@ def test_replicas_train_as_one_device(
         np.testing.assert_array_equal(*(f[f"{case}/{name}"] for f in both))
 
 
+def test_replicas_tell_the_gradient_that_one_device_has(
+    replicas: dict[str, Any], examples: Path, tmp_path: Path
+) -> None:
+    assert replicas
+    for case, kinds in (
+        ("lion", ("mirrored", "workers")),
+        ("adam", ("workers",)),
+    ):
+        training.train(examples, tmp_path / case, together.settings(case))
+        alone = training.scalars(tmp_path / case)
+        for kind in kinds:
+            found = training.scalars(examples.parent / f"{kind}-{case}")
+            for tag, rtol in (
+                ("train/gradient_norm", 1e-3),
+                ("train/update_norm", 1e-3),
+                ("train/rows_touched", 0),
+            ):
+                # Which steps are looked at depends on the clock.
+                both = sorted(set(alone[tag]) & set(found[tag]))
+                assert both, tag
+                np.testing.assert_allclose(
+                    [found[tag][step] for step in both],
+                    [alone[tag][step] for step in both],
+                    rtol=rtol,
+                    err_msg=f"{kind} {case} {tag}",
+                )
+
+
 def test_replicas_exchange_rows_not_tables(replicas: dict[str, Any]) -> None:
     for found in replicas.values():
         assert found["lion/whole tables"].size == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,8 @@ class Trained:
         **model: Any,
     ) -> None:
         self.features = Features.model_validate(features)
-        lines = {
+        self.read: Counter[str] = Counter()
+        self.lines = lines = {
             asset_name(f): vocabularies[f.rows]
             for f in self.features.categorical
             if f.encode == "vocab"
@@ -71,7 +73,7 @@ class Trained:
         self.optimizer.build(self.model.trainable_variables)
         self.meaning = Meaning(
             keys_of(self.features, {f.name: f.size for f in shape.ids}),
-            lines.__getitem__,
+            self.text,
             columns_of(shape),
             optimizer_names(spec),
         )
@@ -81,6 +83,11 @@ class Trained:
                 variable.assign(rng.integers(1, 99, variable.shape))
             elif not variable.path.endswith("learning_rate"):
                 variable.assign(rng.random(variable.shape))
+
+    def text(self, vocabulary: str) -> bytes:
+        """Its values, a line each."""
+        self.read[vocabulary] += 1
+        return b"\n".join(self.lines[vocabulary])
 
     def values(self) -> dict[str, Any]:
         return {
@@ -136,6 +143,8 @@ def test_every_row_and_slot_goes_where_its_value_is_now(
     before, fresh = old.values(), new.values()
     save(str(tmp_path), old.model, old.optimizer, old.meaning)
     report = Base(str(tmp_path)).carry(new.model, new.optimizer, new.meaning)
+    # `user` and `friend` have one vocabulary.
+    assert old.read == new.read == {"vocab_user": 1, "vocab_tags": 1}
     found = new.values()
     pairs = {  # feature -> id before, id now
         "user": [(0, 0), (1, 3), (3, 2), (4, 5), (5, 6)],

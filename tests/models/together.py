@@ -23,6 +23,7 @@ from tests.models import training
 CASES: dict[str, dict[str, Any]] = {
     "lion": {
         "negatives": {"keep": 0.25, "reweight": True},
+        "epochs": 2,
         "embedding_l2": 1e-3,
         "optimizer": {"name": "lion", "learning_rate": 0.01},
     },
@@ -85,7 +86,10 @@ def main(kind: str, examples: str, out: str, *cases: str) -> None:
     for case in cases:
         graphs.clear()
         result, found = training.train(
-            Path(examples), None, {**settings(case), "strategy": strategy}
+            Path(examples),
+            # All workers read what the chief has written.
+            Path(out).parent / f"{kind}-{case}",
+            {**settings(case), "strategy": strategy},
         )
         saved |= {f"{case}/{name}": value for name, value in found.items()}
         saved[f"{case}/whole tables"] = whole_tables(graphs[-1])

@@ -24,7 +24,7 @@ from models.config import ModelConfig, Negatives, TrainConfig
 from models.inputs import Batches
 from models.layout import IdFeature, Layout
 from models.registry import begin, build_model, keras_version
-from models.strategy import build_strategy
+from models.strategy import Team, build_strategy
 from optimizers.registry import build_optimizer
 
 ROWS, BATCH = 2000, 64
@@ -92,13 +92,13 @@ def train(
     l2 = given.pop("embedding_l2", 0.0)
     negatives = Negatives.model_validate(given.pop("negatives", {}))
     config = TrainConfig.model_validate(given)
-    strategy = build_strategy(config.strategy)
+    team = Team(build_strategy(config.strategy))
     begin(config.seed)
     per_epoch = -(-ROWS // config.batch_size)
     section = ModelConfig(
         name=name, hidden=(16,), dropout=dropout, embedding_l2=l2
     )
-    with strategy.scope():
+    with team.strategy.scope():
         model = build_model(LAYOUT, section, 0.5)
         optimizer = build_optimizer(
             spec, per_epoch * config.epochs, keras_version(model)
@@ -114,12 +114,29 @@ def train(
         f"{checkpoints}/tensorboard" if checkpoints else None,
         negatives=negatives,
         callbacks=callbacks,
-        strategy=strategy,
+        team=team,
         checkpoints=str(checkpoints) if checkpoints else None,
     )
     return result, {
         name: variable.numpy()
         for name, variable in named_variables(model, optimizer).items()
+    }
+
+
+def scalars(checkpoints: Path) -> dict[str, dict[int, float]]:
+    """What TensorBoard was told: tag -> step -> value."""
+    from tensorboard.backend.event_processing.event_accumulator import (
+        EventAccumulator,
+    )
+
+    events = EventAccumulator(str(checkpoints / "tensorboard"))
+    events.Reload()
+    return {
+        tag: {
+            event.step: float(tf.make_ndarray(event.tensor_proto))
+            for event in events.Tensors(tag)
+        }
+        for tag in events.Tags()["tensors"]
     }
 
 
