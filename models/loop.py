@@ -22,7 +22,7 @@ from models.inputs import Batches
 from models.passes import Passes
 from models.progress import Progress
 from models.signals import caught_signals, leave
-from models.state import State, resume
+from models.standing import State, resume
 from models.steps import Steps, Stretch
 from models.stopping import EarlyStopping
 from models.strategy import Team, use_jit

@@ -8,7 +8,7 @@ from typing import Any
 from models.checkpoint import Checkpoints, named_variables
 from models.config import EarlyStopping as Rule
 from models.evaluation import Scores
-from models.state import Standing
+from models.standing import Standing
 
 
 class EarlyStopping:
