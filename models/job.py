@@ -23,8 +23,9 @@ from models.inputs import Batches
 from models.keys import keys_of
 from models.layout import LABEL_COUNTS, Layout, layout
 from models.registry import begin, build_model, keras_version
+from models.state import Meaning, columns_of, optimizer_names
 from models.strategy import Team, build_strategy
-from models.warm_start import Base, Meaning, Report, columns_of, optimizer_names
+from models.warm_start import Base, Report
 from optimizers.registry import build_optimizer
 
 _FOLDERS = ("analysis_cache", "checkpoints")  # not what is trained

@@ -19,13 +19,8 @@ from models.keys import Keys, keys_of, match
 from models.layout import Layout, asset_name, layout
 from models.model_config import ModelConfig
 from models.registry import build_model
-from models.warm_start import (
-    Base,
-    Meaning,
-    columns_of,
-    optimizer_names,
-    save,
-)
+from models.state import Meaning, columns_of, optimizer_names, save
+from models.warm_start import Base
 from optimizers.registry import build_optimizer, learning_rates
 
 words = st.lists(st.binary(min_size=1, max_size=2), unique=True, max_size=12)
