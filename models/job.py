@@ -105,6 +105,7 @@ class Job:
             lambda name: asset_lines(self.files.transform, name),
             columns_of(self.shape),
             optimizer_names(self._optimizer),
+            self.negatives.shift,
         )
 
     @property

@@ -38,12 +38,14 @@ class Meaning:
     lines: name of a vocabulary -> its values.
     columns: input of the model -> its place and width.
     optimizer: names of the optimizers, by group.
+    shift: what corrects a logit for negatives that were left out.
     """
 
     keys: Mapping[str, Keys]
     lines: Callable[[str], Sequence[bytes]]
     columns: Mapping[str, str]
     optimizer: Sequence[Sequence[str]]
+    shift: float = 0.0
 
 
 def save(folder: str, model: Any, optimizer: Any, meaning: Meaning) -> None:
@@ -67,6 +69,7 @@ def save(folder: str, model: Any, optimizer: Any, meaning: Meaning) -> None:
             "tables": tables_of(model),
             "columns": dict(meaning.columns),
             "optimizer": list(map(list, meaning.optimizer)),
+            "shift": meaning.shift,
         },
     )
 
@@ -95,6 +98,7 @@ class State:
         self.iterations = int(state["iterations"])
         self.columns: dict[str, str] = state["columns"]
         self.optimizer: list[list[str]] = state["optimizer"]
+        self.shift: float | None = state.get("shift")  # earlier ones: none
         self.tables: dict[str, dict[str, int]] = state["tables"]
         self.keys = {
             name: Keys(**{**keys, "of": tuple(keys["of"])})

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,11 +14,15 @@ import numpy as np
 from models.checkpoint import named_variables
 from models.errors import InputError
 from models.keys import Keys, Match, match
+from models.output_bias import OUTPUT, is_weight, move_bias
 from models.state import Arrays, Meaning, State, tables_of
 
-_TABLE = "/table"
 # What a new run has of its own.
 _OWN = ("learning_rate", "current_learning_rate", "seed_generator_state")
+# Adafactor's slots: Keras 3 does not say of which table, Keras 2 has some for
+# columns instead of rows.
+_OF_SOME_TABLE = re.compile(r"optimizer/[^/]+/table'*")
+_OF_COLUMNS = "optimizer/c/"
 log = logging.getLogger("lionctr.train")
 
 
@@ -27,6 +33,7 @@ class Report:
     base: where it was. reason: why it is not used. features: feature ->
     number of ids kept, new, gone. carried: number of variables. initialised:
     those that begin anew. left: those that have no place any more.
+    bias_moved: added to the output's bias as negatives are sampled otherwise.
     """
 
     base: str | None = None
@@ -35,6 +42,7 @@ class Report:
     carried: int = 0
     initialised: list[str] = field(default_factory=list)
     left: list[str] = field(default_factory=list)
+    bias_moved: float = 0.0
 
 
 class Base:
@@ -62,7 +70,8 @@ class Base:
         Rows of tables, and of what the optimizer keeps for them, go where
         their feature's value is now. A new value begins as what was in no
         vocabulary did so far, with empty slots. Everything else is carried
-        where name and shape are the same.
+        where name and shape are the same; predictions, corrected for negatives
+        that are left out, stay as they are.
 
         Raises:
             InputError: nothing of the model fits.
@@ -83,7 +92,11 @@ class Base:
                 if name.removesuffix(":0").rpartition("/")[2] in _OWN:
                     continue
                 table = _table_of(name, tables)
-                if name not in arrays or name.partition("/")[0] in reasons:
+                if (
+                    name not in arrays
+                    or name.partition("/")[0] in reasons
+                    or (table is None and _OF_SOME_TABLE.fullmatch(name))
+                ):
                     fits = False
                 elif table is not None and table in state.tables:
                     first = state.tables[table], tables[table]
@@ -108,6 +121,7 @@ class Base:
                 " fits this one; give train.warm_start: null. It has"
                 f" {', '.join(n for n in state.names if n[:6] == 'model/')}"
             )
+        self._recalibrate(named, meaning, report)
         _tell(report)
         return report
 
@@ -136,6 +150,30 @@ class Base:
             )
             reasons.add("layers")
         return reasons
+
+    def _recalibrate(
+        self, named: Mapping[str, Any], meaning: Meaning, report: Report
+    ) -> None:
+        """Logits so far were right with another share of the negatives."""
+        before, now = self._state.shift, meaning.shift
+        if before is None or before == now:
+            return
+        if OUTPUT not in named:
+            log.warning(
+                "warm start: negatives were sampled otherwise, and there is no"
+                " deep/out/bias to be moved: the odds that are predicted begin"
+                " %.3g times as high as they were",
+                math.exp(now - before),
+                extra={"keep": True},
+            )
+        elif OUTPUT not in report.initialised:
+            report.bias_moved = before - now
+            move_bias(named, report.initialised, report.bias_moved)
+            log.info(
+                "warm start: negatives are sampled otherwise, so the output's"
+                " bias moves by %+.3f",
+                report.bias_moved,
+            )
 
     def _matches(self, meaning: Meaning, report: Report) -> dict[str, Match]:
         matches = {}
@@ -177,7 +215,7 @@ def _remap(
         target[rows] = now[feature] + ids[there]
     arrays.move(name, variable, target)
     # Slots begin as they do; a moving average is one of weights.
-    if not (_is_table(name) or "average" in name):
+    if not is_weight(name):
         return True
     for feature in shared:
         found = matches[feature]
@@ -188,15 +226,11 @@ def _remap(
     return True
 
 
-def _is_table(name: str) -> bool:
-    return name.removesuffix(":0").endswith(_TABLE) and name[:6] == "model/"
-
-
 def _table_of(name: str, tables: Mapping[str, Any]) -> str | None:
     """The table that a variable is, or is a slot of."""
     if name in tables:
         return name
-    if not name.startswith("optimizer/"):
+    if not name.startswith("optimizer/") or name.startswith(_OF_COLUMNS):
         return None
     plain = _plain(name)
     owners = [t for t in tables if _plain(t).partition("_")[2] in plain]
