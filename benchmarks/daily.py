@@ -153,7 +153,7 @@ def one_day(
     """Trains on a day's earlier part; the model as it would be served."""
     import tensorflow_transform as tft
 
-    from models import warm_start
+    from models import state, warm_start
     from models.export import Served
     from models.job import Files, Job
     from pipeline import dag
@@ -170,7 +170,7 @@ def one_day(
     begun = warm_start.Base(str(base)) if base else None
     job = Job(custom, Files(transform, *splits), begun)
     fitted = job.fit()
-    warm_start.save(str(out), fitted.model, fitted.optimizer, job.meaning)
+    state.save(str(out), fitted.model, fitted.optimizer, job.meaning)
     return Served(fitted.model, transform, job.features, job.negatives.shift)
 
 

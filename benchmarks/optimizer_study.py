@@ -20,6 +20,7 @@ import argparse
 import json
 import math
 import os
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -82,39 +83,27 @@ class Outcome:
     slot_bytes: int
 
 
-def load(dataset: str) -> Any:
+def load(dataset: str, home: Path) -> Any:
     """The config of a dataset, with more rows held out than it ships with."""
     from pipeline import config
 
     path, changes = DATASETS[dataset]
-    return config.load(_ROOT / path, ["data.split.eval=0.2", *changes])
+    changes = ["data.split.eval=0.2", f"root={home}", *changes]
+    if dataset == "generated":
+        changes.append(f"data.impressions.path={home}/logs/impressions.tsv")
+    return config.load(_ROOT / path, changes)
 
 
-def prepare(dataset: str, rows: int, home: Path) -> None:
-    """Transformed examples of `dataset` under `home`, by the pipeline's own
-    components."""
-    from components.batching import prefer_large_batches
-    from pipeline import dag
+def prepare(dataset: str, rows: int, home: Path) -> dict[str, str]:
+    """URIs of what Transform leaves of `dataset`, by output."""
+    from pipeline import local
+    from pipeline.console import Console
     from pipeline.generate import generate
 
-    prefer_large_batches()
-    config = load(dataset)
     if dataset == "generated":
-        generate(rows, home / "logs", seed=1)
-        impressions = config.data.impressions.model_copy(
-            update={"path": (str(home / "logs/impressions.tsv"),)}
-        )
-        data = config.data.model_copy(update={"impressions": impressions})
-        config = config.model_copy(update={"data": data})
-    pipeline = dag.create_pipeline(config, str(home))
-    found: dict[str, Any] = {}
-    for component in pipeline.components:
-        inputs = {n: found[n] for n in component.inputs if n in found}
-        if component.id != "ExampleValidator":
-            _, made = measure.execute(component, inputs, home / component.id)
-            found |= made
-        if component.id == "Transform":
-            return
+        generate(rows, home / "logs", seed=1, reuse=True)
+    console = Console(sys.stderr)
+    return local.prepare(load(dataset, home), console)["Transform"]
 
 
 class Data:
@@ -140,16 +129,16 @@ class Data:
         return int(self.label.shape[0])
 
 
-def read(home: Path, split: str) -> Data:
+def read(made: dict[str, str], split: str) -> Data:
     """The transformed rows of a split, all of them."""
     import tensorflow as tf
     import tensorflow_transform as tft
 
     from models.inputs import Batches
 
-    transform = tft.TFTransformOutput(str(home / "Transform/transform_graph"))
-    pattern = home / f"Transform/transformed_examples/Split-{split}/*"
-    parts = list(Batches([str(pattern)], transform, 1 << 16))
+    transform = tft.TFTransformOutput(made["transform_graph"])
+    pattern = f"{made['transformed_examples']}/Split-{split}/*"
+    parts = list(Batches([pattern], transform, 1 << 16))
     inputs = {
         name: tf.concat([inputs[name] for inputs, _ in parts], 0)
         for name in parts[0][0]
@@ -161,7 +150,7 @@ class Trainer:
     """Trains one candidate again and again; compiled once."""
 
     def __init__(
-        self, config: Any, home: Path, train: Data, spec: dict[str, Any]
+        self, config: Any, graph: str, train: Data, spec: dict[str, Any]
     ) -> None:
         import keras
         import tensorflow as tf
@@ -174,9 +163,7 @@ class Trainer:
         from optimizers.registry import build_optimizer
         from optimizers.schedules import WarmupDecay
 
-        transform = tft.TFTransformOutput(
-            str(home / "Transform/transform_graph")
-        )
+        transform = tft.TFTransformOutput(graph)
         shape = layout(config.features, lambda n: asset_size(transform, n))
         keras.utils.set_random_seed(1)
         self._model = build_model(
@@ -283,10 +270,16 @@ def _start(variable: Any, value: Any, random: Any) -> Any:
     return value
 
 
-def study(dataset: str, home: Path, seeds: int, names: list[str]) -> None:
+def study(
+    dataset: str,
+    home: Path,
+    made: dict[str, str],
+    seeds: int,
+    names: list[str],
+) -> None:
     """Prints a line for each candidate, and writes them to results.jsonl."""
-    config = load(dataset)
-    train, held_out = read(home, "train"), read(home, "eval")
+    config = load(dataset, home)
+    train, held_out = read(made, "train"), read(made, "eval")
     rows = np.random.default_rng(0).permutation(len(held_out))
     validation = Data(*held_out.take(rows[::2]))
     test = Data(*held_out.take(rows[1::2]))
@@ -302,7 +295,7 @@ def study(dataset: str, home: Path, seeds: int, names: list[str]) -> None:
     )
     for name in names:
         spec, centre = CANDIDATES[name]
-        trainer = Trainer(config, home, train, spec)
+        trainer = Trainer(config, made["transform_graph"], train, spec)
         outcome = tune(name, trainer, centre, validation, test, seeds)
         with (home / "results.jsonl").open("a") as file:
             file.write(json.dumps(asdict(outcome)) + "\n")
@@ -393,9 +386,8 @@ def main() -> None:
     with measure.scratch() as scratch:
         for dataset in options.datasets or list(DATASETS):
             home = (options.home or scratch) / dataset
-            if not (home / "Transform").exists():
-                measure.alone(prepare, dataset, options.rows, home)
-            study(dataset, home, options.seeds, options.only)
+            made = measure.alone(prepare, dataset, options.rows, home)
+            study(dataset, home, made, options.seeds, options.only)
 
 
 if __name__ == "__main__":

@@ -98,8 +98,8 @@ def write(path: Path, folder: Path) -> dict[str, Any]:
     """Writes the transformed rows as arrays; the settings to begin with."""
     import tensorflow_transform as tft
 
+    from models.assets import asset_size
     from models.inputs import Batches
-    from models.job import asset_lines
     from models.layout import layout
     from pipeline import local
     from pipeline.config import load
@@ -108,7 +108,7 @@ def write(path: Path, folder: Path) -> dict[str, Any]:
     config = load(path)
     made = local.prepare(config, Console(sys.stderr))["Transform"]
     transform = tft.TFTransformOutput(made["transform_graph"])
-    shape = layout(config.features, lambda n: len(asset_lines(transform, n)))
+    shape = layout(config.features, lambda n: asset_size(transform, n))
     ids, dense, label = [], [], []
     splits = []
     for split in ("train", "eval", "test"):

@@ -22,8 +22,9 @@ from models.inputs import Batches, steps_of
 from models.keys import keys_of
 from models.layout import LABEL_COUNTS, Layout, layout
 from models.registry import begin, build_model, keras_version
+from models.state import Meaning, columns_of, optimizer_names
 from models.strategy import Team, build_strategy
-from models.warm_start import Base, Meaning, Report, columns_of, optimizer_names
+from models.warm_start import Base, Report
 from optimizers.registry import build_optimizer
 
 _FOLDERS = ("analysis_cache", "checkpoints")  # not what is trained
@@ -103,6 +104,7 @@ class Job:
             lambda name: asset_text(self.files.transform, name),
             columns_of(self.shape),
             optimizer_names(self._optimizer),
+            self.negatives.shift,
         )
 
     @property

@@ -11,7 +11,7 @@ import tensorflow as tf
 from models.layout import DENSE, IdFeature, Layout
 from models.model_config import ModelConfig
 from models.stack import head, run, stack
-from models.tables import STDDEV, FusedTable, by_dim
+from models.tables import FusedTable, by_dim
 
 
 class Deep(keras.layers.Layer):
@@ -64,7 +64,7 @@ class Deep(keras.layers.Layer):
     def build(self, _: Any) -> None:
         """Makes all variables, so that their names begin with deep/."""
         for table in self.tables:
-            table.build(STDDEV)
+            table.build()
         width = build_in_order(self.hidden, self.build_interaction())
         self.out.build((None, width))
         self.built = True
@@ -135,8 +135,10 @@ class Network(keras.Model):
         # the model's name before wide/ and deep/.
         self.wide = None
         if wide:
-            self.wide = FusedTable(layout, wide, 1, shared=False, name="wide")
-            self.wide.build(0.0)
+            self.wide = FusedTable(
+                layout, wide, 1, shared=False, stddev=0.0, name="wide"
+            )
+            self.wide.build()
         self.deep = deep
         self.deep.build(None)
         self.built = True

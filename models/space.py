@@ -48,7 +48,20 @@ class Tune(Section):
         given = own.get("parameters", {})
         if not isinstance(given, Mapping):
             return value
-        return own | {"parameters": dict(_flat(given)) | dict(_flat(beside))}
+        found: dict[str, Any] = {}
+        written: dict[str, str] = {}
+        for tree, above in ((given, "parameters: "), (beside, "")):
+            for keys, bounds in _flat(tree):
+                path = ".".join(keys)
+                way = above + "{".join(f"{key}: " for key in keys)
+                way += "..." + "}" * (len(keys) - 1)
+                if path in found:
+                    raise ValueError(
+                        f"{path} is given twice, as `{written[path]}` and as"
+                        f" `{way}`: give one"
+                    )
+                found[path], written[path] = bounds, way
+        return own | {"parameters": found}
 
     @field_validator("parameters", mode="before")
     @classmethod
@@ -123,7 +136,7 @@ def put(data: dict[str, Any], path: str, value: Any) -> None:
     """Sets `path` in nested mappings and lists, which it changes.
 
     A list's element goes by its number or its `name`; a mapping that is
-    missing is made.
+    missing is made. A key that is itself dotted, as in `tune`, is found too.
 
     Raises:
         ValueError: a list has no such element.
@@ -131,6 +144,10 @@ def put(data: dict[str, Any], path: str, value: Any) -> None:
     *parents, last = path.split(".")
     target: Any = data
     for depth, part in enumerate(parents):
+        rest = ".".join([*parents[depth:], last])
+        if isinstance(target, dict) and rest in target:
+            target[rest] = value
+            return
         if isinstance(target, list):
             target = target[_index(target, part)]
         else:
@@ -160,15 +177,15 @@ def _index(items: list[Any], part: str) -> int:
 
 
 def _flat(
-    tree: Mapping[str, Any], above: str = ""
-) -> Iterator[tuple[str, Any]]:
-    """Dotted path -> bounds, of mappings in mappings."""
+    tree: Mapping[str, Any], above: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Keys on the way, and bounds, of mappings in mappings."""
     for key, value in tree.items():
         nested = isinstance(value, Mapping) and value
         if nested and all(isinstance(v, Mapping) for v in value.values()):
-            yield from _flat(value, f"{above}{key}.")
+            yield from _flat(value, (*above, str(key)))
         else:
-            yield f"{above}{key}", value
+            yield (*above, str(key)), value
 
 
 def _problem(bounds: Any) -> str:

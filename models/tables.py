@@ -158,13 +158,20 @@ def randomize(table: Any, stddev: float) -> None:
         assign_rows(table, start, tf.cast(stddev * values, table.dtype))
 
 
-class FusedTable(keras.layers.Layer):
-    """A table of several features.
+class Fused:
+    """A table of several features: what layers of both Kerases share.
+
+    A subclass, which is a layer too, makes it when it is built.
 
     Args:
         layout, features, dim, shared: see `Lookup`.
         l2: weight of `penalty` in the losses of a training step.
+        stddev: of its values at the start; 0 makes them zero.
     """
+
+    add_weight: Any
+    add_loss: Any
+    compute_dtype: Any
 
     def __init__(
         self,
@@ -173,44 +180,62 @@ class FusedTable(keras.layers.Layer):
         dim: int,
         shared: bool = True,
         l2: float = 0.0,
+        stddev: float = STDDEV,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.lookup = Lookup(layout, features, dim, shared)
         self._l2 = l2
+        self._stddev = stddev
 
-    def build(self, stddev: float) -> None:
-        """Makes the table; `stddev` 0 starts it at zero."""
+    def make(self, **uncast: bool) -> None:
+        """Makes the variables.
+
+        Args:
+            uncast: Keras's way to say that a weight keeps its precision. Rows
+                are cast after the gather: casting the table would copy it.
+        """
         lookup = self.lookup
-        # Rows are cast after the gather: casting the table would copy it.
-        self.table = self.add_weight(
-            shape=(lookup.rows, lookup.dim),
-            initializer="zeros",
-            name="table",
-            autocast=False,
-        )
-        if stddev:
-            randomize(self.table, stddev)
-        self.query = None
+        shapes = {"table": (lookup.rows, lookup.dim)}
         if lookup.attended:  # all zero: it begins as the mean
-            self.query = self.add_weight(
-                shape=(len(lookup.attended), lookup.dim),
-                initializer="zeros",
-                name="query",
-                autocast=False,
+            shapes["query"] = (len(lookup.attended), lookup.dim)
+        made = {
+            name: self.add_weight(
+                shape=shape, initializer="zeros", name=name, **uncast
             )
+            for name, shape in shapes.items()
+        }
+        self.table, self.query = made["table"], made.get("query")
+        if self._stddev:
+            randomize(self.table, self._stddev)
         self.built = True
 
     def call(
         self, inputs: Mapping[str, Any], training: bool = False
     ) -> tf.Tensor:
         """[N, fields, dim]."""
-        rows = self.lookup.gather(self.table.value, inputs)
+        rows = self.lookup.gather(self.read(self.table), inputs)
         if self._l2 and training:
             self.add_loss(self._l2 * penalty(rows, inputs))
         rows = tf.cast(rows, self.compute_dtype)
-        query = None if self.query is None else self.query.value
+        query = None if self.query is None else self.read(self.query)
         return self.lookup.pool(rows, inputs, query)
+
+    def read(self, weight: Any) -> Any:
+        """What TensorFlow's functions take for a weight."""
+        return weight
+
+
+class FusedTable(Fused, keras.layers.Layer):
+    """A `Fused` as a Keras 3 layer."""
+
+    def build(self, _: Any = None) -> None:
+        """Makes the table."""
+        self.make(autocast=False)
+
+    def read(self, weight: Any) -> Any:
+        """The tf.Variable inside."""
+        return weight.value
 
 
 def by_dim(features: Sequence[IdFeature]) -> dict[int, list[IdFeature]]:

@@ -11,58 +11,18 @@ import tensorflow as tf
 import tensorflow_recommenders as tfrs
 import tf_keras
 
-from models.layout import DENSE, IDS, LISTS, IdFeature, Layout
+from models.layout import DENSE, IDS, LISTS, Layout
 from models.model_config import ModelConfig
 from models.stack import head, run, stack
-from models.tables import STDDEV, Lookup, by_dim, penalty, randomize
+from models.tables import Fused, by_dim
 
 
-class FusedTable(tf_keras.layers.Layer):
-    """`models.tables.FusedTable` as a Keras 2 layer."""
-
-    def __init__(
-        self,
-        layout: Layout,
-        features: Sequence[IdFeature],
-        dim: int,
-        shared: bool = True,
-        l2: float = 0.0,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(**kwargs)
-        self.lookup = Lookup(layout, features, dim, shared)
-        self._l2 = l2
+class FusedTable(Fused, tf_keras.layers.Layer):
+    """A `Fused` as a Keras 2 layer."""
 
     def build(self, _: Any) -> None:
-        """Makes the table; one for weights starts at zero."""
-        lookup = self.lookup
-        self.table = self.add_weight(
-            shape=(lookup.rows, lookup.dim),
-            initializer="zeros",
-            name="table",
-            experimental_autocast=False,
-        )
-        if lookup.dim > 1:
-            randomize(self.table, STDDEV)
-        self.query = None
-        if lookup.attended:
-            self.query = self.add_weight(
-                shape=(len(lookup.attended), lookup.dim),
-                initializer="zeros",
-                name="query",
-                experimental_autocast=False,
-            )
-        self.built = True
-
-    def call(
-        self, inputs: Mapping[str, Any], training: bool = False
-    ) -> tf.Tensor:
-        """[N, fields, dim]."""
-        rows = self.lookup.gather(self.table, inputs)
-        if self._l2 and training:
-            self.add_loss(self._l2 * penalty(rows, inputs))
-        rows = tf.cast(rows, self.compute_dtype)
-        return self.lookup.pool(rows, inputs, self.query)
+        """Makes the table."""
+        self.make(experimental_autocast=False)
 
 
 class Deep(tf_keras.layers.Layer):
@@ -146,7 +106,9 @@ class Ranker(tfrs.Model):
         )
         self.wide = None
         if layout.crosses:
-            self.wide = FusedTable(layout, layout.crosses, 1, name="wide")
+            self.wide = FusedTable(
+                layout, layout.crosses, 1, stddev=0.0, name="wide"
+            )
         self.deep = deep
         # Each part is called by itself, so that the names of its variables
         # begin with its own and not with the model's.

@@ -15,7 +15,7 @@ import tensorflow as tf
 import tensorflow_transform as tft
 
 import optimizers
-from models import warm_start
+from models import state, warm_start
 from models.checkpoint import Checkpoints, DamagedError, rows_of
 from models.errors import InputError
 from models.export import Served, export
@@ -58,7 +58,7 @@ def run_fn(fn_args: Any) -> None:
         begun = fitted.warm_start or cold
         described["warm_start"] = asdict(begun) if begun else None
         model = fitted.model
-        warm_start.save(
+        state.save(
             state_folder(fn_args.serving_model_dir),
             model,
             fitted.optimizer,
@@ -87,7 +87,7 @@ def run_fn(fn_args: Any) -> None:
 def state_folder(serving_model_dir: str) -> str:
     """Where the state of a training is left: beside the model."""
     above = serving_model_dir.rstrip("/").rpartition("/")[0]
-    return os.path.join(above, warm_start.FOLDER)
+    return os.path.join(above, state.FOLDER)
 
 
 def _base(

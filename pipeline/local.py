@@ -10,7 +10,7 @@ import logging
 import os
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -385,14 +385,21 @@ def code_version() -> str:
 
 
 @contextmanager
-def only_one(home: Path) -> Iterator[None]:
-    """Keeps two runs of one pipeline apart; a killed run leaves no lock."""
+def only_one(
+    home: Path, settings: Sequence[str] = ("root", "name")
+) -> Iterator[None]:
+    """Keeps two runs of one pipeline apart; a killed run leaves no lock.
+
+    Args:
+        home: the folder that only one may use.
+        settings: those that say where it is.
+    """
     try:
         home.mkdir(parents=True, exist_ok=True)
         lock = (home / ".lock").open("w")
     except OSError as error:
         raise ConfigError(
-            f"root: cannot write to {home}: {error.strerror}"
+            f"{settings[0]}: cannot write to {home}: {error.strerror}"
         ) from error
     with lock:
         try:
@@ -400,7 +407,7 @@ def only_one(home: Path) -> Iterator[None]:
         except BlockingIOError:
             raise ConfigError(
                 f"Another run of this pipeline is under way in {home}. Wait"
-                " for it, or give this one another `root` or `name`"
+                f" for it, or give this one another {' or '.join(settings)}"
             ) from None
         yield
 

@@ -20,7 +20,7 @@ from tfx.utils import io_utils, proto_utils
 
 from models.checkpoint import INDEX
 from models.errors import RefusedError
-from models.warm_start import FOLDER
+from models.state import FOLDER
 
 log = logging.getLogger("lionctr.push")
 _STATES = ".training"  # beside the models' folders: no server looks there

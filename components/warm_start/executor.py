@@ -20,8 +20,8 @@ from components.pusher.executor import (
     state_folder,
     versions,
 )
+from models.state import FOLDER
 from models.trainer import BASE
-from models.warm_start import FOLDER
 
 LATEST = "latest_blessed"
 

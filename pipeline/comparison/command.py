@@ -48,8 +48,9 @@ def compare(
         # What is reported must not be what settings were chosen by.
         share = config.data.split.eval
         config = load(path, [*overrides, f"data.split.test={share}"])
+    settings = ("--out",) if out else ("root", "name")
     out = out or Path(config.root) / config.name / "compare"
-    with local.only_one(out):
+    with local.only_one(out, settings):
         (out / "config.yaml").write_text(
             yaml.safe_dump(config.resolved(), sort_keys=False), "utf-8"
         )

@@ -200,6 +200,21 @@ def test_killed_it_goes_on_from_its_own_checkpoint(
     assert iterations(home)[-1] == 124 + 40 * 31
 
 
+def test_it_answers_the_same_where_fewer_negatives_are_kept(
+    home: Home, second: dict[str, Any]
+) -> None:
+    path = second["pushed_model"]
+    found = home.run(
+        2, f"train.warm_start={path}", STILL, "data.negatives.keep=0.25"
+    )
+    assert found["status"] == "done", found["console"]
+    assert found["warm_start"]["bias_moved"] == pytest.approx(np.log(4))
+    before = predictions(path, DAYS[2])
+    now = predictions(found["pushed_model"], DAYS[2])
+    np.testing.assert_allclose(now, before, atol=1e-6)
+    assert before.mean() < 0.5
+
+
 def test_without_the_state_it_begins_anew_and_says_why(
     home: Home, second: dict[str, Any]
 ) -> None:

@@ -25,6 +25,7 @@ def examples(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("examples")
     # The last batch of an epoch has one row: a replica has none of it.
     training.write(folder, rows=31 * training.BATCH + 1)
+    training.train(folder, None, {"dropout": 0.0, **together.BEFORE})
     return folder
 
 
@@ -37,7 +38,8 @@ def replicas(examples: Path) -> dict[str, Any]:
     for one in places:
         one.close()
     # To save time; Adam's exchange is the same.
-    started = {"mirrored": start("mirrored", examples, cases[:1])}
+    few = [case for case in cases if case != "adam"]
+    started = {"mirrored": start("mirrored", examples, few)}
     for index in range(2):
         task = {"type": "worker", "index": index}
         config = {"cluster": {"worker": names}, "task": task}

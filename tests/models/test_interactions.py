@@ -146,8 +146,8 @@ def test_features_of_one_table_share_rows_and_gradients() -> None:
         lists=(IdFeature("seen", 4, 2, table="item"),),
         dense=(),
     )
-    table = FusedTable(layout, layout.ids, 2, l2=0.5)
-    table.build(1.0)
+    table = FusedTable(layout, layout.ids, 2, l2=0.5, stddev=1.0)
+    table.build()
     assert table.table.shape == (7, 2)
     batch = {
         "ids": tf.constant([[2, 1], [0, 0]], tf.int64),

@@ -139,6 +139,30 @@ def test_a_signal_keeps_what_was_learned(
     same(training.train(examples, None, settings)[1], found)
 
 
+@pytest.mark.parametrize("model", ["wide_deep", "tfrs_dlrm"])
+def test_one_that_began_warm_goes_on_from_its_own_checkpoint(
+    tmp_path: Path, examples: Path, model: str
+) -> None:
+    settings = {**SETTINGS, "model": model, "negatives": {"keep": 0.25}}
+    _, first = training.train(examples, None, {**settings, "state": "first"})
+    settings |= {"base": "first", "negatives": {}}
+    straight = training.train(examples, None, settings)
+    with pytest.raises(SystemExit):
+        training.train(
+            examples,
+            tmp_path,
+            settings,
+            [At(40, lambda: signal.raise_signal(signal.SIGTERM)).of(model)],
+        )
+    result, found = training.train(examples, tmp_path, settings)
+    assert 40 <= result.resumed_at < result.steps == straight[0].steps
+    same(straight[1], found)
+    steps = [name for name in found if "iteration" in name]
+    assert steps
+    for name in steps:
+        assert found[name] == first[name] + result.steps
+
+
 def test_a_damaged_checkpoint_is_left_aside(
     tmp_path: Path, examples: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -2,31 +2,27 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.checkpoint import DamagedError, named_variables
-from models.config import Features
+from models.config import Features, Negatives
 from models.errors import InputError
 from models.keys import Keys, keys_of, match
 from models.layout import Layout, asset_name, layout
 from models.model_config import ModelConfig
-from models.registry import build_model
-from models.warm_start import (
-    Base,
-    Meaning,
-    columns_of,
-    optimizer_names,
-    save,
-)
+from models.registry import begin, build_model, keras_version
+from models.state import Meaning, columns_of, optimizer_names, save
+from models.warm_start import Base
 from optimizers.registry import build_optimizer, learning_rates
 
 words = st.lists(st.binary(min_size=1, max_size=2), unique=True, max_size=12)
@@ -43,6 +39,7 @@ FEATURES: dict[str, Any] = {
     "crosses": [{"of": ["user", "h"], "buckets": 7}],
 }
 OLD = {"user": [b"a", b"b", b"c"], "tags": [b"x", b"y"]}
+ALL = Negatives()
 NEW = {"user": [b"d", b"c", b"a", b"e"], "tags": [b"y"]}
 
 
@@ -56,6 +53,7 @@ class Trained:
         spec: dict[str, Any] = LION,
         features: dict[str, Any] = FEATURES,
         first_step: int = 0,
+        negatives: Negatives = ALL,
         **model: Any,
     ) -> None:
         self.features = Features.model_validate(features)
@@ -67,27 +65,45 @@ class Trained:
         }
         shape: Layout = layout(self.features, lambda name: len(lines[name]))
         config = ModelConfig.model_validate({"hidden": [6], **model})
-        keras.utils.clear_session()
+        begin(1)
         self.model = build_model(shape, config, 0.2)
-        self.optimizer = build_optimizer(spec, 10, first_step=first_step)
+        self.optimizer = build_optimizer(
+            spec, 10, keras_version(self.model), first_step
+        )
         self.optimizer.build(self.model.trainable_variables)
         self.meaning = Meaning(
             keys_of(self.features, {f.name: f.size for f in shape.ids}),
             self.text,
             columns_of(shape),
             optimizer_names(spec),
+            negatives.shift,
         )
+        # Interactions of DCN and DLRM leave single ids to the deep part.
+        self.whole_wide = config.name == "wide_deep"
         rng = np.random.default_rng(seed)
-        for variable in named_variables(self.model, self.optimizer).values():
-            if "int" in variable.dtype:
+        named = named_variables(self.model, self.optimizer)
+        for name, variable in named.items():
+            if tf.as_dtype(variable.dtype).is_integer:
                 variable.assign(rng.integers(1, 99, variable.shape))
-            elif not variable.path.endswith("learning_rate"):
+            elif not name.endswith("learning_rate"):
                 variable.assign(rng.random(variable.shape))
 
     def text(self, vocabulary: str) -> bytes:
         """Its values, a line each."""
         self.read[vocabulary] += 1
         return b"\n".join(self.lines[vocabulary])
+
+    def bias(self) -> float:
+        return float(self.model.deep.out.bias.numpy()[0])
+
+    def step(self, gradient: float) -> None:
+        """One, with this gradient of the output's bias and none of others."""
+        variables = self.model.trainable_variables
+        bias = self.model.deep.out.bias
+        self.optimizer.apply_gradients(
+            (tf.fill(v.shape, gradient if v is bias else 0.0), v)
+            for v in variables
+        )
 
     def values(self) -> dict[str, Any]:
         return {
@@ -125,9 +141,10 @@ def test_ids_are_matched_by_their_values(
 
 def row(trained: Trained, table: str, feature: str, id: int) -> int:
     """By the features' order in a table; shared rows come once."""
-    wide = table == "wide"
     names = ["user", "h", "i", "friend", "n", "user_x_h", "tags"]
-    if not wide:
+    if table == "wide":
+        names = names if trained.whole_wide else ["user_x_h"]
+    else:
         dims = {"user": 4, "h": 4, "i": 8, "tags": 8, "n": 16}
         width = int(table.removeprefix("embedding_"))
         names = [n for n in names if dims.get(n) == width]
@@ -136,10 +153,20 @@ def row(trained: Trained, table: str, feature: str, id: int) -> int:
     return sum(sizes[n] for n in names[: names.index(feature)]) + id
 
 
+@pytest.mark.parametrize(
+    ("model", "spec", "slots"),
+    [
+        ("wide_deep", LION, ("lion/?_momentum", "lion/?_last_step")),
+        ("tfrs_dcn", LION, ("m/?", "last_step/?")),
+        ("tfrs_dlrm", LION, ("m/?", "last_step/?")),
+        ("tfrs_dlrm", {"name": "adafactor"}, ("r/?", "v/?")),
+    ],
+)
 def test_every_row_and_slot_goes_where_its_value_is_now(
-    tmp_path: Path,
+    tmp_path: Path, model: str, spec: dict[str, Any], slots: tuple[str, ...]
 ) -> None:
-    old, new = Trained(OLD, 1), Trained(NEW, 2)
+    old = Trained(OLD, 1, spec, name=model)
+    new = Trained(NEW, 2, spec, name=model)
     before, fresh = old.values(), new.values()
     save(str(tmp_path), old.model, old.optimizer, old.meaning)
     report = Base(str(tmp_path)).carry(new.model, new.optimizer, new.meaning)
@@ -156,18 +183,18 @@ def test_every_row_and_slot_goes_where_its_value_is_now(
     }
     pairs["friend"] = pairs["user"]
     tables = {
-        "wide": list(pairs),
+        "wide": list(pairs) if new.whole_wide else ["user_x_h"],
         "embedding_4": ["user", "h", "friend"],
         "embedding_8": ["i", "tags"],
         "embedding_16": ["n"],
     }
     for table, features in tables.items():
-        part = "" if table == "wide" else "deep_"
-        path = f"{part}{table}_table"
+        of = "wide" if table == "wide" else f"deep/{table}"
+        path = f"{of}/table"
+        of_slot = path.replace("/", "_") if model == "wide_deep" else path
         for name in (
-            f"model/{path.replace('deep_', 'deep/').replace('_t', '/t')}",
-            f"optimizer/lion/{path}_momentum",
-            f"optimizer/lion/{path}_last_step",
+            f"model/{path}",
+            *("optimizer/" + slot.replace("?", of_slot) for slot in slots),
         ):
             expected = fresh[name].copy()
             for feature in features:
@@ -188,9 +215,12 @@ def test_every_row_and_slot_goes_where_its_value_is_now(
                 found[name], expected, 1e-6, err_msg=name
             )
     for name, values in before.items():
-        if "table" not in name and not name.endswith("learning_rate"):
+        if (
+            "table" not in name or name.startswith("optimizer/c/")
+        ) and not name.endswith("learning_rate"):
             np.testing.assert_array_equal(found[name], values, name)
-    assert found["optimizer/lion/learning_rate"] == np.float32(0.01)
+    if spec is LION:
+        assert learning_rates(new.optimizer) == {"lion": pytest.approx(0.01)}
     assert report.features["user"] == {"kept": 2, "new": 2, "gone": 1}
     assert report.features["tags"] == {"kept": 1, "new": 0, "gone": 1}
     assert report.features["user_x_h"] == {"kept": 7, "new": 0, "gone": 0}
@@ -248,6 +278,75 @@ def test_layers_begin_anew_where_their_inputs_have_moved(
     assert "model/deep/hidden_0/kernel" in report.initialised
     assert "model/wide/table" not in report.initialised
     assert "user" in caplog.text and "another place" in caplog.text
+
+
+def test_a_slot_without_the_name_of_its_table_begins_anew(
+    tmp_path: Path,
+) -> None:
+    old = Trained(OLD, 1, {"name": "adafactor"})
+    save(str(tmp_path), old.model, old.optimizer, old.meaning)
+    new = Trained(OLD, 2, {"name": "adafactor"})
+    before, fresh = old.values(), new.values()
+    Base(str(tmp_path)).carry(new.model, new.optimizer, new.meaning)
+    found = new.values()
+    nameless = [name for name in found if "/adafactor/table" in name]
+    assert len(nameless) == 8  # of rows and of columns, four tables
+    for name in nameless:
+        np.testing.assert_array_equal(found[name], fresh[name], name)
+    wide = "optimizer/adafactor/wide_table_velocity"
+    np.testing.assert_array_equal(found[wide], before[wide])
+
+
+@pytest.mark.parametrize("model", ["wide_deep", "tfrs_dcn"])
+@pytest.mark.parametrize("name", ["ftrl", "adam"])
+def test_the_bias_is_that_of_negatives_as_they_are_sampled_now(
+    tmp_path: Path, model: str, name: str
+) -> None:
+    spec = {"name": name, "learning_rate": 1.0 if name == "ftrl" else 1e-9}
+    spec |= {"use_ema": True} if name == "adam" else {}
+    old = Trained(OLD, 1, spec, negatives=Negatives(keep=0.25), name=model)
+    bias = old.bias()
+    for _ in range(3):  # FTRL computes weights from its slots
+        old.step(0.7)
+    save(str(tmp_path), old.model, old.optimizer, old.meaning)
+    new = Trained(OLD, 2, spec, name=model)
+    report = Base(str(tmp_path)).carry(new.model, new.optimizer, new.meaning)
+    moved = math.log(0.25)  # p / (1 - p) = keep · q / (1 - q)
+    assert report.bias_moved == pytest.approx(moved)
+    assert new.bias() == pytest.approx(old.bias() + moved)
+    new.step(0.0)
+    assert new.bias() == pytest.approx(old.bias() + moved)
+    if name == "adam":
+        path = "adam/deep_out_bias_average"
+        path = path if model == "wide_deep" else "average/deep/out/bias"
+        expected = 0.99 * (old.values()[f"optimizer/{path}"] + moved)
+        expected += 0.01 * new.bias()
+        assert new.values()[f"optimizer/{path}"] == pytest.approx(expected)
+    assert (bias != old.bias()) == (name == "ftrl")
+
+
+def test_reweighted_negatives_need_no_other_bias(tmp_path: Path) -> None:
+    sampled = Negatives(keep=0.25, reweight=True)
+    old = Trained(OLD, 1, negatives=sampled)
+    save(str(tmp_path), old.model, old.optimizer, old.meaning)
+    new = Trained(OLD, 2)
+    report = Base(str(tmp_path)).carry(new.model, new.optimizer, new.meaning)
+    assert report.bias_moved == 0
+    assert new.bias() == old.bias()
+
+
+def test_without_a_known_bias_it_warns_that_predictions_are_off(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    old = Trained(OLD, 1, negatives=Negatives(keep=0.25))
+    save(str(tmp_path), old.model, old.optimizer, old.meaning)
+    new = Trained(OLD, 2)
+    monkeypatch.setattr("models.warm_start.OUTPUT", "model/unknown")
+    report = Base(str(tmp_path)).carry(new.model, new.optimizer, new.meaning)
+    assert report.bias_moved == 0 and new.bias() == old.bias()
+    assert "the odds that are predicted begin 4 times as high" in caplog.text
 
 
 def test_a_model_without_anything_in_common_is_refused(tmp_path: Path) -> None:

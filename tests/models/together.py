@@ -34,7 +34,15 @@ CASES: dict[str, dict[str, Any]] = {
         "early_stopping": {"patience": 1, "min_delta": 0.1},
         "eval_steps": 10,
     },
+    "warm": {
+        "epochs": 2,
+        "negatives": {"keep": 0.5},
+        "optimizer": {"name": "adam", "learning_rate": 0.01, "use_ema": True},
+        "base": "state",
+    },
 }
+# What the warm one begins with.
+BEFORE = {**CASES["warm"], "base": None, "state": "state", "negatives": {}}
 TABLE_ROWS = 500 + 40 + 9
 
 

@@ -2,16 +2,17 @@
 
     python training.py EXAMPLES CHECKPOINTS OUT SETTINGS
 
-Settings: those of TrainConfig, and `optimizer`, a spec, `negatives` and
-`dropout`; JSON. OUT, an .npz, gets all that training changed; `steps` says
-where it began and ended.
+Settings: those of TrainConfig, and `optimizer`, a spec, `negatives`,
+`dropout`, and `state` and `base`, folders beside the examples where the
+training's state is left and where it begins; JSON. OUT, an .npz, gets all that
+training changed; `steps` says where it began and ended.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,12 @@ from models import loop
 from models.checkpoint import named_variables
 from models.config import ModelConfig, Negatives, TrainConfig
 from models.inputs import Batches
+from models.keys import Keys
 from models.layout import IdFeature, Layout
 from models.registry import begin, build_model, keras_version
+from models.state import Meaning, columns_of, optimizer_names, save
 from models.strategy import Team, build_strategy
+from models.warm_start import Base
 from optimizers.registry import build_optimizer
 
 ROWS, BATCH = 2000, 64
@@ -72,6 +76,24 @@ def write(folder: Path, rows: int = ROWS, files: int = 3) -> None:
         writer.close()
 
 
+def meaning(spec: Mapping[str, Any], shift: float, later: bool) -> Meaning:
+    """Of LAYOUT; later `a` has other values, and the same in other places."""
+    values = [b"%d" % i for i in range(498)]
+    if later:
+        values = [b"%d" % i for i in range(510, 12, -1)]
+    return Meaning(
+        {
+            "a": Keys("vocab", 500, 1, vocabulary="a"),
+            "b": Keys("hash", 40),
+            "tags": Keys("hash", 9),
+        },
+        {"a": values}.__getitem__,
+        columns_of(LAYOUT),
+        optimizer_names(spec),
+        shift,
+    )
+
+
 def train(
     examples: Path,
     checkpoints: Path | None,
@@ -91,6 +113,9 @@ def train(
     dropout = given.pop("dropout", 0.2)
     l2 = given.pop("embedding_l2", 0.0)
     negatives = Negatives.model_validate(given.pop("negatives", {}))
+    state, base = given.pop("state", None), given.pop("base", None)
+    meant = meaning(spec, negatives.shift, later=base is not None)
+    begun = Base(f"{examples}/{base}") if base else None
     config = TrainConfig.model_validate(given)
     team = Team(build_strategy(config.strategy))
     begin(config.seed)
@@ -101,8 +126,14 @@ def train(
     with team.strategy.scope():
         model = build_model(LAYOUT, section, 0.5)
         optimizer = build_optimizer(
-            spec, per_epoch * config.epochs, keras_version(model)
+            spec,
+            per_epoch * config.epochs,
+            keras_version(model),
+            begun.steps(meant) if begun else 0,
         )
+        if begun:
+            optimizer.build(model.trainable_variables)
+            begun.carry(model, optimizer, meant)
     files = [f"{examples}/part-*"]
     result = loop.train(
         model,
@@ -117,6 +148,8 @@ def train(
         team=team,
         checkpoints=str(checkpoints) if checkpoints else None,
     )
+    if state:
+        save(f"{examples}/{state}", model, optimizer, meant)
     return result, {
         name: variable.numpy()
         for name, variable in named_variables(model, optimizer).items()

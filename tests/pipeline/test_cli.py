@@ -109,6 +109,18 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     assert "Traceback" not in result.stderr
 
 
+def test_results_that_cannot_be_written_name_their_option(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "out").write_text("a file, not a folder")
+    result = lionctr(
+        "compare", "configs/demo.yaml", "--out", str(tmp_path / "out")
+    )
+    assert result.returncode == 2
+    assert f"lionctr: --out: cannot write to {tmp_path}" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
 def test_doctor_finds_this_environment_sound() -> None:
     result = lionctr("doctor")
     assert result.returncode == 0, result.stdout

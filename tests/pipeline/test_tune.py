@@ -42,6 +42,18 @@ def test_paths_are_dotted_nested_or_under_parameters(
     }
 
 
+@pytest.mark.parametrize("dotted", [True, False])
+def test_bounds_are_replaced_however_they_are_written(
+    tmp_path: Path, dotted: bool
+) -> None:
+    path = "optimizer.learning_rate"
+    tune = {path: LOG} if dotted else {"optimizer": {"learning_rate": LOG}}
+    with_tune(tmp_path, tune)
+    found = load(tmp_path / "small.yaml", [f"tune.{path}={{linear: [1, 2]}}"])
+    assert found.tune is not None
+    assert found.tune.parameters == {path: {"linear": (1, 2)}}
+
+
 def test_a_resolved_config_loads_again(tmp_path: Path) -> None:
     first = with_tune(tmp_path, {"model.hidden": {"choice": [[8], [16, 8]]}})
     again = with_tune(tmp_path, first.resolved()["tune"])
@@ -87,6 +99,20 @@ def test_a_resolved_config_loads_again(tmp_path: Path) -> None:
             ("features.categorical.site.max_size", "Transform"),
         ),
         ({"data.split.eval": {"linear": [0.1, 0.2]}}, ("data.split.eval",)),
+        (
+            {
+                "optimizer.learning_rate": LOG,
+                "optimizer": {"learning_rate": LOG},
+            },
+            (
+                "`optimizer.learning_rate: ...`",
+                "`optimizer: {learning_rate: ...}`",
+            ),
+        ),
+        (
+            {"parameters": {"model.dropout": LOG}, "model": {"dropout": LOG}},
+            ("`parameters: model.dropout: ...`", "`model: {dropout: ...}`"),
+        ),
         (
             {
                 "train.early_stopping": {"choice": [None]},
