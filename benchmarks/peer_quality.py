@@ -31,7 +31,7 @@ import train
 import yaml
 
 _ROOT = Path(__file__).resolve().parent.parent
-_EPOCHS = 10  # at most, and three times the config's
+_EPOCHS = 10  # at most, and twice the config's
 # Dataset -> config, and what replaces its settings.
 DATASETS: dict[str, tuple[str, list[str]]] = {
     "criteo": ("configs/criteo.yaml", []),
@@ -42,6 +42,7 @@ DATASETS: dict[str, tuple[str, list[str]]] = {
         ["train.batch_size=1024", "train.epochs=1"],
     ),
 }
+_MANY = 200_000  # rows: of these, settings after the second are not tried
 # One after the other, the best so far kept.
 _NEURAL: list[list[dict[str, Any]]] = [
     [{"rate": rate} for rate in (3e-4, 1e-3, 3e-3)],
@@ -130,7 +131,7 @@ def write(path: Path, folder: Path) -> dict[str, Any]:
         "hidden": list(config.model.hidden),
         "dropout": config.model.dropout,
         "batch": config.train.batch_size,
-        "epochs": min(_EPOCHS, 3 * config.train.epochs),
+        "epochs": min(_EPOCHS, 2 * config.train.epochs),
         "seed": 1,
     }
 
@@ -229,7 +230,8 @@ def judge(dataset: str, options: argparse.Namespace, home: Path) -> None:
             start |= {"dropout": 0.0, "epochs": 1, "hidden": [15]}
         try:
             with contender(python, script, rows) as ask:
-                best = chosen(ask, start, grid)
+                many = len(label) > 0.1 * _MANY
+                best = chosen(ask, start, grid[:2] if many else grid)
                 answers = [
                     ask({**best, "seed": best["seed"] + number})
                     for number in range(1, options.seeds + 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,7 +13,9 @@ from models.checkpoint import assign_rows
 from models.layout import IDS, LISTS, IdFeature, Layout, offsets
 
 _PART = 1 << 22  # values
-STDDEV = 0.05  # of an embedding at the start
+# Of an embedding at the start. Rows that training seldom meets stay near it:
+# the smaller, the less noise they add.
+STDDEV = 0.01
 
 
 class Lookup:
@@ -145,16 +148,20 @@ def penalty(rows: tf.Tensor, inputs: Mapping[str, Any]) -> tf.Tensor:
 
 
 def randomize(table: Any, stddev: float) -> None:
-    """Fills a table with normal values, the same ones in each process.
+    """Fills a table with normal values, which follow from Keras's seed.
 
-    A few rows at a time: drawn at once they would take a second table of
-    memory, which TensorFlow's allocator never gives back.
+    They are the same in each process of a training. A few rows at a time:
+    drawn at once they would take a second table of memory, which TensorFlow's
+    allocator never gives back.
     """
     rows, dim = table.shape
     count = max(1, _PART // dim)
+    seed = random.randrange(1 << 31)  # `set_random_seed` is behind this too
     for start in range(0, rows, count):
         shape = [min(count, rows - start), dim]
-        values = tf.random.stateless_normal(shape, [1, start], dtype=tf.float32)
+        values = tf.random.stateless_normal(
+            shape, [seed, start], dtype=tf.float32
+        )
         assign_rows(table, start, tf.cast(stddev * values, table.dtype))
 
 

@@ -284,6 +284,21 @@ def test_a_model_of_recommenders_can_be_fitted_by_keras() -> None:
 
 
 @pytest.mark.parametrize("name", ["wide_deep", "tfrs_dcn"])
+def test_tables_begin_small_and_follow_the_seed(name: str) -> None:
+    tables = []
+    for seed in (3, 3, 4):
+        begin(seed)
+        model = model_of(name, PLAIN, hidden=(4,))
+        model(inputs(PLAIN, 2))
+        deep = (v for v in model.deep.variables if v.shape[-1] > 1)
+        tables.append(next(v for v in deep if "table" in variable_path(v)))
+    same, again, other = (table.numpy() for table in tables)
+    np.testing.assert_array_equal(same, again)
+    assert (same != other).all()
+    assert abs(same).max() < 0.05
+
+
+@pytest.mark.parametrize("name", ["wide_deep", "tfrs_dcn"])
 def test_dropout_is_for_training_and_from_the_seed(name: str) -> None:
     batch = inputs(PLAIN, 50)
     runs = []

@@ -87,7 +87,7 @@ def meaning(spec: Mapping[str, Any], shift: float, later: bool) -> Meaning:
             "b": Keys("hash", 40),
             "tags": Keys("hash", 9),
         },
-        {"a": values}.__getitem__,
+        {"a": b"\n".join(values)}.__getitem__,
         columns_of(LAYOUT),
         optimizer_names(spec),
         shift,
