@@ -39,7 +39,11 @@ DATASETS: dict[str, tuple[str, list[str]]] = {
     "open_bandit": ("configs/open_bandit.yaml", ["data.split.eval=0.1"]),
     "generated": (
         "configs/demo.yaml",
-        ["train.batch_size=1024", "train.epochs=1"],
+        [
+            "train.batch_size=1024",
+            "train.epochs=2",
+            "model.embedding_l2=0.1",
+        ],
     ),
 }
 _MANY = 200_000  # rows: of these, settings after the second are not tried

@@ -60,7 +60,9 @@ def save(folder: str, model: Any, optimizer: Any, meaning: Meaning) -> None:
         text = np.frombuffer(meaning.text(name), np.uint8)
         variables[_VOCABULARY + name] = tf.Variable(text, trainable=False)
     steps = int(optimizer.iterations.numpy())
-    Checkpoints(folder, keep=1).save(
+    kept = Checkpoints(folder, keep=1)
+    kept.clear()  # one with more steps would pass for the newer
+    kept.save(
         steps,
         variables,
         {
