@@ -46,7 +46,9 @@ DATASETS: dict[str, tuple[str, list[str]]] = {
         ],
     ),
 }
-_MANY = 200_000  # rows: of these, settings after the second are not tried
+# Rows to train on: of more, only rates and dropout are tried, within the
+# config's epochs.
+_MANY = 200_000
 # One after the other, the best so far kept.
 _NEURAL: list[list[dict[str, Any]]] = [
     [{"rate": rate} for rate in (3e-4, 1e-3, 3e-3)],
@@ -135,7 +137,9 @@ def write(path: Path, folder: Path) -> dict[str, Any]:
         "hidden": list(config.model.hidden),
         "dropout": config.model.dropout,
         "batch": config.train.batch_size,
-        "epochs": min(_EPOCHS, 2 * config.train.epochs),
+        "epochs": config.train.epochs
+        if splits[0] > _MANY
+        else min(_EPOCHS, 2 * config.train.epochs),
         "seed": 1,
     }
 
@@ -223,9 +227,9 @@ def judge(dataset: str, options: argparse.Namespace, home: Path) -> None:
             test["logloss"]["values"],
             str(kept),
         )
-    first, last = json.loads((rows / "rows.json").read_text("utf-8"))["splits"][
-        1:
-    ]
+    told = json.loads((rows / "rows.json").read_text("utf-8"))
+    trained, first, last = told["splits"]
+    many = trained > _MANY
     label = np.load(rows / "label.npy")[first:last]
     for name, (python, script) in contenders(options).items():
         grid = _TREES if "trees" in script else _NEURAL
@@ -234,7 +238,6 @@ def judge(dataset: str, options: argparse.Namespace, home: Path) -> None:
             start |= {"dropout": 0.0, "epochs": 1, "hidden": [15]}
         try:
             with contender(python, script, rows) as ask:
-                many = len(label) > 0.1 * _MANY
                 best = chosen(ask, start, grid[:2] if many else grid)
                 answers = [
                     ask({**best, "seed": best["seed"] + number})
