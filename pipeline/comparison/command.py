@@ -154,6 +154,8 @@ def _search(
         best, on_edge = candidates.search(
             candidates.start(name, config, adamw), loss
         )
+        if name == config.get("name") and loss(dict(config)) < loss(best):
+            best, on_edge = dict(config), False
         found[name] = {
             "optimizer": best,
             "on_edge": on_edge,
