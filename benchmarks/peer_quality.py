@@ -36,7 +36,7 @@ _EPOCHS = 10  # at most, and twice the config's
 DATASETS: dict[str, tuple[str, list[str]]] = {
     "criteo": ("configs/criteo.yaml", []),
     "movielens": ("configs/movielens.yaml", []),
-    "open_bandit": ("configs/open_bandit.yaml", ["data.split.eval=0.1"]),
+    "open_bandit": ("configs/open_bandit.yaml", []),
     "generated": (
         "configs/demo.yaml",
         [
@@ -70,10 +70,8 @@ def config_of(dataset: str, rows: int, home: Path) -> Path:
     from pipeline.generate import generate
 
     path, changes = DATASETS[dataset]
-    split = config.load(_ROOT / path).data.split
-    changes = [f"root={home}", "data.split.test=0.1", *changes]
-    if split.eval != 0.1:
-        changes.append("data.split.eval=0.1")
+    splits = ["data.split.eval=0.1", "data.split.test=0.1"]
+    changes = [f"root={home}", *splits, *changes]
     if dataset == "generated":
         generate(rows, home / "logs", seed=1)
         changes.append(f"data.impressions.path={home}/logs/impressions.tsv")
