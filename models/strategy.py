@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import os
@@ -10,10 +11,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
+from tensorflow.compiler.xla.tsl.protobuf import coordination_config_pb2
+from tensorflow.python.eager import context
 
 from models.errors import InputError
 
 log = logging.getLogger("lionctr.train")
+
+# TensorFlow's own, 10 s, ends a training when a machine stalls for a moment.
+# A process that died is mostly noticed at once, by its connections.
+HEARTBEAT_SECONDS = 60
 
 
 class Team:
@@ -79,7 +86,7 @@ def build_strategy(name: str) -> Any:
                 " TF_CONFIG with two workers or more, as Kubeflow's training"
                 f" operator sets it. Received: {os.environ.get('TF_CONFIG')!r}"
             )
-        strategy = tf.distribute.MultiWorkerMirroredStrategy()
+        strategy = _one_of_workers()
     elif name == "tpu":
         try:
             resolver = (
@@ -126,6 +133,30 @@ def is_chief() -> bool:
     if "chief" in _tf_config().get("cluster", {}):
         return task.get("type") == "chief"
     return int(task.get("index", 0)) == 0
+
+
+@functools.cache
+def _one_of_workers() -> Any:
+    """The strategy of this process among the workers.
+
+    There is one for all trainings of a process: a second would start the
+    server of the first anew, and whom that one serves would wait forever.
+    """
+    cluster = _tf_config()["cluster"]
+    jobs = [kind for kind in ("chief", "worker") if cluster.get(kind)]
+    # What the strategy would do by itself, but with our heartbeat.
+    context.context().configure_coordination_service(
+        service_type="standalone",
+        service_leader=f"/job:{jobs[0]}/replica:0/task:0",
+        heartbeat_timeout_in_ms=HEARTBEAT_SECONDS * 1000,
+        coordinated_jobs=[
+            coordination_config_pb2.CoordinatedJob(
+                name=kind, num_tasks=len(cluster[kind])
+            )
+            for kind in jobs
+        ],
+    )
+    return tf.distribute.MultiWorkerMirroredStrategy()
 
 
 def _best() -> str:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -33,25 +35,25 @@ def examples(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def replicas(examples: Path) -> dict[str, Any]:
     """What each process found: a mirrored one, and two workers."""
     cases = list(together.CASES)
+    # To save time; Adam's exchange is the same.
+    few = [case for case in cases if case != "adam"]
+    mirrored = start("mirrored", examples, few)
+    zero, one = workers(examples, cases)
+    return finish({"mirrored": mirrored, "worker 0": zero, "worker 1": one})
+
+
+def workers(examples: Path, cases: list[str]) -> list[tuple[Any, Path]]:
     places = [socket.create_server(("localhost", 0)) for _ in range(2)]
     names = [f"localhost:{one.getsockname()[1]}" for one in places]
     for one in places:
         one.close()
-    # To save time; Adam's exchange is the same.
-    few = [case for case in cases if case != "adam"]
-    started = {"mirrored": start("mirrored", examples, few)}
+    started = []
     for index in range(2):
         task = {"type": "worker", "index": index}
         config = {"cluster": {"worker": names}, "task": task}
-        started[f"worker {index}"] = start(
-            "workers", examples, cases, index, TF_CONFIG=json.dumps(config)
-        )
-    found = {}
-    for name, (process, out) in started.items():
-        _, errors = process.communicate(timeout=900)
-        assert process.returncode == 0, errors[-3000:]
-        found[name] = dict(np.load(out))
-    return found
+        text = json.dumps(config)
+        started.append(start("workers", examples, cases, index, TF_CONFIG=text))
+    return started
 
 
 def start(
@@ -71,6 +73,19 @@ def start(
         text=True,
     )
     return process, out
+
+
+def finish(started: dict[str, tuple[Any, Path]]) -> dict[str, Any]:
+    """What processes found; the errors of all if one failed."""
+    errors = {
+        name: process.communicate(timeout=900)[1]
+        for name, (process, _) in started.items()
+    }
+    for process, _ in started.values():
+        assert process.returncode == 0, "".join(
+            f"\n{name}: {text[-3000:]}" for name, text in errors.items()
+        )
+    return {name: dict(np.load(out)) for name, (_, out) in started.items()}
 
 
 @pytest.mark.parametrize("case", together.CASES)
@@ -139,6 +154,21 @@ def test_replicas_exchange_rows_not_tables(replicas: dict[str, Any]) -> None:
         adam = {str(kind) for kind in found["adam/whole tables"]}
         assert adam and not any("Collective" in kind for kind in adam)
         assert not adam & {"AddN", "UnsortedSegmentSum", "IndexedSlices"}
+
+
+@pytest.mark.slow
+def test_a_worker_that_stalls_is_waited_for(examples: Path) -> None:
+    """15 s: TensorFlow's own patience is 10."""
+    started = workers(examples, ["lion"])
+    stalled = started[1][0]
+    for line in stalled.stderr:
+        if "successfully connected" in line:
+            break
+    stalled.send_signal(signal.SIGSTOP)
+    time.sleep(15)
+    stalled.send_signal(signal.SIGCONT)
+    found = finish(dict(zip("01", started, strict=True)))
+    np.testing.assert_array_equal(*(f["lion/steps"] for f in found.values()))
 
 
 def test_workers_without_a_cluster_are_refused(
