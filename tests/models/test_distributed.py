@@ -42,17 +42,20 @@ def replicas(examples: Path) -> dict[str, Any]:
     return finish({"mirrored": mirrored, "worker 0": zero, "worker 1": one})
 
 
-def workers(examples: Path, cases: list[str]) -> list[tuple[Any, Path]]:
+def workers(
+    examples: Path, cases: list[str], **environment: str
+) -> list[tuple[Any, Path]]:
     places = [socket.create_server(("localhost", 0)) for _ in range(2)]
     names = [f"localhost:{one.getsockname()[1]}" for one in places]
-    for one in places:
-        one.close()
+    for place in places:
+        place.close()
     started = []
     for index in range(2):
         task = {"type": "worker", "index": index}
         config = {"cluster": {"worker": names}, "task": task}
-        text = json.dumps(config)
-        started.append(start("workers", examples, cases, index, TF_CONFIG=text))
+        environment["TF_CONFIG"] = json.dumps(config)
+        one = start("workers", examples, cases, index, **environment)
+        started.append(one)
     return started
 
 
@@ -159,11 +162,9 @@ def test_replicas_exchange_rows_not_tables(replicas: dict[str, Any]) -> None:
 @pytest.mark.slow
 def test_a_worker_that_stalls_is_waited_for(examples: Path) -> None:
     """15 s: TensorFlow's own patience is 10."""
-    started = workers(examples, ["lion"])
+    started = workers(examples, ["lion"], TF_CPP_MIN_LOG_LEVEL="0")
     stalled = started[1][0]
-    for line in stalled.stderr:
-        if "successfully connected" in line:
-            break
+    assert any("successfully connected" in line for line in stalled.stderr)
     stalled.send_signal(signal.SIGSTOP)
     time.sleep(15)
     stalled.send_signal(signal.SIGCONT)
