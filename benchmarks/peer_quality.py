@@ -17,11 +17,8 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -142,41 +139,6 @@ def write(path: Path, folder: Path) -> dict[str, Any]:
     }
 
 
-@contextmanager
-def contender(python: str, script: str, rows: Path) -> Iterator[Any]:
-    """A function from settings to what a model trained with them says."""
-    log = rows / f"{script}.log"
-    with (
-        log.open("w") as errors,
-        subprocess.Popen(
-            [python, str(train.PEERS / script), str(rows), "quality"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            env={**os.environ, **train.QUIET, "PYTHONPATH": ""},
-            text=True,
-            bufsize=1,
-        ) as process,
-    ):
-        stdin, stdout = process.stdin, process.stdout
-        assert stdin is not None and stdout is not None
-
-        def ask(settings: dict[str, Any]) -> dict[str, Any]:
-            stdin.write(json.dumps(settings) + "\n")
-            line = stdout.readline()
-            if not line:
-                raise RuntimeError(log.read_text("utf-8").strip()[-500:])
-            answer: dict[str, Any] = json.loads(line)
-            return answer
-
-        try:
-            if stdout.readline() != "ready\n":
-                raise RuntimeError(log.read_text("utf-8").strip()[-500:])
-            yield ask
-        finally:
-            process.terminate()
-
-
 def chosen(
     ask: Any, settings: dict[str, Any], grid: list[list[dict[str, Any]]]
 ) -> dict[str, Any]:
@@ -235,7 +197,7 @@ def judge(dataset: str, options: argparse.Namespace, home: Path) -> None:
         if "trees" in script:
             start |= {"dropout": 0.0, "epochs": 1, "hidden": [15]}
         try:
-            with contender(python, script, rows) as ask:
+            with train.contender(python, rows, script, "quality") as ask:
                 best = chosen(ask, start, grid[:2] if many else grid)
                 answers = [
                     ask({**best, "seed": best["seed"] + number})

@@ -93,7 +93,11 @@ class _Array:
 
 @contextmanager
 def contender(python: str, rows: Path, *command: str) -> Iterator[Any]:
-    """A function that has a contender train for a turn; None if it fails."""
+    """A function that gives a contender its turn and returns the answer.
+
+    Raises:
+        RuntimeError: it ended; with the last that it said.
+    """
     log = rows / f"{'-'.join(command)}.log"
     with log.open("w") as errors:
         process = subprocess.Popen(
@@ -110,17 +114,20 @@ def contender(python: str, rows: Path, *command: str) -> Iterator[Any]:
     assert process.stdin is not None and process.stdout is not None
     stdin, stdout = process.stdin, process.stdout
 
-    def turn() -> dict[str, float]:
-        stdin.write("\n")
-        answer: dict[str, float] = json.loads(stdout.readline())
-        return answer
+    def answer() -> str:
+        line = stdout.readline()
+        if not line:
+            raise RuntimeError(log.read_text("utf-8").strip()[-500:])
+        return line
+
+    def ask(settings: Any = None) -> dict[str, Any]:
+        stdin.write(f"{json.dumps(settings)}\n")
+        found: dict[str, Any] = json.loads(answer())
+        return found
 
     try:
-        ready = stdout.readline() == "ready\n"
-        if not ready:
-            lines = log.read_text("utf-8").strip().splitlines()
-            print(f"{' '.join(command)}: {lines[-1] if lines else 'failed'}")
-        yield turn if ready else None
+        answer()  # "ready"
+        yield ask
     finally:
         process.terminate()
         process.wait()
@@ -161,18 +168,19 @@ def main() -> None:
     with measure.scratch() as rows, ExitStack() as stack:
         measure.alone(write, options.rows, options.table_rows, rows)
         # One after another: starting is work too.
-        calls = {
-            name: stack.enter_context(
-                contender(*command[:1], rows, *command[1:])
-            )
-            for name, command in wanted.items()
-        }
-        took: dict[str, list[dict[str, float]]] = {n: [] for n in calls}
+        turns = {}
+        for name, (python, *command) in wanted.items():
+            try:
+                turns[name] = stack.enter_context(
+                    contender(str(python), rows, *map(str, command))
+                )
+            except RuntimeError as error:
+                print(f"{name}: {error}")
+        took: dict[str, list[dict[str, float]]] = {n: [] for n in turns}
         for _ in range(options.turns):
-            for name, turn in calls.items():
-                if turn is not None:
-                    took[name].append(turn())
-    show({name: found for name, found in took.items() if found})
+            for name, turn in turns.items():
+                took[name].append(turn())
+    show(took)
 
 
 def show(took: dict[str, list[dict[str, float]]]) -> None:

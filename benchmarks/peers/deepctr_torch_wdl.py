@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import torch
 import turns
 from deepctr_torch.inputs import DenseFeat, SparseFeat, get_feature_names
@@ -34,11 +33,9 @@ class Contender:
             "binary_crossentropy",
             metrics=[],
         )
-        values = {f"C{i}": x for i, x in enumerate(rows.ids.T)}
-        values |= {f"I{i}": x for i, x in enumerate(rows.dense.T)}
+        values = turns.named(rows)
         self._inputs = {
-            name: np.ascontiguousarray(values[name])
-            for name in get_feature_names(columns)
+            name: values[name] for name in get_feature_names(columns)
         }
         self._label, self._batch = rows.label, settings.batch
 

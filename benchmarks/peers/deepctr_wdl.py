@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 import turns
 from deepctr.feature_column import DenseFeat, SparseFeat, get_feature_names
@@ -34,12 +33,8 @@ class Contender:
         self._model.compile(
             tf.keras.optimizers.Adam(settings.rate), "binary_crossentropy"
         )
-        values = {f"C{i}": x for i, x in enumerate(rows.ids.T)}
-        values |= {f"I{i}": x for i, x in enumerate(rows.dense.T)}
-        self._inputs = [
-            np.ascontiguousarray(values[name])
-            for name in get_feature_names(columns)
-        ]
+        values = turns.named(rows)
+        self._inputs = [values[name] for name in get_feature_names(columns)]
         self._label, self._batch = rows.label, settings.batch
 
     def train(self, rows: Any) -> None:

@@ -9,7 +9,6 @@ import tempfile
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
 import torch
 import turns
 from fuxictr.features import FeatureMap
@@ -79,12 +78,8 @@ class Contender:
         torch.set_num_threads(2)
         torch.manual_seed(settings.seed)
         self._model = WideDeep(feature_map(rows), settings)
-        columns = {f"I{i}": x for i, x in enumerate(rows.dense.T)}
-        columns |= {f"C{i}": x for i, x in enumerate(rows.ids.T)}
-        columns["label"] = rows.label
-        self._columns = {
-            name: torch.from_numpy(x.copy()) for name, x in columns.items()
-        }
+        columns = {**turns.named(rows), "label": rows.label}
+        self._columns = {n: torch.from_numpy(x) for n, x in columns.items()}
         self._batch = settings.batch
 
     def train(self, rows: Any) -> None:
@@ -99,15 +94,7 @@ class Contender:
         return torch.cat(found).double().numpy()[:, 0]
 
     def _batches(self, rows: Any) -> Iterator[dict[str, Any]]:
-        if isinstance(rows, slice):
-            parts = [
-                slice(first, min(first + self._batch, rows.stop))
-                for first in range(rows.start, rows.stop, self._batch)
-            ]
-        else:
-            cuts = range(self._batch, len(rows), self._batch)
-            parts = np.split(rows, cuts)
-        for part in parts:
+        for part in turns.batches(rows, self._batch):
             yield {name: x[part] for name, x in self._columns.items()}
 
 

@@ -10,10 +10,8 @@ Adagrad, as its DLRM example does: its CPU kernels have no Adam there.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
 import torch
 import turns
 from torchrec import (
@@ -87,7 +85,7 @@ class Contender:
 
     def train(self, rows: Any) -> None:
         self._model.train()
-        for batch in self._batches(rows):
+        for batch in turns.batches(rows, self._batch):
             self._optimizer.zero_grad()
             self._loss(self._logits(batch), self._label[batch]).backward()
             self._optimizer.step()
@@ -95,18 +93,11 @@ class Contender:
     def predict(self, rows: Any) -> Any:
         self._model.eval()
         with torch.no_grad():
-            logits = [self._logits(batch) for batch in self._batches(rows)]
+            logits = [
+                self._logits(batch)
+                for batch in turns.batches(rows, self._batch)
+            ]
         return torch.sigmoid(torch.cat(logits).double()).numpy()
-
-    def _batches(self, rows: Any) -> Iterator[Any]:
-        if isinstance(rows, slice):
-            for first in range(rows.start, rows.stop, self._batch):
-                yield slice(first, min(first + self._batch, rows.stop))
-            return
-        for first in range(0, len(rows), self._batch):
-            yield torch.from_numpy(
-                np.asarray(rows)[first : first + self._batch]
-            )
 
     def _logits(self, batch: Any) -> Any:
         ids = self._ids[batch].T.reshape(-1)

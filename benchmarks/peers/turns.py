@@ -13,7 +13,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -84,6 +84,22 @@ def read() -> Rows:
     )
     told = json.loads((folder / "rows.json").read_text("utf-8"))
     return Rows(ids, dense, label, told["sizes"], told["splits"])
+
+
+def batches(rows: Any, size: int) -> Iterator[Any]:
+    """What `Contender.train` got, in parts of `size` rows."""
+    if isinstance(rows, slice):
+        for first in range(rows.start, rows.stop, size):
+            yield slice(first, min(first + size, rows.stop))
+    else:
+        yield from np.split(rows, range(size, len(rows), size))
+
+
+def named(rows: Rows) -> dict[str, Any]:
+    """Each column by a name: C0 and on are ids, I0 and on numbers."""
+    found = {f"C{i}": x for i, x in enumerate(rows.ids.T)}
+    found |= {f"I{i}": x for i, x in enumerate(rows.dense.T)}
+    return {name: np.ascontiguousarray(x) for name, x in found.items()}
 
 
 def main(build: Callable[[Rows, Settings], Contender]) -> None:
