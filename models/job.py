@@ -149,7 +149,7 @@ class Job:
         keras.config.set_dtype_policy(config.precision)
         with team.strategy.scope():
             model = build_model(self.shape, self._model, self.base_rate)
-            first = self._base.steps(self.meaning) if self._base else 0
+            first = self._base.steps(model, self.meaning) if self._base else 0
             optimizer = build_optimizer(
                 self._optimizer, self.steps, keras_version(model), first
             )

@@ -24,6 +24,7 @@ from models.checkpoint import (
 )
 from models.keys import Keys
 from models.layout import Layout
+from models.registry import keras_version
 
 FOLDER = "Format-Training"  # beside TFX's Format-Serving
 _VOCABULARY = "vocabulary/"
@@ -71,6 +72,7 @@ def save(folder: str, model: Any, optimizer: Any, meaning: Meaning) -> None:
             "tables": tables_of(model),
             "columns": dict(meaning.columns),
             "optimizer": list(map(list, meaning.optimizer)),
+            "keras": keras_version(model),
             "shift": meaning.shift,
         },
     )
@@ -100,6 +102,7 @@ class State:
         self.iterations = int(state["iterations"])
         self.columns: dict[str, str] = state["columns"]
         self.optimizer: list[list[str]] = state["optimizer"]
+        self.keras = int(state.get("keras", 3))  # earlier ones: not said
         self.shift: float | None = state.get("shift")  # earlier ones: none
         self.tables: dict[str, dict[str, int]] = state["tables"]
         self.keys = {

@@ -16,6 +16,7 @@ from models.checkpoint import named_variables
 from models.errors import InputError
 from models.keys import Keys, Match, match
 from models.output_bias import OUTPUT, is_weight, move_bias
+from models.registry import keras_version
 from models.state import Arrays, Meaning, State, tables_of
 
 # What a new run has of its own.
@@ -82,11 +83,14 @@ class Base:
         matches = self._matches(meaning, report)
         tables = tables_of(model)
         named = named_variables(model, optimizer)
+        same = self._same_optimizer(model, meaning)
         reasons = self._unfit(meaning)
-        if not self._same_optimizer(meaning):
+        if not same:
+            reasons.add("optimizer")
             log.warning(
-                "warm start: the optimizer was %s; it begins anew",
+                "warm start: the optimizer was %s of Keras %d; it begins anew",
                 ", ".join(name for _, name in state.optimizer),
+                state.keras,
             )
         with state.opened() as arrays:
             for name, variable in named.items():
@@ -126,18 +130,20 @@ class Base:
         _tell(report)
         return report
 
-    def steps(self, meaning: Meaning) -> int:
+    def steps(self, model: Any, meaning: Meaning) -> int:
         """Updates that the optimizer has made, in all runs together."""
-        return self._state.iterations if self._same_optimizer(meaning) else 0
+        same = self._same_optimizer(model, meaning)
+        return self._state.iterations if same else 0
 
-    def _same_optimizer(self, meaning: Meaning) -> bool:
-        return list(map(list, meaning.optimizer)) == self._state.optimizer
+    def _same_optimizer(self, model: Any, meaning: Meaning) -> bool:
+        """The two Kerases name, and keep, what an optimizer has differently."""
+        names = list(map(list, meaning.optimizer))
+        now = names, keras_version(model)
+        return now == (self._state.optimizer, self._state.keras)
 
     def _unfit(self, meaning: Meaning) -> set[str]:
         """What must not be carried though shapes may be the same."""
         reasons = set()
-        if not self._same_optimizer(meaning):
-            reasons.add("optimizer")
         moved = [
             name
             for name, place in meaning.columns.items()

@@ -68,7 +68,7 @@ class WarmupDecay(keras.optimizers.schedules.LearningRateSchedule):
     def __call__(self, step: Any) -> Any:
         """Returns the rate of step `step`, a scalar tensor of floatx."""
         dtype = keras.config.floatx()
-        step = ops.cast(step - self.first_step, dtype)
+        step = ops.maximum(ops.cast(step - self.first_step, dtype), 0.0)
         length = self.total_steps - self.warmup
         progress = ops.clip((step - self.warmup) / length, 0.0, 1.0)
         if self.decay == "constant":

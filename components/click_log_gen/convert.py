@@ -12,7 +12,7 @@ import pyarrow as pa
 from components.click_log_gen import labels, readers, split
 from components.click_log_gen.chunks import Chunk, naming
 from components.click_log_gen.config import DataConfig, LabelRule
-from components.click_log_gen.examples import encode
+from components.click_log_gen.examples import encode, encode_features, wrap
 from components.click_log_gen.rows import (
     Column,
     Mask,
@@ -147,17 +147,25 @@ class _Batch:
         if not good.all():
             chosen = pa.array(good)
             columns = {n: array.filter(chosen) for n, array in columns.items()}
-        self.records = encode(columns)
         self.positive: Mask = columns[LABEL].to_numpy() == 1
-        self.sides: split.Sides = (
-            split.hash_sides(self.records, data.split)
-            if sides is None
-            else sides[good]
-        )
-        self.sampled: Mask = split.kept(
-            self.records if keys is None else keys.filter(pa.array(good)),
-            data.negatives,
-        )
+        self.sides: split.Sides
+        if sides is None:
+            # Without the label: else an ad's clicks would go one way and what
+            # else it had another.
+            label = encode_features({LABEL: columns.pop(LABEL)})
+            features = encode_features(columns) if columns else label
+            self.records = wrap(*([features] if columns else []), label)
+            self.sides = split.hash_sides(features, data.split)
+        else:
+            self.records = encode(columns)
+            self.sides = sides[good]
+        if keys is not None:
+            keys = keys.filter(pa.array(good))
+        elif data.negatives.keep < 1.0:
+            keys = split.told_apart(self.records)
+        else:
+            keys = self.records
+        self.sampled: Mask = split.kept(keys, data.negatives)
 
     def rejected(self) -> list[Rejected]:
         """The rows that are not in `records`, in order."""
@@ -168,7 +176,7 @@ class _Batch:
         return Column(name, None if self._rows.parsed else nulls, separator)
 
     def _sides(self) -> split.Sides | None:
-        """Where rows go; None: the example's own bytes tell."""
+        """Where rows go; None: the example's features tell."""
         data, rows = self._job.data, self._rows
         if data.split.by == "order":
             before = self._job.first_rows[self._chunk.number]

@@ -84,7 +84,7 @@ def run(partition: Partition, job: Job) -> dict[str, Any]:
         for start in range(0, len(joined.kept), _ROWS):
             rows = joined.kept[start : start + _ROWS]
             records, positive = joined.records(rows)
-            sides = joined.sides(rows, records)
+            sides = joined.sides(rows)
             convert.write(
                 shards,
                 shown,
@@ -192,15 +192,11 @@ class _Joined:
         nothing: bytes = encode_features(columns)[0].as_py()
         return nothing
 
-    def sides(
-        self, rows: npt.NDArray[np.int64], records: pa.BinaryArray
-    ) -> split.Sides:
+    def sides(self, rows: npt.NDArray[np.int64]) -> split.Sides:
         """Which side the examples of some impressions fall on."""
         by = self._job.scatter.data.split
         if by.by != "hash":
             return self._job.cut.sides(self.order[rows])
-        if not by.key:
-            return split.hash_sides(records, by)
         sides: split.Sides = self._impressions.column("side").to_numpy()[rows]
         return sides
 

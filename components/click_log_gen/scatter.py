@@ -144,6 +144,8 @@ class _Impressions:
                 data.split,
                 verdicts,
             )
+        elif data.split.by == "hash":
+            side = split.hash_sides(base["key"], data.split)
         key = base["key"]
         if data.negatives.key:
             found = _columns(rows, self.source, data.negatives.key)

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from components.click_log_gen import quantile, readers
 from components.click_log_gen.chunks import Chunk, naming
 from components.click_log_gen.config import DataConfig, Split
-from components.click_log_gen.rows import Column, Mask, Verdicts
+from components.click_log_gen.rows import Column, Mask, Verdicts, nulled
 from components.click_log_gen.times import Times, event_time
 from models.config import Negatives
 
@@ -126,6 +126,29 @@ def keys_of(
         length = pc.binary_length(text).cast(pa.string()).cast(pa.binary())
         pieces += [length, text]
     return pc.binary_join_element_wise(*pieces, b":")
+
+
+def told_apart(records: pa.BinaryArray) -> pa.BinaryArray:
+    """The records, with a number where one was there before.
+
+    Else, where a few values make up all examples, a hash would choose all
+    negatives of some ads and none of others.
+    """
+    encoded = records.dictionary_encode()
+    if len(encoded.dictionary) == len(records):
+        return records
+    which = encoded.indices.to_numpy()
+    order = np.argsort(which, kind="stable")
+    first = np.searchsorted(which[order], np.arange(len(encoded.dictionary)))
+    before = np.empty(len(which), np.int64)
+    before[order] = np.arange(len(which)) - first[which[order]]
+    number = nulled(pa.array(before).cast(pa.string()), before == 0)
+    return pc.binary_join_element_wise(
+        records,
+        number.cast(pa.binary()),
+        pa.scalar(b"", pa.binary()),
+        null_handling="skip",
+    )
 
 
 def key_sides(

@@ -235,7 +235,7 @@ def test_a_schedule_begins_anew_where_the_optimizer_goes_on(
     steps = int(old.optimizer.iterations.numpy())
     save(str(tmp_path), old.model, old.optimizer, old.meaning)
     base = Base(str(tmp_path))
-    assert base.steps(old.meaning) == steps > 0
+    assert base.steps(old.model, old.meaning) == steps > 0
     new = Trained(NEW, 2, spec, first_step=steps)
     base.carry(new.model, new.optimizer, new.meaning)
     assert int(new.optimizer.iterations.numpy()) == steps
@@ -249,7 +249,7 @@ def test_another_architecture_and_optimizer_keep_what_fits(
     save(str(tmp_path), old.model, old.optimizer, old.meaning)
     base = Base(str(tmp_path))
     new = Trained(NEW, 2, {"name": "adam"}, hidden=[6, 5])
-    assert base.steps(new.meaning) == 0
+    assert base.steps(new.model, new.meaning) == 0
     before, fresh = old.values(), new.values()
     report = base.carry(new.model, new.optimizer, new.meaning)
     found = new.values()
@@ -265,6 +265,30 @@ def test_another_architecture_and_optimizer_keep_what_fits(
     assert "optimizer/adam/iteration" in report.initialised
     assert "optimizer/lion/wide_table_momentum" in report.left
     assert "the optimizer was lion" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "names", [("tfrs_dcn", "dcn_v2"), ("dlrm", "tfrs_dlrm")]
+)
+def test_between_two_kerases_the_optimizer_begins_anew(
+    tmp_path: Path, names: tuple[str, str]
+) -> None:
+    before, now = names
+    old = Trained(OLD, 1, name=before)
+    save(str(tmp_path), old.model, old.optimizer, old.meaning)
+    base = Base(str(tmp_path))
+    new = Trained(NEW, 2, name=now)
+    assert base.steps(new.model, new.meaning) == 0
+    fresh = new.values()
+    report = base.carry(new.model, new.optimizer, new.meaning)
+    found = new.values()
+    slots = [name for name in found if name.startswith("optimizer/")]
+    for name in slots:
+        np.testing.assert_array_equal(found[name], fresh[name], name)
+    assert report.carried and not set(slots) - {
+        *report.initialised,
+        *(name for name in slots if name.endswith("learning_rate")),
+    }
 
 
 def test_layers_begin_anew_where_their_inputs_have_moved(

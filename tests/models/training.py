@@ -129,7 +129,7 @@ def train(
             spec,
             per_epoch * config.epochs,
             keras_version(model),
-            begun.steps(meant) if begun else 0,
+            begun.steps(model, meant) if begun else 0,
         )
         if begun:
             optimizer.build(model.trainable_variables)

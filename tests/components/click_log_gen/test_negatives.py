@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +88,26 @@ def test_a_key_keeps_or_leaves_out_all_its_negatives(tmp_path: Path) -> None:
         and row["id"] not in evaluated
     }
     assert names(output.train, 0) == expected
+
+
+def test_of_equal_negatives_a_share_is_kept(tmp_path: Path) -> None:
+    rows = [{"ad": f"a{i % 5}", "click": int(i % 4 == 0)} for i in range(4000)]
+    kept = []
+    for name in ("one", "two"):
+        log = write_log(tmp_path / f"{name}.csv", "csv", rows)
+        output = convert_log(
+            tmp_path / name,
+            log_of(log, "csv"),
+            {"ad": ("string", None)},
+            split_by={"by": "order", "eval": 0.1},
+            negatives={"keep": 0.25},
+        )
+        counts = Counter(r["ad"] for r in output.train if not r["label"])
+        assert sorted(counts) == [f"a{i}" for i in range(5)]
+        assert all(90 < count < 190 for count in counts.values())  # of 540
+        kept.append(counts)
+        rows[:3600] = random.Random(1).sample(rows[:3600], 3600)
+    assert kept[0] == kept[1]
 
 
 @pytest.mark.parametrize("keep", [0, 1.5, -1])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections import defaultdict
+from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -273,6 +273,16 @@ def test_by_hash_without_a_key_equal_rows_stay_together(tmp_path: Path) -> None:
     random.Random(4).shuffle(rows)
     other = cut(tmp_path / "two", in_files(rows, [10, 50]), by)
     assert set(ids(other.eval)) == eval_
+
+
+def test_by_hash_without_a_key_labels_are_not_told_apart(
+    tmp_path: Path,
+) -> None:
+    rows = [{"id": f"r{i // 2}", "click": i % 2} for i in range(600)]
+    output = cut(tmp_path, [rows], {"by": "hash", "eval": 0.3})
+    for side in (output.train, output.eval):
+        labels = Counter(row["id"] for row in side)
+        assert labels and set(labels.values()) == {2}
 
 
 def test_a_larger_share_only_adds_to_eval() -> None:
