@@ -26,7 +26,7 @@ class NumericFeature(Section):
     transform: Literal["none", "log1p", "zscore", "log1p_zscore", "buckets"] = (
         "log1p_zscore"
     )
-    buckets: PositiveInt = 32
+    buckets: Annotated[int, Field(ge=2)] = 32
     default: float = 0.0
     dim: PositiveInt = 16
 
