@@ -327,6 +327,11 @@ REFUSED = [
     ("train.seed=-1", ["train.seed", "received -1"]),
     ("train.seed=4294967296", ["train.seed", "received 4294967296"]),
     ("data.negatives.seed=-1", ["data.negatives.seed", "received -1"]),
+    (
+        "features={categorical: [my col, my_col]}",
+        ["features", "'my col' and 'my_col'", "rename one"],
+    ),
+    ("features={categorical: [Ad, ad]}", ["'Ad' and 'ad'", "rename one"]),
     ("name=my pipeline", ["name", "'my pipeline'"]),
     ("train.epochs", ["--set", "train.epochs", "path.to.field=value"]),
     ("features.categorical.7.dim=8", ["'7'", "0 to 1"]),
