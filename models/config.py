@@ -52,7 +52,7 @@ class Negatives(Section):
     keep: Annotated[float, Field(gt=0, le=1)] = 1.0
     reweight: bool = False
     key: tuple[Name, ...] = ()
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
 
     @field_validator("key", mode="before")
     @classmethod
@@ -103,7 +103,7 @@ class TrainConfig(Section):
     strategy: Literal[
         "auto", "one_device", "mirrored", "multi_worker", "tpu"
     ] = "auto"
-    seed: int = 1
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 1
     shuffle: Annotated[int, Field(ge=0)] = 100_000
     eval_steps: PositiveInt | None = None
     early_stopping: EarlyStopping | None = None

@@ -10,6 +10,7 @@ import tensorflow as tf
 import tensorflow_transform as tft
 
 from models.config import LABEL, Features
+from models.names import served_name
 
 EXTRA = "assets.extra"  # SavedModel's folder for files of ours
 _DTYPES = {"float": tf.float32, "int": tf.int64, "string": tf.string}
@@ -19,10 +20,10 @@ _MISSING = {"float": float("nan"), "int": -1, "string": ""}
 class Served(tf.Module):
     """Raw features in, click probabilities out.
 
-    `serving_default` takes one tensor [N] a raw feature, missing values as
-    NaN, "" or -1; `examples` takes serialized tf.Examples [N]. Both give
-    {"ctr": float32 [N]}. `logit_shift` corrects for negatives that training
-    did not see.
+    `serving_default` takes one tensor [N] a raw feature, under its
+    `served_name` (see `names`), missing values as NaN, "" or -1;
+    `examples` takes serialized tf.Examples [N]. Both give {"ctr": float32 [N]}.
+    `logit_shift` corrects for negatives that training did not see.
     """
 
     def __init__(
@@ -43,12 +44,15 @@ class Served(tf.Module):
             name: spec[name] for name in features.kinds() if name in spec
         }
         self._kinds = features.kinds()
+        self.names = {name: served_name(name) for name in self._kinds}
         self.exported = {
             "serving_default": tf.function(
                 self._raw,
                 input_signature=[
                     {
-                        name: tf.TensorSpec([None], _DTYPES[kind], name)
+                        name: tf.TensorSpec(
+                            [None], _DTYPES[kind], self.names[name]
+                        )
                         for name, kind in self._kinds.items()
                     }
                 ],
@@ -92,9 +96,14 @@ class Served(tf.Module):
 
 
 def export(served: Served, folder: str, description: dict[str, Any]) -> None:
-    """Writes the SavedModel to `folder`, with `description` beside it."""
+    """Writes the SavedModel to `folder`, with `description` beside it.
+
+    `inputs` of the description tells the server what raw features are called.
+    """
     tf.saved_model.save(served, folder, signatures=served.exported)
     extra = os.path.join(folder, EXTRA)
     tf.io.gfile.makedirs(extra)
     with tf.io.gfile.GFile(os.path.join(extra, "lion_ctr.json"), "w") as file:
-        file.write(json.dumps(description, indent=1))
+        file.write(
+            json.dumps({**description, "inputs": served.names}, indent=1)
+        )

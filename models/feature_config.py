@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
+from models.names import check_served
 from models.section import Name, PositiveInt, Section
 
 LABEL = "label"  # the feature name of the label in every tf.Example
@@ -26,7 +27,7 @@ class NumericFeature(Section):
     transform: Literal["none", "log1p", "zscore", "log1p_zscore", "buckets"] = (
         "log1p_zscore"
     )
-    buckets: PositiveInt = 32
+    buckets: Annotated[int, Field(ge=2)] = 32
     default: float = 0.0
     dim: PositiveInt = 16
 
@@ -157,6 +158,7 @@ class Features(Section):
                 raise ValueError(
                     f"{LABEL!r} is reserved for the label; rename the column"
                 )
+        check_served(names)
         single = {f.name for f in self.categorical if f.list is None} | {
             f.name for f in self.numeric if f.transform == "buckets"
         }

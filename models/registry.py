@@ -99,7 +99,12 @@ def _called(
     import keras
     import tf_keras
 
-    model = builder(layout, config, base_rate)
+    try:
+        model = builder(layout, config, base_rate)
+    except Exception as error:
+        raise InputError(
+            f"model.name: {config.name} raised {type(error).__name__}: {error}"
+        ) from error
     if not isinstance(model, keras.Model | tf_keras.Model):
         raise InputError(
             f"model.name: {config.name} must return a keras.Model or a"
@@ -111,7 +116,28 @@ def _called(
             " its variables exist before the first batch. Call it once, or"
             " build its layers and set model.built = True"
         )
+    _check_logits(model, layout, config)
     return model
+
+
+def _check_logits(model: Any, layout: Layout, config: OwnConfig) -> None:
+    from models.example import empty_rows
+
+    try:
+        logits = model(empty_rows(layout, 2), training=False)
+    except Exception as error:
+        raise InputError(
+            f"model.name: the model of {config.name}, called with two rows,"
+            f" raised {type(error).__name__}: {error}"
+        ) from error
+    shape = getattr(logits, "shape", None)
+    if shape is None or tuple(shape) != (2,):
+        received = type(logits).__name__ if shape is None else list(shape)
+        raise InputError(
+            f"model.name: the model of {config.name} must give logits [N],"
+            f" one number a row. Received for two rows: {received}"
+            + ("; return logits[:, 0]" if received == [2, 1] else "")
+        )
 
 
 def begin(seed: int) -> None:

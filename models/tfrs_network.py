@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 import tensorflow_recommenders as tfrs
 import tf_keras
 
-from models.layout import DENSE, IDS, LISTS, Layout
+from models.example import empty_rows
+from models.layout import DENSE, Layout
 from models.model_config import ModelConfig
 from models.stack import head, run, stack
 from models.tables import Fused, by_dim
@@ -112,7 +112,7 @@ class Ranker(tfrs.Model):
         self.deep = deep
         # Each part is called by itself, so that the names of its variables
         # begin with its own and not with the model's.
-        example = _example(layout)
+        example = empty_rows(layout, 1)
         self.deep(example)
         if self.wide is not None:
             self.wide(example)
@@ -132,17 +132,3 @@ class Ranker(tfrs.Model):
         features, labels = inputs
         logits = self(features, training=training)
         return self.task(labels=labels, predictions=logits)
-
-
-def _example(layout: Layout) -> dict[str, Any]:
-    """Inputs of one row: all ids 0, all numbers 0, all lists empty."""
-    inputs: dict[str, Any] = {}
-    if layout.single:
-        inputs[IDS] = tf.zeros([1, len(layout.single)], tf.int64)
-    if layout.dense:
-        inputs[DENSE] = tf.zeros([1, len(layout.dense)])
-    for f in layout.lists:
-        inputs[LISTS + f.name] = tf.RaggedTensor.from_row_lengths(
-            np.zeros(0, np.int64), np.zeros(1, np.int64)
-        )
-    return inputs

@@ -36,6 +36,7 @@ from models.space import Tune, put
 from optimizers import registry
 
 METRICS = ("auc", "pr_auc", "logloss", "calibration", "example_count")
+Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
 class ConfigError(Exception):
@@ -66,10 +67,10 @@ class OptimizerConfig(BaseModel):
 class Threshold(Section):
     """Bounds that a metric must keep; changes are against the baseline."""
 
-    min: float | None = None
-    max: float | None = None
-    min_change: float | None = None
-    max_change: float | None = None
+    min: Finite | None = None
+    max: Finite | None = None
+    min_change: Finite | None = None
+    max_change: Finite | None = None
 
     @model_validator(mode="after")
     def _check(self) -> Threshold:

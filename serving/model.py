@@ -89,12 +89,14 @@ class CtrModel(Model):
         answer: bytes | InferResponse
         try:
             if isinstance(payload, TfServingBody):
-                request = tf_serving.decode(payload.content, loaded.inputs)
+                request = tf_serving.decode(
+                    payload.content, loaded.inputs, loaded.aliases
+                )
                 outputs = loaded.predict(request.signature, request.columns)
                 answer = tf_serving.encode(outputs, request.by_row)
             else:
                 signature, columns = open_inference.decode(
-                    payload, loaded.inputs
+                    payload, loaded.inputs, loaded.aliases
                 )
                 outputs = loaded.predict(signature, columns)
                 answer = open_inference.encode(

@@ -18,9 +18,11 @@ from serving.columns import Array, to_column
 from serving.errors import BadInputError
 from serving.tf_serving import (
     DEFAULT_SIGNATURE,
+    Aliases,
     Inputs,
     check_names,
     find_signature,
+    renamed,
 )
 
 # Parameter of a request that names a signature; the protocol has no field.
@@ -37,9 +39,13 @@ def describe(tensors: Inputs) -> list[dict[str, Any]]:
 
 
 def decode(
-    request: InferRequest, signatures: Mapping[str, Inputs]
+    request: InferRequest,
+    signatures: Mapping[str, Inputs],
+    aliases: Aliases,
 ) -> tuple[str, dict[str, Array]]:
     """The signature that a request is for, and its columns.
+
+    aliases: other name of an input -> its name.
 
     Raises:
         BadInputError: the request does not fit the signature.
@@ -50,6 +56,7 @@ def decode(
     given = {tensor.name: tensor for tensor in request.inputs}
     if len(given) < len(request.inputs):
         raise BadInputError("an input is given twice")
+    given = renamed(given, aliases)
     check_names(given, inputs)
     columns = {
         feature: _column(tensor, inputs[feature])

@@ -1,5 +1,6 @@
 """One version of an exported model, loaded and ready to answer."""
 
+import json
 import logging
 import re
 from collections.abc import Callable, Mapping
@@ -45,13 +46,16 @@ class LoadedModel:
             Exception: whatever TensorFlow raises for a broken SavedModel.
         """
         self.version = int(path.name)
+        # What the signature calls a feature -> its name, where they differ.
+        self.aliases = _aliases(path)
+        self._served = {name: alias for alias, name in self.aliases.items()}
         self.signature_defs = _signature_defs(path)
         # The signatures hold weak references to the object's variables.
         self._saved_model = tf.saved_model.load(str(path))
         self.signatures: dict[str, Signature] = {}
         for name, function in self._saved_model.signatures.items():
             try:
-                self.signatures[name] = _signature(function)
+                self.signatures[name] = _signature(function, self.aliases)
             except ServingError as error:
                 if name == DEFAULT_SIGNATURE:
                     raise
@@ -82,7 +86,8 @@ class LoadedModel:
         tensors = {}
         for name, column in features.items():
             try:
-                tensors[name] = tf.constant(column)
+                served = self._served.get(name, name)
+                tensors[served] = tf.constant(column)
             except UnicodeEncodeError as error:
                 raise BadInputError(f"feature {name!r}: {error}") from None
         try:
@@ -116,7 +121,16 @@ class LoadedModel:
                 _logger.debug("warm-up of signature %s: %s", name, error)
 
 
-def _signature(function: Any) -> Signature:
+def _aliases(path: Path) -> dict[str, str]:
+    """From what `models/export.py` writes; nothing for other models."""
+    file = path / "assets.extra" / "lion_ctr.json"
+    if not file.exists():
+        return {}
+    names = json.loads(file.read_text("utf-8")).get("inputs", {})
+    return {served: name for name, served in names.items() if served != name}
+
+
+def _signature(function: Any, aliases: Mapping[str, str]) -> Signature:
     inputs = {}
     # A SavedModel does not keep the order of its inputs.
     for name, spec in sorted(function.structured_input_signature[1].items()):
@@ -126,7 +140,7 @@ def _signature(function: Any) -> Signature:
                 f"input {name!r} must be one scalar a row (shape [N]). "
                 f"Received: {spec}"
             )
-        inputs[name] = dtype
+        inputs[aliases.get(name, name)] = dtype
     outputs = {}
     for name, spec in function.structured_outputs.items():
         dtype = np.dtype(spec.dtype.as_numpy_dtype)

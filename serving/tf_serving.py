@@ -16,6 +16,8 @@ from serving.errors import BadInputError
 
 DEFAULT_SIGNATURE = "serving_default"
 Inputs = Mapping[str, np.dtype[Any]]
+Aliases = Mapping[str, str]
+_NONE: Aliases = {}
 
 
 @dataclass(frozen=True)
@@ -27,13 +29,16 @@ class Request:
     by_row: bool
 
 
-def decode(body: bytes, signatures: Mapping[str, Inputs]) -> Request:
+def decode(
+    body: bytes, signatures: Mapping[str, Inputs], aliases: Aliases = _NONE
+) -> Request:
     """Reads the body of a `:predict` call.
 
     Args:
         body: JSON with `instances` (rows) or `inputs` (columns), and
             optionally `signature_name`.
         signatures: signature name -> input name -> dtype.
+        aliases: other name of an input -> its name.
 
     Raises:
         BadInputError: not JSON, or it does not fit the signature.
@@ -53,9 +58,12 @@ def decode(body: bytes, signatures: Mapping[str, Inputs]) -> Request:
         )
     by_row = "instances" in document
     if by_row:
-        raw = _rows_to_columns(document["instances"], inputs)
+        rows = document["instances"]
+        if aliases and isinstance(rows, list):
+            rows = [renamed(row, aliases) for row in rows]
+        raw = _rows_to_columns(rows, inputs)
     else:
-        raw = _check_columns(document["inputs"], inputs)
+        raw = _check_columns(renamed(document["inputs"], aliases), inputs)
     columns = {
         feature: to_column(feature, inputs[feature], values)
         for feature, values in raw.items()
@@ -96,6 +104,17 @@ def find_signature(name: object, signatures: Mapping[str, Inputs]) -> Inputs:
             f"accepted: {sorted(signatures)}"
         )
     return signatures[key]
+
+
+def renamed(given: Any, aliases: Aliases) -> Any:
+    """A mapping by its keys' own names; anything else as it is."""
+    if not isinstance(given, dict) or aliases.keys().isdisjoint(given):
+        return given
+    return {
+        # A name given twice stays, to be refused as unknown.
+        name if aliases.get(name, name) in given else aliases[name]: value
+        for name, value in given.items()
+    }
 
 
 def check_names(received: Mapping[str, object], inputs: Inputs) -> None:

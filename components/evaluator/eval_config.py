@@ -19,6 +19,9 @@ _CLASSES = {
 }
 
 
+FINITE = 1e300  # beyond it there is no bound of the user's
+
+
 class Bounds(Protocol):
     """What `pipeline.config.Threshold` has."""
 
@@ -37,7 +40,10 @@ def eval_config(
     slices: Sequence[Sequence[str]],
     baseline: bool,
 ) -> tfma.EvalConfig:
-    """EvalConfig of the `examples` signature; thresholds count overall."""
+    """EvalConfig of the `examples` signature; thresholds count overall.
+
+    The overall logloss has to be finite, whatever the thresholds are.
+    """
     models = [tfma.ModelSpec(name="candidate", **_MODEL)]
     if baseline:
         models.append(
@@ -53,9 +59,11 @@ def eval_config(
         threshold = tfma.MetricThreshold()
         if bounds is not None:
             threshold = _threshold(bounds)
-        elif name == "example_count":
+        if name == "example_count" and bounds is None:
             # TFMA blesses nothing without a threshold: one that always holds.
             threshold.value_threshold.lower_bound.value = 1
+        if name == "logloss":
+            _must_be_finite(threshold.value_threshold)
         if threshold.ByteSize():
             # A plain threshold would count for every slice, however small.
             config.per_slice_thresholds.add(
@@ -77,6 +85,14 @@ _MODEL = {
     "label_key": LABEL,
     "prediction_key": "ctr",
 }
+
+
+def _must_be_finite(bounds: tfma.GenericValueThreshold) -> None:
+    """A model that gives NaN has a NaN here, which keeps no bound."""
+    if not bounds.HasField("lower_bound"):
+        bounds.lower_bound.value = -FINITE
+    if not bounds.HasField("upper_bound"):
+        bounds.upper_bound.value = FINITE
 
 
 def _threshold(bounds: Bounds) -> tfma.MetricThreshold:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from typing import Any
 
 import tensorflow_model_analysis as tfma
@@ -11,6 +12,8 @@ from tfx.components.evaluator import executor as tfx_evaluator
 from tfx.dsl.io import fileio
 from tfx.types import artifact_utils
 from tfx.utils import path_utils
+
+from components.evaluator.eval_config import FINITE
 
 log = logging.getLogger("lionctr.evaluate")
 
@@ -82,7 +85,8 @@ def _slice_name(key: Any) -> str:
 def _sentence(failure: Any, where: str) -> str:
     """One broken threshold: metric, value, bound."""
     name = f"{failure.metric_key.name}{where}"
-    value = f"{failure.metric_value.double_value.value:.6g}"
+    number = failure.metric_value.double_value.value
+    value = f"{number:.6g}"
     if failure.metric_threshold.HasField("change_threshold"):
         change = failure.metric_threshold.change_threshold
         higher = change.direction == tfma.MetricDirection.HIGHER_IS_BETTER
@@ -91,6 +95,8 @@ def _sentence(failure: Any, where: str) -> str:
             f"{name} changed by {value} against the baseline;"
             f" threshold: {side} {change.absolute.value:g}"
         )
+    if not math.isfinite(number):
+        return f"{name} is {value}; threshold: a finite number"
     bounds = failure.metric_threshold.value_threshold
     accepted = [
         f"{side} {bound.value:g}"
@@ -99,5 +105,6 @@ def _sentence(failure: Any, where: str) -> str:
             ("max", bounds.upper_bound),
         )
         if bounds.HasField("lower_bound" if side == "min" else "upper_bound")
+        and abs(bound.value) < FINITE
     ]
     return f"{name} is {value}; threshold: {', '.join(accepted)}"

@@ -150,6 +150,17 @@ def nothing(layout, config, base_rate):
 def unbuilt(layout, config, base_rate):
     return keras.Sequential([keras.layers.Dense(1)])
 
+def failing(layout, config, base_rate):
+    raise ValueError("no units")
+
+def column(layout, config, base_rate):
+    dense = keras.Input((len(layout.dense),))
+    return keras.Model({"dense": dense}, keras.layers.Dense(1)(dense))
+
+def uncallable(layout, config, base_rate):
+    numbers = keras.Input((7,))
+    return keras.Model({"numbers": numbers}, keras.layers.Dense(1)(numbers))
+
 text = "no function"
 """
 
@@ -179,6 +190,12 @@ def test_a_model_of_the_users_own(here: Path) -> None:
         ("my_ctr_models:text", ["no function 'text'"]),
         ("my_ctr_models:nothing", ["keras.Model", "NoneType"]),
         ("my_ctr_models:unbuilt", ["built"]),
+        (
+            "my_ctr_models:failing",
+            ["model.name: my_ctr_models:failing raised ValueError: no units"],
+        ),
+        ("my_ctr_models:column", ["logits [N]", "[2, 1]", "logits[:, 0]"]),
+        ("my_ctr_models:uncallable", ["called with two rows", "numbers"]),
     ],
 )
 def test_what_is_missing_is_said(

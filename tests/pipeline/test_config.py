@@ -312,6 +312,26 @@ REFUSED = [
     ("evaluate.metrics.auc={}", ["metrics.auc", "`min`"]),
     ("evaluate.metrics.auc={min: 0.9, max: 0.1}", ["min 0.9", "max 0.1"]),
     ("evaluate.slices=[[nobody]]", ["'nobody'", "impressions.columns"]),
+    (
+        "evaluate.metrics.logloss.max=.nan",
+        ["evaluate.metrics.logloss.max", "nan", "finite"],
+    ),
+    (
+        "evaluate.metrics.auc.min_change=-.inf",
+        ["evaluate.metrics.auc.min_change", "-inf", "finite"],
+    ),
+    (
+        "features.numeric.0={name: price, transform: buckets, buckets: 1}",
+        ["features.numeric.0.buckets", "received 1", "equal to 2"],
+    ),
+    ("train.seed=-1", ["train.seed", "received -1"]),
+    ("train.seed=4294967296", ["train.seed", "received 4294967296"]),
+    ("data.negatives.seed=-1", ["data.negatives.seed", "received -1"]),
+    (
+        "features={categorical: [my col, my_col]}",
+        ["features", "'my col' and 'my_col'", "rename one"],
+    ),
+    ("features={categorical: [Ad, ad]}", ["'Ad' and 'ad'", "rename one"]),
     ("name=my pipeline", ["name", "'my pipeline'"]),
     ("train.epochs", ["--set", "train.epochs", "path.to.field=value"]),
     ("features.categorical.7.dim=8", ["'7'", "0 to 1"]),
