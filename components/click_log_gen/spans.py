@@ -32,6 +32,8 @@ _PARTS = {
     "*": "[^/]*",
     "?": "[^/]",
 }
+_CLASS = re.compile(r"\[!?+\]?+[^\]]*+\]")
+_TOKEN = re.compile(rf"(\{{[A-Z]+\}}|{_CLASS.pattern}|\*\*|\*|\?)")
 
 
 def data_version(data: DataConfig) -> str:
@@ -100,13 +102,20 @@ def _clicks(source: ClickFiles, wanted: list[int]) -> LogFiles:
 def _found(source: LogFiles, field: str) -> _Found:
     found: _Found = defaultdict(lambda: defaultdict(list))
     for pattern in source.path:
+        files = chunks.find((_glob(pattern),), field)
         shape = re.compile(_regex(pattern))
-        for path, _, _ in chunks.find((_glob(pattern),), field):
+        for path, _, _ in files:
             match = shape.fullmatch(path)
             number = _number(match) if match else None
             if match is not None and number is not None:
                 version = int(match.groupdict().get("VERSION") or 0)
                 found[number][version].append(path)
+    if not found:
+        raise InputError(
+            f"{field}: no file matches {', '.join(map(repr, source.path))};"
+            " {YYYY}, {MM} and {DD} (together {DATE}) stand for the digits of"
+            " a day, {SPAN} and {VERSION} for those of a number"
+        )
     return found
 
 
@@ -127,7 +136,7 @@ def _wanted(
     """The spans to read, in order."""
     since, until = _bound(spans.since), _bound(spans.until)
     if until is None:
-        until = there[-1] if there else 0
+        until = max(there[-1], there[-1] if since is None else since)
     if since is None and spans.last is not None:
         since = until - spans.last + 1
     assert since is not None  # the config's own check
@@ -135,14 +144,11 @@ def _wanted(
     present = set(there)
     missing = [n for n in wanted if n not in present]
     if missing and (not spans.skip_missing or len(missing) == len(wanted)):
-        have = (
-            f"{_shown(there[:1], dates)} to {_shown(there[-1:], dates)}"
-            if there
-            else "none"
-        )
         raise InputError(
             f"data.spans: {field} has no files of {_some(missing, dates)};"
-            f" it has {have}. `skip_missing: true` goes on without them"
+            f" it has {_shown(there[:1], dates)} to"
+            f" {_shown(there[-1:], dates)}. `skip_missing: true` goes on"
+            " without them"
         )
     return [n for n in wanted if n in present]
 
@@ -172,8 +178,8 @@ def _glob(pattern: str) -> str:
 
 def _regex(pattern: str) -> str:
     """What the paths that `pattern` stands for look like."""
-    tokens = re.split(r"(\{[A-Z]+\}|\*\*|\*|\?)", pattern)
-    regex = "".join(_PARTS.get(token, re.escape(token)) for token in tokens)
+    tokens = _TOKEN.split(pattern)
+    regex = "".join(_PARTS.get(token) or _literal(token) for token in tokens)
     seen: set[str] = set()
 
     def once(match: re.Match[str]) -> str:
@@ -185,6 +191,16 @@ def _regex(pattern: str) -> str:
         return match.group(0)
 
     return re.sub(r"\(\?P<(\w+)>[^)]*\)", once, regex)
+
+
+def _literal(token: str) -> str:
+    """`[...]` as fnmatch reads it, anything else as it is."""
+    if not _CLASS.fullmatch(token):
+        return re.escape(token)
+    inside = re.sub(r"([\\&~|\[])", r"\\\1", token[1:-1])
+    if inside[0] in "!^":
+        inside = {"!": "^", "^": r"\^"}[inside[0]] + inside[1:]
+    return f"[{inside}]"
 
 
 def _number(match: re.Match[str]) -> int | None:

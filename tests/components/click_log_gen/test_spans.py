@@ -118,6 +118,36 @@ def test_a_day_without_clicks_is_never_skipped(logs: Path, skip: bool) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("glob", "parts"),
+    [
+        ("log-[ab].tsv", "ab"),
+        ("log-[!b].tsv", "a"),
+        ("log-[b-c].tsv", "b"),
+        ("[l]og-[]a].tsv", "a"),
+        ("log-[\\^b].tsv", "b"),
+    ],
+)
+def test_a_glob_may_have_a_class(logs: Path, glob: str, parts: str) -> None:
+    found, _ = resolve(files(f"{logs}/{{DATE}}/{glob}"), Spans(last=1))
+    wanted = [f"2024-03-01/log-{part}.tsv" for part in parts]
+    assert names(logs, found) == wanted
+
+
+def test_no_day_at_all_names_the_pattern(logs: Path) -> None:
+    source = files(f"{logs}/{{DATE}}-x/log-a.tsv")
+    (logs / "newest-x").mkdir()
+    (logs / "newest-x/log-a.tsv").write_text("x\n")
+    with pytest.raises(
+        InputError, match=r"no file matches '.*\{DATE\}-x/"
+    ) as e:
+        resolve(source, Spans(last=2))
+    assert "1970" not in str(e.value)
+    source = files(f"{logs}/{{DATE}}/log-a.tsv")
+    with pytest.raises(InputError, match="no files of 2025-01-01; it has"):
+        resolve(source, Spans.model_validate({"since": "2025-01-01"}))
+
+
 def test_numbers_and_the_highest_version(tmp_path: Path) -> None:
     for span, version in ((9, 1), (10, 2), (10, 11), (11, 1)):
         path = tmp_path / f"span-{span}/version-{version}/log.tsv"
