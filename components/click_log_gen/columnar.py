@@ -67,7 +67,8 @@ def _rows_in(file: pq.ParquetFile, groups: range) -> int:
 
 
 def _parquet_rows(batch: pa.RecordBatch, ordinal: int, number: int) -> Rows:
-    arrays = dict(zip(batch.schema.names, batch.columns, strict=True))
+    pairs = zip(batch.schema.names, batch.columns, strict=True)
+    arrays = {name: _widened(array) for name, array in pairs}
 
     def locate(index: int) -> tuple[str, bytes]:
         values = {name: _shown(array[index]) for name, array in arrays.items()}
@@ -79,6 +80,21 @@ def _parquet_rows(batch: pa.RecordBatch, ordinal: int, number: int) -> Rows:
         return numbered("row", number - ordinal + numbers), _texts(arrays)
 
     return Rows(arrays, numbers, locate, locate_all=locate_all)
+
+
+def _widened(array: pa.Array) -> pa.Array:
+    """float16 as float32: Arrow computes with none, and makes it no text."""
+    kind = array.type
+    if pa.types.is_float16(kind):
+        return array.cast(pa.float32())
+    lists = (
+        pa.types.is_list(kind)
+        or pa.types.is_large_list(kind)
+        or pa.types.is_fixed_size_list(kind)
+    )
+    if lists and pa.types.is_float16(kind.value_type):
+        return array.cast(pa.list_(pa.float32()))
+    return array
 
 
 def _texts(arrays: Mapping[str, pa.Array]) -> pa.BinaryArray:

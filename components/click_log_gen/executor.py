@@ -179,13 +179,26 @@ def _check(counts: dict[str, Any], data: DataConfig) -> None:
         _check_join(counts["clicks"], data, data.clicks)
     for name in data.split.names:
         if counts[name] == 0:
-            held = counts.get("held_back", 0)
             raise InputError(
                 f"The {name} split is empty: {counts['kept']:,} rows"
-                + f" ({held:,} held back)" * bool(held)
-                + f", split by {data.split.by} with eval {data.split.eval},"
-                f" test {data.split.test}. Change data.split"
+                f"{_left_out(counts)}, split by {data.split.by} with eval"
+                f" {data.split.eval}, test {data.split.test}. Change data.split"
             )
+
+
+def _left_out(counts: dict[str, Any]) -> str:
+    """The good rows that went into no split, in brackets; "" without any."""
+    ways = {
+        "held_back": "held back",
+        "gap": "left out by data.split.gap",
+        "sampled_out": "left out by data.negatives",
+    }
+    found = [
+        f"{counts[name]:,} {how}"
+        for name, how in ways.items()
+        if counts.get(name)
+    ]
+    return f" ({', '.join(found)})" if found else ""
 
 
 def _check_join(

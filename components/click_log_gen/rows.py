@@ -14,6 +14,7 @@ from models.errors import InputError
 
 Mask = npt.NDArray[np.bool_]
 FLOAT = r"(?i)^[+-]?((\d+\.?\d*|\.\d+)(e[+-]?\d+)?|inf(inity)?|nan(\(\w*\))?)$"
+_EXACT = 2.0**53  # below it each integer is a double of its own
 _INT = r"^([+-]?)0*(\d+)(\.0*)?$"
 _SHORT_INT = r"^-?\d{1,18}$"
 
@@ -127,7 +128,7 @@ class Column:
         if pa.types.is_null(array.type):
             return array.cast(pa.string())
         if pa.types.is_floating(array.type):
-            array = nulled(array, mask(pc.is_nan(array)))
+            return _number_text(nulled(array, mask(pc.is_nan(array))))
         if not _is_text(array.type):
             return self._cast(array, pa.string())
         if self.null_values is None:
@@ -184,7 +185,13 @@ class Column:
     def _joined(self, array: pa.Array, separator: str) -> pa.Array:
         """The values of each list as one text; null values are left out."""
         item = array.type.value_type
-        if not (_is_text(item) or pa.types.is_null(item)):
+        if pa.types.is_floating(item):
+            array = array.cast(pa.list_(item))
+            array = array.take(pa.array(np.arange(len(array))))
+            array = pa.ListArray.from_arrays(
+                array.offsets, _number_text(array.values), mask=array.is_null()
+            )
+        elif not (_is_text(item) or pa.types.is_null(item)):
             array = self._cast(array, pa.list_(pa.string()))
         # As bytes, since not all need be UTF-8; taken, to be no slice.
         array = array.cast(pa.list_(pa.binary()))
@@ -277,6 +284,16 @@ def nulled(array: pa.Array, where: Mask) -> pa.Array:
     # Not if_else: with a null scalar it garbles sliced text (apache/arrow
     # issue 41479).
     return array.take(pa.array(np.arange(len(array)), mask=where))
+
+
+def _number_text(array: pa.Array) -> pa.Array:
+    """Floats as text; whole ones as integers are, not as 1e+15."""
+    whole = mask(pc.equal(pc.trunc(array), array))
+    whole &= mask(pc.less(pc.abs(array), _EXACT))
+    integers = nulled(array, ~whole).cast(pa.int64()).cast(pa.string())
+    if whole.all():
+        return integers
+    return pc.coalesce(integers, array.cast(pa.string()))
 
 
 def _decoded(array: pa.Array) -> pa.Array:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -114,6 +115,21 @@ def test_a_column_of_nulls_is_no_error(tmp_path: Path, kind: Any) -> None:
     nulls = pa.nulls(2, kind)
     table = pa.table({"click": [0, 1], "price": nulls, "site": nulls})
     assert site_of(parquet(tmp_path, table).kept) == [None, None]
+
+
+def halves(values: list[Any]) -> pa.Array:
+    return pa.array([v if v is None else np.float16(v) for v in values])
+
+
+def test_parquet_of_float16_reads_as_float32(tmp_path: Path) -> None:
+    flags, site = halves([0, 1, 7, 1]), halves([1.5, 2, 3, None])
+    lists = pa.FixedSizeListArray.from_arrays(halves([0.5, 1, 2, 4]), 1)
+    table = pa.table({"click": flags, "price": lists, "site": site})
+    output = parquet(tmp_path, table)
+    assert site_of(output.kept) == ["1.5", "2", None]
+    assert output.column("price") == [0.5, 1.0, 4.0]
+    assert output.reasons == ["column click: the label is neither 0 nor 1"]
+    assert "'site': 3" in output.rejected[0]["row"]
 
 
 def test_features_that_a_record_lacks_are_missing(tmp_path: Path) -> None:

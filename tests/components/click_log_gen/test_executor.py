@@ -269,6 +269,29 @@ def test_logs_that_hold_too_little_are_an_error(
     assert "while running" not in str(error.value)
 
 
+def test_an_empty_split_names_the_rows_that_were_left_out(
+    tmp_path: Path,
+) -> None:
+    path = write_log(tmp_path / "log.csv", "csv", rows_of(40))
+    split = {"by": "time", "eval": 0.2, "gap": "1h"}
+    with pytest.raises(InputError) as error:
+        execute(tmp_path, log_of(path, "csv"), split, time="t")
+    assert str(error.value).startswith(
+        "The train split is empty: 8 rows (32 left out by data.split.gap),"
+    )
+
+
+def test_an_empty_split_names_the_negatives_that_were_left_out(
+    tmp_path: Path,
+) -> None:
+    rows = [row | {"click": 0} for row in rows_of(40)]
+    path = write_log(tmp_path / "log.csv", "csv", rows)
+    with pytest.raises(
+        InputError, match=r"left out by data\.negatives\), split"
+    ):
+        execute(tmp_path, log_of(path, "csv"), negatives={"keep": 1e-9})
+
+
 @pytest.mark.parametrize("format", ["jsonl", "tfrecord"])
 def test_a_column_that_no_row_has_is_an_error(
     tmp_path: Path, format: str

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from components.click_log_gen.config import DataConfig, LogFiles, Spans
-from components.click_log_gen.spans import resolve
+from components.click_log_gen.spans import resolve, resolved
 from models.errors import InputError
 
 
@@ -72,6 +72,80 @@ def test_a_missing_day_stops_the_run(logs: Path) -> None:
     with pytest.raises(InputError, match="2025-01-01"):
         spans = {"last": 1, "until": "2025-01-01", "skip_missing": True}
         resolve(source, Spans.model_validate(spans))
+
+
+def joined(root: Path, clicks: list[str], **spans: object) -> DataConfig:
+    """The impressions of `logs` and a click log with files of some days."""
+    for day in clicks:
+        (root / f"clicks-{day}.tsv").write_text("x\n")
+    log = {"format": "tsv", "columns": ["id", "t"]}
+    return DataConfig.model_validate(
+        {
+            "impressions": {**log, "path": f"{root}/{{DATE}}/log-a.tsv"},
+            "clicks": {**log, "path": f"{root}/clicks-{{DATE}}.tsv"}
+            | {"key": "id"},
+            "time": "t",
+            "spans": spans,
+        }
+    )
+
+
+@pytest.mark.parametrize("skip", [False, True])
+def test_clicks_are_read_of_the_days_of_the_impressions(
+    logs: Path, skip: bool
+) -> None:
+    (logs / "2024-02-29/log-a.tsv").unlink()
+    days = ["2024-02-27", "2024-02-28", "2024-02-29", "2024-03-01"]
+    later = ["2024-03-02", "2024-03-03"]
+    spans = {"last": 3, "skip_missing": True} if skip else {"last": 1}
+    data, versions = resolved(joined(logs, days + later, **spans))
+    assert data.clicks is not None
+    wanted = ["2024-02-28", "2024-03-01"] if skip else ["2024-03-01"]
+    assert names(logs, data.impressions) == [f"{d}/log-a.tsv" for d in wanted]
+    assert names(logs, data.clicks) == [f"clicks-{d}.tsv" for d in wanted]
+    assert len(versions) == len(wanted)
+
+
+@pytest.mark.parametrize("skip", [False, True])
+def test_a_day_without_clicks_is_never_skipped(logs: Path, skip: bool) -> None:
+    data = joined(logs, ["2024-02-28"], last=3, skip_missing=skip)
+    with pytest.raises(InputError) as error:
+        resolved(data)
+    assert str(error.value) == (
+        "data.spans: data.clicks.path has no files of 2024-02-29, 2024-03-01,"
+        " of which there are impressions; give an empty click file for a day"
+        " without clicks, or end the spans before it"
+    )
+
+
+@pytest.mark.parametrize(
+    ("glob", "parts"),
+    [
+        ("log-[ab].tsv", "ab"),
+        ("log-[!b].tsv", "a"),
+        ("log-[b-c].tsv", "b"),
+        ("[l]og-[]a].tsv", "a"),
+        ("log-[\\^b].tsv", "b"),
+    ],
+)
+def test_a_glob_may_have_a_class(logs: Path, glob: str, parts: str) -> None:
+    found, _ = resolve(files(f"{logs}/{{DATE}}/{glob}"), Spans(last=1))
+    wanted = [f"2024-03-01/log-{part}.tsv" for part in parts]
+    assert names(logs, found) == wanted
+
+
+def test_no_day_at_all_names_the_pattern(logs: Path) -> None:
+    source = files(f"{logs}/{{DATE}}-x/log-a.tsv")
+    (logs / "newest-x").mkdir()
+    (logs / "newest-x/log-a.tsv").write_text("x\n")
+    with pytest.raises(
+        InputError, match=r"no file matches '.*\{DATE\}-x/"
+    ) as e:
+        resolve(source, Spans(last=2))
+    assert "1970" not in str(e.value)
+    source = files(f"{logs}/{{DATE}}/log-a.tsv")
+    with pytest.raises(InputError, match="no files of 2025-01-01; it has"):
+        resolve(source, Spans.model_validate({"since": "2025-01-01"}))
 
 
 def test_numbers_and_the_highest_version(tmp_path: Path) -> None:

@@ -37,13 +37,14 @@ WAYS = {
     "2020-01-02T12": -1_805_250_000,
     "2020-01-02": -45_005_250_000,
 }
+BARE = "20200102"
 NO_TIMES = [
     "x",
     "2020-13-01",
     "2020-06-31",
     "2020-01-02T25:00",
     "2020-01-02T12:30:05+99:00",
-    "20200102",
+    BARE,
     "2020/01/02",
     "2020-01-02 noon",
     "inf",
@@ -68,8 +69,6 @@ def read(values: Any, type: Any = None) -> tuple[list[int], dict[int, str]]:
 
 def reference(text: str) -> int:
     """The time that WAYS says `text` means."""
-    if text == "20200102":
-        return 20200102 * 10**6
     return micros(NOON) + WAYS[text]
 
 
@@ -78,7 +77,7 @@ def test_times_in_text(text: str) -> None:
     assert read([text]) == ([reference(text)], {})
 
 
-@pytest.mark.parametrize("text", [t for t in NO_TIMES if t != "20200102"])
+@pytest.mark.parametrize("text", [t for t in NO_TIMES if t != BARE])
 def test_what_is_no_time_is_refused(text: str) -> None:
     for values in ([text], ["2020-01-02T12:30:05.25Z", text], ["7", text]):
         times, reasons = read(values)
@@ -88,8 +87,29 @@ def test_what_is_no_time_is_refused(text: str) -> None:
             assert times[0] in (micros(NOON), 7 * 10**6)
 
 
-def test_digits_alone_are_seconds_and_no_date() -> None:
-    assert read(["20200102"]) == ([20200102 * 10**6], {})
+@pytest.mark.parametrize("bare", [19000101, 20240229, 20251101, 21001231])
+def test_a_date_without_dashes_is_refused(bare: int) -> None:
+    said = (
+        "column t: looks like a date without dashes; write 20251101 as"
+        " 2025-11-01"
+    )
+    for kind in (pa.int32(), pa.int64(), pa.float64()):
+        assert read([7, bare, None], kind)[1] == {
+            1: said,
+            2: "column t: no time",
+        }
+    for text in (str(bare), f" {bare} "):
+        assert read([text, "2020-01-02"])[1] == {0: said}
+        assert read(["7", text])[1] == {1: said}
+
+
+@pytest.mark.parametrize(
+    "text", ["20250229", "20251301", "20250100", "18991231"]
+)
+def test_other_eight_digits_are_seconds(text: str) -> None:
+    wanted = ([int(text) * 10**6], {})
+    assert read([text]) == read([int(text)]) == wanted
+    assert read([float(text) + 0.5])[1] == read(["20251101.5"])[1] == {}
 
 
 @settings(deadline=None, max_examples=100)
