@@ -32,7 +32,7 @@ _PARTS = {
     "*": "[^/]*",
     "?": "[^/]",
 }
-_CLASS = re.compile(r"\[!?+\]?+[^\]]*+\]")
+_CLASS = re.compile(r"\[(?:!|(?!!))(?:\][^\]]*|[^\]]+)\]")
 _TOKEN = re.compile(rf"(\{{[A-Z]+\}}|{_CLASS.pattern}|\*\*|\*|\?)")
 
 
