@@ -115,15 +115,15 @@ class Column:
     def text(self, array: pa.Array, verdicts: Verdicts) -> pa.Array:
         """`array` as string; lists are joined by `separator`.
 
-        Bytes that are not UTF-8 are refused, and so is a list of several
-        values in a column without a separator.
+        Bytes that are not UTF-8 are refused, and so are a list of several
+        values in a column without a separator, and one that has it in a value.
         """
         array = _decoded(array)
         if _is_list(array.type):
             array = (
                 self._single(array, verdicts)
                 if self.separator is None
-                else self._joined(array, self.separator)
+                else self._joined(array, self.separator, verdicts)
             )
         if pa.types.is_null(array.type):
             return array.cast(pa.string())
@@ -182,8 +182,13 @@ class Column:
         first = array.offsets.to_numpy()[:-1]
         return _decoded(array.values.take(pa.array(first, mask=lengths != 1)))
 
-    def _joined(self, array: pa.Array, separator: str) -> pa.Array:
-        """The values of each list as one text; null values are left out."""
+    def _joined(
+        self, array: pa.Array, separator: str, verdicts: Verdicts
+    ) -> pa.Array:
+        """The values of each list as one text; null values are left out.
+
+        A list is refused if the text would stand for other values.
+        """
         item = array.type.value_type
         if pa.types.is_floating(item):
             array = array.cast(pa.list_(item))
@@ -201,7 +206,17 @@ class Column:
                 v and [x for x in v if x is not None] for v in array.to_pylist()
             ]
             array = pa.array(lists, array.type)
-        return pc.binary_join(array, separator.encode())
+        joined = pc.binary_join(array, separator.encode())
+        found = pc.count_substring(joined, separator.encode())
+        inside = pc.greater(found, pc.subtract(pc.list_value_length(array), 1))
+        several = pc.greater(pc.list_value_length(array), 0)
+        bad = mask(pc.and_(inside, several))
+        verdicts.refuse(
+            bad,
+            f"column {self.name}: a value with the separator {separator!r} in"
+            " it; choose another for `list`",
+        )
+        return nulled(joined, bad)
 
     def _cast(self, array: pa.Array, kind: pa.DataType) -> pa.Array:
         try:

@@ -310,6 +310,15 @@ def test_lists_are_joined_where_the_feature_is_a_list(
     assert read(array, "string", separator="|") == (wanted, {})
 
 
+def test_a_value_with_the_separator_in_it_is_refused() -> None:
+    lists = [["a|b", "c"], ["a", "b"], ["x|"], [], None, ["", "z"], [None, "|"]]
+    found, reasons = read(lists, "string", separator="|")
+    assert found == [None, "a|b", None, None, None, "|z", None]
+    assert set(reasons) == {0, 2, 6}
+    assert "the separator '|'" in reasons[0]
+    assert read([["a|b"], ["a||b"]], "string", separator="||")[1].keys() == {1}
+
+
 def test_bytes_in_a_list_that_are_not_utf8_are_refused() -> None:
     values, reasons = read([[b"a"], [b"b", b"\xff"]], "string", separator="|")
     assert values == ["a", None]
