@@ -209,7 +209,7 @@ class Column:
         joined = pc.binary_join(array, separator.encode())
         found = pc.count_substring(joined, separator.encode())
         inside = pc.greater(found, pc.subtract(pc.list_value_length(array), 1))
-        several = pc.greater(pc.list_value_length(array), 0)
+        several = pc.greater(pc.list_value_length(array), 1)
         bad = mask(pc.and_(inside, several))
         verdicts.refuse(
             bad,
