@@ -83,9 +83,8 @@ class Base:
         matches = self._matches(meaning, report)
         tables = tables_of(model)
         named = named_variables(model, optimizer)
-        same = self._same_optimizer(model, meaning)
         reasons = self._unfit(meaning)
-        if not same:
+        if not self._same_optimizer(model, meaning):
             reasons.add("optimizer")
             log.warning(
                 "warm start: the optimizer was %s of Keras %d; it begins anew",

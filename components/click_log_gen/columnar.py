@@ -18,7 +18,7 @@ from components.click_log_gen.chunks import (
     open_parquet,
 )
 from components.click_log_gen.config import LogFiles
-from components.click_log_gen.rows import Rejected, Rows, numbered
+from components.click_log_gen.rows import Rejected, Rows, is_list, numbered
 from models.errors import InputError
 
 BATCH = 16_384
@@ -87,12 +87,7 @@ def _widened(array: pa.Array) -> pa.Array:
     kind = array.type
     if pa.types.is_float16(kind):
         return array.cast(pa.float32())
-    lists = (
-        pa.types.is_list(kind)
-        or pa.types.is_large_list(kind)
-        or pa.types.is_fixed_size_list(kind)
-    )
-    if lists and pa.types.is_float16(kind.value_type):
+    if is_list(kind) and pa.types.is_float16(kind.value_type):
         return array.cast(pa.list_(pa.float32()))
     return array
 

@@ -119,7 +119,7 @@ class Column:
         values in a column without a separator, and one that has it in a value.
         """
         array = _decoded(array)
-        if _is_list(array.type):
+        if is_list(array.type):
             array = (
                 self._single(array, verdicts)
                 if self.separator is None
@@ -169,7 +169,7 @@ class Column:
 
     def _scalars(self, array: pa.Array, verdicts: Verdicts) -> pa.Array:
         array = _decoded(array)
-        return self._single(array, verdicts) if _is_list(array.type) else array
+        return self._single(array, verdicts) if is_list(array.type) else array
 
     def _single(self, array: pa.Array, verdicts: Verdicts) -> pa.Array:
         """The one value of each list; several are refused."""
@@ -222,7 +222,7 @@ class Column:
         try:
             return array.cast(kind, safe=pa.types.is_integer(kind))
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-            wanted = kind.value_type if _is_list(kind) else kind
+            wanted = kind.value_type if is_list(kind) else kind
             what = "text" if pa.types.is_string(wanted) else "numbers"
             raise InputError(
                 f"column {self.name!r} holds {array.type}, which cannot be"
@@ -327,7 +327,7 @@ def _is_text(kind: pa.DataType) -> bool:
     )
 
 
-def _is_list(kind: pa.DataType) -> bool:
+def is_list(kind: pa.DataType) -> bool:
     return bool(
         pa.types.is_list(kind)
         or pa.types.is_large_list(kind)

@@ -136,7 +136,7 @@ def _wanted(
     """The spans to read, in order."""
     since, until = _bound(spans.since), _bound(spans.until)
     if until is None:
-        until = max(there[-1], there[-1] if since is None else since)
+        until = there[-1] if since is None else max(there[-1], since)
     if since is None and spans.last is not None:
         since = until - spans.last + 1
     assert since is not None  # the config's own check
