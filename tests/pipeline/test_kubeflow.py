@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
-from pipeline import kubeflow
 from pipeline.config import ConfigError, PipelineConfig
+from pipeline.runners import kubeflow
 from tests.pipeline.kubeflow_tasks import Cluster, TaskFailedError
 from tests.pipeline.small import IMAGE, make_config, write_log
 
@@ -165,7 +165,7 @@ def test_with_tfjob_the_trainer_is_a_job_of_several_pods(
         name: value["runtimeValue"]["constant"]
         for name, value in trainer["parameters"].items()
     }
-    assert given["run_fn"] == "pipeline.tfjob.run_fn"
+    assert given["run_fn"] == "pipeline.runners.tfjob.run_fn"
     received = json.loads(given["custom_config"])["tfjob"]
     assert received == {
         **job,
