@@ -79,12 +79,13 @@ def main() -> None:
     options = parser.parse_args()
 
     from models.architectures.registry import build_model
-    from models.checkpointing.checkpoint import Checkpoints, named_variables
+    from models.checkpointing.checkpoint import Checkpoints
     from models.config.architectures import ModelConfig
     from models.config.training import EarlyStopping, TrainConfig
     from models.preprocessing.input_layout import IdFeature, Layout
     from models.trainer import _export_id
     from models.training import loop
+    from models.variables import named_variables
     from optimizers.registry import build_optimizer
 
     rows = int(options.gib * (1 << 30) / _DIM / 4)

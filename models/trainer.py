@@ -16,11 +16,12 @@ import tensorflow_transform as tft
 
 import optimizers
 from models.checkpointing import saved_state, warm_start
-from models.checkpointing.checkpoint import Checkpoints, DamagedError, rows_of
+from models.checkpointing.checkpoint import Checkpoints, DamagedError
 from models.config.search_space import applied, decoded
 from models.errors import InputError
 from models.export import Served, export
 from models.training.run import Files, Fitted, Job
+from models.variables import rows_of
 from optimizers.groups import variable_path
 
 TRAINING = "training.json"

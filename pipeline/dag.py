@@ -88,7 +88,7 @@ def create_pipeline(
             gave: those of a run that was killed are not repeated.
         checkpoints: folder of all runs, in which a training that was stopped
             finds where it was.
-        tfjob: what `pipeline.runners.tfjob` needs for a training by several pods.
+        tfjob: what `runners.tfjob` needs for a training by several pods.
     """
     separators = {f.name: f.list for f in config.features.categorical if f.list}
     sections = config.resolved()

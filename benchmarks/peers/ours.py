@@ -1,4 +1,4 @@
-"""Our wide and deep, `models/training/train_step.py` with Lion: from disk or memory.
+"""Our wide and deep, `training/train_step.py` with Lion: disk or memory.
 
 ours.py ROWS [disk] [PRECISION]
 """

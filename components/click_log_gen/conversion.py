@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from components.arrow_masks import Mask
 from components.click_log_gen.columns import labels
 from components.click_log_gen.columns.event_time import event_time
 from components.click_log_gen.columns.rows import (
     Column,
-    Mask,
     Rejected,
     Rows,
     Verdicts,

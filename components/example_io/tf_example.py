@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from components.click_log_gen.columns.rows import mask, nulled
+from components.arrow_masks import mask, nulled
 
 # Numbers of the fields of tensorflow/core/example/feature.proto, with wire
 # type 2 (a length, then so many bytes): all that a tf.Example is made of.

@@ -30,7 +30,7 @@ def Analyze(
     kept: str | None = None,
     version: str = "",
 ) -> beam.PCollection[None]:
-    """Writes what `models.preprocessing.analyzers` finds in `files` to `folder`.
+    """Writes to `folder` what `preprocessing.analyzers` finds in `files`.
 
     Beam carries paths only. With threads in one process (multi_threading, Beam
     2.77) a timer sends what is in a stream once a second, also in the middle

@@ -14,6 +14,14 @@ from models.config.architectures import ModelConfig, OwnConfig
 from models.errors import InputError
 from models.preprocessing.input_layout import Layout
 
+_MODULES = {
+    "wide_deep": "models.architectures.wide_deep",
+    "dcn_v2": "models.architectures.dcn_v2",
+    "dlrm": "models.architectures.dlrm",
+    "deepfm": "models.architectures.deepfm",
+    "tfrs_dcn": "models.keras2.tfrs_dcn",
+    "tfrs_dlrm": "models.keras2.tfrs_dlrm",
+}
 Builder = Callable[[Layout, Any, float], Any]
 
 
@@ -138,23 +146,3 @@ def _check_logits(model: Any, layout: Layout, config: OwnConfig) -> None:
             f" one number a row. Received for two rows: {received}"
             + ("; return logits[:, 0]" if received == [2, 1] else "")
         )
-
-
-def begin(seed: int) -> None:
-    """Layers' names and random states as in a fresh process, of both Kerases.
-
-    Seeding one of them leaves the other where earlier models brought it.
-    """
-    import keras
-    import tf_keras
-
-    for library in (keras, tf_keras):
-        library.backend.clear_session()
-        library.utils.set_random_seed(seed)
-
-
-def keras_version(model: Any) -> int:
-    """2 for a model of tf_keras, whose optimizer must be of Keras 2 too."""
-    import keras
-
-    return 3 if isinstance(model, keras.Model) else 2

@@ -6,7 +6,7 @@ import json
 import logging
 import os
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,12 @@ import google_crc32c
 import numpy as np
 import tensorflow as tf
 
-from optimizers.groups import variable_path
+from models.variables import (
+    assign_rows,
+    numpy_dtype,
+    rows_of,
+    rows_per_part,
+)
 
 log = logging.getLogger("lionctr.train")
 INDEX, _ARRAYS = "index.json", "arrays.bin"
@@ -108,7 +113,7 @@ class Checkpoints:
         arrays = {array["name"]: array for array in index["arrays"]}
         for name, variable in variables.items():
             found = arrays.get(name)
-            expected = [list(variable.shape), _dtype(variable).name]
+            expected = [list(variable.shape), numpy_dtype(variable).name]
             if found is None or [found["shape"], found["dtype"]] != expected:
                 raise DamagedError(f"{name} is missing, or of another shape")
         check(folder, index)
@@ -133,20 +138,6 @@ class Checkpoints:
             return []
         names = (n.rstrip("/") for n in tf.io.gfile.listdir(self.folder))
         return sorted(n for n in names if n.startswith(_STEP))
-
-
-def named_variables(model: Any, optimizer: Any = None) -> dict[str, Any]:
-    """Everything that training changes, by names that stay the same."""
-    found = [("model", variable) for variable in model.variables]
-    if optimizer is not None:
-        found += [("optimizer", variable) for variable in optimizer.variables]
-    named: dict[str, Any] = {}
-    for owner, variable in found:
-        name = f"{owner}/{variable_path(variable)}"
-        while name in named:  # layers of one name
-            name += "'"
-        named[name] = variable
-    return named
 
 
 def read_index(folder: str) -> dict[str, Any]:
@@ -183,45 +174,6 @@ def check(folder: str, index: Mapping[str, Any]) -> None:
                 raise DamagedError(f"{array['name']} has a wrong checksum")
 
 
-def local_replica(variable: Any) -> Any:
-    """The tf.Variable behind a Keras variable, of the first device here."""
-    return _replicas(variable)[0]
-
-
-def _replicas(variable: Any) -> Any:
-    value = getattr(variable, "value", variable)
-    if not isinstance(value, tf.Variable):  # a method, of a tf.Variable
-        value = variable
-    return getattr(value, "values", (value,))
-
-
-def rows_of(variable: Any) -> Iterator[Any]:
-    """The values of a variable, a few rows at a time, as NumPy arrays."""
-    value = local_replica(variable)
-    rows, per_part = _rows_per_part(value.shape, _dtype(value).itemsize)
-    if rows <= per_part:
-        yield value.numpy()
-        return
-    for start in range(0, rows, per_part):
-        # Reading a variable whole copies it once a sparse update was made.
-        yield tf.raw_ops.ResourceGather(
-            resource=value.handle,
-            indices=tf.range(start, min(start + per_part, rows)),
-            dtype=value.dtype,
-        ).numpy()
-
-
-def _rows_per_part(shape: Sequence[int], itemsize: int) -> tuple[int, int]:
-    if not len(shape) or not shape[0]:
-        return 0, 0
-    row = int(np.prod(shape[1:], dtype=np.int64)) * itemsize
-    return int(shape[0]), max(1, _PART // max(1, row))
-
-
-def _dtype(variable: Any) -> Any:
-    return np.dtype(tf.as_dtype(variable.dtype).as_numpy_dtype)
-
-
 def _create(path: str) -> Any:
     if "://" in path:
         return tf.io.gfile.GFile(path, "wb")
@@ -241,7 +193,7 @@ def _write(file: Any, name: str, variable: Any) -> dict[str, Any]:
     return {
         "name": name,
         "shape": list(variable.shape),
-        "dtype": _dtype(variable).name,
+        "dtype": numpy_dtype(variable).name,
         "begin": begin,
         "bytes": file.tell() - begin,
         "crc32c": int.from_bytes(check.digest(), "big"),
@@ -272,8 +224,8 @@ def parts_of(file: Any, array: Mapping[str, Any]) -> Iterator[bytes]:
 
 
 def _read(file: Any, array: Mapping[str, Any], variable: Any) -> None:
-    dtype, shape = _dtype(variable), tuple(array["shape"])
-    rows, per_part = _rows_per_part(shape, dtype.itemsize)
+    dtype, shape = numpy_dtype(variable), tuple(array["shape"])
+    rows, per_part = rows_per_part(shape, dtype.itemsize)
     file.seek(array["begin"])
     if rows <= per_part:
         data = np.frombuffer(file.read(array["bytes"]), dtype)
@@ -284,19 +236,6 @@ def _read(file: Any, array: Mapping[str, Any], variable: Any) -> None:
         stop = min(start + per_part, rows)
         data = np.frombuffer(file.read((stop - start) * row), dtype)
         assign_rows(variable, start, data.reshape(stop - start, *shape[1:]))
-
-
-def assign_rows(variable: Any, start: int, values: Any) -> None:
-    """Sets rows of a variable from row `start` on, on each device here."""
-    for replica in _replicas(variable):
-        # variable[a:b].assign reads the whole of it first.
-        tf.raw_ops.ResourceStridedSliceAssign(
-            ref=replica.handle,
-            begin=[start],
-            end=[start + len(values)],
-            strides=[1],
-            value=values,
-        )
 
 
 def _replace(part: str, final: str) -> None:

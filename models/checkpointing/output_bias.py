@@ -17,7 +17,7 @@ def move_bias(
     it (without L1): that is scaled alike, or the next step would undo this.
 
     Args:
-        named: weights and slots, see `models.checkpointing.checkpoint.named_variables`.
+        named: weights and slots, see `models.variables.named_variables`.
         anew: names of those that were not carried.
         by: difference of logits.
     """

@@ -12,19 +12,18 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from models.architectures.registry import keras_version
 from models.checkpointing.checkpoint import (
     Checkpoints,
     DamagedError,
     arrays_path,
     check,
-    local_replica,
-    named_variables,
     parts_of,
     read_index,
 )
+from models.keras_versions import keras_version
 from models.preprocessing.id_space import Keys
 from models.preprocessing.input_layout import Layout
+from models.variables import local_replica, named_variables
 
 FOLDER = "Format-Training"  # beside TFX's Format-Serving
 _VOCABULARY = "vocabulary/"

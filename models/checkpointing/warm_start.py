@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from models.architectures.registry import keras_version
-from models.checkpointing.checkpoint import named_variables
 from models.checkpointing.output_bias import OUTPUT, is_weight, move_bias
 from models.checkpointing.saved_state import Arrays, Meaning, State, tables_of
 from models.errors import InputError
+from models.keras_versions import keras_version
 from models.preprocessing.id_space import Keys, Match, match
+from models.variables import named_variables
 
 # What a new run has of its own.
 _OWN = ("learning_rate", "current_learning_rate", "seed_generator_state")

@@ -35,8 +35,8 @@ class Passes:
             return
         if not whole:
             raise ValueError(
-                "`train_data` must be `models.input_pipeline.dataset.Batches` where there are"
-                f" several replicas. Received: {data!r}"
+                "`train_data` must be `models.input_pipeline.dataset.Batches`"
+                f" where there are several replicas. Received: {data!r}"
             )
         # Replicas have equally many batches, and steps are counted.
         strategy.extended.experimental_enable_get_next_as_optional = False

@@ -1,4 +1,4 @@
-"""DCN V2 of TensorFlow Recommenders: `models.architectures.dcn_v2` in Keras 2."""
+"""DCN V2 of TensorFlow Recommenders: `architectures.dcn_v2` in Keras 2."""
 
 from __future__ import annotations
 

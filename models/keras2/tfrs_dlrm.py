@@ -16,7 +16,7 @@ from models.preprocessing.input_layout import Layout
 
 
 class Dotted(Deep):
-    """A `Deep` whose hidden layers see dot products: see `models.architectures.dlrm`."""
+    """A `Deep` over dot products, as `models.architectures.dlrm` has them."""
 
     def __init__(
         self, layout: Layout, config: TfrsDlrmConfig, base_rate: float

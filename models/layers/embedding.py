@@ -9,7 +9,6 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from models.checkpointing.checkpoint import assign_rows
 from models.preprocessing.input_layout import (
     IDS,
     LISTS,
@@ -17,6 +16,7 @@ from models.preprocessing.input_layout import (
     Layout,
     offsets,
 )
+from models.variables import assign_rows
 
 _PART = 1 << 22  # values
 # Of an embedding at the start. Rows that training seldom meets stay near it:

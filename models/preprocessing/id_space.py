@@ -62,7 +62,7 @@ def keys_of(features: Features, sizes: Mapping[str, int]) -> dict[str, Keys]:
 
     Args:
         features: the config section.
-        sizes: feature -> number of ids, as in `models.preprocessing.input_layout`.
+        sizes: feature -> number of ids, as in `input_layout`.
     """
     kinds: dict[str, str] = {}
     found: dict[str, Keys] = {}

@@ -63,7 +63,7 @@ class Found:
 def preprocessing_fn(
     inputs: Mapping[str, Any], custom_config: Mapping[str, Any]
 ) -> Tensors:
-    """TFX Transform's entry point; `models.preprocessing.input_layout` says what comes out.
+    """TFX Transform's entry point; `input_layout` says what comes out.
 
     Args:
         inputs: raw feature name -> SparseTensor with at most one value a row.

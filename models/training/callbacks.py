@@ -8,9 +8,9 @@ from typing import Any
 
 import keras
 
-from models.architectures.registry import keras_version
 from models.config.training import TrainConfig
 from models.errors import InputError
+from models.keras_versions import keras_version
 
 
 def configured(config: TrainConfig) -> list[Any]:

@@ -6,7 +6,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from models.checkpointing.checkpoint import Checkpoints, local_replica
+from models.checkpointing.checkpoint import Checkpoints
+from models.variables import local_replica
 from optimizers.groups import variable_path
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from models.checkpointing.checkpoint import Checkpoints, named_variables
+from models.checkpointing.checkpoint import Checkpoints
 from models.config.training import EarlyStopping as Rule
 from models.training.evaluation import Scores
 from models.training.train_state import Standing
+from models.variables import named_variables
 
 
 class EarlyStopping:

@@ -13,7 +13,7 @@ from typing import Any
 import tensorflow as tf
 
 import optimizers
-from models.checkpointing.checkpoint import Checkpoints, named_variables
+from models.checkpointing.checkpoint import Checkpoints
 from models.config.training import Negatives, TrainConfig
 from models.input_pipeline.dataset import Batches
 from models.input_pipeline.epoch_iterator import Passes
@@ -26,6 +26,7 @@ from models.training.progress import Progress
 from models.training.signals import caught_signals, leave
 from models.training.train_state import State, resume
 from models.training.train_step import Steps, Stretch
+from models.variables import named_variables
 
 log = logging.getLogger("lionctr.train")
 _STRETCH_SECONDS = 0.5  # of compiled steps, between looks at the clock
@@ -72,8 +73,8 @@ def train(
     Args:
         model: of Keras 3 or 2; maps inputs to logits [N].
         optimizer: of the same Keras.
-        train_data: `models.input_pipeline.dataset.Batches`, or a dataset of (inputs, label)
-            that gives the same pass each time.
+        train_data: `input_pipeline.dataset.Batches`, or a dataset of
+            (inputs, label) that gives the same pass each time.
         eval_data: `Batches`, or a dataset of (inputs, label); one pass.
         rows: how many one pass of `train_data` gives; `Batches` know it.
         config: the config section.

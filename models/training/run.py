@@ -13,7 +13,7 @@ from typing import Any
 import keras
 import tensorflow_transform as tft
 
-from models.architectures.registry import begin, build_model, keras_version
+from models.architectures.registry import build_model
 from models.checkpointing.saved_state import (
     Meaning,
     columns_of,
@@ -23,6 +23,7 @@ from models.checkpointing.warm_start import Base, Report
 from models.config.training import Features, ModelConfig, Negatives, TrainConfig
 from models.errors import InputError
 from models.input_pipeline.dataset import Batches, steps_of
+from models.keras_versions import keras_version, start_afresh
 from models.preprocessing.id_space import keys_of
 from models.preprocessing.input_layout import LABEL_COUNTS, Layout, layout
 from models.preprocessing.transform_assets import (
@@ -153,7 +154,7 @@ class Job:
         config = self._train
         # Several workers must find each other before TensorFlow runs anything.
         team = Team(build_strategy(config.strategy))
-        begin(config.seed)
+        start_afresh(config.seed)
         keras.config.set_dtype_policy(config.precision)
         with team.strategy.scope():
             model = build_model(self.shape, self._model, self.base_rate)

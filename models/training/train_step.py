@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from models.checkpointing.checkpoint import local_replica
+from models.variables import local_replica
 from optimizers.groups import variable_path
 from optimizers.mirrored import mirrors_variables
 

@@ -8,11 +8,12 @@ import keras
 import numpy as np
 import pytest
 
-from models.architectures.registry import begin, build_model
-from models.checkpointing.checkpoint import named_variables
+from models.architectures.registry import build_model
 from models.config.training import EarlyStopping, ModelConfig, TrainConfig
 from models.input_pipeline.dataset import Batches
+from models.keras_versions import start_afresh
 from models.training import loop
+from models.variables import named_variables
 from optimizers.registry import build_optimizer
 from tests.models import training
 from tests.models.test_resume import same
@@ -67,7 +68,7 @@ def trained(
     **settings: Any,
 ) -> tuple[loop.Result, list[Any], dict[str, Any]]:
     config = TrainConfig(batch_size=64, epochs=4, **settings)
-    begin(1)
+    start_afresh(1)
     model = build_model(training.LAYOUT, ModelConfig(hidden=(8,)), 0.5)
     optimizer = build_optimizer({"name": "lion", "learning_rate": 0.01}, 32)
     seen = Seen()

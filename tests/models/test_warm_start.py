@@ -14,8 +14,8 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.architectures.registry import begin, build_model, keras_version
-from models.checkpointing.checkpoint import DamagedError, named_variables
+from models.architectures.registry import build_model
+from models.checkpointing.checkpoint import DamagedError
 from models.checkpointing.saved_state import (
     Meaning,
     columns_of,
@@ -26,8 +26,10 @@ from models.checkpointing.warm_start import Base
 from models.config.architectures import ModelConfig
 from models.config.training import Features, Negatives
 from models.errors import InputError
+from models.keras_versions import keras_version, start_afresh
 from models.preprocessing.id_space import Keys, keys_of, match
 from models.preprocessing.input_layout import Layout, asset_name, layout
+from models.variables import named_variables
 from optimizers.registry import build_optimizer, learning_rates
 
 words = st.lists(st.binary(min_size=1, max_size=2), unique=True, max_size=12)
@@ -70,7 +72,7 @@ class Trained:
         }
         shape: Layout = layout(self.features, lambda name: len(lines[name]))
         config = ModelConfig.model_validate({"hidden": [6], **model})
-        begin(1)
+        start_afresh(1)
         self.model = build_model(shape, config, 0.2)
         self.optimizer = build_optimizer(
             spec, 10, keras_version(self.model), first_step

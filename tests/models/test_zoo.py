@@ -13,10 +13,11 @@ import tensorflow as tf
 import tf_keras
 from tensorflow.core.protobuf import saved_model_pb2
 
-from models.architectures.registry import begin, build_model, keras_version
+from models.architectures.registry import build_model
 from models.config.architectures import ARCHITECTURES
 from models.config.training import Features, ModelConfig, TrainConfig
 from models.export import Served, export
+from models.keras_versions import keras_version, start_afresh
 from models.preprocessing.input_layout import IdFeature, Layout
 from models.training import loop
 from optimizers.groups import variable_path
@@ -41,7 +42,7 @@ BARE = Layout(LISTS.single[:2], (), ())
 
 @pytest.fixture(autouse=True)
 def _fresh() -> Iterator[None]:
-    begin(1)
+    start_afresh(1)
     yield
     keras.config.set_dtype_policy("float32")
 
@@ -287,7 +288,7 @@ def test_a_model_of_recommenders_can_be_fitted_by_keras() -> None:
 def test_tables_begin_small_and_follow_the_seed(name: str) -> None:
     tables = []
     for seed in (3, 3, 4):
-        begin(seed)
+        start_afresh(seed)
         model = model_of(name, PLAIN, hidden=(4,))
         model(inputs(PLAIN, 2))
         deep = (v for v in model.deep.variables if v.shape[-1] > 1)
@@ -303,7 +304,7 @@ def test_dropout_is_for_training_and_from_the_seed(name: str) -> None:
     batch = inputs(PLAIN, 50)
     runs = []
     for _ in range(2):
-        begin(3)
+        start_afresh(3)
         model = model_of(name, PLAIN, dropout=0.5, hidden=(64,))
         runs.append([gradients(model, batch)[0].numpy() for _ in range(2)])
         np.testing.assert_array_equal(model(batch), model(batch))

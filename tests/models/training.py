@@ -19,8 +19,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from models.architectures.registry import begin, build_model, keras_version
-from models.checkpointing.checkpoint import named_variables
+from models.architectures.registry import build_model
 from models.checkpointing.saved_state import (
     Meaning,
     columns_of,
@@ -30,10 +29,12 @@ from models.checkpointing.saved_state import (
 from models.checkpointing.warm_start import Base
 from models.config.training import ModelConfig, Negatives, TrainConfig
 from models.input_pipeline.dataset import Batches
+from models.keras_versions import keras_version, start_afresh
 from models.preprocessing.id_space import Keys
 from models.preprocessing.input_layout import IdFeature, Layout
 from models.training import loop
 from models.training.distribution import Team, build_strategy
+from models.variables import named_variables
 from optimizers.registry import build_optimizer
 
 ROWS, BATCH = 2000, 64
@@ -123,7 +124,7 @@ def train(
     begun = Base(f"{examples}/{base}") if base else None
     config = TrainConfig.model_validate(given)
     team = Team(build_strategy(config.strategy))
-    begin(config.seed)
+    start_afresh(config.seed)
     per_epoch = -(-ROWS // config.batch_size)
     section = ModelConfig(
         name=name, hidden=(16,), dropout=dropout, embedding_l2=l2

@@ -7,14 +7,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from components.click_log_gen.columns.rows import (
-    FLOAT,
-    Column,
-    Mask,
-    Verdicts,
-    mask,
-    nulled,
-)
+from components.arrow_masks import Mask, mask, nulled
+from components.click_log_gen.columns.rows import FLOAT, Column, Verdicts
 
 Times = npt.NDArray[np.int64]
 

@@ -6,13 +6,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from components.click_log_gen.columns.rows import (
-    FLOAT,
-    Column,
-    Verdicts,
-    mask,
-    nulled,
-)
+from components.arrow_masks import mask, nulled
+from components.click_log_gen.columns.rows import FLOAT, Column, Verdicts
 from components.click_log_gen.config.sections import LabelRule
 
 _WORDS = {"true": "1", "True": "1", "TRUE": "1"} | {

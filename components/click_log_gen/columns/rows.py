@@ -10,9 +10,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from components.arrow_masks import Mask, mask, nulled
 from models.errors import InputError
 
-Mask = npt.NDArray[np.bool_]
 FLOAT = r"(?i)^[+-]?((\d+\.?\d*|\.\d+)(e[+-]?\d+)?|inf(inity)?|nan(\(\w*\))?)$"
 _EXACT = 2.0**53  # below it each integer is a double of its own
 _INT = r"^([+-]?)0*(\d+)(\.0*)?$"
@@ -284,21 +284,6 @@ def typed(
     if kind == "int":
         return column.int64(array, verdicts)
     return column.text(array, verdicts)
-
-
-def mask(array: pa.Array) -> Mask:
-    """A boolean Arrow array as NumPy, null read as False."""
-    filled = pc.fill_null(array, False)
-    return np.asarray(filled.to_numpy(zero_copy_only=False), dtype=np.bool_)
-
-
-def nulled(array: pa.Array, where: Mask) -> pa.Array:
-    """`array` with nulls where the mask says so."""
-    if not where.any():
-        return array
-    # Not if_else: with a null scalar it garbles sliced text (apache/arrow
-    # issue 41479).
-    return array.take(pa.array(np.arange(len(array)), mask=where))
 
 
 def _number_text(array: pa.Array) -> pa.Array:

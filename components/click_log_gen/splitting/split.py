@@ -12,8 +12,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from components.arrow_masks import Mask, nulled
 from components.click_log_gen.columns.event_time import Times, event_time
-from components.click_log_gen.columns.rows import Column, Mask, Verdicts, nulled
+from components.click_log_gen.columns.rows import Column, Verdicts
 from components.click_log_gen.config.sections import DataConfig, Split
 from components.click_log_gen.files.chunks import Chunk, naming
 from components.click_log_gen.formats import registry
