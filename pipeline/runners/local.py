@@ -375,7 +375,7 @@ class _Run:
 def code_version() -> str:
     """Changes when the code that makes the artifacts changes."""
     digest = hashlib.sha256()
-    root = Path(__file__).resolve().parent.parent
+    root = Path(__file__).resolve().parents[2]
     for room in _ROOMS:
         for path in sorted((root / room).rglob("*")):
             if path.suffix in (".py", ".cc", ".h") and path.is_file():
