@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-
-from optimizers.ops import build
+from types import ModuleType
 
 KERNELS = ("auto", "custom_op", "xla", "python")
 
@@ -21,12 +20,12 @@ def kernel_status() -> tuple[str, str]:
         return (
             "python",
             f"the op library cannot be used: {reason}; pure TensorFlow gives "
-            f"the same numbers (`{build.COMMAND}` builds it)",
+            f"the same numbers (`{_build().COMMAND}` builds it)",
         )
     accelerator = _accelerator()
     if accelerator is None:
         return "custom_op", f"{library} ({reason})"
-    if build.XLA_SOURCE.exists():
+    if _build().XLA_SOURCE.exists():
         return "xla", f"{library} ({reason}), for the {accelerator}"
     return "python", f"the op library has no kernels for the {accelerator}"
 
@@ -49,7 +48,7 @@ def resolve_kernel(kernel: str) -> str:
         if library is None:
             raise ValueError(
                 "`kernel` 'custom_op' needs the op library, which cannot be "
-                f"used: {reason}. `{build.COMMAND}` builds it. Accepted "
+                f"used: {reason}. `{_build().COMMAND}` builds it. Accepted "
                 f"without it: 'auto', 'xla', 'python'. Received: {kernel!r}"
             )
     return kernel
@@ -57,13 +56,20 @@ def resolve_kernel(kernel: str) -> str:
 
 def _library() -> tuple[str | None, str]:
     """The library's name, or None and why, as far as is known by now."""
-    path, reason = build.find()
+    path, reason = _build().find()
     loader = sys.modules.get("optimizers.ops.library")
     if loader is not None and loader.load.cache_info().currsize:
         loaded = loader.load()
         if loaded.ops is None:
             return None, loaded.reason
     return (None if path is None else path.name), reason
+
+
+def _build() -> ModuleType:
+    """The builder, which `python -m` must find not imported yet."""
+    from optimizers.ops import build
+
+    return build
 
 
 def _accelerator() -> str | None:
