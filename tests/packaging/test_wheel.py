@@ -1,4 +1,4 @@
-"""The wheel, built in isolation: the op library inside, the optimizers alone."""
+"""The wheel built in isolation: the op library is inside."""
 
 from __future__ import annotations
 
