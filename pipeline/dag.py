@@ -111,7 +111,7 @@ def create_pipeline(
     transform = Transform(
         examples=examples,
         schema=schema,
-        preprocessing_fn="models.features.preprocessing_fn",
+        preprocessing_fn="models.preprocessing.preprocessing_fn.preprocessing_fn",
         custom_config={
             "features": sections["features"],
             "analysis_cache": config.transform.cache or analysis_cache,

@@ -35,7 +35,7 @@ from models.preprocessing.input_layout import LABEL_COUNTS
 from models.preprocessing.preprocessing_fn import Found, transformed
 
 log = logging.getLogger("lionctr.transform")
-PREPROCESSING_FN = "models.features.preprocessing_fn"
+PREPROCESSING_FN = "models.preprocessing.preprocessing_fn.preprocessing_fn"
 
 
 class Executor(tfx_transform.Executor):
