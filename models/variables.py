@@ -65,7 +65,7 @@ def rows_per_part(shape: Sequence[int], itemsize: int) -> tuple[int, int]:
 
 def numpy_dtype(variable: Any) -> Any:
     """The NumPy dtype of a variable's values."""
-    return np.dtype(tf.asnumpy_dtype(variable.dtype).as_numpy_dtype)
+    return np.dtype(tf.as_dtype(variable.dtype).as_numpy_dtype)
 
 
 def assign_rows(variable: Any, start: int, values: Any) -> None:

@@ -7,10 +7,10 @@ from typing import Any
 
 from tfx.components import (
     SchemaGen,
-    StatisticsGen,
     Trainer,
     Tuner,
 )
+from tfx.components import StatisticsGen as BeamStatisticsGen
 from tfx.components.schema_gen.import_schema_gen.component import (
     ImportSchemaGen,
 )
@@ -24,6 +24,7 @@ from components.evaluator.component import Evaluator
 from components.evaluator.eval_config import eval_config
 from components.example_validator.component import ExampleValidator
 from components.pusher.component import Pusher
+from components.statistics_gen.component import StatisticsGen
 from components.transform.component import Transform
 from components.warm_start.component import WarmStart
 from pipeline import beam
@@ -102,7 +103,10 @@ def create_pipeline(
         code_version=versions.code,
     )
     examples = ingest.outputs["examples"]
-    statistics = StatisticsGen(examples=examples)
+    measure = StatisticsGen
+    if not beam.in_process(config.runner.beam):  # a cluster's workers do it
+        measure = BeamStatisticsGen
+    statistics = measure(examples=examples).with_id("StatisticsGen")
     schema_gen = _schema(config, statistics)
     schema = schema_gen.outputs["schema"]
     validator = ExampleValidator(

@@ -51,6 +51,8 @@ ADAM_RATES = ((5e-4, 1e-3, 2e-3, 4e-3), (4e-4, 1e-3, 2e-3))
 MIXED_RATES = ((1e-3, 2e-3, 4e-3, 8e-3), (4e-4, 1e-3, 2e-3))
 ADAGRAD_RATES = ((0.01, 0.03, 0.1, 0.3), (0.003, 0.01, 0.03))
 ROWWISE_RATES = ((0.01, 0.03, 0.1, 0.3), (4e-4, 1e-3, 2e-3))
+# A table's rate by frequency is that of a row seen once: it may be larger.
+FREQUENCY_RATES = ((4e-3, 8e-3, 1.6e-2, 3.2e-2), (1e-4, 2e-4, 4e-4))
 
 
 def _lion(**changes: Any) -> tuple[dict[str, Any], Any]:
@@ -94,6 +96,20 @@ CONTENDERS: dict[str, tuple[dict[str, Any], Any]] = {
     "lion lazy .95 cautious": _lion(b2=0.95, cautious=1.0),
     "lion rows .95 by frequency": _lion(unit=ROW, b2=0.95, frequency=0.25),
     "lion lazy .95 by frequency": _lion(b2=0.95, frequency=0.25),
+    **{
+        f"lion {word} {b2} by frequency {power}": (
+            {**SETTING, "unit": unit, "b2": b2, "frequency": power},
+            FREQUENCY_RATES,
+        )
+        for word, unit, b2, power in (
+            ("lazy", SIGN, 0.95, 0.35),
+            ("lazy", SIGN, 0.95, 0.5),
+            ("lazy", SIGN, 0.9, 0.25),
+            ("lazy", SIGN, 0.9, 0.35),
+            ("lazy", SIGN, 0.9, 0.5),
+            ("rows", ROW, 0.9, 0.35),
+        )
+    },
     "lion rows .95 decay 1": _lion(unit=ROW, b2=0.95, decay=1.0),
     "lion lazy .95 decay 1": _lion(b2=0.95, decay=1.0),
     "lion rows .95, adam": (
@@ -105,6 +121,12 @@ CONTENDERS: dict[str, tuple[dict[str, Any], Any]] = {
         MIXED_RATES,
     ),
 }
+
+# What goes on to the large data, chosen before any result was seen.
+FINAL = (
+    "adam", "adagrad", "row-wise adagrad, adam", "lion lazy .99",
+    "lion lazy .95", "lion rows .95", "lion rows .95, adam",
+)  # fmt: skip
 
 
 def draw(rows: int, seed: int) -> dict[str, np.ndarray]:
@@ -391,6 +413,8 @@ class Trainer:
             for muon in (False, True)
         }
         self._scores = jax.jit(self._score)
+        self._compiled: dict[bool, Any] = {}
+        self._scored: Any = None
 
     def _epoch(
         self, muon: bool, state: Any, order: Any, h: Any, arrays: Any
@@ -416,6 +440,28 @@ class Trainer:
         out = jax.lax.map(lambda xs: many(weights, *xs), (ids, numbers))
         return out.transpose(1, 0, 2).reshape(out.shape[1], -1)
 
+    def compile(self, muon: bool) -> None:
+        """Compiles ahead: several architectures at once, on other threads."""
+        h = {
+            k: jax.ShapeDtypeStruct((self.width,), jnp.float32)
+            for k in (*SETTING, "table_rate", "rest_rate", "cosine")
+            if k != "muon"
+        }
+        state = jax.eval_shape(self._state, jax.random.key(0))
+        order = jax.ShapeDtypeStruct((self.steps, self.batch), jnp.int32)
+        for kind in (False, True)[: 1 + muon]:
+            program = self._programs[kind]
+            self._compiled[kind] = program.lower(
+                state, order, h, self.arrays
+            ).compile()
+        self._scored = self._scores.lower(state[0], self.arrays).compile()
+
+    def _state(self, key: Any) -> Any:
+        one = initial(self.name, self.rows, self.rate, key)
+        zeros = jax.tree.map(jnp.zeros_like, one)
+        state = (one, zeros, zeros, jnp.zeros((self.rows, 2)), jnp.zeros(()))
+        return jax.tree.map(lambda x: jnp.repeat(x[None], self.width, 0), state)
+
     def run(
         self, settings: list[dict[str, Any]], seed: int
     ) -> list[list[dict[str, float]]]:
@@ -427,21 +473,17 @@ class Trainer:
             for k in keys
             if k != "muon"
         }
-        one = initial(self.name, self.rows, self.rate, jax.random.key(seed))
-        zeros = jax.tree.map(jnp.zeros_like, one)
-        state = (one, zeros, zeros, jnp.zeros((self.rows, 2)), jnp.zeros(()))
-        state = jax.tree.map(
-            lambda x: jnp.repeat(x[None], self.width, 0), state
-        )
-        program = self._programs[bool(padded[0]["muon"])]
+        state = jax.jit(self._state)(jax.random.key(seed))
+        program = self._compiled[bool(padded[0]["muon"])]
         rng = np.random.default_rng(seed)
         told: list[list[dict[str, float]]] = [[] for _ in settings]
         for _ in range(self.epochs):
             order = rng.permutation(self.train)[: self.steps * self.batch]
+            order = order.astype(np.int32)
             state = program(
                 state, order.reshape(self.steps, -1), h, self.arrays
             )
-            found = np.asarray(self._scores(state[0], self.arrays))
+            found = np.asarray(self._scored(state[0], self.arrays))
             with ThreadPoolExecutor() as pool:
                 for i, scores in enumerate(
                     pool.map(self._judge, found[: len(settings)])
@@ -558,7 +600,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--rows", type=int, default=1_000_000)
-    parser.add_argument("--small-rows", type=int, default=100_000)
+    parser.add_argument("--screen-rows", type=int, default=300_000)
+    parser.add_argument("--small-rows", type=int, default=0)
     parser.add_argument("--seconds", type=float, default=1e9)
     parser.add_argument("--width", type=int, default=48)
     parser.add_argument("--seeds", type=int, default=3)
@@ -571,40 +614,50 @@ def main() -> None:
     # The product trains in float32, not in tf32.
     jax.config.update("jax_default_matmul_precision", "highest")
     print(jax.devices(), jax.__version__, flush=True)
-    results: dict[str, Any] = {}
-    for rows, batch, epochs in (
-        (options.rows, 512, 1),
-        (options.small_rows, 256, 4),
-    ):
-        if not rows:
-            continue
-        began = time.monotonic()
-        data = draw(rows, 1)
-        p, y = data["probability"], data["label"]
-        test = slice(int(rows * 0.9), None)
-        truth = -np.mean(np.log(np.where(y > 0, p, 1 - p))[test])
-        print(
-            f"{rows:,} rows, {int(data['rows']):,} ids, base rate"
-            f" {y.mean():.3f}; the truth: AUC {auc(p[test], y[test]):.4f},"
-            f" logloss {truth:.5f}; drawn in {time.monotonic() - began:.0f} s",
-            flush=True,
-        )
-        for name in options.architectures:
+    stages = []
+    with ThreadPoolExecutor() as pool:
+        for rows, batch, epochs, names in (
+            (options.screen_rows, 512, 1, options.only),
+            (options.rows, 512, 1, [n for n in FINAL if n in options.only]),
+            (options.small_rows, 256, 4, options.only),
+        ):
+            if rows:
+                data = drawn(rows)
+                for name in options.architectures:
+                    trainer = Trainer(name, data, batch, epochs, options.width)
+                    muon = any(CONTENDERS[n][0]["muon"] for n in names)
+                    ready = pool.submit(trainer.compile, muon)
+                    stages.append((name, rows, names, trainer, ready))
+        results: dict[str, Any] = {}
+        for name, rows, names, trainer, ready in stages:
             if time.monotonic() > deadline:
                 break
+            ready.result()
             began = time.monotonic()
-            trainer = Trainer(name, data, batch, epochs, options.width)
-            names = [
-                n
-                for n in options.only
-                if "ftrl" not in n or name == "wide_deep"
-            ]
-            found = study(trainer, names, options.seeds, deadline)
+            some = [n for n in names if "ftrl" not in n or name == "wide_deep"]
+            found = study(trainer, some, options.seeds, deadline)
             key = f"{name}, {rows:,} rows"
             results[key] = found
             show(f"{key} ({time.monotonic() - began:.0f} s)", found)
             options.out.write_text(json.dumps(results))
-            del trainer
+        for *_, ready in stages:
+            ready.cancel()
+
+
+def drawn(rows: int) -> dict[str, np.ndarray]:
+    """The data, after a line on how good its truth is."""
+    began = time.monotonic()
+    data = draw(rows, 1)
+    p, y = data["probability"], data["label"]
+    test = slice(int(rows * 0.9), None)
+    truth = -np.mean(np.log(np.where(y > 0, p, 1 - p))[test])
+    print(
+        f"{rows:,} rows, {int(data['rows']):,} ids, base rate {y.mean():.3f};"
+        f" the truth: AUC {auc(p[test], y[test]):.4f}, logloss {truth:.5f};"
+        f" drawn in {time.monotonic() - began:.0f} s",
+        flush=True,
+    )
+    return data
 
 
 if __name__ == "__main__":
