@@ -23,8 +23,8 @@ from types import SimpleNamespace
 import tensorflow as tf
 
 from models.errors import InputError
-from models.strategy import workers
 from models.trainer import run_fn
+from models.training.distribution import workers
 
 PEER_LOST = 138  # the operator's "retryable, by the user's word"
 _FIELDS = (

@@ -7,7 +7,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from optimizers.ops.fallback import compute_dtype, sum_rows
+from optimizers.ops.reference import compute_dtype, sum_rows
 
 
 class SparseGradient:

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from inspect import signature
 from typing import Any
 
-from optimizers.arguments import is_integer
-from optimizers.catalog import FIXED_RATE, names, validate
+from optimizers.config.arguments import is_integer
+from optimizers.config.catalog import FIXED_RATE, names, validate
 
 __all__ = [
     "build_optimizer",
@@ -92,7 +92,7 @@ def build_optimizer(
         for group in spec["groups"]
     }
     if keras == 2:
-        from optimizers.keras_2 import GroupedOptimizer as Grouped
+        from optimizers.keras2.optimizers import GroupedOptimizer as Grouped
 
         return Grouped(FirstMatch(optimizers))
     return GroupedOptimizer(
@@ -164,7 +164,7 @@ def _build_one(
 def _build_schedule(
     rate: float, schedule: Mapping[str, Any], total_steps: int, keras: int
 ) -> Any:
-    from optimizers.schedules import WarmupDecay
+    from optimizers.config.schedules import WarmupDecay
 
     decay = schedule["name"]
     warmup = schedule.get("warmup", 0)
@@ -181,7 +181,7 @@ def _build_schedule(
         rate, total_steps, decay, steps, float(final), schedule["first_step"]
     )
     if keras == 2:
-        from optimizers.keras_2 import Schedule
+        from optimizers.keras2.optimizers import Schedule
 
         return Schedule(built)
     return built
@@ -189,7 +189,7 @@ def _build_schedule(
 
 def _optimizer_class(name: str, keras: int = 3) -> Any:
     if keras == 2:
-        from optimizers import keras_2
+        from optimizers.keras2 import optimizers as keras_2
 
         return keras_2.optimizer_class(_KERAS_CLASSES.get(name, "Lion"))
     if name == "lion":

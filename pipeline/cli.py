@@ -182,7 +182,11 @@ def _config_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _generate(options: argparse.Namespace) -> int:
-    from pipeline.generate import GenerateError, generate, generate_days
+    from pipeline.commands.generate import (
+        GenerateError,
+        generate,
+        generate_days,
+    )
 
     if options.days is not None:
         if options.shape != "ads" or options.days < 1:
@@ -219,7 +223,7 @@ def _run(options: argparse.Namespace) -> int:
     from pipeline.config import load
 
     config = load(options.config, options.set)
-    from pipeline import local
+    from pipeline.runners import local
 
     return local.run(config, options.debug, options.json)
 
@@ -238,7 +242,7 @@ def _compare(options: argparse.Namespace) -> int:
 
 
 def _rejected(options: argparse.Namespace) -> int:
-    from pipeline import rejected
+    from pipeline.commands import rejected
 
     return rejected.show(
         options.run,
@@ -253,9 +257,9 @@ def _compile(options: argparse.Namespace) -> int:
     from pipeline.config import load
 
     config = load(options.config, options.set)
-    from pipeline import kubeflow
+    from pipeline.runners.kubeflow import compiler
 
-    kubeflow.compile_to(config, options.image, options.out)
+    compiler.compile_to(config, options.image, options.out)
     print(f"wrote {options.out}")
     return 0
 
@@ -264,9 +268,8 @@ def _submit(options: argparse.Namespace) -> int:
     from pipeline.config import load
 
     config = load(options.config, options.set)
-    from pipeline import kubeflow
 
-    return kubeflow.submit(
+    return compiler.submit(
         config,
         options.image,
         options.host,
@@ -289,7 +292,7 @@ def _serve(options: argparse.Namespace) -> int:
 
 
 def _doctor(options: argparse.Namespace) -> int:
-    from pipeline import doctor
+    from pipeline.commands import doctor
 
     return doctor.main()
 

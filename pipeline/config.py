@@ -24,15 +24,15 @@ from pydantic import (
     model_validator,
 )
 
-from components.click_log_gen.config import DataConfig
-from models.config import (
+from components.click_log_gen.config.sections import DataConfig
+from models.config.search_space import Tune, put
+from models.config.training import (
     Features,
     ModelConfig,
     Name,
     Section,
     TrainConfig,
 )
-from models.space import Tune, put
 from optimizers import registry
 
 METRICS = ("auc", "pr_auc", "logloss", "calibration", "example_count")

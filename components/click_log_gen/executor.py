@@ -15,8 +15,10 @@ from tfx import types
 from tfx.dsl.components.base import base_beam_executor
 from tfx.types import artifact_utils
 
-from components.click_log_gen import ingest, match, spans
-from components.click_log_gen.config import ClickFiles, DataConfig
+from components.click_log_gen import stages
+from components.click_log_gen.config.sections import ClickFiles, DataConfig
+from components.click_log_gen.files import spans
+from components.click_log_gen.join import matching
 from models.errors import InputError
 
 COUNTS = "counts.json"
@@ -61,10 +63,10 @@ class Executor(base_beam_executor.BaseBeamExecutor):
 
         path = os.path.join(rejected.uri, COUNTS)
         with _temporary(os.path.join(rejected.uri, "work")) as work:
-            outcome = ingest.run(
+            outcome = stages.run(
                 data,
                 columns,
-                ingest.Places(folders, work),
+                stages.Places(folders, work),
                 functools.partial(self._each, path=path),
             )
         counts = outcome.counts
@@ -224,7 +226,7 @@ def _check_rejected(counts: dict[str, Any], accepted: float, what: str) -> None:
         f" {counts['examples'][reason]['where']}:"
         f" {counts['examples'][reason]['row']}"
         for reason, count in counts["reasons"].items()
-        if reason not in match.NO_FAULT
+        if reason not in matching.NO_FAULT
     ]
     raise InputError(
         f"{rejected:,} of {read:,} {what} ({rejected / read:.2%}) were"

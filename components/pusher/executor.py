@@ -18,9 +18,9 @@ from tfx.proto import pusher_pb2
 from tfx.types import artifact_utils
 from tfx.utils import io_utils, proto_utils
 
-from models.checkpoint import INDEX
+from models.checkpointing.checkpoint import INDEX
+from models.checkpointing.saved_state import FOLDER
 from models.errors import RefusedError
-from models.state import FOLDER
 
 log = logging.getLogger("lionctr.push")
 _STATES = ".training"  # beside the models' folders: no server looks there

@@ -20,7 +20,7 @@ from components.pusher.executor import (
     state_folder,
     versions,
 )
-from models.state import FOLDER
+from models.checkpointing.saved_state import FOLDER
 from models.trainer import BASE
 
 LATEST = "latest_blessed"

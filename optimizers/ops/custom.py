@@ -6,9 +6,9 @@ from typing import Any
 
 import tensorflow as tf
 
-from optimizers.ops import fallback
-from optimizers.ops.fallback import Scalar, compute_dtype
+from optimizers.ops import reference
 from optimizers.ops.library import load, usable
+from optimizers.ops.reference import Scalar, compute_dtype
 
 
 def lion_update(
@@ -27,7 +27,7 @@ def lion_update(
     var, m = tf.convert_to_tensor(var), tf.convert_to_tensor(m)
     gradient = _gradient(grad, var.dtype)
     if gradient is None:
-        return fallback.lion_update(var, m, grad, *rule, cautious, seed)
+        return reference.lion_update(var, m, grad, *rule, cautious, seed)
     updated = load().ops.lion_update(
         var=var,
         m=m,
@@ -56,7 +56,7 @@ def sparse_lion_update(
     var, m = tf.convert_to_tensor(var), tf.convert_to_tensor(m)
     gradient = _gradient(grad, var.dtype)
     if gradient is None:
-        return fallback.sparse_lion_update(
+        return reference.sparse_lion_update(
             var, m, grad, indices, *rule, cautious, seed
         )
     updated = load().ops.sparse_lion_update(
@@ -86,7 +86,7 @@ def resource_apply_lion(
     rule = (lr, beta_1, beta_2, weight_decay)
     gradient = _gradient(grad, var.dtype)
     if gradient is None:
-        fallback.resource_apply_lion(var, m, *rule, grad, cautious, seed)
+        reference.resource_apply_lion(var, m, *rule, grad, cautious, seed)
         return
     load().ops.resource_apply_lion(
         var=var.handle,
@@ -116,7 +116,7 @@ def resource_sparse_apply_lion(
     rule = (lr, beta_1, beta_2, weight_decay)
     gradient = _gradient(grad, var.dtype)
     if gradient is None:
-        fallback.resource_sparse_apply_lion(
+        reference.resource_sparse_apply_lion(
             var, m, *rule, grad, indices, cautious, seed
         )
         return
@@ -151,7 +151,7 @@ def resource_sparse_apply_decayed_lion(
     rule = (lr, beta_1, beta_2, weight_decay)
     gradient = _gradient(grad, var.dtype)
     if gradient is None:
-        fallback.resource_sparse_apply_decayed_lion(
+        reference.resource_sparse_apply_decayed_lion(
             var, m, last_step, step, *rule, grad, indices, cautious, seed
         )
         return
@@ -187,6 +187,6 @@ def _scalars(rule: tuple[Scalar, ...], dtype: tf.DType) -> dict[str, Any]:
     names = ("lr", "beta_1", "beta_2", "weight_decay")
     wide = compute_dtype(dtype)
     return {
-        name: fallback.scalar(value, wide)
+        name: reference.scalar(value, wide)
         for name, value in zip(names, rule, strict=True)
     }

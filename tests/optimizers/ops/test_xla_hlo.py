@@ -13,7 +13,7 @@ import pytest
 import tensorflow as tf
 
 from optimizers import ops
-from optimizers.ops import fallback
+from optimizers.ops import reference
 from optimizers.ops.library import load
 
 pytestmark = pytest.mark.skipif(
@@ -179,7 +179,7 @@ def test_a_train_step_is_one_program_and_matches_the_uncompiled_one():
         labels = tf.constant(rng.integers(0, 2, (32, 1)), tf.float32)
         losses = (
             compiled(ids, labels, ops),
-            models[1].step(ids, labels, fallback),
+            models[1].step(ids, labels, reference),
         )
         np.testing.assert_allclose(*losses, rtol=1e-5)
     for one, other in zip(

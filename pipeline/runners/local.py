@@ -1,0 +1,437 @@
+"""Runs a pipeline on this machine, component by component."""
+
+from __future__ import annotations
+
+import datetime
+import fcntl
+import hashlib
+import json
+import logging
+import os
+import time
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from models.architectures.registry import own_version
+from models.config.search_space import decoded
+from models.errors import InputError, RefusedError
+from pipeline.config import ConfigError, PipelineConfig
+from pipeline.console import Console, NoteHandler, quiet
+
+_ROOMS = ("components", "models", "optimizers")
+_SECTION_WIDTH = 17
+
+
+def run(
+    config: PipelineConfig, debug: bool = False, as_json: bool = False
+) -> int:
+    """Runs `config`'s pipeline; returns the exit code.
+
+    Leaves `<root>/<name>/runs/<run id>/` with `summary.json`, `config.yaml`
+    and `log.txt`, whatever happens.
+    """
+    home = Path(config.root) / config.name
+    with only_one(home):
+        folder = _new_folder(home / "runs")
+        (folder / "config.yaml").write_text(
+            yaml.safe_dump(config.resolved(), sort_keys=False), "utf-8"
+        )
+        with quiet(folder / "log.txt") as (out, err):
+            console = Console(err)
+            console.line(f"{config.name}: run {folder.name}")
+            summary = _Run(config, home, folder, console).go(debug)
+            text = json.dumps(summary, indent=1)
+            _write(folder / "summary.json", text)
+            if as_json:
+                out.write(text + "\n")
+            return int(_EXIT[summary["status"]])
+
+
+def prepare(
+    config: PipelineConfig, console: Console
+) -> dict[str, dict[str, str]]:
+    """Runs the pipeline as far as Transform; component -> output -> URI.
+
+    What `run` has made is not made again, and the other way round.
+
+    Raises:
+        InputError, RefusedError: as a run that says so.
+    """
+    home = Path(config.root) / config.name
+    with only_one(home):
+        now = datetime.datetime.now(datetime.UTC)
+        folder = home / f"prepare-{now:%Y%m%d-%H%M%S}"
+        run = _Run(config, home, folder, console)
+        run._launch("Transform")
+        return run._uris
+
+
+_EXIT = {"done": 0, "failed": 1, "refused": 1, "input_error": 2}
+
+
+class _Run:
+    """One run: its pipeline, its progress, what it found out."""
+
+    def __init__(
+        self,
+        config: PipelineConfig,
+        home: Path,
+        folder: Path,
+        console: Console,
+    ) -> None:
+        self._config = config
+        self._home = home
+        self._folder = folder
+        self._console = console
+        self._seconds: dict[str, float] = {}
+        self._uris: dict[str, dict[str, str]] = {}
+        self._pushed = ""
+        self._rejected = ""
+        self._refusals: list[str] = []
+
+    def go(self, debug: bool) -> dict[str, Any]:
+        """Runs to the end, or to the first failure; returns the summary."""
+        console = self._console
+        handler = NoteHandler(console)
+        ours = logging.getLogger("lionctr")
+        ours.setLevel(logging.INFO)
+        ours.addHandler(handler)
+        status, message = "done", ""
+        try:
+            self._launch()
+        except InputError as error:
+            status, message = "input_error", str(error)
+            self._rejected = error.rejected
+        except RefusedError as error:
+            status, message = "refused", str(error)
+        except (KeyboardInterrupt, SystemExit):
+            status, message = "failed", "Stopped. Run it again to go on."
+        except Exception as error:
+            status = "failed"
+            message = f"{type(error).__name__}: {error}".strip()[:2000]
+            traceback.print_exc()
+            if debug:
+                console.line(traceback.format_exc())
+        finally:
+            ours.removeHandler(handler)
+        summary = self._summary(status, message)
+        if status == "done":
+            self._table(summary)
+        else:
+            console.line(message)
+            console.line(f"log: {self._folder / 'log.txt'}")
+        return summary
+
+    def _launch(self, until: str = "") -> None:
+        """Runs the components, up to the one that is named."""
+        from apache_beam.io.filesystems import FileSystems
+
+        from components.click_log_gen.files.spans import data_version
+
+        # Fails on a wrong path before TFX is imported, which takes seconds.
+        data = data_version(self._config.data)
+        schema = self._config.data.curated_schema
+        if schema is not None and not FileSystems.exists(schema):
+            raise InputError(f"data.curated_schema: no file {schema!r}")
+        model = own_version(self._config.model)
+        with self._console.running("loading TFX"):
+            from tfx.dsl.compiler import compiler
+            from tfx.orchestration import metadata
+            from tfx.orchestration.local import runner_utils
+            from tfx.orchestration.portable import (
+                launcher,
+                runtime_parameter_utils,
+            )
+
+            from components.batching import prefer_large_batches
+            from components.warm_start.executor import base_version
+            from pipeline import dag
+
+            prefer_large_batches()
+            database = self._home / "metadata.sqlite"
+            connection = metadata.sqlite_metadata_connection_config(
+                str(database)
+            )
+            base = base_version(
+                self._config.train.warm_start,
+                dag.pushed_to(self._config),
+                dag.training(self._config, data),
+            )
+            pipeline = compiler.Compiler().compile(
+                dag.create_pipeline(
+                    self._config,
+                    str(self._home / "artifacts"),
+                    dag.Versions(data, code_version(), base, model),
+                    connection,
+                    analysis_cache=str(self._home / "analysis_cache"),
+                    trials=str(self._home / "trials"),
+                    checkpoints=str(self._home / "checkpoints"),
+                )
+            )
+            runtime_parameter_utils.substitute_runtime_parameter(
+                pipeline,
+                {"pipeline-run-id": f"{self._folder.name}-{os.getpid()}"},
+            )
+            deployment = runner_utils.extract_local_deployment_config(pipeline)
+        for item in pipeline.nodes:
+            node = item.pipeline_node
+            name = node.node_info.id
+            if name == "Pusher":
+                self._stop_if_refused()
+                # What it wrote lies outside the artifacts, where the cache
+                # does not look; pushing the same model again does nothing.
+                node.execution_options.caching_options.enable_cache = False
+            store = metadata.Metadata(connection)
+            began = time.monotonic()
+            try:
+                with self._console.running(name):
+                    info = launcher.Launcher(
+                        pipeline_node=node,
+                        mlmd_connection=store,
+                        pipeline_info=pipeline.pipeline_info,
+                        pipeline_runtime_spec=pipeline.runtime_spec,
+                        executor_spec=runner_utils.extract_executor_spec(
+                            deployment, name
+                        ),
+                        custom_driver_spec=(
+                            runner_utils.extract_custom_driver_spec(
+                                deployment, name
+                            )
+                        ),
+                    ).launch()
+            except BaseException:
+                seconds = time.monotonic() - began
+                self._seconds[name] = round(seconds, 3)
+                self._state(name, "FAILED", seconds)
+                raise
+            seconds = time.monotonic() - began
+            self._seconds[name] = round(seconds, 3)
+            cached = self._remember(name, info, store)
+            self._state(name, "cached" if cached else "done", seconds)
+            if name == until:
+                return
+
+    def _remember(self, name: str, info: Any, store: Any) -> bool:
+        """Notes where the outputs are; returns whether they were cached."""
+        from ml_metadata.proto import metadata_store_pb2
+        from tfx.orchestration.portable.mlmd import execution_lib
+
+        with store as handle:
+            (execution,) = handle.store.get_executions_by_id(
+                [info.execution_id]
+            )
+            outputs = execution_lib.get_output_artifacts(
+                handle, info.execution_id
+            )
+        self._uris[name] = {
+            key: artifacts[0].uri for key, artifacts in outputs.items()
+        }
+        if name == "Pusher":
+            artifact = outputs["pushed_model"][0]
+            self._pushed = artifact.get_string_custom_property(
+                "pushed_destination"
+            )
+        return bool(
+            execution.last_known_state == metadata_store_pb2.Execution.CACHED
+        )
+
+    def _state(self, name: str, state: str, seconds: float) -> None:
+        rows = ""
+        if name == "ClickLogGen" and state != "FAILED":
+            counts = self._counts()
+            rows = (
+                f"  {counts['read']:,} rows, {counts['rejected']:,} rejected,"
+                f" {counts['train']:,} train, {counts['eval']:,} eval"
+            )
+        if name == "Tuner" and state != "FAILED":
+            best = decoded(self._best())
+            rows = "  " + ", ".join(f"{k} {v}" for k, v in best.items())
+        if name == "Trainer" and state != "FAILED":
+            training = self._training()
+            rows = (
+                f"  {training['examples']:,} rows in {training['steps']:,}"
+                f" steps, {training['train_examples_per_second']:,.0f} a second"
+            )
+        self._console.line(
+            f"  {name:<{_SECTION_WIDTH}} {state:<7} {seconds:7.1f} s{rows}"
+        )
+
+    def _stop_if_refused(self) -> None:
+        from components.evaluator.executor import refusals
+
+        self._refusals = refusals(self._uris["Evaluator"]["evaluation"])
+        if self._refusals:
+            raise RefusedError(
+                "The model was refused; nothing was pushed.\n"
+                + "\n".join(f"  {line}" for line in self._refusals)
+            )
+
+    def _counts(self) -> dict[str, Any]:
+        uri = self._uris.get("ClickLogGen", {}).get("rejected")
+        return _read(uri, "counts.json") if uri else {}
+
+    def _training(self) -> dict[str, Any]:
+        uri = self._uris.get("Trainer", {}).get("model_run")
+        return _read(uri, "training.json") if uri else {}
+
+    def _best(self) -> dict[str, Any]:
+        uri = self._uris["Tuner"]["best_hyperparameters"]
+        values: dict[str, Any] = _read(uri, "best_hyperparameters.txt")
+        return dict(values["values"])
+
+    def _metrics(self) -> dict[str, Any]:
+        uri = self._uris.get("Evaluator", {}).get("evaluation")
+        if not uri:
+            return {}
+        from components.evaluator.executor import metrics
+
+        return metrics(uri)
+
+    def _summary(self, status: str, message: str) -> dict[str, Any]:
+        counts, training = self._counts(), self._training()
+        slices = self._metrics()
+        rows = [
+            "read", "kept", "rejected", "held_back", "sampled_out", "gap",
+            *self._config.data.split.names,
+        ]  # fmt: skip
+        clicks = counts.get("clicks", {})
+        schema = self._uris.get("SchemaGen", {}).get("schema")
+        return {
+            "status": status,
+            "message": message,
+            "run": self._folder.name,
+            "name": self._config.name,
+            "config_sha256": self._config.sha256(),
+            "rows": {name: counts.get(name) for name in rows},
+            "rejected": self._uris.get("ClickLogGen", {}).get(
+                "rejected", self._rejected
+            )
+            or None,
+            "rejected_reasons": counts.get("reasons", {}),
+            "clicks": {k: n for k, n in clicks.items() if isinstance(n, int)},
+            "rejected_click_reasons": clicks.get("reasons", {}),
+            "metrics": slices.pop("", {}),
+            "slices": slices,
+            "blessed": bool(self._uris.get("Evaluator") and not self._refusals),
+            "refusals": self._refusals,
+            "pushed_model": self._pushed or None,
+            "optimizer": training.get(
+                "optimizer", self._config.optimizer.spec()
+            ),
+            "tuned": training.get("tuned", {}),
+            "lion_kernel": training.get("lion_kernel"),
+            "warm_start": training.get("warm_start"),
+            "seconds": self._seconds,
+            "train_examples_per_second": training.get(
+                "train_examples_per_second"
+            ),
+            "schema": f"{schema}/schema.pbtxt" if schema else None,
+            "tensorboard": self._uris.get("Trainer", {}).get("model_run"),
+        }
+
+    def _table(self, summary: dict[str, Any]) -> None:
+        line = self._console.line
+        line("")
+        for name, value in sorted(summary["metrics"].items()):
+            shown = (
+                f"{value:,.0f}" if name == "example_count" else f"{value:.5f}"
+            )
+            line(f"  {name:<{_SECTION_WIDTH}} {shown:>10}")
+        line("")
+        rejected = summary["rows"]["rejected"]
+        if rejected:
+            line(
+                f"  rejected rows     {rejected:,}: lionctr rejected"
+                f" {self._folder}"
+            )
+        clicks = summary["clicks"]
+        if clicks:
+            line(
+                f"  held back rows    {summary['rows']['held_back']:,}: younger"
+                " than data.clicks.window"
+            )
+            others = [
+                f"{count:,} {name.replace('_', ' ')}"
+                for name, count in clicks.items()
+                if name not in ("read", "joined") and count
+            ]
+            line(
+                f"  clicks            {clicks['joined']:,} of"
+                f" {clicks['read']:,} joined; {', '.join(others) or 'all'}"
+            )
+        line(f"  pushed model      {summary['pushed_model']}")
+        line(f"  summary           {self._folder / 'summary.json'}")
+        line(
+            f"  TensorBoard       tensorboard --logdir {summary['tensorboard']}"
+        )
+        line(f"  serve it          lionctr serve {Path(self._pushed).parent}")
+
+
+def code_version() -> str:
+    """Changes when the code that makes the artifacts changes."""
+    digest = hashlib.sha256()
+    root = Path(__file__).resolve().parents[2]
+    for room in _ROOMS:
+        for path in sorted((root / room).rglob("*")):
+            if path.suffix in (".py", ".cc", ".h") and path.is_file():
+                digest.update(str(path.relative_to(root)).encode())
+                digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+@contextmanager
+def only_one(
+    home: Path, settings: Sequence[str] = ("root", "name")
+) -> Iterator[None]:
+    """Keeps two runs of one pipeline apart; a killed run leaves no lock.
+
+    Args:
+        home: the folder that only one may use.
+        settings: those that say where it is.
+    """
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        lock = (home / ".lock").open("w")
+    except OSError as error:
+        raise ConfigError(
+            f"{settings[0]}: cannot write to {home}: {error.strerror}"
+        ) from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConfigError(
+                f"Another run of this pipeline is under way in {home}. Wait"
+                f" for it, or give this one another {' or '.join(settings)}"
+            ) from None
+        yield
+
+
+def _new_folder(runs: Path) -> Path:
+    now = datetime.datetime.now(datetime.UTC)
+    for attempt in range(1000):
+        name = now.strftime("%Y%m%d-%H%M%S") + (
+            f"-{attempt}" if attempt else ""
+        )
+        try:
+            (runs / name).mkdir(parents=True)
+            return runs / name
+        except FileExistsError:
+            continue
+    raise ConfigError(f"root: no free run folder under {runs}")
+
+
+def _read(uri: str, name: str) -> dict[str, Any]:
+    data: dict[str, Any] = json.loads((Path(uri) / name).read_text("utf-8"))
+    return data
+
+
+def _write(path: Path, text: str) -> None:
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(text + "\n", "utf-8")
+    temporary.replace(path)
