@@ -257,9 +257,9 @@ def _compile(options: argparse.Namespace) -> int:
     from pipeline.config import load
 
     config = load(options.config, options.set)
-    from pipeline.runners import kubeflow
+    from pipeline.runners.kubeflow import compiler
 
-    kubeflow.compile_to(config, options.image, options.out)
+    compiler.compile_to(config, options.image, options.out)
     print(f"wrote {options.out}")
     return 0
 
@@ -268,9 +268,8 @@ def _submit(options: argparse.Namespace) -> int:
     from pipeline.config import load
 
     config = load(options.config, options.set)
-    from pipeline.runners import kubeflow
 
-    return kubeflow.submit(
+    return compiler.submit(
         config,
         options.image,
         options.host,

@@ -89,7 +89,7 @@ def create_pipeline(
             gave: those of a run that was killed are not repeated.
         checkpoints: folder of all runs, in which a training that was stopped
             finds where it was.
-        tfjob: what `runners.tfjob` needs for a training by several pods.
+        tfjob: what `kubeflow.tfjob` needs for a training by several pods.
     """
     separators = {f.name: f.list for f in config.features.categorical if f.list}
     sections = config.resolved()
@@ -166,7 +166,7 @@ def create_pipeline(
             )
         ]
     trainer = Trainer(
-        run_fn="pipeline.runners.tfjob.run_fn"
+        run_fn="pipeline.runners.kubeflow.tfjob.run_fn"
         if tfjob
         else "models.trainer.run_fn",
         hyperparameters=(

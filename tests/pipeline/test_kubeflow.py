@@ -10,14 +10,14 @@ import pytest
 import yaml
 
 from pipeline.config import ConfigError, PipelineConfig
-from pipeline.runners import kubeflow
+from pipeline.runners.kubeflow import compiler
 from tests.pipeline.kubeflow_tasks import Cluster, TaskFailedError
 from tests.pipeline.small import IMAGE, make_config, write_log
 
 
 def compiled(config: PipelineConfig, out: Path) -> list[Any]:
     """The documents of the IR."""
-    kubeflow.compile_to(config, IMAGE, out)
+    compiler.compile_to(config, IMAGE, out)
     return list(yaml.safe_load_all(out.read_text("utf-8")))
 
 
@@ -32,7 +32,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def ir(home: Path) -> Path:
     """The small pipeline, compiled."""
-    kubeflow.compile_to(make_config(home), IMAGE, home / "pipeline.yaml")
+    compiler.compile_to(make_config(home), IMAGE, home / "pipeline.yaml")
     return home / "pipeline.yaml"
 
 
@@ -55,7 +55,7 @@ def test_the_same_config_gives_the_same_bytes(
     ir: Path, home: Path, tmp_path: Path
 ) -> None:
     again = tmp_path / "again.yaml"
-    kubeflow.compile_to(make_config(home), IMAGE, again)
+    compiler.compile_to(make_config(home), IMAGE, again)
     assert again.read_bytes() == ir.read_bytes()
 
 
@@ -112,7 +112,7 @@ def test_the_pipeline_has_kfps_name_and_the_model_has_ours(
     ],
 )
 def test_names_follow_kfps_rules(name: str, expected: str) -> None:
-    assert kubeflow.kfp_name(name) == expected
+    assert compiler.kfp_name(name) == expected
 
 
 @pytest.mark.parametrize("root", ["gs://b/x", "s3://b/x/", "minio://b/x"])
@@ -165,7 +165,7 @@ def test_with_tfjob_the_trainer_is_a_job_of_several_pods(
         name: value["runtimeValue"]["constant"]
         for name, value in trainer["parameters"].items()
     }
-    assert given["run_fn"] == "pipeline.runners.tfjob.run_fn"
+    assert given["run_fn"] == "pipeline.runners.kubeflow.tfjob.run_fn"
     received = json.loads(given["custom_config"])["tfjob"]
     assert received == {
         **job,
@@ -203,7 +203,7 @@ def test_a_tfjob_that_cannot_work_is_refused(
 
 def test_places_that_no_task_can_reach_are_named(home: Path) -> None:
     config = make_config(home, push={"to": "s3://b/models"})
-    assert [line.split(":")[0] for line in kubeflow.unreachable(config)] == [
+    assert [line.split(":")[0] for line in compiler.unreachable(config)] == [
         "data.impressions.path",
         "push.to",
     ]
@@ -212,13 +212,13 @@ def test_places_that_no_task_can_reach_are_named(home: Path) -> None:
         push={"to": "gs://b/models"},
         runner={"volumes": {"logs": str(home)}},
     )
-    assert kubeflow.unreachable(config) == []
+    assert compiler.unreachable(config) == []
     data = config.data.model_dump() | {
         "label": None,
         "time": "age",
         "clicks": {"path": "/clicks", "format": "jsonl"},
     }
-    lines = kubeflow.unreachable(make_config(home, data=data))
+    lines = compiler.unreachable(make_config(home, data=data))
     assert any(line.startswith("data.clicks.path: '/clicks'") for line in lines)
 
 
@@ -244,12 +244,12 @@ def test_a_wrong_image_is_refused(
     home: Path, tmp_path: Path, image: str
 ) -> None:
     with pytest.raises(ConfigError, match=r"--image: received .*accepted: "):
-        kubeflow.compile_to(make_config(home), image, tmp_path / "p.yaml")
+        compiler.compile_to(make_config(home), image, tmp_path / "p.yaml")
 
 
 def test_an_unwritable_file_is_named(home: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"--out: cannot write .*none/p.yaml"):
-        kubeflow.compile_to(make_config(home), IMAGE, tmp_path / "none/p.yaml")
+        compiler.compile_to(make_config(home), IMAGE, tmp_path / "none/p.yaml")
 
 
 def test_every_task_runs_to_a_pushed_model(
@@ -289,7 +289,7 @@ def test_a_refused_model_fails_the_run_and_is_not_pushed(
         evaluate={"metrics": {"auc": {"min": 0.999, "min_change": -0.1}}},
     )
     out = tmp_path / "strict.yaml"
-    kubeflow.compile_to(config, IMAGE, out)
+    compiler.compile_to(config, IMAGE, out)
     served = home / "serving" / "Small_ctr"
     (version,) = served.iterdir()
     described = version / "assets.extra" / "lion_ctr.json"
@@ -344,7 +344,7 @@ def test_the_trainer_gets_the_tuners_best_values(
     finished: Cluster, home: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "tuned.yaml"
-    kubeflow.compile_to(make_config(home, tune=TUNED), IMAGE, out)
+    compiler.compile_to(make_config(home, tune=TUNED), IMAGE, out)
     cluster = Cluster(out, home / "run", finished.outputs)
     for name in ("Tuner", "Trainer"):
         cluster.outputs[name] = cluster.run_task(name)

@@ -22,7 +22,7 @@ import yaml
 from pipeline.config import ConfigError, PipelineConfig
 from pipeline.console import quiet
 
-_COMMAND = ("python", "-m", "pipeline.runners.kubeflow_task")
+_COMMAND = ("python", "-m", "pipeline.runners.kubeflow.task")
 _STORES = ("gs://", "s3://", "minio://")
 _NAME_LENGTH = 128
 _IMAGE = re.compile(
