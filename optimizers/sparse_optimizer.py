@@ -20,8 +20,8 @@ class SparseOptimizer(keras.optimizers.Optimizer):
     dense tensors to clip or accumulate them. Here an `update_step` gets
     tf.IndexedSlices wherever the model's gradient was one. Accumulated
     gradients carry the union of the rows seen since the last update, which
-    costs one bool per row (the slot `accumulated_row`). They are tf.IndexedSlices
-    too, or `MarkedRows` in a function that XLA compiles.
+    costs one bool per row (the slot `accumulated_row`). They are
+    tf.IndexedSlices too, or `MarkedRows` in a function that XLA compiles.
 
     Under MirroredStrategy and MultiWorkerMirroredStrategy the gradients are
     summed over the replicas before anything else; tf.IndexedSlices are

@@ -144,9 +144,7 @@ def test_a_resumed_training_rounds_as_one_that_never_stopped(kernel):
     ],
 )
 def test_numbers_that_fit_stay_and_others_have_the_right_mean(ops, kind):
-    tiny, most = (
-        (2.0**-24, 65504.0) if kind == "float16" else (2.0**-120, 3e38)
-    )
+    tiny, most = (2.0**-24, 65504.0) if kind == "float16" else (2.0**-120, 3e38)
     finite = [0.0, -0.0, 1.0, -1.5, tiny, 3 * tiny, 2.0**-14, most]
     var = tf.constant([*finite, np.nan], kind)
     grad = tf.constant([*finite[:-1], np.inf, -np.inf], tf.bfloat16)
