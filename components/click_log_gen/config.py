@@ -16,6 +16,7 @@ from pydantic import (
     model_validator,
 )
 
+from components.click_log_gen.time_config import TimeColumn
 from models.config import LABEL, Kind, Name, Negatives, PositiveInt, Section
 
 PLACEHOLDERS = ("{DATE}", "{YYYY}", "{MM}", "{DD}", "{SPAN}", "{VERSION}")
@@ -139,12 +140,6 @@ def _not_a_duration(value: Any) -> str:
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 
 
-def _utc(time: str) -> datetime.datetime:
-    """An ISO 8601 time; without a zone it is UTC."""
-    found = datetime.datetime.fromisoformat(time)
-    return found if found.tzinfo else found.replace(tzinfo=datetime.UTC)
-
-
 class ClickFiles(LogFiles):
     """A separate click log, joined to the impressions.
 
@@ -156,7 +151,7 @@ class ClickFiles(LogFiles):
     Args:
         impression_key: the key's columns in the impressions, where they
             have other names.
-        time: event time of the click; by default the name in `data.time`.
+        time: event time of the click, as `data.time`, which is the default.
         carry: columns of the click -> what they become in the examples: float,
             int or string, missing without a click. No features: they tell
             the label.
@@ -166,7 +161,7 @@ class ClickFiles(LogFiles):
 
     key: tuple[Name, ...] = ("impression_id",)
     impression_key: tuple[Name, ...] | None = None
-    time: Name | None = None
+    time: TimeColumn | None = None
     window: str = "30m"
     until: str | None = None
     carry: dict[Name, Kind] = {}
@@ -190,7 +185,8 @@ class ClickFiles(LogFiles):
         if isinstance(value, datetime.date):  # YAML's doing
             value = value.isoformat()
         try:
-            return value if value is None else _utc(value) and value
+            _ = value is None or datetime.datetime.fromisoformat(value)
+            return value
         except (TypeError, ValueError):
             raise ValueError(
                 f"received {value!r}; accepted: a time in ISO 8601, such as"
@@ -225,13 +221,6 @@ class ClickFiles(LogFiles):
     def window_micros(self) -> int:
         """The window in microseconds."""
         return _microseconds(self.window)
-
-    @property
-    def until_micros(self) -> int | None:
-        """`until` in microseconds since 1970."""
-        if self.until is None:
-            return None
-        return (_utc(self.until) - _EPOCH) // datetime.timedelta(microseconds=1)
 
 
 class Spans(Section):
@@ -377,7 +366,7 @@ class DataConfig(Section):
     impressions: LogFiles
     clicks: ClickFiles | None = None
     label: Label | None = Field(None, validate_default=True)
-    time: Name | None = None
+    time: TimeColumn | None = None
     split: Split = Split()
     negatives: Negatives = Negatives()
     max_rejected: Annotated[float, Field(ge=0, le=1)] = 0.01
@@ -405,7 +394,7 @@ class DataConfig(Section):
         for log, files in self.logs.items():
             _check_spans(f"{log}.path", files.path, self.spans)
         shown = {
-            "time": self.time,
+            "time": self.time and self.time.column,
             **{f"split.key: {name}": name for name in self.split.key},
             **{f"negatives.key: {name}": name for name in self.negatives.key},
         }
@@ -419,7 +408,7 @@ class DataConfig(Section):
                 )
             shown |= {f"clicks.key: {n}": n for n in self.clicks.shown_key}
             clicked = {
-                "clicks.time": self.click_time,
+                "clicks.time": self.click_time.column,
                 "label": self.label_column,
                 **{f"clicks.key: {name}": name for name in self.clicks.key},
                 **{f"clicks.carry: {n}": n for n in self.clicks.carry},
@@ -435,10 +424,18 @@ class DataConfig(Section):
         return {name: log for name, log in logs.items() if log is not None}
 
     @property
-    def click_time(self) -> str:
+    def click_time(self) -> TimeColumn:
         """The click log's column of event time."""
         assert self.clicks is not None and self.time is not None
         return self.clicks.time or self.time
+
+    @property
+    def clicks_until(self) -> int | None:
+        """`clicks.until` in microseconds since 1970, in the clicks' zone."""
+        if self.clicks is None or self.clicks.until is None:
+            return None
+        until = self.click_time.moment(self.clicks.until)
+        return (until - _EPOCH) // datetime.timedelta(microseconds=1)
 
     @property
     def label_column(self) -> str | None:
