@@ -361,7 +361,13 @@ class Split(Section):
 
 
 class DataConfig(Section):
-    """The raw logs and how a row becomes a labelled example."""
+    """The raw logs and how a row becomes a labelled example.
+
+    Args:
+        max_rejected: the share of rows that may be rejected.
+        max_out_of_range: the share of rows in which an `encode: identity`
+            feature may be out of range, and so missing to the model.
+    """
 
     impressions: LogFiles
     clicks: ClickFiles | None = None
@@ -370,6 +376,7 @@ class DataConfig(Section):
     split: Split = Split()
     negatives: Negatives = Negatives()
     max_rejected: Annotated[float, Field(ge=0, le=1)] = 0.01
+    max_out_of_range: Annotated[float, Field(ge=0, le=1)] = 0.01
     curated_schema: str | None = None
     spans: Spans | None = None
 
@@ -393,8 +400,8 @@ class DataConfig(Section):
             )
         for log, files in self.logs.items():
             _check_spans(f"{log}.path", files.path, self.spans)
-        shown = {
-            "time": self.time and self.time.column,
+        shown: dict[str, str | None] = {
+            "time": self.time.column if self.time else None,
             **{f"split.key: {name}": name for name in self.split.key},
             **{f"negatives.key: {name}": name for name in self.negatives.key},
         }

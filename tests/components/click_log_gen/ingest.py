@@ -28,6 +28,7 @@ from components.click_log_gen.config import DataConfig
 Row = dict[str, Any]
 FORMATS = ("csv", "tsv", "jsonl", "parquet", "tfrecord", "avro")
 KINDS = ("train", "eval", "test", "rejected")
+SECONDS = {"column": "t", "format": "seconds"}  # from any start
 COLUMNS = {"price": ("float", None), "site": ("string", None)}
 
 
