@@ -190,8 +190,8 @@ def test_a_click_log_without_a_click_gives_zeros(
     with pytest.raises(InputError) as error:
         run(tmp_path / "out", tmp_path)
     assert str(error.value).startswith(
-        "The train split has no positive: by a click within"
-        " data.clicks.window all of its "
+        "The train split has no positive: by a click in data.clicks.window"
+        " all of its "
     )
     assert "(10 held back); clicks: none. Times: train 1970-" in str(
         error.value
