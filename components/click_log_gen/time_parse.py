@@ -94,7 +94,9 @@ def _matched(text: pa.Array, format: TimeFormat) -> tuple[_Fields, Mask]:
             fields[code] = _filled(each)
         elif code == "f":
             fields[code] = _filled(pc.utf8_rpad(found, 9, "0")) // 1000
-        elif code not in ("a", "A", "Z"):
+        elif code == "Z":  # UTC, whatever its name
+            fields[code] = np.zeros(len(text), np.int64)
+        elif code not in ("a", "A"):
             fields[code] = _filled(pc.utf8_ltrim_whitespace(found))
     return fields, good
 
