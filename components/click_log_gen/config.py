@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import re
 from datetime import date
@@ -16,7 +17,11 @@ from pydantic import (
     model_validator,
 )
 
-from components.click_log_gen.time_config import TimeColumn
+from components.click_log_gen.time_config import (
+    FIRST_YEAR,
+    TimeColumn,
+    last_year,
+)
 from models.config import LABEL, Kind, Name, Negatives, PositiveInt, Section
 
 PLACEHOLDERS = ("{DATE}", "{YYYY}", "{MM}", "{DD}", "{SPAN}", "{VERSION}")
@@ -137,6 +142,7 @@ def _not_a_duration(value: Any) -> str:
     )
 
 
+_DAY = re.compile(r"\d{4}-\d\d-\d\d")
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 
 
@@ -237,6 +243,21 @@ class Spans(Section):
     since: date | int | None = None
     until: date | int | None = None
     skip_missing: bool = False
+
+    @field_validator("since", "until", mode="before")
+    @classmethod
+    def _one_meaning(cls, value: Any) -> Any:
+        """Not pydantic's: "1705276800" would be a day of 2024."""
+        if isinstance(value, str) and _DAY.fullmatch(value):
+            with contextlib.suppress(ValueError):
+                return date.fromisoformat(value)
+        plain = type(value) in (int, date, type(None))
+        if not plain:
+            raise ValueError(
+                f"received {value!r}; accepted: a date, such as 2024-01-31, or"
+                " a number"
+            )
+        return value
 
     @model_validator(mode="after")
     def _check(self) -> Spans:
@@ -413,6 +434,7 @@ class DataConfig(Section):
                     "`clicks` needs `time`, the column of the impressions'"
                     " event time"
                 )
+            _check_until(self.clicks.until, self.click_time)
             shown |= {f"clicks.key: {n}": n for n in self.clicks.shown_key}
             clicked = {
                 "clicks.time": self.click_time.column,
@@ -485,6 +507,18 @@ def _check_spans(
                         f"`spans.{name}` is {bound!r}; accepted: {accepted},"
                         f" for `{field}` is {path!r}"
                     )
+
+
+def _check_until(until: str | None, time: TimeColumn) -> None:
+    """The end is a moment that a click of the log may have."""
+    if until is None:
+        return
+    year = time.moment(until).astimezone(datetime.UTC).year
+    if time.unit is None and not FIRST_YEAR <= year <= last_year():
+        raise ValueError(
+            f"`clicks.until`: received {until}; accepted: a time of"
+            f" {FIRST_YEAR} to {last_year()}, as the clicks'"
+        )
 
 
 def _check_columns(

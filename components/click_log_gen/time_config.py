@@ -13,6 +13,14 @@ from pydantic import field_validator, model_validator
 from components.click_log_gen import time_format
 from models.config import Name, Section
 
+FIRST_YEAR = 1990  # before it, and ten years ahead, a time is not believed
+_YEARS_AHEAD = 10
+
+
+def last_year() -> int:
+    """The last year whose times are believed."""
+    return datetime.datetime.now(datetime.UTC).year + _YEARS_AHEAD
+
 
 class TimeColumn(Section):
     """A column of event times; its name alone stands for `{column: name}`.

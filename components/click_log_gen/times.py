@@ -25,13 +25,15 @@ from components.click_log_gen.rows import (
     mask,
     nulled,
 )
-from components.click_log_gen.time_config import TimeColumn
+from components.click_log_gen.time_config import (
+    FIRST_YEAR,
+    TimeColumn,
+    last_year,
+)
 from models.errors import InputError
 
 Times = npt.NDArray[np.int64]
 
-FIRST_YEAR = 1990  # before it, and ten years ahead, a time is not believed
-_YEARS_AHEAD = 10
 _ZONE = r"(Z|[+-]\d\d(:?\d\d)?)"
 _CLOCK = r"\d\d(:\d\d(:\d\d(\.\d+)?)?)?"
 _ISO = rf"^\d{{4}}-\d\d-\d\d([ T]{_CLOCK}{_ZONE}?)?$"
@@ -59,11 +61,6 @@ class Bounds:
     def inside(self, micros: Times) -> Mask:
         """Which times are believed."""
         return (micros >= self.first) & (micros < self.after)
-
-
-def last_year() -> int:
-    """The last year whose times are believed."""
-    return datetime.datetime.now(datetime.UTC).year + _YEARS_AHEAD
 
 
 def _new_year(year: int) -> int:

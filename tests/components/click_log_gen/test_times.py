@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from components.click_log_gen.rows import Column, Verdicts
-from components.click_log_gen.time_config import TimeColumn
-from components.click_log_gen.times import event_time, last_year
+from components.click_log_gen.time_config import TimeColumn, last_year
+from components.click_log_gen.times import event_time
 
 UTC = datetime.UTC
 NOON = datetime.datetime(2020, 1, 2, 12, 30, 5, 250_000, tzinfo=UTC)
