@@ -151,6 +151,7 @@ def convert_log(
     columns: Mapping[str, Any] = COLUMNS,
     label: Any = "click",
     split_by: Row | None = None,
+    ranges: Mapping[str, int] | None = None,
     **data: Any,
 ) -> Output:
     """The ingest's own steps, chunk by chunk, without Beam."""
@@ -166,7 +167,7 @@ def convert_log(
     for path in (*folders.values(), folder / "work"):
         Path(path).mkdir(parents=True)
     places = ingest.Places(folders, str(folder / "work"))
-    outcome = ingest.run(config, columns, places, one_by_one)
+    outcome = ingest.run(config, columns, places, one_by_one, ranges)
     shutil.rmtree(folder / "work")
     return read_output(folder, outcome.counts)
 
