@@ -108,6 +108,7 @@ setup(
         "tf-keras>=2.21,<2.22",
         "tfx>=1.21,<1.22",
         "tfx-bsl>=1.21,<1.22",
+        "tzdata>=2025.2",
     ],
     extras_require={
         "serving": ["kserve>=0.21,<0.22"],

@@ -98,6 +98,7 @@ def create_pipeline(
         data=config.data,
         columns=config.columns(),
         separators=separators,
+        ranges=config.features.ranges(),
         data_version=versions.data,
         code_version=versions.code,
     )

@@ -20,6 +20,7 @@ import yaml
 from models.errors import InputError, RefusedError
 from models.registry import own_version
 from models.space import decoded
+from pipeline import counts
 from pipeline.config import ConfigError, PipelineConfig
 from pipeline.console import Console, NoteHandler, quiet
 
@@ -243,11 +244,7 @@ class _Run:
     def _state(self, name: str, state: str, seconds: float) -> None:
         rows = ""
         if name == "ClickLogGen" and state != "FAILED":
-            counts = self._counts()
-            rows = (
-                f"  {counts['read']:,} rows, {counts['rejected']:,} rejected,"
-                f" {counts['train']:,} train, {counts['eval']:,} eval"
-            )
+            rows = f"  {counts.rows(self._counts())}"
         if name == "Tuner" and state != "FAILED":
             best = decoded(self._best())
             rows = "  " + ", ".join(f"{k} {v}" for k, v in best.items())
@@ -260,6 +257,10 @@ class _Run:
         self._console.line(
             f"  {name:<{_SECTION_WIDTH}} {state:<7} {seconds:7.1f} s{rows}"
         )
+        if name == "ClickLogGen" and state != "FAILED":
+            splits = self._config.data.split.names
+            for line in counts.details(self._counts(), splits):
+                self._console.line(f"    {line}")
 
     def _stop_if_refused(self) -> None:
         from components.evaluator.executor import refusals
@@ -293,13 +294,13 @@ class _Run:
         return metrics(uri)
 
     def _summary(self, status: str, message: str) -> dict[str, Any]:
-        counts, training = self._counts(), self._training()
+        counted, training = self._counts(), self._training()
         slices = self._metrics()
         rows = [
             "read", "kept", "rejected", "held_back", "sampled_out", "gap",
             *self._config.data.split.names,
         ]  # fmt: skip
-        clicks = counts.get("clicks", {})
+        clicks = counted.get("clicks", {})
         schema = self._uris.get("SchemaGen", {}).get("schema")
         return {
             "status": status,
@@ -307,12 +308,16 @@ class _Run:
             "run": self._folder.name,
             "name": self._config.name,
             "config_sha256": self._config.sha256(),
-            "rows": {name: counts.get(name) for name in rows},
+            "rows": {name: counted.get(name) for name in rows},
+            "positives": counted.get("positives", {}),
+            "times": counts.times(counted),
+            "out_of_range": counted.get("out_of_range", {}),
+            "warnings": counted.get("warnings", []),
             "rejected": self._uris.get("ClickLogGen", {}).get(
                 "rejected", self._rejected
             )
             or None,
-            "rejected_reasons": counts.get("reasons", {}),
+            "rejected_reasons": counted.get("reasons", {}),
             "clicks": {k: n for k, n in clicks.items() if isinstance(n, int)},
             "rejected_click_reasons": clicks.get("reasons", {}),
             "metrics": slices.pop("", {}),
