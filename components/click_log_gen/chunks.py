@@ -308,7 +308,12 @@ def open_parquet(path: str) -> Iterator[pq.ParquetFile]:
     """
     with open_raw(path) as stream:
         try:
-            file = pq.ParquetFile(stream, page_checksum_verification=True)
+            file = pq.ParquetFile(
+                stream,
+                page_checksum_verification=True,
+                # In nanoseconds, INT96 would leave out all but 1678 to 2261.
+                coerce_int96_timestamp_unit="us",
+            )
             _ = file.schema_arrow.names  # which may not even be text
         except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
             raise InputError(
