@@ -17,6 +17,7 @@ from pydantic import (
 )
 
 from models.config import LABEL, Kind, Name, Negatives, PositiveInt, Section
+from models.section import PathText
 
 PLACEHOLDERS = ("{DATE}", "{YYYY}", "{MM}", "{DD}", "{SPAN}", "{VERSION}")
 Format = Literal["csv", "tsv", "jsonl", "parquet", "tfrecord", "avro"]
@@ -381,7 +382,7 @@ class DataConfig(Section):
     split: Split = Split()
     negatives: Negatives = Negatives()
     max_rejected: Annotated[float, Field(ge=0, le=1)] = 0.01
-    curated_schema: str | None = None
+    curated_schema: PathText | None = None
     spans: Spans | None = None
 
     @field_validator("label")
