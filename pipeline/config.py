@@ -228,7 +228,7 @@ class PipelineConfig(Section):
                 f"feature {name!r} is a column of data.clicks.carry: it is"
                 " known only after the click, so it tells the label",
             )
-        columns = self.data.impressions.columns
+        columns = self.data.impressions.all_columns
         if columns is not None:
             for name in self.columns():
                 if name not in columns:

@@ -81,11 +81,17 @@ def count(chunk: Chunk) -> int:
         return sum(block.count for block in blocks)
 
 
-def types(path: str, names: Iterable[str]) -> dict[str, pa.DataType]:
+def names(path: str) -> list[str]:
+    """The columns of a file."""
+    with open_raw(path) as stream:
+        return Schema(_head(stream).schema).columns
+
+
+def types(path: str, columns: Iterable[str]) -> dict[str, pa.DataType]:
     """Arrow types of those columns that have one."""
     with open_raw(path) as stream:
         schema = Schema(_head(stream).schema)
-    found = {name: schema.type(name) for name in names}
+    found = {name: schema.type(name) for name in columns}
     return {name: kind for name, kind in found.items() if kind is not None}
 
 

@@ -64,6 +64,13 @@ def read_parquet(chunk: Chunk, columns: Mapping[str, str]) -> Iterator[Rows]:
             )
 
 
+def parquet_names(path: str) -> list[str]:
+    """The columns of a file."""
+    with open_parquet(path) as file:
+        names: list[str] = file.schema_arrow.names
+        return names
+
+
 def _rows_in(file: pq.ParquetFile, groups: range) -> int:
     return sum(file.metadata.row_group(group).num_rows for group in groups)
 

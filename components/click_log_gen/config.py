@@ -24,10 +24,11 @@ Format = Literal["csv", "tsv", "jsonl", "parquet", "tfrecord", "avro"]
 
 
 class LogFiles(Section):
-    """A log: one file, a glob, or a list of them, on any Beam filesystem.
+    """A log: a file, a folder, a glob or a list, on any Beam filesystem.
 
     A list is read in its order, what a glob matches in the order of names.
-    gzip, zstd and bzip2 are told by the file's first bytes.
+    A folder means its files, at any depth. Names that begin with `.` or `_`
+    are left out. gzip, zstd and bzip2 are told by the file's first bytes.
 
     csv and tsv: a line is a row, an empty line is none; a quoted cell may go
     on over several lines. Either `columns` names the columns, or `header:
@@ -41,7 +42,7 @@ class LogFiles(Section):
         max_expansion: to how many times its size a compressed file may unpack.
     """
 
-    path: tuple[str, ...]
+    path: tuple[PathText, ...]
     format: Format
     columns: tuple[Name, ...] | None = None
     header: bool = False
@@ -103,6 +104,15 @@ class LogFiles(Section):
                         f" received `format: {self.format}`"
                     )
         return self
+
+    @property
+    def all_columns(self) -> tuple[str, ...] | None:
+        """`columns` and those that folders in `path` tell, such as dt=*."""
+        if self.columns is None:
+            return None
+        folders = "/".join(self.path)  # the last part may be one too
+        told = re.findall(r"(?:^|(?<=/))([^/={}*?\[\]]+)=", folders)
+        return tuple(dict.fromkeys((*self.columns, *told)))
 
     @property
     def separator(self) -> str:
@@ -488,8 +498,9 @@ def _check_columns(
     section: str, log: LogFiles, wanted: dict[str, str | None]
 ) -> None:
     for field, name in wanted.items():
-        if name is not None and name not in (log.columns or (name,)):
+        known = log.all_columns
+        if name is not None and known is not None and name not in known:
             raise ValueError(
                 f"`{field}` is column {name!r}, which is not among"
-                f" `{section}.columns`: {', '.join(log.columns or ())}"
+                f" `{section}.columns`: {', '.join(known)}"
             )
