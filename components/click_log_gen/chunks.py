@@ -53,7 +53,7 @@ class Chunk:
 
 
 def plan(source: LogFiles, field: str = "data.impressions.path") -> list[Chunk]:
-    """Cuts all files of `source`, in the order of `files.find`; empty ones not."""
+    """Cuts the files of `source` that are not empty, as `files.find` orders."""
     plan: list[Chunk] = []
     for path, size, modified in files.find(source.path, field):
         if size:

@@ -8,6 +8,7 @@ from datetime import date
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     Discriminator,
     Field,
     Tag,
@@ -17,6 +18,7 @@ from pydantic import (
 )
 
 from models.config import LABEL, Kind, Name, Negatives, PositiveInt, Section
+from models.paths import expanded
 from models.section import PathText
 
 PLACEHOLDERS = ("{DATE}", "{YYYY}", "{MM}", "{DD}", "{SPAN}", "{VERSION}")
@@ -36,17 +38,18 @@ class LogFiles(Section):
     `columns` counts.
 
     Args:
+        delimiter: between two cells, one character or several, such as `::`.
         escape: a character that takes its meaning from the one after it, in
             csv and tsv; beside a doubled quote.
         max_line_bytes: a longer line, or record, is rejected.
         max_expansion: to how many times its size a compressed file may unpack.
     """
 
-    path: tuple[PathText, ...]
+    path: tuple[Annotated[str, AfterValidator(expanded)], ...]
     format: Format
     columns: tuple[Name, ...] | None = None
     header: bool = False
-    delimiter: Annotated[str, Field(min_length=1, max_length=1)] | None = None
+    delimiter: Annotated[str, Field(min_length=1, max_length=8)] | None = None
     quote: Annotated[str, Field(min_length=1, max_length=1)] | None = None
     escape: Annotated[str, Field(min_length=1, max_length=1)] | None = None
     null_values: tuple[str, ...] = ("",)
@@ -60,13 +63,12 @@ class LogFiles(Section):
 
     @field_validator("delimiter", "quote", "escape")
     @classmethod
-    def _one_byte(cls, value: str | None) -> str | None:
-        if value is not None and (not value.isascii() or value in "\r\n"):
-            raise ValueError(
-                f"received {value!r}; accepted: one ASCII character, not a"
-                " line end"
-            )
-        return value
+    def _ascii(cls, value: str | None) -> str | None:
+        if value is None or (value.isascii() and not set(value) & set("\r\n")):
+            return value
+        raise ValueError(
+            f"received {value!r}; accepted: ASCII characters, no line end"
+        )
 
     @model_validator(mode="after")
     def _check(self) -> LogFiles:
@@ -81,11 +83,13 @@ class LogFiles(Section):
             for name in self.columns:
                 if self.columns.count(name) > 1:
                     raise ValueError(f"column {name!r} is named twice")
-        if self.separator == self.quoting:
+        if self.quoting and self.quoting in self.separator:
             raise ValueError(
-                f"`delimiter` and `quote` are both {self.separator!r}"
+                f"`quote` is {self.quoting!r}, which is"
+                f" {'in ' * (len(self.separator) > 1)}`delimiter` too:"
+                f" {self.separator!r}"
             )
-        if self.escape and self.escape in (self.separator, self.quoting):
+        if self.escape and self.escape in (*self.separator, self.quoting):
             raise ValueError(
                 f"`escape` is {self.escape!r}, and so is `delimiter` or `quote`"
             )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -18,6 +19,7 @@ from tfx.types import artifact_utils
 from components.click_log_gen import ingest, match, spans
 from components.click_log_gen.config import ClickFiles, DataConfig
 from models.errors import InputError
+from models.paths import is_local, literal
 
 COUNTS = "counts.json"
 
@@ -125,6 +127,10 @@ def _temporary(folder: str) -> Iterator[str]:
 
 def _remove(folder: str) -> None:
     """Removes a folder's files, and it, where there are folders."""
+    if is_local(folder):  # Beam would take its name for a glob
+        if os.path.isdir(folder):  # noqa: PTH112 (it may be a URI)
+            shutil.rmtree(folder)
+        return
     found = FileSystems.match([os.path.join(folder, "*")])[0].metadata_list
     if found:
         FileSystems.delete([file.path for file in found])
@@ -155,7 +161,7 @@ def _read_json(path: str) -> Any:
 def _with_rows(error: InputError, uri: str) -> InputError:
     """`error`, and the rejected rows where TFX does not remove them."""
     kept = f"{uri.rstrip('/')}-refused"
-    (found,) = FileSystems.match([os.path.join(uri, "*.json*")])
+    (found,) = FileSystems.match([os.path.join(literal(uri), "*.json*")])
     paths = [item.path for item in found.metadata_list]
     if len(paths) < 2:  # only counts
         return error
