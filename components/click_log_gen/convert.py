@@ -107,7 +107,7 @@ def _wanted(job: Job) -> dict[str, str]:
     if data.split.by == "time" and data.time is not None:
         wanted.setdefault(data.time, "time")
     for name in (*data.split.key, *data.negatives.key):
-        # As written, whatever else the column is: 1 and 1.0 are two users.
+        # As text, whatever else the column is, so that none is rounded.
         wanted[name] = "string"
     return wanted
 

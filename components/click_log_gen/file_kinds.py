@@ -21,6 +21,7 @@ _MAGIC = {
     b"\x28\xb5\x2f\xfd": "zstd",
     b"BZh": "bzip2",
 }
+_UTF32 = (b"\xff\xfe\0\0", b"\0\0\xfe\xff")
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 _ZLIB = (b"x\x01", b"x\x9c", b"x\xda")
 # What packed files without a mark of their own are called.
@@ -65,6 +66,8 @@ def _what(head: bytes, path: str, format: str) -> str:
                 return what
     if format == "tfrecord":
         return ""
+    if head.startswith(_UTF32):
+        return "UTF-32 (iconv -f UTF-32 -t UTF-8 makes it UTF-8)"
     if head.startswith(_UTF16) or _has_nul_pairs(head):
         return "UTF-16 (iconv -f UTF-16 -t UTF-8 makes it UTF-8)"
     if _ends_in_returns(head):
