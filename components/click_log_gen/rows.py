@@ -124,7 +124,7 @@ class Column:
             return self._typed_texts(array)
         array = self._words(array, verdicts)
         if self.separator is not None:
-            return _canonical_items(array, self.separator)
+            return values.canonical_items(array, self.separator)
         return values.canonical(array)
 
     def written(self, array: pa.Array, verdicts: Verdicts) -> pa.Array:
@@ -348,21 +348,6 @@ def nulled(array: pa.Array, where: Mask) -> pa.Array:
     # Not if_else: with a null scalar it garbles sliced text (apache/arrow
     # issue 41479).
     return array.take(pa.array(np.arange(len(array)), mask=where))
-
-
-def _canonical_items(text: pa.Array, separator: str) -> pa.Array:
-    """`text` with the category of each of the values in a row."""
-    some = pc.match_substring_regex(text, r"\.0|(?i:true|false)")
-    rows = np.flatnonzero(mask(some))
-    if not len(rows):
-        return text
-    split = pc.split_pattern(text.take(pa.array(rows)), separator)
-    items = values.canonical(split.values)
-    found = pa.ListArray.from_arrays(split.offsets, items)
-    where = np.arange(len(text))
-    where[rows] = len(text) + np.arange(len(rows))
-    joined = pc.binary_join(found, separator)
-    return pa.concat_arrays([text, joined]).take(pa.array(where))
 
 
 def _is_number(kind: pa.DataType) -> bool:

@@ -395,3 +395,27 @@ def all_texts(path: Path, format: str) -> list[Any]:
     output = convert_log(out, log_of(path, format), TEXT, split_by=FIRST)
     assert output.rejected == []
     return output.column("x")
+
+
+def test_a_key_joins_whatever_type_each_log_has(tmp_path: Path) -> None:
+    shown = pa.table(
+        {
+            "id": pa.array([1.0, 2.0, 3.0, 4.0]),
+            "t": pa.array([NOON] * 4, pa.timestamp("ms")),
+            "x": ["a", "b", "c", "d"],
+        }
+    )
+    pq.write_table(shown, tmp_path / "shown")
+    rows = [{"id": i, "t": str(NOON)} for i in ("1", "3.0", "4.00")]
+    clicks = write_log(tmp_path / "clicks", "csv", rows)
+    output = convert_log(
+        tmp_path / "out",
+        log_of(tmp_path / "shown", "parquet"),
+        TEXT,
+        label=None,
+        split_by=FIRST,
+        time="t",
+        clicks=log_of(clicks, "csv") | {"key": "id", "until": "2025-01-01"},
+    )
+    labels = {row["x"]: row["label"] for row in output.kept}
+    assert labels == {"a": 1, "b": 0, "c": 1, "d": 1}
