@@ -23,16 +23,9 @@ def main(arguments: list[str] | None = None) -> int:
         if options.debug:
             raise
         print(f"lionctr: {error}", file=sys.stderr)
-        return 2 if _is_input_error(error) else 1
-
-
-def _is_input_error(error: Exception) -> bool:
-    return type(error).__name__ in (
-        "ConfigError",
-        "InputError",
-        "GenerateError",
-        "ServingError",
-    )
+        # `models.errors.UserError` has one; so has the server's own error,
+        # which cannot be a subclass: `serving` imports no other room.
+        return int(getattr(error, "exit_code", 1))
 
 
 def _parser() -> argparse.ArgumentParser:
