@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import keyword
 import re
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 
 _TAKEN = {"self"}  # by the function that a loaded signature is
 
@@ -17,14 +18,19 @@ def served_name(raw: str) -> str:
     return name
 
 
-def check_served(names: Iterable[str]) -> None:
-    """Raises ValueError if two columns would have one name.
+def served_names(names: Iterable[str]) -> dict[str, str]:
+    """Column -> its name in the signature, no two of which are equal.
 
-    TensorFlow takes names that differ only in case for one.
+    Names in other scripts become the same underscores: the second one gets a
+    number. TensorFlow takes names that differ only in case for one.
+
+    Raises:
+        ValueError: two columns in Latin script would have one name.
     """
-    first: dict[str, str] = {}
-    for name in names:
-        other = first.setdefault(served_name(name).lower(), name)
+    ordered = list(dict.fromkeys(names))
+    owners: dict[str, str] = {}
+    for name in filter(str.isascii, ordered):
+        other = owners.setdefault(served_name(name).lower(), name)
         if other != name:
             raise ValueError(
                 f"features {other!r} and {name!r} would both be"
@@ -32,3 +38,19 @@ def check_served(names: Iterable[str]) -> None:
                 " characters than letters, digits and _ become _, and case"
                 " does not count; rename one of the columns"
             )
+    served = {name: served_name(name) for name in ordered}
+    for name in ordered:
+        if not name.isascii():
+            served[name] = _free(served[name], owners)
+            owners[served[name].lower()] = name
+    return served
+
+
+def _free(wanted: str, taken: Container[str]) -> str:
+    """`wanted`, or with the lowest number, from 2, that nobody has."""
+    numbered = (f"{wanted}_{number}" for number in itertools.count(2))
+    return next(
+        name
+        for name in itertools.chain([wanted], numbered)
+        if name.lower() not in taken
+    )

@@ -28,11 +28,11 @@ from models.config import (
     TrainConfig,
 )
 from models.errors import InputError
-from models.section import PathText
+from models.section import FieldError, PathText
 from models.space import Tune, put
 from optimizers import registry
 from pipeline import yaml_file
-from pipeline.config_messages import FieldError, explain, nearest, shown
+from pipeline.config_messages import explain, nearest, shown
 
 METRICS = ("auc", "pr_auc", "logloss", "calibration", "example_count")
 

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ValidationError
 
+from models.section import FieldError
 from pipeline.yaml_file import Lines
 
 _SHOWN = 20  # problems
@@ -18,17 +19,6 @@ _WIDEST = 200  # characters of a received value
 
 Model = type[BaseModel]
 Loc = tuple[int | str, ...]
-
-
-class FieldError(ValueError):
-    """A problem of one field, found by the check of a section above it.
-
-    field: the path, dotted, from the top of the config.
-    """
-
-    def __init__(self, field: str, message: str) -> None:
-        super().__init__(message)
-        self.field = field
 
 
 def explain(
@@ -49,10 +39,11 @@ def explain(
     """
     found: dict[str, str] = {}
     for item in error.errors(include_url=False):
-        walk = _Walk(root, above + item["loc"], item["type"])
+        loc = above + item["loc"]
         cause = item.get("ctx", {}).get("error")
         if isinstance(cause, FieldError):
-            walk = _Walk(root, tuple(cause.field.split(".")), "")
+            loc += tuple(cause.field.split("."))
+        walk = _Walk(root, loc, item["type"])
         field = ".".join(walk.parts) or "(top level)"
         text = _text(item, walk)
         if field in found and "; accepted: " in found[field]:
@@ -117,11 +108,13 @@ def _text(item: Any, walk: _Walk) -> str:
 def _accepted(item: Any, walk: _Walk) -> str:
     kind, received = item["type"], item["input"]
     if kind in ("model_type", "model_attributes_type"):
-        fields = walk.sections[-1].model_fields
-        return f"a mapping with {', '.join(fields)}"
+        fields = ", ".join(walk.sections[-1].model_fields) or "name, ..."
+        return f"a mapping with {fields}"
     if kind in ("tuple_type", "list_type"):
         example, depth = _example(walk.annotation, received)
         return f"a list{' of lists' * (depth > 1)}, such as {example}"
+    if kind == "string_too_short" and item["ctx"]["min_length"] == 1:
+        return "text that is not empty"
     if kind == "finite_number":
         return "a finite number"
     if kind == "less_than" and item["ctx"]["lt"] == 2**63:

@@ -76,7 +76,8 @@ def parse(text: str) -> Document:
         mark = error.problem_mark or error.context_mark
         words = [error.context, error.problem] if error.context else []
         problem = ", ".join(filter(None, words)) or str(error.problem)
-        raise YamlError(problem, mark and mark.line + 1) from error
+        line = mark.line + 1 if mark else None
+        raise YamlError(problem, line) from error
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         raise YamlError(
