@@ -263,7 +263,17 @@ class PipelineConfig(Section):
 
     def resolved(self) -> dict[str, Any]:
         """Every setting, defaults included, in JSON types."""
-        return self.model_dump(mode="json")
+        optimizer = self.optimizer.spec()
+        if self.tune is None or "optimizer.name" not in self.tune.parameters:
+            optimizer = registry.resolved(optimizer)
+        return {**self.model_dump(mode="json"), "optimizer": optimizer}
+
+    def sections(self) -> dict[str, Any]:
+        """As `resolved`, but of the optimizer what the config says.
+
+        That is what a search changes: another optimizer has other defaults.
+        """
+        return {**self.resolved(), "optimizer": self.optimizer.spec()}
 
     def sha256(self) -> str:
         """Identifies the resolved config."""

@@ -17,6 +17,7 @@ from typing import Any
 
 import yaml
 
+from models import valid_json
 from models.errors import InputError, RefusedError
 from models.registry import own_version
 from models.space import decoded
@@ -45,7 +46,7 @@ def run(
             console = Console(err)
             console.line(f"{config.name}: run {folder.name}")
             summary = _Run(config, home, folder, console).go(debug)
-            text = json.dumps(summary, indent=1)
+            text = valid_json.dumps(summary)
             _write(folder / "summary.json", text)
             if as_json:
                 out.write(text + "\n")
@@ -292,6 +293,14 @@ class _Run:
 
         return metrics(uri)
 
+    def _undefined(self) -> dict[str, str]:
+        uri = self._uris.get("Evaluator", {}).get("evaluation")
+        if not uri:
+            return {}
+        from components.evaluator.executor import undefined
+
+        return undefined(uri)
+
     def _summary(self, status: str, message: str) -> dict[str, Any]:
         counts, training = self._counts(), self._training()
         slices = self._metrics()
@@ -317,11 +326,12 @@ class _Run:
             "rejected_click_reasons": clicks.get("reasons", {}),
             "metrics": slices.pop("", {}),
             "slices": slices,
+            "undefined": self._undefined(),
             "blessed": bool(self._uris.get("Evaluator") and not self._refusals),
             "refusals": self._refusals,
             "pushed_model": self._pushed or None,
             "optimizer": training.get(
-                "optimizer", self._config.optimizer.spec()
+                "optimizer", self._config.resolved()["optimizer"]
             ),
             "tuned": training.get("tuned", {}),
             "lion_kernel": training.get("lion_kernel"),
@@ -337,11 +347,15 @@ class _Run:
     def _table(self, summary: dict[str, Any]) -> None:
         line = self._console.line
         line("")
+        split = self._config.data.split.names[-1]
+        line(f"  metrics of the {split} split")
         for name, value in sorted(summary["metrics"].items()):
-            shown = (
-                f"{value:,.0f}" if name == "example_count" else f"{value:.5f}"
-            )
+            shown = "-" if value is None else f"{value:.5f}"
+            if name == "example_count":
+                shown = f"{value:,.0f}"
             line(f"  {name:<{_SECTION_WIDTH}} {shown:>10}")
+        for where, why in summary["undefined"].items():
+            line(f"  not defined       {where}{' ' * bool(where)}{why}")
         line("")
         rejected = summary["rows"]["rejected"]
         if rejected:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from models import valid_json
 from optimizers.catalog import names
 from pipeline import local
 from pipeline.comparison import candidates
@@ -60,7 +61,7 @@ def compare(
                 results = _results(config, chosen, seeds, out, console)
                 from pipeline.comparison import report
 
-                text = json.dumps(results, indent=1)
+                text = valid_json.dumps(results)
                 report.plot(results, out / PLOT)
                 (out / RESULTS).write_text(text + "\n", "utf-8")
                 shown = text if as_json else "\n" + report.table(results)

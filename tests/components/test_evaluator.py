@@ -16,6 +16,7 @@ from components.evaluator.executor import refusals
 from pipeline.config import Threshold
 
 GOOD = {"auc": 0.7, "logloss": 0.4, "calibration": 1.0, "example_count": 9.0}
+GOOD["mean_label"] = 0.3
 AUC = {"auc": Threshold(min=0.5)}
 
 
