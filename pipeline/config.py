@@ -12,6 +12,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    PrivateAttr,
     SerializeAsAny,
     ValidationError,
     ValidationInfo,
@@ -32,7 +33,8 @@ from models.section import FieldError, PathText
 from models.space import Tune, put
 from optimizers import registry
 from pipeline import yaml_file
-from pipeline.config_messages import explain, nearest, shown
+from pipeline.config_messages import explain, nearest, place, shown
+from pipeline.yaml_file import Lines
 
 METRICS = ("auc", "pr_auc", "logloss", "calibration", "example_count")
 
@@ -177,6 +179,9 @@ class PipelineConfig(Section):
     push: PushConfig = PushConfig()
     runner: RunnerConfig = RunnerConfig()
 
+    _file: str = PrivateAttr("")
+    _lines: Lines = PrivateAttr(default_factory=dict)
+
     @field_validator("tune")
     @classmethod
     def _tunable(cls, tune: Tune | None, info: ValidationInfo) -> Tune | None:
@@ -211,7 +216,7 @@ class PipelineConfig(Section):
         kinds = self.features.kinds()
         if self.data.label_column in kinds:
             raise FieldError(
-                self._use(str(self.data.label_column)),
+                self.use(str(self.data.label_column)),
                 f"feature {self.data.label_column!r} is the label's own"
                 " column; a model that sees it learns nothing",
             )
@@ -224,7 +229,7 @@ class PipelineConfig(Section):
         carried = clicks.carry if clicks is not None else {}
         for name in kinds.keys() & carried.keys():
             raise FieldError(
-                self._use(name),
+                self.use(name),
                 f"feature {name!r} is a column of data.clicks.carry: it is"
                 " known only after the click, so it tells the label",
             )
@@ -233,7 +238,7 @@ class PipelineConfig(Section):
             for name in self.columns():
                 if name not in columns:
                     raise FieldError(
-                        self._use(name),
+                        self.use(name),
                         f"column {name!r} is used but not among"
                         " data.impressions.columns"
                         f"{nearest(name, columns)}."
@@ -241,7 +246,16 @@ class PipelineConfig(Section):
                     )
         return self
 
-    def _use(self, column: str) -> str:
+    def problem(self, field: str, text: str) -> str:
+        """A problem that the values alone do not show, as `load` tells them.
+
+        Args:
+            field: the path of the setting, dotted.
+            text: received and accepted.
+        """
+        return f"{place(self._file, self._lines, field)}{field}: {text}"
+
+    def use(self, column: str) -> str:
         """The path of the first setting that reads the column."""
         for kind in ("numeric", "categorical"):
             names = [f.name for f in getattr(self.features, kind)]
@@ -307,13 +321,15 @@ def load(path: Path, overrides: Iterable[str] = ()) -> PipelineConfig:
         for way in [way for way in lines if way[: len(field)] == field]:
             del lines[way]
     try:
-        return PipelineConfig.model_validate(data)
+        config = PipelineConfig.model_validate(data)
     except ValidationError as error:
         raise ConfigError(
             "\n".join(
                 explain(error, PipelineConfig, where=str(path), lines=lines)
             )
         ) from error
+    config._file, config._lines = str(path), lines
+    return config
 
 
 def _override(data: dict[str, Any], text: str) -> tuple[str, ...]:

@@ -52,13 +52,32 @@ def explain(
                 text = f"{found[field]}, or {accepted}"
         found[field] = text
     shown = [
-        f"{_place(where, field, text, lines or {})}{field}: {text}"
+        f"{place(where, lines or {}, field, text)}{field}: {text}"
         for field, text in found.items()
     ]
     if len(shown) > _SHOWN:
         more = f"... and {len(shown) - _SHOWN:,} more problems"
         shown = [*shown[:_SHOWN], f"{where}: {more}" if where else more]
     return shown
+
+
+def place(where: str, lines: Lines, field: str, text: str = "") -> str:
+    """`FILE:LINE: ` of a field, or of the section that it is missing from.
+
+    text: the problem; a section's check names the setting first.
+    """
+    if not where:
+        return ""
+    path = () if field == "(top level)" else tuple(field.split("."))
+    named = re.match(r"`?([\w.\[\]-]+)", text)
+    inside = named[1].replace("[", ".").replace("]", "") if named else ""
+    parts = tuple(inside.strip(".").split("."))
+    for way in ((*path, *parts), (*path, inside), parts, path):
+        if way in lines:
+            return f"{where}:{lines[way]}: "
+    while path and path not in lines:
+        path = path[:-1]
+    return f"{where}:{lines[path]}: " if path else f"{where}: "
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -147,23 +166,6 @@ def _example(annotation: Any, received: Any) -> tuple[str, int]:
         ]
         value = f"{{{', '.join(f'{name}: ...' for name in needed) or '...'}}}"
     return "[" * depth + value + "]" * depth, depth
-
-
-def _place(where: str, field: str, text: str, lines: Lines) -> str:
-    """`FILE:LINE: `, as near to the field as the file has lines."""
-    if not where:
-        return ""
-    path = () if field == "(top level)" else tuple(field.split("."))
-    # A section's check names what it is about first: `split.by: time`.
-    named = re.match(r"`?([\w.\[\]-]+)", text)
-    inside = named[1].replace("[", ".").replace("]", "") if named else ""
-    parts = tuple(inside.strip(".").split("."))
-    for way in ((*path, *parts), (*path, inside), parts, path):
-        if way in lines:
-            return f"{where}:{lines[way]}: "
-    while path and path not in lines:
-        path = path[:-1]
-    return f"{where}:{lines[path]}: " if path else f"{where}: "
 
 
 class _Walk:
