@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -307,8 +307,9 @@ def load(path: Path, overrides: Iterable[str] = ()) -> PipelineConfig:
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from error
     except yaml_file.YamlError as error:
-        place = f"{path}:{error.line}" if error.line else f"{path}"
-        raise ConfigError(f"{place}: not valid YAML: {error}") from error
+        where = f"{path}:{error.line}" if error.line else f"{path}"
+        what = error.field or "not valid YAML"
+        raise ConfigError(f"{where}: {what}: {error}") from error
     data, lines = document.value, dict(document.lines)
     if not isinstance(data, dict):
         raise ConfigError(
@@ -320,6 +321,7 @@ def load(path: Path, overrides: Iterable[str] = ()) -> PipelineConfig:
         # What is set on the command line has no line in the file.
         for way in [way for way in lines if way[: len(field)] == field]:
             del lines[way]
+        lines[field] = yaml_file.NO_LINE
     try:
         config = PipelineConfig.model_validate(data)
     except ValidationError as error:
@@ -349,4 +351,16 @@ def _override(data: dict[str, Any], text: str) -> tuple[str, ...]:
         put(data, path, parsed)
     except ValueError as problem:
         raise ConfigError(f"--set {text}: {problem}") from problem
-    return tuple(path.split("."))
+    return tuple(_by_number(data, path.split(".")))
+
+
+def _by_number(data: Any, parts: Iterable[str]) -> Iterator[str]:
+    """The parts of a path, elements of lists by their number."""
+    for part in parts:
+        if isinstance(data, list):
+            names = [isinstance(one, dict) and one.get("name") for one in data]
+            part = str(names.index(part)) if part in names else part
+            data = data[int(part)]
+        else:
+            data = data.get(part) if isinstance(data, dict) else None
+        yield part

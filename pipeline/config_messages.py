@@ -12,7 +12,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ValidationError
 
 from models.section import FieldError
-from pipeline.yaml_file import Lines
+from pipeline.yaml_file import NO_LINE, Lines
 
 _SHOWN = 20  # problems
 _WIDEST = 200  # characters of a received value
@@ -72,12 +72,12 @@ def place(where: str, lines: Lines, field: str, text: str = "") -> str:
     named = re.match(r"`?([\w.\[\]-]+)", text)
     inside = named[1].replace("[", ".").replace("]", "") if named else ""
     parts = tuple(inside.strip(".").split("."))
-    for way in ((*path, *parts), (*path, inside), parts, path):
-        if way in lines:
-            return f"{where}:{lines[way]}: "
-    while path and path not in lines:
-        path = path[:-1]
-    return f"{where}:{lines[path]}: " if path else f"{where}: "
+    ways = [(*path, *parts), (*path, inside), parts, path]
+    ways += [path[:length] for length in range(len(path) - 1, 0, -1)]
+    line = next((lines[way] for way in ways if way in lines), None)
+    if line == NO_LINE:
+        return f"--set, {where}: "
+    return f"{where}:{line}: " if line else f"{where}: "
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -21,6 +21,7 @@ from models import valid_json
 from models.errors import InputError, RefusedError
 from models.registry import own_version
 from models.space import decoded
+from pipeline import preflight
 from pipeline.config import ConfigError, PipelineConfig
 from pipeline.console import Console, NoteHandler, quiet
 
@@ -130,11 +131,13 @@ class _Run:
 
     def _launch(self, until: str = "") -> None:
         """Runs the components, up to the one that is named."""
+        # Mistakes are told before Beam and TFX are imported, which take
+        # seconds.
+        preflight.quick(self._config)
         from apache_beam.io.filesystems import FileSystems
 
         from components.click_log_gen.spans import data_version
 
-        # Fails on a wrong path before TFX is imported, which takes seconds.
         data = data_version(self._config.data)
         schema = self._config.data.curated_schema
         if schema is not None and not FileSystems.exists(schema):
@@ -153,6 +156,7 @@ class _Run:
             from components.warm_start.executor import base_version
             from pipeline import dag
 
+            preflight.slow(self._config)
             prefer_large_batches()
             database = self._home / "metadata.sqlite"
             connection = metadata.sqlite_metadata_connection_config(
