@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -36,7 +37,14 @@ from pipeline import yaml_file
 from pipeline.config_messages import explain, nearest, place, shown
 from pipeline.yaml_file import Lines
 
-METRICS = ("auc", "pr_auc", "logloss", "calibration", "example_count")
+# Metric -> the least and the greatest value that it can have.
+METRICS = {
+    "auc": (0.0, 1.0),
+    "pr_auc": (0.0, 1.0),
+    "logloss": (0.0, math.inf),
+    "calibration": (0.0, math.inf),
+    "example_count": (0.0, math.inf),
+}
 
 
 class ConfigError(InputError):
@@ -72,6 +80,20 @@ class Threshold(Section):
     min_change: float | None = None
     max_change: float | None = None
 
+    def out_of_reach(self, low: float, high: float) -> str:
+        """The bounds that no metric from `low` to `high` keeps; "" if none."""
+        broken = {
+            "min": self.min is not None and self.min > high,
+            "max": self.max is not None and self.max < low,
+            "min_change": (self.min_change or 0) > high - low,
+            "max_change": (self.max_change or 0) < low - high,
+        }
+        return ", ".join(
+            f"{name} {getattr(self, name):g}"
+            for name, is_broken in broken.items()
+            if is_broken
+        )
+
     @model_validator(mode="after")
     def _check(self) -> Threshold:
         if all(value is None for _, value in self):
@@ -99,11 +121,18 @@ class EvaluateConfig(Section):
     def _known_metrics(
         cls, value: dict[str, Threshold]
     ) -> dict[str, Threshold]:
-        for name in value:
+        for name, threshold in value.items():
             if name not in METRICS:
                 raise ValueError(
                     f"unknown metric {name!r}{nearest(name, METRICS)}."
                     f" Accepted: {', '.join(METRICS)}"
+                )
+            low, high = METRICS[name]
+            if bounds := threshold.out_of_reach(low, high):
+                raise FieldError(
+                    name,
+                    f"received {bounds}; accepted: what a metric from {low:g}"
+                    f" to {high:g} can reach",
                 )
         return value
 

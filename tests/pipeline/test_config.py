@@ -311,6 +311,11 @@ REFUSED = [
     ),
     ("evaluate.metrics.auc={}", ["metrics.auc", "`min`"]),
     ("evaluate.metrics.auc={min: 0.9, max: 0.1}", ["min 0.9", "max 0.1"]),
+    ("evaluate.metrics.auc={min: 2}", ["metrics.auc", "min 2", "0 to 1"]),
+    ("evaluate.metrics.auc={max: -0.1}", ["metrics.auc", "max -0.1"]),
+    ("evaluate.metrics.pr_auc={min_change: 1.1}", ["min_change 1.1"]),
+    ("evaluate.metrics.auc={max_change: -2}", ["max_change -2"]),
+    ("evaluate.metrics.logloss={max: -1}", ["metrics.logloss", "max -1"]),
     ("evaluate.slices=[[nobody]]", ["'nobody'", "impressions.columns"]),
     (
         "evaluate.metrics.logloss.max=.nan",
