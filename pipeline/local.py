@@ -218,6 +218,8 @@ class _Run:
             self._seconds[name] = round(seconds, 3)
             cached = self._remember(name, info, store)
             self._state(name, "cached" if cached else "done", seconds)
+            if name == "ClickLogGen":
+                self._check_labels()
             if name == until:
                 return
 
@@ -244,6 +246,17 @@ class _Run:
         return bool(
             execution.last_known_state == metadata_store_pb2.Execution.CACHED
         )
+
+    def _check_labels(self) -> None:
+        """Stops before the other components if there is nothing to learn."""
+        counts = self._counts()
+        rows, positives = counts["train"], counts["positives"]["train"]
+        if positives in (0, rows):
+            raise InputError(
+                f"All {rows:,} rows of the train split have the label"
+                f" {int(positives > 0)}: there is nothing to learn. Change"
+                " data.label or data.split"
+            )
 
     def _state(self, name: str, state: str, seconds: float) -> None:
         rows = ""
