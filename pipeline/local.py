@@ -8,6 +8,7 @@ import hashlib
 import json
 import logging
 import os
+import shlex
 import time
 import traceback
 from collections.abc import Iterator, Sequence
@@ -24,6 +25,7 @@ from models.space import decoded
 from pipeline import preflight
 from pipeline.config import ConfigError, PipelineConfig
 from pipeline.console import Console, NoteHandler, quiet
+from pipeline.plain_path import plain, unlinked
 
 _ROOMS = ("components", "models", "optimizers")
 _SECTION_WIDTH = 17
@@ -46,7 +48,7 @@ def run(
         with quiet(folder / "log.txt") as (out, err):
             console = Console(err)
             console.line(f"{config.name}: run {folder.name}")
-            summary = _Run(config, home, folder, console).go(debug)
+            summary = _Run(config, plain(home), folder, console).go(debug)
             text = valid_json.dumps(summary)
             _write(folder / "summary.json", text)
             if as_json:
@@ -68,7 +70,7 @@ def prepare(
     with only_one(home):
         now = datetime.datetime.now(datetime.UTC)
         folder = home / f"prepare-{now:%Y%m%d-%H%M%S}"
-        run = _Run(config, home, folder, console)
+        run = _Run(config, plain(home), folder, console)
         run._launch("Transform")
         return run._uris
 
@@ -121,11 +123,13 @@ class _Run:
                 console.line(traceback.format_exc())
         finally:
             ours.removeHandler(handler)
-        summary = self._summary(status, message)
+        # The folder's own name, where the components saw a link.
+        home = self._folder.parent.parent
+        summary = unlinked(self._summary(status, message), self._home, home)
         if status == "done":
             self._table(summary)
         else:
-            console.line(message)
+            console.line(summary["message"])
             console.line(f"log: {self._folder / 'log.txt'}")
         return summary
 
@@ -371,14 +375,21 @@ class _Run:
             if name == "example_count":
                 shown = f"{value:,.0f}"
             line(f"  {name:<{_SECTION_WIDTH}} {shown:>10}")
-        for where, why in summary["undefined"].items():
-            line(f"  not defined       {where}{' ' * bool(where)}{why}")
+        undefined = summary["undefined"]
+        if "" in undefined:
+            line(f"  not defined       {undefined['']}")
+        slices = len(undefined) - ("" in undefined)
+        if slices:
+            line(
+                f"  not defined       AUC of {slices:,} slices, whose rows have"
+                " one label"
+            )
         line("")
         rejected = summary["rows"]["rejected"]
         if rejected:
             line(
                 f"  rejected rows     {rejected:,}: lionctr rejected"
-                f" {self._folder}"
+                f" {shlex.quote(str(self._folder))}"
             )
         clicks = summary["clicks"]
         if clicks:
@@ -398,9 +409,11 @@ class _Run:
         line(f"  pushed model      {summary['pushed_model']}")
         line(f"  summary           {self._folder / 'summary.json'}")
         line(
-            f"  TensorBoard       tensorboard --logdir {summary['tensorboard']}"
+            "  TensorBoard       tensorboard --logdir"
+            f" {shlex.quote(summary['tensorboard'])}"
         )
-        line(f"  serve it          lionctr serve {Path(self._pushed).parent}")
+        models = shlex.quote(str(Path(self._pushed).parent))
+        line(f"  serve it          lionctr serve {models}")
 
 
 def code_version() -> str:
