@@ -261,6 +261,14 @@ class _Run:
                 f" {int(positives > 0)}: there is nothing to learn. Change"
                 " data.label or data.split"
             )
+        tune = self._config.tune
+        rows, positives = counts["eval"], counts["positives"]["eval"]
+        if tune and tune.objective == "auc" and positives in (0, rows):
+            told = (
+                f"received 'auc', but all {rows:,} rows of the eval split have"
+                f" the label {int(positives > 0)}; accepted: logloss"
+            )
+            raise InputError(self._config.problem("tune.objective", told))
 
     def _state(self, name: str, state: str, seconds: float) -> None:
         rows = ""
