@@ -5,7 +5,8 @@ from __future__ import annotations
 import itertools
 import keyword
 import re
-from collections.abc import Container, Iterable
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 
 _TAKEN = {"self"}  # by the function that a loaded signature is
 
@@ -39,18 +40,13 @@ def served_names(names: Iterable[str]) -> dict[str, str]:
                 " does not count; rename one of the columns"
             )
     served = {name: served_name(name) for name in ordered}
+    numbers: dict[str, Iterator[int]] = defaultdict(lambda: itertools.count(2))
     for name in ordered:
-        if not name.isascii():
-            served[name] = _free(served[name], owners)
-            owners[served[name].lower()] = name
+        if name.isascii():
+            continue
+        wanted = free = served[name]
+        while free.lower() in owners:
+            free = f"{wanted}_{next(numbers[wanted.lower()])}"
+        served[name] = free
+        owners[free.lower()] = name
     return served
-
-
-def _free(wanted: str, taken: Container[str]) -> str:
-    """`wanted`, or with the lowest number, from 2, that nobody has."""
-    numbered = (f"{wanted}_{number}" for number in itertools.count(2))
-    return next(
-        name
-        for name in itertools.chain([wanted], numbered)
-        if name.lower() not in taken
-    )

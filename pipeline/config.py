@@ -286,11 +286,15 @@ class PipelineConfig(Section):
 
     def use(self, column: str) -> str:
         """The path of the first setting that reads the column."""
-        for kind in ("numeric", "categorical"):
-            names = [f.name for f in getattr(self.features, kind)]
-            if column in names:
-                return f"features.{kind}.{names.index(column)}"
-        return "evaluate.slices"
+        return self.uses().get(column, "evaluate.slices")
+
+    def uses(self) -> dict[str, str]:
+        """Feature -> the path of its setting."""
+        return {
+            feature.name: f"features.{kind}.{number}"
+            for kind in ("numeric", "categorical")
+            for number, feature in enumerate(getattr(self.features, kind))
+        }
 
     def columns(self) -> dict[str, str]:
         """Columns of the impressions in the examples -> kind.

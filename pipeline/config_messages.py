@@ -38,6 +38,7 @@ def explain(
         lines: of the file.
     """
     found: dict[str, str] = {}
+    more: set[str] = set()
     for item in error.errors(include_url=False):
         loc = above + item["loc"]
         cause = item.get("ctx", {}).get("error")
@@ -45,6 +46,9 @@ def explain(
             loc += tuple(cause.field.split("."))
         walk = _Walk(root, loc, item["type"])
         field = ".".join(walk.parts) or "(top level)"
+        if field not in found and len(found) == _SHOWN:
+            more.add(field)
+            continue
         text = _text(item, walk)
         if field in found and "; accepted: " in found[field]:
             _, _, accepted = text.partition("; accepted: ")
@@ -55,9 +59,9 @@ def explain(
         f"{place(where, lines or {}, field, text)}{field}: {text}"
         for field, text in found.items()
     ]
-    if len(shown) > _SHOWN:
-        more = f"... and {len(shown) - _SHOWN:,} more problems"
-        shown = [*shown[:_SHOWN], f"{where}: {more}" if where else more]
+    if more:
+        rest = f"... and {len(more):,} more problems"
+        shown.append(f"{where}: {rest}" if where else rest)
     return shown
 
 

@@ -86,11 +86,12 @@ def _columns(
 
 
 def _shown(config: PipelineConfig) -> Columns:
-    data = config.data
+    data, uses = config.data, config.uses()
     columns = {
         **dict.fromkeys(data.split.key, "data.split.key"),
         **dict.fromkeys(data.negatives.key, "data.negatives.key"),
-        **{name: config.use(name) for name in config.columns()},
+        **dict.fromkeys(config.columns(), "evaluate.slices"),
+        **uses,
     }
     if data.time is not None:
         columns[_name(data.time)] = "data.time"
