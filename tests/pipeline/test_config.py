@@ -112,11 +112,38 @@ def test_the_hash_follows_the_content_only(check: Any) -> None:
     assert check().sha256() != check("train.epochs=2").sha256()
 
 
-def test_a_resolved_config_loads_to_itself(check: Any, tmp_path: Path) -> None:
-    config = check("data.label={column: click, at_least: 1}")
+@pytest.mark.parametrize(
+    "more",
+    [
+        "optimizer=adagrad",
+        "optimizer={groups: [{match: .*, name: lion}]}",
+        "optimizer={name: ftrl, learning_rate: 1}",
+        "model.name=tfrs_dcn",
+        "tune={optimizer.name: {choice: [lion, adam]}}",
+    ],
+)
+def test_a_resolved_config_loads_to_itself(
+    check: Any, tmp_path: Path, more: str
+) -> None:
+    config = check("data.label={column: click, at_least: 1}", more)
     path = tmp_path / "resolved.yaml"
     path.write_text(yaml.safe_dump(config.resolved()))
     assert load(path).sha256() == config.sha256()
+    assert load(path).resolved() == config.resolved()
+
+
+def test_the_resolved_config_has_every_default_of_the_optimizer(
+    check: Any,
+) -> None:
+    resolved = check("optimizer=adam").resolved()["optimizer"]
+    assert resolved["learning_rate"] == 0.001
+    assert resolved["epsilon"] == 1e-7
+    groups = "optimizer={groups: [{match: .*, name: ftrl}]}"
+    (group,) = check(groups).resolved()["optimizer"]["groups"]
+    assert group["learning_rate_power"] == -0.5
+    # The defaults of what a trial chooses are the trial's.
+    tune = "tune={optimizer.name: {choice: [lion, adam]}}"
+    assert check(tune).resolved()["optimizer"] == {"name": "lion"}
 
 
 CLICKS = "data.clicks={path: c.tsv, format: tsv, columns: [id, ts, dwell]}"
