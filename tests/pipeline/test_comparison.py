@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from optimizers.registry import names, resolved, validate
-from pipeline.comparison import candidates, command
+from pipeline.comparison import candidates, command, report
 
 
 def bowl(rate: float, decay: float = 0.0) -> Callable[[dict[str, Any]], float]:
@@ -114,3 +114,33 @@ def test_what_the_config_says_is_tried_in_full() -> None:
 
     found = command._search({"name": "adagrad"}, ["adagrad"], Trainings())  # type: ignore[arg-type]
     assert found["adagrad"]["optimizer"] == resolved({"name": "adagrad"})
+
+
+def test_metrics_of_one_label_are_a_dash_in_the_table_and_said() -> None:
+    def spread(value: float) -> dict[str, Any]:
+        return {"mean": value, "deviation": None, "values": [value]}
+
+    one = {
+        "optimizer": {"learning_rate": 1e-3},
+        "on_edge": False,
+        "test": {
+            "auc": spread(math.nan),
+            "logloss": spread(0.2),
+            "calibration": spread(math.nan),
+        },
+        "seconds": spread(1.0),
+        "slot_bytes": 8,
+        "failed": [],
+    }
+    results = {
+        "name": "ads",
+        "budget": {"steps": 3},
+        "rows": {"train": 8, "eval": 2, "test": 2},
+        "seeds": 1,
+        "optimizers": {"lion": one},
+    }
+    *_, row, last = report.table(results).splitlines()
+    assert row.split()[:4] == ["lion", "-", "0.2000", "-"]
+    assert last == "- is not defined: all test rows have one label"
+    results["optimizers"] = {"lion": {**one, "test": {}, "failed": ["NaN"]}}
+    assert report.table(results).endswith("failed: NaN")
