@@ -12,3 +12,7 @@ class InputError(Exception):
 
 class RefusedError(Exception):
     """A gate refused; the message says which bound was broken and how far."""
+
+
+class FailedError(Exception):
+    """The machine stopped the run; the message says what is to be done."""

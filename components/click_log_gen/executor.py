@@ -18,6 +18,7 @@ from tfx.types import artifact_utils
 from components.click_log_gen import ingest, match, spans
 from components.click_log_gen.config import ClickFiles, DataConfig
 from models.errors import InputError
+from models.row_counts import ROWS
 
 COUNTS = "counts.json"
 
@@ -56,8 +57,8 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         }
         folders["rejected"] = rejected.uri
         for folder in folders.values():
-            if not FileSystems.exists(folder):
-                FileSystems.mkdirs(folder)
+            _remove(folder)  # what a try left that was killed
+            FileSystems.mkdirs(folder)
 
         path = os.path.join(rejected.uri, COUNTS)
         with _temporary(os.path.join(rejected.uri, "work")) as work:
@@ -77,6 +78,10 @@ class Executor(base_beam_executor.BaseBeamExecutor):
             raise InputError(
                 f"{log}: no row has a value for {', '.join(names)}"
             )
+        _write_json(
+            {name: counts[name] for name in data.split.names},
+            os.path.join(examples.uri, ROWS),
+        )
         for name in ("read", "kept", "rejected", *data.split.names):
             examples.set_int_custom_property(name, counts[name])
         if versions:
