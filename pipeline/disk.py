@@ -106,10 +106,11 @@ def size(number: float) -> str:
 
 
 def _full(place: Path, why: str) -> str:
-    free = size(shutil.disk_usage(_existing(place)).free)
+    free = shutil.disk_usage(_existing(place)).free
+    why = why or f"{size(free)} are free now"
     return (
-        f"No space left on {place}: {why or f'{free} are free now'}. Make room and run"
-        " the same command again: finished steps are kept."
+        f"No space left on {place}: {why}. Make room and run the same command"
+        " again: finished steps are kept."
     )
 
 

@@ -200,6 +200,7 @@ class _Run:
         model = user_version(self._config)
         for line in self._store.tidy():
             self._console.line(f"  {line}")
+        self._look_for_room("ClickLogGen", logs)
         with self._console.running("loading TFX"):
             from tfx.dsl.compiler import compiler
             from tfx.orchestration import metadata
