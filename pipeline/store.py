@@ -14,6 +14,7 @@ from models.errors import FailedError
 _MARK = ".database"  # in the artifacts' folder: whose artifacts they are
 _ORPHANED = ".orphaned"
 _LIVE = 2  # ml_metadata.proto.Artifact.State
+_DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _SYSTEM = ".system"  # TFX's own files of executions under way
 
 
@@ -43,13 +44,13 @@ class Store:
         Raises:
             FailedError: the database is damaged.
         """
-        with closing(self._opened()) as connection:
-            try:
+        try:
+            with closing(sqlite3.connect(self.database)) as connection:
                 identity, live = self._known(connection)
-            except sqlite3.Error as error:
-                if "readonly" in str(error) or "disk" in str(error):
-                    raise  # no room, or no right to write: it may be whole
+        except sqlite3.Error as error:
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGED:
                 raise self._damaged(str(error)) from error
+            raise FailedError(f"{self.database}: {error}") from error
         self.artifacts.mkdir(parents=True, exist_ok=True)
         mark = self.artifacts / _MARK
         if self._mark() != identity:
@@ -62,16 +63,17 @@ class Store:
             mark.write_text(identity, "utf-8")
         self._sweep(live)
 
-    def _opened(self) -> sqlite3.Connection:
-        return sqlite3.connect(self.database)
-
     def _known(
         self, connection: sqlite3.Connection
     ) -> tuple[str, set[tuple[str, ...]]]:
         """The database's own number; component, output, id of artifacts."""
         (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
         if found != "ok":
-            raise sqlite3.DatabaseError(found)
+            raise self._damaged(found)
+        (page,) = connection.execute("PRAGMA page_size").fetchone()
+        size = self.database.stat().st_size
+        if size % page:  # of the last page, SQLite takes the rest for zeros
+            raise self._damaged(f"it was cut at byte {size:,}")
         (known,) = connection.execute("PRAGMA application_id").fetchone()
         number = known or _number()
         tables = {
