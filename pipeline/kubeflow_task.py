@@ -38,6 +38,7 @@ def main(arguments: list[str]) -> int:
         # Tests have other places than / to write to.
         task = local(task, Path(os.environ.get("LIONCTR_COPIES", "/")))
     options.json_serialized_invocation_args = json.dumps(task)
+    empty(task["outputs"])
     try:
         kubeflow_v2_run_executor.main((options, beam))
     except (InputError, RefusedError) as error:
@@ -81,6 +82,20 @@ def local(task: dict[str, Any], copies: Path) -> dict[str, Any]:
     for artifact in outputs:
         Path(artifact["uri"]).mkdir(parents=True, exist_ok=True)
     return task
+
+
+def empty(outputs: dict[str, Any]) -> None:
+    """Removes what a try that was killed left in the output folders.
+
+    Kubeflow tries a task again with the same URIs.
+    """
+    from tfx.dsl.io import fileio
+
+    for artifact in _artifacts(outputs):
+        uri = artifact["uri"]
+        if fileio.isdir(uri) and fileio.listdir(uri):
+            fileio.rmtree(uri)
+            fileio.makedirs(uri)
 
 
 def finish(outputs: dict[str, Any]) -> None:

@@ -254,6 +254,14 @@ class _Run:
                 # What it wrote lies outside the artifacts, where the cache
                 # does not look; pushing the same model again does nothing.
                 node.execution_options.caching_options.enable_cache = False
+            if name == "Baseline":
+                from components.baseline.executor import served
+
+                # What is served may change while the model stays the same.
+                value = node.parameters.parameters["served"].field_value
+                value.string_value = served(
+                    dag.pushed_to(self._config), self._uris["Trainer"]["model"]
+                )
             store = metadata.Metadata(connection)
             began = time.monotonic()
             try:

@@ -29,11 +29,7 @@ def add(store: Store, number: int, state: int = LIVE) -> Path:
         metadata_store_pb2.ArtifactType(name="Examples")
     )
     opened.put_artifacts(
-        [
-            metadata_store_pb2.Artifact(
-                type_id=kind, uri=str(uri), state=state
-            )
-        ]
+        [metadata_store_pb2.Artifact(type_id=kind, uri=str(uri), state=state)]
     )
     del opened
     return write(uri)
