@@ -12,7 +12,7 @@ import time
 import traceback
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from pipeline.watch import Watch, watch
 
 _ROOMS = ("components", "models", "optimizers")
 _SECTION_WIDTH = 17
+_RUN = "%Y%m%d-%H%M%S"
 
 
 def run(
@@ -519,17 +520,20 @@ def only_one(
 
 
 def _new_folder(runs: Path) -> Path:
+    """A folder with the time as its name, but after those of all runs before.
+
+    Their order is that of their names, also where the clock was put back.
+    """
+    runs.mkdir(parents=True, exist_ok=True)
     now = datetime.datetime.now(datetime.UTC)
-    for attempt in range(1000):
-        name = now.strftime("%Y%m%d-%H%M%S") + (
-            f"-{attempt}" if attempt else ""
-        )
-        try:
-            (runs / name).mkdir(parents=True)
-            return runs / name
-        except FileExistsError:
-            continue
-    raise ConfigError(f"root: no free run folder under {runs}")
+    for path in runs.iterdir():
+        with suppress(ValueError):
+            then = datetime.datetime.strptime(path.name[:15], _RUN)
+            then = then.replace(tzinfo=datetime.UTC)
+            now = max(now, then + datetime.timedelta(seconds=1))
+    folder = runs / now.strftime(_RUN)
+    folder.mkdir()
+    return folder
 
 
 def _read(uri: str, name: str) -> dict[str, Any]:
