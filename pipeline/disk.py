@@ -74,11 +74,12 @@ def explain(error: BaseException, places: Sequence[Path]) -> str | None:
     errors = list(_chain(error))
     text = "\n".join(map(str, errors))
     why = next((w for word, w in _WORDS.items() if word in text.lower()), None)
-    named = None
+    named: Path | None = None
     for one in errors:
         if isinstance(one, OSError) and one.errno in _FULL:
             why = _FULL[one.errno]
-            named = named or one.filename
+            if isinstance(one.filename, str | bytes):
+                named = Path(os.fsdecode(one.filename))
     full = next((p for p in places if _refusal(_existing(p)) is not None), None)
     if why is None and full is None:
         return None
@@ -87,13 +88,9 @@ def explain(error: BaseException, places: Sequence[Path]) -> str | None:
         return message
     mentioned = (p for p in places if str(p) in text)
     place = named or full or next(mentioned, places[0])
-    if isinstance(named, str | bytes):
-        place = Path(os.fsdecode(named))
-    if "metadata.sqlite" not in str(place) and any(
-        word in text.lower() for word in _DATABASE
-    ):
+    if named is None and any(word in text.lower() for word in _DATABASE):
         place = next((p for p in places if p.suffix == ".sqlite"), place)
-    return _full(Path(place), why or "")
+    return _full(place, why or "")
 
 
 def size(number: float) -> str:

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from models.errors import InputError, RefusedError
+from models.errors import FailedError, InputError, RefusedError
 from pipeline.beam import in_process
 
 _FOLDERS = {"gs": "gcs", "minio": "minio", "s3": "s3"}
@@ -41,7 +41,7 @@ def main(arguments: list[str]) -> int:
     empty(task["outputs"])
     try:
         kubeflow_v2_run_executor.main((options, beam))
-    except (InputError, RefusedError) as error:
+    except (FailedError, InputError, RefusedError) as error:
         print(error, file=sys.stderr)
         return 2 if isinstance(error, InputError) else 1
     finish(given["outputs"])
