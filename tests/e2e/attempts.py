@@ -8,11 +8,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+# Nothing that starts TensorFlow's threads, as pipeline.config does: a fork
+# lacks them, and waits for them.
 _IMPORTED = [
+    "components.click_log_gen.executor",
+    "components.evaluator.executor",
+    "components.transform.executor",
     "keras_tuner",
     "models.trainer",
-    "pipeline.dag",
-    "pipeline.local",
+    "tfx.components",
     "tfx.orchestration.local.runner_utils",
     "tfx.orchestration.portable.launcher",
 ]

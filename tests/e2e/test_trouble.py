@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from pipeline import rejected
 from tests.e2e.attempts import Attempts, prepare
 from tests.pipeline.mounts import small_disk
 
@@ -209,3 +210,24 @@ def test_a_full_disk_of_temporary_files_is_named(attempts: Attempts) -> None:
         )
     assert result.returncode == 1
     assert f"No space left on {full}" in result.stderr
+
+
+@pytest.mark.slow
+def test_rejected_rows_are_shown_beside_a_run(
+    attempts: Attempts,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folder = attempts.folder
+    code, console = attempts.run()
+    assert code == 0, console
+    os.utime(folder / "logs/impressions.tsv")
+    process = attempts.start()
+    system = folder / "runs/tiny/artifacts/StatisticsGen/.system"
+    assert attempts.until(process, lambda: not system.exists())
+    assert attempts.until(process, system.exists)
+    monkeypatch.chdir(folder)
+    assert rejected.show("tiny.yaml") == 0
+    assert capsys.readouterr().out.startswith("2 rows in runs/tiny/artifacts")
+    process.join(600)
+    assert process.exitcode == 0
