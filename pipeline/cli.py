@@ -7,9 +7,12 @@ import os
 import sys
 from pathlib import Path
 
+from pipeline.console import standard_streams
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs one command; returns 0 (done), 1 (failed, refused) or 2 (input)."""
+    standard_streams()
     parser = _parser()
     options = parser.parse_args(arguments)
     # TensorFlow's start-up notices are noise in every command.
@@ -18,6 +21,9 @@ def main(arguments: list[str] | None = None) -> int:
         return int(options.command(options))
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)
+        return 1
+    except BrokenPipeError:  # of `lionctr ... | head -1`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 1
     except Exception as error:
         if options.debug:

@@ -29,13 +29,26 @@ class Executor(base_executor.BaseExecutor):
         candidate = path_utils.serving_model_path(
             artifact_utils.get_single_uri(input_dict["model"])
         )
-        base = exec_properties["pushed_to"]
-        identity = export_id(candidate)
-        for version in reversed(versions(base)):
-            path = os.path.join(base, str(version))
-            if export_id(path) != identity:
-                output = artifact_utils.get_single_uri(output_dict["baseline"])
-                io_utils.copy_dir(path, path_utils.serving_model_path(output))
-                log.info("baseline is version %d", version)
-                return
-        log.info("no baseline: nothing was pushed before")
+        path = find(exec_properties["pushed_to"], candidate)
+        if path is None:
+            log.info("no baseline: nothing was pushed before")
+            return
+        output = artifact_utils.get_single_uri(output_dict["baseline"])
+        io_utils.copy_dir(path, path_utils.serving_model_path(output))
+        log.info("baseline is %s", path)
+
+
+def find(base: str, candidate: str) -> str | None:
+    """The newest pushed version that is not the model in `candidate`."""
+    identity = export_id(candidate)
+    for version in reversed(versions(base)):
+        path = os.path.join(base, str(version))
+        if export_id(path) != identity:
+            return path
+    return None
+
+
+def served(base: str, model: str) -> str:
+    """Another one for another baseline of a Model artifact; "" without one."""
+    path = find(base, path_utils.serving_model_path(model))
+    return f"{path} {export_id(path)}" if path else ""
