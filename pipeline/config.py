@@ -120,9 +120,13 @@ class TransformConfig(Section):
 
 
 class PushConfig(Section):
-    """Where blessed models go: <to>/<name>/<version>/."""
+    """Where blessed models go: <to>/<name>/<version>/.
+
+    keep: versions that stay there, the served one beside them; null: all.
+    """
 
     to: Annotated[str, Field(min_length=1)] = "serving_models"
+    keep: Annotated[int, Field(ge=1)] | None = None
 
 
 class TFJobConfig(Section):

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import logging
-import os
 from typing import Any
 
 from tfx import types
 from tfx.dsl.components.base import base_executor
+from tfx.dsl.io import fileio
 from tfx.types import artifact_utils
-from tfx.utils import io_utils, path_utils
+from tfx.utils import path_utils
 
-from components.pusher.executor import export_id, versions
+from components import model_store, verified_copy
+from serving.manifest import DamagedError
 
 log = logging.getLogger("lionctr.baseline")
 
 
 class Executor(base_executor.BaseExecutor):
-    """Copies the newest pushed version that is not the candidate itself."""
+    """Copies the served version, or the next one if that is the candidate."""
 
     def Do(
         self,
@@ -30,12 +31,21 @@ class Executor(base_executor.BaseExecutor):
             artifact_utils.get_single_uri(input_dict["model"])
         )
         base = exec_properties["pushed_to"]
-        identity = export_id(candidate)
-        for version in reversed(versions(base)):
-            path = os.path.join(base, str(version))
-            if export_id(path) != identity:
-                output = artifact_utils.get_single_uri(output_dict["baseline"])
-                io_utils.copy_dir(path, path_utils.serving_model_path(output))
-                log.info("baseline is version %d", version)
-                return
-        log.info("no baseline: nothing was pushed before")
+        identity = model_store.export_id(candidate)
+        output = path_utils.serving_model_path(
+            artifact_utils.get_single_uri(output_dict["baseline"])
+        )
+        for version in model_store.candidates(base):
+            path = model_store.path_of(base, version)
+            if model_store.export_id(path) == identity:
+                continue
+            try:
+                verified_copy.copy(path, output)
+            except (DamagedError, OSError) as error:
+                log.warning("version %d is passed over: %s", version, error)
+                if fileio.exists(output):
+                    fileio.rmtree(output)
+                continue
+            log.info("baseline is version %d", version)
+            return
+        log.info("no baseline: no other model was pushed before")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import math
+import os
 from typing import Any
 
 import tensorflow_model_analysis as tfma
@@ -16,6 +18,7 @@ from tfx.utils import path_utils
 from components.evaluator.eval_config import FINITE
 
 log = logging.getLogger("lionctr.evaluate")
+METRICS = "metrics.json"  # of the candidate: slice -> metric -> value or null
 
 
 class Executor(tfx_evaluator.Executor):
@@ -40,9 +43,10 @@ class Executor(tfx_evaluator.Executor):
                 if key != "baseline_model"
             }
         super().Do(input_dict, output_dict, exec_properties)
-        for line in refusals(
-            artifact_utils.get_single_uri(output_dict["evaluation"])
-        ):
+        evaluation = artifact_utils.get_single_uri(output_dict["evaluation"])
+        with fileio.open(os.path.join(evaluation, METRICS), "w") as file:
+            file.write(json.dumps(_finite(metrics(evaluation)), indent=1))
+        for line in refusals(evaluation):
             log.warning("refused: %s", line)
 
 
@@ -69,6 +73,16 @@ def metrics(evaluation: str) -> dict[str, dict[str, float]]:
                 continue
             values[item.key.name] = item.value.double_value.value
     return found
+
+
+def _finite(
+    found: dict[str, dict[str, float]],
+) -> dict[str, dict[str, float | None]]:
+    """The same without NaN and infinity, which JSON does not have."""
+    return {
+        place: {k: v if math.isfinite(v) else None for k, v in values.items()}
+        for place, values in found.items()
+    }
 
 
 def _slice_name(key: Any) -> str:
