@@ -161,6 +161,11 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--port", type=int, default=8501)
     serve.add_argument("--grpc-port", type=int, default=8500)
     serve.add_argument("--host", default="127.0.0.1")
+    serve.add_argument(
+        "--allow-input-change",
+        action="store_true",
+        help="let a new version take other inputs than the served one",
+    )
     serve.set_defaults(command=_serve)
 
     doctor = commands.add_parser(
@@ -284,6 +289,7 @@ def _serve(options: argparse.Namespace) -> int:
         port=options.port,
         grpc_port=options.grpc_port,
         host=options.host,
+        allow_input_change=options.allow_input_change,
     )
     return 0
 

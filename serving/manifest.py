@@ -97,7 +97,13 @@ class Manifest:
             content.pop("format")
         except DamagedError:
             raise
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (
+            ValueError,
+            KeyError,
+            TypeError,
+            AttributeError,
+            RecursionError,
+        ) as error:
             raise DamagedError(f"{NAME} is damaged: {error}") from None
         return cls(files, content)
 

@@ -1,6 +1,5 @@
 """One version of an exported model, loaded and ready to answer."""
 
-import json
 import logging
 import re
 from collections.abc import Callable, Mapping
@@ -13,7 +12,7 @@ import tensorflow as tf
 from google.protobuf import json_format
 from tensorflow.core.protobuf import saved_model_pb2
 
-from serving import columns
+from serving import columns, manifest
 from serving.columns import Array
 from serving.errors import BadInputError, ServingError
 from serving.tf_serving import DEFAULT_SIGNATURE
@@ -36,16 +35,23 @@ class LoadedModel:
     """A SavedModel and those of its signatures that a request can fill."""
 
     def __init__(self, path: Path) -> None:
-        """Loads the SavedModel and calls it once.
+        """Verifies the files, loads the SavedModel and calls it once.
 
         Args:
             path: the version's folder, named by its integer.
 
         Raises:
-            ServingError: there is no usable `serving_default`.
+            DamagedError: a file is not what the manifest says.
+            ServingError: there is no usable `serving_default`, or it answers
+                a row of neutral values with NaN.
             Exception: whatever TensorFlow raises for a broken SavedModel.
         """
         self.version = int(path.name)
+        if not manifest.verify(str(path)):
+            _logger.warning(
+                "version %d has no manifest: its files cannot be verified",
+                self.version,
+            )
         # What the signature calls a feature -> its name, where they differ.
         self.aliases = _aliases(path)
         self._served = {name: alias for alias, name in self.aliases.items()}
@@ -108,25 +114,56 @@ class LoadedModel:
         # hundreds of milliseconds.
         row = self.example_row()
         inputs = self.inputs[DEFAULT_SIGNATURE]
-        self.predict(
+        outputs = self.predict(
             DEFAULT_SIGNATURE,
             {k: columns.to_column(k, inputs[k], [row[k]]) for k in inputs},
         )
+        _check_finite(DEFAULT_SIGNATURE, outputs)
         for name in self.signatures.keys() - {DEFAULT_SIGNATURE}:
             serialized = np.array([_example(row)], dtype=object)
             features = dict.fromkeys(self.inputs[name], serialized)
             try:
-                self.predict(name, features)
+                outputs = self.predict(name, features)
             except (BadInputError, tf.errors.OpError) as error:
                 _logger.debug("warm-up of signature %s: %s", name, error)
+            else:
+                _check_finite(name, outputs)
+
+
+def check_inputs(new: LoadedModel, served: LoadedModel) -> None:
+    """Refuses a version that clients of the served one cannot ask.
+
+    Raises:
+        ServingError: `serving_default` takes other inputs; names them.
+    """
+    before = served.inputs[DEFAULT_SIGNATURE]
+    after = new.inputs[DEFAULT_SIGNATURE]
+    changes = [manifest.input_changes(before, after)]
+    changes += [
+        f"takes {name!r} as {after[name]} instead of {before[name]}"
+        for name in sorted(before.keys() & after.keys())
+        if before[name] != after[name]
+    ]
+    if any(changes):
+        raise ServingError(
+            f"it has other inputs than the served version {served.version}:"
+            f" it {'; '.join(filter(None, changes))}. Serve it with"
+            " --allow-input-change, or pin it"
+        )
+
+
+def _check_finite(signature: str, outputs: Mapping[str, Array]) -> None:
+    for name, values in outputs.items():
+        if values.dtype.kind == "f" and not np.isfinite(values).all():
+            raise ServingError(
+                f"signature {signature!r} answers {name!r} ="
+                f" {values.ravel()[0]} to a row of neutral values"
+            )
 
 
 def _aliases(path: Path) -> dict[str, str]:
     """From what `models/export.py` writes; nothing for other models."""
-    file = path / "assets.extra" / "lion_ctr.json"
-    if not file.exists():
-        return {}
-    names = json.loads(file.read_text("utf-8")).get("inputs", {})
+    names = manifest.about(str(path)).get("inputs", {})
     return {served: name for name, served in names.items() if served != name}
 
 

@@ -14,7 +14,8 @@ from urllib.parse import quote
 
 from serving.errors import ServingError
 from serving.listen import bind
-from serving.versions import VersionWatcher, scan
+from serving.model_folder import scan
+from serving.versions import VersionWatcher
 
 _POLL_SECONDS = 1.0
 
@@ -25,6 +26,7 @@ def serve(
     grpc_port: int = 8500,
     host: str = "127.0.0.1",
     keep: int = 2,
+    allow_input_change: bool = False,
 ) -> None:
     """Serves a model directory until SIGTERM or SIGINT.
 
@@ -39,6 +41,8 @@ def serve(
             server has neither authentication nor TLS; a container behind a
             service wants 0.0.0.0.
         keep: how many of the newest versions stay loaded.
+        allow_input_change: whether a new version may replace the served one
+            although it takes other inputs.
 
     Raises:
         ServingError: there is no version to serve, or a port is taken.
@@ -52,7 +56,7 @@ def serve(
         from serving.kserve_server import Server
         from serving.metrics import ServingMetrics
         from serving.model import VersionRepository
-        from serving.savedmodel import LoadedModel
+        from serving.savedmodel import LoadedModel, check_inputs
     # The libraries never go away; not looking at them makes the collection
     # after a version's unloading short.
     gc.collect()
@@ -62,7 +66,11 @@ def serve(
         repository = VersionRepository(name, executor, ServingMetrics(name))
         server = Server(repository, listener, host, grpc_port)
         watcher = VersionWatcher(
-            model_dir, LoadedModel, repository.publish, keep
+            model_dir,
+            LoadedModel,
+            repository.publish,
+            keep,
+            None if allow_input_change else check_inputs,
         )
         # Answer as soon as one version can; the others follow meanwhile.
         watcher.refresh(keep=1)
