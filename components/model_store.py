@@ -10,6 +10,7 @@ import fcntl
 import logging
 import os
 import shutil
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -118,6 +119,29 @@ def pin(base: str) -> int | None:
     except ValueError as error:
         log.warning("%s: %s; it is ignored", base, error)
         return None
+
+
+def set_pin(base: str, version: int | None) -> None:
+    """Pins a version, or none."""
+    path = os.path.join(base, PIN)
+    if version is not None:
+        write(path, f"{version}\n")
+    elif files_of(base).exists(path):
+        files_of(base).remove(path)
+
+
+def write(path: str, text: str) -> None:
+    """Writes a small file: whole or not at all, on this machine."""
+    if is_remote(path):
+        with files_of(path).open(path, "w") as file:
+            file.write(text)
+        return
+    temporary = Path(f"{path}.{uuid.uuid4().hex}")
+    try:
+        temporary.write_text(text, "utf-8")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def candidates(base: str) -> list[int]:

@@ -168,6 +168,40 @@ def _parser() -> argparse.ArgumentParser:
     )
     serve.set_defaults(command=_serve)
 
+    models = commands.add_parser(
+        "models",
+        parents=[common],
+        help="list a model's versions; verify, roll back, pin",
+    )
+    models.add_argument(
+        "name",
+        metavar="NAME",
+        help="a model's name, the folder of its versions, or its config",
+    )
+    models.add_argument(
+        "action",
+        nargs="?",
+        choices=("verify", "rollback", "pin", "unpin"),
+        help="default: list the versions, and which one is served",
+    )
+    models.add_argument(
+        "version",
+        nargs="?",
+        type=int,
+        metavar="V",
+        help="the version to pin, or to roll back to",
+    )
+    models.add_argument(
+        "--to",
+        default="serving_models",
+        metavar="DIR",
+        help="push.to, where a name is looked for (default: serving_models)",
+    )
+    models.add_argument(
+        "--json", action="store_true", help="print one JSON object"
+    )
+    models.set_defaults(command=_models)
+
     doctor = commands.add_parser(
         "doctor", parents=[common], help="check this installation"
     )
@@ -292,6 +326,18 @@ def _serve(options: argparse.Namespace) -> int:
         allow_input_change=options.allow_input_change,
     )
     return 0
+
+
+def _models(options: argparse.Namespace) -> int:
+    from pipeline import model_versions
+
+    return model_versions.main(
+        options.name,
+        options.action,
+        options.version,
+        options.to,
+        options.json,
+    )
 
 
 def _doctor(options: argparse.Namespace) -> int:

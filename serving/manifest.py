@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import IO, Any, NamedTuple, Protocol
 
 NAME = "assets.extra/manifest.json"
@@ -33,8 +34,12 @@ class LocalFiles:
     """Files of this machine."""
 
     walk = staticmethod(os.walk)
-    open = staticmethod(open)
     exists = staticmethod(os.path.exists)
+
+    @staticmethod
+    def open(path: str, mode: str) -> IO[Any]:
+        """Opens a file, text in UTF-8."""
+        return Path(path).open(mode, encoding=None if "b" in mode else "utf-8")
 
 
 LOCAL: FileSystem = LocalFiles()

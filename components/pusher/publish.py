@@ -66,6 +66,8 @@ def republish(version: int, base: str) -> int:
         DamagedError: the version does not hold.
     """
     source = model_store.path_of(base, version)
+    if model_store.is_remote(base):
+        return publish(source, base)
     manifest.verify(source)
     temporary = Path(base) / f"{_NEW}{uuid.uuid4().hex}"
     try:

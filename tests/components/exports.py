@@ -1,4 +1,4 @@
-"""Model artifacts with the files of an export, without TensorFlow."""
+"""Model artifacts with the files of an export, and the Pusher on them."""
 
 from __future__ import annotations
 
@@ -9,14 +9,7 @@ from typing import Any
 from tfx.types import standard_artifacts
 
 from components.pusher import executor as pusher
-from serving import manifest
-
-FILES = {
-    "saved_model.pb": b"graph",
-    "variables/variables.index": b"index",
-    "variables/variables.data-00000-of-00001": b"weights " * 1000,
-    "assets/ads": b"one\ntwo\nthree\n",
-}
+from tests.exported import write_export
 
 
 def model_folder(
@@ -27,15 +20,7 @@ def model_folder(
     **about: Any,
 ) -> Any:
     """A Model artifact; every file tells the export's id."""
-    serving = folder / "Format-Serving"
-    for name, content in FILES.items():
-        (serving / name).parent.mkdir(parents=True, exist_ok=True)
-        (serving / name).write_bytes(content + export_id.encode())
-    (serving / "assets.extra").mkdir()
-    manifest.write(
-        str(serving),
-        {"export_id": export_id, "inputs": {n: n for n in inputs}, **about},
-    )
+    write_export(folder / "Format-Serving", export_id, inputs, **about)
     if state:
         step = folder / "Format-Training/step-0000000007"
         step.mkdir(parents=True)

@@ -19,7 +19,8 @@ from components.pusher import executor as pusher
 from components.pusher import publish
 from models.errors import RefusedError
 from serving import manifest
-from tests.components.exports import FILES, model_folder, push, pushed_to
+from tests.components.exports import model_folder, push, pushed_to
+from tests.exported import FILES
 
 
 def versions(base: Path) -> list[int]:
