@@ -94,13 +94,19 @@ class LoadedModel:
             try:
                 served = self._served.get(name, name)
                 tensors[served] = tf.constant(column)
-            except UnicodeEncodeError as error:
-                raise BadInputError(f"feature {name!r}: {error}") from None
+            except (ValueError, UnicodeError):
+                raise columns.not_unicode(name, column) from None
         try:
             outputs = self.signatures[signature].call(**tensors)
         except tf.errors.InvalidArgumentError as error:
             raise BadInputError(
                 f"the model refused the values: {_first_cause(error.message)}"
+            ) from None
+        except UnicodeDecodeError:
+            # TensorFlow's message quotes the values, which are bytes.
+            names = ", ".join(map(repr, features))
+            raise BadInputError(
+                f"the model refused the values of {names}: it cannot read them"
             ) from None
         return {name: output.numpy() for name, output in outputs.items()}
 
