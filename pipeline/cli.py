@@ -166,6 +166,12 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="let a new version take other inputs than the served one",
     )
+    serve.add_argument(
+        "--verify",
+        type=Path,
+        metavar="KEY",
+        help="serve only versions that are signed; a public key in PEM",
+    )
     serve.set_defaults(command=_serve)
 
     models = commands.add_parser(
@@ -324,6 +330,7 @@ def _serve(options: argparse.Namespace) -> int:
         grpc_port=options.grpc_port,
         host=options.host,
         allow_input_change=options.allow_input_change,
+        public_key=options.verify,
     )
     return 0
 

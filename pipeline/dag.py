@@ -198,6 +198,7 @@ def create_pipeline(
         custom_config={
             "config_sha256": config.sha256(),
             "keep": config.push.keep,
+            "sign": config.push.sign,
         },
         push_destination=pusher_pb2.PushDestination(
             filesystem=pusher_pb2.PushDestination.Filesystem(

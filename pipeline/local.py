@@ -138,6 +138,9 @@ class _Run:
         schema = self._config.data.curated_schema
         if schema is not None and not FileSystems.exists(schema):
             raise InputError(f"data.curated_schema: no file {schema!r}")
+        key = self._config.push.sign
+        if key is not None and not Path(key).is_file():
+            raise InputError(f"push.sign: no file {key!r}")
         model = own_version(self._config.model)
         with self._console.running("loading TFX"):
             from tfx.dsl.compiler import compiler

@@ -12,7 +12,7 @@ import tensorflow as tf
 from google.protobuf import json_format
 from tensorflow.core.protobuf import saved_model_pb2
 
-from serving import columns, manifest
+from serving import columns, manifest, signature
 from serving.columns import Array
 from serving.errors import BadInputError, ServingError
 from serving.tf_serving import DEFAULT_SIGNATURE
@@ -34,14 +34,16 @@ class Signature:
 class LoadedModel:
     """A SavedModel and those of its signatures that a request can fill."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, public_key: Path | None = None) -> None:
         """Verifies the files, loads the SavedModel and calls it once.
 
         Args:
             path: the version's folder, named by its integer.
+            public_key: of the signature that the version has to have.
 
         Raises:
-            DamagedError: a file is not what the manifest says.
+            DamagedError: a file is not what the manifest says, or the
+                signature does not hold.
             ServingError: there is no usable `serving_default`, or it answers
                 a row of neutral values with NaN.
             Exception: whatever TensorFlow raises for a broken SavedModel.
@@ -52,6 +54,8 @@ class LoadedModel:
                 "version %d has no manifest: its files cannot be verified",
                 self.version,
             )
+        if public_key is not None:
+            signature.verify(path, public_key)
         # What the signature calls a feature -> its name, where they differ.
         self.aliases = _aliases(path)
         self._served = {name: alias for alias, name in self.aliases.items()}

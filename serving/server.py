@@ -1,5 +1,6 @@
 """`lionctr serve`: serve a directory of exported versions."""
 
+import functools
 import gc
 import json
 import os
@@ -27,6 +28,7 @@ def serve(
     host: str = "127.0.0.1",
     keep: int = 2,
     allow_input_change: bool = False,
+    public_key: Path | None = None,
 ) -> None:
     """Serves a model directory until SIGTERM or SIGINT.
 
@@ -43,11 +45,14 @@ def serve(
         keep: how many of the newest versions stay loaded.
         allow_input_change: whether a new version may replace the served one
             although it takes other inputs.
+        public_key: serves only versions that are signed by its private key.
 
     Raises:
         ServingError: there is no version to serve, or a port is taken.
     """
     name = _model_name(model_dir)
+    if public_key is not None and not public_key.is_file():
+        raise ServingError(f"--verify: no file {public_key}")
     listener = bind(host, port)
     bind(host, grpc_port).close()
     # TensorFlow reads it on import; its start-up notes help nobody here.
@@ -67,7 +72,7 @@ def serve(
         server = Server(repository, listener, host, grpc_port)
         watcher = VersionWatcher(
             model_dir,
-            LoadedModel,
+            functools.partial(LoadedModel, public_key=public_key),
             repository.publish,
             keep,
             None if allow_input_change else check_inputs,

@@ -41,8 +41,8 @@ class Pusher(base_component.BaseComponent):
         infra_blessing: of a ServingGate.
         evaluation: of the Evaluator; its metrics go into the manifest.
         examples: of ClickLogGen; their spans go into the manifest.
-        custom_config: `keep`, how many versions stay (None: all), and
-            `config_sha256` of the run.
+        custom_config: `keep`, how many versions stay (None: all), `sign`, a
+            private key's path or None, and `config_sha256` of the run.
     """
 
     SPEC_CLASS = PusherSpec

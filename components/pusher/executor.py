@@ -16,8 +16,9 @@ from tfx.utils import proto_utils
 
 from components import model_store
 from components.pusher import publish, states
-from models.errors import RefusedError
+from models.errors import InputError, RefusedError
 from serving import manifest
+from serving.errors import ServingError
 
 log = logging.getLogger("lionctr.push")
 METRICS = "metrics.json"  # of the Evaluator: slice -> metric -> value
@@ -38,6 +39,7 @@ class Executor(tfx_pusher.Executor):
         Raises:
             RefusedError: the model is not blessed, or its files are not those
                 that the Trainer exported. Nothing was pushed.
+            InputError: it cannot be signed. Nothing was pushed.
         """
         pushed = artifact_utils.get_single_instance(output_dict["pushed_model"])
         if not self.CheckBlessing(input_dict):
@@ -63,7 +65,10 @@ class Executor(tfx_pusher.Executor):
                     **_metrics(input_dict),
                 },
                 options.get("keep"),
+                options.get("sign"),
             )
+        except ServingError as error:
+            raise InputError(f"push.sign: {error}") from None
         except manifest.DamagedError as error:
             artifact = model.rpartition("/")[0]
             raise RefusedError(
@@ -81,6 +86,7 @@ def push(
     base: str,
     more: Mapping[str, Any] | None = None,
     keep: int | None = None,
+    key: str | None = None,
 ) -> int:
     """Makes a model the newest version, unless it is that already.
 
@@ -89,6 +95,7 @@ def push(
         base: folder of the versions.
         more: what the manifest says beside what the export wrote.
         keep: versions that stay there; None: all.
+        key: the private key to sign the version with.
 
     Raises:
         DamagedError: a file is not what was exported; nothing is pushed.
@@ -104,7 +111,7 @@ def push(
             states.keep(artifact, base, identity)
         version = _newest_is(identity, base)
         if version is None:
-            version = publish.publish(model, base, more)
+            version = publish.publish(model, base, more, key)
             _warn(version, before, base)
         if not alone:
             states.keep(artifact, base, identity)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from components import model_store, verified_copy
-from serving import manifest
+from serving import manifest, signature
 
 log = logging.getLogger("lionctr.push")
 _GRAPH = "saved_model.pb"
@@ -21,7 +21,10 @@ _OLD = ".dropped-"  # a version that is being removed
 
 
 def publish(
-    model: str, base: str, more: Mapping[str, Any] | None = None
+    model: str,
+    base: str,
+    more: Mapping[str, Any] | None = None,
+    key: str | None = None,
 ) -> int:
     """Copies a SavedModel to a version of its own; returns the number.
 
@@ -34,9 +37,11 @@ def publish(
         model: the folder of the SavedModel.
         base: the folder of the versions; see `model_store.locked`.
         more: what the manifest says beside what the export wrote.
+        key: the private key to sign the version with; local versions only.
 
     Raises:
         DamagedError: a file is not what was exported; nothing is pushed.
+        ServingError: the key cannot be used; nothing is pushed.
     """
     model_store.files_of(base).makedirs(base)
     if model_store.is_remote(base):
@@ -51,6 +56,8 @@ def publish(
     temporary = Path(base) / f"{_NEW}{uuid.uuid4().hex}"
     try:
         verified_copy.copy(model, str(temporary), more)
+        if key is not None:
+            signature.sign(temporary, Path(key))
         return _appear(temporary, base)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

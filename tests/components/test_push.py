@@ -17,7 +17,7 @@ from components import model_store
 from components.baseline.executor import Executor as Baseline
 from components.pusher import executor as pusher
 from components.pusher import publish
-from models.errors import RefusedError
+from models.errors import InputError, RefusedError
 from serving import manifest
 from tests.components.exports import model_folder, push, pushed_to
 from tests.exported import FILES
@@ -305,6 +305,16 @@ def test_the_manifest_tells_spans_config_and_metrics(tmp_path: Path) -> None:
     }
     assert about["export_id"] == "one"
     assert manifest.verify(str(path))
+
+
+def test_a_key_that_cannot_sign_is_an_error_of_the_input(
+    tmp_path: Path,
+) -> None:
+    pytest.importorskip("model_signing", reason="needs the extra `signing`")
+    model = model_folder(tmp_path / "m", "one")
+    with pytest.raises(InputError, match=r"push\.sign: cannot sign with"):
+        push(model, tmp_path / "served", sign=str(tmp_path / "no-key"))
+    assert list((tmp_path / "served").iterdir()) == []
 
 
 def baseline_of(model: Any, base: Path, tmp: Path, name: str) -> Path:
