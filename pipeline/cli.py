@@ -162,6 +162,15 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--grpc-port", type=int, default=8500)
     serve.add_argument("--host", default="127.0.0.1")
     serve.add_argument(
+        "--name", help="of the model (default: the folder's name)"
+    )
+    serve.add_argument(
+        "--pin",
+        type=int,
+        metavar="V",
+        help="the version to serve (default: the pinned or newest one)",
+    )
+    serve.add_argument(
         "--allow-input-change",
         action="store_true",
         help="let a new version take other inputs than the served one",
@@ -331,6 +340,8 @@ def _serve(options: argparse.Namespace) -> int:
         host=options.host,
         allow_input_change=options.allow_input_change,
         public_key=options.verify,
+        name=options.name,
+        pin=options.pin,
     )
     return 0
 

@@ -29,6 +29,8 @@ def serve(
     keep: int = 2,
     allow_input_change: bool = False,
     public_key: Path | None = None,
+    name: str | None = None,
+    pin: int | None = None,
 ) -> None:
     """Serves a model directory until SIGTERM or SIGINT.
 
@@ -45,12 +47,16 @@ def serve(
         keep: how many of the newest versions stay loaded.
         allow_input_change: whether a new version may replace the served one
             although it takes other inputs.
+        name: of the model; by default the directory's.
+        pin: the version to serve; by default the directory's pin, or the
+            newest.
         public_key: serves only versions that are signed by its private key.
 
     Raises:
         ServingError: there is no version to serve, or a port is taken.
     """
-    name = _model_name(model_dir)
+    folder_name = _model_name(model_dir)
+    name = name or folder_name
     if public_key is not None and not public_key.is_file():
         raise ServingError(f"--verify: no file {public_key}")
     listener = bind(host, port)
@@ -76,6 +82,7 @@ def serve(
             repository.publish,
             keep,
             None if allow_input_change else check_inputs,
+            pin,
         )
         # Answer as soon as one version can; the others follow meanwhile.
         watcher.refresh(keep=1)

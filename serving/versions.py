@@ -49,6 +49,7 @@ class VersionWatcher(Generic[Loaded]):
         publish: Callable[[Snapshot[Loaded]], None],
         keep: int = 2,
         accept: Callable[[Loaded, Loaded], None] | None = None,
+        pin: int | None = None,
     ) -> None:
         """Watches nothing yet: see `refresh` and `start`.
 
@@ -59,6 +60,7 @@ class VersionWatcher(Generic[Loaded]):
             keep: how many versions stay loaded, at least 1.
             accept: is given a new version and the served one; raises if the
                 new one may not replace it. It is not asked about a pin.
+            pin: the version to serve, whatever the directory's own pin says.
         """
         if keep < 1:
             raise ValueError(f"keep must be at least 1. Received: {keep}")
@@ -67,6 +69,7 @@ class VersionWatcher(Generic[Loaded]):
         self._publish = publish
         self._keep = keep
         self._accept = accept
+        self._fixed_pin = pin
         self._loaded: dict[int, Loaded] = {}
         self._fingerprints: dict[int, Fingerprint] = {}
         self._failed: dict[int, tuple[Fingerprint, str]] = {}
@@ -192,9 +195,10 @@ class VersionWatcher(Generic[Loaded]):
     def _pin(self, found: Mapping[int, Path]) -> int | None:
         """The version that is pinned; says once what is wrong with a pin."""
         problem = ""
-        pin = None
+        pin = self._fixed_pin
         try:
-            pin = pinned(self._model_dir)
+            if pin is None:
+                pin = pinned(self._model_dir)
         except ValueError as error:
             problem = str(error)
         if pin is not None and pin not in found:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from components.pusher.rollback import roll_back
 from serving import Client, manifest
 from tests.serving.tiny import (
     OTHER_INPUTS,
@@ -161,6 +162,23 @@ def test_a_pinned_version_answers_where_none_is_named(
     assert newest["predictions"] == pytest.approx([ctr(1.0)], abs=1e-6)
     (server.model_dir / ".pinned").unlink()
     server.wait_for(lambda: current(server) == pytest.approx(ctr(1.0)))
+
+
+def test_a_rollback_is_served_at_once_without_a_failed_request(
+    server: RunningServer,
+) -> None:
+    server.push(2, bias=1.0)
+    server.wait_for(lambda: current(server) == pytest.approx(ctr(1.0)))
+    new, of, before = roll_back(str(server.model_dir))
+    assert (of, before) == (1, 2)
+    # `current` asserts that each request is answered.
+    server.wait_for(lambda: current(server) == pytest.approx(ctr(0.0)))
+    assert server.states() == {new: "AVAILABLE", 2: "AVAILABLE"}
+    assert {p.name for p in server.model_dir.glob("[0-9]*")} == {
+        "1",
+        "2",
+        str(new),
+    }
 
 
 def test_a_version_without_a_manifest_is_served_with_a_warning(

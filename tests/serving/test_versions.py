@@ -277,3 +277,16 @@ def test_a_served_version_written_anew_is_judged_too(
     assert directory.refresh() == {1: "v1"}
     assert directory.served == 1
     assert directory.snapshots[-1].failed == {1: "it has other inputs"}
+
+
+def test_a_pin_of_the_server_goes_before_the_pin_of_the_directory(
+    tmp_path: Path,
+) -> None:
+    snapshots: list[Snapshot[str]] = []
+    for version in (1, 2, 3):
+        (tmp_path / str(version)).mkdir()
+    (tmp_path / ".pinned").write_text("2")
+    VersionWatcher(
+        tmp_path, lambda path: path.name, snapshots.append, pin=1
+    ).refresh()
+    assert (snapshots[-1].served, set(snapshots[-1].loaded)) == (1, {1, 3})
