@@ -112,6 +112,8 @@ setup(
     ],
     extras_require={
         "serving": ["kserve>=0.21,<0.22"],
+        # model-signing 1.1.1 imports OpenSSL without naming it.
+        "signing": ["model-signing>=1.1.1,<2", "pyopenssl>=26"],
         "kubeflow": ["kfp>=2.16,<2.17"],
         "dev": [
             "hypothesis>=6.130",

@@ -193,6 +193,13 @@ def create_pipeline(
     pusher = Pusher(
         model=model,
         model_blessing=evaluator.outputs["blessing"],
+        evaluation=evaluator.outputs["evaluation"],
+        examples=examples,
+        custom_config={
+            "config_sha256": config.sha256(),
+            "keep": config.push.keep,
+            "sign": config.push.sign,
+        },
         push_destination=pusher_pb2.PushDestination(
             filesystem=pusher_pb2.PushDestination.Filesystem(
                 base_directory=pushed_to(config)

@@ -1,4 +1,4 @@
-"""Baseline: the newest pushed model other than the candidate.
+"""Baseline: the served model, or the next one if that is the candidate.
 
 TFX's own Resolver is refused by Kubeflow's open source backend ("resolver not
 implemented yet"), and asks for the latest blessing where what counts is what

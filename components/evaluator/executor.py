@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import os
 from typing import Any
 
 import tensorflow_model_analysis as tfma
@@ -19,6 +20,7 @@ from models import row_counts
 from models.blocks import index
 
 log = logging.getLogger("lionctr.evaluate")
+METRICS = "metrics.json"  # of the candidate: slice -> metric -> value or null
 
 
 class Executor(tfx_evaluator.Executor):
@@ -48,9 +50,10 @@ class Executor(tfx_evaluator.Executor):
                 if key != "baseline_model"
             }
         super().Do(input_dict, output_dict, exec_properties)
-        for line in refusals(
-            artifact_utils.get_single_uri(output_dict["evaluation"])
-        ):
+        evaluation = artifact_utils.get_single_uri(output_dict["evaluation"])
+        with fileio.open(os.path.join(evaluation, METRICS), "w") as file:
+            file.write(json.dumps(metrics(evaluation), indent=1))
+        for line in refusals(evaluation):
             log.warning("refused: %s", line)
 
 
