@@ -187,10 +187,21 @@ def _documents(config: PipelineConfig, image: str) -> list[dict[str, Any]]:
     tasks = spec["root"]["dag"]["tasks"]
     for name in _uncacheable(tasks):
         tasks[name]["cachingOptions"] = {"enableCache": False}
+    _declare_outputs(spec)
     documents = [spec]
     if config.runner.volumes:
         documents.append(_mounts(spec, config.runner.volumes))
     return documents
+
+
+def _declare_outputs(spec: dict[str, Any]) -> None:
+    """Tells each task the names of its outputs; the driver may add others."""
+    executors = spec["deploymentSpec"]["executors"]
+    for component in spec["components"].values():
+        names = component.get("outputDefinitions", {}).get("artifacts", {})
+        container = executors[component["executorLabel"]]["container"]
+        if names:
+            container["args"].append(f"--outputs={','.join(sorted(names))}")
 
 
 def _tfjob(config: PipelineConfig, image: str) -> dict[str, Any] | None:

@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--executor_class_path", required=True)
     parser.add_argument("--json_serialized_invocation_args", required=True)
     parser.add_argument("--json_serialized_inputs_spec_args", required=True)
+    parser.add_argument("--outputs", type=lambda names: names.split(","))
     options, beam = parser.parse_known_args(arguments)
     logging.basicConfig(level=logging.INFO, stream=sys.stderr)
 
@@ -34,6 +36,7 @@ def main(arguments: list[str]) -> int:
 
     prefer_large_batches()
     task = typed(given, json.loads(options.json_serialized_inputs_spec_args))
+    task = declared(task, options.outputs)
     if in_process(beam):
         # Tests have other places than / to write to.
         task = local(task, Path(os.environ.get("LIONCTR_COPIES", "/")))
@@ -61,15 +64,40 @@ def typed(task: dict[str, Any], inputs: dict[str, Any]) -> dict[str, Any]:
     return task
 
 
+def declared(
+    task: dict[str, Any], names: Sequence[str] | None
+) -> dict[str, Any]:
+    """`task` with the outputs `names` of its component only, for TFX.
+
+    KFP's driver adds outputs that the launcher itself writes, of types that
+    TFX does not know: `executor-logs` with PUBLISH_LOGS=true. Without `names`
+    all outputs of KFP's own types are left out.
+    """
+    task = json.loads(json.dumps(task))
+    outputs = task["outputs"].get("artifacts", {})
+    task["outputs"]["artifacts"] = {
+        name: found
+        for name, found in outputs.items()
+        if (name in names if names else not _is_of_kfp(found))
+    }
+    return task
+
+
 def local(task: dict[str, Any], copies: Path) -> dict[str, Any]:
     """`task` with the launcher's local copies in place of object stores.
 
     The launcher copies each input artifact to /minio, /s3 or /gcs before the
     task, and each output from there after it. TFX would open the URIs itself,
-    for which TensorFlow lacks the minio:// and s3:// file systems.
+    for which TensorFlow lacks the minio:// and s3:// file systems. Outputs of
+    KFP's own types stay as they are: the launcher has them open as files.
     """
     task = json.loads(json.dumps(task))
-    outputs = _artifacts(task["outputs"])
+    outputs = [
+        artifact
+        for found in task["outputs"].get("artifacts", {}).values()
+        if not _is_of_kfp(found)
+        for artifact in found["artifacts"]
+    ]
     paths = [_copy(artifact["uri"], copies) for artifact in outputs]
     # A backend without that launcher makes no folders: its URIs are for us.
     if not all(path and path.parent.is_dir() for path in paths):
@@ -104,6 +132,14 @@ def finish(outputs: dict[str, Any]) -> None:
             }
     with fileio.open(outputs["outputFile"], "w") as file:
         file.write(json.dumps(report))
+
+
+def _is_of_kfp(found: dict[str, Any]) -> bool:
+    """Whether an ArtifactList is of a type of KFP, such as system.Artifact."""
+    return any(
+        artifact.get("type", {}).get("schemaTitle", "").startswith("system.")
+        for artifact in found["artifacts"]
+    )
 
 
 def _artifacts(half: dict[str, Any]) -> list[dict[str, Any]]:
