@@ -6,6 +6,10 @@ import argparse
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pipeline.kubeflow_api import Access
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -145,12 +149,19 @@ def _parser() -> argparse.ArgumentParser:
         "submit", parents=[common], help="run a pipeline on Kubeflow"
     )
     _config_arguments(submit)
-    submit.add_argument("--host", required=True)
     submit.add_argument("--image", required=True)
+    _kubeflow_arguments(submit)
     submit.add_argument("--experiment", default="lion-ctr")
-    submit.add_argument("--namespace", default=None)
+    submit.add_argument(
+        "--service-account", metavar="NAME", help="of the run's pods"
+    )
     submit.add_argument(
         "--wait", action="store_true", help="until the run has ended"
+    )
+    submit.add_argument(
+        "--timeout",
+        metavar="DURATION",
+        help="with --wait: how long, such as 90, 30m, 6h; the run goes on",
     )
     submit.set_defaults(command=_submit)
 
@@ -178,6 +189,22 @@ def _config_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="path.to.field=value",
         help="override a setting; may be given several times",
+    )
+
+
+def _kubeflow_arguments(parser: argparse.ArgumentParser) -> None:
+    """Where Kubeflow's API is, and with what it lets one in."""
+    parser.add_argument("--host", required=True)
+    parser.add_argument("--namespace", help="with several users: yours")
+    parser.add_argument(
+        "--token", help="bearer token; others may see it: better KFP_TOKEN"
+    )
+    parser.add_argument("--token-file", type=Path, metavar="FILE")
+    parser.add_argument(
+        "--cookies", metavar="NAME=VALUE|FILE", help="of a browser's login"
+    )
+    parser.add_argument(
+        "--ca-file", type=Path, metavar="PEM", help="who signs the server's key"
     )
 
 
@@ -264,15 +291,31 @@ def _submit(options: argparse.Namespace) -> int:
     from pipeline.config import load
 
     config = load(options.config, options.set)
-    from pipeline import kubeflow
+    from pipeline import kubeflow_submit
 
-    return kubeflow.submit(
+    return kubeflow_submit.submit(
         config,
         options.image,
+        _access(options),
+        kubeflow_submit.RunOptions(
+            options.experiment,
+            options.service_account,
+            options.wait,
+            kubeflow_submit.seconds(options.timeout),
+        ),
+    )
+
+
+def _access(options: argparse.Namespace) -> Access:
+    from pipeline.kubeflow_api import Access
+
+    return Access(
         options.host,
-        options.experiment,
         options.namespace,
-        options.wait,
+        options.token,
+        options.token_file,
+        options.cookies,
+        options.ca_file,
     )
 
 

@@ -1,19 +1,10 @@
-"""Compiles a pipeline for Kubeflow Pipelines v2 and submits it there."""
+"""Compiles a pipeline for Kubeflow Pipelines v2."""
 
 from __future__ import annotations
 
-import contextlib
-import datetime
-import io
-import logging
 import re
-import socket
 import sys
 import tempfile
-import time
-import urllib.parse
-import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +12,7 @@ import yaml
 
 from pipeline.config import ConfigError, PipelineConfig
 from pipeline.console import quiet
+from pipeline.kubeflow_api import KubeflowError
 
 _COMMAND = ("python", "-m", "pipeline.kubeflow_task")
 _STORES = ("gs://", "s3://", "minio://")
@@ -31,30 +23,16 @@ _IMAGE = re.compile(
     r"(:\w[\w.-]{0,127})?"  # tag
     r"(@sha256:[0-9a-f]{64})?"
 )
-_ENDED = ("SUCCEEDED", "FAILED", "SKIPPED", "CANCELED")
-
-
-class KubeflowError(Exception):
-    """Kubeflow cannot be reached, refused, or a part of it is missing here."""
 
 
 def compile_to(config: PipelineConfig, image: str, out: Path) -> None:
     """Writes the KFP v2 IR of `config`'s pipeline to `out`, as YAML.
 
-    Tells on standard error what of the config a cluster cannot reach.
-
     Raises:
         ConfigError: `image` is no image, `out` cannot be written.
         KubeflowError: the `kubeflow` extra is not installed.
     """
-    _check(image)
-    _import_kfp()
-    # TensorFlow's start-up notices are no part of the answer.
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        quiet(Path(folder) / "log.txt"),
-    ):
-        documents = _documents(config, image)
+    documents = compiled(config, image)
     text = yaml.safe_dump_all(documents, sort_keys=True, width=1 << 20)
     try:
         out.write_text(text, "utf-8")
@@ -62,50 +40,28 @@ def compile_to(config: PipelineConfig, image: str, out: Path) -> None:
         raise ConfigError(
             f"--out: cannot write {out}: {error.strerror}"
         ) from error
-    for line in unreachable(config):
-        print(f"note: {line}", file=sys.stderr)
 
 
-def submit(
-    config: PipelineConfig,
-    image: str,
-    host: str,
-    experiment: str,
-    namespace: str | None,
-    wait: bool,
-) -> int:
-    """Starts a run of `config`'s pipeline on the Kubeflow at `host`.
+def compiled(config: PipelineConfig, image: str) -> list[dict[str, Any]]:
+    """The IR of `config`'s pipeline: the spec, and the platform's part.
 
-    Prints the run's address. Returns 0, or with `wait` 1 if the run failed.
+    Tells on standard error what of the config a cluster cannot reach.
 
     Raises:
         ConfigError: `image` is no image.
-        KubeflowError: no `kubeflow` extra, no answer from `host`, a refusal.
+        KubeflowError: the `kubeflow` extra is not installed.
     """
-    _check(image)
-    client = _client(host, namespace)
-    with tempfile.TemporaryDirectory() as folder:
-        package = Path(folder) / "pipeline.yaml"
-        compile_to(config, image, package)
-        with _talking_to(host):
-            run = client.create_run_from_pipeline_package(
-                str(package),
-                run_name=f"{config.name} {datetime.datetime.now():%F %T}",
-                experiment_name=experiment,
-                namespace=namespace,
-                pipeline_root=_root(config),
-            )
-    print(f"{_address(host)}/#/runs/details/{run.run_id}", flush=True)
-    if not wait:
-        return 0
-    state = ""
-    while state not in _ENDED:
-        if state:
-            time.sleep(10)
-        with _talking_to(host):
-            state = str(client.get_run(run.run_id).state).upper()
-    print(state)
-    return 0 if state == "SUCCEEDED" else 1
+    check_image(image)
+    import_kfp()
+    # TensorFlow's start-up notices are no part of the answer.
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        quiet(Path(folder) / "log.txt"),
+    ):
+        documents = _documents(config, image)
+    for line in unreachable(config):
+        print(f"note: {line}", file=sys.stderr)
+    return documents
 
 
 def kfp_name(name: str) -> str:
@@ -117,7 +73,7 @@ def kfp_name(name: str) -> str:
 def unreachable(config: PipelineConfig) -> list[str]:
     """One line for each place that a task in a cluster would not find."""
     lines = []
-    if _root(config) is None:
+    if pipeline_root(config) is None:
         lines.append(
             f"root: {config.root!r} is no object store, where Kubeflow keeps"
             " artifacts; the cluster's own is used. Accepted:"
@@ -172,7 +128,7 @@ def _documents(config: PipelineConfig, image: str) -> list[dict[str, Any]]:
     ).run(
         dag.create_pipeline(
             config,
-            _root(config) or "",
+            pipeline_root(config) or "",
             dag.Versions(code=code_version()),
             pipeline_name=kfp_name(config.name),
             tfjob=_tfjob(config, image),
@@ -181,7 +137,7 @@ def _documents(config: PipelineConfig, image: str) -> list[dict[str, Any]]:
         write_out=False,
     )
     spec: dict[str, Any] = job["pipelineSpec"]
-    root = _root(config)
+    root = pipeline_root(config)
     if root is not None:
         spec["defaultPipelineRoot"] = root
     tasks = spec["root"]["dag"]["tasks"]
@@ -253,7 +209,7 @@ def _mounts(spec: dict[str, Any], volumes: dict[str, str]) -> dict[str, Any]:
     }
 
 
-def _root(config: PipelineConfig) -> str | None:
+def pipeline_root(config: PipelineConfig) -> str | None:
     """Where artifacts go; None leaves it to the cluster."""
     if not config.root.startswith(_STORES):
         return None
@@ -262,13 +218,14 @@ def _root(config: PipelineConfig) -> str | None:
 
 def _analysis_cache(config: PipelineConfig) -> str | None:
     """In the one store that TensorFlow reads itself; artifacts are copied."""
-    root = _root(config)
+    root = pipeline_root(config)
     if root is None or not root.startswith("gs://"):
         return None
     return f"{root}/analysis_cache"
 
 
-def _check(image: str) -> None:
+def check_image(image: str) -> None:
+    """Raises ConfigError if `image` is no image's name."""
     if not _IMAGE.fullmatch(image):
         raise ConfigError(
             f"--image: received {image!r};"
@@ -276,57 +233,12 @@ def _check(image: str) -> None:
         )
 
 
-def _import_kfp() -> Any:
+def import_kfp() -> None:
+    """Raises KubeflowError if the `kubeflow` extra is not installed."""
     try:
-        import kfp
+        import kfp  # noqa: F401
     except ImportError as error:
         raise KubeflowError(
             "Kubeflow needs the package kfp, which is not installed:"
             " pip install 'lion-ctr[kubeflow]'"
         ) from error
-    return kfp
-
-
-def _address(host: str) -> str:
-    return (host if "://" in host else f"https://{host}").rstrip("/")
-
-
-def _client(host: str, namespace: str | None) -> Any:
-    """KFP's client; fails in seconds if nothing listens at `host`."""
-    kfp = _import_kfp()
-    url = urllib.parse.urlsplit(_address(host))
-    try:
-        port = url.port or (443 if url.scheme == "https" else 80)
-        socket.create_connection((url.hostname or "", port), 10).close()
-    except (OSError, ValueError) as error:
-        raise KubeflowError(
-            f"--host: cannot reach Kubeflow Pipelines at {host}: {error}."
-            " Accepted: the address of its API, such as http://localhost:8080"
-            " after `kubectl port-forward -n kubeflow svc/ml-pipeline-ui"
-            " 8080:80`"
-        ) from error
-    with _talking_to(host):
-        return kfp.Client(_address(host), namespace=namespace or "kubeflow")
-
-
-@contextlib.contextmanager
-def _talking_to(host: str) -> Iterator[None]:
-    """One line for whatever KFP's client raises; it prints nothing itself."""
-    disabled = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
-    try:
-        with (
-            contextlib.redirect_stdout(io.StringIO()),
-            warnings.catch_warnings(action="ignore"),
-        ):
-            yield
-    except Exception as error:
-        status = getattr(error, "status", None)
-        reason = getattr(error, "reason", None)
-        message = f"{status} {reason}" if status else str(error) or repr(error)
-        raise KubeflowError(
-            f"Kubeflow Pipelines at {host}: {type(error).__name__}:"
-            f" {' '.join(message.split())[:500]}"
-        ) from error
-    finally:
-        logging.disable(disabled)
