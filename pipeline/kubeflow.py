@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 import tempfile
@@ -10,13 +11,17 @@ from typing import Any
 
 import yaml
 
+from models.model_config import OwnConfig
+from pipeline import kubeflow_ir
 from pipeline.config import ConfigError, PipelineConfig
 from pipeline.console import quiet
 from pipeline.kubeflow_api import KubeflowError
+from pipeline.kubeflow_inputs import mark
 
 _COMMAND = ("python", "-m", "pipeline.kubeflow_task")
 _STORES = ("gs://", "s3://", "minio://")
 _NAME_LENGTH = 128
+_OUTSIDE = {"Baseline", "Pusher"}  # they look at what is served
 _IMAGE = re.compile(
     r"([A-Za-z0-9.-]+(:\d+)?/)?"  # registry
     r"[a-z0-9]+(([._-]+|/)[a-z0-9]+)*"  # repository
@@ -119,6 +124,8 @@ def _documents(config: PipelineConfig, image: str) -> list[dict[str, Any]]:
     from pipeline import dag
     from pipeline.local import code_version
 
+    outputs = _version_names(config)
+    marks = {name: mark(name) for name in outputs if name != "schema"}
     job = tfx.KubeflowV2DagRunner(
         tfx.KubeflowV2DagRunnerConfig(
             default_image=image,
@@ -129,7 +136,7 @@ def _documents(config: PipelineConfig, image: str) -> list[dict[str, Any]]:
         dag.create_pipeline(
             config,
             pipeline_root(config) or "",
-            dag.Versions(code=code_version()),
+            dag.Versions(code=code_version(), **marks),
             pipeline_name=kfp_name(config.name),
             tfjob=_tfjob(config, image),
             analysis_cache=_analysis_cache(config),
@@ -141,23 +148,15 @@ def _documents(config: PipelineConfig, image: str) -> list[dict[str, Any]]:
     if root is not None:
         spec["defaultPipelineRoot"] = root
     tasks = spec["root"]["dag"]["tasks"]
-    for name in _uncacheable(tasks):
+    for name in _OUTSIDE & tasks.keys():
         tasks[name]["cachingOptions"] = {"enableCache": False}
-    _declare_outputs(spec)
+    kubeflow_ir.declare_outputs(spec)
+    _add_versions(spec, config, image, outputs)
+    kubeflow_ir.spill(spec, image)
     documents = [spec]
     if config.runner.volumes:
         documents.append(_mounts(spec, config.runner.volumes))
     return documents
-
-
-def _declare_outputs(spec: dict[str, Any]) -> None:
-    """Tells each task the names of its outputs; the driver may add others."""
-    executors = spec["deploymentSpec"]["executors"]
-    for component in spec["components"].values():
-        names = component.get("outputDefinitions", {}).get("artifacts", {})
-        container = executors[component["executorLabel"]]["container"]
-        if names:
-            container["args"].append(f"--outputs={','.join(sorted(names))}")
 
 
 def _tfjob(config: PipelineConfig, image: str) -> dict[str, Any] | None:
@@ -170,18 +169,37 @@ def _tfjob(config: PipelineConfig, image: str) -> dict[str, Any] | None:
     }
 
 
-def _uncacheable(tasks: dict[str, Any]) -> list[str]:
-    """Tasks whose result depends on more than what KFP sees of them.
+def _version_names(config: PipelineConfig) -> list[str]:
+    """What the pipeline depends on that lies outside it; see dag.Versions."""
+    names = ["data"]
+    if config.data.curated_schema is not None:
+        names.append("schema")
+    if isinstance(config.model, OwnConfig):
+        names.append("model")
+    if config.train.warm_start is not None:
+        names.append("base")
+    return names
 
-    Those without input artifacts read files that may have changed; Baseline
-    and Pusher look at what is served.
-    """
-    return [
-        name
-        for name, task in tasks.items()
-        if name in ("Baseline", "Pusher")
-        or not task.get("inputs", {}).get("artifacts")
-    ]
+
+def _add_versions(
+    spec: dict[str, Any],
+    config: PipelineConfig,
+    image: str,
+    outputs: list[str],
+) -> None:
+    from pipeline import dag
+
+    told = {"data": config.data.model_dump_json()}
+    if config.data.curated_schema is not None:
+        told["schema"] = config.data.curated_schema
+    if "model" in outputs:
+        told["model"] = config.model.model_dump_json()
+    if config.train.warm_start is not None:
+        told["warm_start"] = config.train.warm_start
+        told["pushed_to"] = dag.pushed_to(config)
+        told["training"] = json.dumps(dag.training(config, mark("data")))
+    users = {"SchemaGen": "schema"} if "schema" in outputs else {}
+    kubeflow_ir.add_versions(spec, image, told, outputs, users)
 
 
 def _mounts(spec: dict[str, Any], volumes: dict[str, str]) -> dict[str, Any]:

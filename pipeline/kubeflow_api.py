@@ -197,8 +197,8 @@ class Api:
             raise UnavailableError(
                 "--host: cannot reach Kubeflow Pipelines at"
                 f" {self.access.host}: {_short(str(error))}. Accepted: the"
-                " address of its API, such as http://localhost:8080 after `kubectl"
-                " port-forward -n kubeflow svc/ml-pipeline-ui 8080:80`"
+                " address of its API, such as http://localhost:8080 after"
+                " `kubectl port-forward -n kubeflow svc/ml-pipeline-ui 8080:80`"
             ) from error
 
     def _refused(self, response: Any) -> KubeflowError:

@@ -13,8 +13,7 @@ from typing import Any
 
 from models.errors import InputError, RefusedError
 from pipeline.beam import in_process
-
-_FOLDERS = {"gs": "gcs", "minio": "minio", "s3": "s3"}
+from pipeline.kubeflow_inputs import local_copy, restored
 
 
 def main(arguments: list[str]) -> int:
@@ -35,11 +34,13 @@ def main(arguments: list[str]) -> int:
     from components.batching import prefer_large_batches
 
     prefer_large_batches()
-    task = typed(given, json.loads(options.json_serialized_inputs_spec_args))
+    # Tests have other places than / to write to.
+    copies = Path(os.environ.get("LIONCTR_COPIES", "/"))
+    task = restored(given, copies)
+    task = typed(task, json.loads(options.json_serialized_inputs_spec_args))
     task = declared(task, options.outputs)
     if in_process(beam):
-        # Tests have other places than / to write to.
-        task = local(task, Path(os.environ.get("LIONCTR_COPIES", "/")))
+        task = local(task, copies)
     options.json_serialized_invocation_args = json.dumps(task)
     try:
         kubeflow_v2_run_executor.main((options, beam))
@@ -98,12 +99,12 @@ def local(task: dict[str, Any], copies: Path) -> dict[str, Any]:
         if not _is_of_kfp(found)
         for artifact in found["artifacts"]
     ]
-    paths = [_copy(artifact["uri"], copies) for artifact in outputs]
+    paths = [local_copy(artifact["uri"], copies) for artifact in outputs]
     # A backend without that launcher makes no folders: its URIs are for us.
     if not all(path and path.parent.is_dir() for path in paths):
         return task
     for artifact in [*outputs, *_artifacts(task.get("inputs", {}))]:
-        path = _copy(artifact["uri"], copies)
+        path = local_copy(artifact["uri"], copies)
         if path is not None:
             artifact["uri"] = str(path)
     for artifact in outputs:
@@ -149,14 +150,6 @@ def _artifacts(half: dict[str, Any]) -> list[dict[str, Any]]:
         for found in half.get("artifacts", {}).values()
         for artifact in found["artifacts"]
     ]
-
-
-def _copy(uri: str, copies: Path) -> Path | None:
-    """Where the launcher keeps its copy of `uri`."""
-    scheme, sign, rest = uri.partition("://")
-    if not sign or scheme not in _FOLDERS:
-        return None
-    return copies / _FOLDERS[scheme] / rest
 
 
 if __name__ == "__main__":

@@ -53,6 +53,7 @@ class Cluster:
     `outputs`: task -> output -> artifact, of the tasks that have ended; give
     another run's to go on from there, with its `parameters`: task -> output
     parameter -> value. `arguments`: values of the pipeline's own parameters.
+    `cache`: of KFP, of several runs. `cached`: tasks that it answered.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class Cluster:
         outputs: dict[str, dict[str, Any]] | None = None,
         parameters: dict[str, dict[str, Any]] | None = None,
         arguments: dict[str, Any] | None = None,
+        cache: dict[str, Any] | None = None,
     ) -> None:
         loaded = components.load_component_from_file(str(ir))
         self.spec = json_format.MessageToDict(loaded.pipeline_spec)
@@ -69,12 +71,21 @@ class Cluster:
         self.outputs = dict(outputs or {})
         self.parameters = dict(parameters or {})
         self.arguments = dict(arguments or {})
+        self.cache = {} if cache is None else cache
+        self.cached: set[str] = set()
         self._home = home
         self._store = home / "store"
 
-    def run(self) -> None:
-        """Runs every task that has not run, two at a time, in order."""
-        waiting = {n: t for n, t in self.tasks.items() if n not in self.outputs}
+    def run(self, *names: str) -> None:
+        """Runs every task that has not run, two at a time, in order.
+
+        With `names`, these only; all that they need must have run.
+        """
+        waiting = {
+            name: self.tasks[name]
+            for name in names or self.tasks
+            if name not in self.outputs
+        }
         running: dict[Any, str] = {}
         with ThreadPoolExecutor(2) as pool:
             while waiting or running:
@@ -93,9 +104,15 @@ class Cluster:
             TaskFailedError: it ended with another code than 0.
         """
         pod = self._home / "pods" / f"{name}-{uuid.uuid4().hex[:8]}"
-        pod.mkdir(parents=True)
         given = self._executor_input(name, pod)
         container = self._container(name)
+        key = json.dumps([container, _identities(given)], sort_keys=True)
+        may_be_cached = self.tasks[name]["cachingOptions"].get("enableCache")
+        if may_be_cached and key in self.cache:
+            self.cached.add(name)
+            self.parameters[name], outputs = self.cache[key]
+            return dict(outputs)
+        pod.mkdir(parents=True)
         text = json.dumps(given, separators=(",", ":"))
         command = [
             word.replace("{{$}}", text)
@@ -120,12 +137,14 @@ class Cluster:
         output = _read_output(Path(given["outputs"]["outputFile"]))
         self.parameters[name] = _output_parameters(given, output)
         reported = output.get("artifacts", {})
-        return {
+        outputs = {
             key: self._publish(artifact, reported.get(key), pod)
             for key, found in given["outputs"]["artifacts"].items()
             for artifact in found["artifacts"]
             if key != LOGS
         }
+        self.cache[key] = self.parameters[name], outputs
+        return outputs
 
     def _process(
         self, name: str, command: list[str], pod: Path, log: IO[str]
@@ -287,6 +306,20 @@ def _all(half: dict[str, Any]) -> list[dict[str, Any]]:
         for found in half.get("artifacts", {}).values()
         for artifact in found["artifacts"]
     ]
+
+
+def _identities(given: dict[str, Any]) -> Any:
+    """What of an ExecutorInput is in the key of KFP's cache.
+
+    Input artifacts by their names in the metadata store, outputs by theirs.
+    """
+    inputs = given["inputs"]
+    artifacts = {
+        key: [artifact["name"] for artifact in found["artifacts"]]
+        for key, found in inputs.get("artifacts", {}).items()
+    }
+    outputs = sorted(given["outputs"].get("artifacts", {}))
+    return inputs.get("parameterValues", {}), artifacts, outputs
 
 
 def _without_empty(**fields: Any) -> dict[str, Any]:

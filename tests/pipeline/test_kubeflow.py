@@ -1,6 +1,7 @@
 """Compiling for Kubeflow, and running what was compiled."""
 
 import json
+import os
 import re
 import shutil
 from pathlib import Path
@@ -62,7 +63,7 @@ def test_the_same_config_gives_the_same_bytes(
 def test_every_task_is_a_container_of_our_image(spec: dict[str, Any]) -> None:
     # KFP's open source backend has no resolvers.
     executors = spec["deploymentSpec"]["executors"]
-    assert len(executors) == len(spec["root"]["dag"]["tasks"]) == 9
+    assert len(executors) == len(spec["root"]["dag"]["tasks"]) == 10
     for executor in executors.values():
         assert executor.keys() == {"container"}
         assert executor["container"]["image"] == IMAGE
@@ -76,17 +77,21 @@ def test_argo_sees_no_placeholder_but_the_executor_input(ir: Path) -> None:
 def test_tasks_that_look_outside_are_never_cached(spec: dict[str, Any]) -> None:
     tasks = spec["root"]["dag"]["tasks"]
     cached = {n for n, t in tasks.items() if t["cachingOptions"]["enableCache"]}
-    assert tasks.keys() - cached == {"ClickLogGen", "Baseline", "Pusher"}
+    assert tasks.keys() - cached == {"Versions", "Baseline", "Pusher"}
 
 
-def test_a_curated_schema_is_a_container_task_that_is_never_cached(
+def test_a_curated_schema_is_a_container_task_that_depends_on_its_file(
     home: Path, tmp_path: Path
 ) -> None:
     config = make_config(home)
     data = config.data.model_copy(update={"curated_schema": "gs://b/s.pbtxt"})
     (document,) = compiled(make_config(home, data=data), tmp_path / "p.yaml")
-    task = document["root"]["dag"]["tasks"]["SchemaGen"]
-    assert task["cachingOptions"] == {"enableCache": False}
+    tasks = document["root"]["dag"]["tasks"]
+    version = {"producerTask": "Versions", "outputParameterKey": "schema"}
+    given = tasks["SchemaGen"]["inputs"]["parameters"]
+    assert {"taskOutputParameter": version} in given.values()
+    told = tasks["Versions"]["inputs"]["parameters"]["schema"]["runtimeValue"]
+    assert told["constant"] == "gs://b/s.pbtxt"
     executors = document["deploymentSpec"]["executors"]
     assert executors["SchemaGen_executor"].keys() == {"container"}
 
@@ -164,6 +169,7 @@ def test_with_tfjob_the_trainer_is_a_job_of_several_pods(
     given = {
         name: value["runtimeValue"]["constant"]
         for name, value in trainer["parameters"].items()
+        if "runtimeValue" in value
     }
     assert given["run_fn"] == "pipeline.tfjob.run_fn"
     received = json.loads(given["custom_config"])["tfjob"]
@@ -274,6 +280,41 @@ def test_every_task_runs_to_a_pushed_model(
     assert 0 < ctr[1] < ctr[0] < 1
 
 
+BEFORE_BASELINE = {
+    "Versions",
+    "ClickLogGen",
+    "StatisticsGen",
+    "SchemaGen",
+    "ExampleValidator",
+    "Transform",
+    "Trainer",
+}
+
+
+def test_a_second_run_on_the_same_logs_is_answered_from_the_cache(
+    ir: Path, finished: Cluster, home: Path
+) -> None:
+    again = Cluster(ir, home / "run", cache=finished.cache)
+    again.run(*BEFORE_BASELINE)
+    assert again.cached == BEFORE_BASELINE - {"Versions"}
+    assert again.outputs["Trainer"] == finished.outputs["Trainer"]
+
+
+def test_another_log_is_read_anew(
+    ir: Path, finished: Cluster, home: Path
+) -> None:
+    log = home / "log.tsv"
+    before = log.stat()
+    os.utime(log, (before.st_atime, before.st_mtime + 1))
+    try:
+        again = Cluster(ir, home / "run", cache=finished.cache)
+        again.run("Versions", "ClickLogGen")
+    finally:
+        os.utime(log, (before.st_atime, before.st_mtime))
+    assert again.cached == set()
+    assert again.parameters["Versions"] != finished.parameters["Versions"]
+
+
 @pytest.mark.slow
 def test_a_refused_model_fails_the_run_and_is_not_pushed(
     finished: Cluster, home: Path, tmp_path: Path
@@ -330,7 +371,7 @@ def test_the_tuner_is_a_task_whose_values_the_trainer_takes(
 ) -> None:
     (document,) = compiled(make_config(home, tune=TUNED), tmp_path / "p.yaml")
     tasks = document["root"]["dag"]["tasks"]
-    assert len(tasks) == 10
+    assert len(tasks) == 11
     assert "Transform" in tasks["Tuner"]["dependentTasks"]
     taken = tasks["Trainer"]["inputs"]["artifacts"]["hyperparameters"]
     assert taken["taskOutputArtifact"] == {
