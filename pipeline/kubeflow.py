@@ -12,10 +12,11 @@ from typing import Any
 import yaml
 
 from models.model_config import OwnConfig
-from pipeline import kubeflow_ir
+from pipeline import kubeflow_ir, kubeflow_pods
 from pipeline.config import ConfigError, PipelineConfig
 from pipeline.console import quiet
 from pipeline.kubeflow_api import KubeflowError
+from pipeline.kubeflow_config import TASKS
 from pipeline.kubeflow_inputs import mark
 
 _COMMAND = ("python", "-m", "pipeline.kubeflow_task")
@@ -45,6 +46,8 @@ def compile_to(config: PipelineConfig, image: str, out: Path) -> None:
         raise ConfigError(
             f"--out: cannot write {out}: {error.strerror}"
         ) from error
+    for line in advice(config, image):
+        print(f"note: {line}", file=sys.stderr)
 
 
 def compiled(config: PipelineConfig, image: str) -> list[dict[str, Any]]:
@@ -113,6 +116,32 @@ def unreachable(config: PipelineConfig) -> list[str]:
     return lines
 
 
+def advice(config: PipelineConfig, image: str) -> list[str]:
+    """One line for each thing of the pods that is likely not meant."""
+    lines = []
+    if _state(config, "checkpoints") is None and config.runner.tfjob is None:
+        lines.append(
+            "runner.kubeflow.state: not set; a Trainer or Tuner that is killed"
+            " begins anew. Accepted: a folder on a volume of runner.volumes, or"
+            " gs://"
+        )
+    pods = config.runner.kubeflow
+    wanted = [
+        name
+        for name in TASKS
+        if (device := pods.pod(name).accelerator) is not None
+        and device.type.startswith("nvidia.com/")
+    ]
+    if wanted and not re.search("gpu|cuda", image, re.IGNORECASE):
+        lines.append(
+            f"runner.kubeflow: {', '.join(wanted)} get a GPU, but the image"
+            f" {image!r} names none: TensorFlow sees a GPU only with CUDA's"
+            " libraries, which `docker build --build-arg CUDA=1` adds (name"
+            " such an image so: gpu or cuda)"
+        )
+    return lines
+
+
 def _path(warm_start: str | None) -> str | None:
     return None if warm_start == "latest_blessed" else warm_start
 
@@ -139,7 +168,9 @@ def _documents(config: PipelineConfig, image: str) -> list[dict[str, Any]]:
             dag.Versions(code=code_version(), **marks),
             pipeline_name=kfp_name(config.name),
             tfjob=_tfjob(config, image),
-            analysis_cache=_analysis_cache(config),
+            analysis_cache=_state(config, "analysis_cache"),
+            checkpoints=_state(config, "checkpoints"),
+            trials=_state(config, "trials"),
         ),
         write_out=False,
     )
@@ -153,10 +184,11 @@ def _documents(config: PipelineConfig, image: str) -> list[dict[str, Any]]:
     kubeflow_ir.declare_outputs(spec)
     _add_versions(spec, config, image, outputs)
     kubeflow_ir.spill(spec, image)
-    documents = [spec]
-    if config.runner.volumes:
-        documents.append(_mounts(spec, config.runner.volumes))
-    return documents
+    kubeflow_pods.set_pods(spec, config.runner.kubeflow)
+    platform = kubeflow_pods.platform(
+        spec, config.runner.kubeflow, config.runner.volumes
+    )
+    return [spec] if platform is None else [spec, platform]
 
 
 def _tfjob(config: PipelineConfig, image: str) -> dict[str, Any] | None:
@@ -202,31 +234,6 @@ def _add_versions(
     kubeflow_ir.add_versions(spec, image, told, outputs, users)
 
 
-def _mounts(spec: dict[str, Any], volumes: dict[str, str]) -> dict[str, Any]:
-    """The IR's Kubernetes part: every task mounts every volume."""
-    mounts = [
-        {
-            "constant": claim,
-            "mountPath": path,
-            "pvcNameParameter": {"runtimeValue": {"constant": claim}},
-        }
-        for claim, path in sorted(volumes.items())
-    ]
-    executors = spec["deploymentSpec"]["executors"]
-    return {
-        "platforms": {
-            "kubernetes": {
-                "deploymentSpec": {
-                    "executors": {
-                        label: {"pvcMount": [dict(m) for m in mounts]}
-                        for label in executors
-                    }
-                }
-            }
-        }
-    }
-
-
 def pipeline_root(config: PipelineConfig) -> str | None:
     """Where artifacts go; None leaves it to the cluster."""
     if not config.root.startswith(_STORES):
@@ -234,12 +241,19 @@ def pipeline_root(config: PipelineConfig) -> str | None:
     return f"{config.root.rstrip('/')}/{config.name}"
 
 
-def _analysis_cache(config: PipelineConfig) -> str | None:
-    """In the one store that TensorFlow reads itself; artifacts are copied."""
+def _state(config: PipelineConfig, name: str) -> str | None:
+    """A folder that outlives tasks and runs; None where there is no place.
+
+    TensorFlow itself reads and writes it, unlike artifacts, which the launcher
+    copies: of the object stores it knows gs:// only.
+    """
+    state = config.runner.kubeflow.state
+    if state is not None:
+        return f"{state.rstrip('/')}/{config.name}/{name}"
     root = pipeline_root(config)
     if root is None or not root.startswith("gs://"):
         return None
-    return f"{root}/analysis_cache"
+    return f"{root}/{name}"
 
 
 def check_image(image: str) -> None:

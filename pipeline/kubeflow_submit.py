@@ -73,6 +73,8 @@ def submit(
     identity = _identity(run, "run_id", access)
     address = f"{access.address}/#/runs/details/{identity}"
     print(address, flush=True)
+    for line in kubeflow.advice(config, image):
+        print(f"note: {line}", file=sys.stderr)
     if not options.wait:
         return 0
     run = _wait(api, identity, address, options.timeout)

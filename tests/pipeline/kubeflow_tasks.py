@@ -17,7 +17,9 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 import uuid
+from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import IO, Any
@@ -97,13 +99,17 @@ class Cluster:
                 for done in wait(running, None, FIRST_COMPLETED).done:
                     self.outputs[running.pop(done)] = done.result()
 
-    def run_task(self, name: str) -> dict[str, Any]:
+    def run_task(
+        self, name: str, kill: Callable[[], bool] | None = None
+    ) -> dict[str, Any]:
         """Runs one task's container; returns its output artifacts.
+
+        The node is lost as soon as `kill` says so; what it had is gone.
 
         Raises:
             TaskFailedError: it ended with another code than 0.
         """
-        pod = self._home / "pods" / f"{name}-{uuid.uuid4().hex[:8]}"
+        pod = self._home / "pods" / name
         given = self._executor_input(name, pod)
         container = self._container(name)
         key = json.dumps([container, _identities(given)], sort_keys=True)
@@ -112,6 +118,8 @@ class Cluster:
             self.cached.add(name)
             self.parameters[name], outputs = self.cache[key]
             return dict(outputs)
+        # Each try is a new container, whose paths are those of the one before.
+        shutil.rmtree(pod, ignore_errors=True)
         pod.mkdir(parents=True)
         text = json.dumps(given, separators=(",", ":"))
         command = [
@@ -130,7 +138,7 @@ class Cluster:
         (logs,) = given["outputs"]["artifacts"][LOGS]["artifacts"]
         # The launcher opens the log before the task's process starts.
         with self._in_pod(logs, pod).open("w") as log:
-            code = self._process(name, command, pod, log)
+            code = self._process(name, command, pod, log, kill)
         text = self._in_pod(logs, pod).read_text("utf-8")
         if code:
             raise TaskFailedError(name, code, text)
@@ -147,14 +155,19 @@ class Cluster:
         return outputs
 
     def _process(
-        self, name: str, command: list[str], pod: Path, log: IO[str]
+        self,
+        name: str,
+        command: list[str],
+        pod: Path,
+        log: IO[str],
+        kill: Callable[[], bool] | None,
     ) -> int:
         """The exit code of the task's process; its output goes to `log`."""
         declared = {
             item["name"]: item["value"]
             for item in self._container(name).get("env", ())
         }
-        return subprocess.run(
+        process = subprocess.Popen(
             command,
             cwd=pod,
             env={
@@ -171,8 +184,12 @@ class Cluster:
             },
             stdout=log,
             stderr=log,
-            check=False,
-        ).returncode
+        )
+        while process.poll() is None:
+            if kill is not None and kill():
+                process.kill()
+            time.sleep(0.02)
+        return process.returncode
 
     def folder(self, task: str, output: str) -> Path:
         """Where the store keeps an output's files."""
@@ -191,7 +208,7 @@ class Cluster:
 
     def _parameters(self, task: str) -> dict[str, Any]:
         """Values of a task's input parameters, typed as they are declared."""
-        declared = self._component(task)["inputDefinitions"]
+        declared = self._component(task).get("inputDefinitions", {})
         types = declared.get("parameters", {})
         given = self.tasks[task].get("inputs", {}).get("parameters", {})
         assert given.keys() <= types.keys()

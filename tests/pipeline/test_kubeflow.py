@@ -398,3 +398,60 @@ def test_the_trainer_gets_the_tuners_best_values(
         "optimizer.learning_rate": best["optimizer.learning_rate"],
         "model.hidden": json.loads(best["model.hidden"]),
     }
+
+
+def stateful(home: Path, **sections: Any) -> PipelineConfig:
+    """The small pipeline, whose tasks keep their state on a volume."""
+    return make_config(
+        home,
+        runner={
+            "volumes": {"my-claim": str(home / "volume")},
+            "kubeflow": {"state": str(home / "volume/state")},
+        },
+        **sections,
+    )
+
+
+def continued(finished: Cluster, ir: Path, home: Path) -> Cluster:
+    """Another pipeline's run, after the tasks of `finished`."""
+    return Cluster(ir, home / "run", finished.outputs, finished.parameters)
+
+
+def test_a_killed_trainer_goes_on_from_its_checkpoint(
+    finished: Cluster, home: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "long.yaml"
+    train = {"batch_size": 64, "epochs": 40, "jit": False}
+    config = stateful(home, train={**train, "checkpoint_steps": 20})
+    kubeflow.compile_to(config, IMAGE, out)
+    cluster = continued(finished, out, home)
+    checkpoints = home / "volume/state/Small_ctr/checkpoints"
+    with pytest.raises(TaskFailedError) as killed:
+        cluster.run_task(
+            "Trainer", kill=lambda: any(checkpoints.glob("*/step-*40"))
+        )
+    assert killed.value.code == -9
+    cluster.outputs["Trainer"] = cluster.run_task("Trainer")
+    training = json.loads(
+        (cluster.folder("Trainer", "model_run") / "training.json").read_text()
+    )
+    assert 40 <= training["resumed_at_step"] < training["steps"]
+    assert not list(checkpoints.glob("*/step-*"))
+
+
+@pytest.mark.slow
+def test_a_killed_tuner_repeats_no_trial(
+    finished: Cluster, home: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "tuned.yaml"
+    kubeflow.compile_to(stateful(home, tune={**TUNED, "trials": 3}), IMAGE, out)
+    cluster = continued(finished, out, home)
+    trials = home / "volume/state/Small_ctr/trials"
+    with pytest.raises(TaskFailedError):
+        cluster.run_task("Tuner", kill=lambda: any(trials.glob("*.json")))
+    ended = len(list(trials.glob("*.json")))
+    assert 0 < ended < 3
+    cluster.run_task("Tuner")
+    log = (home / "run/pods/Tuner/minio").rglob("executor-logs")
+    text = "".join(path.read_text("utf-8") for path in log)
+    assert text.count("(done before)") == ended
