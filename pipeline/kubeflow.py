@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from models.model_config import OwnConfig
-from pipeline import kubeflow_ir, kubeflow_pods
+from pipeline import kubeflow_ir, kubeflow_pages, kubeflow_pods
 from pipeline.config import ConfigError, PipelineConfig
 from pipeline.console import quiet
 from pipeline.kubeflow_api import KubeflowError
@@ -182,6 +182,7 @@ def _documents(config: PipelineConfig, image: str) -> list[dict[str, Any]]:
     for name in _OUTSIDE & tasks.keys():
         tasks[name]["cachingOptions"] = {"enableCache": False}
     kubeflow_ir.declare_outputs(spec)
+    kubeflow_pages.add_outputs(spec)
     _add_versions(spec, config, image, outputs)
     kubeflow_ir.spill(spec, image)
     kubeflow_pods.set_pods(spec, config.runner.kubeflow)

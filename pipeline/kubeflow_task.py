@@ -7,11 +7,12 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from models.errors import InputError, RefusedError
+from pipeline import kubeflow_pages
 from pipeline.beam import in_process
 from pipeline.kubeflow_inputs import local_copy, restored
 
@@ -47,7 +48,12 @@ def main(arguments: list[str]) -> int:
     except (InputError, RefusedError) as error:
         print(error, file=sys.stderr)
         return 2 if isinstance(error, InputError) else 1
-    finish(given["outputs"])
+    evaluation = task["outputs"]["artifacts"].get("evaluation")
+    pages = {}
+    if evaluation is not None:
+        folder = evaluation["artifacts"][0]["uri"]
+        pages = kubeflow_pages.shown(given["outputs"], folder, copies)
+    finish(given["outputs"], pages)
     return 0
 
 
@@ -112,17 +118,23 @@ def local(task: dict[str, Any], copies: Path) -> dict[str, Any]:
     return task
 
 
-def finish(outputs: dict[str, Any]) -> None:
+def finish(
+    outputs: dict[str, Any], more: Mapping[str, dict[str, Any]] | None = None
+) -> None:
     """Corrects what the executor reported, as KFP wants it.
 
     The URIs are those that KFP gave in `outputs` again, and metadata without
-    a value is left out: KFP would fail the task.
+    a value is left out: KFP would fail the task. `more`: metadata of outputs
+    that are not TFX's.
     """
     from tfx.dsl.io import fileio
 
     with fileio.open(outputs["outputFile"]) as file:
         report = json.loads(file.read())
-    for name, found in report.get("artifacts", {}).items():
+    artifacts = report.setdefault("artifacts", {})
+    for name, metadata in (more or {}).items():
+        artifacts[name] = {"artifacts": [{"metadata": metadata}]}
+    for name, found in artifacts.items():
         (wanted,) = outputs["artifacts"][name]["artifacts"]
         for artifact in found["artifacts"]:
             artifact["uri"] = wanted["uri"]

@@ -270,6 +270,10 @@ def test_every_task_runs_to_a_pushed_model(
     assert finished.outputs["ClickLogGen"]["examples"]["metadata"]["read"] == (
         2000.0
     )
+    metrics = finished.outputs["Evaluator"]["metrics"]["metadata"]
+    assert metrics["auc"] > 0.6 and metrics["example_count"] > 300
+    verdict = finished.folder("Evaluator", "verdict").read_text("utf-8")
+    assert verdict.startswith("# Blessed") and "| auc | 0." in verdict
     model = tf.saved_model.load(str(version))
     ctr = model.signatures["serving_default"](
         price=tf.constant([1.0, 1.0]),
@@ -278,6 +282,21 @@ def test_every_task_runs_to_a_pushed_model(
         device=tf.constant(["tv", "desk"]),
     )["ctr"].numpy()
     assert 0 < ctr[1] < ctr[0] < 1
+
+
+def test_what_kfps_pages_show_has_their_types(spec: dict[str, Any]) -> None:
+    outputs = spec["components"]["Evaluator"]["outputDefinitions"]["artifacts"]
+    titles = {
+        name: output["artifactType"].get("schemaTitle")
+        for name, output in outputs.items()
+    }
+    assert titles == {
+        "evaluation": None,
+        "blessing": None,
+        "metrics": "system.Metrics",
+        "roc": "system.ClassificationMetrics",
+        "verdict": "system.Markdown",
+    }
 
 
 BEFORE_BASELINE = {
