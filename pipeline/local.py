@@ -35,7 +35,7 @@ def run(
     Leaves `<root>/<name>/runs/<run id>/` with `summary.json`, `config.yaml`
     and `log.txt`, whatever happens.
     """
-    home = Path(config.root) / config.name
+    home = home_of(config)
     with only_one(home):
         folder = _new_folder(home / "runs")
         (folder / "config.yaml").write_text(
@@ -62,13 +62,28 @@ def prepare(
     Raises:
         InputError, RefusedError: as a run that says so.
     """
-    home = Path(config.root) / config.name
+    home = home_of(config)
     with only_one(home):
         now = datetime.datetime.now(datetime.UTC)
         folder = home / f"prepare-{now:%Y%m%d-%H%M%S}"
         run = _Run(config, home, folder, console)
         run._launch("Transform")
         return run._uris
+
+
+def home_of(config: PipelineConfig) -> Path:
+    """The folder of a pipeline's runs on this machine.
+
+    Raises:
+        ConfigError: `root` is an object store.
+    """
+    if "://" in config.root:
+        raise ConfigError(
+            f"root: received {config.root!r}; accepted here: a folder of this"
+            " machine, such as --set root=runs. Runs on an object store are"
+            " Kubeflow's: lionctr submit"
+        )
+    return Path(config.root) / config.name
 
 
 _EXIT = {"done": 0, "failed": 1, "refused": 1, "input_error": 2}
