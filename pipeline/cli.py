@@ -163,7 +163,30 @@ def _parser() -> argparse.ArgumentParser:
         metavar="DURATION",
         help="with --wait: how long, such as 90, 30m, 6h; the run goes on",
     )
+    submit.add_argument(
+        "--upload",
+        action="store_true",
+        help="keep the pipeline in Kubeflow, a version for each content",
+    )
+    submit.add_argument(
+        "--cron",
+        metavar='"M H D M W"',
+        help='a recurring run, such as "0 3 * * *"; with --upload',
+    )
+    submit.add_argument(
+        "--until", metavar="SPAN", help="the last of data.spans, for this run"
+    )
     submit.set_defaults(command=_submit)
+
+    schedule = commands.add_parser(
+        "schedule", parents=[common], help="Kubeflow's recurring runs"
+    )
+    schedule.add_argument(
+        "action", choices=("list", "pause", "resume", "delete")
+    )
+    schedule.add_argument("which", nargs="?", metavar="ID|NAME")
+    _kubeflow_arguments(schedule)
+    schedule.set_defaults(command=_schedule)
 
     serve = commands.add_parser(
         "serve", parents=[common], help="serve a pushed model"
@@ -302,8 +325,18 @@ def _submit(options: argparse.Namespace) -> int:
             options.service_account,
             options.wait,
             kubeflow_submit.seconds(options.timeout),
+            options.upload,
+            options.cron,
+            options.until,
         ),
     )
+
+
+def _schedule(options: argparse.Namespace) -> int:
+    from pipeline import kubeflow_schedule
+
+    access = _access(options)
+    return kubeflow_schedule.manage(access, options.action, options.which)
 
 
 def _access(options: argparse.Namespace) -> Access:

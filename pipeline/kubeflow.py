@@ -184,6 +184,8 @@ def _documents(config: PipelineConfig, image: str) -> list[dict[str, Any]]:
     kubeflow_ir.declare_outputs(spec)
     kubeflow_pages.add_outputs(spec)
     _add_versions(spec, config, image, outputs)
+    if config.data.spans is not None:
+        kubeflow_ir.add_until(spec)
     kubeflow_ir.spill(spec, image)
     kubeflow_pods.set_pods(spec, config.runner.kubeflow)
     platform = kubeflow_pods.platform(

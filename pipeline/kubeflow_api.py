@@ -18,6 +18,7 @@ _SECONDS = (10.0, 60.0)  # to connect, to answer
 # Where Kubeflow's notebooks find a token for its API.
 _SA_TOKEN_PATH = "KF_PIPELINES_SA_TOKEN_PATH"
 _SA_TOKEN = "/var/run/secrets/kubeflow/pipelines/token"
+_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 _LOGIN = (
     "Give --token, --token-file or KFP_TOKEN (a bearer token of a service"
     " account or of the proxy), or --cookies with those of a browser that has"
@@ -32,6 +33,10 @@ class KubeflowError(Exception):
 
 class UnavailableError(KubeflowError):
     """No answer now; the same question may be answered later."""
+
+
+class NotFoundError(KubeflowError):
+    """There is no such object."""
 
 
 @dataclass(frozen=True)
@@ -156,6 +161,33 @@ class Api:
             )
         return answer
 
+    def namespace(self) -> str | None:
+        """The user's; asking for it shows whether the API lets us in.
+
+        Raises:
+            ConfigError: it is missing, and Kubeflow has several users.
+        """
+        several = self.get("/healthz").get("multi_user") is True
+        namespace = self.access.namespace
+        if namespace is None and several and _NAMESPACE.is_file():
+            namespace = _NAMESPACE.read_text("utf-8").strip()
+        if namespace is None and several:
+            raise ConfigError(
+                f"--namespace: missing; Kubeflow at {self.access.host} has"
+                " several users. Accepted: the namespace of your profile"
+            )
+        return namespace
+
+    def identity(self, made: Mapping[str, Any], name: str) -> str:
+        """The id of what the API says that it has made."""
+        identity = made.get(name)
+        if not isinstance(identity, str) or not identity:
+            raise KubeflowError(
+                f"{self._who()}: the answer has no {name}; received:"
+                f" {_short(json.dumps(made), 200)}"
+            )
+        return identity
+
     def log(self, run: str, node: str) -> str:
         """The log of a task's pod, or "" where the server has none."""
         path = f"/apis/v1alpha1/runs/{run}/nodes/{node}/log"
@@ -219,6 +251,8 @@ class Api:
                 f"{text}. The token's account needs Kubeflow's role"
                 " kubeflow-edit (kubeflow-pipelines-edit) in --namespace"
             )
+        if status == 404:
+            return NotFoundError(text)
         if "namespace" in text and not self.access.namespace:
             text += ". --namespace says which, with several users"
         return (UnavailableError if status in _BUSY else KubeflowError)(text)

@@ -5,6 +5,7 @@ the values back before TFX reads its parameters:
 
 - versions (of the logs, of the base model ...): output parameters of the task
   `Versions`, which stand in other tasks' parameters as a mark;
+- `until`, a parameter of the pipeline: the last span of the logs;
 - parameters that are too long for an argument of a process (128 KiB): text
   of the tasks' `<task>-parameters`, compressed, in files.
 """
@@ -20,6 +21,7 @@ from typing import Any
 
 FOLDERS = {"gs": "gcs", "minio": "minio", "s3": "s3"}
 VERSION, FILE = "lionctr_version_", "lionctr_parameters_"
+UNTIL = "until"
 _CHUNK = 80_000  # characters: the container of a task is one argument too
 
 
@@ -59,6 +61,11 @@ def restored(task: dict[str, Any], copies: Path) -> dict[str, Any]:
         for name in sorted(values)
         if name.startswith(VERSION)
     }
+    until = values.pop(UNTIL, "")
+    if until:
+        data = json.loads(values["data"])
+        data["spans"][UNTIL] = int(until) if until.isdigit() else until
+        values["data"] = json.dumps(data)
     for name, value in values.items():
         for sign, version in versions.items():
             if isinstance(value, str):

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pipeline.kubeflow_inputs import FILE, VERSION, mark, packed
+from pipeline.kubeflow_inputs import FILE, UNTIL, VERSION, mark, packed
 
 VERSIONS = "Versions"
 # A task's parameters are part of one argument of a process, which holds 128
@@ -78,6 +78,22 @@ def add_versions(
             )
             if inside or users.get(task) == name:
                 _take(spec, task, VERSION + name, name)
+
+
+def add_until(spec: dict[str, Any]) -> None:
+    """Gives the pipeline a parameter, the last span; "" is the config's."""
+    declared = {
+        "parameterType": "STRING",
+        "defaultValue": "",
+        "isOptional": True,
+    }
+    inputs = spec["root"].setdefault("inputDefinitions", {})
+    inputs.setdefault("parameters", {})[UNTIL] = declared
+    for task in (VERSIONS, "ClickLogGen"):
+        _definitions(spec, task, "parameters")[UNTIL] = dict(declared)
+        _inputs(spec, task, "parameters")[UNTIL] = {
+            "componentInputParameter": UNTIL
+        }
 
 
 def spill(spec: dict[str, Any], image: str) -> None:

@@ -58,10 +58,16 @@ def versions(task: dict[str, Any], copies: Path) -> None:
 
 def data_version(data: str) -> str:
     """The version of the logs that the section `data` of a config names."""
+    from pydantic import ValidationError
+
     from components.click_log_gen import spans
     from components.click_log_gen.config import DataConfig
 
-    return spans.data_version(DataConfig.model_validate_json(data))
+    try:
+        config = DataConfig.model_validate_json(data)
+    except ValidationError as error:
+        raise InputError(f"until: {error.errors()[0]['msg']}") from error
+    return spans.data_version(config)
 
 
 def _schema_version(path: str) -> str:

@@ -7,20 +7,20 @@ import json
 import re
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from pipeline import kubeflow
 from pipeline.config import ConfigError, PipelineConfig
 from pipeline.kubeflow_api import Access, Api, KubeflowError, UnavailableError
 from pipeline.kubeflow_failures import failures
+from pipeline.kubeflow_inputs import UNTIL
+from pipeline.kubeflow_schedule import create, cron, upload
 
 _ENDED = ("SUCCEEDED", "FAILED", "SKIPPED", "CANCELED")
 _POLL = 10.0  # seconds between looks at a run
 _PATIENCE = 900.0  # seconds that the API may be away while a run goes on
-_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
 
 @dataclass(frozen=True)
@@ -32,12 +32,27 @@ class RunOptions:
         service_account: of the run's pods; None for Kubeflow's own choice.
         wait: until the run has ended.
         timeout: seconds to wait; None for as long as it takes.
+        upload: run a version of the pipeline that Kubeflow keeps.
+        cron: make a recurring run of it, at these times.
+        until: the last of `data.spans`, in place of the config's.
     """
 
     experiment: str = "lion-ctr"
     service_account: str | None = None
     wait: bool = False
     timeout: float | None = None
+    upload: bool = False
+    cron: str | None = None
+    until: str | None = None
+
+    def check(self, config: PipelineConfig) -> None:
+        """Raises ConfigError if options do not go together."""
+        if self.timeout is not None and not self.wait:
+            raise ConfigError("--timeout: accepted with --wait only")
+        if self.cron is not None and (self.wait or self.until):
+            raise ConfigError("--cron: accepted without --wait and --until")
+        if self.until is not None and config.data.spans is None:
+            raise ConfigError("--until: accepted with data.spans only")
 
 
 def submit(
@@ -53,35 +68,42 @@ def submit(
         KubeflowError: no `kubeflow` extra, no answer from the host, a refusal,
             or the end of `timeout`.
     """
-    if options.timeout is not None and not options.wait:
-        raise ConfigError("--timeout: accepted with --wait only")
+    options.check(config)
+    schedule = cron(options.cron) if options.cron else None
     kubeflow.check_image(image)
     kubeflow.import_kfp()
     api = Api(access)
-    namespace = _namespace(api)
+    namespace = api.namespace()
     documents = kubeflow.compiled(config, image)
-    run = api.post(
-        "/runs",
-        {
-            "display_name": f"{config.name} {datetime.datetime.now():%F %T}",
-            "experiment_id": _experiment(api, options.experiment, namespace),
-            "pipeline_spec": as_spec(documents),
-            "runtime_config": _runtime_config(config),
-            "service_account": options.service_account,
-        },
-    )
-    identity = _identity(run, "run_id", access)
+    run = {
+        "experiment_id": _experiment(api, options.experiment, namespace),
+        "runtime_config": _runtime_config(config, options.until),
+        "service_account": options.service_account,
+    }
+    if options.upload or schedule:
+        name = kubeflow.kfp_name(config.name)
+        reference = upload(api, name, documents, namespace)
+        run["pipeline_version_reference"] = reference
+    else:
+        run["pipeline_spec"] = as_spec(documents)
+    if schedule:
+        identity = create(api, schedule, {"display_name": config.name} | run)
+        print(f"{access.address}/#/recurringrun/details/{identity}")
+        return 0
+    date = f"{config.name} {datetime.datetime.now():%F %T}"
+    made = api.post("/runs", {"display_name": date} | run)
+    identity = api.identity(made, "run_id")
     address = f"{access.address}/#/runs/details/{identity}"
     print(address, flush=True)
     for line in kubeflow.advice(config, image):
         print(f"note: {line}", file=sys.stderr)
     if not options.wait:
         return 0
-    run = _wait(api, identity, address, options.timeout)
-    print(run["state"])
-    if run["state"] == "SUCCEEDED":
+    ended = _wait(api, identity, address, options.timeout)
+    print(ended["state"])
+    if ended["state"] == "SUCCEEDED":
         return 0
-    for line in failures(api, run, namespace or "kubeflow"):
+    for line in failures(api, ended, namespace or "kubeflow"):
         print(line, file=sys.stderr)
     return 1
 
@@ -110,23 +132,16 @@ def as_spec(documents: list[dict[str, Any]]) -> dict[str, Any]:
     return {"pipeline_spec": documents[0], "platform_spec": documents[1]}
 
 
-def _runtime_config(config: PipelineConfig) -> dict[str, Any]:
+def _runtime_config(
+    config: PipelineConfig, until: str | None
+) -> dict[str, Any]:
+    given: dict[str, Any] = {}
     root = kubeflow.pipeline_root(config)
-    return {"pipeline_root": root} if root else {}
-
-
-def _namespace(api: Api) -> str | None:
-    """The user's namespace; asking for it shows whether the API lets us in."""
-    several = api.get("/healthz").get("multi_user") is True
-    namespace = api.access.namespace
-    if namespace is None and several and _NAMESPACE.is_file():
-        namespace = _NAMESPACE.read_text("utf-8").strip()
-    if namespace is None and several:
-        raise ConfigError(
-            f"--namespace: missing; Kubeflow at {api.access.host} has several"
-            " users. Accepted: the namespace of your profile"
-        )
-    return namespace
+    if root:
+        given["pipeline_root"] = root
+    if until:
+        given["parameters"] = {UNTIL: until}
+    return given
 
 
 def _experiment(api: Api, name: str, namespace: str | None) -> str:
@@ -140,18 +155,7 @@ def _experiment(api: Api, name: str, namespace: str | None) -> str:
     found = listed.get("experiments") or [
         api.post("/experiments", {"display_name": name, "namespace": namespace})
     ]
-    return _identity(found[0], "experiment_id", api.access)
-
-
-def _identity(made: Mapping[str, Any], name: str, access: Access) -> str:
-    """The id of what the API says that it has made."""
-    identity = made.get(name)
-    if not isinstance(identity, str) or not identity:
-        raise KubeflowError(
-            f"Kubeflow Pipelines at {access.host}: the answer has no {name};"
-            f" received: {json.dumps(made)[:200]}"
-        )
-    return identity
+    return api.identity(found[0], "experiment_id")
 
 
 def _wait(

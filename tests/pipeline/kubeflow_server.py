@@ -152,6 +152,71 @@ class Kubeflow:
             return 200, {f"{kind}_id": f"{kind[0]}1", **body}
         return status(5, f"{name} not found", 404)
 
+    def get_pipelines(self, name: str, query: Any, body: Any) -> Any:
+        """A pipeline by its name, or its versions."""
+        pipelines = self.made.get("pipelines", [])
+        if name.endswith("/versions"):
+            (predicate,) = json.loads(query["filter"])["predicates"]
+            found = [
+                {k: v for k, v in version.items() if k != "content"}
+                for version in self.made.get("versions", [])
+                if version["name"] == predicate["stringValue"]
+            ]
+            return 200, {"pipeline_versions": found} if found else {}
+        wanted = name.rpartition("/")[2]
+        for pipeline in pipelines:
+            if pipeline["name"] == wanted:
+                return 200, pipeline
+        return status(5, f"pipeline {wanted} not found", 404)
+
+    def post_pipelines(self, name: str, query: Any, body: Any) -> Any:
+        """Makes an empty pipeline, or uploads a version of one."""
+        if name == "pipelines":
+            made = self.made.setdefault("pipelines", [])
+            made.append({"pipeline_id": f"p{len(made) + 1}", **body})
+            return 200, made[-1]
+        assert name == "pipelines/upload_version", name
+        made = self.made.setdefault("versions", [])
+        made.append(
+            {
+                "pipeline_id": query["pipelineid"],
+                "pipeline_version_id": f"v{len(made) + 1}",
+                "name": query["name"],
+                "content": body["raw"],
+            }
+        )
+        return 200, {k: v for k, v in made[-1].items() if k != "content"}
+
+    def get_recurringruns(self, name: str, query: Any, body: Any) -> Any:
+        """All of them, on two pages."""
+        made = self.made.get("recurringruns", [])
+        if query.get("page_token"):
+            return 200, {"recurringRuns": made[1:]}
+        return 200, {"recurringRuns": made[:1], "next_page_token": "2"}
+
+    def post_recurringruns(self, name: str, query: Any, body: Any) -> Any:
+        """Makes one, or turns one on or off."""
+        made = self.made.setdefault("recurringruns", [])
+        identity, _, verb = name.rpartition("/")[2].partition(":")
+        if verb:
+            (run,) = [r for r in made if r["recurring_run_id"] == identity]
+            run["status"] = f"{verb.upper()}D"
+            return 200, {}
+        made.append({"recurring_run_id": f"rr{len(made) + 1}", **body})
+        made[-1]["status"] = "ENABLED"
+        return 200, made[-1]
+
+    def delete_recurringruns(self, name: str, query: Any, body: Any) -> Any:
+        """Removes one."""
+        identity = name.rpartition("/")[2]
+        kept = [
+            run
+            for run in self.made["recurringruns"]
+            if run["recurring_run_id"] != identity
+        ]
+        self.made["recurringruns"] = kept
+        return 200, {}
+
     def _run(self) -> tuple[int, dict[str, Any]]:
         state = self.states[0]
         if len(self.states) > 1:

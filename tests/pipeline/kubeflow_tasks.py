@@ -72,7 +72,11 @@ class Cluster:
         self.tasks: dict[str, Any] = self.spec["root"]["dag"]["tasks"]
         self.outputs = dict(outputs or {})
         self.parameters = dict(parameters or {})
-        self.arguments = dict(arguments or {})
+        root = self.spec["root"].get("inputDefinitions", {})
+        self.arguments = {
+            name: parameter.get("defaultValue")
+            for name, parameter in root.get("parameters", {}).items()
+        } | (arguments or {})
         self.cache = {} if cache is None else cache
         self.cached: set[str] = set()
         self._home = home

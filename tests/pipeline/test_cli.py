@@ -44,7 +44,16 @@ def test_checking_a_config_imports_no_tensorflow() -> None:
 
 @pytest.mark.parametrize(
     "command",
-    ["generate", "run", "compare", "compile", "submit", "serve", "doctor"],
+    [
+        "generate",
+        "run",
+        "compare",
+        "compile",
+        "submit",
+        "schedule",
+        "serve",
+        "doctor",
+    ],
 )
 def test_every_command_has_help(command: str) -> None:
     result = lionctr(command, "--help")

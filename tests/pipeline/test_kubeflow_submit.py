@@ -299,7 +299,11 @@ def test_a_failed_run_names_the_task_and_why(
         assert submit(make_config(tmp_path), api.host, tmp_path) == 1
     printed = capfd.readouterr()
     assert printed.out.endswith("FAILED\n")
-    lines = printed.err.splitlines()
+    lines = [
+        line
+        for line in printed.err.splitlines()
+        if not line.startswith("note: ")
+    ]
     assert lines[0].startswith("ClickLogGen failed: ")
     assert why in printed.err and "launcher" not in printed.err
     assert lines[-1] == "  kubectl -n kubeflow logs pod-7 -c main"
