@@ -115,6 +115,7 @@ setup(
         "dev": [
             "hypothesis>=6.130",
             "kfp-kubernetes>=2.16,<2.17",
+            "moto[server]>=5,<6",
             "mypy>=1.15",
             "pre-commit>=4",
             "pytest>=8",

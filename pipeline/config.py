@@ -34,7 +34,7 @@ from models.config import (
 )
 from models.space import Tune, put
 from optimizers import registry
-from pipeline.kubeflow_config import KubeflowConfig
+from pipeline.kubeflow_config import STATE_STORES, KubeflowConfig
 
 METRICS = ("auc", "pr_auc", "logloss", "calibration", "example_count")
 Finite = Annotated[float, Field(allow_inf_nan=False)]
@@ -156,10 +156,10 @@ class RunnerConfig(Section):
     def _reachable_state(self) -> RunnerConfig:
         state = self.kubeflow.state
         mounts = [path.rstrip("/") + "/" for path in self.volumes.values()]
-        if state and not state.startswith(("gs://", *mounts)):
+        if state and not state.startswith((*STATE_STORES, *mounts)):
             raise ValueError(
                 f"kubeflow.state: received {state!r}; accepted: a folder on a"
-                " volume of runner.volumes, or gs://"
+                f" volume of runner.volumes, {', '.join(STATE_STORES)}"
             )
         return self
 

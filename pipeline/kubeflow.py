@@ -16,7 +16,7 @@ from pipeline import kubeflow_ir, kubeflow_pages, kubeflow_pods
 from pipeline.config import ConfigError, PipelineConfig
 from pipeline.console import quiet
 from pipeline.kubeflow_api import KubeflowError
-from pipeline.kubeflow_config import TASKS
+from pipeline.kubeflow_config import STATE_STORES, TASKS
 from pipeline.kubeflow_inputs import mark
 
 _COMMAND = ("python", "-m", "pipeline.kubeflow_task")
@@ -122,8 +122,8 @@ def advice(config: PipelineConfig, image: str) -> list[str]:
     if _state(config, "checkpoints") is None and config.runner.tfjob is None:
         lines.append(
             "runner.kubeflow.state: not set; a Trainer or Tuner that is killed"
-            " begins anew. Accepted: a folder on a volume of runner.volumes, or"
-            " gs://"
+            " begins anew. Accepted: a folder on a volume of runner.volumes,"
+            f" {', '.join(STATE_STORES)}"
         )
     pods = config.runner.kubeflow
     wanted = [
@@ -247,8 +247,8 @@ def pipeline_root(config: PipelineConfig) -> str | None:
 def _state(config: PipelineConfig, name: str) -> str | None:
     """A folder that outlives tasks and runs; None where there is no place.
 
-    TensorFlow itself reads and writes it, unlike artifacts, which the launcher
-    copies: of the object stores it knows gs:// only.
+    No launcher copies it, and a pod has no credentials of s3:// or minio://
+    unless it was given some: of the roots only gs:// is taken.
     """
     state = config.runner.kubeflow.state
     if state is not None:

@@ -17,6 +17,7 @@ from pydantic import (
 
 from models.section import Section
 
+STATE_STORES = ("gs://", "s3://", "minio://")
 TASKS = (
     "Baseline",
     "ClickLogGen",
@@ -185,8 +186,8 @@ class KubeflowConfig(Section):
     """On Kubeflow: the pods of all tasks, and of single ones.
 
     What a task sets goes before the default of the same name; mappings are
-    merged by key. `state`: a folder on a volume of `runner.volumes`, or a
-    gs:// URI, in which a task that was killed finds where it was.
+    merged by key. `state`: a folder on a volume of `runner.volumes`, or a URI
+    of an object store, in which a task that was killed finds where it was.
     """
 
     state: Annotated[str, Field(min_length=1)] | None = None

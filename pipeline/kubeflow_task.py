@@ -15,6 +15,7 @@ from models.errors import InputError, RefusedError
 from pipeline import kubeflow_pages
 from pipeline.beam import in_process
 from pipeline.kubeflow_inputs import local_copy, restored
+from pipeline.kubeflow_state import mirrored
 
 
 def main(arguments: list[str]) -> int:
@@ -42,9 +43,10 @@ def main(arguments: list[str]) -> int:
     task = declared(task, options.outputs)
     if in_process(beam):
         task = local(task, copies)
-    options.json_serialized_invocation_args = json.dumps(task)
     try:
-        kubeflow_v2_run_executor.main((options, beam))
+        with mirrored(task, copies / "tmp" / "lionctr-state") as here:
+            options.json_serialized_invocation_args = json.dumps(here)
+            kubeflow_v2_run_executor.main((options, beam))
     except (InputError, RefusedError) as error:
         print(error, file=sys.stderr)
         return 2 if isinstance(error, InputError) else 1

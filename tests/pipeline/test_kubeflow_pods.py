@@ -179,7 +179,7 @@ def test_a_tasks_own_settings_go_before_the_defaults(component: Any) -> None:
         (
             {"state": "/mnt/pvc/state"},
             "kubeflow.state: received '/mnt/pvc/state'; accepted: a folder on a"
-            " volume of runner.volumes, or gs://",
+            " volume of runner.volumes, gs://, s3://, minio://",
         ),
     ],
 )
@@ -213,6 +213,11 @@ def test_a_gpu_on_an_image_without_cuda_is_told(tmp_path: Path) -> None:
     [
         ("gs://b/x", {}, "gs://b/x/Small_ctr"),
         ("minio://b/x", {}, None),
+        (
+            "minio://b/x",
+            {"kubeflow": {"state": "s3://state/x"}},
+            "s3://state/x/Small_ctr",
+        ),
         (
             "minio://b/x",
             {
