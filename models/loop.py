@@ -13,6 +13,7 @@ from typing import Any
 import tensorflow as tf
 
 import optimizers
+from models.averages import Averages
 from models.callbacks import callback_list, release
 from models.checkpoint import Checkpoints, named_variables
 from models.config import Negatives, TrainConfig
@@ -134,6 +135,7 @@ class _Training:
         self._config = config
         self._checkpoints = checkpoints
         self._team = team
+        self._averages = Averages(model, optimizer, team.strategy)
         self._evaluation = Evaluation(model, negatives.shift)
         self._stopping = EarlyStopping(
             model,
@@ -158,6 +160,8 @@ class _Training:
             self._state = resume(self._checkpoints, named, self._team)
         state = self._state
         first, standing = state.step, state.standing
+        if not first:
+            self._averages.begin()
         self._stopping.standing = standing
         self._progress = Progress(
             self._total, first, log_dir if self._team.chief else None
@@ -175,6 +179,7 @@ class _Training:
                 if not self._epoch(caught):
                     break
             self._callbacks.on_train_end()
+        self._averages.put()
         self._stopping.end()
         if wrong := not_finite(self._model):
             raise diverged(
@@ -279,16 +284,17 @@ class _Training:
     def _evaluate(self) -> None:
         step = self._state.step
         self._callbacks.on_test_begin()
-        scores = Scores(
-            # The chief's: another processor may differ in the last bit.
-            *self._team.gather(*self._evaluation.scores(self._eval_data))[0]
-        )
+        with self._averages.in_model():
+            scores = Scores(
+                # The chief's: another processor may differ in the last bit.
+                *self._team.gather(*self._evaluation.scores(self._eval_data))[0]
+            )
+            self._stopping.judge(step, scores)
         self._callbacks.on_test_end(scores._asdict())
         self._progress.scalars(
             step, {f"eval/{k}": v for k, v in scores._asdict().items()}
         )
         log.info("step %d: eval logloss %.5f, AUC %.4f", step, *scores[:2])
-        self._stopping.judge(step, scores)
 
     def _stopped(self) -> bool:
         wanted = bool(getattr(self._model, "stop_training", False))

@@ -43,6 +43,38 @@ class SparseGradient:
         return total
 
 
+class _Divisible:
+    """A tf.IndexedSlices that Keras can divide by its loss scale."""
+
+    def __init__(self, slices: tf.IndexedSlices) -> None:
+        self._slices = slices
+
+    def __truediv__(self, divisor: Any) -> tf.IndexedSlices:
+        values = self._slices.values / tf.cast(divisor, self._slices.dtype)
+        return _with_values(self._slices, values)
+
+
+def unscale_rows(optimizer: Any) -> Any:
+    """Makes a stock Keras 3 optimizer take `loss_scale_factor` and sparse rows.
+
+    Keras divides every gradient by the factor, which tf.IndexedSlices cannot.
+    """
+    apply = optimizer.apply
+
+    def apply_divisible(
+        grads: Sequence[Any], trainable_variables: Any = None
+    ) -> None:
+        if optimizer.loss_scale_factor is not None:
+            grads = [
+                _Divisible(g) if isinstance(g, tf.IndexedSlices) else g
+                for g in grads
+            ]
+        apply(grads, trainable_variables)
+
+    optimizer.apply = apply_divisible
+    return optimizer
+
+
 class MarkedRows(NamedTuple):
     """Accumulated rows for XLA, which cannot count them: all of a table's.
 

@@ -155,9 +155,10 @@ def _build_one(
     if keras == 2:  # the training loop compiles as a whole, or not at all
         arguments["jit_compile"] = False
     elif arguments["name"] != "lion":
+        from optimizers.gradients import unscale_rows
         from optimizers.mirrored import sum_gradients_first
 
-        return sum_gradients_first(cls(**arguments))
+        return unscale_rows(sum_gradients_first(cls(**arguments)))
     return cls(**arguments)
 
 

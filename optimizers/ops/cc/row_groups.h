@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <memory>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -87,6 +88,62 @@ class RowSet {
   int position_bits_;
   int64_t count_ = 0;
   std::unique_ptr<uint64_t[]> entries_;
+};
+
+// The ids of a batch, int32 or int64, for a table of `rows` rows.
+class Ids {
+ public:
+  Ids(const void* data, bool wide, int64_t n, int64_t rows)
+      : data_(data), wide_(wide), n_(n), rows_(rows) {}
+
+  // What is wrong with them, by the name of their argument; "" if nothing is.
+  std::string Problem() const {
+    const std::string of = std::to_string(rows_);
+    if (BitsFor(rows_) + BitsFor(n_) > 64) {
+      return "`indices` must be fewer for `var` of " + of +
+             " rows. Received: " + std::to_string(n_);
+    }
+    const int64_t i = wide_ ? FirstOutside(static_cast<const int64_t*>(data_))
+                            : FirstOutside(static_cast<const int32_t*>(data_));
+    if (i == n_) return "";
+    const int64_t id = wide_ ? static_cast<const int64_t*>(data_)[i]
+                             : static_cast<const int32_t*>(data_)[i];
+    return "`indices` must be in [0, " + of +
+           "), the rows of `var`. Received: indices[" + std::to_string(i) +
+           "] = " + std::to_string(id);
+  }
+
+  // Into how many parts an update is worth to be shared out.
+  int64_t Parts(int64_t threads) const {
+    constexpr int64_t kIdsPerPart = 4096;  // fewer are not worth a thread
+    return std::min(threads, (n_ + kIdsPerPart - 1) / kIdsPerPart);
+  }
+
+  // One step of the rows of part `part`; there are ids, without a problem.
+  void Update(const Loops& loops, const Rule& rule, const Table& table,
+              int64_t part, int64_t parts) const {
+    const RowSet set =
+        wide_ ? RowSet(static_cast<const int64_t*>(data_), n_, rows_, part,
+                       parts)
+              : RowSet(static_cast<const int32_t*>(data_), n_, rows_, part,
+                       parts);
+    loops.update_rows(rule, table, set.entries());
+  }
+
+ private:
+  template <typename Index>
+  int64_t FirstOutside(const Index* ids) const {
+    int64_t i = 0;
+    while (i < n_ &&
+           static_cast<uint64_t>(ids[i]) < static_cast<uint64_t>(rows_)) {
+      ++i;
+    }
+    return i;
+  }
+
+  const void* data_;
+  bool wide_;
+  int64_t n_, rows_;
 };
 
 }  // namespace lion
