@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import signal
 import tempfile
 import time
@@ -152,6 +153,7 @@ class _Training:
             team.strategy,
         )
         self._state = State()
+        self._newest, self._loss = Scores(), math.nan
 
     def run(self, log_dir: str | None, callbacks: Sequence[Any]) -> Result:
         """To the end, or to a signal."""
@@ -217,10 +219,17 @@ class _Training:
             # Short at first, so that a slow start shows signs of life.
             if self._look_around(seconds, caught) < _STRETCH_SECONDS:
                 count *= 2
-        standing = state.standing
-        logs = {"logloss": standing.logloss, "auc": standing.auc}
-        self._callbacks.on_epoch_end(epoch, logs)
+        self._callbacks.on_epoch_end(epoch, self._logs())
         return not empty
+
+    def _logs(self) -> dict[str, float]:
+        """An epoch's, for callbacks: what there is of `callbacks.LOGS`."""
+        logs = {"loss": self._loss}
+        if not math.isnan(self._newest.logloss):
+            logloss, auc = self._newest[:2]
+            logs |= {"logloss": logloss, "auc": auc, "val_loss": logloss}
+            logs |= {"val_logloss": logloss, "val_auc": auc}
+        return logs
 
     def _look_around(self, seconds: float, caught: list[int]) -> float:
         """The chief's seconds; leaves if a process was told to."""
@@ -263,6 +272,7 @@ class _Training:
                 f"{where} is not finite",
                 self._checkpoints,
             )
+        self._loss = stretch.loss
         state.step += stretch.steps
         state.examples += stretch.rows
         state.seconds += seconds
@@ -290,6 +300,7 @@ class _Training:
                 *self._team.gather(*self._evaluation.scores(self._eval_data))[0]
             )
             self._stopping.judge(step, scores)
+        self._newest = scores
         self._callbacks.on_test_end(scores._asdict())
         self._progress.scalars(
             step, {f"eval/{k}": v for k, v in scores._asdict().items()}

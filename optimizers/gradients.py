@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from optimizers.ops.fallback import compute_dtype, sum_rows
+from optimizers.ops.fallback import check_ids, compute_dtype, sum_rows
 
 
 class SparseGradient:
@@ -104,9 +104,9 @@ def densify(gradient: Any, variable: Any) -> Any:
     if not isinstance(gradient, tf.IndexedSlices):
         return gradient
     values = tf.cast(gradient.values, compute_dtype(gradient.dtype))
-    return tf.math.unsorted_segment_sum(
-        values, gradient.indices, variable.shape[0]
-    )
+    rows = variable.shape[0]
+    indices = check_ids(gradient.indices, rows)
+    return tf.math.unsorted_segment_sum(values, indices, rows)
 
 
 def clip(

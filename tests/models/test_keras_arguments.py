@@ -136,8 +136,7 @@ def test_the_averages_are_what_is_evaluated_and_kept(
     apart = [np.abs(a - b).max() for a, b in zip(raw, averaged, strict=True)]
     assert max(apart) > 1e-3
     assert logloss(built) == pytest.approx(result.eval_logloss, rel=1e-5)
-    # Steps 1 to n by the formula, from weights of trainings of that length.
-    one = list(getattr(optimizer, "groups", {"": optimizer}).values())[0]
+    one = next(iter(getattr(optimizer, "groups", {"": optimizer}).values()))
     for kept, average in zip(
         built.trainable_variables,
         one._model_variables_moving_average,

@@ -419,6 +419,29 @@ class SparseLionUpdateOp : public LionKernel {
   }
 };
 
+class LionCheckIdsOp : public tf::OpKernel {
+ public:
+  explicit LionCheckIdsOp(OpKernelConstruction* ctx) : OpKernel(ctx) {
+    OP_REQUIRES_OK(ctx, ctx->GetAttr("rows", &rows_));
+  }
+
+  void Compute(OpKernelContext* ctx) override {
+    const Tensor& indices = ctx->input(0);
+    const std::string problem =
+        Ids(indices.data(), indices.dtype() == tf::DT_INT64,
+            indices.NumElements(), rows_)
+            .Problem();
+    OP_REQUIRES(ctx, problem.empty(), InvalidArgument(problem));
+    ctx->set_output(0, indices);
+  }
+
+ private:
+  int64_t rows_;
+};
+
+REGISTER_KERNEL_BUILDER(
+    Name("LionCheckIds").Device(tf::DEVICE_CPU),
+    LionCheckIdsOp);
 REGISTER_KERNEL_BUILDER(
     Name("ResourceApplyLion").Device(tf::DEVICE_CPU),
     ResourceApplyLionOp);

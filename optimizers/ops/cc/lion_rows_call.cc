@@ -1,6 +1,6 @@
 // The CPU kernel's row loop as a custom call of XLA for CPU: what the sparse
 // ops are lowered to there. The same bits, in place, at the same price, and an
-// error for ids outside the table.
+// error for ids outside the table. Beside it the check of ids alone.
 
 #include <algorithm>
 #include <atomic>
@@ -142,9 +142,28 @@ XLA_FFI_DEFINE_HANDLER(kUpdateRows, UpdateRows,
                            .Attr<bool>("cautious")
                            .Attr<bool>("stochastic"));
 
-[[maybe_unused]] const XLA_FFI_Error* const registered =
+ffi::Error CheckIds(ffi::AnyBuffer indices, ffi::Result<ffi::AnyBuffer> result,
+                    int64_t rows) {
+  const std::string problem =
+      Ids(indices.untyped_data(), indices.element_type() == ffi::DataType::S64,
+          static_cast<int64_t>(indices.element_count()), rows)
+          .Problem();
+  if (!problem.empty()) return ffi::Error::InvalidArgument(problem);
+  InPlace(indices, *result);
+  return ffi::Error::Success();
+}
+
+XLA_FFI_DEFINE_HANDLER(kCheckIds, CheckIds,
+                       ffi::Ffi::Bind()
+                           .Arg<ffi::AnyBuffer>()
+                           .Ret<ffi::AnyBuffer>()
+                           .Attr<int64_t>("rows"));
+
+[[maybe_unused]] const XLA_FFI_Error* const registered[] = {
     ffi::Ffi::RegisterStaticHandler(XLA_FFI_GetApi(), kRowsCall, "Host",
-                                    kUpdateRows);
+                                    kUpdateRows),
+    ffi::Ffi::RegisterStaticHandler(XLA_FFI_GetApi(), kCheckCall, "Host",
+                                    kCheckIds)};
 
 }  // namespace
 }  // namespace lion

@@ -1,4 +1,4 @@
-// The custom call of XLA for CPU that updates rows in place.
+// The custom calls of XLA for CPU.
 
 #ifndef OPTIMIZERS_OPS_CC_LION_ROWS_CALL_H_
 #define OPTIMIZERS_OPS_CC_LION_ROWS_CALL_H_
@@ -10,6 +10,9 @@ namespace lion {
 // Attributes: cautious, stochastic. Results, in the operands' memory: var, m
 // and, if decayed, last_step.
 constexpr char kRowsCall[] = "lion_ctr_update_rows";
+
+// Operand: indices. Attribute: rows. Result, in its memory: the same.
+constexpr char kCheckCall[] = "lion_ctr_check_ids";
 
 }  // namespace lion
 

@@ -397,6 +397,36 @@ class LionXlaOp : public tensorflow::XlaOpKernel {
   PrimitiveType var_type_, m_type_, compute_;
 };
 
+class LionCheckIdsXla : public tensorflow::XlaOpKernel {
+ public:
+  explicit LionCheckIdsXla(tensorflow::OpKernelConstruction* ctx)
+      : XlaOpKernel(ctx) {
+    OP_REQUIRES_OK(ctx, ctx->GetAttr("rows", &rows_));
+    on_cpu_ = ctx->device_type().type_string() ==
+              tensorflow::DEVICE_CPU_XLA_JIT;
+  }
+
+  void Compile(tensorflow::XlaOpKernelContext* ctx) override {
+    XlaOp indices = ctx->Input(0);
+    if (on_cpu_ && ctx->InputShape(0).num_elements() > 0) {
+      XlaBuilder* b = ctx->builder();
+      const xla::Shape shape = b->GetShape(indices).value();
+      indices = xla::CustomCall(
+          b, kCheckCall, {indices}, shape,
+          "{rows = " + std::to_string(rows_) + " : i64}",
+          /*has_side_effect=*/false,
+          /*output_operand_aliasing=*/{{{}, {0, {}}}}, /*literal=*/nullptr,
+          xla::CustomCallSchedule::SCHEDULE_NONE,
+          xla::CustomCallApiVersion::API_VERSION_TYPED_FFI);
+    }
+    ctx->SetOutput(0, indices);
+  }
+
+ private:
+  int64_t rows_;
+  bool on_cpu_;
+};
+
 using ResourceApplyLionXla = LionXlaOp<true, false, false>;
 using ResourceSparseApplyLionXla = LionXlaOp<true, true, false>;
 using ResourceSparseApplyDecayedLionXla = LionXlaOp<true, true, true>;
@@ -419,6 +449,7 @@ REGISTER_LION(ResourceSparseApplyLion);
 REGISTER_LION(ResourceSparseApplyDecayedLion);
 REGISTER_LION(LionUpdate);
 REGISTER_LION(SparseLionUpdate);
+REGISTER_LION(LionCheckIds);
 
 #undef REGISTER_LION
 

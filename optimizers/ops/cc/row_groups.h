@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <limits>
 #include <memory>
 #include <string>
 #include <utility>
@@ -19,13 +20,20 @@ inline int BitsFor(uint64_t last) {
   return last == 0 ? 0 : 64 - __builtin_clzll(last);
 }
 
+// Whether `id` stands for no row at all: the least number of its type, which
+// fills up batches that must have a certain size.
+template <typename Index>
+inline bool IsPadding(Index id) {
+  return id == std::numeric_limits<Index>::min();
+}
+
 // One of `parts` disjoint sets of rows, which threads update side by side,
 // with the positions of each row in the batch. These are in ascending order,
 // whatever the number of parts: a row's gradients are always summed alike.
 class RowSet {
  public:
-  // Keeps of `indices` [n], all in [0, rows), those of set `part`. An id and
-  // its position must fit in 64 bits together.
+  // Keeps of `indices` [n], all in [0, rows) or padding, those of set `part`.
+  // An id and its position must fit in 64 bits together.
   template <typename Index>
   RowSet(const Index* indices, int64_t n, int64_t rows, uint32_t part,
          uint32_t parts)
@@ -35,7 +43,7 @@ class RowSet {
       const auto id = static_cast<uint64_t>(indices[i]);
       // Written in any case: a branch on chance would cost more.
       entries_[count_] = id << position_bits_ | static_cast<uint64_t>(i);
-      count_ += Part(id, parts) == part;
+      count_ += (Part(id, parts) == part) & !IsPadding(indices[i]);
     }
     SortByRow(BitsFor(rows - 1));
     if (count_ > 0) {
@@ -135,7 +143,8 @@ class Ids {
   int64_t FirstOutside(const Index* ids) const {
     int64_t i = 0;
     while (i < n_ &&
-           static_cast<uint64_t>(ids[i]) < static_cast<uint64_t>(rows_)) {
+           (static_cast<uint64_t>(ids[i]) < static_cast<uint64_t>(rows_) ||
+            IsPadding(ids[i]))) {
       ++i;
     }
     return i;
