@@ -224,18 +224,21 @@ def test_sign_of_zero_is_zero_and_nan_and_infinity_propagate():
     np.testing.assert_allclose(m.numpy(), [0, np.nan, np.nan, 0, 0.01], 1e-5)
 
 
+@pytest.mark.parametrize("mode", ["lazy", "decayed"])
 @pytest.mark.parametrize("outside", [-1, ROWS, 2**31 - 1, 2**32 + 3, -(2**40)])
-def test_ids_outside_the_table_change_nothing(outside):
-    # XLA cannot raise an error; the CPU kernels do.
-    table = Table("lazy")
+def test_ids_outside_the_table_are_refused_and_change_nothing(mode, outside):
+    table = Table(mode)
     grad = table.normal(4).astype(np.float32)
-    table.compiled()(
-        tf.constant([3, outside, 8, outside], tf.int64),
-        tf.constant(grad),
-        rates_for("float32", 0.25),
-        tf.constant(1),
-    )
-    table.expect(np.array([3, 8]), grad[::2], 0.25, 1, False)
+    with pytest.raises(
+        tf.errors.InvalidArgumentError,
+        match=rf"`indices` must be in \[0, {ROWS}\).*indices\[1\] = {outside}",
+    ):
+        table.compiled()(
+            tf.constant([3, outside, 8, outside], tf.int64),
+            tf.constant(grad),
+            rates_for("float32", 0.25),
+            tf.constant(1),
+        )
     table.check()
 
 
