@@ -83,6 +83,8 @@ def test_an_argument_does_what_it_does_in_fit(name: str, argument: str) -> None:
     ours, _, result = trained({"name": name, **arguments})
     keras.utils.set_random_seed(1)
     plain = build_model(LAYOUT, ModelConfig(hidden=(8,)), 0.5)
+    # Keras itself cannot divide the gradient of a table by the factor.
+    arguments.pop("loss_scale_factor", None)
     plain.compile(
         CLASSES[name](**arguments),
         keras.losses.BinaryCrossentropy(from_logits=True),

@@ -60,10 +60,12 @@ class Table:
 
     def apply(self, ids, grad, rates, step, cautious=False, kernel=ops):
         if self.mode == "dense":
-            kernel.resource_apply_lion(self.var, self.m, *rates, grad, cautious)
+            kernel.resource_apply_lion(
+                self.var, self.m, *rates, grad, cautious, step=step
+            )
         elif self.mode == "lazy":
             kernel.resource_sparse_apply_lion(
-                self.var, self.m, *rates, grad, ids, cautious
+                self.var, self.m, *rates, grad, ids, cautious, step=step
             )
         else:
             kernel.resource_sparse_apply_decayed_lion(
@@ -188,7 +190,7 @@ def test_bfloat16_momentum_is_rounded_as_by_the_kernels(mode):
     eager.apply(ids, arguments[1], tf.unstack(arguments[2]), 7)
     same = compiled.m.numpy() == eager.m.numpy()
     # XLA may fuse a product with a sum; the noise is the same.
-    assert np.mean(same) > 0.9
+    assert np.mean(same) > 0.9 if mode == "dense" else same.all()
 
 
 def test_bfloat16_momentum_does_not_lose_small_contributions():
@@ -302,6 +304,8 @@ def test_uninitialized_variable_is_an_error():
             var.handle,
             handle,
             *scalars,
+            tf.constant(0),
+            tf.constant(1),
             tf.constant([1.0]),
             T=tf.float32,
             M=tf.float32,
