@@ -12,6 +12,7 @@ import numpy as np
 from models.config import TrainConfig
 from models.errors import InputError
 from models.registry import keras_version
+from models.user_code import see_current_folder
 
 LOGS = {"loss": min, "logloss": min, "auc": max}
 """What an epoch's logs hold, also after `val_`, and which value is better.
@@ -27,6 +28,7 @@ def configured(config: TrainConfig) -> list[Any]:
     Raises:
         InputError: one of them cannot be made.
     """
+    see_current_folder()
     made = []
     for position, callback in enumerate(config.callbacks):
         module, _, name = callback.name.partition(":")

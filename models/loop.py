@@ -166,7 +166,7 @@ class _Training:
             self._averages.begin()
         self._stopping.standing = standing
         self._progress = Progress(
-            self._total, first, log_dir if self._team.chief else None
+            self._total, log_dir if self._team.chief else None
         )
         self._callbacks = callback_list(
             callbacks,
