@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os.path
 import re
-from pathlib import Path
 
 _FILE = re.compile(r"file:(?://(?:localhost)?)?(?=/(?!/))")
 _GLOB = re.compile(r"[*?[]")
@@ -45,8 +44,3 @@ def is_local(path: str) -> bool:
 def literal(path: str) -> str:
     """A glob that matches `path` alone, whatever characters it has."""
     return _GLOB.sub(lambda found: f"[{found[0]}]", path)
-
-
-def command_line_path(text: str) -> Path:
-    """An argument of a command as a path on this machine."""
-    return Path(expanded(text))

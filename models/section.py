@@ -17,6 +17,17 @@ from pydantic import (
 from models.paths import expanded
 
 
+class FieldError(ValueError):
+    """A problem of one field, found by the check of a section above it.
+
+    field: the path, dotted, from that section.
+    """
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(message)
+        self.field = field
+
+
 def _no_boolean(value: Any) -> Any:
     """YAML reads yes, no, on and off as booleans; Python counts with them."""
     if isinstance(value, bool):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -12,6 +13,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    PrivateAttr,
     SerializeAsAny,
     ValidationError,
     ValidationInfo,
@@ -28,13 +30,21 @@ from models.config import (
     TrainConfig,
 )
 from models.errors import InputError
-from models.section import PathText
+from models.section import FieldError, PathText
 from models.space import Tune, put
 from optimizers import registry
 from pipeline import yaml_file
-from pipeline.config_messages import FieldError, explain, nearest, shown
+from pipeline.config_messages import explain, nearest, place, shown
+from pipeline.yaml_file import Lines
 
-METRICS = ("auc", "pr_auc", "logloss", "calibration", "example_count")
+# Metric -> the least and the greatest value that it can have.
+METRICS = {
+    "auc": (0.0, 1.0),
+    "pr_auc": (0.0, 1.0),
+    "logloss": (0.0, math.inf),
+    "calibration": (0.0, math.inf),
+    "example_count": (0.0, math.inf),
+}
 
 
 class ConfigError(InputError):
@@ -70,6 +80,20 @@ class Threshold(Section):
     min_change: float | None = None
     max_change: float | None = None
 
+    def out_of_reach(self, low: float, high: float) -> str:
+        """The bounds that no metric from `low` to `high` keeps; "" if none."""
+        broken = {
+            "min": self.min is not None and self.min > high,
+            "max": self.max is not None and self.max < low,
+            "min_change": (self.min_change or 0) > high - low,
+            "max_change": (self.max_change or 0) < low - high,
+        }
+        return ", ".join(
+            f"{name} {getattr(self, name):g}"
+            for name, is_broken in broken.items()
+            if is_broken
+        )
+
     @model_validator(mode="after")
     def _check(self) -> Threshold:
         if all(value is None for _, value in self):
@@ -97,11 +121,18 @@ class EvaluateConfig(Section):
     def _known_metrics(
         cls, value: dict[str, Threshold]
     ) -> dict[str, Threshold]:
-        for name in value:
+        for name, threshold in value.items():
             if name not in METRICS:
                 raise ValueError(
                     f"unknown metric {name!r}{nearest(name, METRICS)}."
                     f" Accepted: {', '.join(METRICS)}"
+                )
+            low, high = METRICS[name]
+            if bounds := threshold.out_of_reach(low, high):
+                raise FieldError(
+                    name,
+                    f"received {bounds}; accepted: what a metric from {low:g}"
+                    f" to {high:g} can reach",
                 )
         return value
 
@@ -118,9 +149,24 @@ class TransformConfig(Section):
 
 
 class PushConfig(Section):
-    """Where blessed models go: <to>/<name>/<version>/."""
+    """Where blessed models go: <to>/<name>/<version>/.
+
+    keep: versions that stay there, the served one beside them; null: all.
+    sign: a private key in PEM to sign each version with; null: none.
+    """
 
     to: PathText = "serving_models"
+    keep: Annotated[int, Field(ge=1)] | None = None
+    sign: PathText | None = None
+
+    @model_validator(mode="after")
+    def _signable(self) -> PushConfig:
+        if self.sign is not None and "://" in self.to:
+            raise ValueError(
+                f"sign: received a key, with to {self.to!r}; accepted with a"
+                " URI: null. A folder of a machine can be signed"
+            )
+        return self
 
 
 class TFJobConfig(Section):
@@ -177,6 +223,9 @@ class PipelineConfig(Section):
     push: PushConfig = PushConfig()
     runner: RunnerConfig = RunnerConfig()
 
+    _file: str = PrivateAttr("")
+    _lines: Lines = PrivateAttr(default_factory=dict)
+
     @field_validator("tune")
     @classmethod
     def _tunable(cls, tune: Tune | None, info: ValidationInfo) -> Tune | None:
@@ -211,7 +260,7 @@ class PipelineConfig(Section):
         kinds = self.features.kinds()
         if self.data.label_column in kinds:
             raise FieldError(
-                self._use(str(self.data.label_column)),
+                self.use(str(self.data.label_column)),
                 f"feature {self.data.label_column!r} is the label's own"
                 " column; a model that sees it learns nothing",
             )
@@ -224,7 +273,7 @@ class PipelineConfig(Section):
         carried = clicks.carry if clicks is not None else {}
         for name in kinds.keys() & carried.keys():
             raise FieldError(
-                self._use(name),
+                self.use(name),
                 f"feature {name!r} is a column of data.clicks.carry: it is"
                 " known only after the click, so it tells the label",
             )
@@ -233,7 +282,7 @@ class PipelineConfig(Section):
             for name in self.columns():
                 if name not in columns:
                     raise FieldError(
-                        self._use(name),
+                        self.use(name),
                         f"column {name!r} is used but not among"
                         " data.impressions.columns"
                         f"{nearest(name, columns)}."
@@ -241,13 +290,26 @@ class PipelineConfig(Section):
                     )
         return self
 
-    def _use(self, column: str) -> str:
+    def problem(self, field: str, text: str) -> str:
+        """A problem that the values alone do not show, as `load` tells them.
+
+        Args:
+            field: the path of the setting, dotted.
+            text: received and accepted.
+        """
+        return f"{place(self._file, self._lines, field)}{field}: {text}"
+
+    def use(self, column: str) -> str:
         """The path of the first setting that reads the column."""
-        for kind in ("numeric", "categorical"):
-            names = [f.name for f in getattr(self.features, kind)]
-            if column in names:
-                return f"features.{kind}.{names.index(column)}"
-        return "evaluate.slices"
+        return self.uses().get(column, "evaluate.slices")
+
+    def uses(self) -> dict[str, str]:
+        """Feature -> the path of its setting."""
+        return {
+            feature.name: f"features.{kind}.{number}"
+            for kind in ("numeric", "categorical")
+            for number, feature in enumerate(getattr(self.features, kind))
+        }
 
     def columns(self) -> dict[str, str]:
         """Columns of the impressions in the examples -> kind.
@@ -263,7 +325,17 @@ class PipelineConfig(Section):
 
     def resolved(self) -> dict[str, Any]:
         """Every setting, defaults included, in JSON types."""
-        return self.model_dump(mode="json")
+        optimizer = self.optimizer.spec()
+        if self.tune is None or "optimizer.name" not in self.tune.parameters:
+            optimizer = registry.resolved(optimizer)
+        return {**self.model_dump(mode="json"), "optimizer": optimizer}
+
+    def sections(self) -> dict[str, Any]:
+        """As `resolved`, but of the optimizer what the config says.
+
+        That is what a search changes: another optimizer has other defaults.
+        """
+        return {**self.resolved(), "optimizer": self.optimizer.spec()}
 
     def sha256(self) -> str:
         """Identifies the resolved config."""
@@ -283,8 +355,9 @@ def load(path: Path, overrides: Iterable[str] = ()) -> PipelineConfig:
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from error
     except yaml_file.YamlError as error:
-        place = f"{path}:{error.line}" if error.line else f"{path}"
-        raise ConfigError(f"{place}: not valid YAML: {error}") from error
+        where = f"{path}:{error.line}" if error.line else f"{path}"
+        what = error.field or "not valid YAML"
+        raise ConfigError(f"{where}: {what}: {error}") from error
     data, lines = document.value, dict(document.lines)
     if not isinstance(data, dict):
         raise ConfigError(
@@ -296,14 +369,17 @@ def load(path: Path, overrides: Iterable[str] = ()) -> PipelineConfig:
         # What is set on the command line has no line in the file.
         for way in [way for way in lines if way[: len(field)] == field]:
             del lines[way]
+        lines[field] = yaml_file.NO_LINE
     try:
-        return PipelineConfig.model_validate(data)
+        config = PipelineConfig.model_validate(data)
     except ValidationError as error:
         raise ConfigError(
             "\n".join(
                 explain(error, PipelineConfig, where=str(path), lines=lines)
             )
         ) from error
+    config._file, config._lines = str(path), lines
+    return config
 
 
 def _override(data: dict[str, Any], text: str) -> tuple[str, ...]:
@@ -323,4 +399,16 @@ def _override(data: dict[str, Any], text: str) -> tuple[str, ...]:
         put(data, path, parsed)
     except ValueError as problem:
         raise ConfigError(f"--set {text}: {problem}") from problem
-    return tuple(path.split("."))
+    return tuple(_by_number(data, path.split(".")))
+
+
+def _by_number(data: Any, parts: Iterable[str]) -> Iterator[str]:
+    """The parts of a path, elements of lists by their number."""
+    for part in parts:
+        if isinstance(data, list):
+            names = [isinstance(one, dict) and one.get("name") for one in data]
+            part = str(names.index(part)) if part in names else part
+            data = data[int(part)]
+        else:
+            data = data.get(part) if isinstance(data, dict) else None
+        yield part

@@ -11,24 +11,14 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ValidationError
 
-from pipeline.yaml_file import Lines
+from models.section import FieldError
+from pipeline.yaml_file import NO_LINE, Lines
 
 _SHOWN = 20  # problems
 _WIDEST = 200  # characters of a received value
 
 Model = type[BaseModel]
 Loc = tuple[int | str, ...]
-
-
-class FieldError(ValueError):
-    """A problem of one field, found by the check of a section above it.
-
-    field: the path, dotted, from the top of the config.
-    """
-
-    def __init__(self, field: str, message: str) -> None:
-        super().__init__(message)
-        self.field = field
 
 
 def explain(
@@ -48,12 +38,17 @@ def explain(
         lines: of the file.
     """
     found: dict[str, str] = {}
+    more: set[str] = set()
     for item in error.errors(include_url=False):
-        walk = _Walk(root, above + item["loc"], item["type"])
+        loc = above + item["loc"]
         cause = item.get("ctx", {}).get("error")
         if isinstance(cause, FieldError):
-            walk = _Walk(root, tuple(cause.field.split(".")), "")
+            loc += tuple(cause.field.split("."))
+        walk = _Walk(root, loc, item["type"])
         field = ".".join(walk.parts) or "(top level)"
+        if field not in found and len(found) == _SHOWN:
+            more.add(field)
+            continue
         text = _text(item, walk)
         if field in found and "; accepted: " in found[field]:
             _, _, accepted = text.partition("; accepted: ")
@@ -61,13 +56,32 @@ def explain(
                 text = f"{found[field]}, or {accepted}"
         found[field] = text
     shown = [
-        f"{_place(where, field, text, lines or {})}{field}: {text}"
+        f"{place(where, lines or {}, field, text)}{field}: {text}"
         for field, text in found.items()
     ]
-    if len(shown) > _SHOWN:
-        more = f"... and {len(shown) - _SHOWN:,} more problems"
-        shown = [*shown[:_SHOWN], f"{where}: {more}" if where else more]
+    if more:
+        rest = f"... and {len(more):,} more problems"
+        shown.append(f"{where}: {rest}" if where else rest)
     return shown
+
+
+def place(where: str, lines: Lines, field: str, text: str = "") -> str:
+    """`FILE:LINE: ` of a field, or of the section that it is missing from.
+
+    text: the problem; a section's check names the setting first.
+    """
+    if not where:
+        return ""
+    path = () if field == "(top level)" else tuple(field.split("."))
+    named = re.match(r"`?([\w.\[\]-]+)", text)
+    inside = named[1].replace("[", ".").replace("]", "") if named else ""
+    parts = tuple(inside.strip(".").split("."))
+    ways = [(*path, *parts), (*path, inside), parts, path]
+    ways += [path[:length] for length in range(len(path) - 1, 0, -1)]
+    line = next((lines[way] for way in ways if way in lines), None)
+    if line == NO_LINE:
+        return f"--set, {where}: "
+    return f"{where}:{line}: " if line else f"{where}: "
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -117,11 +131,13 @@ def _text(item: Any, walk: _Walk) -> str:
 def _accepted(item: Any, walk: _Walk) -> str:
     kind, received = item["type"], item["input"]
     if kind in ("model_type", "model_attributes_type"):
-        fields = walk.sections[-1].model_fields
-        return f"a mapping with {', '.join(fields)}"
+        fields = ", ".join(walk.sections[-1].model_fields) or "name, ..."
+        return f"a mapping with {fields}"
     if kind in ("tuple_type", "list_type"):
         example, depth = _example(walk.annotation, received)
         return f"a list{' of lists' * (depth > 1)}, such as {example}"
+    if kind == "string_too_short" and item["ctx"]["min_length"] == 1:
+        return "text that is not empty"
     if kind == "finite_number":
         return "a finite number"
     if kind == "less_than" and item["ctx"]["lt"] == 2**63:
@@ -154,23 +170,6 @@ def _example(annotation: Any, received: Any) -> tuple[str, int]:
         ]
         value = f"{{{', '.join(f'{name}: ...' for name in needed) or '...'}}}"
     return "[" * depth + value + "]" * depth, depth
-
-
-def _place(where: str, field: str, text: str, lines: Lines) -> str:
-    """`FILE:LINE: `, as near to the field as the file has lines."""
-    if not where:
-        return ""
-    path = () if field == "(top level)" else tuple(field.split("."))
-    # A section's check names what it is about first: `split.by: time`.
-    named = re.match(r"`?([\w.\[\]-]+)", text)
-    inside = named[1].replace("[", ".").replace("]", "") if named else ""
-    parts = tuple(inside.strip(".").split("."))
-    for way in ((*path, *parts), (*path, inside), parts, path):
-        if way in lines:
-            return f"{where}:{lines[way]}: "
-    while path and path not in lines:
-        path = path[:-1]
-    return f"{where}:{lines[path]}: " if path else f"{where}: "
 
 
 class _Walk:

@@ -16,21 +16,26 @@ from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 _DEPTH = 50  # levels; a config has about eight
 _NODES = 1_000_000  # with aliases written out
+_NAMED = 6  # levels on which elements of lists go by their names too
 _BITS = 256  # of a whole number
 _MERGE = "tag:yaml.org,2002:merge"
 
-Lines = Mapping[tuple[str, ...], int]
+Way = tuple[str, ...]
+Lines = Mapping[Way, int]
+NO_LINE = 0  # of what the command line sets
 
 
 class YamlError(Exception):
     """The text is not YAML, or more than YAML; the message says where.
 
     line: of the text, from 1; None if no line is to blame.
+    field: the path of the value, dotted; "" if it is not about one.
     """
 
-    def __init__(self, problem: str, line: int | None) -> None:
+    def __init__(self, problem: str, line: int | None, field: str = "") -> None:
         super().__init__(problem)
         self.line = line
+        self.field = field
 
 
 @dataclass(frozen=True)
@@ -67,16 +72,13 @@ def parse(text: str) -> Document:
             node = loader.get_single_node()
             if node is None:
                 return Document(None, {})
-            return Document(
-                loader.construct_document(node), dict(_lines(node, ()))
-            )
+            return _document(loader, node)
         finally:
             loader.dispose()
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        words = [error.context, error.problem] if error.context else []
-        problem = ", ".join(filter(None, words)) or str(error.problem)
-        raise YamlError(problem, mark and mark.line + 1) from error
+        line = mark.line + 1 if mark else None
+        raise YamlError(_problem(error), line) from error
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         raise YamlError(
@@ -84,6 +86,22 @@ def parse(text: str) -> Document:
         ) from error
     except yaml.YAMLError as error:
         raise YamlError(str(error), None) from error
+
+
+def _document(loader: _Loader, node: Node) -> Document:
+    marks = list(_marks(node, ()))
+    try:
+        value = loader.construct_document(node)
+    except ConstructorError as error:
+        mark = error.problem_mark
+        path = next((p for p, m in marks if mark and m.index == mark.index), ())
+        line = mark.line + 1 if mark else None
+        raise YamlError(_problem(error), line, ".".join(path)) from error
+    return Document(value, {path: m.line + 1 for path, m in _lines(node, ())})
+
+
+def _problem(error: yaml.MarkedYAMLError) -> str:
+    return ", ".join(filter(None, (error.context, error.problem)))
 
 
 class _Loader(yaml.SafeLoader):
@@ -182,35 +200,47 @@ def _parts(node: Node) -> Iterator[Node]:
             yield value
 
 
-def _lines(
-    node: Node, path: tuple[str, ...]
-) -> Iterator[tuple[tuple[str, ...], int]]:
-    """Path -> line; a value that a merge key brought has the line there."""
+def _marks(node: Node, path: Way) -> Iterator[tuple[Way, yaml.Mark]]:
+    """Path -> where the value begins."""
+    yield path, node.start_mark
+    for part, _, value in _below(node):
+        yield from _marks(value, (*path, part))
+
+
+def _lines(node: Node, path: Way) -> Iterator[tuple[Way, yaml.Mark]]:
+    """Path -> where it is declared; what a merge key brought is declared there.
+
+    An element of a list comes under its number and its name.
+    """
+    for part, mark, value in _below(node):
+        names = [part]
+        is_element = isinstance(node, SequenceNode) and len(path) < _NAMED
+        if is_element and _name(value):
+            names.append(_name(value))
+        for name in names:
+            yield (*path, name), mark
+            yield from _lines(value, (*path, name))
+
+
+def _below(node: Node) -> Iterator[tuple[str, yaml.Mark, Node]]:
+    """Key or number, where it stands, and value of each element."""
     if isinstance(node, MappingNode):
         for key, value in node.value:
             if isinstance(key, ScalarNode):
-                below = (*path, key.value)
-                yield below, key.start_mark.line + 1
-                yield from _lines(value, below)
+                yield str(key.value), key.start_mark, value
     elif isinstance(node, SequenceNode):
         for number, value in enumerate(node.value):
-            for part in filter(None, (str(number), _name(value))):
-                yield (*path, part), value.start_mark.line + 1
-                yield from _lines(value, (*path, part))
+            yield str(number), value.start_mark, value
 
 
 def _name(node: Node) -> str:
     """What `--set` may call an element of a list by."""
     if isinstance(node, ScalarNode):
         return str(node.value)
-    for key, value in _pairs(node):
-        if key.value == "name" and isinstance(value, ScalarNode):
+    for key, _, value in _below(node):
+        if key == "name" and isinstance(value, ScalarNode):
             return str(value.value)
     return ""
-
-
-def _pairs(node: Node) -> list[tuple[Node, Node]]:
-    return list(node.value) if isinstance(node, MappingNode) else []
 
 
 def _short(text: str) -> str:
