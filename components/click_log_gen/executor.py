@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import json
-import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -21,7 +20,6 @@ from components.click_log_gen.config import ClickFiles, DataConfig
 from models.errors import InputError
 
 COUNTS = "counts.json"
-log = logging.getLogger("lionctr.ingest")
 
 
 class Executor(base_beam_executor.BaseBeamExecutor):
@@ -186,21 +184,6 @@ def _check(counts: dict[str, Any], data: DataConfig) -> None:
                 f"{_left_out(counts)}, split by {data.split.by} with eval"
                 f" {data.split.eval}, test {data.split.test}. Change data.split"
             )
-    for name in data.split.names:
-        _check_labels(name, counts[name], counts["positives"][name])
-
-
-def _check_labels(split: str, rows: int, positives: int) -> None:
-    """Warns of a split of one label; the runner stops where it is train."""
-    if positives in (0, rows):
-        log.warning(
-            "all %s rows of the %s split have the label %d: AUC is not defined"
-            " on them",
-            f"{rows:,}",
-            split,
-            positives > 0,
-            extra={"keep": True},
-        )
 
 
 def _left_out(counts: dict[str, Any]) -> str:
