@@ -218,6 +218,14 @@ class Features(Section):
                         f" {its} and {mine}",
                     )
 
+    def ranges(self) -> dict[str, int]:
+        """Feature taken as it is -> its integers are from 0 to below."""
+        return {
+            f.name: f.buckets
+            for f in self.categorical
+            if f.encode == "identity"
+        }
+
     def kinds(self) -> dict[str, Kind]:
         """Raw feature name -> what its column holds, in declared order."""
         kinds: dict[str, Kind] = {f.name: "float" for f in self.numeric}

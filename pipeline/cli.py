@@ -7,9 +7,12 @@ import os
 import sys
 from pathlib import Path
 
+from pipeline.console import standard_streams
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs one command; returns 0 (done), 1 (failed, refused) or 2 (input)."""
+    standard_streams()
     parser = _parser()
     options = parser.parse_args(arguments)
     # TensorFlow's start-up notices are noise in every command.
@@ -18,6 +21,9 @@ def main(arguments: list[str] | None = None) -> int:
         return int(options.command(options))
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)
+        return 1
+    except BrokenPipeError:  # of `lionctr ... | head -1`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 1
     except Exception as error:
         if options.debug:
@@ -166,7 +172,61 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--port", type=int, default=8501)
     serve.add_argument("--grpc-port", type=int, default=8500)
     serve.add_argument("--host", default="127.0.0.1")
+    serve.add_argument(
+        "--name", help="of the model (default: the folder's name)"
+    )
+    serve.add_argument(
+        "--pin",
+        type=int,
+        metavar="V",
+        help="the version to serve (default: the pinned or newest one)",
+    )
+    serve.add_argument(
+        "--allow-input-change",
+        action="store_true",
+        help="let a new version take other inputs than the served one",
+    )
+    serve.add_argument(
+        "--verify",
+        type=Path,
+        metavar="KEY",
+        help="serve only versions that are signed; a public key in PEM",
+    )
     serve.set_defaults(command=_serve)
+
+    models = commands.add_parser(
+        "models",
+        parents=[common],
+        help="list a model's versions; verify, roll back, pin",
+    )
+    models.add_argument(
+        "name",
+        metavar="NAME",
+        help="a model's name, the folder of its versions, or its config",
+    )
+    models.add_argument(
+        "action",
+        nargs="?",
+        choices=("verify", "rollback", "pin", "unpin"),
+        help="default: list the versions, and which one is served",
+    )
+    models.add_argument(
+        "version",
+        nargs="?",
+        type=int,
+        metavar="V",
+        help="the version to pin, or to roll back to",
+    )
+    models.add_argument(
+        "--to",
+        default="serving_models",
+        metavar="DIR",
+        help="push.to, where a name is looked for (default: serving_models)",
+    )
+    models.add_argument(
+        "--json", action="store_true", help="print one JSON object"
+    )
+    models.set_defaults(command=_models)
 
     doctor = commands.add_parser(
         "doctor", parents=[common], help="check this installation"
@@ -309,8 +369,24 @@ def _serve(options: argparse.Namespace) -> int:
         port=options.port,
         grpc_port=options.grpc_port,
         host=options.host,
+        allow_input_change=options.allow_input_change,
+        public_key=options.verify,
+        name=options.name,
+        pin=options.pin,
     )
     return 0
+
+
+def _models(options: argparse.Namespace) -> int:
+    from pipeline import model_versions
+
+    return model_versions.main(
+        options.name,
+        options.action,
+        options.version,
+        options.to,
+        options.json,
+    )
 
 
 def _doctor(options: argparse.Namespace) -> int:

@@ -149,9 +149,24 @@ class TransformConfig(Section):
 
 
 class PushConfig(Section):
-    """Where blessed models go: <to>/<name>/<version>/."""
+    """Where blessed models go: <to>/<name>/<version>/.
+
+    keep: versions that stay there, the served one beside them; null: all.
+    sign: a private key in PEM to sign each version with; null: none.
+    """
 
     to: PathText = "serving_models"
+    keep: Annotated[int, Field(ge=1)] | None = None
+    sign: PathText | None = None
+
+    @model_validator(mode="after")
+    def _signable(self) -> PushConfig:
+        if self.sign is not None and "://" in self.to:
+            raise ValueError(
+                f"sign: received a key, with to {self.to!r}; accepted with a"
+                " URI: null. A folder of a machine can be signed"
+            )
+        return self
 
 
 class TFJobConfig(Section):
@@ -262,7 +277,7 @@ class PipelineConfig(Section):
                 f"feature {name!r} is a column of data.clicks.carry: it is"
                 " known only after the click, so it tells the label",
             )
-        columns = self.data.impressions.columns
+        columns = self.data.impressions.all_columns
         if columns is not None:
             for name in self.columns():
                 if name not in columns:

@@ -110,7 +110,7 @@ def _results(
             made["Transform"]["transform_graph"],
             made["Transform"]["transformed_examples"],
             out,
-            local.code_version(),
+            local.code_version() + local.user_version(config),
             console,
         )
         found = _search(config.optimizer.spec(), chosen, trainings)

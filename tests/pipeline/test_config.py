@@ -160,7 +160,7 @@ def test_with_clicks_the_label_may_be_left_out(check: Any) -> None:
     config = check(*JOIN)
     assert config.data.label_column is None
     assert config.data.clicks.window_micros == 1800 * 10**6
-    assert config.data.click_time == "ts"
+    assert config.data.click_time.column == "ts"
     assert config.sha256() != check(*JOIN, "data.clicks.window=1h").sha256()
 
 
@@ -200,7 +200,20 @@ def test_windows_have_a_unit(check: Any, window: str, seconds: int) -> None:
 )
 def test_the_end_of_the_clicks_is_a_time(check: Any, until: str) -> None:
     config = check(*JOIN, f"data.clicks.until={until}")
-    assert config.data.clicks.until_micros == 1_704_672_000 * 10**6
+    assert config.data.clicks_until == 1_704_672_000 * 10**6
+
+
+def test_the_end_of_the_clicks_is_in_their_zone(check: Any) -> None:
+    until = "data.clicks.until=2024-01-08T08:00:00"
+    for field in ("time", "clicks.time"):
+        zone = f"data.{field}={{column: ts, zone: Asia/Shanghai}}"
+        found = check(*JOIN, until, zone).data.clicks_until
+        assert found == 1_704_672_000 * 10**6
+
+
+def test_the_time_may_be_the_columns_name_alone(check: Any) -> None:
+    long = "data.time={column: ts, format: null, zone: null}"
+    assert check(*JOIN).sha256() == check(*JOIN, long).sha256()
 
 
 @pytest.mark.parametrize(
@@ -220,6 +233,26 @@ def test_the_end_of_the_clicks_is_a_time(check: Any, until: str) -> None:
         ("data.clicks.window=0m", ["clicks.window", "'0m'", "above 0"]),
         ("data.clicks.window=-1h", ["clicks.window", "'-1h'"]),
         ("data.clicks.until=soon", ["clicks.until", "'soon'", "ISO 8601"]),
+        ("data.clicks.until=1705-01-31", ["clicks.until", "1990 to 20"]),
+        ("data.clicks.until=20240131", ["clicks.until", "ISO 8601"]),
+        ("data.time=[ts]", ["data.time", "['ts']", "{column, format, zone}"]),
+        ("data.time={format: '%Y'}", ["data.time.column", "required"]),
+        (
+            "data.time={column: ts, format: '%Y%m%d%Q'}",
+            ["data.time.format", "%Q is none of its codes", "%H", "seconds"],
+        ),
+        (
+            "data.time={column: ts, zone: Europe/Berln}",
+            ["data.time.zone", "did you mean 'Europe/Berlin'", "IANA name"],
+        ),
+        (
+            "data.clicks.time={column: ts, format: hours}",
+            ["data.clicks.time.format", "'hours'", "seconds, milliseconds"],
+        ),
+        (
+            "data.time={column: ts, from: '%Y'}",
+            ["data.time.from", "unknown key", "column, format, zone"],
+        ),
         ("data.clicks.partitions=0", ["clicks.partitions", "received 0"]),
         ("data.clicks.widow=1h", ["clicks.widow", "did you mean 'window'"]),
         (
