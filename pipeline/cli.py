@@ -222,7 +222,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     serve.add_argument(
         "--verify",
-        type=Path,
+        type=_path,
         metavar="KEY",
         help="serve only versions that are signed; a public key in PEM",
     )
@@ -236,6 +236,7 @@ def _parser() -> argparse.ArgumentParser:
     models.add_argument(
         "name",
         metavar="NAME",
+        type=_text_path,
         help="a model's name, the folder of its versions, or its config",
     )
     models.add_argument(
@@ -253,6 +254,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     models.add_argument(
         "--to",
+        type=_text_path,
         default="serving_models",
         metavar="DIR",
         help="push.to, where a name is looked for (default: serving_models)",

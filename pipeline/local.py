@@ -219,9 +219,6 @@ class _Run:
         schema = self._config.data.curated_schema
         if schema is not None and not FileSystems.exists(schema):
             raise InputError(f"data.curated_schema: no file {schema!r}")
-        key = self._config.push.sign
-        if key is not None and not Path(key).is_file():
-            raise InputError(f"push.sign: no file {key!r}")
         model = user_version(self._config)
         for line in self._store.tidy():
             self._console.line(f"  {line}")
