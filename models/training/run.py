@@ -22,6 +22,7 @@ from models.checkpointing.saved_state import (
 from models.checkpointing.warm_start import Base, Report
 from models.config.training import Features, ModelConfig, Negatives, TrainConfig
 from models.errors import InputError
+from models.input_pipeline import row_counts
 from models.input_pipeline.dataset import Batches, steps_of
 from models.keras_versions import keras_version, start_afresh
 from models.preprocessing.id_space import keys_of
@@ -172,17 +173,24 @@ class Job:
             f"{model.count_params():,}",
             self.steps,
         )
+        train = Batches(
+            self.files.train,
+            self.files.transform,
+            config.batch_size,
+            config.shuffle,
+            config.seed,
+        )
+        held_out = Batches(
+            self.files.eval, self.files.transform, config.batch_size
+        )
+        row_counts.check("Transform", self.files.train, self.rows)
+        row_counts.check("Trainer", self.files.train, train.rows)
+        row_counts.check("Trainer", self.files.eval, held_out.rows)
         result = loop.train(
             model,
             optimizer,
-            Batches(
-                self.files.train,
-                self.files.transform,
-                config.batch_size,
-                config.shuffle,
-                config.seed,
-            ),
-            Batches(self.files.eval, self.files.transform, config.batch_size),
+            train,
+            held_out,
             self.rows,
             config,
             log_dir,

@@ -12,8 +12,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from components.click_log_gen.columns import labels
-from components.click_log_gen.columns.event_time import event_time
+from components.click_log_gen.columns.event_time import event_time, reading
+from components.click_log_gen.columns.noticed import Noticed
 from components.click_log_gen.columns.rows import Column, Rows, Verdicts, typed
+from components.click_log_gen.config.event_time import TimeColumn
 from components.click_log_gen.config.sections import (
     ClickFiles,
     DataConfig,
@@ -56,6 +58,7 @@ class Job:
     shown: int
     chunks: int
     partitions: int
+    ranges: Mapping[str, int]  # column -> its integers are below
 
     @property
     def clicks(self) -> ClickFiles:
@@ -70,13 +73,12 @@ def path(work: str, chunk: int) -> str:
 
 
 def run(chunk: Chunk, job: Job) -> dict[str, Any]:
-    """Spills one chunk; returns its counts and latest time.
+    """Spills one chunk; returns its counts and times.
 
     Raises:
         InputError: the file as a whole cannot be read; with its name.
     """
     tally = Tally()
-    latest: int | None = None
     seen: set[str] = set()
     log = _Impressions(job) if chunk.number < job.shown else _Clicks(job)
     shards = Shards(job.folders, chunk.number, job.chunks)
@@ -94,14 +96,13 @@ def run(chunk: Chunk, job: Job) -> dict[str, Any]:
             seen |= rows.filled(log.wanted.keys() - seen)
             if not batch.num_rows:
                 continue
-            high = pc.max(batch.column("time")).as_py()
-            latest = high if latest is None else max(latest, high)
+            tally.see("all", batch.column("time").to_numpy())
             keys = batch.column("key")
             writer.add(batch, split.buckets(keys, job.partitions))
     return {
         "chunk": chunk.number,
         **tally.to_json(),
-        "latest": latest,
+        **log.noticed.to_json(),
         "absent": sorted(log.wanted.keys() - seen),
     }
 
@@ -116,17 +117,20 @@ class _Impressions:
         self.source = job.data.impressions
         wanted = {name: kind for name, (kind, _) in job.columns.items()}
         assert job.data.time is not None
-        wanted.setdefault(job.data.time, "time")
+        time = job.data.time.column
+        wanted[time] = reading(wanted.get(time))
         keys = (
             *job.data.split.key,
             *job.data.negatives.key,
             *job.clicks.shown_key,
         )
         self.wanted = wanted | dict.fromkeys(keys, "string")
+        self.noticed = Noticed(job.ranges)
 
     def batch(self, rows: Rows) -> tuple[pa.RecordBatch, dict[int, str]]:
         """The good rows, and the reasons against the others."""
         data = self._job.data
+        assert data.time is not None
         verdicts = Verdicts.none(rows.count)
         columns = {
             name: typed(
@@ -138,7 +142,11 @@ class _Impressions:
             for name, (kind, separator) in self._job.columns.items()
         }
         base = _base(
-            rows, self.source, self._job.clicks.shown_key, data.time, verdicts
+            rows,
+            self.source,
+            self._job.clicks.shown_key,
+            data.time,
+            verdicts,
         )
         side = np.zeros(rows.count, np.int8)
         if data.split.key:
@@ -156,7 +164,9 @@ class _Impressions:
         sampled = split.kept(key, data.negatives)
         base |= {"side": pa.array(side), "sampled": pa.array(sampled)}
         good = pa.array(verdicts.good)
-        features = encode_features(_filtered(columns, good))
+        columns = _filtered(columns, good)
+        self.noticed.see(columns)
+        features = encode_features(columns)
         base = _filtered(base, good)
         return _batch(base | {"features": features}, IMPRESSIONS), (
             verdicts.reasons
@@ -175,8 +185,10 @@ class _Clicks:
         rule = job.data.label
         if rule is not None and job.data.label_column is not None:
             wanted.setdefault(job.data.label_column, labels.kind(rule))
-        wanted.setdefault(job.data.click_time, "time")
+        time = job.data.click_time.column
+        wanted[time] = reading(wanted.get(time))
         self.wanted = wanted | dict.fromkeys(job.clicks.key, "string")
+        self.noticed = Noticed({})
 
     def batch(self, rows: Rows) -> tuple[pa.RecordBatch, dict[int, str]]:
         """The rows with key and time, and the reasons against all bad ones.
@@ -187,7 +199,12 @@ class _Clicks:
         data = self._job.data
         needed, verdicts = Verdicts.none(rows.count), Verdicts.none(rows.count)
         base = _base(
-            rows, self.source, self._job.clicks.key, data.click_time, needed
+            rows,
+            self.source,
+            self._job.clicks.key,
+            data.click_time,
+            needed,
+            "data.clicks.time" if self._job.clicks.time else "data.time",
         )
         columns = {
             name: typed(
@@ -222,16 +239,20 @@ def _base(
     rows: Rows,
     source: LogFiles,
     key: tuple[str, ...],
-    time: str | None,
+    time: TimeColumn,
     verdicts: Verdicts,
+    field: str = "data.time",
 ) -> dict[str, pa.Array]:
     """What both logs have of each row."""
-    assert time is not None
     keys = split.keys_of(
         _columns(rows, source, key), verdicts, "key to join by"
     )
     times = event_time(
-        rows.columns[time], _column(rows, source, time), verdicts
+        rows.columns[time.column],
+        _column(rows, source, time.column),
+        verdicts,
+        time,
+        field,
     )
     where, row = rows.origins()
     return {

@@ -29,6 +29,7 @@ from components.click_log_gen.files import chunks
 Row = dict[str, Any]
 FORMATS = ("csv", "tsv", "jsonl", "parquet", "tfrecord", "avro")
 KINDS = ("train", "eval", "test", "rejected")
+SECONDS = {"column": "t", "format": "seconds"}  # from any start
 COLUMNS = {"price": ("float", None), "site": ("string", None)}
 
 
@@ -151,6 +152,7 @@ def convert_log(
     columns: Mapping[str, Any] = COLUMNS,
     label: Any = "click",
     split_by: Row | None = None,
+    ranges: Mapping[str, int] | None = None,
     **data: Any,
 ) -> Output:
     """The ingest's own steps, chunk by chunk, without Beam."""
@@ -166,7 +168,7 @@ def convert_log(
     for path in (*folders.values(), folder / "work"):
         Path(path).mkdir(parents=True)
     places = stages.Places(folders, str(folder / "work"))
-    outcome = stages.run(config, columns, places, one_by_one)
+    outcome = stages.run(config, columns, places, one_by_one, ranges)
     shutil.rmtree(folder / "work")
     return read_output(folder, outcome.counts)
 

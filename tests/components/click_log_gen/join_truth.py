@@ -11,6 +11,7 @@ from unittest import mock
 
 from components.click_log_gen.join import matching, spill
 from tests.components.click_log_gen.ingest import (
+    SECONDS,
     Output,
     Row,
     check_place,
@@ -158,7 +159,7 @@ def joined(
             COLUMNS,
             None,
             by,
-            time="t",
+            time=SECONDS,
             clicks=clicks_of(paths["clicked"], format, **more),
         )
 
