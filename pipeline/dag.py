@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from tfx.components import (
@@ -26,6 +27,7 @@ from components.statistics_gen.component import StatisticsGen
 from components.transform.component import Transform
 from components.warm_start.component import WarmStart
 from pipeline import beam
+from pipeline.code_version import code_version
 from pipeline.config import PipelineConfig
 
 
@@ -33,16 +35,32 @@ from pipeline.config import PipelineConfig
 class Versions:
     """What cached results depend on besides the config.
 
-    data: state of the raw files. code: state of this project's sources.
+    data: state of the raw files. code: component -> state of its sources.
     base: the model that training begins with. model: state of the code of
     the user's own model and callbacks. schema: state of the curated schema.
     """
 
     data: str = ""
-    code: str = ""
+    code: Mapping[str, str] = field(default_factory=dict)
     base: str = ""
     model: str = ""
     schema: str = ""
+
+
+# Where the code of a component begins, for its version.
+_SOURCES = {
+    "ClickLogGen": "components.click_log_gen.component",
+    "StatisticsGen": "components.statistics_gen.component",
+    "Transform": "components.transform.component",
+    "WarmStart": "components.warm_start.component",
+    "Trainer": "models.trainer",
+    "Tuner": "models.tuner",
+}
+
+
+def code_versions() -> dict[str, str]:
+    """Component -> what changes when its code, or what it imports, does."""
+    return {name: code_version(module) for name, module in _SOURCES.items()}
 
 
 def pushed_to(config: PipelineConfig) -> str:
@@ -92,7 +110,9 @@ def create_pipeline(
     """
     separators = {f.name: f.list for f in config.features.categorical if f.list}
     sections = config.sections()
-    code = {"code_version": versions.code}
+
+    def code(component: str) -> dict[str, str]:
+        return {"code_version": versions.code.get(component, "")}
 
     ingest = ClickLogGen(
         data=config.data,
@@ -100,13 +120,14 @@ def create_pipeline(
         separators=separators,
         ranges=config.features.ranges(),
         data_version=versions.data,
-        code_version=versions.code,
+        **code("ClickLogGen"),
     )
     examples = ingest.outputs["examples"]
-    measure = StatisticsGen
-    if not beam.in_process(config.runner.beam):  # a cluster's workers do it
-        measure = BeamStatisticsGen
-    statistics = measure(examples=examples).with_id("StatisticsGen")
+    statistics: BaseComponent
+    if beam.in_process(config.runner.beam):
+        statistics = StatisticsGen(examples, **code("StatisticsGen"))
+    else:  # a cluster's workers do it
+        statistics = BeamStatisticsGen(examples=examples)
     schema_gen = _schema(config, statistics, versions.schema)
     schema = schema_gen.outputs["schema"]
     validator = ExampleValidator(
@@ -119,7 +140,7 @@ def create_pipeline(
         custom_config={
             "features": sections["features"],
             "analysis_cache": config.transform.cache or analysis_cache,
-            **code,
+            **code("Transform"),
         },
         disable_statistics=not config.transform.statistics,
         disable_analyzer_cache=True,
@@ -134,7 +155,7 @@ def create_pipeline(
                 pushed_to=pushed_to(config),
                 training=training(config, versions.data),
                 base_version=versions.base,
-                code_version=versions.code,
+                **code("WarmStart"),
             )
         ]
         # Nothing is looked for before the data is good.
@@ -153,7 +174,7 @@ def create_pipeline(
         "negatives": sections["data"]["negatives"],
         "checkpoints": checkpoints,
         **({"model_version": versions.model} if versions.model else {}),
-        **code,
+        **code("Trainer"),
     }
     tuner: list[BaseComponent] = []
     if config.tune is not None:
@@ -161,6 +182,7 @@ def create_pipeline(
             Tuner(
                 tuner_fn="models.tuner.tuner_fn",
                 custom_config=job
+                | code("Tuner")
                 | {"tune": sections["tune"], "trials": trials},
                 **learning,
             )

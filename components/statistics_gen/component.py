@@ -2,13 +2,45 @@
 
 from __future__ import annotations
 
-from tfx.components import StatisticsGen as TfxStatisticsGen
-from tfx.dsl.components.base import executor_spec
+from typing import Any
+
+from tfx.dsl.components.base import base_beam_component, executor_spec
+from tfx.types import channel_utils, standard_artifacts
+from tfx.types import standard_component_specs as specs
+from tfx.types.component_spec import ExecutionParameter
 
 from components.statistics_gen import executor
 
 
-class StatisticsGen(TfxStatisticsGen):
-    """Same interface as `tfx.components.StatisticsGen`."""
+class StatisticsGenSpec(specs.StatisticsGenSpec):
+    """TFX's, and the version of the code."""
 
+    PARAMETERS = {
+        **specs.StatisticsGenSpec.PARAMETERS,
+        "code_version": ExecutionParameter(type=str),
+    }
+
+
+class StatisticsGen(base_beam_component.BaseBeamComponent):
+    """Statistics of each split, as `tfx.components.StatisticsGen` leaves them.
+
+    Args:
+        examples: channel of Examples.
+        code_version: of the executor; another one computes afresh.
+    """
+
+    SPEC_CLASS = StatisticsGenSpec
     EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(executor.Executor)
+
+    def __init__(self, examples: Any, code_version: str = "") -> None:
+        statistics = channel_utils.as_channel(
+            [standard_artifacts.ExampleStatistics()]
+        )
+        super().__init__(
+            StatisticsGenSpec(
+                examples=examples,
+                exclude_splits="[]",
+                code_version=code_version,
+                statistics=statistics,
+            )
+        )

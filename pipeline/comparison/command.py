@@ -14,6 +14,7 @@ import yaml
 from models import valid_json
 from optimizers.config.catalog import names
 from optimizers.config.defaults import resolved
+from pipeline.code_version import code_version
 from pipeline.comparison import candidates
 from pipeline.config import ConfigError, PipelineConfig, load
 from pipeline.console import Console, NoteHandler, quiet
@@ -110,7 +111,7 @@ def _results(
             made["Transform"]["transform_graph"],
             made["Transform"]["transformed_examples"],
             out,
-            local.code_version() + local.user_version(config),
+            code_version("models.trainer") + local.user_version(config),
             console,
         )
         found = _search(config.optimizer.spec(), chosen, trainings)

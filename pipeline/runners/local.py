@@ -32,7 +32,6 @@ from pipeline.runners.plain_path import plain, unlinked
 from pipeline.runners.store import Store
 from pipeline.runners.watch import Watch, watch
 
-_ROOMS = ("components", "models", "optimizers")
 _SECTION_WIDTH = 17
 _RUN = "%Y%m%d-%H%M%S"
 
@@ -254,7 +253,7 @@ class _Run:
                     str(self._store.artifacts),
                     dag.Versions(
                         data,
-                        code_version(),
+                        dag.code_versions(),
                         base,
                         model,
                         content_version(schema),
@@ -541,18 +540,6 @@ def user_version(config: PipelineConfig) -> str:
     """Changes when the code of the user's own model or callbacks changes."""
     callbacks = [one.name.partition(":")[0] for one in config.train.callbacks]
     return own_version(config.model) + user_code.version(callbacks)
-
-
-def code_version() -> str:
-    """Changes when the code that makes the artifacts changes."""
-    digest = hashlib.sha256()
-    root = Path(__file__).resolve().parents[2]
-    for room in _ROOMS:
-        for path in sorted((root / room).rglob("*")):
-            if path.suffix in (".py", ".cc", ".h") and path.is_file():
-                digest.update(str(path.relative_to(root)).encode())
-                digest.update(path.read_bytes())
-    return digest.hexdigest()[:16]
 
 
 @contextmanager

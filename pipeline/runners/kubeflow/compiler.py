@@ -152,7 +152,6 @@ def _documents(config: PipelineConfig, image: str) -> list[dict[str, Any]]:
     from tfx.orchestration.kubeflow.v2 import kubeflow_v2_dag_runner as tfx
 
     from pipeline import dag
-    from pipeline.runners.local import code_version
 
     outputs = _version_names(config)
     marks = {name: mark(name) for name in outputs if name != "schema"}
@@ -166,7 +165,7 @@ def _documents(config: PipelineConfig, image: str) -> list[dict[str, Any]]:
         dag.create_pipeline(
             config,
             pipeline_root(config) or "",
-            dag.Versions(code=code_version(), **marks),
+            dag.Versions(code=dag.code_versions(), **marks),
             pipeline_name=kfp_name(config.name),
             tfjob=_tfjob(config, image),
             analysis_cache=_state(config, "analysis_cache"),
