@@ -9,9 +9,9 @@ from google.protobuf import json_format
 from kfp import components
 from kfp.kubernetes import kubernetes_executor_config_pb2 as kubernetes
 
-from pipeline import kubeflow
 from pipeline.config import ConfigError, load
 from pipeline.kubeflow_config import TASKS, KubeflowConfig
+from pipeline.runners.kubeflow import compiler
 from tests.pipeline.small import IMAGE, make_config
 
 DEFAULTS = {
@@ -55,7 +55,7 @@ def component(tmp_path_factory: pytest.TempPathFactory) -> Any:
         train=train,
         tune={"trials": 2, "optimizer.learning_rate": {"log": [1e-4, 1e-2]}},
     )
-    kubeflow.compile_to(config, IMAGE, home / "p.yaml")
+    compiler.compile_to(config, IMAGE, home / "p.yaml")
     return components.load_component_from_file(str(home / "p.yaml"))
 
 
@@ -200,11 +200,11 @@ def test_a_gpu_on_an_image_without_cuda_is_told(tmp_path: Path) -> None:
     config = make_config(tmp_path, runner={"kubeflow": section})
     (line,) = [
         line
-        for line in kubeflow.advice(config, IMAGE)
+        for line in compiler.advice(config, IMAGE)
         if line.startswith("runner.kubeflow:")
     ]
     assert "Trainer get a GPU" in line and repr(IMAGE) in line
-    lines = kubeflow.advice(config, "registry/lion-ctr:0.1-gpu")
+    lines = compiler.advice(config, "registry/lion-ctr:0.1-gpu")
     assert not any("GPU" in line for line in lines)
 
 
@@ -237,7 +237,7 @@ def test_what_outlives_a_task_is_where_tensorflow_reads(
         runner=runner,
         tune={"trials": 2, "optimizer.learning_rate": {"log": [1e-4, 1e-2]}},
     )
-    spec = kubeflow.compiled(config, IMAGE)[0]
+    spec = compiler.compiled(config, IMAGE)[0]
     tasks = spec["root"]["dag"]["tasks"]
     for task, name in [
         ("Trainer", "checkpoints"),
@@ -248,7 +248,7 @@ def test_what_outlives_a_task_is_where_tensorflow_reads(
         given = tasks[task]["inputs"]["parameters"]["custom_config"]
         custom = yaml.safe_load(given["runtimeValue"]["constant"])
         assert custom[name] == (folder and f"{folder}/{name}")
-    told = kubeflow.advice(config, IMAGE)
+    told = compiler.advice(config, IMAGE)
     assert bool(told) == (folder is None)
 
 
