@@ -23,16 +23,9 @@ def main(arguments: list[str] | None = None) -> int:
         if options.debug:
             raise
         print(f"lionctr: {error}", file=sys.stderr)
-        return 2 if _is_input_error(error) else 1
-
-
-def _is_input_error(error: Exception) -> bool:
-    return type(error).__name__ in (
-        "ConfigError",
-        "InputError",
-        "GenerateError",
-        "ServingError",
-    )
+        # `models.errors.UserError` has one; so has the server's own error,
+        # which cannot be a subclass: `serving` imports no other room.
+        return int(getattr(error, "exit_code", 1))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -48,7 +41,7 @@ def _parser() -> argparse.ArgumentParser:
         "generate", parents=[common], help="write click logs to try things on"
     )
     generate.add_argument("--rows", type=int, required=True)
-    generate.add_argument("--out", type=Path, required=True)
+    generate.add_argument("--out", type=_path, required=True)
     generate.add_argument("--seed", type=int, default=1)
     generate.add_argument(
         "--format",
@@ -88,6 +81,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     run.set_defaults(command=_run)
 
+    check = commands.add_parser(
+        "check",
+        parents=[common],
+        help="look for mistakes in a config, its paths and its columns",
+    )
+    _config_arguments(check)
+    check.set_defaults(command=_check)
+
     compare = commands.add_parser(
         "compare", parents=[common], help="compare optimizers on a config"
     )
@@ -100,7 +101,7 @@ def _parser() -> argparse.ArgumentParser:
     compare.add_argument("--seeds", type=int, default=5)
     compare.add_argument(
         "--out",
-        type=Path,
+        type=_path,
         metavar="DIR",
         help="where results go (default: <root>/<name>/compare)",
     )
@@ -117,6 +118,7 @@ def _parser() -> argparse.ArgumentParser:
     rejected.add_argument(
         "run",
         metavar="RUN",
+        type=_text_path,
         help="a run's id or folder, `last`, or a config: its last run",
     )
     rejected.add_argument(
@@ -126,7 +128,10 @@ def _parser() -> argparse.ArgumentParser:
         "--limit", type=int, default=20, help="rows shown; 0: all"
     )
     rejected.add_argument(
-        "--root", default="runs", help="where runs are (default: runs)"
+        "--root",
+        type=_text_path,
+        default="runs",
+        help="where runs are (default: runs)",
     )
     rejected.add_argument(
         "--json", action="store_true", help="print one JSON object"
@@ -138,7 +143,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     _config_arguments(compile_)
     compile_.add_argument("--image", required=True)
-    compile_.add_argument("--out", type=Path, required=True)
+    compile_.add_argument("--out", type=_path, required=True)
     compile_.set_defaults(command=_compile)
 
     submit = commands.add_parser(
@@ -157,7 +162,7 @@ def _parser() -> argparse.ArgumentParser:
     serve = commands.add_parser(
         "serve", parents=[common], help="serve a pushed model"
     )
-    serve.add_argument("model_dir", type=Path, metavar="MODEL_DIR")
+    serve.add_argument("model_dir", type=_path, metavar="MODEL_DIR")
     serve.add_argument("--port", type=int, default=8501)
     serve.add_argument("--grpc-port", type=int, default=8500)
     serve.add_argument("--host", default="127.0.0.1")
@@ -170,8 +175,22 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _path(text: str) -> Path:
+    """A path of the command line; the shell expands no `--out=~/x`."""
+    return Path(_text_path(text))
+
+
+def _text_path(text: str) -> str:
+    from models.paths import expanded
+
+    try:
+        return expanded(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
 def _config_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("config", type=Path, metavar="CONFIG")
+    parser.add_argument("config", type=_path, metavar="CONFIG")
     parser.add_argument(
         "--set",
         action="append",
@@ -222,6 +241,12 @@ def _run(options: argparse.Namespace) -> int:
     from pipeline import local
 
     return local.run(config, options.debug, options.json)
+
+
+def _check(options: argparse.Namespace) -> int:
+    from pipeline import preflight
+
+    return preflight.check(options.config, options.set)
 
 
 def _compare(options: argparse.Namespace) -> int:

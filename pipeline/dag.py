@@ -52,7 +52,7 @@ def pushed_to(config: PipelineConfig) -> str:
 
 def training(config: PipelineConfig, data: str) -> dict[str, Any]:
     """What a training is, besides code: its settings and its data."""
-    sections = config.resolved()
+    sections = config.sections()
     names = ("features", "model", "optimizer", "train")
     return {
         **{name: sections[name] for name in names},
@@ -91,7 +91,7 @@ def create_pipeline(
         tfjob: what `pipeline.tfjob` needs for a training by several pods.
     """
     separators = {f.name: f.list for f in config.features.categorical if f.list}
-    sections = config.resolved()
+    sections = config.sections()
     code = {"code_version": versions.code}
 
     ingest = ClickLogGen(

@@ -8,6 +8,7 @@ import hashlib
 import json
 import logging
 import os
+import shlex
 import time
 import traceback
 from collections.abc import Iterator, Sequence
@@ -17,12 +18,14 @@ from typing import Any
 
 import yaml
 
+from models import valid_json
 from models.errors import InputError, RefusedError
 from models.registry import own_version
 from models.space import decoded
-from pipeline import counts
+from pipeline import counts, preflight
 from pipeline.config import ConfigError, PipelineConfig
 from pipeline.console import Console, NoteHandler, quiet
+from pipeline.plain_path import plain, unlinked
 
 _ROOMS = ("components", "models", "optimizers")
 _SECTION_WIDTH = 17
@@ -45,8 +48,8 @@ def run(
         with quiet(folder / "log.txt") as (out, err):
             console = Console(err)
             console.line(f"{config.name}: run {folder.name}")
-            summary = _Run(config, home, folder, console).go(debug)
-            text = json.dumps(summary, indent=1)
+            summary = _Run(config, plain(home), folder, console).go(debug)
+            text = valid_json.dumps(summary)
             _write(folder / "summary.json", text)
             if as_json:
                 out.write(text + "\n")
@@ -67,7 +70,7 @@ def prepare(
     with only_one(home):
         now = datetime.datetime.now(datetime.UTC)
         folder = home / f"prepare-{now:%Y%m%d-%H%M%S}"
-        run = _Run(config, home, folder, console)
+        run = _Run(config, plain(home), folder, console)
         run._launch("Transform")
         return run._uris
 
@@ -120,21 +123,25 @@ class _Run:
                 console.line(traceback.format_exc())
         finally:
             ours.removeHandler(handler)
-        summary = self._summary(status, message)
+        # The folder's own name, where the components saw a link.
+        home = self._folder.parent.parent
+        summary = unlinked(self._summary(status, message), self._home, home)
         if status == "done":
             self._table(summary)
         else:
-            console.line(message)
+            console.line(summary["message"])
             console.line(f"log: {self._folder / 'log.txt'}")
         return summary
 
     def _launch(self, until: str = "") -> None:
         """Runs the components, up to the one that is named."""
+        # Mistakes are told before Beam and TFX are imported, which take
+        # seconds.
+        preflight.quick(self._config)
         from apache_beam.io.filesystems import FileSystems
 
         from components.click_log_gen.spans import data_version
 
-        # Fails on a wrong path before TFX is imported, which takes seconds.
         data = data_version(self._config.data)
         schema = self._config.data.curated_schema
         if schema is not None and not FileSystems.exists(schema):
@@ -153,6 +160,7 @@ class _Run:
             from components.warm_start.executor import base_version
             from pipeline import dag
 
+            preflight.slow(self._config)
             prefer_large_batches()
             database = self._home / "metadata.sqlite"
             connection = metadata.sqlite_metadata_connection_config(
@@ -214,6 +222,8 @@ class _Run:
             self._seconds[name] = round(seconds, 3)
             cached = self._remember(name, info, store)
             self._state(name, "cached" if cached else "done", seconds)
+            if name == "ClickLogGen":
+                self._check_objective()
             if name == until:
                 return
 
@@ -240,6 +250,18 @@ class _Run:
         return bool(
             execution.last_known_state == metadata_store_pb2.Execution.CACHED
         )
+
+    def _check_objective(self) -> None:
+        """Stops before the search if its objective is not defined."""
+        counts = self._counts()
+        tune = self._config.tune
+        rows, positives = counts["eval"], counts["positives"]["eval"]
+        if tune and tune.objective == "auc" and positives in (0, rows):
+            told = (
+                f"received 'auc', but all {rows:,} rows of the eval split have"
+                f" the label {int(positives > 0)}; accepted: logloss"
+            )
+            raise InputError(self._config.problem("tune.objective", told))
 
     def _state(self, name: str, state: str, seconds: float) -> None:
         rows = ""
@@ -293,6 +315,14 @@ class _Run:
 
         return metrics(uri)
 
+    def _undefined(self) -> dict[str, str]:
+        uri = self._uris.get("Evaluator", {}).get("evaluation")
+        if not uri:
+            return {}
+        from components.evaluator.executor import undefined
+
+        return undefined(uri)
+
     def _summary(self, status: str, message: str) -> dict[str, Any]:
         counted, training = self._counts(), self._training()
         slices = self._metrics()
@@ -322,11 +352,12 @@ class _Run:
             "rejected_click_reasons": clicks.get("reasons", {}),
             "metrics": slices.pop("", {}),
             "slices": slices,
+            "undefined": self._undefined(),
             "blessed": bool(self._uris.get("Evaluator") and not self._refusals),
             "refusals": self._refusals,
             "pushed_model": self._pushed or None,
             "optimizer": training.get(
-                "optimizer", self._config.optimizer.spec()
+                "optimizer", self._config.resolved()["optimizer"]
             ),
             "tuned": training.get("tuned", {}),
             "lion_kernel": training.get("lion_kernel"),
@@ -342,17 +373,28 @@ class _Run:
     def _table(self, summary: dict[str, Any]) -> None:
         line = self._console.line
         line("")
+        split = self._config.data.split.names[-1]
+        line(f"  metrics of the {split} split")
         for name, value in sorted(summary["metrics"].items()):
-            shown = (
-                f"{value:,.0f}" if name == "example_count" else f"{value:.5f}"
-            )
+            shown = "-" if value is None else f"{value:.5f}"
+            if name == "example_count":
+                shown = f"{value:,.0f}"
             line(f"  {name:<{_SECTION_WIDTH}} {shown:>10}")
+        undefined = summary["undefined"]
+        if "" in undefined:
+            line(f"  not defined       {undefined['']}")
+        slices = len(undefined) - ("" in undefined)
+        if slices:
+            line(
+                f"  not defined       AUC of {slices:,} slices, whose rows have"
+                " one label"
+            )
         line("")
         rejected = summary["rows"]["rejected"]
         if rejected:
             line(
                 f"  rejected rows     {rejected:,}: lionctr rejected"
-                f" {self._folder}"
+                f" {shlex.quote(str(self._folder))}"
             )
         clicks = summary["clicks"]
         if clicks:
@@ -372,9 +414,11 @@ class _Run:
         line(f"  pushed model      {summary['pushed_model']}")
         line(f"  summary           {self._folder / 'summary.json'}")
         line(
-            f"  TensorBoard       tensorboard --logdir {summary['tensorboard']}"
+            "  TensorBoard       tensorboard --logdir"
+            f" {shlex.quote(summary['tensorboard'])}"
         )
-        line(f"  serve it          lionctr serve {Path(self._pushed).parent}")
+        models = shlex.quote(str(Path(self._pushed).parent))
+        line(f"  serve it          lionctr serve {models}")
 
 
 def code_version() -> str:

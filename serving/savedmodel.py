@@ -3,6 +3,7 @@
 import json
 import logging
 import re
+import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,7 +52,7 @@ class LoadedModel:
         self._served = {name: alias for alias, name in self.aliases.items()}
         self.signature_defs = _signature_defs(path)
         # The signatures hold weak references to the object's variables.
-        self._saved_model = tf.saved_model.load(str(path))
+        self._saved_model = _load(path)
         self.signatures: dict[str, Signature] = {}
         for name, function in self._saved_model.signatures.items():
             try:
@@ -119,6 +120,16 @@ class LoadedModel:
                 self.predict(name, features)
             except (BadInputError, tf.errors.OpError) as error:
                 _logger.debug("warm-up of signature %s: %s", name, error)
+
+
+def _load(path: Path) -> Any:
+    """The SavedModel; TensorFlow takes [1] in its path for a glob."""
+    if not re.search(r"[*?[]", str(path)):
+        return tf.saved_model.load(str(path))
+    with tempfile.TemporaryDirectory(prefix="lionctr-") as folder:
+        link = Path(folder) / path.name
+        link.symlink_to(path.resolve())
+        return tf.saved_model.load(str(link))
 
 
 def _aliases(path: Path) -> dict[str, str]:

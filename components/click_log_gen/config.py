@@ -9,6 +9,7 @@ from datetime import date
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     Discriminator,
     Field,
     Tag,
@@ -23,16 +24,19 @@ from components.click_log_gen.time_config import (
     last_year,
 )
 from models.config import LABEL, Kind, Name, Negatives, PositiveInt, Section
+from models.paths import expanded
+from models.section import PathText
 
 PLACEHOLDERS = ("{DATE}", "{YYYY}", "{MM}", "{DD}", "{SPAN}", "{VERSION}")
 Format = Literal["csv", "tsv", "jsonl", "parquet", "tfrecord", "avro"]
 
 
 class LogFiles(Section):
-    """A log: one file, a glob, or a list of them, on any Beam filesystem.
+    """A log: a file, a folder, a glob or a list, on any Beam filesystem.
 
     A list is read in its order, what a glob matches in the order of names.
-    gzip, zstd and bzip2 are told by the file's first bytes.
+    A folder means its files, at any depth. Names that begin with `.` or `_`
+    are left out. gzip, zstd and bzip2 are told by the file's first bytes.
 
     csv and tsv: a line is a row, an empty line is none; a quoted cell may go
     on over several lines. Either `columns` names the columns, or `header:
@@ -40,17 +44,18 @@ class LogFiles(Section):
     `columns` counts.
 
     Args:
+        delimiter: between two cells, one character or several, such as `::`.
         escape: a character that takes its meaning from the one after it, in
             csv and tsv; beside a doubled quote.
         max_line_bytes: a longer line, or record, is rejected.
         max_expansion: to how many times its size a compressed file may unpack.
     """
 
-    path: tuple[str, ...]
+    path: tuple[Annotated[str, AfterValidator(expanded)], ...]
     format: Format
     columns: tuple[Name, ...] | None = None
     header: bool = False
-    delimiter: Annotated[str, Field(min_length=1, max_length=1)] | None = None
+    delimiter: Annotated[str, Field(min_length=1, max_length=8)] | None = None
     quote: Annotated[str, Field(min_length=1, max_length=1)] | None = None
     escape: Annotated[str, Field(min_length=1, max_length=1)] | None = None
     null_values: tuple[str, ...] = ("",)
@@ -64,13 +69,12 @@ class LogFiles(Section):
 
     @field_validator("delimiter", "quote", "escape")
     @classmethod
-    def _one_byte(cls, value: str | None) -> str | None:
-        if value is not None and (not value.isascii() or value in "\r\n"):
-            raise ValueError(
-                f"received {value!r}; accepted: one ASCII character, not a"
-                " line end"
-            )
-        return value
+    def _ascii(cls, value: str | None) -> str | None:
+        if value is None or (value.isascii() and not set(value) & set("\r\n")):
+            return value
+        raise ValueError(
+            f"received {value!r}; accepted: ASCII characters, no line end"
+        )
 
     @model_validator(mode="after")
     def _check(self) -> LogFiles:
@@ -85,11 +89,13 @@ class LogFiles(Section):
             for name in self.columns:
                 if self.columns.count(name) > 1:
                     raise ValueError(f"column {name!r} is named twice")
-        if self.separator == self.quoting:
+        if self.quoting and self.quoting in self.separator:
             raise ValueError(
-                f"`delimiter` and `quote` are both {self.separator!r}"
+                f"`quote` is {self.quoting!r}, which is"
+                f" {'in ' * (len(self.separator) > 1)}`delimiter` too:"
+                f" {self.separator!r}"
             )
-        if self.escape and self.escape in (self.separator, self.quoting):
+        if self.escape and self.escape in (*self.separator, self.quoting):
             raise ValueError(
                 f"`escape` is {self.escape!r}, and so is `delimiter` or `quote`"
             )
@@ -108,6 +114,15 @@ class LogFiles(Section):
                         f" received `format: {self.format}`"
                     )
         return self
+
+    @property
+    def all_columns(self) -> tuple[str, ...] | None:
+        """`columns` and those that folders in `path` tell, such as dt=*."""
+        if self.columns is None:
+            return None
+        folders = "/".join(self.path)  # the last part may be one too
+        told = re.findall(r"(?:^|(?<=/))([^/={}*?\[\]]+)=", folders)
+        return tuple(dict.fromkeys((*self.columns, *told)))
 
     @property
     def separator(self) -> str:
@@ -398,7 +413,7 @@ class DataConfig(Section):
     negatives: Negatives = Negatives()
     max_rejected: Annotated[float, Field(ge=0, le=1)] = 0.01
     max_out_of_range: Annotated[float, Field(ge=0, le=1)] = 0.01
-    curated_schema: str | None = None
+    curated_schema: PathText | None = None
     spans: Spans | None = None
 
     @field_validator("label")
@@ -525,8 +540,9 @@ def _check_columns(
     section: str, log: LogFiles, wanted: dict[str, str | None]
 ) -> None:
     for field, name in wanted.items():
-        if name is not None and name not in (log.columns or (name,)):
+        known = log.all_columns
+        if name is not None and known is not None and name not in known:
             raise ValueError(
                 f"`{field}` is column {name!r}, which is not among"
-                f" `{section}.columns`: {', '.join(log.columns or ())}"
+                f" `{section}.columns`: {', '.join(known)}"
             )

@@ -117,7 +117,7 @@ def _wanted(job: Job) -> dict[str, str]:
         time = data.time.column
         wanted[time] = reading(wanted.get(time))
     for name in (*data.split.key, *data.negatives.key):
-        # As written, whatever else the column is: 1 and 1.0 are two users.
+        # As text, whatever else the column is, so that none is rounded.
         wanted[name] = "string"
     return wanted
 

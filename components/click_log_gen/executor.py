@@ -6,6 +6,7 @@ import functools
 import json
 import logging
 import os
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -19,6 +20,7 @@ from tfx.types import artifact_utils
 from components.click_log_gen import checks, ingest, spans
 from components.click_log_gen.config import DataConfig
 from models.errors import InputError
+from models.paths import is_local, literal
 
 COUNTS = "counts.json"
 log = logging.getLogger("lionctr.ingest")
@@ -132,6 +134,10 @@ def _temporary(folder: str) -> Iterator[str]:
 
 def _remove(folder: str) -> None:
     """Removes a folder's files, and it, where there are folders."""
+    if is_local(folder):  # Beam would take its name for a glob
+        if os.path.isdir(folder):  # noqa: PTH112 (it may be a URI)
+            shutil.rmtree(folder)
+        return
     found = FileSystems.match([os.path.join(folder, "*")])[0].metadata_list
     if found:
         FileSystems.delete([file.path for file in found])
@@ -162,7 +168,7 @@ def _read_json(path: str) -> Any:
 def _with_rows(error: InputError, uri: str) -> InputError:
     """`error`, and the rejected rows where TFX does not remove them."""
     kept = f"{uri.rstrip('/')}-refused"
-    (found,) = FileSystems.match([os.path.join(uri, "*.json*")])
+    (found,) = FileSystems.match([os.path.join(literal(uri), "*.json*")])
     paths = [item.path for item in found.metadata_list]
     if len(paths) < 2:  # only counts
         return error

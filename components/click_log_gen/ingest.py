@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from components.click_log_gen import (
     chunks,
     convert,
+    files,
     gather,
     match,
     noticed,
@@ -189,7 +190,7 @@ def _text_bytes(log: LogFiles, plan: Sequence[Chunk], field: str) -> int:
         plain = set()
     return sum(
         size * (1 if path in plain else _PACKED)
-        for path, size, _ in chunks.find(log.path, field)
+        for path, size, _ in files.find(log.path, field)
     )
 
 

@@ -15,6 +15,7 @@ from components.warm_start.executor import (
     base_version,
     find,
 )
+from models.errors import InputError
 
 LATEST = "latest_blessed"
 TRAINING = {"train": {"epochs": 1}, "data_version": "monday"}
@@ -112,6 +113,8 @@ def test_another_base_is_another_version(tmp_path: Path) -> None:
     assert len(seen) == 3
     assert base_version(LATEST, str(base), TUESDAY) in seen
     assert base_version(None, str(base), TUESDAY) == ""
+    with pytest.raises(InputError, match=r"warm_start: no model in 'nowhere'"):
+        base_version("nowhere", str(base), TUESDAY)
 
 
 @pytest.mark.parametrize("inside", ["", "/Format-Serving"])

@@ -112,11 +112,38 @@ def test_the_hash_follows_the_content_only(check: Any) -> None:
     assert check().sha256() != check("train.epochs=2").sha256()
 
 
-def test_a_resolved_config_loads_to_itself(check: Any, tmp_path: Path) -> None:
-    config = check("data.label={column: click, at_least: 1}")
+@pytest.mark.parametrize(
+    "more",
+    [
+        "optimizer=adagrad",
+        "optimizer={groups: [{match: .*, name: lion}]}",
+        "optimizer={name: ftrl, learning_rate: 1}",
+        "model.name=tfrs_dcn",
+        "tune={optimizer.name: {choice: [lion, adam]}}",
+    ],
+)
+def test_a_resolved_config_loads_to_itself(
+    check: Any, tmp_path: Path, more: str
+) -> None:
+    config = check("data.label={column: click, at_least: 1}", more)
     path = tmp_path / "resolved.yaml"
     path.write_text(yaml.safe_dump(config.resolved()))
     assert load(path).sha256() == config.sha256()
+    assert load(path).resolved() == config.resolved()
+
+
+def test_the_resolved_config_has_every_default_of_the_optimizer(
+    check: Any,
+) -> None:
+    resolved = check("optimizer=adam").resolved()["optimizer"]
+    assert resolved["learning_rate"] == 0.001
+    assert resolved["epsilon"] == 1e-7
+    groups = "optimizer={groups: [{match: .*, name: ftrl}]}"
+    (group,) = check(groups).resolved()["optimizer"]["groups"]
+    assert group["learning_rate_power"] == -0.5
+    # The defaults of what a trial chooses are the trial's.
+    tune = "tune={optimizer.name: {choice: [lion, adam]}}"
+    assert check(tune).resolved()["optimizer"] == {"name": "lion"}
 
 
 CLICKS = "data.clicks={path: c.tsv, format: tsv, columns: [id, ts, dwell]}"
@@ -344,6 +371,11 @@ REFUSED = [
     ),
     ("evaluate.metrics.auc={}", ["metrics.auc", "`min`"]),
     ("evaluate.metrics.auc={min: 0.9, max: 0.1}", ["min 0.9", "max 0.1"]),
+    ("evaluate.metrics.auc={min: 2}", ["metrics.auc", "min 2", "0 to 1"]),
+    ("evaluate.metrics.auc={max: -0.1}", ["metrics.auc", "max -0.1"]),
+    ("evaluate.metrics.pr_auc={min_change: 1.1}", ["min_change 1.1"]),
+    ("evaluate.metrics.auc={max_change: -2}", ["max_change -2"]),
+    ("evaluate.metrics.logloss={max: -1}", ["metrics.logloss", "max -1"]),
     ("evaluate.slices=[[nobody]]", ["'nobody'", "impressions.columns"]),
     (
         "evaluate.metrics.logloss.max=.nan",
