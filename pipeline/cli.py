@@ -6,10 +6,17 @@ import argparse
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pipeline.kubeflow_api import Access
+
+from pipeline.console import standard_streams
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs one command; returns 0 (done), 1 (failed, refused) or 2 (input)."""
+    standard_streams()
     parser = _parser()
     options = parser.parse_args(arguments)
     # TensorFlow's start-up notices are noise in every command.
@@ -18,6 +25,9 @@ def main(arguments: list[str] | None = None) -> int:
         return int(options.command(options))
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)
+        return 1
+    except BrokenPipeError:  # of `lionctr ... | head -1`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 1
     except Exception as error:
         if options.debug:
@@ -150,14 +160,44 @@ def _parser() -> argparse.ArgumentParser:
         "submit", parents=[common], help="run a pipeline on Kubeflow"
     )
     _config_arguments(submit)
-    submit.add_argument("--host", required=True)
     submit.add_argument("--image", required=True)
+    _kubeflow_arguments(submit)
     submit.add_argument("--experiment", default="lion-ctr")
-    submit.add_argument("--namespace", default=None)
+    submit.add_argument(
+        "--service-account", metavar="NAME", help="of the run's pods"
+    )
     submit.add_argument(
         "--wait", action="store_true", help="until the run has ended"
     )
+    submit.add_argument(
+        "--timeout",
+        metavar="DURATION",
+        help="with --wait: how long, such as 90, 30m, 6h; the run goes on",
+    )
+    submit.add_argument(
+        "--upload",
+        action="store_true",
+        help="keep the pipeline in Kubeflow, a version for each content",
+    )
+    submit.add_argument(
+        "--cron",
+        metavar='"M H D M W"',
+        help='a recurring run, such as "0 3 * * *"; with --upload',
+    )
+    submit.add_argument(
+        "--until", metavar="SPAN", help="the last of data.spans, for this run"
+    )
     submit.set_defaults(command=_submit)
+
+    schedule = commands.add_parser(
+        "schedule", parents=[common], help="Kubeflow's recurring runs"
+    )
+    schedule.add_argument(
+        "action", choices=("list", "pause", "resume", "delete")
+    )
+    schedule.add_argument("which", nargs="?", metavar="ID|NAME")
+    _kubeflow_arguments(schedule)
+    schedule.set_defaults(command=_schedule)
 
     serve = commands.add_parser(
         "serve", parents=[common], help="serve a pushed model"
@@ -166,7 +206,63 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--port", type=int, default=8501)
     serve.add_argument("--grpc-port", type=int, default=8500)
     serve.add_argument("--host", default="127.0.0.1")
+    serve.add_argument(
+        "--name", help="of the model (default: the folder's name)"
+    )
+    serve.add_argument(
+        "--pin",
+        type=int,
+        metavar="V",
+        help="the version to serve (default: the pinned or newest one)",
+    )
+    serve.add_argument(
+        "--allow-input-change",
+        action="store_true",
+        help="let a new version take other inputs than the served one",
+    )
+    serve.add_argument(
+        "--verify",
+        type=_path,
+        metavar="KEY",
+        help="serve only versions that are signed; a public key in PEM",
+    )
     serve.set_defaults(command=_serve)
+
+    models = commands.add_parser(
+        "models",
+        parents=[common],
+        help="list a model's versions; verify, roll back, pin",
+    )
+    models.add_argument(
+        "name",
+        metavar="NAME",
+        type=_text_path,
+        help="a model's name, the folder of its versions, or its config",
+    )
+    models.add_argument(
+        "action",
+        nargs="?",
+        choices=("verify", "rollback", "pin", "unpin"),
+        help="default: list the versions, and which one is served",
+    )
+    models.add_argument(
+        "version",
+        nargs="?",
+        type=int,
+        metavar="V",
+        help="the version to pin, or to roll back to",
+    )
+    models.add_argument(
+        "--to",
+        type=_text_path,
+        default="serving_models",
+        metavar="DIR",
+        help="push.to, where a name is looked for (default: serving_models)",
+    )
+    models.add_argument(
+        "--json", action="store_true", help="print one JSON object"
+    )
+    models.set_defaults(command=_models)
 
     doctor = commands.add_parser(
         "doctor", parents=[common], help="check this installation"
@@ -197,6 +293,22 @@ def _config_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="path.to.field=value",
         help="override a setting; may be given several times",
+    )
+
+
+def _kubeflow_arguments(parser: argparse.ArgumentParser) -> None:
+    """Where Kubeflow's API is, and with what it lets one in."""
+    parser.add_argument("--host", required=True)
+    parser.add_argument("--namespace", help="with several users: yours")
+    parser.add_argument(
+        "--token", help="bearer token; others may see it: better KFP_TOKEN"
+    )
+    parser.add_argument("--token-file", type=Path, metavar="FILE")
+    parser.add_argument(
+        "--cookies", metavar="NAME=VALUE|FILE", help="of a browser's login"
+    )
+    parser.add_argument(
+        "--ca-file", type=Path, metavar="PEM", help="who signs the server's key"
     )
 
 
@@ -289,15 +401,41 @@ def _submit(options: argparse.Namespace) -> int:
     from pipeline.config import load
 
     config = load(options.config, options.set)
-    from pipeline import kubeflow
+    from pipeline import kubeflow_submit
 
-    return kubeflow.submit(
+    return kubeflow_submit.submit(
         config,
         options.image,
+        _access(options),
+        kubeflow_submit.RunOptions(
+            options.experiment,
+            options.service_account,
+            options.wait,
+            kubeflow_submit.seconds(options.timeout),
+            options.upload,
+            options.cron,
+            options.until,
+        ),
+    )
+
+
+def _schedule(options: argparse.Namespace) -> int:
+    from pipeline import kubeflow_schedule
+
+    access = _access(options)
+    return kubeflow_schedule.manage(access, options.action, options.which)
+
+
+def _access(options: argparse.Namespace) -> Access:
+    from pipeline.kubeflow_api import Access
+
+    return Access(
         options.host,
-        options.experiment,
         options.namespace,
-        options.wait,
+        options.token,
+        options.token_file,
+        options.cookies,
+        options.ca_file,
     )
 
 
@@ -309,8 +447,24 @@ def _serve(options: argparse.Namespace) -> int:
         port=options.port,
         grpc_port=options.grpc_port,
         host=options.host,
+        allow_input_change=options.allow_input_change,
+        public_key=options.verify,
+        name=options.name,
+        pin=options.pin,
     )
     return 0
+
+
+def _models(options: argparse.Namespace) -> int:
+    from pipeline import model_versions
+
+    return model_versions.main(
+        options.name,
+        options.action,
+        options.version,
+        options.to,
+        options.json,
+    )
 
 
 def _doctor(options: argparse.Namespace) -> int:

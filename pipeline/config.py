@@ -35,6 +35,7 @@ from models.space import Tune, put
 from optimizers import registry
 from pipeline import yaml_file
 from pipeline.config_messages import explain, nearest, place, shown
+from pipeline.kubeflow_config import STATE_STORES, KubeflowConfig
 from pipeline.yaml_file import Lines
 
 # Metric -> the least and the greatest value that it can have.
@@ -149,9 +150,24 @@ class TransformConfig(Section):
 
 
 class PushConfig(Section):
-    """Where blessed models go: <to>/<name>/<version>/."""
+    """Where blessed models go: <to>/<name>/<version>/.
+
+    keep: versions that stay there, the served one beside them; null: all.
+    sign: a private key in PEM to sign each version with; null: none.
+    """
 
     to: PathText = "serving_models"
+    keep: Annotated[int, Field(ge=1)] | None = None
+    sign: PathText | None = None
+
+    @model_validator(mode="after")
+    def _signable(self) -> PushConfig:
+        if self.sign is not None and "://" in self.to:
+            raise ValueError(
+                f"sign: received a key, with to {self.to!r}; accepted with a"
+                " URI: null. A folder of a machine can be signed"
+            )
+        return self
 
 
 class TFJobConfig(Section):
@@ -177,7 +193,19 @@ class RunnerConfig(Section):
         Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$")],
         Annotated[str, Field(pattern=r"^/.")],
     ] = {}
+    kubeflow: KubeflowConfig = KubeflowConfig()
     tfjob: TFJobConfig | None = None
+
+    @model_validator(mode="after")
+    def _reachable_state(self) -> RunnerConfig:
+        state = self.kubeflow.state
+        mounts = [path.rstrip("/") + "/" for path in self.volumes.values()]
+        if state and not state.startswith((*STATE_STORES, *mounts)):
+            raise ValueError(
+                f"kubeflow.state: received {state!r}; accepted: a folder on a"
+                f" volume of runner.volumes, {', '.join(STATE_STORES)}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _shared(self) -> RunnerConfig:

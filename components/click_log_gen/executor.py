@@ -21,6 +21,7 @@ from components.click_log_gen import checks, ingest, spans
 from components.click_log_gen.config import DataConfig
 from models.errors import InputError
 from models.paths import is_local, literal
+from models.row_counts import ROWS
 
 COUNTS = "counts.json"
 log = logging.getLogger("lionctr.ingest")
@@ -61,8 +62,8 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         }
         folders["rejected"] = rejected.uri
         for folder in folders.values():
-            if not FileSystems.exists(folder):
-                FileSystems.mkdirs(folder)
+            _remove(folder)  # what a try left that was killed
+            FileSystems.mkdirs(folder)
 
         path = os.path.join(rejected.uri, COUNTS)
         with _temporary(os.path.join(rejected.uri, "work")) as work:
@@ -86,6 +87,10 @@ class Executor(base_beam_executor.BaseBeamExecutor):
             )
         for warning in counts["warnings"]:
             log.warning("%s", warning)
+        _write_json(
+            {name: counts[name] for name in data.split.names},
+            os.path.join(examples.uri, ROWS),
+        )
         for name in ("read", "kept", "rejected", *data.split.names):
             examples.set_int_custom_property(name, counts[name])
         if versions:

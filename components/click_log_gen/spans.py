@@ -44,6 +44,15 @@ def data_version(data: DataConfig) -> str:
     return digest.hexdigest()[:16]
 
 
+def log_bytes(data: DataConfig) -> int:
+    """Bytes of all files of the logs, packed as they are."""
+    return sum(
+        entry[1]
+        for name, log in resolved(data)[0].logs.items()
+        for entry in files.find(log.path, f"data.{name}.path")
+    )
+
+
 def resolved(data: DataConfig) -> tuple[DataConfig, dict[int, int]]:
     """`data` with the files of its spans as paths; span -> version.
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import math
+import os
 from typing import Any
 
 import tensorflow_model_analysis as tfma
@@ -14,8 +16,11 @@ from tfx.types import artifact_utils
 from tfx.utils import path_utils
 
 from components.evaluator.eval_config import FINITE, NEED_BOTH, NEED_CLICKS
+from models import row_counts
+from models.blocks import index
 
 log = logging.getLogger("lionctr.evaluate")
+METRICS = "metrics.json"  # of the candidate: slice -> metric -> value or null
 
 
 class Executor(tfx_evaluator.Executor):
@@ -27,7 +32,12 @@ class Executor(tfx_evaluator.Executor):
         output_dict: dict[str, list[types.Artifact]],
         exec_properties: dict[str, Any],
     ) -> None:
-        """Runs the component."""
+        """Runs the component.
+
+        Raises:
+            FailedError: the examples are not those that ingest wrote.
+        """
+        _check_rows(input_dict["examples"], exec_properties)
         baseline = input_dict.get("baseline_model")
         if baseline and not fileio.isdir(
             path_utils.serving_model_path(
@@ -40,10 +50,22 @@ class Executor(tfx_evaluator.Executor):
                 if key != "baseline_model"
             }
         super().Do(input_dict, output_dict, exec_properties)
-        for line in refusals(
-            artifact_utils.get_single_uri(output_dict["evaluation"])
-        ):
+        evaluation = artifact_utils.get_single_uri(output_dict["evaluation"])
+        with fileio.open(os.path.join(evaluation, METRICS), "w") as file:
+            file.write(json.dumps(metrics(evaluation), indent=1))
+        for line in refusals(evaluation):
             log.warning("refused: %s", line)
+
+
+def _check_rows(
+    examples: list[types.Artifact], exec_properties: dict[str, Any]
+) -> None:
+    splits = json.loads(exec_properties.get("example_splits") or "[]")
+    for split in splits or ["eval"]:
+        patterns = [
+            f"{uri}/*" for uri in artifact_utils.get_split_uris(examples, split)
+        ]
+        row_counts.check("Evaluator", patterns, index(patterns).total)
 
 
 def refusals(evaluation: str) -> list[str]:

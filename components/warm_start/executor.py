@@ -14,11 +14,11 @@ from tfx.dsl.io import fileio
 from tfx.types import artifact_utils
 from tfx.utils import path_utils
 
-from components.pusher.executor import (
-    description,
+from components.model_store import (
+    about,
+    candidates,
     export_id,
     state_folder,
-    versions,
 )
 from models.errors import InputError
 from models.state import FOLDER
@@ -68,9 +68,9 @@ def find(source: str, pushed_to: str, training: Mapping[str, Any]) -> Found:
     """
     if source != LATEST:
         return _at(source)
-    for version in reversed(versions(pushed_to)):
+    for version in candidates(pushed_to):
         path = os.path.join(pushed_to, str(version))
-        if not _same(description(path).get("asked", {}), training):
+        if not _same(about(path).get("asked", {}), training):
             return _at(path)
     return Found(reason=f"no model of another training is in {pushed_to}")
 

@@ -8,7 +8,8 @@ from typing import NamedTuple, TypeAlias
 
 import tensorflow as tf
 
-from optimizers.ops.library import in_xla
+from optimizers.ops import build
+from optimizers.ops.library import in_xla, load, usable
 
 Scalar: TypeAlias = "tf.Tensor | float"
 
@@ -88,6 +89,7 @@ def sparse_lion_update(
     As `resource_sparse_apply_lion`, without touching state.
     """
     dtype = compute_dtype(var.dtype)
+    indices = check_ids(indices, var.shape[0])
     summed, rows = sum_rows(tf.cast(grad, dtype), indices)
     new_var, new_m = _rule_of_rows(
         tf.gather(var, rows),
@@ -164,11 +166,12 @@ def resource_sparse_apply_lion(
         cautious: see `lion_update`.
     """
     dtype = compute_dtype(var.dtype)
+    indices = check_ids(indices, var.shape[0])
     summed, rows = sum_rows(tf.cast(grad, dtype), indices)
     _apply_rows(
         var,
         m,
-        tf.cast(tf.gather(m, rows), dtype),
+        tf.cast(_gather(m, rows), dtype),
         (lr, beta_1, beta_2, weight_decay),
         summed,
         rows,
@@ -202,8 +205,9 @@ def resource_sparse_apply_decayed_lion(
         step: int32 scalar, the number of this step, from 1.
     """
     dtype = compute_dtype(var.dtype)
+    indices = check_ids(indices, var.shape[0])
     summed, rows = sum_rows(tf.cast(grad, dtype), indices)
-    old_m = tf.cast(tf.gather(m, rows), dtype)
+    old_m = tf.cast(_gather(m, rows), dtype)
     decay = _decay(beta_2, step, tf.gather(last_step, rows), old_m)
     _apply_rows(
         var,
@@ -276,9 +280,18 @@ def catch_up(
     Keeps `resource_sparse_apply_decayed_lion` right for a variable that gets
     a dense gradient, now or always.
     """
-    old_m = tf.cast(m, compute_dtype(m.dtype))
-    m.assign(tf.cast(_decay(beta_2, step, last_step, old_m) * old_m, m.dtype))
-    last_step.assign(tf.fill(last_step.shape, tf.cast(step, last_step.dtype)))
+    step = tf.cast(step, last_step.dtype)
+
+    def decay_rows() -> tf.Tensor:
+        old_m = tf.cast(m, compute_dtype(m.dtype))
+        decayed = _decay(beta_2, step, last_step, old_m) * old_m
+        m.assign(tf.cast(decayed, m.dtype))
+        return step
+
+    # No row sat out where all gradients are dense: m may be left alone.
+    sat_out = tf.reduce_min(tf.convert_to_tensor(last_step)) < step - 1
+    step = tf.cond(sat_out, decay_rows, lambda: step)
+    last_step.assign(tf.fill(last_step.shape, step))
 
 
 def sum_rows(
@@ -287,7 +300,8 @@ def sum_rows(
     """Returns `(sums, rows)`: `values` [n, ...] summed per distinct index.
 
     For XLA, which wants static shapes, they have n rows too: what is left over
-    is zero, of row -1, which XLA's gathers and scatters ignore.
+    is zero, of the row that is the index's least number, which every update
+    skips.
     """
     if in_xla():
         return _sum_rows_static(values, indices)
@@ -303,9 +317,30 @@ def _sum_rows_static(
     new = tf.concat([tf.ones_like(ids[:1], tf.bool), ids[1:] != ids[:-1]], 0)
     segments = tf.cumsum(tf.cast(new, tf.int32)) - 1
     n = tf.size(indices)  # a constant to XLA, if not while it is traced
+    # The least number where there is no segment.
     rows = tf.math.unsorted_segment_max(ids, segments, n)
     sums = tf.math.unsorted_segment_sum(tf.gather(values, order), segments, n)
-    return sums, tf.maximum(rows, -1)
+    return sums, rows
+
+
+def check_ids(indices: tf.Tensor, rows: int) -> tf.Tensor:
+    """Returns `indices`, all in [0, rows), or fails with their name.
+
+    A function that XLA compiles fails on a CPU, if the op library is there. A
+    GPU or a TPU cannot: it leaves such rows out.
+    """
+    indices = tf.convert_to_tensor(indices)
+    if in_xla():
+        if build.find()[0] is None or not usable():
+            return indices
+        return load().ops.lion_check_ids(indices=indices, rows=rows)
+    wrong = (indices < 0) | (indices >= rows)
+    message = f"`indices` must be in [0, {rows}), the rows of `var`. Received:"
+    some = tf.boolean_mask(indices, wrong)[:1]
+    with tf.control_dependencies(
+        [tf.debugging.Assert(~tf.reduce_any(wrong), [message, some])]
+    ):
+        return tf.identity(indices)
 
 
 def compute_dtype(dtype: tf.DType) -> tf.DType:
@@ -342,12 +377,39 @@ def _apply_rows(
     noise: _Noise,
     cautious: bool,
 ) -> None:
-    old_var = tf.gather(var, rows)
+    old_var = _gather(var, rows)
     new_var, new_m = _rule_of_rows(
         old_var, old_m, grad, scalars, rows, m.dtype, noise, cautious
     )
-    var.scatter_update(tf.IndexedSlices(new_var, rows))
-    m.scatter_update(tf.IndexedSlices(new_m, rows))
+    _replace(var, new_var, rows)
+    _replace(m, new_m, rows)
+
+
+def _gather(table: tf.Variable, rows: tf.Tensor) -> tf.Tensor:
+    if not _as_bits(table):
+        return tf.gather(table, rows)
+    bits = tf.bitcast(tf.convert_to_tensor(table), tf.uint16)
+    return tf.bitcast(tf.gather(bits, rows), table.dtype)
+
+
+def _replace(table: tf.Variable, values: tf.Tensor, rows: tf.Tensor) -> None:
+    if not _as_bits(table):
+        table.scatter_update(tf.IndexedSlices(values, rows))
+        return
+    bits = tf.tensor_scatter_nd_update(
+        tf.bitcast(tf.convert_to_tensor(table), tf.uint16),
+        rows[:, tf.newaxis],
+        tf.bitcast(values, tf.uint16),
+    )
+    table.assign(tf.bitcast(bits, table.dtype))
+
+
+def _as_bits(table: tf.Variable) -> bool:
+    """Whether rows are to be moved as bits.
+
+    XLA for CPU would widen all of a half precision table to move a row of it.
+    """
+    return table.dtype in _HALF and in_xla()
 
 
 def _rule_of_rows(

@@ -26,14 +26,7 @@ def check(folder: Path, train: int, eval: int, **sections: Any) -> None:
     config = make_config(folder, **sections)
     run = _Run(config, folder, folder, Console(io.StringIO()))
     run._uris["ClickLogGen"] = {"rejected": str(folder)}
-    run._check_labels()
-
-
-def test_a_train_split_of_one_label_stops_the_run(tmp_path: Path) -> None:
-    check(tmp_path, 1, 0)
-    for positives, label in ((0, 0), (9, 1)):
-        with pytest.raises(InputError, match=f"train split .* label {label}"):
-            check(tmp_path, positives, 1)
+    run._check_objective()
 
 
 def test_a_search_by_auc_needs_both_labels(tmp_path: Path) -> None:
