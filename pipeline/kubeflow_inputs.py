@@ -48,7 +48,13 @@ def restored(task: dict[str, Any], copies: Path) -> dict[str, Any]:
     task = json.loads(json.dumps(task))
     inputs = task.setdefault("inputs", {})
     artifacts = inputs.get("artifacts", {})
-    values = inputs.setdefault("parameterValues", {})
+    # TFX would read a null as the number 0.
+    values: dict[str, Any] = {
+        name: value
+        for name, value in inputs.get("parameterValues", {}).items()
+        if value is not None
+    }
+    inputs["parameterValues"] = values
     files = sorted(name for name in artifacts if name.startswith(FILE))
     text = "".join(
         _read(artifacts.pop(name)["artifacts"][0]["uri"], copies)

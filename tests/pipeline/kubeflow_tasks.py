@@ -251,7 +251,8 @@ class Cluster:
             artifacts[key] = {
                 "artifacts": [{**artifact, "type": {"instanceSchema": ""}}]
             }
-        run = f"{BUCKET}/{self.spec['pipelineInfo']['name']}/run"
+        root = self.spec.get("defaultPipelineRoot", BUCKET)
+        run = f"{root}/{self.spec['pipelineInfo']['name']}/run"
         salt = str(uuid.uuid4())
         types = {
             key: output["artifactType"]
@@ -306,7 +307,8 @@ class Cluster:
 
     @staticmethod
     def _in_pod(artifact: dict[str, Any], pod: Path) -> Path:
-        return pod / "minio" / artifact["uri"].partition("://")[2]
+        scheme, _, rest = artifact["uri"].partition("://")
+        return pod / {"gs": "gcs"}.get(scheme, scheme) / rest
 
     @staticmethod
     def _copy(source: Path, target: Path) -> None:

@@ -1,5 +1,6 @@
 """`runner.kubeflow`: what is asked of the cluster, and what is refused."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from kfp import components
 from kfp.kubernetes import kubernetes_executor_config_pb2 as kubernetes
 
 from pipeline import kubeflow
-from pipeline.config import ConfigError, load
+from pipeline.config import ConfigError, RunnerConfig, load
 from pipeline.kubeflow_config import TASKS, KubeflowConfig
 from tests.pipeline.small import IMAGE, make_config
 
@@ -256,3 +257,13 @@ def test_a_number_is_a_count_of_retries() -> None:
     config = KubeflowConfig.model_validate({"defaults": {"retries": 3}})
     pod = config.pod("Trainer")
     assert pod.retries is not None and pod.retries.count == 3
+
+
+def test_the_manuals_yaml_is_accepted() -> None:
+    manual = Path(__file__).resolve().parents[2] / "docs" / "kubeflow.md"
+    blocks = re.findall(
+        r"```yaml\n(.*?)```", manual.read_text("utf-8"), re.DOTALL
+    )
+    assert len(blocks) == 4
+    for block in blocks:
+        RunnerConfig.model_validate(yaml.safe_load(block)["runner"])
