@@ -187,10 +187,14 @@ def _documents(config: PipelineConfig, image: str) -> list[dict[str, Any]]:
     if config.data.spans is not None:
         kubeflow_ir.add_until(spec)
     kubeflow_ir.spill(spec, image)
+    if config.runner.kubeflow.notify is not None:
+        kubeflow_ir.add_notify(spec, image)
     kubeflow_pods.set_pods(spec, config.runner.kubeflow)
     platform = kubeflow_pods.platform(
         spec, config.runner.kubeflow, config.runner.volumes
     )
+    if config.runner.kubeflow.notify is not None:
+        kubeflow_ir.nest(spec)
     return [spec] if platform is None else [spec, platform]
 
 

@@ -22,6 +22,7 @@ from typing import Any
 FOLDERS = {"gs": "gcs", "minio": "minio", "s3": "s3"}
 VERSION, FILE = "lionctr_version_", "lionctr_parameters_"
 UNTIL = "until"
+WEBHOOK = "LIONCTR_WEBHOOK"  # variable of the task Notify
 _CHUNK = 80_000  # characters: the container of a task is one argument too
 
 

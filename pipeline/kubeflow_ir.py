@@ -8,7 +8,7 @@ from typing import Any
 
 from pipeline.kubeflow_inputs import FILE, UNTIL, VERSION, mark, packed
 
-VERSIONS = "Versions"
+VERSIONS, NOTIFY, _WHOLE = "Versions", "Notify", "Pipeline"
 # A task's parameters are part of one argument of a process, which holds 128
 # KiB; the rest are the names, types and metadata of its artifacts.
 _LIMIT = 60_000
@@ -94,6 +94,47 @@ def add_until(spec: dict[str, Any]) -> None:
         _inputs(spec, task, "parameters")[UNTIL] = {
             "componentInputParameter": UNTIL
         }
+
+
+def add_notify(spec: dict[str, Any], image: str) -> None:
+    """Adds a task that tells of the run's end; see `nest` for when it runs."""
+    _add(spec, NOTIFY, image, ["notify", "{{$}}"], outputs={}, cache=False)
+    del spec["components"][NOTIFY]["outputDefinitions"]
+    status = {"parameterType": "TASK_FINAL_STATUS", "isOptional": True}
+    _definitions(spec, NOTIFY, "parameters")["status"] = status
+    _inputs(spec, NOTIFY, "parameters")["status"] = {
+        "taskFinalStatus": {"producerTask": _WHOLE}
+    }
+    _depend(spec, NOTIFY, _WHOLE)
+    spec["root"]["dag"]["tasks"][NOTIFY]["triggerPolicy"] = {
+        "strategy": "ALL_UPSTREAM_TASKS_COMPLETED"
+    }
+
+
+def nest(spec: dict[str, Any]) -> None:
+    """Puts all tasks but Notify into one, after which Notify runs.
+
+    KFP starts an exit task whatever became of the task before it.
+    """
+    tasks = spec["root"]["dag"]["tasks"]
+    notify = tasks.pop(NOTIFY)
+    whole: dict[str, Any] = {
+        "taskInfo": {"name": _WHOLE},
+        "componentRef": {"name": _WHOLE},
+    }
+    component: dict[str, Any] = {"dag": {"tasks": tasks}}
+    given = spec["root"].get("inputDefinitions", {}).get("parameters", {})
+    if given:
+        component["inputDefinitions"] = {
+            "parameters": {name: dict(one) for name, one in given.items()}
+        }
+        whole["inputs"] = {
+            "parameters": {
+                name: {"componentInputParameter": name} for name in given
+            }
+        }
+    spec["components"][_WHOLE] = component
+    spec["root"]["dag"]["tasks"] = {_WHOLE: whole, NOTIFY: notify}
 
 
 def spill(spec: dict[str, Any], image: str) -> None:

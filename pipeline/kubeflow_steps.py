@@ -9,12 +9,14 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
+import urllib.request
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from models.errors import InputError
-from pipeline.kubeflow_inputs import local_copy, mark, restored
+from pipeline.kubeflow_inputs import WEBHOOK, local_copy, mark, restored
 
 
 def main(arguments: list[str]) -> int:
@@ -105,7 +107,43 @@ def carry(task: dict[str, Any], copies: Path, text: str) -> None:
         file.write(text)
 
 
-_STEPS: dict[str, Callable[..., None]] = {"carry": carry, "versions": versions}
+def notify(task: dict[str, Any], copies: Path) -> None:
+    """Posts how the run ended to the webhook, as JSON with a line of `text`.
+
+    Raises:
+        InputError: the webhook does not take it.
+    """
+    status = task["inputs"]["parameterValues"].get("status") or {}
+    error = (status.get("error") or {}).get("message", "")
+    run = status.get("pipelineJobResourceName", "")
+    state = status.get("state", "")
+    told = {
+        "text": f"{run}: {state}" + (f": {error}" if error else ""),
+        "run": run,
+        "status": state,
+        "error": error,
+    }
+    request = urllib.request.Request(
+        os.environ[WEBHOOK].strip(),
+        json.dumps(told).encode(),
+        {"Content-Type": "application/json"},
+    )
+    for attempt in range(_TRIES):
+        try:
+            urllib.request.urlopen(request, timeout=30).close()
+            return
+        except (OSError, ValueError) as problem:
+            reason = getattr(problem, "reason", problem)  # never the URL
+            time.sleep(2**attempt)
+    raise InputError(f"runner.kubeflow.notify.webhook: {reason}")
+
+
+_STEPS: dict[str, Callable[..., None]] = {
+    "carry": carry,
+    "notify": notify,
+    "versions": versions,
+}
+_TRIES = 3
 
 
 if __name__ == "__main__":

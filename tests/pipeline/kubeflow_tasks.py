@@ -70,6 +70,9 @@ class Cluster:
         loaded = components.load_component_from_file(str(ir))
         self.spec = json_format.MessageToDict(loaded.pipeline_spec)
         self.tasks: dict[str, Any] = self.spec["root"]["dag"]["tasks"]
+        if "Pipeline" in self.tasks:  # before an exit task, which is not run
+            whole = self.tasks["Pipeline"]["componentRef"]["name"]
+            self.tasks = self.spec["components"][whole]["dag"]["tasks"]
         self.outputs = dict(outputs or {})
         self.parameters = dict(parameters or {})
         root = self.spec["root"].get("inputDefinitions", {})
