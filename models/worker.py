@@ -28,8 +28,8 @@ from types import SimpleNamespace
 
 import tensorflow as tf
 
+from models.cluster import workers
 from models.errors import InputError
-from models.strategy import workers
 from models.trainer import run_fn
 
 _PORT = 2222

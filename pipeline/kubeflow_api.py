@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from models.errors import UserError
 from pipeline.config import ConfigError
 
 _API = "/apis/v2beta1"
@@ -27,7 +28,7 @@ _LOGIN = (
 _BUSY = (408, 425, 429, 500, 502, 503, 504)
 
 
-class KubeflowError(Exception):
+class KubeflowError(UserError):
     """Kubeflow cannot be reached, refused, or a part of it is missing here."""
 
 

@@ -37,7 +37,6 @@ def add_versions(
     image: str,
     parameters: Mapping[str, str],
     outputs: Sequence[str],
-    users: Mapping[str, str],
 ) -> None:
     """Adds the first task, which looks at what lies outside the pipeline.
 
@@ -48,9 +47,8 @@ def add_versions(
         spec: the IR; changed.
         image: of the task.
         parameters: what the task is told; see `pipeline.kubeflow_steps`.
-        outputs: names of the versions that it gives.
-        users: task -> version that its result depends on beyond those whose
-            marks are in its parameters.
+        outputs: names of the versions that it gives, whose marks are in the
+            parameters of the tasks that depend on them.
     """
     _add(
         spec,
@@ -76,7 +74,7 @@ def add_versions(
                 for key, constant in constants.items()
                 if key not in whole
             )
-            if inside or users.get(task) == name:
+            if inside:
                 _take(spec, task, VERSION + name, name)
 
 

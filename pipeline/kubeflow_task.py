@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from models.errors import InputError, RefusedError
+from models.errors import FailedError, InputError, RefusedError
 from pipeline import kubeflow_pages
 from pipeline.beam import in_process
 from pipeline.kubeflow_inputs import local_copy, restored
@@ -43,11 +43,12 @@ def main(arguments: list[str]) -> int:
     task = declared(task, options.outputs)
     if in_process(beam):
         task = local(task, copies)
+    empty(task["outputs"])
     try:
         with mirrored(task, copies / "tmp" / "lionctr-state") as here:
             options.json_serialized_invocation_args = json.dumps(here)
             kubeflow_v2_run_executor.main((options, beam))
-    except (InputError, RefusedError) as error:
+    except (FailedError, InputError, RefusedError) as error:
         print(error, file=sys.stderr)
         return 2 if isinstance(error, InputError) else 1
     evaluation = task["outputs"]["artifacts"].get("evaluation")
@@ -118,6 +119,20 @@ def local(task: dict[str, Any], copies: Path) -> dict[str, Any]:
     for artifact in outputs:
         Path(artifact["uri"]).mkdir(parents=True, exist_ok=True)
     return task
+
+
+def empty(outputs: dict[str, Any]) -> None:
+    """Removes what a try that was killed left in the output folders.
+
+    Kubeflow tries a task again with the same URIs.
+    """
+    from tfx.dsl.io import fileio
+
+    for artifact in _artifacts(outputs):
+        uri = artifact["uri"]
+        if fileio.isdir(uri) and fileio.listdir(uri):
+            fileio.rmtree(uri)
+            fileio.makedirs(uri)
 
 
 def finish(
