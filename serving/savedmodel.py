@@ -2,6 +2,7 @@
 
 import logging
 import re
+import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,7 +62,7 @@ class LoadedModel:
         self._served = {name: alias for alias, name in self.aliases.items()}
         self.signature_defs = _signature_defs(path)
         # The signatures hold weak references to the object's variables.
-        self._saved_model = tf.saved_model.load(str(path))
+        self._saved_model = _load(path)
         self.signatures: dict[str, Signature] = {}
         for name, function in self._saved_model.signatures.items():
             try:
@@ -169,6 +170,16 @@ def _check_finite(signature: str, outputs: Mapping[str, Array]) -> None:
                 f"signature {signature!r} answers {name!r} ="
                 f" {values.ravel()[0]} to a row of neutral values"
             )
+
+
+def _load(path: Path) -> Any:
+    """The SavedModel; TensorFlow takes [1] in its path for a glob."""
+    if not re.search(r"[*?[]", str(path)):
+        return tf.saved_model.load(str(path))
+    with tempfile.TemporaryDirectory(prefix="lionctr-") as folder:
+        link = Path(folder) / path.name
+        link.symlink_to(path.resolve())
+        return tf.saved_model.load(str(link))
 
 
 def _aliases(path: Path) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from typing import Any
 
 from tfx import types
@@ -30,22 +31,32 @@ class Executor(base_executor.BaseExecutor):
         candidate = path_utils.serving_model_path(
             artifact_utils.get_single_uri(input_dict["model"])
         )
-        base = exec_properties["pushed_to"]
-        identity = model_store.export_id(candidate)
         output = path_utils.serving_model_path(
             artifact_utils.get_single_uri(output_dict["baseline"])
         )
-        for version in model_store.candidates(base):
-            path = model_store.path_of(base, version)
-            if model_store.export_id(path) == identity:
-                continue
+        for path in others(exec_properties["pushed_to"], candidate):
             try:
                 verified_copy.copy(path, output)
             except (DamagedError, OSError) as error:
-                log.warning("version %d is passed over: %s", version, error)
+                log.warning("%s is passed over: %s", path, error)
                 if fileio.exists(output):
                     fileio.rmtree(output)
                 continue
-            log.info("baseline is version %d", version)
+            log.info("baseline is %s", path)
             return
         log.info("no baseline: no other model was pushed before")
+
+
+def others(base: str, candidate: str) -> Iterator[str]:
+    """Pushed versions that are not the model in `candidate`, served first."""
+    identity = model_store.export_id(candidate)
+    for version in model_store.candidates(base):
+        path = model_store.path_of(base, version)
+        if model_store.export_id(path) != identity:
+            yield path
+
+
+def served(base: str, model: str) -> str:
+    """Another one for another baseline of a Model artifact; "" without one."""
+    path = next(others(base, path_utils.serving_model_path(model)), None)
+    return f"{path} {model_store.export_id(path)}" if path else ""

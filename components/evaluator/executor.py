@@ -15,7 +15,9 @@ from tfx.dsl.io import fileio
 from tfx.types import artifact_utils
 from tfx.utils import path_utils
 
-from components.evaluator.eval_config import FINITE
+from components.evaluator.eval_config import FINITE, NEED_BOTH, NEED_CLICKS
+from models import row_counts
+from models.blocks import index
 
 log = logging.getLogger("lionctr.evaluate")
 METRICS = "metrics.json"  # of the candidate: slice -> metric -> value or null
@@ -30,7 +32,12 @@ class Executor(tfx_evaluator.Executor):
         output_dict: dict[str, list[types.Artifact]],
         exec_properties: dict[str, Any],
     ) -> None:
-        """Runs the component."""
+        """Runs the component.
+
+        Raises:
+            FailedError: the examples are not those that ingest wrote.
+        """
+        _check_rows(input_dict["examples"], exec_properties)
         baseline = input_dict.get("baseline_model")
         if baseline and not fileio.isdir(
             path_utils.serving_model_path(
@@ -45,9 +52,20 @@ class Executor(tfx_evaluator.Executor):
         super().Do(input_dict, output_dict, exec_properties)
         evaluation = artifact_utils.get_single_uri(output_dict["evaluation"])
         with fileio.open(os.path.join(evaluation, METRICS), "w") as file:
-            file.write(json.dumps(_finite(metrics(evaluation)), indent=1))
+            file.write(json.dumps(metrics(evaluation), indent=1))
         for line in refusals(evaluation):
             log.warning("refused: %s", line)
+
+
+def _check_rows(
+    examples: list[types.Artifact], exec_properties: dict[str, Any]
+) -> None:
+    splits = json.loads(exec_properties.get("example_splits") or "[]")
+    for split in splits or ["eval"]:
+        patterns = [
+            f"{uri}/*" for uri in artifact_utils.get_split_uris(examples, split)
+        ]
+        row_counts.check("Evaluator", patterns, index(patterns).total)
 
 
 def refusals(evaluation: str) -> list[str]:
@@ -55,16 +73,68 @@ def refusals(evaluation: str) -> list[str]:
     result = tfma.load_validation_result(evaluation)
     if result.validation_ok:
         return []
-    lines = [
-        _sentence(failure, _slice_name(item.slice_key))
-        for item in result.metric_validations_per_slice
-        for failure in item.failures
-    ]
+    lines = []
+    for item in result.metric_validations_per_slice:
+        where = _slice_name(item.slice_key)
+        undefined: tuple[str, ...] = ()
+        for failure in item.failures:
+            if failure.metric_key.name == MEAN_LABEL:
+                label = int(failure.metric_value.double_value.value)
+                undefined = _undefined(label)
+                lines.append(
+                    f"{' and '.join(undefined)} are not defined{where}:"
+                    f" every evaluated row has the label {label}; a threshold"
+                    " of theirs needs rows of both labels"
+                )
+        lines += [
+            _sentence(failure, where)
+            for failure in item.failures
+            if failure.metric_key.name not in (MEAN_LABEL, *undefined)
+        ]
     return lines or ["the evaluation gave no result for a threshold's slice"]
 
 
-def metrics(evaluation: str) -> dict[str, dict[str, float]]:
-    """Slice ("" is overall) -> metric -> value, of the candidate model."""
+def metrics(evaluation: str) -> dict[str, dict[str, float | None]]:
+    """Slice ("" is overall) -> metric -> value, of the candidate model.
+
+    None stands for a metric that is not defined: see `undefined`.
+    """
+    found: dict[str, dict[str, float | None]] = {}
+    for where, values in _metrics(evaluation).items():
+        nothing = _undefined(values.pop(MEAN_LABEL, None))
+        found[where] = {
+            name: value
+            if math.isfinite(value) and name not in nothing
+            else None
+            for name, value in values.items()
+        }
+    return found
+
+
+def undefined(evaluation: str) -> dict[str, str]:
+    """Slice -> why some of its metrics have no value."""
+    found = {}
+    for where, values in _metrics(evaluation).items():
+        label = values.get(MEAN_LABEL)
+        if names := _undefined(label):
+            found[where] = (
+                f"{', '.join(names)}: all {values['example_count']:,.0f} rows"
+                f" have the label {label:.0f}"
+            )
+    return found
+
+
+MEAN_LABEL = "mean_label"
+
+
+def _undefined(mean_label: float | None) -> tuple[str, ...]:
+    """Metrics that rows with this share of clicks do not have."""
+    if mean_label == 0:
+        return NEED_CLICKS
+    return NEED_BOTH if mean_label == 1 else ()
+
+
+def _metrics(evaluation: str) -> dict[str, dict[str, float]]:
     found: dict[str, dict[str, float]] = {}
     for record in tfma.load_metrics(evaluation):
         values = found.setdefault(_slice_name(record.slice_key).strip(), {})
@@ -73,16 +143,6 @@ def metrics(evaluation: str) -> dict[str, dict[str, float]]:
                 continue
             values[item.key.name] = item.value.double_value.value
     return found
-
-
-def _finite(
-    found: dict[str, dict[str, float]],
-) -> dict[str, dict[str, float | None]]:
-    """The same without NaN and infinity, which JSON does not have."""
-    return {
-        place: {k: v if math.isfinite(v) else None for k, v in values.items()}
-        for place, values in found.items()
-    }
 
 
 def _slice_name(key: Any) -> str:

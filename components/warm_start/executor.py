@@ -20,6 +20,7 @@ from components.model_store import (
     export_id,
     state_folder,
 )
+from models.errors import InputError
 from models.state import FOLDER
 from models.trainer import BASE
 
@@ -77,10 +78,16 @@ def find(source: str, pushed_to: str, training: Mapping[str, Any]) -> Found:
 def base_version(
     source: str | None, pushed_to: str, training: Mapping[str, Any]
 ) -> str:
-    """Another one for another base; "" without a warm start."""
+    """Another one for another base; "" without a warm start.
+
+    Raises:
+        InputError: the model that `source` names, or its state, is not there.
+    """
     if source is None:
         return ""
     found = find(source, pushed_to, training)
+    if source != LATEST and found.state is None:
+        raise InputError(f"train.warm_start: {found.reason}")
     identity = export_id(found.model) if found.model else ""
     return f"{found.model} {identity} {found.state}"
 

@@ -14,6 +14,7 @@ from components.warm_start.executor import (
     base_version,
     find,
 )
+from models.errors import InputError
 from tests.components import exports
 from tests.components.exports import model_folder, pushed_to
 
@@ -86,6 +87,8 @@ def test_another_base_is_another_version(tmp_path: Path) -> None:
     assert len(seen) == 3
     assert base_version(LATEST, str(base), TUESDAY) in seen
     assert base_version(None, str(base), TUESDAY) == ""
+    with pytest.raises(InputError, match=r"warm_start: no model in 'nowhere'"):
+        base_version("nowhere", str(base), TUESDAY)
 
 
 @pytest.mark.parametrize("inside", ["", "/Format-Serving"])

@@ -92,6 +92,34 @@ def test_without_a_launchers_copies_uris_stay(
     assert uris(kubeflow_task.local(task, tmp_path)) == uris(task)
 
 
+LOGS = {"uri": "minio://b/Baseline/executor-logs"}
+
+
+@pytest.mark.parametrize("names", [None, ["baseline"]])
+def test_a_log_that_the_launcher_has_open_is_left_alone(
+    tmp_path: Path, names: list[str] | None
+) -> None:
+    log = tmp_path / "minio/b/Baseline/executor-logs"
+    log.parent.mkdir(parents=True)
+    log.write_text("started\n", "utf-8")
+    task = make_task("minio://")
+    given = {**LOGS, "type": {"schemaTitle": "system.Artifact"}}
+    task["outputs"]["artifacts"]["executor-logs"] = {"artifacts": [given]}
+    made = kubeflow_task.local(task, tmp_path)
+    assert made["outputs"]["artifacts"]["executor-logs"]["artifacts"] == [given]
+    assert log.read_text("utf-8") == "started\n"
+    own = kubeflow_task.declared(made, names)["outputs"]["artifacts"]
+    assert own.keys() == {"baseline"}
+    assert Path(own["baseline"]["artifacts"][0]["uri"]).is_dir()
+
+
+def test_an_output_that_the_component_does_not_declare_is_not_tfxs() -> None:
+    task = make_task("minio://")
+    task["outputs"]["artifacts"]["more"] = {"artifacts": [LOGS]}
+    outputs = kubeflow_task.declared(task, ["baseline"])["outputs"]
+    assert outputs["artifacts"].keys() == {"baseline"}
+
+
 def test_the_report_has_kfps_uris_and_no_empty_metadata(
     tmp_path: Path,
 ) -> None:
@@ -187,3 +215,22 @@ def test_what_the_user_must_mend_is_said_without_a_traceback(
     monkeypatch.setattr(tfx, "main", fail)
     assert run_main(tmp_path) == code
     assert capfd.readouterr().err.endswith(f"{error}\n")
+
+
+def test_a_task_that_is_tried_again_finds_empty_folders(
+    tmp_path: Path,
+) -> None:
+    model, logs = tmp_path / "Trainer" / "model", tmp_path / "executor-logs"
+    (model / "Format-Serving").mkdir(parents=True)
+    (model / "Format-Serving" / "saved_model.pb").write_bytes(b"half")
+    logs.write_text("KFP's launcher has this open")
+    outputs = {
+        "artifacts": {
+            path.name: {"artifacts": [{"uri": str(path)}]}
+            for path in (model, logs, tmp_path / "new")
+        }
+    }
+    kubeflow_task.empty(outputs)
+    assert list(model.iterdir()) == []
+    assert logs.exists()
+    assert not (tmp_path / "new").exists()

@@ -4,6 +4,7 @@
 #include <atomic>
 #include <cstring>
 #include <limits>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -29,8 +30,7 @@ using tf::errors::FailedPrecondition;
 using tf::errors::InvalidArgument;
 
 constexpr int64_t kCyclesPerElement = 8;
-constexpr int64_t kCyclesPerRow = 400;
-constexpr int64_t kIdsPerPart = 4096;  // fewer are not worth a thread
+constexpr int64_t kCyclesPerPart = 400 * 4096;
 
 Type ToType(tf::DataType dtype) {
   switch (dtype) {
@@ -61,6 +61,15 @@ absl::Status ReadScalar(OpKernelContext* ctx, const char* name, double* out) {
   *out = tensor->dtype() == tf::DT_DOUBLE
              ? tensor->scalar<double>()()
              : static_cast<double>(tensor->scalar<float>()());
+  return absl::OkStatus();
+}
+
+// Reads the int32 scalar `name`.
+absl::Status ReadCount(OpKernelContext* ctx, const char* name, uint32_t* out) {
+  const Tensor* tensor;
+  TF_RETURN_IF_ERROR(ctx->input(name, &tensor));
+  TF_RETURN_IF_ERROR(CheckShape(name, tensor->shape(), TensorShape({})));
+  *out = static_cast<uint32_t>(tensor->scalar<int32_t>()());
   return absl::OkStatus();
 }
 
@@ -163,7 +172,7 @@ class LionKernel : public tf::OpKernel {
     tf::DataType grad;
     OP_REQUIRES_OK(ctx, ctx->GetAttr("G", &grad));
     OP_REQUIRES_OK(ctx, ctx->GetAttr("cautious", &cautious_));
-    OP_REQUIRES_OK(ctx, ctx->GetAttr("seed", &seed_));
+    OP_REQUIRES_OK(ctx, ctx->GetAttr("stochastic", &stochastic_));
     tf::DataType scalars;
     OP_REQUIRES_OK(ctx, ctx->GetAttr("S", &scalars));
     const tf::DataType accepted =
@@ -189,8 +198,10 @@ class LionKernel : public tf::OpKernel {
     TF_RETURN_IF_ERROR(ReadScalar(ctx, "beta_1", &rule->beta_1));
     TF_RETURN_IF_ERROR(ReadScalar(ctx, "beta_2", &rule->beta_2));
     TF_RETURN_IF_ERROR(ReadScalar(ctx, "weight_decay", &rule->weight_decay));
-    rule->seed = static_cast<uint32_t>(seed_);
+    TF_RETURN_IF_ERROR(ReadCount(ctx, "seed", &rule->seed));
+    TF_RETURN_IF_ERROR(ReadCount(ctx, "step", &rule->step));
     rule->cautious = cautious_;
+    rule->stochastic = stochastic_;
     return absl::OkStatus();
   }
 
@@ -236,51 +247,29 @@ class LionKernel : public tf::OpKernel {
 
   // Fails if one of `indices` is not in [0, rows).
   static absl::Status CheckIds(const Tensor& indices, int64_t rows) {
-    const int64_t n = indices.NumElements();
-    if (BitsFor(rows) + BitsFor(n) > 64) {
-      return InvalidArgument("`indices` must be fewer for `var` of ", rows,
-                             " rows. Received: ", n);
-    }
-    return indices.dtype() == tf::DT_INT64
-               ? CheckIds(indices.flat<int64_t>().data(), n, rows)
-               : CheckIds(indices.flat<int32_t>().data(), n, rows);
+    const std::string problem = ToIds(indices, rows).Problem();
+    return problem.empty() ? absl::OkStatus() : InvalidArgument(problem);
   }
 
   // One step of the rows `indices`, in place; they are n > 0 and checked.
   void UpdateRows(OpKernelContext* ctx, const Rule& rule, const Table& table,
                   const Tensor& indices, int64_t rows) const {
-    const int64_t n = indices.NumElements();
-    const int64_t threads = Workers(ctx).num_threads;
-    const int64_t parts =
-        std::min(threads, (n + kIdsPerPart - 1) / kIdsPerPart);
-    Share(ctx, parts, kCyclesPerRow * kIdsPerPart,
-          [&](int64_t begin, int64_t end) {
-            for (int64_t part = begin; part < end; ++part) {
-              const RowSet set =
-                  indices.dtype() == tf::DT_INT64
-                      ? RowSet(indices.flat<int64_t>().data(), n, rows, part,
-                               parts)
-                      : RowSet(indices.flat<int32_t>().data(), n, rows, part,
-                               parts);
-              loops_.update_rows(rule, table, set.entries());
-            }
-          });
+    const Ids ids = ToIds(indices, rows);
+    const int64_t parts = ids.Parts(Workers(ctx).num_threads);
+    Share(ctx, parts, kCyclesPerPart, [&](int64_t begin, int64_t end) {
+      for (int64_t part = begin; part < end; ++part) {
+        ids.Update(loops_, rule, table, part, parts);
+      }
+    });
   }
 
   tf::DataType var_dtype_, m_dtype_;
   HugePages huge_pages_;
 
  private:
-  template <typename Index>
-  static absl::Status CheckIds(const Index* ids, int64_t n, int64_t rows) {
-    for (int64_t i = 0; i < n; ++i) {
-      if (static_cast<uint64_t>(ids[i]) >= static_cast<uint64_t>(rows)) {
-        return InvalidArgument("`indices` must be in [0, ", rows,
-                               "), the rows of `var`. Received: indices[", i,
-                               "] = ", ids[i]);
-      }
-    }
-    return absl::OkStatus();
+  static Ids ToIds(const Tensor& indices, int64_t rows) {
+    return Ids(indices.data(), indices.dtype() == tf::DT_INT64,
+               indices.NumElements(), rows);
   }
 
   static const tf::DeviceBase::CpuWorkerThreads& Workers(
@@ -302,8 +291,7 @@ class LionKernel : public tf::OpKernel {
               });
   }
 
-  bool cautious_;
-  int64_t seed_;
+  bool cautious_, stochastic_;
   Loops loops_;
 };
 
@@ -345,15 +333,7 @@ class ResourceSparseApplyLionOp : public LionKernel {
     OP_REQUIRES_OK(ctx, ctx->input("indices", &indices));
     std::vector<LockedVariables::Request> requests = {{0, "var", var_dtype_},
                                                       {1, "m", m_dtype_}};
-    int32_t step = 0;
-    if (decayed) {
-      const Tensor* tensor;
-      OP_REQUIRES_OK(ctx, ctx->input("step", &tensor));
-      OP_REQUIRES_OK(ctx,
-                     CheckShape("step", tensor->shape(), TensorShape({})));
-      step = tensor->scalar<int32_t>()();
-      requests.push_back({2, "last_step", tf::DT_INT32});
-    }
+    if (decayed) requests.push_back({2, "last_step", tf::DT_INT32});
     LockedVariables variables;
     OP_REQUIRES_OK(ctx, variables.Lock(ctx, requests));
     const TensorShape shape = variables.shape(0);
@@ -371,7 +351,7 @@ class ResourceSparseApplyLionOp : public LionKernel {
         decayed ? static_cast<int32_t*>(variables.data(2)) : nullptr;
     UpdateRows(ctx, rule,
                {variables.data(0), variables.data(1), grad->data(), width,
-                last_step, step},
+                last_step, static_cast<int32_t>(rule.step)},
                *indices, shape.dim_size(0));
   }
 };
@@ -439,6 +419,29 @@ class SparseLionUpdateOp : public LionKernel {
   }
 };
 
+class LionCheckIdsOp : public tf::OpKernel {
+ public:
+  explicit LionCheckIdsOp(OpKernelConstruction* ctx) : OpKernel(ctx) {
+    OP_REQUIRES_OK(ctx, ctx->GetAttr("rows", &rows_));
+  }
+
+  void Compute(OpKernelContext* ctx) override {
+    const Tensor& indices = ctx->input(0);
+    const std::string problem =
+        Ids(indices.data(), indices.dtype() == tf::DT_INT64,
+            indices.NumElements(), rows_)
+            .Problem();
+    OP_REQUIRES(ctx, problem.empty(), InvalidArgument(problem));
+    ctx->set_output(0, indices);
+  }
+
+ private:
+  int64_t rows_;
+};
+
+REGISTER_KERNEL_BUILDER(
+    Name("LionCheckIds").Device(tf::DEVICE_CPU),
+    LionCheckIdsOp);
 REGISTER_KERNEL_BUILDER(
     Name("ResourceApplyLion").Device(tf::DEVICE_CPU),
     ResourceApplyLionOp);
