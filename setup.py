@@ -123,10 +123,11 @@ setup(
         "signing": ["model-signing>=1.1.1,<2", "pyopenssl>=26"],
         "kubeflow": ["kfp>=2.16,<2.17"],
         "dev": [
+            "flask-cors>=5",
             "hypothesis>=6.130",
             "import-linter>=2.17,<3",
             "kfp-kubernetes>=2.16,<2.17",
-            "moto[server]>=5,<6",
+            "moto[s3]>=5,<6",
             "mypy>=1.15",
             "pre-commit>=4",
             "pytest>=8",

@@ -23,6 +23,7 @@ TASKS = (
     "ClickLogGen",
     "Evaluator",
     "ExampleValidator",
+    "Notify",
     "Pusher",
     "SchemaGen",
     "StatisticsGen",
@@ -182,17 +183,26 @@ class Pod(Section):
         return self
 
 
+class Notify(Section):
+    """Who is told of a run's end: `key` of the secret `webhook` is a URL."""
+
+    webhook: ObjectName
+    key: Annotated[str, Field(min_length=1)] = "url"
+
+
 class KubeflowConfig(Section):
     """On Kubeflow: the pods of all tasks, and of single ones.
 
     What a task sets goes before the default of the same name; mappings are
     merged by key. `state`: a folder on a volume of `runner.volumes`, or a URI
     of an object store, in which a task that was killed finds where it was.
+    `notify`: a last task that tells how the run ended.
     """
 
     state: Annotated[str, Field(min_length=1)] | None = None
     defaults: Pod = Pod()
     tasks: dict[str, Pod] = {}
+    notify: Notify | None = None
 
     @field_validator("tasks")
     @classmethod

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from components.click_log_gen import conversion
 from components.click_log_gen.columns import noticed
+from components.click_log_gen.config.event_time import TimeColumn
 from components.click_log_gen.config.sections import DataConfig, LogFiles
 from components.click_log_gen.files import chunks, log_paths
 from components.click_log_gen.files.chunks import Chunk
@@ -21,6 +22,8 @@ from models.errors import InputError
 PARTITION_BYTES = 32 << 20  # of text in a partition
 _PACKED = 6  # times larger than its file a log is that is not plain text
 _MOST_PARTITIONS = 4096
+_CLOCK = 20  # different last two digits of seconds
+_HOURS = 10_000 * 10**6
 _EPOCH = datetime.datetime(1970, 1, 1)
 
 
@@ -92,8 +95,10 @@ def run(
     )
     parts = each(plan, "Convert", conversion.run, job=job)
     absent = _absent([(data.impressions, parts)])
+    tally = _total(parts)
+    _check_clock(tally, data.time, "data.time")
     counts = {
-        **_counts(_total(parts), data.split.names),
+        **_counts(tally, data.split.names),
         **noticed.total(parts, columns),
     }
     return Outcome(counts, absent)
@@ -129,6 +134,8 @@ def _joined(
     )
     parts = each(plan, "Scatter", partition.run, job=spread)
     ours, theirs = parts[: len(shown)], parts[len(shown) :]
+    _check_clock(_total(ours), data.time, "data.time")
+    _check_clock(_total(theirs), data.click_time, "data.clicks.time")
     job = merge.Job(
         spread,
         [chunk.path for chunk in plan],
@@ -157,6 +164,21 @@ def _joined(
     }
     absent = _absent([(data.impressions, ours), (data.clicks, theirs)])
     return Outcome(counts, absent)
+
+
+def _check_clock(tally: Tally, time: TimeColumn | None, field: str) -> None:
+    """Stops where all seconds read as a calendar's minutes."""
+    if time is None or time.format is not None or tally.clock < 0:
+        return
+    low = min((first for first, _ in tally.times.values()), default=0)
+    high = max((last for _, last in tally.times.values()), default=0)
+    # Not a few rows, nor rows of a few minutes, which may be so by chance.
+    if tally.clock.bit_count() >= _CLOCK and high - low >= _HOURS:
+        raise InputError(
+            f"column {time.column}: all times read as minutes of a calendar,"
+            f" such as {low // 10**6}; give {field}.format:"
+            ' "%y%m%d%H%M", or seconds if they count from 1970'
+        )
 
 
 def _end(

@@ -7,9 +7,11 @@ a login page with 200 or a redirect to others, google.rpc.Status for errors.
 from __future__ import annotations
 
 import json
+import ssl
 import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -27,6 +29,7 @@ class Kubeflow:
             is an HTTP status in its place.
         details: the run's `run_details` once it has ended.
         logs: pod -> its log.
+        certificate: PEM of a key and its certificate; None for plain HTTP.
     """
 
     def __init__(
@@ -37,6 +40,7 @@ class Kubeflow:
         states: list[str | int] | None = None,
         details: dict[str, Any] | None = None,
         logs: dict[str, str] | None = None,
+        certificate: Path | None = None,
     ) -> None:
         self.token, self.guard, self.multi_user = token, guard, multi_user
         self.states = list(states or ["SUCCEEDED"])
@@ -61,6 +65,13 @@ class Kubeflow:
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.host = f"http://127.0.0.1:{self._server.server_port}"
+        if certificate is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(certificate)
+            self._server.socket = context.wrap_socket(
+                self._server.socket, server_side=True
+            )
+            self.host = self.host.replace("http:", "https:")
 
     def __enter__(self) -> Kubeflow:
         threading.Thread(

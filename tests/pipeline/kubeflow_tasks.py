@@ -70,6 +70,9 @@ class Cluster:
         loaded = components.load_component_from_file(str(ir))
         self.spec = json_format.MessageToDict(loaded.pipeline_spec)
         self.tasks: dict[str, Any] = self.spec["root"]["dag"]["tasks"]
+        if "Pipeline" in self.tasks:  # before an exit task, which is not run
+            whole = self.tasks["Pipeline"]["componentRef"]["name"]
+            self.tasks = self.spec["components"][whole]["dag"]["tasks"]
         self.outputs = dict(outputs or {})
         self.parameters = dict(parameters or {})
         root = self.spec["root"].get("inputDefinitions", {})
@@ -251,7 +254,8 @@ class Cluster:
             artifacts[key] = {
                 "artifacts": [{**artifact, "type": {"instanceSchema": ""}}]
             }
-        run = f"{BUCKET}/{self.spec['pipelineInfo']['name']}/run"
+        root = self.spec.get("defaultPipelineRoot", BUCKET)
+        run = f"{root}/{self.spec['pipelineInfo']['name']}/run"
         salt = str(uuid.uuid4())
         types = {
             key: output["artifactType"]
@@ -306,7 +310,8 @@ class Cluster:
 
     @staticmethod
     def _in_pod(artifact: dict[str, Any], pod: Path) -> Path:
-        return pod / "minio" / artifact["uri"].partition("://")[2]
+        scheme, _, rest = artifact["uri"].partition("://")
+        return pod / {"gs": "gcs"}.get(scheme, scheme) / rest
 
     @staticmethod
     def _copy(source: Path, target: Path) -> None:

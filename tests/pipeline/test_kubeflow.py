@@ -347,6 +347,7 @@ def test_a_refused_model_fails_the_run_and_is_not_pushed(
     )
     config = make_config(
         home,
+        root="s3://bucket/runs",
         data=data,
         evaluate={"metrics": {"auc": {"min": 0.999, "min_change": -0.1}}},
     )
@@ -376,6 +377,9 @@ def test_a_refused_model_fails_the_run_and_is_not_pushed(
     assert "Traceback" not in failure.value.log
     assert list(served.iterdir()) == [version]
     assert list(cluster.folder("Baseline", "baseline").rglob("*.pb"))
+    assert cluster.outputs["Evaluator"]["blessing"]["uri"].startswith("s3://")
+    verdict = cluster.folder("Evaluator", "verdict").read_text("utf-8")
+    assert verdict.startswith("# Refused\n\n- auc is 0.")
     blessing = cluster.outputs["Evaluator"]["blessing"]["metadata"]
     assert blessing["blessed"] == 0
     assert "baseline_model_id" in blessing
@@ -476,6 +480,25 @@ def test_a_killed_tuner_repeats_no_trial(
     ended = len(list(trials.glob("*.json")))
     assert 0 < ended < 3
     cluster.run_task("Tuner")
-    log = (home / "run/pods/Tuner/minio").rglob("executor-logs")
+    log = (home / "run/pods/Tuner").rglob("executor-logs")
     text = "".join(path.read_text("utf-8") for path in log)
     assert text.count("(done before)") == ended
+
+
+@pytest.mark.slow
+def test_a_warm_start_is_found_anew_only_if_its_base_is_another(
+    finished: Cluster, home: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "warm.yaml"
+    train = {"batch_size": 64, "jit": False, "warm_start": "latest_blessed"}
+    compiler.compile_to(make_config(home, train=train), IMAGE, out)
+    before = {n: o for n, o in finished.outputs.items() if n != "Versions"}
+    cache: dict[str, Any] = {}
+    for number in (1, 2):
+        cluster = Cluster(out, home / "run", before, cache=cache)
+        cluster.run("Versions", "WarmStart")
+        assert cluster.cached == ({"WarmStart"} if number == 2 else set())
+    (found,) = cluster.folder("WarmStart", "base_model").rglob("base.json")
+    (version,) = (home / "serving" / "Small_ctr").iterdir()
+    assert json.loads(found.read_text("utf-8"))["model"] == str(version)
+    assert str(version) in cluster.parameters["Versions"]["base"]

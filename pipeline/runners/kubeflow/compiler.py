@@ -154,7 +154,7 @@ def _documents(config: PipelineConfig, image: str) -> list[dict[str, Any]]:
     from pipeline import dag
 
     outputs = _version_names(config)
-    marks = {name: mark(name) for name in outputs if name != "schema"}
+    marks = {name: mark(name) for name in outputs}
     job = tfx.KubeflowV2DagRunner(
         tfx.KubeflowV2DagRunnerConfig(
             default_image=image,
@@ -187,10 +187,14 @@ def _documents(config: PipelineConfig, image: str) -> list[dict[str, Any]]:
     if config.data.spans is not None:
         ir.add_until(spec)
     ir.spill(spec, image)
+    if config.runner.kubeflow.notify is not None:
+        ir.add_notify(spec, image)
     kubeflow_pods.set_pods(spec, config.runner.kubeflow)
     platform = kubeflow_pods.platform(
         spec, config.runner.kubeflow, config.runner.volumes
     )
+    if config.runner.kubeflow.notify is not None:
+        ir.nest(spec)
     return [spec] if platform is None else [spec, platform]
 
 
@@ -209,7 +213,7 @@ def _version_names(config: PipelineConfig) -> list[str]:
     names = ["data"]
     if config.data.curated_schema is not None:
         names.append("schema")
-    if isinstance(config.model, OwnConfig):
+    if isinstance(config.model, OwnConfig) or config.train.callbacks:
         names.append("model")
     if config.train.warm_start is not None:
         names.append("base")
@@ -228,13 +232,15 @@ def _add_versions(
     if config.data.curated_schema is not None:
         told["schema"] = config.data.curated_schema
     if "model" in outputs:
-        told["model"] = config.model.model_dump_json()
+        own = isinstance(config.model, OwnConfig)
+        called = [one.name.partition(":")[0] for one in config.train.callbacks]
+        told["model"] = config.model.model_dump_json() if own else ""
+        told["callbacks"] = json.dumps(called)
     if config.train.warm_start is not None:
         told["warm_start"] = config.train.warm_start
         told["pushed_to"] = dag.pushed_to(config)
         told["training"] = json.dumps(dag.training(config, mark("data")))
-    users = {"SchemaGen": "schema"} if "schema" in outputs else {}
-    ir.add_versions(spec, image, told, outputs, users)
+    ir.add_versions(spec, image, told, outputs)
 
 
 def pipeline_root(config: PipelineConfig) -> str | None:

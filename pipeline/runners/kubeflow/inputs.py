@@ -22,6 +22,7 @@ from typing import Any
 FOLDERS = {"gs": "gcs", "minio": "minio", "s3": "s3"}
 VERSION, FILE = "lionctr_version_", "lionctr_parameters_"
 UNTIL = "until"
+WEBHOOK = "LIONCTR_WEBHOOK"  # variable of the task Notify
 _CHUNK = 80_000  # characters: the container of a task is one argument too
 
 
@@ -48,7 +49,13 @@ def restored(task: dict[str, Any], copies: Path) -> dict[str, Any]:
     task = json.loads(json.dumps(task))
     inputs = task.setdefault("inputs", {})
     artifacts = inputs.get("artifacts", {})
-    values = inputs.setdefault("parameterValues", {})
+    # TFX would read a null as the number 0.
+    values: dict[str, Any] = {
+        name: value
+        for name, value in inputs.get("parameterValues", {}).items()
+        if value is not None
+    }
+    inputs["parameterValues"] = values
     files = sorted(name for name in artifacts if name.startswith(FILE))
     text = "".join(
         _read(artifacts.pop(name)["artifacts"][0]["uri"], copies)

@@ -8,7 +8,7 @@ from typing import Any
 
 from pipeline.runners.kubeflow.inputs import FILE, UNTIL, VERSION, mark, packed
 
-VERSIONS = "Versions"
+VERSIONS, NOTIFY, _WHOLE = "Versions", "Notify", "Pipeline"
 # A task's parameters are part of one argument of a process, which holds 128
 # KiB; the rest are the names, types and metadata of its artifacts.
 _LIMIT = 60_000
@@ -37,7 +37,6 @@ def add_versions(
     image: str,
     parameters: Mapping[str, str],
     outputs: Sequence[str],
-    users: Mapping[str, str],
 ) -> None:
     """Adds the first task, which looks at what lies outside the pipeline.
 
@@ -48,9 +47,8 @@ def add_versions(
         spec: the IR; changed.
         image: of the task.
         parameters: what the task is told; see `kubeflow.steps`.
-        outputs: names of the versions that it gives.
-        users: task -> version that its result depends on beyond those whose
-            marks are in its parameters.
+        outputs: names of the versions that it gives, whose marks are in the
+            parameters of the tasks that depend on them.
     """
     _add(
         spec,
@@ -76,7 +74,7 @@ def add_versions(
                 for key, constant in constants.items()
                 if key not in whole
             )
-            if inside or users.get(task) == name:
+            if inside:
                 _take(spec, task, VERSION + name, name)
 
 
@@ -94,6 +92,47 @@ def add_until(spec: dict[str, Any]) -> None:
         _inputs(spec, task, "parameters")[UNTIL] = {
             "componentInputParameter": UNTIL
         }
+
+
+def add_notify(spec: dict[str, Any], image: str) -> None:
+    """Adds a task that tells of the run's end; see `nest` for when it runs."""
+    _add(spec, NOTIFY, image, ["notify", "{{$}}"], outputs={}, cache=False)
+    del spec["components"][NOTIFY]["outputDefinitions"]
+    status = {"parameterType": "TASK_FINAL_STATUS", "isOptional": True}
+    _definitions(spec, NOTIFY, "parameters")["status"] = status
+    _inputs(spec, NOTIFY, "parameters")["status"] = {
+        "taskFinalStatus": {"producerTask": _WHOLE}
+    }
+    _depend(spec, NOTIFY, _WHOLE)
+    spec["root"]["dag"]["tasks"][NOTIFY]["triggerPolicy"] = {
+        "strategy": "ALL_UPSTREAM_TASKS_COMPLETED"
+    }
+
+
+def nest(spec: dict[str, Any]) -> None:
+    """Puts all tasks but Notify into one, after which Notify runs.
+
+    KFP starts an exit task whatever became of the task before it.
+    """
+    tasks = spec["root"]["dag"]["tasks"]
+    notify = tasks.pop(NOTIFY)
+    whole: dict[str, Any] = {
+        "taskInfo": {"name": _WHOLE},
+        "componentRef": {"name": _WHOLE},
+    }
+    component: dict[str, Any] = {"dag": {"tasks": tasks}}
+    given = spec["root"].get("inputDefinitions", {}).get("parameters", {})
+    if given:
+        component["inputDefinitions"] = {
+            "parameters": {name: dict(one) for name, one in given.items()}
+        }
+        whole["inputs"] = {
+            "parameters": {
+                name: {"componentInputParameter": name} for name in given
+            }
+        }
+    spec["components"][_WHOLE] = component
+    spec["root"]["dag"]["tasks"] = {_WHOLE: whole, NOTIFY: notify}
 
 
 def spill(spec: dict[str, Any], image: str) -> None:

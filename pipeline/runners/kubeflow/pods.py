@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from pipeline.kubeflow_config import KubeflowConfig, Pod, Toleration
-from pipeline.runners.kubeflow.ir import container
+from pipeline.runners.kubeflow.inputs import WEBHOOK
+from pipeline.runners.kubeflow.ir import NOTIFY, container
 
 
 def set_pods(spec: dict[str, Any], config: KubeflowConfig) -> None:
@@ -48,6 +49,13 @@ def platform(
     executors = {}
     for name in spec["root"]["dag"]["tasks"]:
         settings = _kubernetes(config.pod(name))
+        if name == NOTIFY and config.notify is not None:
+            variable = {"envVar": WEBHOOK, "secretKey": config.notify.key}
+            secret = {
+                "secretName": config.notify.webhook,
+                "keyToEnv": [variable],
+            }
+            settings.setdefault("secretAsEnv", []).append(secret)
         if mounts:
             settings["pvcMount"] = [dict(mount) for mount in mounts]
         if settings:

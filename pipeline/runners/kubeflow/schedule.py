@@ -60,7 +60,11 @@ def _pipeline(api: Api, name: str, namespace: str | None) -> str:
 
 
 def _version(api: Api, pipeline: str, name: str) -> str | None:
-    predicate = {"operation": _EQUALS, "key": "name", "stringValue": name}
+    predicate = {
+        "operation": _EQUALS,
+        "key": "display_name",
+        "stringValue": name,
+    }
     listed = api.get(
         f"/pipelines/{pipeline}/versions",
         filter=json.dumps({"predicates": [predicate]}),

@@ -9,12 +9,14 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
+import urllib.request
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from models.errors import InputError
-from pipeline.runners.kubeflow.inputs import local_copy, mark, restored
+from pipeline.runners.kubeflow.inputs import WEBHOOK, local_copy, mark, restored
 
 
 def main(arguments: list[str]) -> int:
@@ -35,17 +37,20 @@ def versions(task: dict[str, Any], copies: Path) -> None:
     """Tells the versions of what lies outside the pipeline.
 
     Parameters: `data`, the config's section; where there are such, `schema`
-    (a path), `model` (the config's section), `warm_start`, `pushed_to` and
-    `training` (the base that a training begins with). Output parameters: see
-    `pipeline.dag.Versions`; an empty one where its parameter is missing.
+    (a path), `model` (the config's section, if it is the user's own) and
+    `callbacks` (JSON, their modules), `warm_start`, `pushed_to` and
+    `training` (the base that a training begins with). Output parameters: those
+    of `pipeline.dag.Versions` that the task declares.
     """
     given = restored(task, copies)["inputs"]["parameterValues"]
     found = {"data": data_version(given["data"])}
     wanted: Mapping[str, Any] = task["outputs"]["parameters"]
     if "schema" in wanted:
-        found["schema"] = _schema_version(given["schema"])
+        from pipeline.runners.local import content_version
+
+        found["schema"] = content_version(given["schema"])
     if "model" in wanted:
-        found["model"] = _model_version(given["model"])
+        found["model"] = _code_version(given["model"], given["callbacks"])
     if "base" in wanted:
         training = given["training"].replace(mark("data"), found["data"])
         found["base"] = _base_version(given, json.loads(training))
@@ -70,20 +75,14 @@ def data_version(data: str) -> str:
     return spans.data_version(config)
 
 
-def _schema_version(path: str) -> str:
-    import hashlib
-
-    from components.click_log_gen.files import log_paths
-
-    found = log_paths.find((path,), "data.curated_schema")
-    return hashlib.sha256(repr(found).encode()).hexdigest()[:16]
-
-
-def _model_version(model: str) -> str:
+def _code_version(model: str, callbacks: str) -> str:
+    """The version of the user's own code; `model` is "" of one of ours."""
+    from models import user_code
     from models.architectures.registry import own_version
     from models.config.architectures import OwnConfig
 
-    return own_version(OwnConfig.model_validate_json(model))
+    own = own_version(OwnConfig.model_validate_json(model)) if model else ""
+    return own + user_code.version(json.loads(callbacks))
 
 
 def _base_version(given: Mapping[str, str], training: Any) -> str:
@@ -105,7 +104,43 @@ def carry(task: dict[str, Any], copies: Path, text: str) -> None:
         file.write(text)
 
 
-_STEPS: dict[str, Callable[..., None]] = {"carry": carry, "versions": versions}
+def notify(task: dict[str, Any], copies: Path) -> None:
+    """Posts how the run ended to the webhook, as JSON with a line of `text`.
+
+    Raises:
+        InputError: the webhook does not take it.
+    """
+    status = task["inputs"]["parameterValues"].get("status") or {}
+    error = (status.get("error") or {}).get("message", "")
+    run = status.get("pipelineJobResourceName", "")
+    state = status.get("state", "")
+    told = {
+        "text": f"{run}: {state}" + (f": {error}" if error else ""),
+        "run": run,
+        "status": state,
+        "error": error,
+    }
+    request = urllib.request.Request(
+        os.environ[WEBHOOK].strip(),
+        json.dumps(told).encode(),
+        {"Content-Type": "application/json"},
+    )
+    for attempt in range(_TRIES):
+        try:
+            urllib.request.urlopen(request, timeout=30).close()
+            return
+        except (OSError, ValueError) as problem:
+            reason = getattr(problem, "reason", problem)  # never the URL
+            time.sleep(2**attempt)
+    raise InputError(f"runner.kubeflow.notify.webhook: {reason}")
+
+
+_STEPS: dict[str, Callable[..., None]] = {
+    "carry": carry,
+    "notify": notify,
+    "versions": versions,
+}
+_TRIES = 3
 
 
 if __name__ == "__main__":
