@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import ast
 import hashlib
-import importlib.util
-import sys
 import sysconfig
 from collections.abc import Iterable, Iterator
-from importlib.machinery import ModuleSpec
 from pathlib import Path
+
+from optimizers import extension
 
 _INSTALLED = tuple(
     Path(sysconfig.get_path(name)).resolve()
@@ -29,43 +28,28 @@ def version(modules: Iterable[str]) -> str:
     return digest.hexdigest()[:16] if modules else ""
 
 
-def see_current_folder() -> None:
-    """Makes modules of the current folder importable, after all others.
-
-    A command is started from its own folder, not from the user's.
-    """
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.append(here)
-
-
 def _sources(modules: Iterable[str]) -> Iterator[Path]:
-    see_current_folder()
     names = sorted({module.partition(".")[0] for module in modules})
     seen = set(names)
     for name in names:
-        spec = _find(name)
-        if spec is None:
-            continue
-        for file in _files(spec):
+        for file in _files(name):
             yield file
             if _is_installed(file):
                 continue
             for other in _imports(file):
-                found = _find(other) if other not in seen else None
-                if found and not any(map(_is_installed, _files(found)[:1])):
+                found = _files(other) if other not in seen else []
+                if found and not _is_installed(found[0]):
                     names.append(other)
                 seen.add(other)
 
 
-def _find(name: str) -> ModuleSpec | None:
-    try:
-        return importlib.util.find_spec(name)
-    except (ImportError, ValueError):
-        return None
-
-
-def _files(spec: ModuleSpec) -> list[Path]:
+def _files(name: str) -> list[Path]:
+    """Sources of a top-level module or package; ours have a version already."""
+    if extension.is_ours(name):
+        return extension.own_files(name)
+    spec = extension.find(name)
+    if spec is None:
+        return []
     if spec.origin is None or not spec.has_location:
         origin = []
     else:

@@ -32,7 +32,7 @@ from models.config.training import (
     TrainConfig,
 )
 from models.errors import InputError
-from optimizers import registry
+from optimizers import extension, registry
 from pipeline import yaml_file
 from pipeline.config_messages import explain, nearest, place, shown
 from pipeline.kubeflow_config import STATE_STORES, KubeflowConfig
@@ -383,6 +383,7 @@ def load(path: Path, overrides: Iterable[str] = ()) -> PipelineConfig:
         for way in [way for way in lines if way[: len(field)] == field]:
             del lines[way]
         lines[field] = yaml_file.NO_LINE
+    extension.search(Path(path).parent)
     try:
         config = PipelineConfig.model_validate(data)
     except ValidationError as error:

@@ -6,6 +6,7 @@ import math
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -22,6 +23,7 @@ from models.config.features import (
     NumericFeature,
 )
 from models.config.section import Name, PathText, PositiveInt, Section
+from optimizers.extension import Registry
 
 __all__ = [
     "LABEL",
@@ -77,12 +79,21 @@ class EarlyStopping(Section):
     min_delta: Annotated[float, Field(ge=0)] = 0.0
 
 
+CALLBACKS = Registry(
+    "callback",
+    "train.callbacks",
+    {},  # Keras's own are keras.callbacks:CSVLogger, and so on
+    "package.module:Class of a Keras callback, beside it the arguments of the"
+    " class",
+)
+
+
 class Callback(BaseModel):
     """A Keras callback: `name` is package.module:Class, the rest arguments."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
-    name: Annotated[str, Field(pattern=r"^[\w.]+:\w+$")]
+    name: Annotated[str, AfterValidator(CALLBACKS.check)]
 
 
 class TrainConfig(Section):

@@ -20,7 +20,7 @@ from typing import Any
 import yaml
 
 from models import user_code, valid_json
-from models.architectures.registry import own_version
+from models.architectures.user_model import own_version
 from models.config.search_space import decoded
 from models.errors import FailedError, InputError, RefusedError
 from pipeline import counts
