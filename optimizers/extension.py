@@ -68,6 +68,10 @@ class Registry:
             f" {ours}{ours and ', or '}package.module:Name of your own"
         )
 
+    def target(self, name: str) -> str:
+        """package.module:Name of one of our names; a user's as it is."""
+        return self._entries.get(name, name)
+
     def load(self, name: str, field: str = "") -> Any:
         """The extension that `name` names.
 
@@ -84,7 +88,7 @@ class Registry:
             self.check(name)
         except ValueError as error:
             raise ValueError(f"{field}: {error}") from None
-        module, _, attribute = self._entries.get(name, name).partition(":")
+        module, _, attribute = self.target(name).partition(":")
         try:
             # A clash is said once the module is known to be found.
             clash = _clash(module, find(module))

@@ -20,7 +20,7 @@ from models.config.paths import is_local
 from models.config.training import Callback
 from models.errors import InputError
 from models.training.cluster import tf_config, workers
-from optimizers import extension
+from optimizers import extension, registry
 from pipeline.config import PipelineConfig, load
 from pipeline.console import quiet
 from pipeline.preflight import logs, sizes
@@ -83,6 +83,13 @@ def _quick(config: PipelineConfig) -> Iterator[Problem]:
         own_version(config.model)
     except InputError as error:
         yield "model.name", str(error).removeprefix("model.name: ")
+    for module in registry.own_modules(config.optimizer.spec()):
+        if extension.find(module) is None:
+            yield (
+                "optimizer.name",
+                f"there is no module {module!r} in the environment or in"
+                f" {extension.places()}",
+            )
     for number, callback in enumerate(config.train.callbacks):
         # Looking for a module inside a package imports the package.
         module = callback.name.partition(":")[0].partition(".")[0]

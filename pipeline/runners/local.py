@@ -539,9 +539,8 @@ def content_version(path: str | None) -> str:
 
 
 def user_version(config: PipelineConfig) -> str:
-    """Changes when the code of the user's own model or callbacks changes."""
-    callbacks = [one.name.partition(":")[0] for one in config.train.callbacks]
-    return own_version(config.model) + user_code.version(callbacks)
+    """Changes when the user's own model, callbacks or optimizer changes."""
+    return own_version(config.model) + user_code.version(config.own_modules())
 
 
 @contextmanager
