@@ -167,7 +167,7 @@ def _extensions(kind: str) -> Finding:
     names = kinds[kind].names
     for name in names:
         kinds[kind].load(name)
-    return ", ".join((*names, "or package.module:Name")), ""
+    return ", ".join((*names, "package.module:Name")), ""
 
 
 def _disk() -> Finding:
