@@ -379,9 +379,11 @@ class _Run:
 
         self._refusals = refusals(self._uris["Evaluator"]["evaluation"])
         if self._refusals:
+            judged = self._config.data.split.names[-1]
+            lines = self._refusals + counts.about(self._counts(), judged)
             raise RefusedError(
                 "The model was refused; nothing was pushed.\n"
-                + "\n".join(f"  {line}" for line in self._refusals)
+                + "\n".join(f"  {line}" for line in lines)
             )
 
     def _counts(self) -> dict[str, Any]:

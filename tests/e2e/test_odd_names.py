@@ -88,7 +88,7 @@ def test_columns_in_other_scripts_and_folders_that_look_like_globs(
 
     model = Path(summary["pushed_model"])
     assert model.parent == home / "models" / "Small_ctr"
-    manifest = json.loads((model / "assets.extra/lion_ctr.json").read_text())
+    manifest = json.loads((model / "assets.extra/manifest.json").read_text())
     assert manifest["inputs"] == {
         "价格": "f___",
         "age": "age",
