@@ -26,7 +26,7 @@ def expanded(spec: Mapping[str, Any]) -> Mapping[str, Any]:
     rest = {k: v for k, v in spec.items() if k not in TABLE_ARGUMENTS}
     if not own or "groups" in spec:
         return rest
-    whole = {
+    whole: dict[str, Any] = {
         key: rest.pop(key)
         for key in ("schedule", "loss_scale_factor")
         if key in rest
