@@ -16,8 +16,8 @@ from tfx.types import artifact_utils
 from tfx.utils import path_utils
 
 from components.evaluator.eval_config import FINITE, NEED_BOTH, NEED_CLICKS
-from models import row_counts
-from models.blocks import index
+from models.input_pipeline import row_counts
+from models.input_pipeline.record_index import index
 
 log = logging.getLogger("lionctr.evaluate")
 METRICS = "metrics.json"  # of the candidate: slice -> metric -> value or null
