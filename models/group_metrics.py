@@ -37,7 +37,8 @@ def group_sums(
     if not count:
         return np.zeros((0, COLUMNS))
     order = np.lexsort((scores, groups))
-    g, y, s, w = (a[order] for a in (groups, labels > 0.5, scores, weights))
+    g, s, w = groups[order], scores[order], weights[order]
+    y = labels[order] > 0.5
     new = np.r_[True, (g[1:] != g[:-1]) | (s[1:] != s[:-1])]
     starts = np.flatnonzero(new)
     tie = np.cumsum(new) - 1  # number of the tie of each row

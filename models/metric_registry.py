@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -82,9 +83,11 @@ def check(name: str) -> str:
     """
     if name in REGISTERED or _OWN.match(name):
         return name
+    close = difflib.get_close_matches(name, REGISTERED, 1)
+    hint = f" (did you mean {close[0]!r}?)" if close else ""
     raise ValueError(
-        f"unknown metric {name!r}. Accepted: {', '.join(REGISTERED)}, or"
-        " package.module:Name of your own"
+        f"unknown metric {name!r}{hint}. Accepted: {', '.join(REGISTERED)},"
+        " or package.module:Name of your own"
     )
 
 

@@ -183,7 +183,9 @@ def by_score(
     )
 
 
-def quantile_bins(found: Scores, weights: Array, bins: int = BINS) -> Array:
+def quantile_bins(
+    found: Scores, weights: Array, bins: int = BINS
+) -> npt.NDArray[np.int64]:
     """Number of the bin of each distinct score, int64 [S].
 
     The bins hold equal weight as far as equal scores, which stay together,
@@ -285,10 +287,8 @@ def expected_calibration_error(
     each = np.empty(len(data.labels), np.int64)
     each[found.order] = np.repeat(chosen, lengths)
     columns = (np.ones_like(data.labels), data.labels, data.probabilities)
-    table = np.stack(
-        [np.bincount(each, data.weights * c, bins) for c in columns], 1
-    )
-    return float(calibration_error_of(table))
+    totals = [np.bincount(each, data.weights * c, bins) for c in columns]
+    return float(calibration_error_of(np.stack(totals, 1).astype(np.float64)))
 
 
 def sigmoid(logits: npt.ArrayLike) -> Array:

@@ -10,7 +10,7 @@ import types
 import typing
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import yaml
 from pydantic import (
@@ -25,18 +25,24 @@ from pydantic import (
 )
 
 from components.click_log_gen.config import DataConfig
+from components.evaluator.config import EvaluateConfig, Threshold
 from models.config import (
     Features,
     ModelConfig,
-    Name,
     Section,
     TrainConfig,
 )
 from models.space import Tune, put
 from optimizers import registry
 
-METRICS = ("auc", "pr_auc", "logloss", "calibration", "example_count")
-Finite = Annotated[float, Field(allow_inf_nan=False)]
+__all__ = [
+    "ConfigError",
+    "EvaluateConfig",
+    "OptimizerConfig",
+    "PipelineConfig",
+    "Threshold",
+    "load",
+]
 
 
 class ConfigError(Exception):
@@ -62,50 +68,6 @@ class OptimizerConfig(BaseModel):
     def spec(self) -> dict[str, Any]:
         """The plain mapping that `optimizers.registry` takes."""
         return dict(self.model_extra or {})
-
-
-class Threshold(Section):
-    """Bounds that a metric must keep; changes are against the baseline."""
-
-    min: Finite | None = None
-    max: Finite | None = None
-    min_change: Finite | None = None
-    max_change: Finite | None = None
-
-    @model_validator(mode="after")
-    def _check(self) -> Threshold:
-        if all(value is None for _, value in self):
-            raise ValueError("give `min`, `max`, `min_change` or `max_change`")
-        if None not in (self.min_change, self.max_change):
-            raise ValueError("give `min_change` or `max_change`, not both")
-        if (
-            self.min is not None
-            and self.max is not None
-            and self.min > self.max
-        ):
-            raise ValueError(f"min {self.min} is above max {self.max}")
-        return self
-
-
-class EvaluateConfig(Section):
-    """What is measured on the eval split, and what a model must reach."""
-
-    metrics: dict[str, Threshold] = {"auc": Threshold(min=0.5)}
-    slices: tuple[tuple[Name, ...], ...] = ()
-    baseline: Literal["latest_blessed"] | None = "latest_blessed"
-
-    @field_validator("metrics")
-    @classmethod
-    def _known_metrics(
-        cls, value: dict[str, Threshold]
-    ) -> dict[str, Threshold]:
-        for name in value:
-            if name not in METRICS:
-                raise ValueError(
-                    f"unknown metric {name!r}{_nearest(name, METRICS)}."
-                    f" Accepted: {', '.join(METRICS)}"
-                )
-        return value
 
 
 class TransformConfig(Section):
@@ -223,6 +185,12 @@ class PipelineConfig(Section):
                 f"feature {name!r} is a column of data.clicks.carry: it is"
                 " known only after the click, so it tells the label"
             )
+        lists = [f.name for f in self.features.categorical if f.list]
+        if self.evaluate.group in lists:
+            raise ValueError(
+                f"evaluate.group: {self.evaluate.group!r} is a list; accepted:"
+                " a column with one value a row"
+            )
         columns = self.data.impressions.columns
         if columns is not None:
             for name in self.columns():
@@ -238,11 +206,13 @@ class PipelineConfig(Section):
     def columns(self) -> dict[str, str]:
         """Columns of the impressions in the examples -> kind.
 
-        The features, then slices; not what `data.clicks` carries.
+        The features, then slices and group; not what `data.clicks` carries.
         """
         columns: dict[str, str] = dict(self.features.kinds())
         clicks = self.data.clicks
-        for name in (n for names in self.evaluate.slices for n in names):
+        group = self.evaluate.group
+        wanted = [n for names in self.evaluate.slices for n in names]
+        for name in wanted + ([group] if group is not None else []):
             if clicks is None or name not in clicks.carry:
                 columns.setdefault(name, "string")
         return columns

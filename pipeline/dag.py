@@ -36,13 +36,14 @@ class Versions:
 
     data: state of the raw files. code: state of this project's sources.
     base: the model that training begins with. model: state of the user's
-    own model's.
+    own model's. metrics: that of metrics of one's own.
     """
 
     data: str = ""
     code: str = ""
     base: str = ""
     model: str = ""
+    metrics: str = ""
 
 
 def pushed_to(config: PipelineConfig) -> str:
@@ -185,8 +186,15 @@ def create_pipeline(
         model=model,
         baseline_model=baseline[0].outputs["baseline"] if baseline else None,
         eval_config=eval_config(
-            config.evaluate.metrics, config.evaluate.slices, bool(baseline)
+            config.evaluate.thresholds(),
+            config.evaluate.slices,
+            bool(baseline),
         ),
+        settings={
+            "evaluate": sections["evaluate"],
+            "kinds": config.columns() | _carried(config),
+            "metrics_version": versions.metrics,
+        },
     )
     # The ServingGate comes between: it will take the model and the blessing,
     # and give the Pusher an InfraBlessing.
@@ -219,6 +227,12 @@ def create_pipeline(
         metadata_connection_config=metadata_connection_config,
         beam_pipeline_args=beam.arguments(config.runner.beam),
     )
+
+
+def _carried(config: PipelineConfig) -> dict[str, str]:
+    """Columns of the clicks in the examples -> kind."""
+    clicks = config.data.clicks
+    return dict(clicks.carry) if clicks is not None else {}
 
 
 def _schema(config: PipelineConfig, statistics: Any) -> Any:

@@ -139,6 +139,7 @@ class _Run:
         if schema is not None and not FileSystems.exists(schema):
             raise InputError(f"data.curated_schema: no file {schema!r}")
         model = own_version(self._config.model)
+        metrics = self._config.evaluate.own_version()
         with self._console.running("loading TFX"):
             from tfx.dsl.compiler import compiler
             from tfx.orchestration import metadata
@@ -166,7 +167,7 @@ class _Run:
                 dag.create_pipeline(
                     self._config,
                     str(self._home / "artifacts"),
-                    dag.Versions(data, code_version(), base, model),
+                    dag.Versions(data, code_version(), base, model, metrics),
                     connection,
                     analysis_cache=str(self._home / "analysis_cache"),
                     trials=str(self._home / "trials"),

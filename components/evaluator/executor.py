@@ -1,25 +1,43 @@
-"""Evaluator's work: TFMA, and in words why a model was refused."""
+"""Evaluator's work: metrics of the exported model, and the gate's verdict."""
 
 from __future__ import annotations
 
+import json
 import logging
 import math
+import os
+from collections.abc import Mapping
 from typing import Any
 
 import tensorflow_model_analysis as tfma
 from tfx import types
+from tfx.components.evaluator import constants
 from tfx.components.evaluator import executor as tfx_evaluator
 from tfx.dsl.io import fileio
 from tfx.types import artifact_utils
-from tfx.utils import path_utils
+from tfx.types import standard_component_specs as specs
+from tfx.utils import io_utils, json_utils, path_utils, proto_utils
 
+from components.evaluator import gate, tfma_files
+from components.evaluator.config import EvaluateConfig
 from components.evaluator.eval_config import FINITE
+from components.evaluator.evaluation import FILE, evaluate
+from components.evaluator.predictions import predictions
 
 log = logging.getLogger("lionctr.evaluate")
+SETTINGS = "settings"
 
 
 class Executor(tfx_evaluator.Executor):
-    """Leaves an empty baseline out, and logs every broken threshold."""
+    """Calls the exported model on large batches, in this process.
+
+    It needs some 60 bytes a row besides, so no Beam runner is asked, a
+    cluster's neither. The exec property `settings` is JSON: `evaluate`, the
+    config section, and `kinds`, of the columns in it. Without it, TFX's own
+    executor evaluates by TFMA.
+
+    An empty baseline is left out, and every broken threshold is logged.
+    """
 
     def Do(
         self,
@@ -27,27 +45,117 @@ class Executor(tfx_evaluator.Executor):
         output_dict: dict[str, list[types.Artifact]],
         exec_properties: dict[str, Any],
     ) -> None:
-        """Runs the component."""
-        baseline = input_dict.get("baseline_model")
-        if baseline and not fileio.isdir(
-            path_utils.serving_model_path(
-                artifact_utils.get_single_uri(baseline)
-            )
-        ):
+        """Runs the component.
+
+        Raises:
+            InputError: a model or a metric of one's own cannot be used.
+        """
+        baseline = input_dict.get(specs.BASELINE_MODEL_KEY)
+        if baseline and not fileio.isdir(_serving(baseline)):
             input_dict = {
                 key: value
                 for key, value in input_dict.items()
-                if key != "baseline_model"
+                if key != specs.BASELINE_MODEL_KEY
             }
-        super().Do(input_dict, output_dict, exec_properties)
-        for line in refusals(
-            artifact_utils.get_single_uri(output_dict["evaluation"])
-        ):
+        if exec_properties.get(SETTINGS):
+            self._evaluate(input_dict, output_dict, exec_properties)
+        else:
+            super().Do(input_dict, output_dict, exec_properties)
+        folder = artifact_utils.get_single_uri(output_dict["evaluation"])
+        for line in refusals(folder):
             log.warning("refused: %s", line)
+
+    def _evaluate(
+        self,
+        input_dict: dict[str, list[types.Artifact]],
+        output_dict: dict[str, list[types.Artifact]],
+        exec_properties: dict[str, Any],
+    ) -> None:
+        settings = json.loads(exec_properties[SETTINGS])
+        config = EvaluateConfig.model_validate(settings["evaluate"])
+        (split,) = json_utils.loads(exec_properties[specs.EXAMPLE_SPLITS_KEY])
+        examples = input_dict[specs.EXAMPLES_KEY]
+        models = {"candidate": _serving(input_dict[specs.MODEL_KEY])}
+        baseline = input_dict.get(specs.BASELINE_MODEL_KEY)
+        if baseline:
+            models["baseline"] = _serving(baseline)
+        folders = artifact_utils.get_split_uris(examples, split)
+        columns = predictions(
+            sorted(
+                file
+                for folder in folders
+                for file in fileio.glob(io_utils.all_files_pattern(folder))
+            ),
+            models,
+            settings["kinds"],
+            list(dict.fromkeys(n for names in config.slices for n in names)),
+            config.group,
+        )
+        found = evaluate(columns, config, split)
+        found["gate"] = gate.judge(found, config)
+        for line in found["gate"]["notes"]:
+            log.warning("%s", line)
+        eval_config = proto_utils.json_to_proto(
+            exec_properties[specs.EVAL_CONFIG_KEY], tfma.EvalConfig()
+        )
+        eval_config = tfma.utils.update_eval_config_with_defaults(
+            eval_config, has_baseline=bool(baseline), rubber_stamp=True
+        )
+        folder = artifact_utils.get_single_uri(output_dict["evaluation"])
+        fileio.makedirs(folder)
+        tfma_files.write(found, eval_config, models, folders[0], folder)
+        text = json.dumps(found, indent=1, allow_nan=False)
+        io_utils.write_string_file(os.path.join(folder, FILE), text + "\n")
+        passed = found["gate"]["passed"]
+        self._bless(input_dict, output_dict, exec_properties, passed)
+
+    def _bless(
+        self,
+        input_dict: dict[str, list[types.Artifact]],
+        output_dict: dict[str, list[types.Artifact]],
+        exec_properties: dict[str, Any],
+        passed: bool,
+    ) -> None:
+        """Leaves the blessing that TFX's Evaluator leaves."""
+        (blessing,) = output_dict[specs.BLESSING_KEY]
+        (model,) = input_dict[specs.MODEL_KEY]
+        text = blessing.set_string_custom_property
+        number = blessing.set_int_custom_property
+        text(constants.ARTIFACT_PROPERTY_CURRENT_MODEL_URI_KEY, model.uri)
+        number(constants.ARTIFACT_PROPERTY_CURRENT_MODEL_ID_KEY, model.id)
+        for base in input_dict.get(specs.BASELINE_MODEL_KEY, ()):
+            text(constants.ARTIFACT_PROPERTY_BASELINE_MODEL_URI_KEY, base.uri)
+            number(constants.ARTIFACT_PROPERTY_BASELINE_MODEL_ID_KEY, base.id)
+        if "current_component_id" in exec_properties:
+            text("component_id", exec_properties["current_component_id"])
+        name, value = (
+            (constants.BLESSED_FILE_NAME, constants.BLESSED_VALUE)
+            if passed
+            else (constants.NOT_BLESSED_FILE_NAME, constants.NOT_BLESSED_VALUE)
+        )
+        io_utils.write_string_file(os.path.join(blessing.uri, name), "")
+        number(constants.ARTIFACT_PROPERTY_BLESSED_KEY, value)
+
+
+def _serving(artifacts: list[types.Artifact]) -> str:
+    uri: str = artifact_utils.get_single_uri(artifacts)
+    return str(path_utils.serving_model_path(uri))
+
+
+def report(evaluation: str) -> dict[str, Any]:
+    """The evaluation, see `components.evaluator.evaluation`; {} of TFMA's."""
+    path = os.path.join(evaluation, FILE)
+    if not fileio.exists(path):
+        return {}
+    found: dict[str, Any] = json.loads(io_utils.read_string_file(path))
+    return found
 
 
 def refusals(evaluation: str) -> list[str]:
     """One line for each broken threshold: metric, threshold, value."""
+    found = report(evaluation)
+    if found:
+        return list(found["gate"]["refusals"])
     result = tfma.load_validation_result(evaluation)
     if result.validation_ok:
         return []
@@ -59,16 +167,30 @@ def refusals(evaluation: str) -> list[str]:
     return lines or ["the evaluation gave no result for a threshold's slice"]
 
 
-def metrics(evaluation: str) -> dict[str, dict[str, float]]:
-    """Slice ("" is overall) -> metric -> value, of the candidate model."""
-    found: dict[str, dict[str, float]] = {}
+def metrics(evaluation: str) -> dict[str, dict[str, float | None]]:
+    """Slice ("" is overall) -> metric -> value, of the candidate model.
+
+    None is an undefined metric, such as the AUC of rows of one label.
+    """
+    found = report(evaluation)
+    if found:
+        return {"": _values(found)} | {
+            f"[{item['name']}]": _values(item) for item in found["slices"]
+        }
+    slices: dict[str, dict[str, float | None]] = {}
     for record in tfma.load_metrics(evaluation):
-        values = found.setdefault(_slice_name(record.slice_key).strip(), {})
+        name = _slice_name(record.slice_key).strip()
+        values = slices.setdefault(name, {})
         for item in record.metric_keys_and_values:
             if item.key.is_diff or item.key.model_name == "baseline":
                 continue
-            values[item.key.name] = item.value.double_value.value
-    return found
+            value = item.value.double_value.value
+            values[item.key.name] = value if math.isfinite(value) else None
+    return slices
+
+
+def _values(item: Mapping[str, Any]) -> dict[str, float | None]:
+    return {name: entry["value"] for name, entry in item["metrics"].items()}
 
 
 def _slice_name(key: Any) -> str:
@@ -83,7 +205,7 @@ def _slice_name(key: Any) -> str:
 
 
 def _sentence(failure: Any, where: str) -> str:
-    """One broken threshold: metric, value, bound."""
+    """One threshold that TFMA found broken: metric, value, bound."""
     name = f"{failure.metric_key.name}{where}"
     number = failure.metric_value.double_value.value
     value = f"{number:.6g}"
