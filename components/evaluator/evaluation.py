@@ -35,7 +35,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -222,7 +222,7 @@ class _Evaluation:
         entries: Metrics = {}
         for name in self._names:
             if name in counts:
-                entries[name] = {"value": counts[name], "interval": None}
+                entries[name] = self._count(counts[name])
                 continue
             entries[name] = entry = self._entry(name, found)
             if entry["value"] is None:
@@ -230,6 +230,14 @@ class _Evaluation:
                     name, sample, predictions[0], where, self._config.group
                 )
         return entries
+
+    def _count(self, count: int) -> dict[str, Any]:
+        """An entry that is the same for all models and no matter of chance."""
+        entry = {"value": count, "interval": None}
+        if len(self._models) > 1:
+            entry |= {"baseline": count, "baseline_interval": None}
+            entry |= {"difference": 0, "difference_interval": None}
+        return entry
 
     def _entry(
         self, name: str, found: Sequence[Measured | None]
@@ -317,9 +325,3 @@ def _interval(
         return None
     found = bootstrap.interval(value, replicates, confidence, low, high)
     return None if found is None else list(found)
-
-
-def overall(report: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """The entry of a metric of all rows; {} without one."""
-    entry: dict[str, Any] = report["metrics"].get(name, {})
-    return entry

@@ -127,13 +127,11 @@ def measure(
     bins = _of_rows(scores, quantile_bins(scores, sample.weights))
     cells = unit * BINS + bins
     columns = (np.ones(()), sample.labels, predictions)
-    binned = np.stack(
-        [
-            np.bincount(cells, sample.weights * column, number * BINS)
-            for column in columns
-        ],
-        axis=1,
-    ).reshape(number, BINS, 3)
+    summed = [
+        np.bincount(cells, sample.weights * column, number * BINS)
+        for column in columns
+    ]
+    binned = np.stack(summed, 1).reshape(number, BINS, 3).astype(np.float64)
     drawn = note({"expected_calibration_error": calibration_error_of}, binned)
 
     share = None

@@ -16,8 +16,7 @@ from tensorflow_model_analysis.proto import (
     validation_result_pb2,
 )
 
-_SHARD = "-00000-of-00001.tfrecord"
-_COUNTS = ("example_count", "positives")
+_SHARD = "-00000-of-00001"
 
 
 def write(
@@ -41,9 +40,9 @@ def write(
         _metrics(tuple(item["key"].items()), item["metrics"], paired)
         for item in report["slices"]
     ]
-    _write(folder, tfma.METRICS_KEY, records)
-    _write(folder, tfma.PLOTS_KEY, [])
-    _write(folder, tfma.ATTRIBUTIONS_KEY, [])
+    _write(folder, tfma.METRICS_KEY + _SHARD, records)
+    _write(folder, tfma.PLOTS_KEY + _SHARD, [])
+    _write(folder, tfma.ATTRIBUTIONS_KEY + _SHARD, [])
     _write(folder, tfma.VALIDATIONS_KEY, [_validation(report, paired)])
     run = config_pb2.EvalRun(
         eval_config=config,
@@ -58,7 +57,7 @@ def write(
 
 
 def _write(folder: str, name: str, records: Sequence[Any]) -> None:
-    path = os.path.join(folder, name + _SHARD)
+    path = os.path.join(folder, f"{name}.tfrecord")
     with tf.io.TFRecordWriter(path) as writer:
         for record in records:
             writer.write(record.SerializeToString())
@@ -69,16 +68,18 @@ def _metrics(
     entries: Mapping[str, Mapping[str, Any]],
     paired: bool,
 ) -> metrics_for_slice_pb2.MetricsForSlice:
+    """The metrics of a slice, without intervals.
+
+    TFMA's readers give a metric another shape where it has one.
+    """
     record = metrics_for_slice_pb2.MetricsForSlice()
     record.slice_key.CopyFrom(_slice_key(key))
     for name, entry in entries.items():
-        candidate = "candidate" if paired and name not in _COUNTS else ""
-        _add(record, name, candidate, entry["value"], entry["interval"])
-        if "baseline" in entry:
-            value, bounds = entry["baseline"], entry["baseline_interval"]
-            _add(record, name, "baseline", value, bounds)
-            value, bounds = entry["difference"], entry["difference_interval"]
-            _add(record, name, candidate, value, bounds, is_diff=True)
+        value = entry["value"]
+        _add(record, name, "candidate" if paired else "", value)
+        if paired:
+            _add(record, name, "baseline", entry["baseline"])
+            _add(record, name, "candidate", entry["difference"], is_diff=True)
     return record
 
 
@@ -103,7 +104,6 @@ def _add(
     name: str,
     model: str,
     value: float | None,
-    bounds: Sequence[float] | None,
     is_diff: bool = False,
 ) -> None:
     """Adds a metric, as TFMA does; NaN where it is undefined."""
@@ -112,10 +112,6 @@ def _add(
     item.key.is_diff = is_diff
     item.key.example_weighted.value = False
     item.value.double_value.value = math.nan if value is None else value
-    if bounds is not None:
-        interval = item.confidence_interval
-        interval.lower_bound.double_value.value = bounds[0]
-        interval.upper_bound.double_value.value = bounds[1]
 
 
 def _validation(
