@@ -107,4 +107,4 @@ def _thin(course: Array) -> npt.NDArray[np.int64]:
     """Where a rising course has about `_POINTS` equal steps, and its end."""
     wanted = np.linspace(course[0], course[-1], min(_POINTS, len(course)))
     found = np.searchsorted(course, wanted)
-    return np.unique(np.minimum(found, len(course) - 1))
+    return np.unique(np.r_[np.minimum(found, len(course) - 1), len(course) - 1])

@@ -137,14 +137,17 @@ def _checks(
         if limit is None:
             continue
         change = bound.endswith("_change")
-        if change and "baseline" not in entry and len(report["models"]) < 2:
+        if change and len(report["models"]) < 2:
             continue
         if (
             change
             and entry["value"] is not None
-            and (entry.get("difference") is None)
+            and (entry["difference"] is None)
         ):
-            notes.append(f"{name}.{bound} is not judged: no such baseline")
+            notes.append(
+                f"{name}.{bound} is not judged: the baseline's {name} is"
+                " undefined"
+            )
             continue
         key = "difference" if change else "value"
         value = entry.get(key)

@@ -159,7 +159,7 @@ def _by_unit(
 ) -> Array:
     """Sums of weights and of weighted terms, [units, 1 + K]."""
     table = np.zeros((number, 1))
-    for first in range(0, len(unit), _CHUNK):
+    for first in range(0, max(len(unit), 1), _CHUNK):
         part = slice(first, first + _CHUNK)
         weights = sample.weights[part]
         columns = function(

@@ -115,9 +115,7 @@ def evaluated(
     component = Evaluator(
         examples=channel(examples),
         model=channel(models[0]),
-        baseline_model=(
-            channel(models[1]) if len(models) > 1 else None
-        ),
+        baseline_model=(channel(models[1]) if len(models) > 1 else None),
         example_splits=[split],
         eval_config=eval_config(
             config.thresholds(), config.slices, len(models) > 1
