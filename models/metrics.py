@@ -115,14 +115,14 @@ FROM_SUMS: dict[str, Callable[[Array], Array]] = {
 }
 
 
-def calibration_error_of(bins: Array) -> Array:
-    """Expected calibration error of [..., bins, 3] -> [...].
+def calibration_error_of(sums: Array) -> Array:
+    """Expected calibration error of [..., 1 + bins] -> [...].
 
     Args:
-        bins: sums of weights, of weighted labels and probabilities.
+        sums: of all weights, then, for each bin, of the weighted differences
+            of probability and label.
     """
-    gaps = np.abs(bins[..., 2] - bins[..., 1]).sum(-1)
-    return ratio(gaps, bins[..., 0].sum(-1))
+    return ratio(np.abs(sums[..., 1:]).sum(-1), sums[..., 0])
 
 
 # Functions of the order of scores.
@@ -155,7 +155,7 @@ def pr_auc_of(negatives: Array, positives: Array) -> Array:
         slope = np.where(more > 0, hits / more, 0.0)
         start = np.cumsum(hits, -1) - slope * predicted
         before = predicted - more
-        grown = np.where(before > 0, np.log1p(more / before), 0.0)
+        grown = np.where(before > 0, np.log(predicted / before), 0.0)
     return ratio((slope * (hits + start * grown)).sum(-1), hits.sum(-1))
 
 
@@ -295,9 +295,9 @@ def expected_calibration_error(
     lengths = np.diff(np.r_[found.starts, len(data.labels)])
     each = np.empty(len(data.labels), np.int64)
     each[found.order] = np.repeat(chosen, lengths)
-    columns = (np.ones_like(data.labels), data.labels, data.probabilities)
-    totals = [np.bincount(each, data.weights * c, bins) for c in columns]
-    return float(calibration_error_of(np.stack(totals, 1).astype(np.float64)))
+    gaps = data.weights * (data.probabilities - data.labels)
+    table = np.r_[data.weights.sum(), np.bincount(each, gaps, bins)]
+    return float(calibration_error_of(table))
 
 
 def sigmoid(logits: npt.ArrayLike) -> Array:

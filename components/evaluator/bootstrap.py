@@ -48,35 +48,45 @@ def units(
 
 
 def draws(replicates: int) -> npt.NDArray[np.float32]:
-    """Poisson(1) counts, [replicates, UNITS]."""
+    """Poisson(1) counts, [UNITS, replicates]."""
     rng = np.random.default_rng(_SEED)
-    return rng.poisson(1.0, (replicates, UNITS)).astype(np.float32)
+    return rng.poisson(1.0, (UNITS, replicates)).astype(np.float32)
 
 
-def interval(
-    value: float,
-    replicates: Array,
-    confidence: float,
-    low: float | None = None,
-    high: float | None = None,
-) -> tuple[float, float] | None:
-    """The interval around `value`; None where too many draws have no value.
+def intervals(
+    values: Array, replicates: Array, confidence: float
+) -> npt.NDArray[np.float64]:
+    """The interval around each value, [M, 2].
+
+    NaN where the value is undefined, or more than a tenth of its replicates.
 
     Args:
-        value: of the metric.
-        replicates: of the metric, [replicates]; NaN: undefined.
+        values: of metrics, [M].
+        replicates: of each, [M, R]; NaN: undefined.
         confidence: share of the replicates inside.
-        low: least value that the metric can have.
-        high: largest one.
     """
-    known = replicates[np.isfinite(replicates)]
-    if not np.isfinite(value) or len(known) < 0.9 * max(len(replicates), 1):
-        return None
+    drawn = np.where(np.isfinite(replicates), replicates, np.nan)
+    drawn.sort(axis=1)  # NaN comes last
+    known = np.isfinite(drawn).sum(1)
     tail = (1 - confidence) / 2
-    first, middle, last = np.quantile(known, [tail, 0.5, 1 - tail])
-    below, above = value + first - middle, value + last - middle
-    if low is not None:
-        below = max(below, low)
-    if high is not None:
-        above = min(above, high)
-    return float(below), float(above)
+    first, middle, last = (
+        _quantile(drawn, known, share) for share in (tail, 0.5, 1 - tail)
+    )
+    found = np.stack([values + first - middle, values + last - middle], 1)
+    lacking = (known < 0.9 * drawn.shape[1]) | ~np.isfinite(values)
+    found[lacking] = np.nan
+    return found
+
+
+def _quantile(
+    rising: Array, known: npt.NDArray[np.int64], share: float
+) -> Array:
+    """Of the first `known` of each row, with linear interpolation."""
+    at = np.maximum(known - 1, 0) * share
+    low = np.floor(at).astype(np.int64)
+    high = np.minimum(low + 1, np.maximum(known - 1, 0))
+    rows = np.arange(len(rising))
+    part = at - low
+    return np.asarray(
+        rising[rows, low] * (1 - part) + rising[rows, high] * part
+    )

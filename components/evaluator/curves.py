@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from components.evaluator.bootstrap import interval
-from components.evaluator.measured import Measured, Sample
-from models.metrics import Array
+from components.evaluator.bootstrap import intervals
+from components.evaluator.measured import Sample, by_quantile, draw
+from models.metrics import Array, Scores
 
 _POINTS = 200  # of a curve
 _CELLS = 40  # of a histogram
@@ -17,39 +17,46 @@ _EDGE = 1e-6  # probabilities nearer to 0 or 1 are shown there
 
 
 def curves(
-    measured: Measured,
+    scores: Scores,
     sample: Sample,
     predictions: npt.NDArray[np.float32],
+    draws: npt.NDArray[np.float32],
     confidence: float,
 ) -> dict[str, Any]:
     """All plots' data of a model; see `evaluation` for its shape."""
     return {
-        "reliability": _reliability(measured, confidence),
+        "reliability": _reliability(
+            by_quantile(sample, predictions, scores), draws, confidence
+        ),
         "histogram": _histogram(sample, predictions),
-        **_thresholds(measured, predictions),
+        **_thresholds(scores, predictions),
     }
 
 
-def _reliability(measured: Measured, confidence: float) -> list[dict[str, Any]]:
-    bins, drawn = measured.bins
-    found = []
-    for number, (weight, label, prediction) in enumerate(bins.tolist()):
-        if weight <= 0:
-            continue
-        bounds = None
-        if drawn is not None:
-            with np.errstate(divide="ignore", invalid="ignore"):
-                rates = drawn[:, number, 1] / drawn[:, number, 0]
-            bounds = interval(label / weight, rates, confidence, 0.0, 1.0)
-        found.append(
-            {
-                "rows": weight,
-                "prediction": prediction / weight,
-                "label": label / weight,
-                "interval": None if bounds is None else list(bounds),
-            }
-        )
-    return found
+def _reliability(
+    bins: Array, draws: npt.NDArray[np.float32], confidence: float
+) -> list[dict[str, Any]]:
+    """Of each quantile of the prediction; see `by_quantile` for `bins`."""
+    total = bins.sum(0)
+    weight, label, drawn = (
+        *draw([bins[..., 0], bins[..., 1]], draws),
+        total[total[:, 0] > 0],
+    )
+    with np.errstate(divide="ignore", invalid="ignore"):
+        rates = (label / weight).T[total[:, 0] > 0]
+    said, rate = drawn[:, 2] / drawn[:, 0], drawn[:, 1] / drawn[:, 0]
+    bounds = np.clip(intervals(rate, rates, confidence), 0, 1)
+    return [
+        {
+            "rows": float(drawn[number, 0]),
+            "prediction": float(said[number]),
+            "label": float(rate[number]),
+            "interval": None
+            if np.isnan(bounds[number]).any()
+            else bounds[number].tolist(),
+        }
+        for number in range(len(drawn))
+    ]
 
 
 def _histogram(
@@ -73,10 +80,9 @@ def _histogram(
 
 
 def _thresholds(
-    measured: Measured, predictions: npt.NDArray[np.float32]
+    scores: Scores, predictions: npt.NDArray[np.float32]
 ) -> dict[str, dict[str, list[float]]]:
     """ROC and PR at scores falling, thinned to `_POINTS`."""
-    scores = measured.scores
     true = np.cumsum(scores.positives[::-1])
     false = np.cumsum(scores.negatives[::-1])
     if not len(true) or true[-1] <= 0 or false[-1] <= 0:

@@ -47,7 +47,7 @@ from components.evaluator.measured import Measured, Sample, measure
 from components.evaluator.predictions import Columns, Value
 from components.evaluator.slicing import Key, Rows, slices
 from models import metric_registry
-from models.metrics import Array, entropy
+from models.metrics import entropy
 
 FILE = "evaluation.json"
 MAX_SLICES = 1000  # of a slicing, the largest, have intervals
@@ -154,7 +154,11 @@ class _Evaluation:
             "groups": groups,
             "curves": {
                 name: curves.curves(
-                    measured, sample, predictions, config.confidence
+                    measured.scores,
+                    sample,
+                    predictions,
+                    self._draws,
+                    config.confidence,
                 )
                 for name, measured, predictions in zip(
                     self._models, found, self._columns.predictions, strict=True
@@ -219,17 +223,14 @@ class _Evaluation:
             "example_count": len(sample.labels),
             "positives": int(sample.labels.sum()),
         }
-        entries: Metrics = {}
-        for name in self._names:
-            if name in counts:
-                entries[name] = self._count(counts[name])
-                continue
-            entries[name] = entry = self._entry(name, found)
+        names = [name for name in self._names if name not in counts]
+        entries = dict(zip(names, self._bounded(names, found), strict=True))
+        for name, entry in entries.items():
             if entry["value"] is None:
                 entry["undefined"] = _why(
                     name, sample, predictions[0], where, self._config.group
                 )
-        return entries
+        return entries | {n: self._count(c) for n, c in counts.items()}
 
     def _count(self, count: int) -> dict[str, Any]:
         """An entry that is the same for all models and no matter of chance."""
@@ -239,33 +240,52 @@ class _Evaluation:
             entry |= {"difference": 0, "difference_interval": None}
         return entry
 
-    def _entry(
-        self, name: str, found: Sequence[Measured | None]
-    ) -> dict[str, Any]:
-        metric = metric_registry.REGISTERED.get(name)
-        low, high = (metric.low, metric.high) if metric else (None, None)
-        confidence = self._config.confidence
-        values = [m.values[name] if m else math.nan for m in found]
-        drawn = [m.replicates.get(name) if m else None for m in found]
-        entry: dict[str, Any] = {}
-        for prefix, value, replicates in zip(
-            ("value", "baseline"), values, drawn, strict=False
-        ):
-            entry[prefix] = _number(value)
-            key = "interval" if prefix == "value" else "baseline_interval"
-            entry[key] = _interval(value, replicates, confidence, low, high)
-        if len(values) == 2:
-            difference = values[0] - values[1]
-            paired = (
-                None
-                if drawn[0] is None or drawn[1] is None
-                else drawn[0] - drawn[1]
+    def _bounded(
+        self, names: Sequence[str], found: Sequence[Measured | None]
+    ) -> list[dict[str, Any]]:
+        """The entries of metrics, with intervals."""
+        missing = np.full(self._config.replicates, math.nan)
+        values = [
+            [m.values[n] if m else math.nan for n in names] for m in found
+        ]
+        drawn = [
+            [m.replicates.get(n, missing) if m else missing for n in names]
+            for m in found
+        ]
+        columns = [("value", "interval"), ("baseline", "baseline_interval")]
+        parts = list(
+            zip(columns, np.array(values), np.array(drawn), strict=False)
+        )
+        limits = np.array([_limits(name) for name in names])
+        if len(parts) == 2:
+            (_, first, drawn_1), (_, second, drawn_2) = parts
+            pair = ("difference", "difference_interval")
+            with np.errstate(invalid="ignore"):
+                parts.append((pair, first - second, drawn_1 - drawn_2))
+        entries: list[dict[str, Any]] = [{} for _ in names]
+        for keys, numbers, replicates in parts:
+            bounds = bootstrap.intervals(
+                numbers, replicates, self._config.confidence
             )
-            entry["difference"] = _number(difference)
-            entry["difference_interval"] = _interval(
-                difference, paired, confidence
-            )
-        return entry
+            if keys[0] != "difference":
+                bounds = np.clip(bounds, limits[:, :1], limits[:, 1:])
+            for entry, number, ends in zip(
+                entries, numbers.tolist(), bounds.tolist(), strict=True
+            ):
+                entry[keys[0]] = number if math.isfinite(number) else None
+                entry[keys[1]] = None if math.isnan(ends[0]) else ends
+        return entries
+
+
+def _limits(name: str) -> tuple[float, float]:
+    """Least and largest value of a metric."""
+    metric = metric_registry.REGISTERED.get(name)
+    low = metric.low if metric else None
+    high = metric.high if metric else None
+    return (
+        -math.inf if low is None else low,
+        math.inf if high is None else high,
+    )
 
 
 def named(key: Sequence[tuple[str, Value]]) -> str:
@@ -308,20 +328,3 @@ def _why(
 
 def _ratio(over: int, under: int) -> float | None:
     return over / under if under else None
-
-
-def _number(value: float) -> float | None:
-    return float(value) if math.isfinite(value) else None
-
-
-def _interval(
-    value: float,
-    replicates: Array | None,
-    confidence: float,
-    low: float | None = None,
-    high: float | None = None,
-) -> list[float] | None:
-    if replicates is None:
-        return None
-    found = bootstrap.interval(value, replicates, confidence, low, high)
-    return None if found is None else list(found)

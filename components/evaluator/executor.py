@@ -13,6 +13,7 @@ import tensorflow_model_analysis as tfma
 from tfx import types
 from tfx.components.evaluator import constants
 from tfx.components.evaluator import executor as tfx_evaluator
+from tfx.dsl.components.base import base_executor
 from tfx.dsl.io import fileio
 from tfx.types import artifact_utils
 from tfx.types import standard_component_specs as specs
@@ -39,6 +40,10 @@ class Executor(tfx_evaluator.Executor):
     An empty baseline is left out, and every broken threshold is logged.
     """
 
+    def __init__(self, context: Any = None) -> None:
+        # Beam's executor would pack TFX for workers, which takes seconds.
+        base_executor.BaseExecutor.__init__(self, context)
+
     def Do(
         self,
         input_dict: dict[str, list[types.Artifact]],
@@ -60,7 +65,8 @@ class Executor(tfx_evaluator.Executor):
         if exec_properties.get(SETTINGS):
             self._evaluate(input_dict, output_dict, exec_properties)
         else:
-            super().Do(input_dict, output_dict, exec_properties)
+            stock = tfx_evaluator.Executor(self._context)
+            stock.Do(input_dict, output_dict, exec_properties)
         folder = artifact_utils.get_single_uri(output_dict["evaluation"])
         for line in refusals(folder):
             log.warning("refused: %s", line)

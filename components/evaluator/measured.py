@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from components.evaluator.bootstrap import MIN_UNITS
+from components.evaluator.bootstrap import MIN_UNITS, UNITS
 from models.group_metrics import FROM_GROUPS, group_sums, left_out
 from models.metrics import (
     BINS,
@@ -24,9 +24,9 @@ from models.metrics import (
     terms,
 )
 
-_RANKS = 512  # bins of equal weight of positives, and as many of negatives
+_RANKS = 128  # bins of equal weight of positives, and as many of negatives
 _CHUNK = 1 << 20  # rows
-_BLOCK = 100  # replicates
+_FEW = 8192  # rows whose draws are added one by one
 FROM_SCORES = {"auc": auc_of, "pr_auc": pr_auc_of}
 
 
@@ -62,15 +62,12 @@ class Measured:
     values: metric -> value; NaN: undefined.
     replicates: metric -> [R] of them; {} where there are too few units.
     scores: the rows by score.
-    bins: sums of weight, label and probability by quantile of the prediction,
-        [BINS, 3], and those of each replicate [R, BINS, 3].
     left_out: share of the impressions that GAUC does not see.
     """
 
     values: dict[str, float]
     replicates: dict[str, Array]
     scores: Scores
-    bins: tuple[Array, Array | None]
     left_out: float | None = None
 
 
@@ -94,79 +91,99 @@ def measure(
         own: name -> `SumMetric`.
         k: of NDCG and recall.
     """
-    present, unit = _present(sample.units)
-    number = len(present)
-    counts = None
-    if draws is not None and number >= MIN_UNITS:
-        counts = draws[:, present]
-    whole = None if counts is None else counts.astype(np.float64)
-    values: dict[str, float] = {}
-    replicates: dict[str, Array] = {}
-
-    def note(functions: Mapping[str, Any], table: Array) -> Array | None:
-        """Adds metrics that are functions of sums over [units, ...]."""
-        total = table.sum(0)
-        drawn = None if whole is None else np.tensordot(whole, table, 1)
-        for name, function in functions.items():
-            values[name] = float(function(total))
-            if drawn is not None:
-                replicates[name] = np.asarray(function(drawn))
-        return drawn
-
-    note(FROM_SUMS, _by_unit(sample, predictions, unit, number, terms))
-    for name, metric in own.items():
-        table = _by_unit(sample, predictions, unit, number, metric.terms)
-        note({name: metric.value}, table)
-
+    if draws is not None and _units(sample) < MIN_UNITS:
+        draws = None
     scores = by_score(sample.labels, predictions, sample.weights)
-    for name, function in FROM_SCORES.items():
-        values[name] = float(function(scores.negatives, scores.positives))
-    if counts is not None:
-        replicates |= _ranked(sample, scores, unit, counts)
+    values = {
+        name: float(function(scores.negatives, scores.positives))
+        for name, function in FROM_SCORES.items()
+    }
+    replicates: dict[str, Array] = {}
+    if draws is not None:
+        replicates = _ranked(sample, scores, draws)
 
-    bins = _of_rows(scores, quantile_bins(scores, sample.weights))
-    cells = unit * BINS + bins
-    columns = (np.ones(()), sample.labels, predictions)
-    summed = [
-        np.bincount(cells, sample.weights * column, number * BINS)
-        for column in columns
+    tables = [
+        _by_unit(sample, predictions, terms),
+        _gaps(sample, predictions, scores),
     ]
-    binned = np.stack(summed, 1).reshape(number, BINS, 3).astype(np.float64)
-    drawn = note({"expected_calibration_error": calibration_error_of}, binned)
-
+    functions: list[Mapping[str, Any]] = [
+        FROM_SUMS,
+        {"expected_calibration_error": calibration_error_of},
+    ]
+    for name, metric in own.items():
+        tables.append(_by_unit(sample, predictions, metric.terms))
+        functions.append({name: metric.value})
     share = None
     if sample.groups is not None:
-        groups = _of_groups(sample, predictions, unit, number, k)
-        note(FROM_GROUPS, groups)
-        share = left_out(groups.sum(0))
-    return Measured(values, replicates, scores, (binned.sum(0), drawn), share)
+        tables.append(_of_groups(sample, predictions, k))
+        functions.append(FROM_GROUPS)
+        share = left_out(tables[-1].sum(0))
+    drawn = None if draws is None else draw(tables, draws)
+    for number, (table, some) in enumerate(zip(tables, functions, strict=True)):
+        total = table.sum(0)
+        for name, function in some.items():
+            values[name] = float(function(total))
+            if drawn is not None:
+                replicates[name] = np.asarray(function(drawn[number]))
+    return Measured(values, replicates, scores, share)
 
 
-def _present(
-    units: npt.NDArray[np.int32],
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """The units there are, and the number among them of each row's."""
-    there = np.bincount(units, minlength=1) > 0
-    return np.flatnonzero(there), (np.cumsum(there) - 1)[units]
+def draw(
+    tables: Sequence[Array], draws: npt.NDArray[np.float32]
+) -> list[Array]:
+    """Sums [R, K] of each replicate, of tables [UNITS, K] of sums by unit."""
+    together = np.concatenate(tables, axis=1)
+    drawn = (together.T @ draws).T
+    ends = np.cumsum([table.shape[1] for table in tables])[:-1]
+    return list(np.split(drawn, ends, axis=1))
+
+
+def by_quantile(
+    sample: Sample, predictions: npt.NDArray[np.float32], scores: Scores
+) -> Array:
+    """Sums of weight, label and probability by unit and quantile of score.
+
+    [UNITS, BINS, 3].
+    """
+    bins = of_rows(scores, quantile_bins(scores, sample.weights))
+    cells = sample.units * BINS + bins
+    summed = [
+        np.bincount(cells, sample.weights * column, UNITS * BINS)
+        for column in (np.ones(()), sample.labels, predictions)
+    ]
+    return np.stack(summed, 1).reshape(UNITS, BINS, 3).astype(np.float64)
+
+
+def _units(sample: Sample) -> int:
+    return int((np.bincount(sample.units, minlength=1) > 0).sum())
+
+
+def _gaps(
+    sample: Sample, predictions: npt.NDArray[np.float32], scores: Scores
+) -> Array:
+    """What the calibration error is made of, [UNITS, 1 + BINS]."""
+    bins = of_rows(scores, quantile_bins(scores, sample.weights))
+    gaps = sample.weights * (predictions - sample.labels)
+    table = np.bincount(sample.units * BINS + bins, gaps, UNITS * BINS)
+    weights = np.bincount(sample.units, sample.weights, UNITS)
+    return np.concatenate([weights[:, None], table.reshape(UNITS, BINS)], 1)
 
 
 def _by_unit(
     sample: Sample,
     predictions: npt.NDArray[np.float32],
-    unit: npt.NDArray[np.int64],
-    number: int,
     function: Callable[[Array, Array], Array],
 ) -> Array:
-    """Sums of weights and of weighted terms, [units, 1 + K]."""
-    table = np.zeros((number, 1))
-    for first in range(0, max(len(unit), 1), _CHUNK):
+    """Sums of weights and of weighted terms, [UNITS, 1 + K]."""
+    table = np.zeros((UNITS, 1))
+    for first in range(0, max(len(predictions), 1), _CHUNK):
         part = slice(first, first + _CHUNK)
         weights = sample.weights[part]
         columns = function(
             sample.labels[part], predictions[part].astype(np.float64)
         )
         summed = [
-            np.bincount(unit[part], weights * column, number)
+            np.bincount(sample.units[part], weights * column, UNITS)
             for column in (np.ones(()), *columns.T)
         ]
         table = table + np.stack(summed, axis=1)
@@ -174,29 +191,40 @@ def _by_unit(
 
 
 def _ranked(
-    sample: Sample,
-    scores: Scores,
-    unit: npt.NDArray[np.int64],
-    counts: npt.NDArray[np.float32],
+    sample: Sample, scores: Scores, draws: npt.NDArray[np.float32]
 ) -> dict[str, Array]:
     """Replicates of the metrics that go by the order of the scores."""
-    bins = _of_rows(scores, _coarse(scores))
-    size, number = int(bins.max()) + 1, counts.shape[1]
-    cells = unit * size + bins
-    negative, positive = (
-        counts
-        @ np.bincount(cells, sample.weights * wanted, number * size)
-        .reshape(number, size)
-        .astype(np.float32)
-        for wanted in (1 - sample.labels, sample.labels)
-    )
-    found: dict[str, list[Array]] = {name: [] for name in FROM_SCORES}
-    for first in range(0, len(counts), _BLOCK):
-        part = slice(first, first + _BLOCK)
-        of = [a[part].astype(np.float64) for a in (negative, positive)]
-        for name, function in FROM_SCORES.items():
-            found[name].append(function(*of))
-    return {name: np.concatenate(parts) for name, parts in found.items()}
+    bins = of_rows(scores, _coarse(scores))
+    size = int(bins.max()) + 1
+    weights = [
+        _drawn_bins(sample, bins, size, wanted, draws)
+        for wanted in (sample.labels < 0.5, sample.labels > 0.5)
+    ]
+    return {name: function(*weights) for name, function in FROM_SCORES.items()}
+
+
+def _drawn_bins(
+    sample: Sample,
+    bins: npt.NDArray[np.int64],
+    size: int,
+    wanted: npt.NDArray[np.bool_],
+    draws: npt.NDArray[np.float32],
+) -> Array:
+    """Weight of the wanted rows in each bin, in each replicate; [R, size]."""
+    rows = np.flatnonzero(wanted)
+    if len(rows) > _FEW:
+        cells = sample.units[rows] * size + bins[rows]
+        table = np.bincount(cells, sample.weights[rows], UNITS * size)
+        drawn = table.reshape(UNITS, size).T.astype(np.float32) @ draws
+    else:
+        rows = rows[np.argsort(bins[rows], kind="stable")]
+        drawn = np.zeros((size, draws.shape[1]), np.float32)
+        if len(rows):
+            each = draws[sample.units[rows]]
+            each *= sample.weights[rows, None].astype(np.float32)
+            there, starts = np.unique(bins[rows], return_index=True)
+            drawn[there] = np.add.reduceat(each, starts, axis=0)
+    return np.ascontiguousarray(drawn.T, np.float64)
 
 
 def _coarse(scores: Scores) -> npt.NDArray[np.int64]:
@@ -212,22 +240,18 @@ def _coarse(scores: Scores) -> npt.NDArray[np.int64]:
     return bins
 
 
-def _of_rows(
-    scores: Scores, bins: npt.NDArray[np.int64]
+def of_rows(
+    scores: Scores, values: npt.NDArray[np.int64]
 ) -> npt.NDArray[np.int64]:
     """What each row has, from what each distinct score has."""
     lengths = np.diff(np.r_[scores.starts, len(scores.order)])
     each = np.empty(len(scores.order), np.int64)
-    each[scores.order] = np.repeat(bins, lengths)
+    each[scores.order] = np.repeat(values, lengths)
     return each
 
 
 def _of_groups(
-    sample: Sample,
-    predictions: npt.NDArray[np.float32],
-    unit: npt.NDArray[np.int64],
-    number: int,
-    k: int,
+    sample: Sample, predictions: npt.NDArray[np.float32], k: int
 ) -> Array:
     """Sums of `group_sums` by unit; a group is in one."""
     assert sample.groups is not None
@@ -242,7 +266,7 @@ def _of_groups(
         sample.weights[rows],
         k,
     )
-    at = unit[rows][first]
+    at = sample.units[rows][first]
     return np.stack(
-        [np.bincount(at, column, number) for column in sums.T], axis=1
+        [np.bincount(at, column, UNITS) for column in sums.T], axis=1
     )

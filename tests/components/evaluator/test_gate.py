@@ -146,7 +146,7 @@ def test_a_value_is_judged_as_it_is_unless_sure_is_said() -> None:
 def test_no_positive_refuses_a_gate_on_auc_in_words() -> None:
     undefined = entry(None, 0, 0, 0)
     found = report(
-        {n: undefined for n in ("auc", "normalized_entropy", "calibration")},
+        dict.fromkeys(("auc", "normalized_entropy", "calibration"), undefined),
         positives=0,
     )
     lines = refusals(found, metrics={"auc": {"min": 0.5}})
