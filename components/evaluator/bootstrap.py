@@ -47,10 +47,10 @@ def units(
     return dealt.astype(np.int32)[identity]
 
 
-def draws(replicates: int) -> npt.NDArray[np.float32]:
+def draws(replicates: int) -> Array:
     """Poisson(1) counts, [UNITS, replicates]."""
     rng = np.random.default_rng(_SEED)
-    return rng.poisson(1.0, (UNITS, replicates)).astype(np.float32)
+    return rng.poisson(1.0, (UNITS, replicates)).astype(np.float64)
 
 
 def intervals(

@@ -20,7 +20,7 @@ def curves(
     scores: Scores,
     sample: Sample,
     predictions: npt.NDArray[np.float32],
-    draws: npt.NDArray[np.float32],
+    draws: Array,
     confidence: float,
 ) -> dict[str, Any]:
     """All plots' data of a model; see `evaluation` for its shape."""
@@ -34,7 +34,7 @@ def curves(
 
 
 def _reliability(
-    bins: Array, draws: npt.NDArray[np.float32], confidence: float
+    bins: Array, draws: Array, confidence: float
 ) -> list[dict[str, Any]]:
     """Of each quantile of the prediction; see `by_quantile` for `bins`."""
     total = bins.sum(0)

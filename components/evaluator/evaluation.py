@@ -35,7 +35,9 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -50,6 +52,7 @@ from models import metric_registry
 from models.metrics import entropy
 
 FILE = "evaluation.json"
+_THREADS = min(4, os.cpu_count() or 1)
 MAX_SLICES = 1000  # of a slicing, the largest, have intervals
 Metrics = dict[str, dict[str, Any]]
 
@@ -177,10 +180,13 @@ class _Evaluation:
         # Of many small slices those of most rows are worth replicates.
         largest = sorted(range(len(found)), key=lambda i: -len(found[i][1]))
         drawn = set(largest[:MAX_SLICES])
-        return [
-            self._slice(key, rows, number in drawn)
-            for number, (key, rows) in enumerate(found)
-        ]
+        with ThreadPoolExecutor(_THREADS) as pool:  # NumPy lets others run
+            return list(
+                pool.map(
+                    lambda number: self._slice(*found[number], number in drawn),
+                    range(len(found)),
+                )
+            )
 
     def _slice(self, key: Key, rows: Rows, drawn: bool) -> dict[str, Any]:
         sample = self._sample[rows]

@@ -24,9 +24,9 @@ from models.metrics import (
     terms,
 )
 
-_RANKS = 128  # bins of equal weight of positives, and as many of negatives
+_RANKS = 64  # bins of equal weight of positives, and as many of negatives
 _CHUNK = 1 << 20  # rows
-_FEW = 8192  # rows whose draws are added one by one
+_FEW = 4096  # rows whose draws are added one by one
 FROM_SCORES = {"auc": auc_of, "pr_auc": pr_auc_of}
 
 
@@ -74,7 +74,7 @@ class Measured:
 def measure(
     sample: Sample,
     predictions: npt.NDArray[np.float32],
-    draws: npt.NDArray[np.float32] | None,
+    draws: Array | None,
     own: Mapping[str, Any],
     k: int,
 ) -> Measured:
@@ -128,11 +128,12 @@ def measure(
     return Measured(values, replicates, scores, share)
 
 
-def draw(
-    tables: Sequence[Array], draws: npt.NDArray[np.float32]
-) -> list[Array]:
+def draw(tables: Sequence[Array], draws: Array) -> list[Array]:
     """Sums [R, K] of each replicate, of tables [UNITS, K] of sums by unit."""
     together = np.concatenate(tables, axis=1)
+    there = np.flatnonzero(together.any(axis=1))
+    if 2 * len(there) < len(together):
+        together, draws = together[there], draws[there]
     drawn = (together.T @ draws).T
     ends = np.cumsum([table.shape[1] for table in tables])[:-1]
     return list(np.split(drawn, ends, axis=1))
@@ -190,9 +191,7 @@ def _by_unit(
     return table
 
 
-def _ranked(
-    sample: Sample, scores: Scores, draws: npt.NDArray[np.float32]
-) -> dict[str, Array]:
+def _ranked(sample: Sample, scores: Scores, draws: Array) -> dict[str, Array]:
     """Replicates of the metrics that go by the order of the scores."""
     bins = of_rows(scores, _coarse(scores))
     size = int(bins.max()) + 1
@@ -208,23 +207,23 @@ def _drawn_bins(
     bins: npt.NDArray[np.int64],
     size: int,
     wanted: npt.NDArray[np.bool_],
-    draws: npt.NDArray[np.float32],
+    draws: Array,
 ) -> Array:
     """Weight of the wanted rows in each bin, in each replicate; [R, size]."""
     rows = np.flatnonzero(wanted)
     if len(rows) > _FEW:
         cells = sample.units[rows] * size + bins[rows]
         table = np.bincount(cells, sample.weights[rows], UNITS * size)
-        drawn = table.reshape(UNITS, size).T.astype(np.float32) @ draws
+        drawn = table.reshape(UNITS, size).T @ draws
     else:
         rows = rows[np.argsort(bins[rows], kind="stable")]
-        drawn = np.zeros((size, draws.shape[1]), np.float32)
+        drawn = np.zeros((size, draws.shape[1]))
         if len(rows):
             each = draws[sample.units[rows]]
-            each *= sample.weights[rows, None].astype(np.float32)
+            each *= sample.weights[rows, None]
             there, starts = np.unique(bins[rows], return_index=True)
             drawn[there] = np.add.reduceat(each, starts, axis=0)
-    return np.ascontiguousarray(drawn.T, np.float64)
+    return np.ascontiguousarray(drawn.T)
 
 
 def _coarse(scores: Scores) -> npt.NDArray[np.int64]:
