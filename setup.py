@@ -108,9 +108,12 @@ setup(
         "tf-keras>=2.21,<2.22",
         "tfx>=1.21,<1.22",
         "tfx-bsl>=1.21,<1.22",
+        "tzdata>=2025.2",
     ],
     extras_require={
         "serving": ["kserve>=0.21,<0.22"],
+        # model-signing 1.1.1 imports OpenSSL without naming it.
+        "signing": ["model-signing>=1.1.1,<2", "pyopenssl>=26"],
         "kubeflow": ["kfp>=2.16,<2.17"],
         "dev": [
             "hypothesis>=6.130",

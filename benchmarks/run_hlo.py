@@ -44,7 +44,7 @@ def main() -> None:
     print(f"{device.platform}: {device.device_kind}, jax {jax.__version__}")
     wrong = False
     for path in options.files:
-        program, shapes = _compile(path.read_bytes(), device)
+        program, shapes = compiled(path.read_bytes(), device, 2)
         arrays = _inputs(shapes)
         state = [jax.device_put(array, device) for array in arrays[:2]]
         rest = [jax.device_put(array, device) for array in arrays[2:]]
@@ -71,17 +71,20 @@ def main() -> None:
     sys.exit(wrong)
 
 
-def _compile(
-    hlo: bytes, device: Any
+def compiled(
+    hlo: bytes, device: Any, states: int
 ) -> tuple[Any, list[tuple[tuple[int, ...], Any]]]:
-    """Returns the program for `device` and its parameters' shapes, dtypes."""
+    """Returns the program for `device` and its parameters' shapes, dtypes.
+
+    The first `states` parameters are donated to the first results.
+    """
     # No public function of jax takes HLO; these two have been there for long.
     from jaxlib import _jax, xla_client
 
     computation = xla_client.XlaComputation(hlo)
     shape = computation.program_shape()
     text = _jax.mlir.xla_computation_to_mlir_module(computation)
-    for i in range(2):
+    for i in range(states):
         text = re.sub(
             rf"(@main\(.*?%arg{i}: tensor<[^>]*>)",
             rf"\1 {{tf.aliasing_output = {i} : i32}}",

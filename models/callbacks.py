@@ -11,6 +11,7 @@ import keras
 from models.config import TrainConfig
 from models.errors import InputError
 from models.registry import keras_version
+from models.user_code import see_current_folder
 
 
 def configured(config: TrainConfig) -> list[Any]:
@@ -19,6 +20,7 @@ def configured(config: TrainConfig) -> list[Any]:
     Raises:
         InputError: one of them cannot be made.
     """
+    see_current_folder()
     made = []
     for position, callback in enumerate(config.callbacks):
         module, _, name = callback.name.partition(":")

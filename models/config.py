@@ -21,7 +21,7 @@ from models.feature_config import (
     NumericFeature,
 )
 from models.model_config import ModelConfig
-from models.section import Name, PositiveInt, Section
+from models.section import Name, PathText, PositiveInt, Section
 
 __all__ = [
     "LABEL",
@@ -95,7 +95,7 @@ class TrainConfig(Section):
     epoch. Every `observe_steps` TensorBoard gets norms and sign flips.
     """
 
-    warm_start: Annotated[str, Field(min_length=1)] | None = None
+    warm_start: PathText | None = None
     batch_size: PositiveInt = 4096
     epochs: PositiveInt = 1
     jit: Literal["auto"] | bool = "auto"

@@ -1,14 +1,30 @@
-"""What stops a run for a reason that a person can act on."""
+"""Errors that a person can act on, and the exit code of each."""
+
+from __future__ import annotations
 
 
-class InputError(Exception):
+class UserError(Exception):
+    """Base class of all of them: the message says what to do.
+
+    exit_code: of the command that ends with the error.
+    """
+
+    exit_code = 1
+
+
+class InputError(UserError):
     """The data or the config is wrong; the message says where and how.
 
     rejected: where the rejected rows are, if they are why.
     """
 
+    exit_code = 2
     rejected = ""
 
 
-class RefusedError(Exception):
+class RefusedError(UserError):
     """A gate refused; the message says which bound was broken and how far."""
+
+
+class FailedError(Exception):
+    """The machine stopped the run; the message says what is to be done."""

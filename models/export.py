@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import datetime
 import os
 from typing import Any
 
@@ -10,7 +10,8 @@ import tensorflow as tf
 import tensorflow_transform as tft
 
 from models.config import LABEL, Features
-from models.names import served_name
+from models.names import served_names
+from serving import manifest
 
 EXTRA = "assets.extra"  # SavedModel's folder for files of ours
 _DTYPES = {"float": tf.float32, "int": tf.int64, "string": tf.string}
@@ -21,7 +22,7 @@ class Served(tf.Module):
     """Raw features in, click probabilities out.
 
     `serving_default` takes one tensor [N] a raw feature, under its
-    `served_name` (see `names`), missing values as NaN, "" or -1;
+    served name (see `names`), missing values as NaN, "" or -1;
     `examples` takes serialized tf.Examples [N]. Both give {"ctr": float32 [N]}.
     `logit_shift` corrects for negatives that training did not see.
     """
@@ -44,7 +45,7 @@ class Served(tf.Module):
             name: spec[name] for name in features.kinds() if name in spec
         }
         self._kinds = features.kinds()
-        self.names = {name: served_name(name) for name in self._kinds}
+        self.names = served_names(self._kinds)
         self.exported = {
             "serving_default": tf.function(
                 self._raw,
@@ -95,15 +96,28 @@ class Served(tf.Module):
         return {"ctr": tf.sigmoid(logits)}
 
 
-def export(served: Served, folder: str, description: dict[str, Any]) -> None:
-    """Writes the SavedModel to `folder`, with `description` beside it.
+class _Files:
+    """Files of any place that TensorFlow reads."""
 
-    `inputs` of the description tells the server what raw features are called.
+    walk = staticmethod(tf.io.gfile.walk)
+    open = staticmethod(tf.io.gfile.GFile)
+    exists = staticmethod(tf.io.gfile.exists)
+
+
+def export(served: Served, folder: str, description: dict[str, Any]) -> None:
+    """Writes the SavedModel to `folder`, and its manifest with `description`.
+
+    `inputs` of the manifest tells the server what raw features are called.
     """
     tf.saved_model.save(served, folder, signatures=served.exported)
-    extra = os.path.join(folder, EXTRA)
-    tf.io.gfile.makedirs(extra)
-    with tf.io.gfile.GFile(os.path.join(extra, "lion_ctr.json"), "w") as file:
-        file.write(
-            json.dumps({**description, "inputs": served.names}, indent=1)
-        )
+    tf.io.gfile.makedirs(os.path.join(folder, EXTRA))
+    now = datetime.datetime.now(datetime.UTC)
+    manifest.write(
+        folder,
+        {
+            **description,
+            "created": now.isoformat(timespec="seconds"),
+            "inputs": dict(served.names),  # tf.Module wraps it
+        },
+        _Files(),
+    )

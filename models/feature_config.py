@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
-from models.names import check_served
-from models.section import Name, PositiveInt, Section
+from models.names import served_names
+from models.section import FieldError, Name, PositiveInt, Section
 
 LABEL = "label"  # the feature name of the label in every tf.Example
 Kind = Literal["float", "int", "string"]
@@ -151,31 +151,38 @@ class Features(Section):
         names += [f.name for f in self.categorical]
         if not names:
             raise ValueError("declare at least one numeric or categorical")
-        for name in names:
-            if names.count(name) > 1:
-                raise ValueError(f"feature {name!r} is declared twice")
+        paths = [f"numeric.{i}" for i in range(len(self.numeric))]
+        paths += [f"categorical.{i}" for i in range(len(self.categorical))]
+        seen: set[str] = set()
+        for path, name in zip(paths, names, strict=True):
+            if name in seen:
+                raise FieldError(path, f"feature {name!r} is declared twice")
+            seen.add(name)
             if name == LABEL:
-                raise ValueError(
-                    f"{LABEL!r} is reserved for the label; rename the column"
+                raise FieldError(
+                    path,
+                    f"{LABEL!r} is reserved for the label; rename the column",
                 )
-        check_served(names)
+        served_names(names)
         single = {f.name for f in self.categorical if f.list is None} | {
             f.name for f in self.numeric if f.transform == "buckets"
         }
-        for cross in self.crosses:
+        for number, cross in enumerate(self.crosses):
             for name in cross.of:
-                if name not in names:
-                    raise ValueError(
+                if name not in seen:
+                    raise FieldError(
+                        f"crosses.{number}",
                         f"cross {list(cross.of)} is over {name!r}, which is"
                         " not declared. Declared:"
-                        f" {', '.join(sorted(single)) or 'none'}"
+                        f" {', '.join(sorted(single)) or 'none'}",
                     )
                 if name not in single:
-                    raise ValueError(
+                    raise FieldError(
+                        f"crosses.{number}",
                         f"cross {list(cross.of)} is over {name!r}; a cross"
                         " takes single-valued categorical features and"
                         " numeric ones with `transform: buckets`. Accepted:"
-                        f" {', '.join(sorted(single)) or 'none'}"
+                        f" {', '.join(sorted(single)) or 'none'}",
                     )
         self._check_tables()
         return self
@@ -185,27 +192,39 @@ class Features(Section):
         numeric = {f.name for f in self.numeric}
         by_name = {f.name: f for f in self.categorical}
         first: dict[str, CategoricalFeature] = {}
-        for f in self.categorical:
+        for number, f in enumerate(self.categorical):
+            path = f"categorical.{number}"
             if f.table in numeric:
-                raise ValueError(
+                raise FieldError(
+                    path,
                     f"feature {f.name!r} has table {f.table!r}, a number."
-                    " Accepted: a categorical feature, or a name of your own"
+                    " Accepted: a categorical feature, or a name of your own",
                 )
             owner = by_name.get(f.rows, f)
             if owner.rows != f.rows:
-                raise ValueError(
+                raise FieldError(
+                    path,
                     f"feature {f.name!r} has table {f.table!r}, which has"
-                    f" itself table {owner.table!r}. Give {owner.table!r}"
+                    f" itself table {owner.table!r}. Give {owner.table!r}",
                 )
             other = first.setdefault(f.rows, f)
             for option in _SHARED[f.encode]:
                 mine, its = getattr(f, option), getattr(other, option)
                 if mine != its:
-                    raise ValueError(
+                    raise FieldError(
+                        path,
                         f"features {other.name!r} and {f.name!r} share a"
                         f" table, so `{option}` must be the same. Received:"
-                        f" {its} and {mine}"
+                        f" {its} and {mine}",
                     )
+
+    def ranges(self) -> dict[str, int]:
+        """Feature taken as it is -> its integers are from 0 to below."""
+        return {
+            f.name: f.buckets
+            for f in self.categorical
+            if f.encode == "identity"
+        }
 
     def kinds(self) -> dict[str, Kind]:
         """Raw feature name -> what its column holds, in declared order."""

@@ -13,7 +13,7 @@ from typing import Any
 import keras
 import tensorflow_transform as tft
 
-from models import loop
+from models import loop, row_counts
 from models.assets import asset_lines, asset_size, asset_text
 from models.callbacks import configured
 from models.config import Features, ModelConfig, Negatives, TrainConfig
@@ -163,17 +163,24 @@ class Job:
             f"{model.count_params():,}",
             self.steps,
         )
+        train = Batches(
+            self.files.train,
+            self.files.transform,
+            config.batch_size,
+            config.shuffle,
+            config.seed,
+        )
+        held_out = Batches(
+            self.files.eval, self.files.transform, config.batch_size
+        )
+        row_counts.check("Transform", self.files.train, self.rows)
+        row_counts.check("Trainer", self.files.train, train.rows)
+        row_counts.check("Trainer", self.files.eval, held_out.rows)
         result = loop.train(
             model,
             optimizer,
-            Batches(
-                self.files.train,
-                self.files.transform,
-                config.batch_size,
-                config.shuffle,
-                config.seed,
-            ),
-            Batches(self.files.eval, self.files.transform, config.batch_size),
+            train,
+            held_out,
             self.rows,
             config,
             log_dir,

@@ -160,7 +160,7 @@ class _Training:
         first, standing = state.step, state.standing
         self._stopping.standing = standing
         self._progress = Progress(
-            self._total, first, log_dir if self._team.chief else None
+            self._total, log_dir if self._team.chief else None
         )
         self._callbacks = callback_list(
             callbacks,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -91,10 +92,15 @@ def check(name: str) -> str:
     )
 
 
-def metric(name: str) -> Metric:
-    """What is registered of `name`; of one's own only that it is one."""
-    better: Better = getattr(own(name), "better", "") if is_own(name) else ""
-    return REGISTERED.get(name) or Metric(name, better, low=None)
+def limits(name: str) -> tuple[float, float]:
+    """The least and the largest value that a metric can have."""
+    known = REGISTERED.get(name)
+    low = known.low if known else None
+    high = known.high if known else None
+    return (
+        -math.inf if low is None else low,
+        math.inf if high is None else high,
+    )
 
 
 def is_own(name: str) -> bool:

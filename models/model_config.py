@@ -57,7 +57,7 @@ class ModelConfig(Section):
             if key not in cls.model_fields:
                 raise ValueError(
                     f"{name} has no option {key!r}"
-                    f"{_nearest(key, cls.model_fields)}."
+                    f"{_nearest(str(key), cls.model_fields)}."
                     f" Accepted: {', '.join(cls.model_fields)}"
                 )
         return handler(value)

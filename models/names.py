@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import keyword
 import re
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 
 _TAKEN = {"self"}  # by the function that a loaded signature is
 
@@ -17,14 +19,19 @@ def served_name(raw: str) -> str:
     return name
 
 
-def check_served(names: Iterable[str]) -> None:
-    """Raises ValueError if two columns would have one name.
+def served_names(names: Iterable[str]) -> dict[str, str]:
+    """Column -> its name in the signature, no two of which are equal.
 
-    TensorFlow takes names that differ only in case for one.
+    Names in other scripts become the same underscores: the second one gets a
+    number. TensorFlow takes names that differ only in case for one.
+
+    Raises:
+        ValueError: two columns in Latin script would have one name.
     """
-    first: dict[str, str] = {}
-    for name in names:
-        other = first.setdefault(served_name(name).lower(), name)
+    ordered = list(dict.fromkeys(names))
+    owners: dict[str, str] = {}
+    for name in filter(str.isascii, ordered):
+        other = owners.setdefault(served_name(name).lower(), name)
         if other != name:
             raise ValueError(
                 f"features {other!r} and {name!r} would both be"
@@ -32,3 +39,14 @@ def check_served(names: Iterable[str]) -> None:
                 " characters than letters, digits and _ become _, and case"
                 " does not count; rename one of the columns"
             )
+    served = {name: served_name(name) for name in ordered}
+    numbers: dict[str, Iterator[int]] = defaultdict(lambda: itertools.count(2))
+    for name in ordered:
+        if name.isascii():
+            continue
+        wanted = free = served[name]
+        while free.lower() in owners:
+            free = f"{wanted}_{next(numbers[wanted.lower()])}"
+        served[name] = free
+        owners[free.lower()] = name
+    return served

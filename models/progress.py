@@ -18,14 +18,14 @@ class Progress:
 
     Args:
         total: steps.
-        first: the step it goes on from.
         log_dir: where the scalars go; None: nowhere.
     """
 
-    def __init__(self, total: int, first: int, log_dir: str | None) -> None:
+    def __init__(self, total: int, log_dir: str | None) -> None:
         self._total = total
-        self._first = first
-        self._began = self._shown = time.perf_counter()
+        self._shown = time.perf_counter()
+        # Time and step after the first stretch, in which graphs are traced.
+        self._begin: tuple[float, int] | None = None
         self._rows, self._seconds = 0, 0.0  # since the last line
         self._writer = (
             tf.summary.create_file_writer(log_dir)
@@ -58,21 +58,31 @@ class Progress:
         }
         self.scalars(step, scalars)
         now = time.perf_counter()
+        self._begin = self._begin or (now, step)
         if now - self._shown < _LINE_SECONDS and step < self._total:
             return
         rate = self._rows / self._seconds
         self._rows, self._seconds = 0, 0.0
         self._shown = now
-        left = (now - self._began) * (self._total - step) / (step - self._first)
         log.info(
-            "step %d/%d  %s examples/s  loss %.4f  rate %s  %s left",
+            "step %d/%d  %s examples/s  loss %.4f  rate %s%s",
             step,
             self._total,
             f"{rate:,.0f}",
             loss,
             " ".join(f"{value:.2g}" for value in rates.values()),
-            f"{left:.0f} s" if left < 120 else f"{left / 60:.0f} min",
+            self._left(now, step),
         )
+
+    def _left(self, now: float, step: int) -> str:
+        """How long the rest takes; nothing before there is a pace."""
+        assert self._begin is not None
+        began, first = self._begin
+        if step == first:
+            return ""
+        left = (now - began) * (self._total - step) / (step - first)
+        shown = f"{left:.0f} s" if left < 120 else f"{left / 60:.0f} min"
+        return f"  {shown} left"
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """Writes scalars."""

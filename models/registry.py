@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import importlib.util
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ from typing import Any
 from models.errors import InputError
 from models.layout import Layout
 from models.model_config import ModelConfig, OwnConfig
+from models.user_code import see_current_folder, version
 
 Builder = Callable[[Layout, Any, float], Any]
 
@@ -42,8 +41,7 @@ def build_model(layout: Layout, config: ModelConfig, base_rate: float) -> Any:
 def own_version(config: ModelConfig) -> str:
     """Changes when the code of the user's own model changes; "" without one.
 
-    That is its module, or all of the package that it is in. The module is
-    looked for, not imported.
+    The module is looked for, not imported.
 
     Raises:
         InputError: there is no such module.
@@ -60,7 +58,7 @@ def module_version(name: str, field: str) -> str:
         name: see there.
         field: of the config, which a message names.
     """
-    _see_current_folder()
+    see_current_folder()
     module = name.partition(":")[0]
     try:
         found = importlib.util.find_spec(module)
@@ -72,13 +70,7 @@ def module_version(name: str, field: str) -> str:
             f"{field}: there is no module {module!r} in the environment"
             f" or in {Path.cwd()}"
         )
-    files = [Path(top.origin)]
-    for folder in top.submodule_search_locations or ():
-        files += sorted(Path(folder).rglob("*.py"))
-    digest = hashlib.sha256()
-    for file in files:
-        digest.update(f"{file.name}\n".encode() + file.read_bytes())
-    return digest.hexdigest()[:16]
+    return version([module])
 
 
 def named(name: str, field: str, wanted: str) -> Any:
@@ -92,7 +84,7 @@ def named(name: str, field: str, wanted: str) -> Any:
     Raises:
         InputError: it cannot be imported, or is nothing to call.
     """
-    _see_current_folder()
+    see_current_folder()
     module, _, function = name.partition(":")
     try:
         found = getattr(importlib.import_module(module), function, None)
@@ -108,13 +100,6 @@ def named(name: str, field: str, wanted: str) -> Any:
             f"{field}: {module!r} has no {kind} {function!r}. Wanted: {wanted}"
         )
     return found
-
-
-def _see_current_folder() -> None:
-    """A command is started from its own folder, not from the user's."""
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.append(here)
 
 
 def _called(

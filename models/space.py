@@ -135,8 +135,9 @@ def applied(
 def put(data: dict[str, Any], path: str, value: Any) -> None:
     """Sets `path` in nested mappings and lists, which it changes.
 
-    A list's element goes by its number or its `name`; a mapping that is
-    missing is made. A key that is itself dotted, as in `tune`, is found too.
+    A list's element goes by its number or its `name`, also where it is only
+    the name; a mapping that is missing is made. A key that is itself dotted,
+    as in `tune`, is found too.
 
     Raises:
         ValueError: a list has no such element.
@@ -149,7 +150,10 @@ def put(data: dict[str, Any], path: str, value: Any) -> None:
             target[rest] = value
             return
         if isinstance(target, list):
-            target = target[_index(target, part)]
+            number = _index(target, part)
+            if target[number] == part:  # [device] is short for [{name: ...}]
+                target[number] = {"name": part}
+            target = target[number]
         else:
             if not isinstance(target.get(part), dict | list):
                 target[part] = {}
@@ -166,7 +170,8 @@ def put(data: dict[str, Any], path: str, value: Any) -> None:
 
 def _index(items: list[Any], part: str) -> int:
     for number, item in enumerate(items):
-        if isinstance(item, dict) and item.get("name") == part:
+        name = item.get("name") if isinstance(item, dict) else item
+        if name == part:
             return number
     if not part.isdigit() or int(part) >= len(items):
         raise ValueError(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 import logging
 import os
 from typing import Any
@@ -14,6 +13,7 @@ import tensorflow as tf
 from tensorflow.compiler.xla.tsl.protobuf import coordination_config_pb2
 from tensorflow.python.eager import context
 
+from models.cluster import is_chief, tf_config, workers
 from models.errors import InputError
 
 log = logging.getLogger("lionctr.train")
@@ -121,20 +121,6 @@ def use_jit(setting: str | bool) -> bool:
     return chosen
 
 
-def workers() -> int:
-    """How many processes train together, as TF_CONFIG says."""
-    cluster = _tf_config().get("cluster", {})
-    return len(cluster.get("worker", [])) + len(cluster.get("chief", []))
-
-
-def is_chief() -> bool:
-    """Whether this process writes what all of them have found."""
-    task = _tf_config().get("task", {})
-    if "chief" in _tf_config().get("cluster", {}):
-        return task.get("type") == "chief"
-    return int(task.get("index", 0)) == 0
-
-
 @functools.cache
 def _one_of_workers() -> Any:
     """The strategy of this process among the workers.
@@ -142,7 +128,7 @@ def _one_of_workers() -> Any:
     There is one for all trainings of a process: a second would start the
     server of the first anew, and whom that one serves would wait forever.
     """
-    cluster = _tf_config()["cluster"]
+    cluster = tf_config()["cluster"]
     jobs = [kind for kind in ("chief", "worker") if cluster.get(kind)]
     # What the strategy would do by itself, but with our heartbeat.
     context.context().configure_coordination_service(
@@ -169,12 +155,3 @@ def _best() -> str:
     if len(tf.config.list_logical_devices("GPU")) > 1:
         return "mirrored"
     return "one_device"
-
-
-def _tf_config() -> dict[str, Any]:
-    text = os.environ.get("TF_CONFIG") or "{}"
-    try:
-        config: dict[str, Any] = json.loads(text)
-    except ValueError as error:
-        raise InputError(f"TF_CONFIG is not JSON: {text!r}") from error
-    return config

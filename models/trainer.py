@@ -15,7 +15,7 @@ import tensorflow as tf
 import tensorflow_transform as tft
 
 import optimizers
-from models import state, warm_start
+from models import state, valid_json, warm_start
 from models.checkpoint import Checkpoints, DamagedError, rows_of
 from models.errors import InputError
 from models.export import Served, export
@@ -71,13 +71,18 @@ def run_fn(fn_args: Any) -> None:
             fn_args.serving_model_dir,
             {
                 "export_id": _export_id(model),
+                "trained_on": {
+                    name: custom.get(name)
+                    for name in ("data_version", "code_version")
+                },
+                "optimizer": custom["optimizer"],
                 "config": custom,
                 "asked": fn_args.custom_config,  # before it was tuned
             },
         )
         path = os.path.join(fn_args.model_run_dir, TRAINING)
         with tf.io.gfile.GFile(path, "w") as file:
-            file.write(json.dumps(described, indent=1))
+            file.write(valid_json.dumps(described))
     # Others wait: if the chief dies here, all go on from the checkpoint.
     team.gather(0)
     if checkpoints and team.chief:
@@ -141,7 +146,7 @@ def _describe(
         "stopped_early": result.stopped_early,
         "eval_logloss": result.eval_logloss,
         "eval_auc": result.eval_auc,
-        "optimizer": custom["optimizer"],
+        "optimizer": optimizers.resolved(custom["optimizer"]),
         "lion_kernel": kernel,
         "lion_kernel_reason": reason,
         "slot_bytes": optimizers.slot_bytes(fitted.optimizer),

@@ -149,7 +149,7 @@ class Search(base_tuner.BaseTuner):
             assert self._best is not None
             result = (
                 f"{name} {score:.5f}, best"
-                f" {self._best[0]:.5f} of {int(self._best[1]) + 1}"
+                f" {self._best[0]:.5f} in trial {int(self._best[1]) + 1}"
             )
         log.info(
             "trial %d/%d: %s; %s%s",

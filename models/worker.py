@@ -22,8 +22,8 @@ from types import SimpleNamespace
 
 import tensorflow as tf
 
+from models.cluster import workers
 from models.errors import InputError
-from models.strategy import workers
 from models.trainer import run_fn
 
 PEER_LOST = 138  # the operator's "retryable, by the user's word"

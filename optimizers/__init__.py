@@ -12,6 +12,7 @@ from optimizers.registry import (
     build_optimizer,
     learning_rates,
     names,
+    resolved,
     slot_bytes,
     validate,
 )
@@ -30,6 +31,7 @@ __all__ = [
     "kernel_status",
     "learning_rates",
     "names",
+    "resolved",
     "slot_bytes",
     "tf_keras",
     "validate",

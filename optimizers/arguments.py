@@ -144,5 +144,6 @@ LION_ARGUMENTS = {
     "sparse": choice(SPARSE_MODES),
     "momentum_dtype": choice(MOMENTUM_DTYPES, optional=True),
     "cautious": FLAG,
+    "stochastic_rounding": FLAG,
 }
 """Lion's own; its `kernel` is judged by `optimizers.kernel`."""

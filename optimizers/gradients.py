@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
@@ -43,6 +43,20 @@ class SparseGradient:
         return total
 
 
+class MarkedRows(NamedTuple):
+    """Accumulated rows for XLA, which cannot count them: all of a table's.
+
+    Those without a mark are zero, and are not to be updated.
+    """
+
+    values: tf.Tensor  # [rows, ...]
+    marks: tf.Tensor  # bool [rows]
+
+    def __truediv__(self, divisor: Any) -> MarkedRows:
+        values = self.values / tf.cast(divisor, self.values.dtype)
+        return MarkedRows(values, self.marks)
+
+
 def unwrap(gradient: Any) -> Any:
     """Returns the slices of a SparseGradient; anything else stays itself."""
     if isinstance(gradient, SparseGradient):
@@ -75,17 +89,22 @@ def clip(
     value compared, as if the gradient were dense. Half precisions are clipped
     in float32. The first limit that is set counts, in the order given.
     """
-    summed = [_summed(gradient) for gradient in gradients]
+    clipped = [_summed(gradient) for gradient in gradients]
     if clipnorm:
-        return [tf.clip_by_norm(g, clipnorm) for g in summed]
-    if global_clipnorm:
-        return list(tf.clip_by_global_norm(summed, global_clipnorm)[0])
-    if clipvalue:
-        return [tf.clip_by_value(g, -clipvalue, clipvalue) for g in summed]
-    return summed
+        clipped = [tf.clip_by_norm(g, clipnorm) for g in clipped]
+    elif global_clipnorm:
+        clipped = tf.clip_by_global_norm(clipped, global_clipnorm)[0]
+    elif clipvalue:
+        clipped = [tf.clip_by_value(g, -clipvalue, clipvalue) for g in clipped]
+    return [
+        MarkedRows(new, old.marks) if isinstance(old, MarkedRows) else new
+        for old, new in zip(gradients, clipped, strict=True)
+    ]
 
 
 def _summed(gradient: Any) -> Any:
+    if isinstance(gradient, MarkedRows):
+        gradient = gradient.values
     dtype = compute_dtype(gradient.dtype)
     if not isinstance(gradient, tf.IndexedSlices):
         return tf.cast(gradient, dtype)

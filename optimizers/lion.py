@@ -50,11 +50,14 @@ class Lion(LionRule, SparseOptimizer):
             `jit_compile=True` compiles the update too, whatever the kernel.
             `kernel_in_use` tells what runs.
         momentum_dtype: dtype of the momentum; None means the variable's. A
-            bfloat16 momentum is rounded at random, by a fixed seed.
+            bfloat16 momentum is rounded at random, by a hash of the variable,
+            the element and the step.
         cautious: drop update elements whose sign disagrees with the gradient
             and divide the others by the kept fraction, at least 0.001 (arXiv
             2411.16085); the fraction is taken per row for sparse gradients
             unless `sparse` is "dense".
+        stochastic_rounding: round bfloat16 and float16 weights at random too,
+            lest updates below half a unit in their last place vanish.
         **keras_optimizer_arguments: name, clipnorm, clipvalue,
             global_clipnorm, use_ema, ema_momentum, ema_overwrite_frequency,
             loss_scale_factor, gradient_accumulation_steps. Clipping sees
@@ -76,6 +79,7 @@ class Lion(LionRule, SparseOptimizer):
         kernel: str = "auto",
         momentum_dtype: str | None = None,
         cautious: bool = False,
+        stochastic_rounding: bool = False,
         **keras_optimizer_arguments: Any,
     ) -> None:
         own: dict[str, Any] = {
@@ -85,6 +89,7 @@ class Lion(LionRule, SparseOptimizer):
             "kernel": kernel,
             "momentum_dtype": momentum_dtype,
             "cautious": cautious,
+            "stochastic_rounding": stochastic_rounding,
         }
         kernel_in_use = check_arguments(learning_rate, weight_decay, **own)
         super().__init__(

@@ -39,6 +39,7 @@ class LionRule:
         kernel: str,
         momentum_dtype: str | None,
         cautious: bool,
+        stochastic_rounding: bool,
     ) -> None:
         """Keeps arguments that `check_arguments` has passed."""
         self.kernel_in_use = kernel_in_use
@@ -48,6 +49,7 @@ class LionRule:
         self.kernel = kernel
         self.momentum_dtype = momentum_dtype
         self.cautious = cautious
+        self.stochastic_rounding = stochastic_rounding
 
     @property
     def row_wise(self) -> bool:
@@ -66,12 +68,12 @@ class LionRule:
         """Applies one step to one variable.
 
         Args:
-            gradient: tf.Tensor or tf.IndexedSlices.
+            gradient: tf.Tensor, tf.IndexedSlices or `gradients.MarkedRows`.
             variable: the weights.
             learning_rate: scalar.
             m: the slot `momentum`.
             last_step: the slot of the mode "decayed", None in the others.
-            seed: of the rounding of a bfloat16 `m`; another per variable.
+            seed: of the rounding at random; another per variable.
         """
         decay = self.weight_decay or 0.0
         if decay and not self._use_weight_decay(variable):
@@ -82,24 +84,36 @@ class LionRule:
         rate = fallback.scalar(learning_rate, dtype)
         rule = (rate, self.beta_1, self.beta_2, decay)
         ops = _IMPLEMENTATIONS[self.kernel_in_use]
-        variant = (self.cautious, seed)
+        step = tf.cast(self.iterations, tf.int32) + 1
         if not self.row_wise:
             gradient = gradients.densify(gradient, variable)
         if last_step is not None:
             last_step = on_this_device(last_step)
-            step = tf.cast(self.iterations, tf.int32) + 1
+        if isinstance(gradient, gradients.MarkedRows):
+            fallback.apply_lion_to_marked_rows(
+                *(variable, m, last_step, step, *rule, *gradient),
+                *(self.cautious, seed, self.stochastic_rounding),
+            )
+            return
         if not isinstance(gradient, tf.IndexedSlices):
             if last_step is not None:
                 fallback.catch_up(m, last_step, step, self.beta_2)
-            ops.resource_apply_lion(variable, m, *rule, gradient, *variant)
+            ops.resource_apply_lion(
+                *(variable, m, *rule, gradient),
+                *(self.cautious, seed, step, self.stochastic_rounding),
+            )
             return
-        row_gradient = (gradient.values, gradient.indices, *variant)
+        rows = (gradient.values, gradient.indices)
         if last_step is not None:
             ops.resource_sparse_apply_decayed_lion(
-                variable, m, last_step, step, *rule, *row_gradient
+                *(variable, m, last_step, step, *rule, *rows),
+                *(self.cautious, seed, self.stochastic_rounding),
             )
         else:
-            ops.resource_sparse_apply_lion(variable, m, *rule, *row_gradient)
+            ops.resource_sparse_apply_lion(
+                *(variable, m, *rule, *rows),
+                *(self.cautious, seed, step, self.stochastic_rounding),
+            )
 
     def rule_config(self) -> dict[str, Any]:
         """Returns Lion's own arguments, for `get_config`."""
@@ -110,6 +124,7 @@ class LionRule:
             "kernel": self.kernel,
             "momentum_dtype": self.momentum_dtype,
             "cautious": self.cautious,
+            "stochastic_rounding": self.stochastic_rounding,
         }
 
 

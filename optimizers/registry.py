@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from inspect import signature
 from typing import Any
 
 from optimizers.arguments import is_integer
-from optimizers.catalog import FIXED_RATE, names, validate
+from optimizers.catalog import (
+    FIXED_RATE,
+    NOT_IN_KERAS_2,
+    names,
+    validate,
+)
+from optimizers.defaults import defaults, resolved
 
 __all__ = [
     "build_optimizer",
     "learning_rates",
     "names",
+    "resolved",
     "slot_bytes",
     "validate",
 ]
@@ -145,7 +151,7 @@ def _build_one(
 ) -> Any:
     arguments = {k: v for k, v in spec.items() if k != "schedule"}
     cls = _optimizer_class(arguments["name"], keras)
-    default = signature(cls).parameters["learning_rate"].default
+    default = defaults(arguments["name"])["learning_rate"]
     rate = float(arguments.get("learning_rate", default))
     arguments["learning_rate"] = (
         rate
@@ -154,6 +160,8 @@ def _build_one(
     )
     if keras == 2:  # the training loop compiles as a whole, or not at all
         arguments["jit_compile"] = False
+        for absent in NOT_IN_KERAS_2:  # which are null here
+            arguments.pop(absent, None)
     elif arguments["name"] != "lion":
         from optimizers.mirrored import sum_gradients_first
 

@@ -20,7 +20,8 @@ class SparseOptimizer(keras.optimizers.Optimizer):
     dense tensors to clip or accumulate them. Here an `update_step` gets
     tf.IndexedSlices wherever the model's gradient was one. Accumulated
     gradients carry the union of the rows seen since the last update, which
-    costs one bool per row (the slot `accumulated_row`).
+    costs one bool per row (the slot `accumulated_row`). They are
+    tf.IndexedSlices too, or `MarkedRows` in a function that XLA compiles.
 
     Under MirroredStrategy and MultiWorkerMirroredStrategy the gradients are
     summed over the replicas before anything else; tf.IndexedSlices are
@@ -124,7 +125,8 @@ class SparseOptimizer(keras.optimizers.Optimizer):
     def _clip_gradients(self, grads: Sequence[Any]) -> Any:
         grads = [gradients.unwrap(g) for g in grads]
         limits = (self.clipnorm, self.global_clipnorm, self.clipvalue)
-        sparse = any(isinstance(g, tf.IndexedSlices) for g in grads)
+        rows = (tf.IndexedSlices, gradients.MarkedRows)
+        sparse = any(isinstance(g, rows) for g in grads)
         if sparse and any(limits):
             return gradients.clip(grads, *limits)
         return super()._clip_gradients(grads)
@@ -142,16 +144,9 @@ class SparseOptimizer(keras.optimizers.Optimizer):
         if not in_xla():
             rows = tf.where(marks)[:, 0]
             return tf.IndexedSlices(tf.gather(total, rows), rows)
-        # XLA wants to know how many: as many as there can be, and what is
-        # left over is zero, of row -1, which XLA ignores.
-        most = tf.size(slices.indices) * self.gradient_accumulation_steps
-        marked, rows = tf.math.top_k(
-            tf.cast(marks, tf.int32), tf.minimum(most, marks.shape[0])
+        return gradients.MarkedRows(
+            tf.convert_to_tensor(total), tf.convert_to_tensor(marks)
         )
-        rows = tf.where(marked > 0, rows, -1)
-        values = tf.gather(total, tf.maximum(rows, 0))
-        keep = tf.reshape(marked, [-1] + [1] * (values.shape.rank - 1))
-        return tf.IndexedSlices(values * tf.cast(keep, values.dtype), rows)
 
     def _add_rows(self, slices: tf.IndexedSlices, accumulator: Any) -> None:
         values = tf.cast(slices.values, accumulator.dtype)

@@ -24,8 +24,8 @@ class Lion(LionRule, tf_keras.optimizers.Optimizer):
 
     Args:
         learning_rate: number >= 0 or a Keras 2 LearningRateSchedule.
-        beta_1, beta_2, weight_decay, sparse, kernel, momentum_dtype, cautious:
-            as in `optimizers.Lion`.
+        beta_1, beta_2, weight_decay, sparse, kernel, momentum_dtype, cautious,
+            stochastic_rounding: as in `optimizers.Lion`.
         **keras_optimizer_arguments: name, clipnorm, clipvalue,
             global_clipnorm, use_ema, ema_momentum, ema_overwrite_frequency,
             jit_compile. Clipping sees sparse gradients with their rows summed.
@@ -47,6 +47,7 @@ class Lion(LionRule, tf_keras.optimizers.Optimizer):
         kernel: str = "auto",
         momentum_dtype: str | None = None,
         cautious: bool = False,
+        stochastic_rounding: bool = False,
         name: str = "Lion",
         **keras_optimizer_arguments: Any,
     ) -> None:
@@ -57,6 +58,7 @@ class Lion(LionRule, tf_keras.optimizers.Optimizer):
             "kernel": kernel,
             "momentum_dtype": momentum_dtype,
             "cautious": cautious,
+            "stochastic_rounding": stochastic_rounding,
         }
         if callable(learning_rate) and not isinstance(learning_rate, _Schedule):
             raise ValueError(

@@ -7,9 +7,12 @@ import os
 import sys
 from pathlib import Path
 
+from pipeline.console import standard_streams
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs one command; returns 0 (done), 1 (failed, refused) or 2 (input)."""
+    standard_streams()
     parser = _parser()
     options = parser.parse_args(arguments)
     # TensorFlow's start-up notices are noise in every command.
@@ -19,20 +22,16 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)
         return 1
+    except BrokenPipeError:  # of `lionctr ... | head -1`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 1
     except Exception as error:
         if options.debug:
             raise
         print(f"lionctr: {error}", file=sys.stderr)
-        return 2 if _is_input_error(error) else 1
-
-
-def _is_input_error(error: Exception) -> bool:
-    return type(error).__name__ in (
-        "ConfigError",
-        "InputError",
-        "GenerateError",
-        "ServingError",
-    )
+        # `models.errors.UserError` has one; so has the server's own error,
+        # which cannot be a subclass: `serving` imports no other room.
+        return int(getattr(error, "exit_code", 1))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -48,7 +47,7 @@ def _parser() -> argparse.ArgumentParser:
         "generate", parents=[common], help="write click logs to try things on"
     )
     generate.add_argument("--rows", type=int, required=True)
-    generate.add_argument("--out", type=Path, required=True)
+    generate.add_argument("--out", type=_path, required=True)
     generate.add_argument("--seed", type=int, default=1)
     generate.add_argument(
         "--format",
@@ -88,6 +87,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     run.set_defaults(command=_run)
 
+    check = commands.add_parser(
+        "check",
+        parents=[common],
+        help="look for mistakes in a config, its paths and its columns",
+    )
+    _config_arguments(check)
+    check.set_defaults(command=_check)
+
     compare = commands.add_parser(
         "compare", parents=[common], help="compare optimizers on a config"
     )
@@ -100,7 +107,7 @@ def _parser() -> argparse.ArgumentParser:
     compare.add_argument("--seeds", type=int, default=5)
     compare.add_argument(
         "--out",
-        type=Path,
+        type=_path,
         metavar="DIR",
         help="where results go (default: <root>/<name>/compare)",
     )
@@ -117,6 +124,7 @@ def _parser() -> argparse.ArgumentParser:
     rejected.add_argument(
         "run",
         metavar="RUN",
+        type=_text_path,
         help="a run's id or folder, `last`, or a config: its last run",
     )
     rejected.add_argument(
@@ -126,7 +134,10 @@ def _parser() -> argparse.ArgumentParser:
         "--limit", type=int, default=20, help="rows shown; 0: all"
     )
     rejected.add_argument(
-        "--root", default="runs", help="where runs are (default: runs)"
+        "--root",
+        type=_text_path,
+        default="runs",
+        help="where runs are (default: runs)",
     )
     rejected.add_argument(
         "--json", action="store_true", help="print one JSON object"
@@ -138,7 +149,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     _config_arguments(compile_)
     compile_.add_argument("--image", required=True)
-    compile_.add_argument("--out", type=Path, required=True)
+    compile_.add_argument("--out", type=_path, required=True)
     compile_.set_defaults(command=_compile)
 
     submit = commands.add_parser(
@@ -157,11 +168,65 @@ def _parser() -> argparse.ArgumentParser:
     serve = commands.add_parser(
         "serve", parents=[common], help="serve a pushed model"
     )
-    serve.add_argument("model_dir", type=Path, metavar="MODEL_DIR")
+    serve.add_argument("model_dir", type=_path, metavar="MODEL_DIR")
     serve.add_argument("--port", type=int, default=8501)
     serve.add_argument("--grpc-port", type=int, default=8500)
     serve.add_argument("--host", default="127.0.0.1")
+    serve.add_argument(
+        "--name", help="of the model (default: the folder's name)"
+    )
+    serve.add_argument(
+        "--pin",
+        type=int,
+        metavar="V",
+        help="the version to serve (default: the pinned or newest one)",
+    )
+    serve.add_argument(
+        "--allow-input-change",
+        action="store_true",
+        help="let a new version take other inputs than the served one",
+    )
+    serve.add_argument(
+        "--verify",
+        type=Path,
+        metavar="KEY",
+        help="serve only versions that are signed; a public key in PEM",
+    )
     serve.set_defaults(command=_serve)
+
+    models = commands.add_parser(
+        "models",
+        parents=[common],
+        help="list a model's versions; verify, roll back, pin",
+    )
+    models.add_argument(
+        "name",
+        metavar="NAME",
+        help="a model's name, the folder of its versions, or its config",
+    )
+    models.add_argument(
+        "action",
+        nargs="?",
+        choices=("verify", "rollback", "pin", "unpin"),
+        help="default: list the versions, and which one is served",
+    )
+    models.add_argument(
+        "version",
+        nargs="?",
+        type=int,
+        metavar="V",
+        help="the version to pin, or to roll back to",
+    )
+    models.add_argument(
+        "--to",
+        default="serving_models",
+        metavar="DIR",
+        help="push.to, where a name is looked for (default: serving_models)",
+    )
+    models.add_argument(
+        "--json", action="store_true", help="print one JSON object"
+    )
+    models.set_defaults(command=_models)
 
     doctor = commands.add_parser(
         "doctor", parents=[common], help="check this installation"
@@ -170,8 +235,22 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _path(text: str) -> Path:
+    """A path of the command line; the shell expands no `--out=~/x`."""
+    return Path(_text_path(text))
+
+
+def _text_path(text: str) -> str:
+    from models.paths import expanded
+
+    try:
+        return expanded(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
 def _config_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("config", type=Path, metavar="CONFIG")
+    parser.add_argument("config", type=_path, metavar="CONFIG")
     parser.add_argument(
         "--set",
         action="append",
@@ -222,6 +301,12 @@ def _run(options: argparse.Namespace) -> int:
     from pipeline import local
 
     return local.run(config, options.debug, options.json)
+
+
+def _check(options: argparse.Namespace) -> int:
+    from pipeline import preflight
+
+    return preflight.check(options.config, options.set)
 
 
 def _compare(options: argparse.Namespace) -> int:
@@ -284,8 +369,24 @@ def _serve(options: argparse.Namespace) -> int:
         port=options.port,
         grpc_port=options.grpc_port,
         host=options.host,
+        allow_input_change=options.allow_input_change,
+        public_key=options.verify,
+        name=options.name,
+        pin=options.pin,
     )
     return 0
+
+
+def _models(options: argparse.Namespace) -> int:
+    from pipeline import model_versions
+
+    return model_versions.main(
+        options.name,
+        options.action,
+        options.version,
+        options.to,
+        options.json,
+    )
 
 
 def _doctor(options: argparse.Namespace) -> int:

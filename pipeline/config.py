@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
-import re
-import types
-import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-import yaml
 from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    PrivateAttr,
     SerializeAsAny,
     ValidationError,
     ValidationInfo,
@@ -32,8 +28,13 @@ from models.config import (
     Section,
     TrainConfig,
 )
+from models.errors import InputError
+from models.section import FieldError, PathText
 from models.space import Tune, put
 from optimizers import registry
+from pipeline import yaml_file
+from pipeline.config_messages import explain, nearest, place, shown
+from pipeline.yaml_file import Lines
 
 __all__ = [
     "ConfigError",
@@ -45,7 +46,7 @@ __all__ = [
 ]
 
 
-class ConfigError(Exception):
+class ConfigError(InputError):
     """The config is wrong; the message has file, field and what is accepted."""
 
 
@@ -78,13 +79,28 @@ class TransformConfig(Section):
     """
 
     statistics: bool = False
-    cache: Annotated[str, Field(min_length=1)] | None = None
+    cache: PathText | None = None
 
 
 class PushConfig(Section):
-    """Where blessed models go: <to>/<name>/<version>/."""
+    """Where blessed models go: <to>/<name>/<version>/.
 
-    to: Annotated[str, Field(min_length=1)] = "serving_models"
+    keep: versions that stay there, the served one beside them; null: all.
+    sign: a private key in PEM to sign each version with; null: none.
+    """
+
+    to: PathText = "serving_models"
+    keep: Annotated[int, Field(ge=1)] | None = None
+    sign: PathText | None = None
+
+    @model_validator(mode="after")
+    def _signable(self) -> PushConfig:
+        if self.sign is not None and "://" in self.to:
+            raise ValueError(
+                f"sign: received a key, with to {self.to!r}; accepted with a"
+                " URI: null. A folder of a machine can be signed"
+            )
+        return self
 
 
 class TFJobConfig(Section):
@@ -127,7 +143,7 @@ class PipelineConfig(Section):
     """One pipeline."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$")]
-    root: Annotated[str, Field(min_length=1)] = "runs"
+    root: PathText = "runs"
     data: DataConfig
     features: Features
     transform: TransformConfig = TransformConfig()
@@ -140,6 +156,9 @@ class PipelineConfig(Section):
     evaluate: EvaluateConfig = EvaluateConfig()
     push: PushConfig = PushConfig()
     runner: RunnerConfig = RunnerConfig()
+
+    _file: str = PrivateAttr("")
+    _lines: Lines = PrivateAttr(default_factory=dict)
 
     @field_validator("tune")
     @classmethod
@@ -156,7 +175,8 @@ class PipelineConfig(Section):
                 type(section).model_validate(changed[name])
             except ValidationError as error:
                 raise ValueError(
-                    f"{path} = {value!r}: " + "; ".join(_explain(error, name))
+                    f"{path} = {value!r}: "
+                    + "; ".join(explain(error, PipelineConfig, (name,)))
                 ) from error
             except ValueError as error:
                 raise ValueError(f"{path}: {error}") from error
@@ -166,42 +186,71 @@ class PipelineConfig(Section):
     def _check(self) -> PipelineConfig:
         accepted = ("auto", "multi_worker")
         if self.runner.tfjob and self.train.strategy not in accepted:
-            raise ValueError(
-                f"train.strategy: received {self.train.strategy!r}; accepted"
-                f" with runner.tfjob: {', '.join(accepted)}"
+            raise FieldError(
+                "train.strategy",
+                f"received {self.train.strategy!r}; accepted with"
+                f" runner.tfjob: {', '.join(accepted)}",
             )
         kinds = self.features.kinds()
         if self.data.label_column in kinds:
-            raise ValueError(
+            raise FieldError(
+                self.use(str(self.data.label_column)),
                 f"feature {self.data.label_column!r} is the label's own"
-                " column; a model that sees it learns nothing"
+                " column; a model that sees it learns nothing",
             )
         # A Keras 2 model takes fewer of the optimizer's arguments.
-        registry.validate(self.optimizer.spec(), self.model.keras)
+        try:
+            registry.validate(self.optimizer.spec(), self.model.keras)
+        except ValueError as error:
+            raise FieldError("optimizer", str(error)) from error
         clicks = self.data.clicks
         carried = clicks.carry if clicks is not None else {}
         for name in kinds.keys() & carried.keys():
-            raise ValueError(
+            raise FieldError(
+                self.use(name),
                 f"feature {name!r} is a column of data.clicks.carry: it is"
-                " known only after the click, so it tells the label"
+                " known only after the click, so it tells the label",
             )
         lists = [f.name for f in self.features.categorical if f.list]
         if self.evaluate.group in lists:
-            raise ValueError(
-                f"evaluate.group: {self.evaluate.group!r} is a list; accepted:"
-                " a column with one value a row"
+            raise FieldError(
+                "evaluate.group",
+                f"received {self.evaluate.group!r}, a list; accepted: a column"
+                " with one value a row",
             )
-        columns = self.data.impressions.columns
+        columns = self.data.impressions.all_columns
         if columns is not None:
             for name in self.columns():
                 if name not in columns:
-                    raise ValueError(
+                    raise FieldError(
+                        self.use(name),
                         f"column {name!r} is used but not among"
                         " data.impressions.columns"
-                        f"{_nearest(name, columns)}."
-                        f" Accepted: {', '.join(columns)}"
+                        f"{nearest(name, columns)}."
+                        f" Accepted: {', '.join(columns)}",
                     )
         return self
+
+    def problem(self, field: str, text: str) -> str:
+        """A problem that the values alone do not show, as `load` tells them.
+
+        Args:
+            field: the path of the setting, dotted.
+            text: received and accepted.
+        """
+        return f"{place(self._file, self._lines, field)}{field}: {text}"
+
+    def use(self, column: str) -> str:
+        """The path of the first setting that reads the column."""
+        return self.uses().get(column, "evaluate.slices")
+
+    def uses(self) -> dict[str, str]:
+        """Feature -> the path of its setting."""
+        return {
+            feature.name: f"features.{kind}.{number}"
+            for kind in ("numeric", "categorical")
+            for number, feature in enumerate(getattr(self.features, kind))
+        }
 
     def columns(self) -> dict[str, str]:
         """Columns of the impressions in the examples -> kind.
@@ -219,7 +268,17 @@ class PipelineConfig(Section):
 
     def resolved(self) -> dict[str, Any]:
         """Every setting, defaults included, in JSON types."""
-        return self.model_dump(mode="json")
+        optimizer = self.optimizer.spec()
+        if self.tune is None or "optimizer.name" not in self.tune.parameters:
+            optimizer = registry.resolved(optimizer)
+        return {**self.model_dump(mode="json"), "optimizer": optimizer}
+
+    def sections(self) -> dict[str, Any]:
+        """As `resolved`, but of the optimizer what the config says.
+
+        That is what a search changes: another optimizer has other defaults.
+        """
+        return {**self.resolved(), "optimizer": self.optimizer.spec()}
 
     def sha256(self) -> str:
         """Identifies the resolved config."""
@@ -235,142 +294,64 @@ def load(path: Path, overrides: Iterable[str] = ()) -> PipelineConfig:
             what is accepted, one line for each problem.
     """
     try:
-        text = path.read_text("utf-8")
+        document = yaml_file.read(path)
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from error
-    try:
-        data = yaml.load(text, _Loader)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: not valid YAML: {error}") from error
+    except yaml_file.YamlError as error:
+        where = f"{path}:{error.line}" if error.line else f"{path}"
+        what = error.field or "not valid YAML"
+        raise ConfigError(f"{where}: {what}: {error}") from error
+    data, lines = document.value, dict(document.lines)
     if not isinstance(data, dict):
         raise ConfigError(
             f"{path}: received {type(data).__name__};"
             " accepted: a mapping with name, data, features, ..."
         )
     for override in overrides:
-        _override(data, override)
+        field = _override(data, override)
+        # What is set on the command line has no line in the file.
+        for way in [way for way in lines if way[: len(field)] == field]:
+            del lines[way]
+        lines[field] = yaml_file.NO_LINE
     try:
-        return PipelineConfig.model_validate(data)
+        config = PipelineConfig.model_validate(data)
     except ValidationError as error:
         raise ConfigError(
-            "\n".join(f"{path}: {line}" for line in _explain(error))
+            "\n".join(
+                explain(error, PipelineConfig, where=str(path), lines=lines)
+            )
         ) from error
+    config._file, config._lines = str(path), lines
+    return config
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML 1.1, but 1e-4 is a number and a key may not come twice."""
-
-    def construct_mapping(self, node: Any, deep: bool = False) -> Any:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for key in keys:
-            if keys.count(key) > 1:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"key {key!r} comes twice", node.start_mark
-                )
-        return super().construct_mapping(node, deep)
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"),
-    list("-+.0123456789"),
-)
-
-
-def _override(data: dict[str, Any], text: str) -> None:
+def _override(data: dict[str, Any], text: str) -> tuple[str, ...]:
+    """Sets what `text` says; returns the path as keys."""
     path, sign, value = text.partition("=")
     if not sign or not path:
         raise ConfigError(
             f"--set: received {text!r}; accepted: path.to.field=value"
         )
     try:
-        parsed = yaml.load(value, _Loader)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"--set {path}: not valid YAML: {value!r}") from error
+        parsed = yaml_file.parse(value).value
+    except yaml_file.YamlError as error:
+        raise ConfigError(
+            f"--set {path}: received {shown(value)}: not valid YAML: {error}"
+        ) from error
     try:
         put(data, path, parsed)
     except ValueError as problem:
         raise ConfigError(f"--set {text}: {problem}") from problem
+    return tuple(_by_number(data, path.split(".")))
 
 
-def _nearest(name: str, known: Iterable[str]) -> str:
-    if ":" in str(name):
-        return " (YAML wants a space after the colon)"
-    close = difflib.get_close_matches(str(name), list(known), 1)
-    return f" (did you mean {close[0]!r}?)" if close else ""
-
-
-def _explain(error: ValidationError, *above: str) -> list[str]:
-    """One line for each field: path, received, accepted.
-
-    above: the path of what was validated.
-    """
-    lines: dict[str, str] = {}
-    for item in error.errors(include_url=False):
-        kind = item["type"]
-        sections, parts = _walk(above + item["loc"], kind != "extra_forbidden")
-        field = ".".join(parts) or "(top level)"
-        if kind == "extra_forbidden":
-            known = sections[-1].model_fields
-            line = (
-                f"{field}: unknown key{_nearest(parts[-1], known)}."
-                f" Accepted: {', '.join(known)}"
-            )
-        elif kind == "missing":
-            line = f"{field}: missing; it is required"
-        elif kind == "value_error":
-            line = f"{field}: {item['ctx']['error']}"
+def _by_number(data: Any, parts: Iterable[str]) -> Iterator[str]:
+    """The parts of a path, elements of lists by their number."""
+    for part in parts:
+        if isinstance(data, list):
+            names = [isinstance(one, dict) and one.get("name") for one in data]
+            part = str(names.index(part)) if part in names else part
+            data = data[int(part)]
         else:
-            accepted = item["msg"].removeprefix("Input should be ")
-            line = f"{field}: received {item['input']!r}; accepted: {accepted}"
-            if field in lines and "; accepted: " in lines[field]:
-                line = f"{lines[field]}, or {accepted}"
-        lines[field] = line
-    return list(lines.values())
-
-
-def _walk(
-    loc: tuple[int | str, ...], is_value: bool
-) -> tuple[list[type[BaseModel]], list[str]]:
-    """Sections on the way to `loc`, and the path without union tags.
-
-    `is_value`: the last part may be a tag, not a key.
-    """
-    sections: list[type[BaseModel]] = [PipelineConfig]
-    parts: list[str] = []
-    annotation: Any = PipelineConfig
-    for number, part in enumerate(loc):
-        owner = next(
-            (m for m in _models(annotation) if part in m.model_fields), None
-        )
-        if owner is not None:
-            annotation = owner.model_fields[str(part)].annotation
-        elif part in _UNION_TAGS and number < len(loc) - 1 + is_value:
-            continue
-        parts.append(str(part))
-        if owner is not None or isinstance(part, int):
-            sections += _models(annotation)[:1]
-    return sections, parts
-
-
-# What pydantic puts into a path for the branch of a union.
-_UNION_TAGS = {"rule", "column", "bool", "str", "literal['auto']"}
-
-
-def _models(annotation: Any) -> list[type[BaseModel]]:
-    """The sections inside a type such as `tuple[Cross, ...] | None`."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    if typing.get_origin(annotation) in (
-        tuple,
-        dict,
-        Annotated,
-        typing.Union,
-        types.UnionType,
-    ):
-        return [
-            model
-            for argument in typing.get_args(annotation)
-            for model in _models(argument)
-        ]
-    return []
+            data = data.get(part) if isinstance(data, dict) else None
+        yield part

@@ -1,20 +1,22 @@
 """What `lionctr run` shows: components, progress, a closing table.
 
 Everything else that is printed, by Python or native code, goes to the run's
-log file: file descriptors 1 and 2 point there while the pipeline runs.
+log file: file descriptors 1 and 2 point there while the pipeline runs. No
+line decides over a run: a full disk or a lost terminal costs lines only.
 """
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 _TICK_SECONDS = 0.5
 _PLAIN_SECONDS = 10.0
@@ -90,29 +92,84 @@ class NoteHandler(logging.Handler):
             self._console.note(record.getMessage())
 
 
+class _Tolerant(io.FileIO):
+    """A descriptor whose writes never fail: what it cannot take is dropped."""
+
+    def write(self, data: Any) -> int:
+        """Returns the bytes that count as written."""
+        with suppress(OSError):
+            written: int | None = super().write(data)
+            if written is not None:
+                return written
+        return memoryview(data).nbytes
+
+
 @contextmanager
 def quiet(log_file: Path) -> Iterator[tuple[TextIO, TextIO]]:
-    """Sends descriptors 1 and 2 to `log_file`; yields the real streams."""
-    sys.stdout.flush()
-    sys.stderr.flush()
+    """Sends descriptors 1 and 2 to `log_file`; yields the real streams.
+
+    Neither the log nor the real streams raise when they cannot be written.
+    """
+    standard_streams()
+    streams = sys.stdout, sys.stderr
+    for stream in streams:
+        _flush(stream)
     saved = os.dup(1), os.dup(2)
-    target = os.open(log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    target = _opened(log_file)
     os.dup2(target, 1)
     os.dup2(target, 2)
     os.close(target)
-    out = os.fdopen(saved[0], "w", encoding="utf-8", errors="replace")
-    err = os.fdopen(saved[1], "w", encoding="utf-8", errors="replace")
+    sys.stdout, sys.stderr = _stream(1), _stream(2)
+    out, err = (_stream(descriptor, closefd=True) for descriptor in saved)
     try:
         yield out, err
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
+        sys.stdout, sys.stderr = streams
         out.flush()
         err.flush()
         os.dup2(out.fileno(), 1)
         os.dup2(err.fileno(), 2)
         out.close()
         err.close()
+
+
+def standard_streams() -> None:
+    """Opens the descriptors 0 to 2 that the caller left closed.
+
+    Else the next file that is opened, a lock or a model, becomes one of them,
+    and is written to or closed as such.
+    """
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(descriptor, True)
+    os.close(descriptor)
+    sys.stdout = sys.stdout or _stream(1)
+    sys.stderr = sys.stderr or _stream(2)
+
+
+def _stream(descriptor: int, closefd: bool = False) -> TextIO:
+    return io.TextIOWrapper(
+        io.BufferedWriter(_Tolerant(descriptor, "w", closefd=closefd)),
+        encoding="utf-8",
+        errors="replace",
+        line_buffering=True,
+        write_through=True,
+    )
+
+
+def _opened(log_file: Path) -> int:
+    """A descriptor of the log; of the null device where it cannot be made."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+    try:
+        return os.open(log_file, flags, 0o644)
+    except OSError:
+        return os.open(os.devnull, flags)
+
+
+def _flush(stream: TextIO) -> None:
+    with suppress(OSError, ValueError):
+        stream.flush()
 
 
 def _columns() -> int:

@@ -11,15 +11,13 @@ from tfx.components import (
     Trainer,
     Tuner,
 )
-from tfx.components.schema_gen.import_schema_gen.component import (
-    ImportSchemaGen,
-)
 from tfx.dsl.components.base.base_component import BaseComponent
 from tfx.orchestration.pipeline import Pipeline
 from tfx.proto import pusher_pb2, trainer_pb2
 
 from components.baseline.component import Baseline
 from components.click_log_gen.component import ClickLogGen
+from components.curated_schema.component import CuratedSchema
 from components.evaluator.component import Evaluator
 from components.evaluator.eval_config import eval_config
 from components.example_validator.component import ExampleValidator
@@ -35,14 +33,16 @@ class Versions:
     """What cached results depend on besides the config.
 
     data: state of the raw files. code: state of this project's sources.
-    base: the model that training begins with. model: state of the user's
-    own model's. metrics: that of metrics of one's own.
+    base: the model that training begins with. model: state of the code of
+    the user's own model and callbacks. schema: state of the curated schema.
+    metrics: state of the code of the user's own metrics.
     """
 
     data: str = ""
     code: str = ""
     base: str = ""
     model: str = ""
+    schema: str = ""
     metrics: str = ""
 
 
@@ -53,7 +53,7 @@ def pushed_to(config: PipelineConfig) -> str:
 
 def training(config: PipelineConfig, data: str) -> dict[str, Any]:
     """What a training is, besides code: its settings and its data."""
-    sections = config.resolved()
+    sections = config.sections()
     names = ("features", "model", "optimizer", "train")
     return {
         **{name: sections[name] for name in names},
@@ -92,19 +92,20 @@ def create_pipeline(
         tfjob: what `pipeline.tfjob` needs for a training by several pods.
     """
     separators = {f.name: f.list for f in config.features.categorical if f.list}
-    sections = config.resolved()
+    sections = config.sections()
     code = {"code_version": versions.code}
 
     ingest = ClickLogGen(
         data=config.data,
         columns=config.columns(),
         separators=separators,
+        ranges=config.features.ranges(),
         data_version=versions.data,
         code_version=versions.code,
     )
     examples = ingest.outputs["examples"]
     statistics = StatisticsGen(examples=examples)
-    schema_gen = _schema(config, statistics)
+    schema_gen = _schema(config, statistics, versions.schema)
     schema = schema_gen.outputs["schema"]
     validator = ExampleValidator(
         statistics=statistics.outputs["statistics"], schema=schema
@@ -201,6 +202,13 @@ def create_pipeline(
     pusher = Pusher(
         model=model,
         model_blessing=evaluator.outputs["blessing"],
+        evaluation=evaluator.outputs["evaluation"],
+        examples=examples,
+        custom_config={
+            "config_sha256": config.sha256(),
+            "keep": config.push.keep,
+            "sign": config.push.sign,
+        },
         push_destination=pusher_pb2.PushDestination(
             filesystem=pusher_pb2.PushDestination.Filesystem(
                 base_directory=pushed_to(config)
@@ -235,10 +243,10 @@ def _carried(config: PipelineConfig) -> dict[str, str]:
     return dict(clicks.carry) if clicks is not None else {}
 
 
-def _schema(config: PipelineConfig, statistics: Any) -> Any:
+def _schema(config: PipelineConfig, statistics: Any, version: str) -> Any:
     """The curated schema where there is one, else one from the statistics."""
     if config.data.curated_schema is not None:
-        return ImportSchemaGen(schema_file=config.data.curated_schema).with_id(
+        return CuratedSchema(config.data.curated_schema, version).with_id(
             "SchemaGen"
         )
     return SchemaGen(

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from models.errors import InputError
 from pipeline.synthetic.ads import Ads
 from pipeline.synthetic.clicks import GRID, WINDOW_SECONDS, ClickLog, ids, iso
 from pipeline.synthetic.criteo import Criteo
@@ -56,7 +57,7 @@ class Day:
     drift: float
 
 
-class GenerateError(ValueError):
+class GenerateError(InputError):
     """An argument of `generate` is wrong, or `out` cannot take the files."""
 
 

@@ -19,6 +19,7 @@ from typing import Any
 
 import yaml
 
+from models.errors import UserError
 from pipeline.config import ConfigError, PipelineConfig
 from pipeline.console import quiet
 
@@ -34,7 +35,7 @@ _IMAGE = re.compile(
 _ENDED = ("SUCCEEDED", "FAILED", "SKIPPED", "CANCELED")
 
 
-class KubeflowError(Exception):
+class KubeflowError(UserError):
     """Kubeflow cannot be reached, refused, or a part of it is missing here."""
 
 

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from models.errors import InputError, RefusedError
+from models.errors import FailedError, InputError, RefusedError
 from pipeline.beam import in_process
 
 _FOLDERS = {"gs": "gcs", "minio": "minio", "s3": "s3"}
@@ -38,9 +38,10 @@ def main(arguments: list[str]) -> int:
         # Tests have other places than / to write to.
         task = local(task, Path(os.environ.get("LIONCTR_COPIES", "/")))
     options.json_serialized_invocation_args = json.dumps(task)
+    empty(task["outputs"])
     try:
         kubeflow_v2_run_executor.main((options, beam))
-    except (InputError, RefusedError) as error:
+    except (FailedError, InputError, RefusedError) as error:
         print(error, file=sys.stderr)
         return 2 if isinstance(error, InputError) else 1
     finish(given["outputs"])
@@ -81,6 +82,20 @@ def local(task: dict[str, Any], copies: Path) -> dict[str, Any]:
     for artifact in outputs:
         Path(artifact["uri"]).mkdir(parents=True, exist_ok=True)
     return task
+
+
+def empty(outputs: dict[str, Any]) -> None:
+    """Removes what a try that was killed left in the output folders.
+
+    Kubeflow tries a task again with the same URIs.
+    """
+    from tfx.dsl.io import fileio
+
+    for artifact in _artifacts(outputs):
+        uri = artifact["uri"]
+        if fileio.isdir(uri) and fileio.listdir(uri):
+            fileio.rmtree(uri)
+            fileio.makedirs(uri)
 
 
 def finish(outputs: dict[str, Any]) -> None:

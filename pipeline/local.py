@@ -7,24 +7,32 @@ import fcntl
 import hashlib
 import json
 import logging
-import os
+import shlex
+import signal
 import time
 import traceback
+import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from models.errors import InputError, RefusedError
+from models import user_code, valid_json
+from models.errors import FailedError, InputError, RefusedError
 from models.registry import own_version
 from models.space import decoded
+from pipeline import counts, disk, preflight
 from pipeline.config import ConfigError, PipelineConfig
 from pipeline.console import Console, NoteHandler, quiet
+from pipeline.plain_path import plain, unlinked
+from pipeline.store import Store
+from pipeline.watch import Watch, watch
 
 _ROOMS = ("components", "models", "optimizers")
 _SECTION_WIDTH = 17
+_RUN = "%Y%m%d-%H%M%S"
 
 
 def run(
@@ -33,20 +41,31 @@ def run(
     """Runs `config`'s pipeline; returns the exit code.
 
     Leaves `<root>/<name>/runs/<run id>/` with `summary.json`, `config.yaml`
-    and `log.txt`, whatever happens.
+    and `log.txt`, whatever happens; only a full disk may leave less.
     """
     home = Path(config.root) / config.name
-    with only_one(home):
-        folder = _new_folder(home / "runs")
-        (folder / "config.yaml").write_text(
-            yaml.safe_dump(config.resolved(), sort_keys=False), "utf-8"
-        )
+    with watch(_own_workers(config)) as watched, only_one(home):
+        try:
+            folder = _new_folder(home / "runs")
+            (folder / "config.yaml").write_text(
+                yaml.safe_dump(config.resolved(), sort_keys=False), "utf-8"
+            )
+        except OSError as error:
+            raise FailedError(
+                disk.explain(error, [home])
+                or f"root: cannot write to {home}: {error.strerror}"
+            ) from error
         with quiet(folder / "log.txt") as (out, err):
             console = Console(err)
             console.line(f"{config.name}: run {folder.name}")
-            summary = _Run(config, home, folder, console).go(debug)
-            text = json.dumps(summary, indent=1)
-            _write(folder / "summary.json", text)
+            run = _Run(config, plain(home), folder, console)
+            summary = run.go(debug, watched)
+            text = valid_json.dumps(summary)
+            try:
+                _write(folder / "summary.json", text)
+            except OSError as error:
+                console.line(disk.explain(error, [folder]) or str(error))
+                summary["status"] = "failed"
             if as_json:
                 out.write(text + "\n")
             return int(_EXIT[summary["status"]])
@@ -60,14 +79,20 @@ def prepare(
     What `run` has made is not made again, and the other way round.
 
     Raises:
-        InputError, RefusedError: as a run that says so.
+        InputError, RefusedError, FailedError: as a run that says so.
     """
     home = Path(config.root) / config.name
     with only_one(home):
         now = datetime.datetime.now(datetime.UTC)
         folder = home / f"prepare-{now:%Y%m%d-%H%M%S}"
-        run = _Run(config, home, folder, console)
-        run._launch("Transform")
+        run = _Run(config, plain(home), folder, console)
+        try:
+            with watch(_own_workers(config)) as watched, watched.working():
+                run._launch("Transform")
+        except (InputError, RefusedError):
+            raise
+        except Exception as error:
+            raise FailedError(run._why(error)) from error
         return run._uris
 
 
@@ -92,9 +117,12 @@ class _Run:
         self._uris: dict[str, dict[str, str]] = {}
         self._pushed = ""
         self._rejected = ""
+        self._running = ""
+        self._store = Store(home)
+        self._warned: set[str] = set()
         self._refusals: list[str] = []
 
-    def go(self, debug: bool) -> dict[str, Any]:
+    def go(self, debug: bool, watched: Watch) -> dict[str, Any]:
         """Runs to the end, or to the first failure; returns the summary."""
         console = self._console
         handler = NoteHandler(console)
@@ -103,43 +131,87 @@ class _Run:
         ours.addHandler(handler)
         status, message = "done", ""
         try:
-            self._launch()
+            with watched.working():
+                self._launch()
         except InputError as error:
             status, message = "input_error", str(error)
             self._rejected = error.rejected
         except RefusedError as error:
             status, message = "refused", str(error)
-        except (KeyboardInterrupt, SystemExit):
-            status, message = "failed", "Stopped. Run it again to go on."
+        except (KeyboardInterrupt, SystemExit) as error:
+            status, message = "failed", _stopped(error)
         except Exception as error:
-            status = "failed"
-            message = f"{type(error).__name__}: {error}".strip()[:2000]
+            status, message = "failed", self._why(error)
             traceback.print_exc()
             if debug:
                 console.line(traceback.format_exc())
         finally:
             ours.removeHandler(handler)
-        summary = self._summary(status, message)
+        # The folder's own name, where the components saw a link.
+        home = self._folder.parent.parent
+        summary = unlinked(self._summary(status, message), self._home, home)
         if status == "done":
             self._table(summary)
         else:
-            console.line(message)
+            console.line(summary["message"])
             console.line(f"log: {self._folder / 'log.txt'}")
         return summary
 
+    def _why(self, error: Exception) -> str:
+        """What a person is told of a failure."""
+        places = self._places()
+        if self._running == "Pusher":
+            places.reverse()
+        full = disk.explain(error, [*places, self._store.database])
+        if full is not None:
+            return full
+        if isinstance(error, FailedError):
+            return str(error)
+        return f"{type(error).__name__}: {error}".strip()[:2000]
+
+    def _places(self) -> list[Path]:
+        """The folders of this machine that a run writes to."""
+        store = self._store
+        places = [store.artifacts, store.checkpoints, disk.temporary()]
+        others = (self._config.transform.cache, self._config.push.to)
+        return places + [Path(p) for p in others if p and "://" not in p]
+
+    def _look_for_room(self, name: str, logs: int) -> None:
+        """Warns of little room on the disks; stops where there is none."""
+        need = 0
+        if name == "ClickLogGen":
+            need = logs
+        elif name == "Transform":
+            folder = Path(self._uris["ClickLogGen"]["examples"])
+            files = (p for p in folder.rglob("*") if p.is_file())
+            need = sum(p.stat().st_size for p in files)
+        for line in disk.check(name, self._places(), need):
+            if line not in self._warned:
+                self._console.line(f"  {line}")
+            self._warned.add(line)
+
     def _launch(self, until: str = "") -> None:
         """Runs the components, up to the one that is named."""
+        # Mistakes are told before Beam and TFX are imported, which take
+        # seconds.
+        preflight.quick(self._config)
         from apache_beam.io.filesystems import FileSystems
 
-        from components.click_log_gen.spans import data_version
+        from components.click_log_gen.spans import data_version, log_bytes
 
-        # Fails on a wrong path before TFX is imported, which takes seconds.
         data = data_version(self._config.data)
+        logs = log_bytes(self._config.data)
         schema = self._config.data.curated_schema
         if schema is not None and not FileSystems.exists(schema):
             raise InputError(f"data.curated_schema: no file {schema!r}")
-        model = own_version(self._config.model)
+        key = self._config.push.sign
+        if key is not None and not Path(key).is_file():
+            raise InputError(f"push.sign: no file {key!r}")
+        model = user_version(self._config)
         metrics = self._config.evaluate.own_version()
+        for line in self._store.tidy():
+            self._console.line(f"  {line}")
+        self._look_for_room("ClickLogGen", logs)
         with self._console.running("loading TFX"):
             from tfx.dsl.compiler import compiler
             from tfx.orchestration import metadata
@@ -153,10 +225,10 @@ class _Run:
             from components.warm_start.executor import base_version
             from pipeline import dag
 
+            preflight.slow(self._config)
             prefer_large_batches()
-            database = self._home / "metadata.sqlite"
             connection = metadata.sqlite_metadata_connection_config(
-                str(database)
+                str(self._store.database)
             )
             base = base_version(
                 self._config.train.warm_start,
@@ -166,27 +238,43 @@ class _Run:
             pipeline = compiler.Compiler().compile(
                 dag.create_pipeline(
                     self._config,
-                    str(self._home / "artifacts"),
-                    dag.Versions(data, code_version(), base, model, metrics),
+                    str(self._store.artifacts),
+                    dag.Versions(
+                        data,
+                        code_version(),
+                        base,
+                        model,
+                        content_version(schema),
+                        metrics,
+                    ),
                     connection,
                     analysis_cache=str(self._home / "analysis_cache"),
-                    trials=str(self._home / "trials"),
-                    checkpoints=str(self._home / "checkpoints"),
+                    trials=str(self._store.trials),
+                    checkpoints=str(self._store.checkpoints),
                 )
             )
             runtime_parameter_utils.substitute_runtime_parameter(
                 pipeline,
-                {"pipeline-run-id": f"{self._folder.name}-{os.getpid()}"},
+                {"pipeline-run-id": f"{self._folder.name}-{uuid.uuid4().hex}"},
             )
             deployment = runner_utils.extract_local_deployment_config(pipeline)
         for item in pipeline.nodes:
             node = item.pipeline_node
-            name = node.node_info.id
+            name = self._running = node.node_info.id
+            self._look_for_room(name, logs)
             if name == "Pusher":
                 self._stop_if_refused()
                 # What it wrote lies outside the artifacts, where the cache
                 # does not look; pushing the same model again does nothing.
                 node.execution_options.caching_options.enable_cache = False
+            if name == "Baseline":
+                from components.baseline.executor import served
+
+                # What is served may change while the model stays the same.
+                value = node.parameters.parameters["served"].field_value
+                value.string_value = served(
+                    dag.pushed_to(self._config), self._uris["Trainer"]["model"]
+                )
             store = metadata.Metadata(connection)
             began = time.monotonic()
             try:
@@ -214,6 +302,8 @@ class _Run:
             self._seconds[name] = round(seconds, 3)
             cached = self._remember(name, info, store)
             self._state(name, "cached" if cached else "done", seconds)
+            if name == "ClickLogGen":
+                self._check_objective()
             if name == until:
                 return
 
@@ -241,14 +331,22 @@ class _Run:
             execution.last_known_state == metadata_store_pb2.Execution.CACHED
         )
 
+    def _check_objective(self) -> None:
+        """Stops before the search if its objective is not defined."""
+        counts = self._counts()
+        tune = self._config.tune
+        rows, positives = counts["eval"], counts["positives"]["eval"]
+        if tune and tune.objective == "auc" and positives in (0, rows):
+            told = (
+                f"received 'auc', but all {rows:,} rows of the eval split have"
+                f" the label {int(positives > 0)}; accepted: logloss"
+            )
+            raise InputError(self._config.problem("tune.objective", told))
+
     def _state(self, name: str, state: str, seconds: float) -> None:
         rows = ""
         if name == "ClickLogGen" and state != "FAILED":
-            counts = self._counts()
-            rows = (
-                f"  {counts['read']:,} rows, {counts['rejected']:,} rejected,"
-                f" {counts['train']:,} train, {counts['eval']:,} eval"
-            )
+            rows = f"  {counts.rows(self._counts())}"
         if name == "Tuner" and state != "FAILED":
             best = decoded(self._best())
             rows = "  " + ", ".join(f"{k} {v}" for k, v in best.items())
@@ -261,6 +359,10 @@ class _Run:
         self._console.line(
             f"  {name:<{_SECTION_WIDTH}} {state:<7} {seconds:7.1f} s{rows}"
         )
+        if name == "ClickLogGen" and state != "FAILED":
+            splits = self._config.data.split.names
+            for line in counts.details(self._counts(), splits):
+                self._console.line(f"    {line}")
 
     def _stop_if_refused(self) -> None:
         from components.evaluator.executor import refusals
@@ -293,14 +395,22 @@ class _Run:
 
         return metrics(uri)
 
+    def _undefined(self) -> dict[str, str]:
+        uri = self._uris.get("Evaluator", {}).get("evaluation")
+        if not uri:
+            return {}
+        from components.evaluator.executor import undefined
+
+        return undefined(uri)
+
     def _summary(self, status: str, message: str) -> dict[str, Any]:
-        counts, training = self._counts(), self._training()
+        counted, training = self._counts(), self._training()
         slices = self._metrics()
         rows = [
             "read", "kept", "rejected", "held_back", "sampled_out", "gap",
             *self._config.data.split.names,
         ]  # fmt: skip
-        clicks = counts.get("clicks", {})
+        clicks = counted.get("clicks", {})
         schema = self._uris.get("SchemaGen", {}).get("schema")
         return {
             "status": status,
@@ -308,21 +418,26 @@ class _Run:
             "run": self._folder.name,
             "name": self._config.name,
             "config_sha256": self._config.sha256(),
-            "rows": {name: counts.get(name) for name in rows},
+            "rows": {name: counted.get(name) for name in rows},
+            "positives": counted.get("positives", {}),
+            "times": counts.times(counted),
+            "out_of_range": counted.get("out_of_range", {}),
+            "warnings": counted.get("warnings", []),
             "rejected": self._uris.get("ClickLogGen", {}).get(
                 "rejected", self._rejected
             )
             or None,
-            "rejected_reasons": counts.get("reasons", {}),
+            "rejected_reasons": counted.get("reasons", {}),
             "clicks": {k: n for k, n in clicks.items() if isinstance(n, int)},
             "rejected_click_reasons": clicks.get("reasons", {}),
             "metrics": slices.pop("", {}),
             "slices": slices,
+            "undefined": self._undefined(),
             "blessed": bool(self._uris.get("Evaluator") and not self._refusals),
             "refusals": self._refusals,
             "pushed_model": self._pushed or None,
             "optimizer": training.get(
-                "optimizer", self._config.optimizer.spec()
+                "optimizer", self._config.resolved()["optimizer"]
             ),
             "tuned": training.get("tuned", {}),
             "lion_kernel": training.get("lion_kernel"),
@@ -338,17 +453,28 @@ class _Run:
     def _table(self, summary: dict[str, Any]) -> None:
         line = self._console.line
         line("")
+        split = self._config.data.split.names[-1]
+        line(f"  metrics of the {split} split")
         for name, value in sorted(summary["metrics"].items()):
-            shown = (
-                f"{value:,.0f}" if name == "example_count" else f"{value:.5f}"
-            )
+            shown = "-" if value is None else f"{value:.5f}"
+            if name == "example_count":
+                shown = f"{value:,.0f}"
             line(f"  {name:<{_SECTION_WIDTH}} {shown:>10}")
+        undefined = summary["undefined"]
+        if "" in undefined:
+            line(f"  not defined       {undefined['']}")
+        slices = len(undefined) - ("" in undefined)
+        if slices:
+            line(
+                f"  not defined       AUC of {slices:,} slices, whose rows have"
+                " one label"
+            )
         line("")
         rejected = summary["rows"]["rejected"]
         if rejected:
             line(
                 f"  rejected rows     {rejected:,}: lionctr rejected"
-                f" {self._folder}"
+                f" {shlex.quote(str(self._folder))}"
             )
         clicks = summary["clicks"]
         if clicks:
@@ -368,9 +494,41 @@ class _Run:
         line(f"  pushed model      {summary['pushed_model']}")
         line(f"  summary           {self._folder / 'summary.json'}")
         line(
-            f"  TensorBoard       tensorboard --logdir {summary['tensorboard']}"
+            "  TensorBoard       tensorboard --logdir"
+            f" {shlex.quote(summary['tensorboard'])}"
         )
-        line(f"  serve it          lionctr serve {Path(self._pushed).parent}")
+        models = shlex.quote(str(Path(self._pushed).parent))
+        line(f"  serve it          lionctr serve {models}")
+
+
+def _stopped(error: BaseException) -> str:
+    """What a person is told of a run that a signal ended."""
+    number = error.code if isinstance(error, SystemExit) else None
+    by = ""
+    if isinstance(number, int) and number > 128:
+        by = f" by {signal.Signals(number - 128).name}"
+    return f"Stopped{by}. Run the same command again to go on."
+
+
+def _own_workers(config: PipelineConfig) -> bool:
+    """Whether Beam's workers are started by this process."""
+    return not any("environment_type" in a for a in config.runner.beam)
+
+
+def content_version(path: str | None) -> str:
+    """Changes when a file's content does; "" without a file."""
+    if path is None:
+        return ""
+    from apache_beam.io.filesystems import FileSystems
+
+    with FileSystems.open(path) as stream:
+        return hashlib.sha256(stream.read()).hexdigest()[:16]
+
+
+def user_version(config: PipelineConfig) -> str:
+    """Changes when the code of the user's own model or callbacks changes."""
+    callbacks = [one.name.partition(":")[0] for one in config.train.callbacks]
+    return own_version(config.model) + user_code.version(callbacks)
 
 
 def code_version() -> str:
@@ -414,17 +572,20 @@ def only_one(
 
 
 def _new_folder(runs: Path) -> Path:
+    """A folder with the time as its name, but after those of all runs before.
+
+    Their order is that of their names, also where the clock was put back.
+    """
+    runs.mkdir(parents=True, exist_ok=True)
     now = datetime.datetime.now(datetime.UTC)
-    for attempt in range(1000):
-        name = now.strftime("%Y%m%d-%H%M%S") + (
-            f"-{attempt}" if attempt else ""
-        )
-        try:
-            (runs / name).mkdir(parents=True)
-            return runs / name
-        except FileExistsError:
-            continue
-    raise ConfigError(f"root: no free run folder under {runs}")
+    for path in runs.iterdir():
+        with suppress(ValueError):
+            then = datetime.datetime.strptime(path.name[:15], _RUN)
+            then = then.replace(tzinfo=datetime.UTC)
+            now = max(now, then + datetime.timedelta(seconds=1))
+    folder = runs / now.strftime(_RUN)
+    folder.mkdir()
+    return folder
 
 
 def _read(uri: str, name: str) -> dict[str, Any]:

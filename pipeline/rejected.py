@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, cast
 
+from models import valid_json
 from models.errors import InputError
 
 _WIDEST = 500  # characters shown of a row
@@ -38,7 +39,7 @@ def show(
     reasons = _reasons(folder)
     if as_json:
         found = {"rejected": folder, "reasons": reasons, "rows": list(rows)}
-        print(json.dumps(found, indent=1))
+        print(valid_json.dumps(found))
         return 0
     print(f"{sum(reasons.values()):,} rows in {folder}")
     for text, count in Counter(reasons).most_common():

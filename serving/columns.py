@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from serving.errors import BadInputError
+from serving.errors import BadInputError, shown
 
 Array = npt.NDArray[Any]
 
@@ -116,6 +116,17 @@ def _strings(name: str, values: Sequence[object], received: set[type]) -> Array:
     return column
 
 
+def not_unicode(name: str, column: Array) -> BadInputError:
+    """The error for a column of texts of which TensorFlow takes one not."""
+    for row, value in enumerate(column):
+        try:
+            if isinstance(value, str):
+                value.encode()
+        except UnicodeEncodeError:
+            return BadInputError(_wrong(name, row, value, "Unicode text"))
+    return BadInputError(f"feature {name!r}: TensorFlow takes no such values")
+
+
 def _base64(name: str, row: int, value: dict[str, object]) -> bytes:
     text = value.get("b64")
     if len(value) != 1 or not isinstance(text, str):
@@ -130,11 +141,8 @@ def _base64(name: str, row: int, value: dict[str, object]) -> bytes:
 
 
 def _wrong(name: str, row: int, value: object, expected: str) -> str:
-    shown = repr(value)
-    if len(shown) > 60:
-        shown = shown[:57] + "..."
     kind = _JSON_TYPES.get(type(value), type(value).__name__)
     return (
         f"feature {name!r}, row {row}: expected {expected}. "
-        f"Received: {shown} ({kind})"
+        f"Received: {shown(value)} ({kind})"
     )

@@ -1,9 +1,29 @@
 """The two ways in which a user of the server can be told no."""
 
+import reprlib
+
+_WIDEST = 60  # characters of a value in a message
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel = 3
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 2 * _WIDEST
+
 
 class ServingError(ValueError):
     """The server cannot start: the model directory or a port is wrong."""
 
+    exit_code = 2  # of `lionctr serve`
+
 
 class BadInputError(ValueError):
     """A request does not fit the model's signature; names the feature."""
+
+
+def printable(text: str) -> str:
+    """The same without lone surrogates, which no answer can carry."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def shown(value: object) -> str:
+    """A received value in a message: however large or deep, it is short."""
+    text = _SHORT.repr(value)
+    return text if len(text) <= _WIDEST else text[: _WIDEST - 3] + "..."

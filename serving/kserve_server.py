@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from kserve import InferRequest, ModelServer
+from kserve.constants.constants import INFERENCE_CONTENT_LENGTH_HEADER
 from kserve.errors import (
     InvalidInput,
     ModelNotFound,
@@ -17,6 +18,8 @@ from kserve.errors import (
 )
 from kserve.protocol.dataplane import DataPlane
 
+from serving import open_inference
+from serving.errors import printable
 from serving.model import VersionRepository
 from serving.transports import HostGrpcServer, VersionedRestServer
 
@@ -32,6 +35,24 @@ class VersionedDataPlane(DataPlane):
     async def ready(self) -> bool:
         """Whether a version is loaded to answer with."""
         return await self._repository.is_model_ready(self._repository.name)
+
+    def decode(
+        self, body: Any, headers: Any, *rest: Any, **options: Any
+    ) -> Any:
+        """As KServe's, which fails on much that a client may send.
+
+        Raises:
+            InvalidInput: the body is not what the protocol describes.
+        """
+        try:
+            return super().decode(body, headers, *rest, **options)
+        except Exception as error:
+            if isinstance(error, InvalidInput) and not isinstance(body, bytes):
+                raise InvalidInput(printable(error.reason)) from None
+            length = (headers or {}).get(INFERENCE_CONTENT_LENGTH_HEADER)
+            raise InvalidInput(
+                open_inference.fault_of(body, length, error)
+            ) from None
 
     async def infer(
         self,

@@ -117,7 +117,7 @@ class CtrModel(Model):
 class VersionRepository(ModelRepository):
     """KServe's registry of models, filled by the watcher.
 
-    `<name>` is the newest version, `<name>/versions/<v>` a given one. The
+    `<name>` is the served version, `<name>/versions/<v>` a given one. The
     registry is replaced whole and never changed, so a request sees either
     the old versions or the new ones.
     """
@@ -142,15 +142,15 @@ class VersionRepository(ModelRepository):
             or self._model(loaded)
             for version, loaded in snapshot.loaded.items()
         }
-        newest = max(snapshot.loaded, default=None)
+        served = snapshot.served
         models[self.name] = (
             self._model(None)
-            if newest is None
-            else models[f"{self.name}/versions/{newest}"]
+            if served is None
+            else models[f"{self.name}/versions/{served}"]
         )
         self.models = models
         self.snapshot = snapshot
-        self._metrics.serve(newest or 0)
+        self._metrics.serve(served or 0)
 
     def get_model(self, name: str) -> CtrModel:
         """The model to answer with.
@@ -173,9 +173,10 @@ class VersionRepository(ModelRepository):
         )
 
     def example(self) -> tuple[int, dict[str, Scalar]]:
-        """The newest version and a row that it takes."""
-        newest = self.snapshot.loaded[max(self.snapshot.loaded)]
-        return newest.version, newest.example_row()
+        """The served version and a row that it takes."""
+        loaded = self.get_model(self.name).loaded
+        assert loaded is not None
+        return loaded.version, loaded.example_row()
 
     def get_models(self) -> Mapping[str, CtrModel]:
         """The one model, under its plain name."""

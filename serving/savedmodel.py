@@ -1,8 +1,8 @@
 """One version of an exported model, loaded and ready to answer."""
 
-import json
 import logging
 import re
+import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,7 @@ import tensorflow as tf
 from google.protobuf import json_format
 from tensorflow.core.protobuf import saved_model_pb2
 
-from serving import columns
+from serving import columns, manifest, signature
 from serving.columns import Array
 from serving.errors import BadInputError, ServingError
 from serving.tf_serving import DEFAULT_SIGNATURE
@@ -35,23 +35,34 @@ class Signature:
 class LoadedModel:
     """A SavedModel and those of its signatures that a request can fill."""
 
-    def __init__(self, path: Path) -> None:
-        """Loads the SavedModel and calls it once.
+    def __init__(self, path: Path, public_key: Path | None = None) -> None:
+        """Verifies the files, loads the SavedModel and calls it once.
 
         Args:
             path: the version's folder, named by its integer.
+            public_key: of the signature that the version has to have.
 
         Raises:
-            ServingError: there is no usable `serving_default`.
+            DamagedError: a file is not what the manifest says, or the
+                signature does not hold.
+            ServingError: there is no usable `serving_default`, or it answers
+                a row of neutral values with NaN.
             Exception: whatever TensorFlow raises for a broken SavedModel.
         """
         self.version = int(path.name)
+        if not manifest.verify(str(path)):
+            _logger.warning(
+                "version %d has no manifest: its files cannot be verified",
+                self.version,
+            )
+        if public_key is not None:
+            signature.verify(path, public_key)
         # What the signature calls a feature -> its name, where they differ.
         self.aliases = _aliases(path)
         self._served = {name: alias for alias, name in self.aliases.items()}
         self.signature_defs = _signature_defs(path)
         # The signatures hold weak references to the object's variables.
-        self._saved_model = tf.saved_model.load(str(path))
+        self._saved_model = _load(path)
         self.signatures: dict[str, Signature] = {}
         for name, function in self._saved_model.signatures.items():
             try:
@@ -88,13 +99,19 @@ class LoadedModel:
             try:
                 served = self._served.get(name, name)
                 tensors[served] = tf.constant(column)
-            except UnicodeEncodeError as error:
-                raise BadInputError(f"feature {name!r}: {error}") from None
+            except (ValueError, UnicodeError):
+                raise columns.not_unicode(name, column) from None
         try:
             outputs = self.signatures[signature].call(**tensors)
         except tf.errors.InvalidArgumentError as error:
             raise BadInputError(
                 f"the model refused the values: {_first_cause(error.message)}"
+            ) from None
+        except UnicodeDecodeError:
+            # TensorFlow's message quotes the values, which are bytes.
+            names = ", ".join(map(repr, features))
+            raise BadInputError(
+                f"the model refused the values of {names}: it cannot read them"
             ) from None
         return {name: output.numpy() for name, output in outputs.items()}
 
@@ -108,25 +125,66 @@ class LoadedModel:
         # hundreds of milliseconds.
         row = self.example_row()
         inputs = self.inputs[DEFAULT_SIGNATURE]
-        self.predict(
+        outputs = self.predict(
             DEFAULT_SIGNATURE,
             {k: columns.to_column(k, inputs[k], [row[k]]) for k in inputs},
         )
+        _check_finite(DEFAULT_SIGNATURE, outputs)
         for name in self.signatures.keys() - {DEFAULT_SIGNATURE}:
             serialized = np.array([_example(row)], dtype=object)
             features = dict.fromkeys(self.inputs[name], serialized)
             try:
-                self.predict(name, features)
+                outputs = self.predict(name, features)
             except (BadInputError, tf.errors.OpError) as error:
                 _logger.debug("warm-up of signature %s: %s", name, error)
+            else:
+                _check_finite(name, outputs)
+
+
+def check_inputs(new: LoadedModel, served: LoadedModel) -> None:
+    """Refuses a version that clients of the served one cannot ask.
+
+    Raises:
+        ServingError: `serving_default` takes other inputs; names them.
+    """
+    before = served.inputs[DEFAULT_SIGNATURE]
+    after = new.inputs[DEFAULT_SIGNATURE]
+    changes = [manifest.input_changes(before, after)]
+    changes += [
+        f"takes {name!r} as {after[name]} instead of {before[name]}"
+        for name in sorted(before.keys() & after.keys())
+        if before[name] != after[name]
+    ]
+    if any(changes):
+        raise ServingError(
+            f"it has other inputs than the served version {served.version}:"
+            f" it {'; '.join(filter(None, changes))}. Serve it with"
+            " --allow-input-change, or pin it"
+        )
+
+
+def _check_finite(signature: str, outputs: Mapping[str, Array]) -> None:
+    for name, values in outputs.items():
+        if values.dtype.kind == "f" and not np.isfinite(values).all():
+            raise ServingError(
+                f"signature {signature!r} answers {name!r} ="
+                f" {values.ravel()[0]} to a row of neutral values"
+            )
+
+
+def _load(path: Path) -> Any:
+    """The SavedModel; TensorFlow takes [1] in its path for a glob."""
+    if not re.search(r"[*?[]", str(path)):
+        return tf.saved_model.load(str(path))
+    with tempfile.TemporaryDirectory(prefix="lionctr-") as folder:
+        link = Path(folder) / path.name
+        link.symlink_to(path.resolve())
+        return tf.saved_model.load(str(link))
 
 
 def _aliases(path: Path) -> dict[str, str]:
     """From what `models/export.py` writes; nothing for other models."""
-    file = path / "assets.extra" / "lion_ctr.json"
-    if not file.exists():
-        return {}
-    names = json.loads(file.read_text("utf-8")).get("inputs", {})
+    names = manifest.about(str(path)).get("inputs", {})
     return {served: name for name, served in names.items() if served != name}
 
 

@@ -1,5 +1,6 @@
 """`lionctr serve`: serve a directory of exported versions."""
 
+import functools
 import gc
 import json
 import os
@@ -14,7 +15,8 @@ from urllib.parse import quote
 
 from serving.errors import ServingError
 from serving.listen import bind
-from serving.versions import VersionWatcher, scan
+from serving.model_folder import scan
+from serving.versions import VersionWatcher
 
 _POLL_SECONDS = 1.0
 
@@ -25,6 +27,10 @@ def serve(
     grpc_port: int = 8500,
     host: str = "127.0.0.1",
     keep: int = 2,
+    allow_input_change: bool = False,
+    public_key: Path | None = None,
+    name: str | None = None,
+    pin: int | None = None,
 ) -> None:
     """Serves a model directory until SIGTERM or SIGINT.
 
@@ -39,11 +45,20 @@ def serve(
             server has neither authentication nor TLS; a container behind a
             service wants 0.0.0.0.
         keep: how many of the newest versions stay loaded.
+        allow_input_change: whether a new version may replace the served one
+            although it takes other inputs.
+        name: of the model; by default the directory's.
+        pin: the version to serve; by default the directory's pin, or the
+            newest.
+        public_key: serves only versions that are signed by its private key.
 
     Raises:
         ServingError: there is no version to serve, or a port is taken.
     """
-    name = _model_name(model_dir)
+    folder_name = _model_name(model_dir)
+    name = name or folder_name
+    if public_key is not None and not public_key.is_file():
+        raise ServingError(f"--verify: no file {public_key}")
     listener = bind(host, port)
     bind(host, grpc_port).close()
     # TensorFlow reads it on import; its start-up notes help nobody here.
@@ -52,7 +67,7 @@ def serve(
         from serving.kserve_server import Server
         from serving.metrics import ServingMetrics
         from serving.model import VersionRepository
-        from serving.savedmodel import LoadedModel
+        from serving.savedmodel import LoadedModel, check_inputs
     # The libraries never go away; not looking at them makes the collection
     # after a version's unloading short.
     gc.collect()
@@ -62,7 +77,12 @@ def serve(
         repository = VersionRepository(name, executor, ServingMetrics(name))
         server = Server(repository, listener, host, grpc_port)
         watcher = VersionWatcher(
-            model_dir, LoadedModel, repository.publish, keep
+            model_dir,
+            functools.partial(LoadedModel, public_key=public_key),
+            repository.publish,
+            keep,
+            None if allow_input_change else check_inputs,
+            pin,
         )
         # Answer as soon as one version can; the others follow meanwhile.
         watcher.refresh(keep=1)

@@ -12,12 +12,13 @@ import numpy as np
 import orjson
 
 from serving.columns import Array, to_column
-from serving.errors import BadInputError
+from serving.errors import BadInputError, shown
 
 DEFAULT_SIGNATURE = "serving_default"
 Inputs = Mapping[str, np.dtype[Any]]
 Aliases = Mapping[str, str]
 _NONE: Aliases = {}
+_SHOWN = 10  # unknown features named in a message
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ def decode(
     if ("instances" in document) == ("inputs" in document):
         raise BadInputError(
             "expected exactly one of 'instances' (rows) and 'inputs' "
-            f"(columns). Received: {sorted(document)}"
+            f"(columns). Received: {shown(sorted(document))}"
         )
     by_row = "instances" in document
     if by_row:
@@ -100,7 +101,7 @@ def find_signature(name: object, signatures: Mapping[str, Inputs]) -> Inputs:
     key = name or DEFAULT_SIGNATURE
     if not isinstance(key, str) or key not in signatures:
         raise BadInputError(
-            f"unknown signature. Received: {name!r}, "
+            f"unknown signature. Received: {shown(name)}, "
             f"accepted: {sorted(signatures)}"
         )
     return signatures[key]
@@ -125,11 +126,11 @@ def check_names(received: Mapping[str, object], inputs: Inputs) -> None:
             f"missing feature {', '.join(missing)} "
             "(send null where the value is unknown)"
         )
-    unknown = [repr(name) for name in received if name not in inputs]
+    unknown = [shown(name) for name in received if name not in inputs]
     if unknown:
+        some = unknown[:_SHOWN] + ["..."] * (len(unknown) > _SHOWN)
         raise BadInputError(
-            f"unknown feature {', '.join(unknown)}. "
-            f"Accepted: {', '.join(inputs)}"
+            f"unknown feature {', '.join(some)}. Accepted: {', '.join(inputs)}"
         )
 
 

@@ -19,7 +19,7 @@ from kserve.protocol.grpc.servicer import InferenceServicer
 from kserve.protocol.rest.server import RESTServer
 from starlette.exceptions import HTTPException
 
-from serving.errors import ServingError
+from serving.errors import ServingError, printable
 from serving.model import VersionRepository
 from serving.routes import tf_serving_router, version_router
 
@@ -126,7 +126,7 @@ async def _malformed(_: Any, error: Exception) -> JSONResponse:
     else:
         where = ".".join(str(part) for part in first["loc"][1:])
         message = f"{where or 'the body'}: {first['msg']}"
-    return JSONResponse({"error": message}, status_code=400)
+    return JSONResponse({"error": printable(message)}, status_code=400)
 
 
 async def _http_error(_: Any, error: Exception) -> JSONResponse:

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Generic, TypeVar
 
+from serving.model_folder import pinned, preferred, scan
+
 _logger = logging.getLogger(__name__)
 
 Loaded = TypeVar("Loaded")
@@ -17,21 +19,27 @@ Fingerprint = frozenset[tuple[str, int, int]]
 
 @dataclass(frozen=True)
 class Snapshot(Generic[Loaded]):
-    """What is loaded at one moment; never changed, only replaced."""
+    """What is loaded at one moment; never changed, only replaced.
+
+    served: the version that answers where none is named.
+    """
 
     loaded: Mapping[int, Loaded] = field(default_factory=dict)
     loading: int | None = None
     failed: Mapping[int, str] = field(default_factory=dict)
+    served: int | None = None
 
 
 class VersionWatcher(Generic[Loaded]):
     """Keeps the newest versions of a model directory loaded.
 
     A version is one folder whose name is an integer; anything else, such as
-    a folder that a push is still writing, is ignored. A version that does
-    not load is skipped until its files change. A version whose folder is
-    gone was revoked and is dropped; so are those older than the newest
-    `keep`. Whoever still holds a dropped version may finish with it.
+    a folder that a push is still writing, is ignored. The served version is
+    the pinned one, else the newest. A version that does not load, or may not
+    replace the served one, is skipped until its files change. A version
+    whose folder is gone was revoked and is dropped; so are those older than
+    the newest `keep`. Whoever still holds a dropped version may finish with
+    it.
     """
 
     def __init__(
@@ -40,6 +48,8 @@ class VersionWatcher(Generic[Loaded]):
         load: Callable[[Path], Loaded],
         publish: Callable[[Snapshot[Loaded]], None],
         keep: int = 2,
+        accept: Callable[[Loaded, Loaded], None] | None = None,
+        pin: int | None = None,
     ) -> None:
         """Watches nothing yet: see `refresh` and `start`.
 
@@ -48,6 +58,9 @@ class VersionWatcher(Generic[Loaded]):
             load: loads and warms up one version; may raise anything.
             publish: is given every new snapshot; must not block.
             keep: how many versions stay loaded, at least 1.
+            accept: is given a new version and the served one; raises if the
+                new one may not replace it. It is not asked about a pin.
+            pin: the version to serve, whatever the directory's own pin says.
         """
         if keep < 1:
             raise ValueError(f"keep must be at least 1. Received: {keep}")
@@ -55,9 +68,16 @@ class VersionWatcher(Generic[Loaded]):
         self._load = load
         self._publish = publish
         self._keep = keep
+        self._accept = accept
+        self._fixed_pin = pin
         self._loaded: dict[int, Loaded] = {}
         self._fingerprints: dict[int, Fingerprint] = {}
         self._failed: dict[int, tuple[Fingerprint, str]] = {}
+        # Those that `accept` refused, in favour of the served one.
+        self._refused: set[int] = set()
+        self._served: int | None = None
+        self._changed = False  # since the last snapshot
+        self._bad_pin = ""
         self._unreadable = False
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
@@ -79,6 +99,7 @@ class VersionWatcher(Generic[Loaded]):
         """Brings what is loaded in line with the directory, once."""
         try:
             found = scan(self._model_dir)
+            pin = self._pin(found)
         except OSError as error:
             # A file system that fails to answer revokes nothing.
             if not self._unreadable:
@@ -92,36 +113,100 @@ class VersionWatcher(Generic[Loaded]):
         if gone:
             self._show()
         self._drop(self._loaded.keys() - found.keys(), "revoked")
-        wanted: set[int] = set()
+        self._refused &= found.keys()
+        served = self._choose(found, pin)
+        wanted = set() if served is None else {served}
         for version in sorted(found, reverse=True):
-            if self._ensure(version, found[version]):
-                wanted.add(version)
             if len(wanted) == (keep or self._keep):
                 break
+            if self._ensure(version, found[version]):
+                wanted.add(version)
+                self._show_changes()
         self._drop(self._loaded.keys() - wanted, "superseded")
 
+    def _choose(self, found: Mapping[int, Path], pin: int | None) -> int | None:
+        """Loads versions, the preferred first, until one may be served."""
+        before = self._loaded.get(self._served) if self._served else None
+        if before is None or pin in self._refused:
+            # Nothing is left to compare with, or whoever pins it knows.
+            for version in self._refused:
+                self._failed.pop(version, None)
+            self._refused.clear()
+        for version in preferred(found, pin):
+            if not self._ensure(version, found[version]):
+                continue
+            known = version == pin or self._loaded[version] is before
+            if not known and self._refuses(version, before):
+                continue
+            if version != self._served:
+                why = ", as it is pinned" if version == pin else ""
+                _logger.info("version %d is served%s", version, why)
+                self._served, self._changed = version, True
+            self._show_changes()
+            return version
+        return None
+
+    def _refuses(self, version: int, before: Loaded | None) -> bool:
+        """Whether a loaded version may not replace the served one."""
+        if self._accept is None or before is None:
+            return False
+        try:
+            self._accept(self._loaded[version], before)
+        except Exception as error:
+            self._fail(version, self._fingerprints[version], error)
+            self._refused.add(version)
+            if version == self._served:  # it was written anew
+                self._loaded[version] = before
+                return False
+            del self._loaded[version], self._fingerprints[version]
+            self._show()
+            return True
+        return False
+
     def _ensure(self, version: int, path: Path) -> bool:
+        """Loads a version if need be; returns whether it is loaded."""
         fingerprint = _fingerprint(path)
         failed = self._failed.get(version)
         known = failed[0] if failed else self._fingerprints.get(version)
         if known == fingerprint:
             return version in self._loaded
         self._show(loading=version)
+        self._refused.discard(version)
         try:
             self._loaded[version] = self._load(path)
         except Exception as error:
             # TensorFlow raises most of Python's exceptions for what may be
             # wrong with a SavedModel; none of them may stop serving.
-            reason = str(error).strip() or type(error).__name__
-            self._failed[version] = (fingerprint, reason)
-            _logger.error("version %d is skipped: %s", version, reason)
-            _logger.debug("version %d", version, exc_info=True)
+            self._fail(version, fingerprint, error)
+            self._show()
         else:
             self._fingerprints[version] = fingerprint
             self._failed.pop(version, None)
+            self._changed = True
             _logger.info("version %d is loaded", version)
-        self._show()
         return version in self._loaded
+
+    def _fail(self, version: int, files: Fingerprint, error: Exception) -> None:
+        reason = str(error).strip() or type(error).__name__
+        self._failed[version] = (files, reason)
+        _logger.error("version %d is skipped: %s", version, reason)
+        _logger.debug("version %d", version, exc_info=True)
+
+    def _pin(self, found: Mapping[int, Path]) -> int | None:
+        """The version that is pinned; says once what is wrong with a pin."""
+        problem = ""
+        pin = self._fixed_pin
+        try:
+            if pin is None:
+                pin = pinned(self._model_dir)
+        except ValueError as error:
+            problem = str(error)
+        if pin is not None and pin not in found:
+            problem = f"version {pin} is pinned and not there"
+        if problem and problem != self._bad_pin:
+            _logger.error("%s; the newest version is served", problem)
+        self._bad_pin = problem
+        return None if problem else pin
 
     def _drop(self, versions: set[int], reason: str) -> None:
         if not versions:
@@ -135,9 +220,18 @@ class VersionWatcher(Generic[Loaded]):
         # only with a collection.
         gc.collect()
 
+    def _show_changes(self) -> None:
+        if self._changed:
+            self._show()
+
     def _show(self, loading: int | None = None) -> None:
+        self._changed = False
         failed = {version: why for version, (_, why) in self._failed.items()}
-        self._publish(Snapshot(dict(self._loaded), loading, failed))
+        served = self._served
+        if served not in self._loaded:
+            served = max(self._loaded, default=None)
+        loaded = dict(self._loaded)
+        self._publish(Snapshot(loaded, loading, failed, served))
 
     def _run(self, interval: float) -> None:
         while not self._stopped.wait(interval):
@@ -145,19 +239,6 @@ class VersionWatcher(Generic[Loaded]):
                 self.refresh()
             except Exception:
                 _logger.exception("watching %s failed", self._model_dir)
-
-
-def scan(model_dir: Path) -> dict[int, Path]:
-    """The version folders of a model directory.
-
-    Raises:
-        OSError: the directory cannot be read.
-    """
-    return {
-        int(entry.name): entry
-        for entry in model_dir.iterdir()
-        if entry.name.isascii() and entry.name.isdigit() and entry.is_dir()
-    }
 
 
 def _fingerprint(path: Path) -> Fingerprint:

@@ -1,4 +1,4 @@
-"""Baseline: the newest pushed model other than the candidate.
+"""Baseline: the served model, or the next one if that is the candidate.
 
 TFX's own Resolver is refused by Kubeflow's open source backend ("resolver not
 implemented yet"), and asks for the latest blessing where what counts is what
@@ -17,7 +17,10 @@ from components.baseline import executor
 class BaselineSpec(types.ComponentSpec):
     """Interface of Baseline."""
 
-    PARAMETERS = {"pushed_to": component_spec.ExecutionParameter(type=str)}
+    PARAMETERS = {
+        "pushed_to": component_spec.ExecutionParameter(type=str),
+        "served": component_spec.ExecutionParameter(type=str),
+    }
     INPUTS = {
         "model": component_spec.ChannelParameter(type=standard_artifacts.Model)
     }
@@ -29,7 +32,11 @@ class BaselineSpec(types.ComponentSpec):
 
 
 class Baseline(base_component.BaseComponent):
-    """Copies the served model, or leaves the output empty if there is none."""
+    """Copies the served model, or leaves the output empty if there is none.
+
+    `served` stands for that model in the cache: see `executor.served`. Before
+    the candidate is trained nobody knows it; a runner sets it then.
+    """
 
     SPEC_CLASS = BaselineSpec
     EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(executor.Executor)
@@ -39,6 +46,7 @@ class Baseline(base_component.BaseComponent):
             spec=BaselineSpec(
                 model=model,
                 pushed_to=pushed_to,
+                served="",
                 baseline=types.Channel(type=standard_artifacts.Model),
             )
         )

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import logging
-import os
+from collections.abc import Iterator
 from typing import Any
 
 from tfx import types
 from tfx.dsl.components.base import base_executor
+from tfx.dsl.io import fileio
 from tfx.types import artifact_utils
-from tfx.utils import io_utils, path_utils
+from tfx.utils import path_utils
 
-from components.pusher.executor import export_id, versions
+from components import model_store, verified_copy
+from serving.manifest import DamagedError
 
 log = logging.getLogger("lionctr.baseline")
 
 
 class Executor(base_executor.BaseExecutor):
-    """Copies the newest pushed version that is not the candidate itself."""
+    """Copies the served version, or the next one if that is the candidate."""
 
     def Do(
         self,
@@ -29,13 +31,32 @@ class Executor(base_executor.BaseExecutor):
         candidate = path_utils.serving_model_path(
             artifact_utils.get_single_uri(input_dict["model"])
         )
-        base = exec_properties["pushed_to"]
-        identity = export_id(candidate)
-        for version in reversed(versions(base)):
-            path = os.path.join(base, str(version))
-            if export_id(path) != identity:
-                output = artifact_utils.get_single_uri(output_dict["baseline"])
-                io_utils.copy_dir(path, path_utils.serving_model_path(output))
-                log.info("baseline is version %d", version)
-                return
-        log.info("no baseline: nothing was pushed before")
+        output = path_utils.serving_model_path(
+            artifact_utils.get_single_uri(output_dict["baseline"])
+        )
+        for path in others(exec_properties["pushed_to"], candidate):
+            try:
+                verified_copy.copy(path, output)
+            except (DamagedError, OSError) as error:
+                log.warning("%s is passed over: %s", path, error)
+                if fileio.exists(output):
+                    fileio.rmtree(output)
+                continue
+            log.info("baseline is %s", path)
+            return
+        log.info("no baseline: no other model was pushed before")
+
+
+def others(base: str, candidate: str) -> Iterator[str]:
+    """Pushed versions that are not the model in `candidate`, served first."""
+    identity = model_store.export_id(candidate)
+    for version in model_store.candidates(base):
+        path = model_store.path_of(base, version)
+        if model_store.export_id(path) != identity:
+            yield path
+
+
+def served(base: str, model: str) -> str:
+    """Another one for another baseline of a Model artifact; "" without one."""
+    path = next(others(base, path_utils.serving_model_path(model)), None)
+    return f"{path} {model_store.export_id(path)}" if path else ""

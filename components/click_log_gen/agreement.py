@@ -1,7 +1,8 @@
 """The files of one log hold values of one sort in a column read as text.
 
-As text, true is not 1 and a timestamp is not the number of seconds: where one
-file has the one and another the other, a category would silently be two.
+As text, a timestamp is neither the number of seconds nor its day: where one
+file has the one and another the other, a category would silently be two. Types
+of one sort, such as int64 and decimal, agree: one value is one text in each.
 Columns read as numbers are parsed by the config, whatever holds them.
 """
 
@@ -53,6 +54,8 @@ def _sorts(path: str, source: LogFiles, names: Iterable[str]) -> dict[str, str]:
 def _sort(kind: pa.DataType) -> str:
     if pa.types.is_dictionary(kind):
         return _sort(kind.value_type)
+    if isinstance(kind, pa.BaseExtensionType):
+        return _sort(kind.storage_type)
     if pa.types.is_nested(kind):
         # A list of one is its value.
         return _sort(kind.value_type) if hasattr(kind, "value_type") else ""
@@ -60,6 +63,10 @@ def _sort(kind: pa.DataType) -> str:
         return ""
     if pa.types.is_boolean(kind):
         return "true or false"
+    if pa.types.is_date(kind):
+        return "days"
+    if pa.types.is_time(kind):
+        return "times of day"
     if pa.types.is_temporal(kind):
         return "times"
     if pa.types.is_primitive(kind) or pa.types.is_decimal(kind):

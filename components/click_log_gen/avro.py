@@ -68,7 +68,7 @@ def read(chunk: Chunk, columns: Mapping[str, str]) -> Iterator[Rows]:
         ordinal = 0
         for block in _blocks(stream, chunk, head):
             records = _records(block, head, schema)
-            rows = _rows(chunk.path, block, records, schema, types)
+            rows = _rows(chunk.path, block, records, types)
             rows.ordinal += ordinal
             ordinal += block.count
             yield rows
@@ -81,16 +81,18 @@ def count(chunk: Chunk) -> int:
         return sum(block.count for block in blocks)
 
 
-def types(path: str, names: Iterable[str]) -> dict[str, pa.DataType]:
+def names(path: str) -> list[str]:
+    """The columns of a file."""
+    with open_raw(path) as stream:
+        return Schema(_head(stream).schema).columns
+
+
+def types(path: str, columns: Iterable[str]) -> dict[str, pa.DataType]:
     """Arrow types of those columns that have one."""
     with open_raw(path) as stream:
         schema = Schema(_head(stream).schema)
-    found = {}
-    for name in names:
-        kind = schema.type(name)
-        if kind is not None:
-            found[name] = schema.time(name) or kind
-    return found
+    found = {name: schema.type(name) for name in columns}
+    return {name: kind for name, kind in found.items() if kind is not None}
 
 
 def _head(stream: IO[bytes]) -> _Head:
@@ -220,7 +222,6 @@ def _rows(
     path: str,
     block: _Block,
     records: list[dict[str, Any]],
-    schema: Schema,
     types: Mapping[str, pa.DataType | None],
 ) -> Rows:
     values = {name: [pick(r, name) for r in records] for name in types}
@@ -248,15 +249,10 @@ def _rows(
     ]
     kept = np.delete(kept, bad)
     chosen = pa.array(kept)
-    columns = {}
-    for name, kind in types.items():
-        array = _array(values[name], kind).take(chosen)
-        time = schema.time(name) if kind is not None else None
-        if time is not None:
-            small = pa.types.is_date(time)
-            array = array.cast(pa.int32()) if small else array
-            array = array.cast(time)
-        columns[name] = array
+    columns = {
+        name: _array(values[name], kind).take(chosen)
+        for name, kind in types.items()
+    }
     return Rows(columns, kept.copy(), locate, rejected, locate_all=locate_all)
 
 
@@ -264,8 +260,6 @@ def _texts(name: str, values: list[Any], reasons: dict[int, str]) -> list[Any]:
     """Values of several types as text; reasons against those that have none."""
     found = []
     for index, value in enumerate(values):
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            value = repr(value)
         if isinstance(value, bytes):
             value = value.decode(errors="surrogateescape")
         try:
@@ -287,7 +281,7 @@ def _array(values: list[Any], kind: pa.DataType | None) -> pa.Array:
             return pa.array(values, pa.list_(pa.binary()))
         return pa.array([_bytes(v) for v in values], pa.binary())
     except (pa.ArrowException, TypeError):
-        return pa.array(values)  # decimals
+        return pa.array(values)  # decimals of more digits than declared
 
 
 def _bytes(text: str | None) -> bytes | None:

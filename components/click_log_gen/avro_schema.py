@@ -14,7 +14,7 @@ _ARROW = {
     "boolean": pa.bool_(),
     "int": pa.int64(),
     "long": pa.int64(),
-    "float": pa.float64(),
+    "float": pa.float32(),
     "double": pa.float64(),
     "string": pa.string(),
     "enum": pa.string(),
@@ -26,7 +26,12 @@ _TIMES = {
     f"{local}timestamp-{name}": pa.timestamp(unit)
     for local in ("", "local-")
     for name, unit in (("millis", "ms"), ("micros", "us"), ("nanos", "ns"))
-} | {"date": pa.date32()}
+} | {
+    "date": pa.date32(),
+    "time-millis": pa.time32("ms"),
+    "time-micros": pa.time64("us"),
+}
+_MOST_DIGITS = 76  # of a decimal in Arrow
 _MIXED = "mixed"
 _MOST_PARTS = 1_000_000
 
@@ -74,12 +79,6 @@ class Schema:
         node = self._one(self._find(column))
         return None if node is _MIXED else self._arrow(column, node)
 
-    def time(self, column: str) -> pa.DataType | None:
-        """The timestamp or date that the numbers of a column mean."""
-        node = self._one(self._find(column))
-        logical = node.get("logicalType") if isinstance(node, dict) else None
-        return _TIMES.get(str(logical))
-
     def _find(self, column: str) -> Any:
         node: Any = self._root
         for part in column.split("."):
@@ -106,7 +105,25 @@ class Schema:
                 f"column {column!r} is a {kind}; accepted: one of its values,"
                 f" such as {column + '.name'!r}"
             )
-        return _ARROW[kind]
+        return self._logical(column, node) or _ARROW[kind]
+
+    def _logical(self, column: str, node: Any) -> pa.DataType | None:
+        """What the bytes or numbers of a type mean, where it says so."""
+        if not isinstance(node, dict):
+            return None
+        logical, digits = node.get("logicalType"), node.get("precision", 0)
+        if logical == "duration":
+            raise InputError(
+                f"column {column!r} is a duration; accepted: a number, such as"
+                " its seconds"
+            )
+        known = isinstance(digits, int) and 0 < digits <= _MOST_DIGITS
+        if logical == "decimal" and known:
+            make = pa.decimal128 if digits <= 38 else pa.decimal256
+            return make(digits, node.get("scale", 0))
+        if self._kind(node) == "fixed" and logical != "decimal":
+            return pa.binary(node["size"]) if node["size"] == 16 else None
+        return _TIMES.get(str(logical))
 
     def _one(self, node: Any) -> Any:
         """What a union holds besides null; _MIXED if that is several."""

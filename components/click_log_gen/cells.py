@@ -86,8 +86,10 @@ class Form:
     @cached_property
     def bare(self) -> re.Pattern[bytes]:
         """Matches a cell without quotes."""
-        s = re.escape(self.separator)
+        first, s = re.escape(self.separator[:1]), re.escape(self.separator)
         if self.escape is None:
-            return re.compile(rb"[^%b]*+" % s)
+            return re.compile(rb"(?:[^%b]++|(?!%b).)*+" % (first, s), re.DOTALL)
         e = re.escape(self.escape)
-        return re.compile(rb"(?:[^%b%b]++|%b.)*+" % (s, e, e), re.DOTALL)
+        return re.compile(
+            rb"(?:[^%b%b]++|%b.|(?!%b)[^%b])*+" % (first, e, e, s, e), re.DOTALL
+        )

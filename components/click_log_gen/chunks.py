@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ import pyarrow.parquet as pq
 from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
-from components.click_log_gen import unpack
+from components.click_log_gen import file_kinds, files, tfrecords, unpack
 from components.click_log_gen.config import LogFiles
 from components.click_log_gen.lines import Lines
 from models.errors import InputError
@@ -22,6 +21,7 @@ from models.errors import InputError
 CHUNK_BYTES = 32 << 20
 BLOCK_BYTES = 4 << 20
 KEPT_BYTES = 1 << 10  # of a line that is too long
+HEAD_BYTES = 1 << 14  # of a file, that tell what it is
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -52,48 +52,10 @@ class Chunk:
         return self.end < 0
 
 
-def find(
-    patterns: tuple[str, ...], field: str = "data.impressions.path"
-) -> list[tuple[str, int, float]]:
-    """Path, size and modification time of each file.
-
-    In the order of the patterns; what one glob matches is sorted by path.
-    `field` is where in the config the patterns are.
-
-    Raises:
-        InputError: a pattern matches nothing, or a folder.
-    """
-    found: dict[str, tuple[str, int, float]] = {}
-    for pattern in patterns:
-        if os.path.isdir(pattern):  # noqa: PTH112 (it may be a URI)
-            raise InputError(
-                f"{field}: {pattern!r} is a folder; accepted: a"
-                f" file or a glob, such as {os.path.join(pattern, '*')!r}"
-            )
-        try:
-            matches = FileSystems.match([pattern])[0].metadata_list
-        except Exception as error:
-            raise InputError(
-                f"{field}: {pattern!r} cannot be listed: {error}"
-            ) from error
-        if not matches:
-            raise InputError(f"{field}: no file matches {pattern!r}")
-        for match in sorted(matches, key=lambda match: str(match.path)):
-            found.setdefault(
-                match.path,
-                (
-                    match.path,
-                    match.size_in_bytes,
-                    match.last_updated_in_seconds,
-                ),
-            )
-    return list(found.values())
-
-
 def plan(source: LogFiles, field: str = "data.impressions.path") -> list[Chunk]:
-    """Cuts all files of `source`, in the order of `find`; empty ones not."""
+    """Cuts the files of `source` that are not empty, as `files.find` orders."""
     plan: list[Chunk] = []
-    for path, size, modified in find(source.path, field):
+    for path, size, modified in files.find(source.path, field):
         if size:
             with naming(path):
                 for start, end, codec in _pieces(path, size, source.format):
@@ -108,12 +70,20 @@ def plan(source: LogFiles, field: str = "data.impressions.path") -> list[Chunk]:
 def _pieces(
     path: str, size: int, format: str
 ) -> Iterator[tuple[int, int, str]]:
+    with open_raw(path) as stream:
+        head = stream.read(HEAD_BYTES)
     if format == "parquet":
+        file_kinds.check(head, path, format)
         for start, end in _row_groups(path):
             yield start, end, ""
         return
-    with open_raw(path) as stream:
-        codec = unpack.codec_of(stream.read(unpack.HEAD_BYTES))
+    if format == "tfrecord" and tfrecords.is_header(head):
+        # Whatever else its length looks like.
+        yield 0, -1, ""
+        return
+    codec = unpack.codec_of(head)
+    if not codec or format == "avro":
+        file_kinds.check(head, path, format)
     if codec or format == "tfrecord":
         yield 0, -1, codec
         return
@@ -261,11 +231,12 @@ def _lines_of(
         stream.seek(chunk.start - 1)
         offset = chunk.start - 1 + skip_line(stream, chunk.end - chunk.start)
         return offset, _pieces_of(stream, chunk, offset, size)
-    head = stream.read(len(_BOM))
-    offset = len(_BOM) if head == _BOM else 0
+    head = stream.read(HEAD_BYTES if chunk.whole else len(_BOM))
+    offset = len(_BOM) if head.startswith(_BOM) else 0
     if chunk.whole:
+        file_kinds.check(head, chunk.path, "text")
         pieces = _pieces_of(stream, chunk, offset, size)
-        return offset, pieces if offset else chain([head], pieces)
+        return offset, chain([head[offset:]], pieces)
     stream.seek(offset)
     return offset, _pieces_of(stream, chunk, offset, size)
 
@@ -308,7 +279,12 @@ def open_parquet(path: str) -> Iterator[pq.ParquetFile]:
     """
     with open_raw(path) as stream:
         try:
-            file = pq.ParquetFile(stream, page_checksum_verification=True)
+            file = pq.ParquetFile(
+                stream,
+                page_checksum_verification=True,
+                # In nanoseconds, INT96 would leave out all but 1678 to 2261.
+                coerce_int96_timestamp_unit="us",
+            )
             _ = file.schema_arrow.names  # which may not even be text
         except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
             raise InputError(

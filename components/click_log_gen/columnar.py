@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from components.click_log_gen import tfrecords
+from components.click_log_gen import tfrecords, values
 from components.click_log_gen.chunks import (
     KEPT_BYTES,
     Chunk,
@@ -18,7 +18,7 @@ from components.click_log_gen.chunks import (
     open_parquet,
 )
 from components.click_log_gen.config import LogFiles
-from components.click_log_gen.rows import Rejected, Rows, is_list, numbered
+from components.click_log_gen.rows import Rejected, Rows, numbered
 from models.errors import InputError
 
 BATCH = 16_384
@@ -38,6 +38,8 @@ def read_parquet(chunk: Chunk, columns: Mapping[str, str]) -> Iterator[Rows]:
                 raise InputError(
                     f"no column {name!r}. Its columns: {', '.join(names)}"
                 )
+            if names.count(name) > 1:
+                raise InputError(f"column {name!r} is named twice")
         before = _rows_in(file, range(chunk.start))
         groups = range(chunk.start, chunk.end)
         ordinal = 0
@@ -62,17 +64,24 @@ def read_parquet(chunk: Chunk, columns: Mapping[str, str]) -> Iterator[Rows]:
             )
 
 
+def parquet_names(path: str) -> list[str]:
+    """The columns of a file."""
+    with open_parquet(path) as file:
+        names: list[str] = file.schema_arrow.names
+        return names
+
+
 def _rows_in(file: pq.ParquetFile, groups: range) -> int:
     return sum(file.metadata.row_group(group).num_rows for group in groups)
 
 
 def _parquet_rows(batch: pa.RecordBatch, ordinal: int, number: int) -> Rows:
     pairs = zip(batch.schema.names, batch.columns, strict=True)
-    arrays = {name: _widened(array) for name, array in pairs}
+    arrays = {name: values.plain(array) for name, array in pairs}
 
     def locate(index: int) -> tuple[str, bytes]:
-        values = {name: _shown(array[index]) for name, array in arrays.items()}
-        return f"row {number + index}", repr(values).encode()
+        row = {name: _shown(array[index]) for name, array in arrays.items()}
+        return f"row {number + index}", repr(row).encode()
 
     numbers = np.arange(ordinal, ordinal + batch.num_rows, dtype=np.int64)
 
@@ -80,16 +89,6 @@ def _parquet_rows(batch: pa.RecordBatch, ordinal: int, number: int) -> Rows:
         return numbered("row", number - ordinal + numbers), _texts(arrays)
 
     return Rows(arrays, numbers, locate, locate_all=locate_all)
-
-
-def _widened(array: pa.Array) -> pa.Array:
-    """float16 as float32: Arrow computes with none, and makes it no text."""
-    kind = array.type
-    if pa.types.is_float16(kind):
-        return array.cast(pa.float32())
-    if is_list(kind) and pa.types.is_float16(kind.value_type):
-        return array.cast(pa.list_(pa.float32()))
-    return array
 
 
 def _texts(arrays: Mapping[str, pa.Array]) -> pa.BinaryArray:
@@ -244,16 +243,24 @@ def _decode_by_kind(
     for group in groups.values():
         order += group
         for name, array in _decode(list(group.values()), columns).items():
-            if pa.types.is_large_list(array.type) and not (
-                pa.types.is_large_binary(array.type.value_type)
-            ):
-                array = array.cast(pa.list_(pa.string()))
-            pieces[name].append(array.cast(text))
+            pieces[name].append(_as_texts(array).cast(text))
     back = pa.array(np.argsort(order), pa.int64())
     arrays = {
         name: pa.concat_arrays(p).take(back) for name, p in pieces.items()
     }
     return arrays, np.array(sorted(order), np.int64)
+
+
+def _as_texts(array: pa.Array) -> pa.Array:
+    """Lists of numbers as lists of their texts; anything else as it is."""
+    if not pa.types.is_large_list(array.type):
+        return array
+    found = values.texts(array.values)
+    if found is None:
+        return array
+    return pa.LargeListArray.from_arrays(
+        array.offsets, found, mask=array.is_null()
+    )
 
 
 def _reduce(

@@ -20,6 +20,7 @@ class ClickLogGenSpec(types.ComponentSpec):
     PARAMETERS = {
         "data": component_spec.ExecutionParameter(type=str),
         "columns": component_spec.ExecutionParameter(type=str),
+        "ranges": component_spec.ExecutionParameter(type=str),
         "data_version": component_spec.ExecutionParameter(type=str),
         "code_version": component_spec.ExecutionParameter(type=str),
     }
@@ -41,6 +42,8 @@ class ClickLogGen(base_beam_component.BaseBeamComponent):
     `data_version` and `code_version` stand for the files' and the code's
     state: a run whose versions are known reuses the cached examples.
 
+    `ranges` says of columns of integers below what they are, for counts.
+
     `rejected` holds the rows that are not in the examples, with file, place
     and reason, in `rejected-*.jsonl`, and in `counts.json` how many there are.
     """
@@ -55,6 +58,7 @@ class ClickLogGen(base_beam_component.BaseBeamComponent):
         separators: Mapping[str, str],
         data_version: str = "",
         code_version: str = "",
+        ranges: Mapping[str, int] | None = None,
     ) -> None:
         described = {
             name: [kind, separators.get(name)] for name, kind in columns.items()
@@ -63,6 +67,7 @@ class ClickLogGen(base_beam_component.BaseBeamComponent):
             spec=ClickLogGenSpec(
                 data=data.model_dump_json(),
                 columns=json.dumps(described),
+                ranges=json.dumps(ranges or {}),
                 data_version=data_version,
                 code_version=code_version,
                 examples=types.Channel(type=standard_artifacts.Examples),

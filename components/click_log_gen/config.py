@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import re
 from datetime import date
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     Discriminator,
     Field,
     Tag,
@@ -16,17 +18,25 @@ from pydantic import (
     model_validator,
 )
 
+from components.click_log_gen.time_config import (
+    FIRST_YEAR,
+    TimeColumn,
+    last_year,
+)
 from models.config import LABEL, Kind, Name, Negatives, PositiveInt, Section
+from models.paths import expanded
+from models.section import PathText
 
 PLACEHOLDERS = ("{DATE}", "{YYYY}", "{MM}", "{DD}", "{SPAN}", "{VERSION}")
 Format = Literal["csv", "tsv", "jsonl", "parquet", "tfrecord", "avro"]
 
 
 class LogFiles(Section):
-    """A log: one file, a glob, or a list of them, on any Beam filesystem.
+    """A log: a file, a folder, a glob or a list, on any Beam filesystem.
 
     A list is read in its order, what a glob matches in the order of names.
-    gzip, zstd and bzip2 are told by the file's first bytes.
+    A folder means its files, at any depth. Names that begin with `.` or `_`
+    are left out. gzip, zstd and bzip2 are told by the file's first bytes.
 
     csv and tsv: a line is a row, an empty line is none; a quoted cell may go
     on over several lines. Either `columns` names the columns, or `header:
@@ -34,17 +44,18 @@ class LogFiles(Section):
     `columns` counts.
 
     Args:
+        delimiter: between two cells, one character or several, such as `::`.
         escape: a character that takes its meaning from the one after it, in
             csv and tsv; beside a doubled quote.
         max_line_bytes: a longer line, or record, is rejected.
         max_expansion: to how many times its size a compressed file may unpack.
     """
 
-    path: tuple[str, ...]
+    path: tuple[Annotated[str, AfterValidator(expanded)], ...]
     format: Format
     columns: tuple[Name, ...] | None = None
     header: bool = False
-    delimiter: Annotated[str, Field(min_length=1, max_length=1)] | None = None
+    delimiter: Annotated[str, Field(min_length=1, max_length=8)] | None = None
     quote: Annotated[str, Field(min_length=1, max_length=1)] | None = None
     escape: Annotated[str, Field(min_length=1, max_length=1)] | None = None
     null_values: tuple[str, ...] = ("",)
@@ -58,13 +69,12 @@ class LogFiles(Section):
 
     @field_validator("delimiter", "quote", "escape")
     @classmethod
-    def _one_byte(cls, value: str | None) -> str | None:
-        if value is not None and (not value.isascii() or value in "\r\n"):
-            raise ValueError(
-                f"received {value!r}; accepted: one ASCII character, not a"
-                " line end"
-            )
-        return value
+    def _ascii(cls, value: str | None) -> str | None:
+        if value is None or (value.isascii() and not set(value) & set("\r\n")):
+            return value
+        raise ValueError(
+            f"received {value!r}; accepted: ASCII characters, no line end"
+        )
 
     @model_validator(mode="after")
     def _check(self) -> LogFiles:
@@ -79,11 +89,13 @@ class LogFiles(Section):
             for name in self.columns:
                 if self.columns.count(name) > 1:
                     raise ValueError(f"column {name!r} is named twice")
-        if self.separator == self.quoting:
+        if self.quoting and self.quoting in self.separator:
             raise ValueError(
-                f"`delimiter` and `quote` are both {self.separator!r}"
+                f"`quote` is {self.quoting!r}, which is"
+                f" {'in ' * (len(self.separator) > 1)}`delimiter` too:"
+                f" {self.separator!r}"
             )
-        if self.escape and self.escape in (self.separator, self.quoting):
+        if self.escape and self.escape in (*self.separator, self.quoting):
             raise ValueError(
                 f"`escape` is {self.escape!r}, and so is `delimiter` or `quote`"
             )
@@ -102,6 +114,15 @@ class LogFiles(Section):
                         f" received `format: {self.format}`"
                     )
         return self
+
+    @property
+    def all_columns(self) -> tuple[str, ...] | None:
+        """`columns` and those that folders in `path` tell, such as dt=*."""
+        if self.columns is None:
+            return None
+        folders = "/".join(self.path)  # the last part may be one too
+        told = re.findall(r"(?:^|(?<=/))([^/={}*?\[\]]+)=", folders)
+        return tuple(dict.fromkeys((*self.columns, *told)))
 
     @property
     def separator(self) -> str:
@@ -136,13 +157,8 @@ def _not_a_duration(value: Any) -> str:
     )
 
 
+_DAY = re.compile(r"\d{4}-\d\d-\d\d")
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
-
-
-def _utc(time: str) -> datetime.datetime:
-    """An ISO 8601 time; without a zone it is UTC."""
-    found = datetime.datetime.fromisoformat(time)
-    return found if found.tzinfo else found.replace(tzinfo=datetime.UTC)
 
 
 class ClickFiles(LogFiles):
@@ -156,7 +172,7 @@ class ClickFiles(LogFiles):
     Args:
         impression_key: the key's columns in the impressions, where they
             have other names.
-        time: event time of the click; by default the name in `data.time`.
+        time: event time of the click, as `data.time`, which is the default.
         carry: columns of the click -> what they become in the examples: float,
             int or string, missing without a click. No features: they tell
             the label.
@@ -166,7 +182,7 @@ class ClickFiles(LogFiles):
 
     key: tuple[Name, ...] = ("impression_id",)
     impression_key: tuple[Name, ...] | None = None
-    time: Name | None = None
+    time: TimeColumn | None = None
     window: str = "30m"
     until: str | None = None
     carry: dict[Name, Kind] = {}
@@ -190,7 +206,8 @@ class ClickFiles(LogFiles):
         if isinstance(value, datetime.date):  # YAML's doing
             value = value.isoformat()
         try:
-            return value if value is None else _utc(value) and value
+            _ = value is None or datetime.datetime.fromisoformat(value)
+            return value
         except (TypeError, ValueError):
             raise ValueError(
                 f"received {value!r}; accepted: a time in ISO 8601, such as"
@@ -226,13 +243,6 @@ class ClickFiles(LogFiles):
         """The window in microseconds."""
         return _microseconds(self.window)
 
-    @property
-    def until_micros(self) -> int | None:
-        """`until` in microseconds since 1970."""
-        if self.until is None:
-            return None
-        return (_utc(self.until) - _EPOCH) // datetime.timedelta(microseconds=1)
-
 
 class Spans(Section):
     """Which days, or numbered spans, of the logs a run reads.
@@ -248,6 +258,21 @@ class Spans(Section):
     since: date | int | None = None
     until: date | int | None = None
     skip_missing: bool = False
+
+    @field_validator("since", "until", mode="before")
+    @classmethod
+    def _one_meaning(cls, value: Any) -> Any:
+        """Not pydantic's: "1705276800" would be a day of 2024."""
+        if isinstance(value, str) and _DAY.fullmatch(value):
+            with contextlib.suppress(ValueError):
+                return date.fromisoformat(value)
+        plain = type(value) in (int, date, type(None))
+        if not plain:
+            raise ValueError(
+                f"received {value!r}; accepted: a date, such as 2024-01-31, or"
+                " a number"
+            )
+        return value
 
     @model_validator(mode="after")
     def _check(self) -> Spans:
@@ -372,16 +397,23 @@ class Split(Section):
 
 
 class DataConfig(Section):
-    """The raw logs and how a row becomes a labelled example."""
+    """The raw logs and how a row becomes a labelled example.
+
+    Args:
+        max_rejected: the share of rows that may be rejected.
+        max_out_of_range: the share of rows in which an `encode: identity`
+            feature may be out of range, and so missing to the model.
+    """
 
     impressions: LogFiles
     clicks: ClickFiles | None = None
     label: Label | None = Field(None, validate_default=True)
-    time: Name | None = None
+    time: TimeColumn | None = None
     split: Split = Split()
     negatives: Negatives = Negatives()
     max_rejected: Annotated[float, Field(ge=0, le=1)] = 0.01
-    curated_schema: str | None = None
+    max_out_of_range: Annotated[float, Field(ge=0, le=1)] = 0.01
+    curated_schema: PathText | None = None
     spans: Spans | None = None
 
     @field_validator("label")
@@ -404,8 +436,8 @@ class DataConfig(Section):
             )
         for log, files in self.logs.items():
             _check_spans(f"{log}.path", files.path, self.spans)
-        shown = {
-            "time": self.time,
+        shown: dict[str, str | None] = {
+            "time": self.time.column if self.time else None,
             **{f"split.key: {name}": name for name in self.split.key},
             **{f"negatives.key: {name}": name for name in self.negatives.key},
         }
@@ -417,9 +449,10 @@ class DataConfig(Section):
                     "`clicks` needs `time`, the column of the impressions'"
                     " event time"
                 )
+            _check_until(self.clicks.until, self.click_time)
             shown |= {f"clicks.key: {n}": n for n in self.clicks.shown_key}
             clicked = {
-                "clicks.time": self.click_time,
+                "clicks.time": self.click_time.column,
                 "label": self.label_column,
                 **{f"clicks.key: {name}": name for name in self.clicks.key},
                 **{f"clicks.carry: {n}": n for n in self.clicks.carry},
@@ -435,10 +468,18 @@ class DataConfig(Section):
         return {name: log for name, log in logs.items() if log is not None}
 
     @property
-    def click_time(self) -> str:
+    def click_time(self) -> TimeColumn:
         """The click log's column of event time."""
         assert self.clicks is not None and self.time is not None
         return self.clicks.time or self.time
+
+    @property
+    def clicks_until(self) -> int | None:
+        """`clicks.until` in microseconds since 1970, in the clicks' zone."""
+        if self.clicks is None or self.clicks.until is None:
+            return None
+        until = self.click_time.moment(self.clicks.until)
+        return (until - _EPOCH) // datetime.timedelta(microseconds=1)
 
     @property
     def label_column(self) -> str | None:
@@ -483,12 +524,25 @@ def _check_spans(
                     )
 
 
+def _check_until(until: str | None, time: TimeColumn) -> None:
+    """The end is a moment that a click of the log may have."""
+    if until is None:
+        return
+    year = time.moment(until).astimezone(datetime.UTC).year
+    if time.unit is None and not FIRST_YEAR <= year <= last_year():
+        raise ValueError(
+            f"`clicks.until`: received {until}; accepted: a time of"
+            f" {FIRST_YEAR} to {last_year()}, as the clicks'"
+        )
+
+
 def _check_columns(
     section: str, log: LogFiles, wanted: dict[str, str | None]
 ) -> None:
     for field, name in wanted.items():
-        if name is not None and name not in (log.columns or (name,)):
+        known = log.all_columns
+        if name is not None and known is not None and name not in known:
             raise ValueError(
                 f"`{field}` is column {name!r}, which is not among"
-                f" `{section}.columns`: {', '.join(log.columns or ())}"
+                f" `{section}.columns`: {', '.join(known)}"
             )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from components.click_log_gen import labels, readers, split
 from components.click_log_gen.chunks import Chunk, naming
 from components.click_log_gen.config import DataConfig, LabelRule
 from components.click_log_gen.examples import encode, encode_features, wrap
+from components.click_log_gen.noticed import Noticed
 from components.click_log_gen.rows import (
     Column,
     Mask,
@@ -23,7 +24,7 @@ from components.click_log_gen.rows import (
 )
 from components.click_log_gen.shards import Shards
 from components.click_log_gen.tally import Tally
-from components.click_log_gen.times import event_time
+from components.click_log_gen.times import Times, event_time, reading
 from models.config import LABEL
 
 
@@ -37,6 +38,7 @@ class Job:
     chunks: int
     cut: split.Cut = split.NO_CUT
     first_rows: tuple[int, ...] = ()  # chunk number -> rows before it
+    ranges: Mapping[str, int] = field(default_factory=dict)  # integers below
 
 
 def run(chunk: Chunk, job: Job) -> dict[str, Any]:
@@ -47,6 +49,7 @@ def run(chunk: Chunk, job: Job) -> dict[str, Any]:
     """
     tally = Tally()
     seen: set[str] = set()
+    noticed = Noticed(job.ranges)
     wanted = _wanted(job)
     shards = Shards(job.folders, chunk.number, job.chunks)
     with naming(chunk.path), shards:
@@ -64,11 +67,14 @@ def run(chunk: Chunk, job: Job) -> dict[str, Any]:
                 batch.positive,
                 batch.sides,
                 batch.sampled,
+                batch.times,
             )
+            noticed.see(batch.columns)
             seen |= rows.filled(wanted.keys() - seen)
     return {
         "chunk": chunk.number,
         **tally.to_json(),
+        **noticed.to_json(),
         "absent": sorted(wanted.keys() - seen),
     }
 
@@ -81,6 +87,7 @@ def write(
     positive: Mask,
     sides: split.Sides,
     sampled: Mask,
+    times: Times | None = None,
 ) -> None:
     """Writes each record to the shard of its side, and counts it.
 
@@ -96,6 +103,8 @@ def write(
         shards.write(name, records.filter(pa.array(chosen)))
         tally.counts[name] += int(chosen.sum())
         tally.counts[f"positives_{name}"] += int((positive & chosen).sum())
+        if times is not None:
+            tally.see(name, times[chosen])
 
 
 def _wanted(job: Job) -> dict[str, str]:
@@ -105,9 +114,10 @@ def _wanted(job: Job) -> dict[str, str]:
     assert data.label is not None and data.label_column is not None
     wanted.setdefault(data.label_column, labels.kind(data.label))
     if data.split.by == "time" and data.time is not None:
-        wanted.setdefault(data.time, "time")
+        time = data.time.column
+        wanted[time] = reading(wanted.get(time))
     for name in (*data.split.key, *data.negatives.key):
-        # As written, whatever else the column is: 1 and 1.0 are two users.
+        # As text, whatever else the column is, so that none is rounded.
         wanted[name] = "string"
     return wanted
 
@@ -117,6 +127,7 @@ class _Batch:
 
     records: the good rows, serialized. positive: whether their label is 1.
     sides: where they go. sampled: which are trained on if they are negative.
+    columns: the features of the good rows. times: when they happened, if asked.
     """
 
     def __init__(self, rows: Rows, chunk: Chunk, job: Job) -> None:
@@ -135,18 +146,23 @@ class _Batch:
             for name, (kind, sep) in job.columns.items()
         }
         assert data.label is not None and data.label_column is not None
+        features = tuple(columns)
         columns[LABEL] = labels.label(
             rows.columns[data.label_column],
             self._column(data.label_column),
             data.label if isinstance(data.label, LabelRule) else None,
             self._verdicts,
         )
+        self.times: Times | None = None
         sides = self._sides()
         keys = self._keys(data.negatives.key)
         good = self._verdicts.good
         if not good.all():
             chosen = pa.array(good)
             columns = {n: array.filter(chosen) for n, array in columns.items()}
+        self.columns = {name: columns[name] for name in features}
+        if self.times is not None:
+            self.times = self.times[good]
         self.positive: Mask = columns[LABEL].to_numpy() == 1
         self.sides: split.Sides
         if sides is None:
@@ -183,12 +199,13 @@ class _Batch:
             return self._job.cut.sides(rows.ordinal + before)
         if data.split.by == "time":
             assert data.time is not None
-            times = event_time(
-                rows.columns[data.time],
-                self._column(data.time),
+            self.times = event_time(
+                rows.columns[data.time.column],
+                self._column(data.time.column),
                 self._verdicts,
+                data.time,
             )
-            return self._job.cut.sides(times)
+            return self._job.cut.sides(self.times)
         if not data.split.key:
             return None
         return split.key_sides(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import functools
 import json
+import logging
 import os
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -15,11 +17,14 @@ from tfx import types
 from tfx.dsl.components.base import base_beam_executor
 from tfx.types import artifact_utils
 
-from components.click_log_gen import ingest, match, spans
-from components.click_log_gen.config import ClickFiles, DataConfig
+from components.click_log_gen import checks, ingest, spans
+from components.click_log_gen.config import DataConfig
 from models.errors import InputError
+from models.paths import is_local, literal
+from models.row_counts import ROWS
 
 COUNTS = "counts.json"
+log = logging.getLogger("lionctr.ingest")
 
 
 class Executor(base_beam_executor.BaseBeamExecutor):
@@ -34,7 +39,8 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         """Runs the component.
 
         Raises:
-            InputError: no file, too many rejected rows, an empty split.
+            InputError: no file, too many rejected rows, an empty split, labels
+                of one class.
         """
         data, versions = spans.resolved(
             DataConfig.model_validate_json(exec_properties["data"])
@@ -56,8 +62,8 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         }
         folders["rejected"] = rejected.uri
         for folder in folders.values():
-            if not FileSystems.exists(folder):
-                FileSystems.mkdirs(folder)
+            _remove(folder)  # what a try left that was killed
+            FileSystems.mkdirs(folder)
 
         path = os.path.join(rejected.uri, COUNTS)
         with _temporary(os.path.join(rejected.uri, "work")) as work:
@@ -66,17 +72,25 @@ class Executor(base_beam_executor.BaseBeamExecutor):
                 columns,
                 ingest.Places(folders, work),
                 functools.partial(self._each, path=path),
+                json.loads(exec_properties["ranges"]),
             )
         counts = outcome.counts
+        counts["warnings"] = checks.warnings(counts, data)
         _write_json(counts, path)
         try:
-            _check(counts, data)
+            checks.check(counts, data)
         except InputError as error:
             raise _with_rows(error, rejected.uri) from error
-        for log, names in outcome.absent.items():
+        for paths, names in outcome.absent.items():
             raise InputError(
-                f"{log}: no row has a value for {', '.join(names)}"
+                f"{paths}: no row has a value for {', '.join(names)}"
             )
+        for warning in counts["warnings"]:
+            log.warning("%s", warning)
+        _write_json(
+            {name: counts[name] for name in data.split.names},
+            os.path.join(examples.uri, ROWS),
+        )
         for name in ("read", "kept", "rejected", *data.split.names):
             examples.set_int_custom_property(name, counts[name])
         if versions:
@@ -125,6 +139,10 @@ def _temporary(folder: str) -> Iterator[str]:
 
 def _remove(folder: str) -> None:
     """Removes a folder's files, and it, where there are folders."""
+    if is_local(folder):  # Beam would take its name for a glob
+        if os.path.isdir(folder):  # noqa: PTH112 (it may be a URI)
+            shutil.rmtree(folder)
+        return
     found = FileSystems.match([os.path.join(folder, "*")])[0].metadata_list
     if found:
         FileSystems.delete([file.path for file in found])
@@ -155,7 +173,7 @@ def _read_json(path: str) -> Any:
 def _with_rows(error: InputError, uri: str) -> InputError:
     """`error`, and the rejected rows where TFX does not remove them."""
     kept = f"{uri.rstrip('/')}-refused"
-    (found,) = FileSystems.match([os.path.join(uri, "*.json*")])
+    (found,) = FileSystems.match([os.path.join(literal(uri), "*.json*")])
     paths = [item.path for item in found.metadata_list]
     if len(paths) < 2:  # only counts
         return error
@@ -166,68 +184,3 @@ def _with_rows(error: InputError, uri: str) -> InputError:
     told = InputError(f"{error}\nRejected rows: lionctr rejected {kept}")
     told.rejected = kept
     return told
-
-
-def _check(counts: dict[str, Any], data: DataConfig) -> None:
-    """Stops on too many rejected rows, a join of nothing, an empty split."""
-    if counts["read"] == 0:
-        raise InputError(
-            f"{', '.join(data.impressions.path)}: no rows in any file"
-        )
-    _check_rejected(counts, data.max_rejected, "rows")
-    if data.clicks is not None:
-        _check_join(counts["clicks"], data, data.clicks)
-    for name in data.split.names:
-        if counts[name] == 0:
-            raise InputError(
-                f"The {name} split is empty: {counts['kept']:,} rows"
-                f"{_left_out(counts)}, split by {data.split.by} with eval"
-                f" {data.split.eval}, test {data.split.test}. Change data.split"
-            )
-
-
-def _left_out(counts: dict[str, Any]) -> str:
-    """The good rows that went into no split, in brackets; "" without any."""
-    ways = {
-        "held_back": "held back",
-        "gap": "left out by data.split.gap",
-        "sampled_out": "left out by data.negatives",
-    }
-    found = [
-        f"{counts[name]:,} {how}"
-        for name, how in ways.items()
-        if counts.get(name)
-    ]
-    return f" ({', '.join(found)})" if found else ""
-
-
-def _check_join(
-    clicks: dict[str, Any], data: DataConfig, source: ClickFiles
-) -> None:
-    _check_rejected(clicks, data.max_rejected, "clicks")
-    if clicks["read"] and clicks["orphans"] == clicks["read"]:
-        raise InputError(
-            f"{', '.join(source.path)}: none of the {clicks['read']:,} clicks"
-            " has an impression; are data.clicks.key"
-            f" ({', '.join(source.key)}) and its columns in the impressions"
-            f" ({', '.join(source.shown_key)}) the right ones?"
-        )
-
-
-def _check_rejected(counts: dict[str, Any], accepted: float, what: str) -> None:
-    read, rejected = counts["read"], counts["rejected"]
-    if rejected <= accepted * read:
-        return
-    lines = [
-        f"  {count:,} x {reason}; first at"
-        f" {counts['examples'][reason]['file']},"
-        f" {counts['examples'][reason]['where']}:"
-        f" {counts['examples'][reason]['row']}"
-        for reason, count in counts["reasons"].items()
-        if reason not in match.NO_FAULT
-    ]
-    raise InputError(
-        f"{rejected:,} of {read:,} {what} ({rejected / read:.2%}) were"
-        " rejected; data.max_rejected accepts"
-        f" {accepted:.2%}. The commonest reasons:\n" + "\n".join(lines[:5])
-    )

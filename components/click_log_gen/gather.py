@@ -93,6 +93,7 @@ def run(partition: Partition, job: Job) -> dict[str, Any]:
                 positive,
                 sides,
                 joined.sampled[rows],
+                joined.times[rows],
             )
         for tally, rejected in zip(
             (shown, clicked), joined.rejected(), strict=True
@@ -154,13 +155,18 @@ class _Joined:
     def order(self) -> npt.NDArray[np.int64]:
         """What train and eval are cut by: the time or the row's number."""
         if self._job.scatter.data.split.by == "time":
-            times: npt.NDArray[np.int64] = self._impressions.column(
-                "time"
-            ).to_numpy()
-            return times
+            return self.times
         before = np.array(self._job.first_rows, np.int64)
         ordinals = self._impressions.column("ordinal").to_numpy()
         return np.asarray(before[self._impressions.chunks] + ordinals)
+
+    @cached_property
+    def times(self) -> npt.NDArray[np.int64]:
+        """When the impressions were shown."""
+        found: npt.NDArray[np.int64] = self._impressions.column(
+            "time"
+        ).to_numpy()
+        return found
 
     @cached_property
     def sampled(self) -> npt.NDArray[np.bool_]:

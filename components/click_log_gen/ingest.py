@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -10,8 +11,10 @@ from typing import Any, Protocol
 from components.click_log_gen import (
     chunks,
     convert,
+    files,
     gather,
     match,
+    noticed,
     scatter,
     split,
 )
@@ -23,6 +26,7 @@ from models.errors import InputError
 PARTITION_BYTES = 32 << 20  # of text in a partition
 _PACKED = 6  # times larger than its file a log is that is not plain text
 _MOST_PARTITIONS = 4096
+_EPOCH = datetime.datetime(1970, 1, 1)
 
 
 class Each(Protocol):
@@ -58,8 +62,13 @@ def run(
     columns: Mapping[str, tuple[str, str | None]],
     places: Places,
     each: Each,
+    ranges: Mapping[str, int] | None = None,
 ) -> Outcome:
     """Reads, joins, labels, splits and writes.
+
+    Args:
+        columns: of the examples -> kind, list separator.
+        ranges: integer column -> its values are from 0 to below.
 
     Raises:
         InputError: no file, a file that cannot be read, a missing column.
@@ -69,8 +78,9 @@ def run(
         raise InputError(
             f"{', '.join(data.impressions.path)}: every file is empty"
         )
+    ranges = ranges or {}
     if data.clicks is not None:
-        return _joined(data, columns, places, each, plan)
+        return _joined(data, columns, places, each, plan, ranges)
     surveys: list[dict[str, Any]] = []
     if data.split.by != "hash":
         surveys = each(
@@ -83,10 +93,15 @@ def run(
         len(plan),
         split.find_cut(surveys, data.split),
         split.first_rows(part["count"] for part in surveys),
+        ranges,
     )
     parts = each(plan, "Convert", convert.run, job=job)
     absent = _absent([(data.impressions, parts)])
-    return Outcome(_counts(_total(parts), data.split.names), absent)
+    counts = {
+        **_counts(_total(parts), data.split.names),
+        **noticed.total(parts, columns),
+    }
+    return Outcome(counts, absent)
 
 
 def _joined(
@@ -95,6 +110,7 @@ def _joined(
     places: Places,
     each: Each,
     shown: list[Chunk],
+    ranges: Mapping[str, int],
 ) -> Outcome:
     assert data.clicks is not None
     clicked = chunks.plan(data.clicks, "data.clicks.path")
@@ -114,6 +130,7 @@ def _joined(
         len(shown),
         len(plan),
         number,
+        ranges,
     )
     parts = each(plan, "Scatter", scatter.run, job=spread)
     ours, theirs = parts[: len(shown)], parts[len(shown) :]
@@ -133,12 +150,14 @@ def _joined(
     names = [name for name, _ in match.CLICKS if name != "rejected"]
     counts = {
         **_counts(impressions, data.split.names),
+        **noticed.total(ours, columns),
         "held_back": impressions.counts["held_back"],
         "duplicates": impressions.counts["duplicates"],
         "clicks": {
             **{n: clicks.counts[n] for n in ("read", "rejected", *names)},
             "reasons": dict(clicks.reasons.most_common()),
             "examples": clicks.examples,
+            "times": _iso(clicks.times.get("all")),
         },
     }
     absent = _absent([(data.impressions, ours), (data.clicks, theirs)])
@@ -155,12 +174,12 @@ def _end(
     A log without a click ends with the impressions.
     """
     assert data.clicks is not None
-    if data.clicks.until_micros is not None:
-        return data.clicks.until_micros
+    if data.clicks_until is not None:
+        return data.clicks_until
     for parts in (clicks, impressions):
-        times = [p["latest"] for p in parts if p["latest"] is not None]
+        times = [p["times"]["all"] for p in parts if p["times"]]
         if times:
-            return int(max(times))
+            return int(max(last for _, last in times))
     return 0
 
 
@@ -171,7 +190,7 @@ def _text_bytes(log: LogFiles, plan: Sequence[Chunk], field: str) -> int:
         plain = set()
     return sum(
         size * (1 if path in plain else _PACKED)
-        for path, size, _ in chunks.find(log.path, field)
+        for path, size, _ in files.find(log.path, field)
     )
 
 
@@ -189,7 +208,23 @@ def _counts(tally: Tally, splits: Sequence[str]) -> dict[str, Any]:
         "positives": {s: tally.counts[f"positives_{s}"] for s in splits},
         "reasons": dict(tally.reasons.most_common()),
         "examples": tally.examples,
+        "times": {
+            name: _iso(tally.times[name])
+            for name in splits
+            if name in tally.times
+        },
     }
+
+
+def _iso(span: tuple[int, int] | None) -> dict[str, str] | None:
+    """First and last as ISO 8601 in UTC."""
+    if span is None:
+        return None
+    first, last = (
+        (_EPOCH + datetime.timedelta(microseconds=micros)).isoformat() + "Z"
+        for micros in span
+    )
+    return {"first": first, "last": last}
 
 
 def _absent(

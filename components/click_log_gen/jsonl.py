@@ -16,6 +16,7 @@ from components.click_log_gen.chunks import Chunk, blocks
 from components.click_log_gen.config import LogFiles
 from components.click_log_gen.lines import Lines
 from components.click_log_gen.nested import (
+    Number,
     UnfitError,
     as_text,
     pick,
@@ -175,7 +176,7 @@ def _below(array: pa.Array, path: list[str]) -> pa.Array:
 
 
 def _type(value: Any, kind: str) -> pa.DataType | None:
-    """The Arrow type that keeps `value` as written, if there is one."""
+    """The Arrow type that keeps `value` and those after it, if any does."""
     if isinstance(value, str):
         return pa.string()
     if isinstance(value, bool):
@@ -183,7 +184,7 @@ def _type(value: Any, kind: str) -> pa.DataType | None:
     if isinstance(value, int):
         return pa.float64() if kind == "float" else pa.int64()
     if isinstance(value, float) and kind not in ("int", "string"):
-        # As text, 1.0 would become 1, and 1e20 is an odd integer.
+        # Where it is text, integers may follow that are no doubles.
         return pa.float64()
     if isinstance(value, list) and kind == "string":
         first = next((v for v in value if v is not None), "")
@@ -202,20 +203,23 @@ def _loads(row: bytes, **options: Any) -> Any:
 def _line_by_line(
     lines: Lines, columns: Mapping[str, str]
 ) -> tuple[dict[str, pa.Array], dict[int, str]]:
-    """Values as text, as written; and line -> reason for the bad ones."""
+    """Values as text; and line -> reason for the bad ones."""
     values: dict[str, list[Any]] = {name: [] for name in columns}
     reasons: dict[int, str] = {}
     for index in range(len(lines)):
         try:
             row = json.loads(
                 lines.row(index).decode(),
-                parse_float=str,
+                parse_float=Number,
                 parse_int=_integer,
-                parse_constant=str,
+                parse_constant=Number,
             )
             if not isinstance(row, dict):
                 raise ValueError("not an object")
-            picked = [as_text(name, pick(row, name)) for name in columns]
+            picked = [
+                as_text(name, pick(row, name), kind)
+                for name, kind in columns.items()
+            ]
         except UnicodeDecodeError:
             reasons[index] = "not UTF-8"
         except UnfitError as error:

@@ -75,7 +75,7 @@ def _by_rule(
     array: pa.Array, column: Column, rule: LabelRule, verdicts: Verdicts
 ) -> pa.Array:
     if isinstance(rule.equals, str):
-        return pc.equal(column.text(array, verdicts), rule.equals)
+        return pc.equal(column.written(array, verdicts), rule.equals)
     number = column.float64(array, verdicts)
     for bound, compare in (
         (rule.at_least, pc.greater_equal),

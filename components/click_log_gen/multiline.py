@@ -68,9 +68,9 @@ class _Rows:
                 whole = number == form.columns
                 stray = _STRAY.search(data, begin, position)
                 return at if whole and not stray else line
-            if data[position : position + 1] != form.separator:
+            if not data.startswith(form.separator, position):
                 break
-            position += 1
+            position += len(form.separator)
         return line
 
     def _close(self, position: int, line: int) -> tuple[int, int] | None:

@@ -6,6 +6,8 @@ from typing import Any
 
 import pyarrow as pa
 
+from components.click_log_gen.values import category
+
 
 class UnfitError(Exception):
     """A value that no feature can hold; the message has the column."""
@@ -22,12 +24,23 @@ def pick(row: dict[str, Any], name: str) -> Any:
     return value
 
 
-def as_text(name: str, value: Any) -> Any:
-    """Text, None, or a list of them; raises UnfitError on anything else."""
+class Number(str):
+    """A number of JSON with a fraction or an exponent, as it is written."""
+
+
+def as_text(name: str, value: Any, kind: str = "string") -> Any:
+    """Text, None, or a list of them; raises UnfitError on anything else.
+
+    Where `kind` is "string" a number becomes its category.
+    """
     if value is None:
         return None
     if isinstance(value, bool):
         return "true" if value else "false"
+    if isinstance(value, Number):
+        return category(float(value)) if kind == "string" else str(value)
+    if isinstance(value, int | float):
+        return category(value)
     if isinstance(value, str):
         if not value.isascii():
             try:
@@ -36,7 +49,7 @@ def as_text(name: str, value: Any) -> Any:
                 raise UnfitError(f"column {name}: not UTF-8") from error
         return value
     if isinstance(value, list) and not any(isinstance(v, list) for v in value):
-        return [as_text(name, v) for v in value]
+        return [as_text(name, v, kind) for v in value]
     what = "an object" if isinstance(value, dict) else "a list of lists"
     raise UnfitError(f"column {name}: {what}")
 

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
 
-from components.click_log_gen import agreement, avro, columnar, jsonl, text
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from components.click_log_gen import (
+    agreement,
+    avro,
+    columnar,
+    files,
+    jsonl,
+    text,
+)
 from components.click_log_gen.chunks import Chunk, unchanged
 from components.click_log_gen.config import LogFiles
-from components.click_log_gen.rows import Rows
+from components.click_log_gen.rows import Column, Rows, Verdicts
 
 
 def read(
@@ -23,8 +34,58 @@ def read(
         InputError: the file as a whole cannot be read, or changed meanwhile.
     """
     with unchanged(chunk):
-        agreement.check(chunk, source, columns)
-        yield from _read(chunk, source, columns)
+        told = _partitions(chunk, source, columns)
+        own = {n: kind for n, kind in columns.items() if n not in told}
+        if told and not own and source.format in _WITH_NAMES:
+            # Some column, to know how many rows there are.
+            own = dict.fromkeys(_names(chunk, source)[:1], "string")
+        agreement.check(chunk, source, own)
+        if source.format not in _WITH_NAMES:
+            own = dict(columns)
+        for rows in _read(chunk, source, own):
+            yield _with_partitions(rows, told) if told else rows
+
+
+_WITH_NAMES = ("csv", "tsv", "parquet", "avro")
+
+
+def _names(chunk: Chunk, source: LogFiles) -> Sequence[str]:
+    """The columns in the file itself, where it says which there are."""
+    if source.format in ("csv", "tsv"):
+        return text.read_head(chunk, source).names or ()
+    if source.format == "parquet":
+        return columnar.parquet_names(chunk.path)
+    if source.format == "avro":
+        return avro.names(chunk.path)
+    return ()
+
+
+def _partitions(
+    chunk: Chunk, source: LogFiles, columns: Mapping[str, str]
+) -> dict[str, str | None]:
+    """Those of `columns` that the folders of the file tell, as Hive's do.
+
+    A column of the file itself counts more.
+    """
+    found = files.partitions(chunk.path)
+    told = {name: found[name] for name in columns if name in found}
+    if not told:
+        return {}
+    names = set(_names(chunk, source))
+    return {name: value for name, value in told.items() if name not in names}
+
+
+def _with_partitions(rows: Rows, told: Mapping[str, str | None]) -> Rows:
+    columns = dict(rows.columns)
+    for name, value in told.items():
+        array = pa.repeat(pa.scalar(value, pa.string()), rows.count)
+        own = columns.get(name)
+        if own is None or own.null_count == rows.count:
+            columns[name] = array
+        elif own.null_count:
+            texts = Column(name, None).written(own, Verdicts.none(rows.count))
+            columns[name] = pc.coalesce(texts, array)
+    return dataclasses.replace(rows, columns=columns)
 
 
 def _read(

@@ -10,11 +10,11 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from components.click_log_gen import values
 from models.errors import InputError
 
 Mask = npt.NDArray[np.bool_]
 FLOAT = r"(?i)^[+-]?((\d+\.?\d*|\.\d+)(e[+-]?\d+)?|inf(inity)?|nan(\(\w*\))?)$"
-_EXACT = 2.0**53  # below it each integer is a double of its own
 _INT = r"^([+-]?)0*(\d+)(\.0*)?$"
 _SHORT_INT = r"^-?\d{1,18}$"
 
@@ -113,35 +113,64 @@ class Column:
     separator: str | None = None
 
     def text(self, array: pa.Array, verdicts: Verdicts) -> pa.Array:
-        """`array` as string; lists are joined by `separator`.
+        """`array` as string, one text for one value (see values.py).
 
-        Bytes that are not UTF-8 are refused, and so are a list of several
-        values in a column without a separator, and one that has it in a value.
+        Lists are joined by `separator`. Bytes that are not UTF-8 are refused,
+        and so are a list of several values in a column without a separator,
+        and one that has it in a value.
         """
-        array = _decoded(array)
-        if is_list(array.type):
-            array = (
-                self._single(array, verdicts)
-                if self.separator is None
-                else self._joined(array, self.separator, verdicts)
-            )
-        if pa.types.is_null(array.type):
+        array = self._single_or_joined(array, verdicts)
+        if not values.is_text(array.type):
+            return self._typed_texts(array)
+        array = self._words(array, verdicts)
+        if self.separator is not None:
+            return values.canonical_items(array, self.separator)
+        return values.canonical(array)
+
+    def written(self, array: pa.Array, verdicts: Verdicts) -> pa.Array:
+        """As `text`, but text is as it was written, and true is `true`."""
+        array = self._single_or_joined(array, verdicts)
+        if pa.types.is_boolean(array.type):
             return array.cast(pa.string())
-        if pa.types.is_floating(array.type):
-            return _number_text(nulled(array, mask(pc.is_nan(array))))
-        if not _is_text(array.type):
-            return self._cast(array, pa.string())
-        if self.null_values is None:
+        if not values.is_text(array.type):
+            return self._typed_texts(array)
+        return self._words(array, verdicts)
+
+    def _single_or_joined(
+        self, array: pa.Array, verdicts: Verdicts
+    ) -> pa.Array:
+        array = values.plain(array)
+        if not is_list(array.type):
             return array
-        array = self._utf8(array, verdicts)
-        missing = pa.array(["", *self.null_values])
-        return nulled(array, mask(pc.is_in(array, value_set=missing)))
+        if self.separator is None:
+            return self._single(array, verdicts)
+        return self._joined(array, self.separator, verdicts)
+
+    def _texts(self, array: pa.Array) -> pa.Array:
+        found = values.texts(array)
+        if found is None:
+            raise InputError(
+                f"column {self.name!r} holds {array.type}, which cannot be"
+                " read as text"
+            )
+        return found
+
+    def _typed_texts(self, array: pa.Array) -> pa.Array:
+        """The texts of typed values, the words for missing as nulls."""
+        words = set(self.null_values or ()) - {""}
+        text = self._texts(array)
+        return self._without_words(text) if words else text
+
+    def _without_words(self, text: pa.Array) -> pa.Array:
+        """`text` with the words for missing as nulls."""
+        missing = pa.array(["", *(self.null_values or ())])
+        return nulled(text, mask(pc.is_in(text, value_set=missing)))
 
     def float64(self, array: pa.Array, verdicts: Verdicts) -> pa.Array:
         """`array` as float64, NaN as null; what is not finite is refused."""
         array = self._scalars(array, verdicts)
-        if _is_text(array.type):
-            array = self._parsed_floats(self.text(array, verdicts), verdicts)
+        if values.is_text(array.type):
+            array = self._parsed_floats(self._words(array, verdicts), verdicts)
         return self._finite(self._cast(array, pa.float64()), verdicts)
 
     def float32(self, array: pa.Array, verdicts: Verdicts) -> pa.Array:
@@ -152,8 +181,8 @@ class Column:
     def int64(self, array: pa.Array, verdicts: Verdicts) -> pa.Array:
         """`array` as int64; 3.0 is an integer, 3.5 is refused."""
         array = self._scalars(array, verdicts)
-        if _is_text(array.type):
-            return self._parsed_ints(self.text(array, verdicts), verdicts)
+        if values.is_text(array.type):
+            return self._parsed_ints(self._words(array, verdicts), verdicts)
         if pa.types.is_decimal(array.type) or pa.types.is_floating(array.type):
             array = array.cast(pa.float64())
             array = nulled(array, mask(pc.is_nan(array)))
@@ -167,9 +196,31 @@ class Column:
         verdicts.refuse(bad, f"column {self.name}: not an integer of 64 bits")
         return nulled(array, bad).cast(pa.int64())
 
+    def _words(self, array: pa.Array, verdicts: Verdicts) -> pa.Array:
+        """`array` of text as written, the words for missing as nulls."""
+        if self.null_values is None:
+            return array
+        return self._without_words(self._utf8(array, verdicts))
+
     def _scalars(self, array: pa.Array, verdicts: Verdicts) -> pa.Array:
-        array = _decoded(array)
-        return self._single(array, verdicts) if is_list(array.type) else array
+        """One number, or text, a row.
+
+        Raises:
+            InputError: the type is neither, such as a time or a struct.
+        """
+        array = values.plain(array)
+        if is_list(array.type):
+            array = self._single(array, verdicts)
+        if values.is_text(array.type) or pa.types.is_null(array.type):
+            return array
+        if not _is_number(array.type):
+            raise InputError(
+                f"column {self.name!r} holds {array.type}, which cannot be"
+                " read as numbers"
+            )
+        if not set(self.null_values or ()) - {""}:
+            return array
+        return nulled(array, mask(self._typed_texts(array).is_null()))
 
     def _single(self, array: pa.Array, verdicts: Verdicts) -> pa.Array:
         """The one value of each list; several are refused."""
@@ -180,7 +231,9 @@ class Column:
             lengths > 1, f"column {self.name}: several values instead of one"
         )
         first = array.offsets.to_numpy()[:-1]
-        return _decoded(array.values.take(pa.array(first, mask=lengths != 1)))
+        return values.plain(
+            array.values.take(pa.array(first, mask=lengths != 1))
+        )
 
     def _joined(
         self, array: pa.Array, separator: str, verdicts: Verdicts
@@ -189,18 +242,16 @@ class Column:
 
         A list is refused if the text would stand for other values.
         """
-        item = array.type.value_type
-        if pa.types.is_floating(item):
-            array = array.cast(pa.list_(item))
-            array = array.take(pa.array(np.arange(len(array))))
-            array = pa.ListArray.from_arrays(
-                array.offsets, _number_text(array.values), mask=array.is_null()
-            )
-        elif not (_is_text(item) or pa.types.is_null(item)):
-            array = self._cast(array, pa.list_(pa.string()))
-        # As bytes, since not all need be UTF-8; taken, to be no slice.
-        array = array.cast(pa.list_(pa.binary()))
+        # Taken, to be no slice.
+        array = array.cast(pa.list_(array.type.value_type))
         array = array.take(pa.array(np.arange(len(array))))
+        items = values.plain(array.values)
+        if not values.is_text(items.type):
+            items = self._texts(items)
+        # As bytes, since not all need be UTF-8.
+        array = pa.ListArray.from_arrays(
+            array.offsets, items.cast(pa.binary()), mask=array.is_null()
+        )
         if array.flatten().null_count:
             lists = [
                 v and [x for x in v if x is not None] for v in array.to_pylist()
@@ -222,11 +273,9 @@ class Column:
         try:
             return array.cast(kind, safe=pa.types.is_integer(kind))
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-            wanted = kind.value_type if is_list(kind) else kind
-            what = "text" if pa.types.is_string(wanted) else "numbers"
             raise InputError(
                 f"column {self.name!r} holds {array.type}, which cannot be"
-                f" read as {what}"
+                " read as numbers"
             ) from error
 
     def _utf8(self, array: pa.Array, verdicts: Verdicts) -> pa.Array:
@@ -301,29 +350,12 @@ def nulled(array: pa.Array, where: Mask) -> pa.Array:
     return array.take(pa.array(np.arange(len(array)), mask=where))
 
 
-def _number_text(array: pa.Array) -> pa.Array:
-    """Floats as text; whole ones as integers are, not as 1e+15."""
-    whole = mask(pc.equal(pc.trunc(array), array))
-    whole &= mask(pc.less(pc.abs(array), _EXACT))
-    integers = nulled(array, ~whole).cast(pa.int64()).cast(pa.string())
-    if whole.all():
-        return integers
-    return pc.coalesce(integers, array.cast(pa.string()))
-
-
-def _decoded(array: pa.Array) -> pa.Array:
-    if pa.types.is_dictionary(array.type):
-        return array.dictionary_decode()
-    return array
-
-
-def _is_text(kind: pa.DataType) -> bool:
+def _is_number(kind: pa.DataType) -> bool:
     return bool(
-        pa.types.is_string(kind)
-        or pa.types.is_large_string(kind)
-        or pa.types.is_binary(kind)
-        or pa.types.is_large_binary(kind)
-        or pa.types.is_fixed_size_binary(kind)
+        pa.types.is_boolean(kind)
+        or pa.types.is_integer(kind)
+        or pa.types.is_floating(kind)
+        or pa.types.is_decimal(kind)
     )
 
 

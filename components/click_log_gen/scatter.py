@@ -20,10 +20,12 @@ from components.click_log_gen.config import (
     LogFiles,
 )
 from components.click_log_gen.examples import encode_features
+from components.click_log_gen.noticed import Noticed
 from components.click_log_gen.rows import Column, Rows, Verdicts, typed
 from components.click_log_gen.shards import Shards
 from components.click_log_gen.tally import Tally
-from components.click_log_gen.times import event_time
+from components.click_log_gen.time_config import TimeColumn
+from components.click_log_gen.times import event_time, reading
 from models.config import LABEL
 
 _ROW = [
@@ -53,6 +55,7 @@ class Job:
     shown: int
     chunks: int
     partitions: int
+    ranges: Mapping[str, int]  # column -> its integers are below
 
     @property
     def clicks(self) -> ClickFiles:
@@ -67,13 +70,12 @@ def path(work: str, chunk: int) -> str:
 
 
 def run(chunk: Chunk, job: Job) -> dict[str, Any]:
-    """Spills one chunk; returns its counts and latest time.
+    """Spills one chunk; returns its counts and times.
 
     Raises:
         InputError: the file as a whole cannot be read; with its name.
     """
     tally = Tally()
-    latest: int | None = None
     seen: set[str] = set()
     log = _Impressions(job) if chunk.number < job.shown else _Clicks(job)
     shards = Shards(job.folders, chunk.number, job.chunks)
@@ -91,14 +93,13 @@ def run(chunk: Chunk, job: Job) -> dict[str, Any]:
             seen |= rows.filled(log.wanted.keys() - seen)
             if not batch.num_rows:
                 continue
-            high = pc.max(batch.column("time")).as_py()
-            latest = high if latest is None else max(latest, high)
+            tally.see("all", batch.column("time").to_numpy())
             keys = batch.column("key")
             writer.add(batch, split.buckets(keys, job.partitions))
     return {
         "chunk": chunk.number,
         **tally.to_json(),
-        "latest": latest,
+        **log.noticed.to_json(),
         "absent": sorted(log.wanted.keys() - seen),
     }
 
@@ -113,17 +114,20 @@ class _Impressions:
         self.source = job.data.impressions
         wanted = {name: kind for name, (kind, _) in job.columns.items()}
         assert job.data.time is not None
-        wanted.setdefault(job.data.time, "time")
+        time = job.data.time.column
+        wanted[time] = reading(wanted.get(time))
         keys = (
             *job.data.split.key,
             *job.data.negatives.key,
             *job.clicks.shown_key,
         )
         self.wanted = wanted | dict.fromkeys(keys, "string")
+        self.noticed = Noticed(job.ranges)
 
     def batch(self, rows: Rows) -> tuple[pa.RecordBatch, dict[int, str]]:
         """The good rows, and the reasons against the others."""
         data = self._job.data
+        assert data.time is not None
         verdicts = Verdicts.none(rows.count)
         columns = {
             name: typed(
@@ -135,7 +139,11 @@ class _Impressions:
             for name, (kind, separator) in self._job.columns.items()
         }
         base = _base(
-            rows, self.source, self._job.clicks.shown_key, data.time, verdicts
+            rows,
+            self.source,
+            self._job.clicks.shown_key,
+            data.time,
+            verdicts,
         )
         side = np.zeros(rows.count, np.int8)
         if data.split.key:
@@ -153,7 +161,9 @@ class _Impressions:
         sampled = split.kept(key, data.negatives)
         base |= {"side": pa.array(side), "sampled": pa.array(sampled)}
         good = pa.array(verdicts.good)
-        features = encode_features(_filtered(columns, good))
+        columns = _filtered(columns, good)
+        self.noticed.see(columns)
+        features = encode_features(columns)
         base = _filtered(base, good)
         return _batch(base | {"features": features}, IMPRESSIONS), (
             verdicts.reasons
@@ -172,8 +182,10 @@ class _Clicks:
         rule = job.data.label
         if rule is not None and job.data.label_column is not None:
             wanted.setdefault(job.data.label_column, labels.kind(rule))
-        wanted.setdefault(job.data.click_time, "time")
+        time = job.data.click_time.column
+        wanted[time] = reading(wanted.get(time))
         self.wanted = wanted | dict.fromkeys(job.clicks.key, "string")
+        self.noticed = Noticed({})
 
     def batch(self, rows: Rows) -> tuple[pa.RecordBatch, dict[int, str]]:
         """The rows with key and time, and the reasons against all bad ones.
@@ -184,7 +196,12 @@ class _Clicks:
         data = self._job.data
         needed, verdicts = Verdicts.none(rows.count), Verdicts.none(rows.count)
         base = _base(
-            rows, self.source, self._job.clicks.key, data.click_time, needed
+            rows,
+            self.source,
+            self._job.clicks.key,
+            data.click_time,
+            needed,
+            "data.clicks.time" if self._job.clicks.time else "data.time",
         )
         columns = {
             name: typed(
@@ -219,16 +236,20 @@ def _base(
     rows: Rows,
     source: LogFiles,
     key: tuple[str, ...],
-    time: str | None,
+    time: TimeColumn,
     verdicts: Verdicts,
+    field: str = "data.time",
 ) -> dict[str, pa.Array]:
     """What both logs have of each row."""
-    assert time is not None
     keys = split.keys_of(
         _columns(rows, source, key), verdicts, "key to join by"
     )
     times = event_time(
-        rows.columns[time], _column(rows, source, time), verdicts
+        rows.columns[time.column],
+        _column(rows, source, time.column),
+        verdicts,
+        time,
+        field,
     )
     where, row = rows.origins()
     return {

@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import date, timedelta
 
-from components.click_log_gen import chunks
+from components.click_log_gen import files
 from components.click_log_gen.config import (
     PLACEHOLDERS,
     ClickFiles,
@@ -21,17 +21,16 @@ from models.errors import InputError
 _Found = dict[int, dict[int, list[str]]]  # span -> version -> files
 
 _EPOCH = date(1970, 1, 1)  # TFX counts the spans of dates from here
+# One digit where no other stands beside it: month=1.
+_SHORT = r"\d\d|(?<!\d)\d(?!\d)"
 _PARTS = {
-    "{DATE}": r"(?P<YYYY>\d{4})-(?P<MM>\d\d)-(?P<DD>\d\d)",
-    "{YYYY}": r"(?P<YYYY>\d{4})",
-    "{MM}": r"(?P<MM>\d\d)",
-    "{DD}": r"(?P<DD>\d\d)",
-    "{SPAN}": r"(?P<SPAN>\d+)",
-    "{VERSION}": r"(?P<VERSION>\d+)",
-    "**": ".*",
-    "*": "[^/]*",
-    "?": "[^/]",
+    "YYYY": r"\d{4}",
+    "MM": _SHORT,
+    "DD": _SHORT,
+    "SPAN": r"\d+",
+    "VERSION": r"\d+",
 }
+_GLOBS = {"**": ".*", "*": "[^/]*", "?": "[^/]"}
 _CLASS = re.compile(r"\[(?:!|(?!!))(?:\][^\]]*|[^\]]+)\]")
 _TOKEN = re.compile(rf"(\{{[A-Z]+\}}|{_CLASS.pattern}|\*\*|\*|\?)")
 
@@ -40,9 +39,18 @@ def data_version(data: DataConfig) -> str:
     """Changes when a file of a log is added, removed, resized or touched."""
     digest = hashlib.sha256()
     for name, log in resolved(data)[0].logs.items():
-        for entry in chunks.find(log.path, f"data.{name}.path"):
+        for entry in files.find(log.path, f"data.{name}.path"):
             digest.update(repr((name, *entry)).encode())
     return digest.hexdigest()[:16]
+
+
+def log_bytes(data: DataConfig) -> int:
+    """Bytes of all files of the logs, packed as they are."""
+    return sum(
+        entry[1]
+        for name, log in resolved(data)[0].logs.items()
+        for entry in files.find(log.path, f"data.{name}.path")
+    )
 
 
 def resolved(data: DataConfig) -> tuple[DataConfig, dict[int, int]]:
@@ -102,13 +110,10 @@ def _clicks(source: ClickFiles, wanted: list[int]) -> LogFiles:
 def _found(source: LogFiles, field: str) -> _Found:
     found: _Found = defaultdict(lambda: defaultdict(list))
     for pattern in source.path:
-        files = chunks.find((_glob(pattern),), field)
-        shape = re.compile(_regex(pattern))
-        for path, _, _ in files:
-            match = shape.fullmatch(path)
-            number = _number(match) if match else None
-            if match is not None and number is not None:
-                version = int(match.groupdict().get("VERSION") or 0)
+        for path, match in _matches(files.as_glob(pattern), field):
+            number = _number(match)
+            if number is not None:
+                version = max(_numbers(match).get("VERSION", {0}))
                 found[number][version].append(path)
     if not found:
         raise InputError(
@@ -117,6 +122,21 @@ def _found(source: LogFiles, field: str) -> _Found:
             " a day, {SPAN} and {VERSION} for those of a number"
         )
     return found
+
+
+def _matches(pattern: str, field: str) -> Iterator[tuple[str, re.Match[str]]]:
+    """The files of any span; those in folders if `pattern` is of folders."""
+    glob, regex = _glob(pattern), _regex(pattern)
+    there = False
+    for path, _, _ in files.matches(glob, field):
+        match = re.fullmatch(regex, path)
+        if match:
+            there = True
+            yield path, match
+    for path, _, _ in [] if there else files.inside(glob, field):
+        match = re.fullmatch(f"{regex.rstrip('/')}/.*", path)
+        if match:
+            yield path, match
 
 
 def _only(source: LogFiles, found: _Found, wanted: list[int]) -> LogFiles:
@@ -177,20 +197,17 @@ def _glob(pattern: str) -> str:
 
 
 def _regex(pattern: str) -> str:
-    """What the paths that `pattern` stands for look like."""
-    tokens = _TOKEN.split(pattern)
-    regex = "".join(_PARTS.get(token) or _literal(token) for token in tokens)
-    seen: set[str] = set()
+    """What the paths that `pattern` stands for look like.
 
-    def once(match: re.Match[str]) -> str:
-        # A group has its name once; where it comes again it must be equal.
-        name = match.group(1)
-        if name in seen:
-            return f"(?P={name})"
-        seen.add(name)
-        return match.group(0)
-
-    return re.sub(r"\(\?P<(\w+)>[^)]*\)", once, regex)
+    The groups are placeholders, numbered, since one may come again.
+    """
+    pattern = pattern.replace("{DATE}", "{YYYY}-{MM}-{DD}")
+    return "".join(
+        f"(?P<{token[1:-1]}_{number}>{_PARTS[token[1:-1]]})"
+        if token[1:-1] in _PARTS
+        else _GLOBS.get(token) or _literal(token)
+        for number, token in enumerate(_TOKEN.split(pattern))
+    )
 
 
 def _literal(token: str) -> str:
@@ -203,13 +220,24 @@ def _literal(token: str) -> str:
     return f"[{inside}]"
 
 
+def _numbers(match: re.Match[str]) -> dict[str, set[int]]:
+    """Placeholder -> the numbers that stand in its places."""
+    found: dict[str, set[int]] = defaultdict(set)
+    for group, digits in match.groupdict().items():
+        found[group.partition("_")[0]].add(int(digits))
+    return found
+
+
 def _number(match: re.Match[str]) -> int | None:
-    """The span of a path; None if its digits are no date."""
-    groups = match.groupdict()
-    if groups.get("SPAN") is not None:
-        return int(groups["SPAN"])
+    """The span of a path; None if its digits are no date, or differ."""
+    numbers = _numbers(match)
+    if any(len(values) > 1 for values in numbers.values()):
+        return None
+    one = {name: max(values) for name, values in numbers.items()}
+    if "SPAN" in one:
+        return one["SPAN"]
     try:
-        day = date(*(int(groups[part]) for part in ("YYYY", "MM", "DD")))
+        day = date(*(one[part] for part in ("YYYY", "MM", "DD")))
     except ValueError:
         return None
     return (day - _EPOCH).days

@@ -63,13 +63,15 @@ def survey(chunk: Chunk, data: DataConfig, folder: str) -> dict[str, Any]:
 
 
 def _times(chunk: Chunk, data: DataConfig) -> Times:
-    name, source = data.time, data.impressions
-    assert name is not None
+    source = data.impressions
+    assert data.time is not None
+    name = data.time.column
     times = [np.zeros(0, np.int64)]
     for rows in readers.read(chunk, source, {name: "time"}):
         verdicts = Verdicts.none(rows.count)
         nulls = None if rows.parsed else source.null_values
-        found = event_time(rows.columns[name], Column(name, nulls), verdicts)
+        column = Column(name, nulls)
+        found = event_time(rows.columns[name], column, verdicts, data.time)
         times.append(found[verdicts.good])
     return np.concatenate(times)
 

@@ -7,6 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from components.click_log_gen.rows import Rejected
 
 _SHOWN = 120  # bytes of a rejected row that are kept as an example
@@ -14,11 +17,24 @@ _SHOWN = 120  # bytes of a rejected row that are kept as an example
 
 @dataclass
 class Tally:
-    """Counts by name, and for each reason how often and an example."""
+    """Counts by name, and for each reason how often and an example.
+
+    times: name -> first and last of its rows, in microseconds since 1970.
+    """
 
     counts: Counter[str] = field(default_factory=Counter)
     reasons: Counter[str] = field(default_factory=Counter)
     examples: dict[str, dict[str, str]] = field(default_factory=dict)
+    times: dict[str, tuple[int, int]] = field(default_factory=dict)
+
+    def see(self, name: str, times: npt.NDArray[np.int64]) -> None:
+        """Widens the span of `name` to these times."""
+        if len(times):
+            self._widen(name, int(times.min()), int(times.max()))
+
+    def _widen(self, name: str, first: int, last: int) -> None:
+        low, high = self.times.get(name, (first, last))
+        self.times[name] = min(low, first), max(high, last)
 
     def reject(self, rows: Sequence[Rejected]) -> None:
         """Counts `rows` as rejected, and by their reasons."""
@@ -35,6 +51,8 @@ class Tally:
         """Adds what `to_json` of another tally gave."""
         self.counts.update(other["counts"])
         self.reasons.update(other["reasons"])
+        for name, (first, last) in other["times"].items():
+            self._widen(name, first, last)
         # Of several examples the one of the first part stays.
         self.examples = {**other["examples"], **self.examples}
 
@@ -44,6 +62,7 @@ class Tally:
             "counts": dict(self.counts),
             "reasons": dict(self.reasons.most_common()),
             "examples": self.examples,
+            "times": self.times,
         }
 
 

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 
-from components.click_log_gen import multiline
+from components.click_log_gen import multiline, values
 from components.click_log_gen.cells import Form
 from components.click_log_gen.chunks import Chunk, blocks
 from components.click_log_gen.config import LogFiles
@@ -21,6 +22,8 @@ from models.errors import InputError
 
 _HEAD_BYTES = 1 << 16
 _BOM = b"\xef\xbb\xbf"
+# Control characters that may stand for a delimiter of several.
+_MARKS = [code for code in range(31, 0, -1) if code not in b"\r\n\t"]
 
 
 def read(
@@ -120,10 +123,11 @@ def _body(chunk: Chunk, source: LogFiles, head: Head) -> Iterator[Lines]:
 
 def _names(line: bytes, source: LogFiles) -> tuple[str, ...]:
     quote = source.quoting
+    line, mark = _with_mark(line, source)
     try:
         (cells,) = csv.reader(
             [line.decode()],
-            delimiter=source.separator,
+            delimiter=mark,
             quotechar=quote,
             quoting=csv.QUOTE_NONE if quote is None else csv.QUOTE_MINIMAL,
             escapechar=source.escape,
@@ -133,6 +137,7 @@ def _names(line: bytes, source: LogFiles) -> tuple[str, ...]:
         raise InputError("the header is not UTF-8") from error
     except (csv.Error, ValueError) as error:
         raise InputError(f"the header cannot be read: {error}") from error
+    cells = [cell.replace(mark, source.separator) for cell in cells]
     # An unnamed first column is a saved pandas index.
     names = tuple(name or f"column_{i}" for i, name in enumerate(cells))
     for name in names:
@@ -251,6 +256,7 @@ def _read_table(
         return _Table(dict.fromkeys(columns, empty), 0, False)
     if data.startswith(_BOM):
         data = b"\n" + data  # or Arrow would drop it
+    data, mark = _with_mark(data, source)
     convert = pa_csv.ConvertOptions(
         include_columns=list(columns),
         column_types={name: pa.binary() for name in columns},
@@ -264,7 +270,10 @@ def _read_table(
                 for name, kind in columns.items()
             },
             strings_can_be_null=True,
-            null_values=["", *source.null_values],
+            null_values=[
+                word.replace(source.separator, mark)
+                for word in ("", *source.null_values)
+            ],
         )
     try:
         table = pa_csv.read_csv(
@@ -275,7 +284,7 @@ def _read_table(
                 column_names=list(names),
             ),
             pa_csv.ParseOptions(
-                delimiter=source.separator,
+                delimiter=mark,
                 quote_char=source.quoting or False,
                 double_quote=source.quoting is not None,
                 escape_char=source.escape or False,
@@ -287,4 +296,29 @@ def _read_table(
             raise
         return None
     arrays = {name: table.column(name).combine_chunks() for name in columns}
+    if mark != source.separator:
+        # Where it stood inside quotes it is no delimiter.
+        for name, array in arrays.items():
+            if values.is_text(array.type):
+                arrays[name] = pc.replace_substring(
+                    array, mark.encode(), source.separator.encode()
+                )
     return _Table(arrays, table.num_rows, parsed)
+
+
+def _with_mark(data: bytes, source: LogFiles) -> tuple[bytes, str]:
+    """`data` with one character for the delimiter, and that character.
+
+    Raises:
+        InputError: `data` has all characters that may stand for it.
+    """
+    if len(source.separator) == 1:
+        return data, source.separator
+    for code in _MARKS:
+        mark = bytes([code])
+        if mark not in data:
+            return data.replace(source.separator.encode(), mark), mark.decode()
+    raise InputError(
+        "a block of text has all control characters; none is left to stand"
+        f" for `delimiter: {source.separator!r}`"
+    )

@@ -22,6 +22,13 @@ _FOOTER = struct.Struct("<I")
 _PIECE = 1 << 20
 
 
+def is_header(head: bytes) -> bool:
+    """Whether the first bytes of a file are a length and its checksum."""
+    if len(head) < _HEADER.size:
+        return False
+    return bool(_masked(head[:8]) == _HEADER.unpack(head[: _HEADER.size])[1])
+
+
 def read(
     stream: IO[bytes], longest: int, kept: int
 ) -> Iterator[tuple[bytes, int]]:

@@ -8,9 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from models import metric_registry
-from models.section import Name, PositiveInt, Section
-
-Finite = Annotated[float, Field(allow_inf_nan=False)]
+from models.section import FieldError, Name, PositiveInt, Section
 
 
 class Threshold(Section):
@@ -22,12 +20,27 @@ class Threshold(Section):
     with `sure: false`.
     """
 
-    min: Finite | None = None
-    max: Finite | None = None
-    below: Finite | None = None
-    min_change: Finite | None = None
-    max_change: Finite | None = None
+    min: float | None = None
+    max: float | None = None
+    below: float | None = None
+    min_change: float | None = None
+    max_change: float | None = None
     sure: bool | None = None
+
+    def out_of_reach(self, low: float, high: float) -> str:
+        """The bounds that no metric from `low` to `high` keeps; "" if none."""
+        broken = {
+            "min": self.min is not None and self.min > high,
+            "max": self.max is not None and self.max < low,
+            "below": self.below is not None and self.below <= low,
+            "min_change": (self.min_change or 0) > high - low,
+            "max_change": (self.max_change or 0) < low - high,
+        }
+        return ", ".join(
+            f"{name} {getattr(self, name):g}"
+            for name, is_broken in broken.items()
+            if is_broken
+        )
 
     @model_validator(mode="after")
     def _check(self) -> Threshold:
@@ -79,8 +92,15 @@ class EvaluateConfig(Section):
     @field_validator("metrics")
     @classmethod
     def _known(cls, value: dict[str, Any]) -> dict[str, Any]:
-        for name in value:
-            metric_registry.check(name)
+        for name, threshold in value.items():
+            low, high = metric_registry.limits(metric_registry.check(name))
+            bounds = threshold.out_of_reach(low, high) if threshold else ""
+            if bounds:
+                raise FieldError(
+                    name,
+                    f"received {bounds}; accepted: what a metric from {low:g}"
+                    f" to {high:g} can reach",
+                )
         return {**DEFAULTS, **value}
 
     @model_validator(mode="after")
@@ -88,9 +108,10 @@ class EvaluateConfig(Section):
         for name in self.thresholds():
             known = metric_registry.REGISTERED.get(name)
             if known and known.needs == "group" and self.group is None:
-                raise ValueError(
-                    f"metrics.{name} is a metric by group;"
-                    " name the column in `group`, such as user_id"
+                raise FieldError(
+                    f"metrics.{name}",
+                    "a metric by group; name the column in `evaluate.group`,"
+                    " such as user_id",
                 )
         return self
 

@@ -7,7 +7,8 @@ metrics and judges by intervals: it takes the model specs and slices from here.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
 import tensorflow_model_analysis as tfma
@@ -21,7 +22,12 @@ _CLASSES = {
     "calibration": "Calibration",
     "brier": "MeanSquaredError",
     "example_count": "ExampleCount",
+    "mean_label": "MeanLabel",
 }
+# Not defined for rows of one label; TFMA gives 0 for them.
+NEED_CLICKS = ("auc", "pr_auc", "calibration")
+NEED_BOTH = ("auc", "pr_auc")
+_LEAST = 1e-300  # of a share that is above 0
 
 
 FINITE = 1e300  # beyond it there is no bound of the user's
@@ -47,7 +53,8 @@ def eval_config(
 ) -> tfma.EvalConfig:
     """EvalConfig of the `examples` signature; thresholds count overall.
 
-    The overall logloss has to be finite, whatever the thresholds are.
+    The overall logloss has to be finite, whatever the thresholds are, and a
+    threshold of a metric that needs both labels refuses rows of one label.
     """
     models = [tfma.ModelSpec(name="candidate", **_MODEL)]
     if baseline:
@@ -69,6 +76,8 @@ def eval_config(
             threshold.value_threshold.lower_bound.value = 1
         if name == "logloss":
             _must_be_finite(threshold.value_threshold)
+        if name == "mean_label":
+            _must_have_labels(threshold.value_threshold, thresholds)
         if threshold.ByteSize():
             # A plain threshold would count for every slice, however small.
             config.per_slice_thresholds.add(
@@ -98,6 +107,15 @@ def _must_be_finite(bounds: tfma.GenericValueThreshold) -> None:
         bounds.lower_bound.value = -FINITE
     if not bounds.HasField("upper_bound"):
         bounds.upper_bound.value = FINITE
+
+
+def _must_have_labels(
+    bounds: tfma.GenericValueThreshold, thresholds: Collection[str]
+) -> None:
+    if any(name in thresholds for name in NEED_CLICKS):
+        bounds.lower_bound.value = _LEAST
+    if any(name in thresholds for name in NEED_BOTH):
+        bounds.upper_bound.value = math.nextafter(1, 0)
 
 
 def _threshold(bounds: Bounds) -> tfma.MetricThreshold:

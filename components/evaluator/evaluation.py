@@ -262,7 +262,7 @@ class _Evaluation:
         parts = list(
             zip(columns, np.array(values), np.array(drawn), strict=False)
         )
-        limits = np.array([_limits(name) for name in names])
+        limits = np.array([metric_registry.limits(name) for name in names])
         if len(parts) == 2:
             (_, first, drawn_1), (_, second, drawn_2) = parts
             pair = ("difference", "difference_interval")
@@ -281,17 +281,6 @@ class _Evaluation:
                 entry[keys[0]] = number if math.isfinite(number) else None
                 entry[keys[1]] = None if math.isnan(ends[0]) else ends
         return entries
-
-
-def _limits(name: str) -> tuple[float, float]:
-    """Least and largest value of a metric."""
-    metric = metric_registry.REGISTERED.get(name)
-    low = metric.low if metric else None
-    high = metric.high if metric else None
-    return (
-        -math.inf if low is None else low,
-        math.inf if high is None else high,
-    )
 
 
 def named(key: Sequence[tuple[str, Value]]) -> str:

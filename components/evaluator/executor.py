@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -19,14 +18,16 @@ from tfx.types import artifact_utils
 from tfx.types import standard_component_specs as specs
 from tfx.utils import io_utils, json_utils, path_utils, proto_utils
 
-from components.evaluator import gate, tfma_files
+from components.evaluator import gate, tfma_files, tfma_results
 from components.evaluator.config import EvaluateConfig
-from components.evaluator.eval_config import FINITE
 from components.evaluator.evaluation import FILE, evaluate
 from components.evaluator.predictions import predictions
+from models import row_counts
+from models.blocks import index
 
 log = logging.getLogger("lionctr.evaluate")
 SETTINGS = "settings"
+METRICS = "metrics.json"  # of the candidate: slice -> metric -> value or null
 
 
 class Executor(tfx_evaluator.Executor):
@@ -54,7 +55,9 @@ class Executor(tfx_evaluator.Executor):
 
         Raises:
             InputError: a model or a metric of one's own cannot be used.
+            FailedError: the examples are not those that ingest wrote.
         """
+        _check_rows(input_dict["examples"], exec_properties)
         baseline = input_dict.get(specs.BASELINE_MODEL_KEY)
         if baseline and not fileio.isdir(_serving(baseline)):
             input_dict = {
@@ -68,6 +71,8 @@ class Executor(tfx_evaluator.Executor):
             stock = tfx_evaluator.Executor(self._context)
             stock.Do(input_dict, output_dict, exec_properties)
         folder = artifact_utils.get_single_uri(output_dict["evaluation"])
+        with fileio.open(os.path.join(folder, METRICS), "w") as file:
+            file.write(json.dumps(metrics(folder), indent=1))
         for line in refusals(folder):
             log.warning("refused: %s", line)
 
@@ -148,6 +153,17 @@ def _serving(artifacts: list[types.Artifact]) -> str:
     return str(path_utils.serving_model_path(uri))
 
 
+def _check_rows(
+    examples: list[types.Artifact], exec_properties: dict[str, Any]
+) -> None:
+    splits = json.loads(exec_properties.get("example_splits") or "[]")
+    for split in splits or ["eval"]:
+        patterns = [
+            f"{uri}/*" for uri in artifact_utils.get_split_uris(examples, split)
+        ]
+        row_counts.check("Evaluator", patterns, index(patterns).total)
+
+
 def report(evaluation: str) -> dict[str, Any]:
     """The evaluation, see `components.evaluator.evaluation`; {} of TFMA's."""
     path = os.path.join(evaluation, FILE)
@@ -160,79 +176,44 @@ def report(evaluation: str) -> dict[str, Any]:
 def refusals(evaluation: str) -> list[str]:
     """One line for each broken threshold: metric, threshold, value."""
     found = report(evaluation)
-    if found:
-        return list(found["gate"]["refusals"])
-    result = tfma.load_validation_result(evaluation)
-    if result.validation_ok:
-        return []
-    lines = [
-        _sentence(failure, _slice_name(item.slice_key))
-        for item in result.metric_validations_per_slice
-        for failure in item.failures
-    ]
-    return lines or ["the evaluation gave no result for a threshold's slice"]
+    if not found:
+        return tfma_results.refusals(evaluation)
+    return list(found["gate"]["refusals"])
 
 
 def metrics(evaluation: str) -> dict[str, dict[str, float | None]]:
     """Slice ("" is overall) -> metric -> value, of the candidate model.
 
-    None is an undefined metric, such as the AUC of rows of one label.
+    None stands for a metric that is not defined: see `undefined`.
     """
     found = report(evaluation)
-    if found:
-        return {"": _values(found)} | {
-            f"[{item['name']}]": _values(item) for item in found["slices"]
-        }
-    slices: dict[str, dict[str, float | None]] = {}
-    for record in tfma.load_metrics(evaluation):
-        name = _slice_name(record.slice_key).strip()
-        values = slices.setdefault(name, {})
-        for item in record.metric_keys_and_values:
-            if item.key.is_diff or item.key.model_name == "baseline":
-                continue
-            value = item.value.double_value.value
-            values[item.key.name] = value if math.isfinite(value) else None
-    return slices
+    if not found:
+        return tfma_results.metrics(evaluation)
+    return {
+        where: {name: entry["value"] for name, entry in entries.items()}
+        for where, entries in _slices(found)
+    }
 
 
-def _values(item: Mapping[str, Any]) -> dict[str, float | None]:
-    return {name: entry["value"] for name, entry in item["metrics"].items()}
+def undefined(evaluation: str) -> dict[str, str]:
+    """Slice -> which of its metrics have no value, and why."""
+    found = report(evaluation)
+    if not found:
+        return tfma_results.undefined(evaluation)
+    lines = {}
+    for where, entries in _slices(found):
+        names: dict[str, list[str]] = {}
+        for name, entry in entries.items():
+            if "undefined" in entry:
+                names.setdefault(entry["undefined"], []).append(name)
+        if names:
+            lines[where] = "; ".join(
+                f"{', '.join(some)}: {why}" for why, some in names.items()
+            )
+    return lines
 
 
-def _slice_name(key: Any) -> str:
-    parts = []
-    for single in key.single_slice_keys:
-        kind = single.WhichOneof("kind")
-        value = getattr(single, kind)
-        if isinstance(value, bytes):
-            value = value.decode(errors="backslashreplace")
-        parts.append(f"{single.column}={value}")
-    return f" [{', '.join(parts)}]" if parts else ""
-
-
-def _sentence(failure: Any, where: str) -> str:
-    """One threshold that TFMA found broken: metric, value, bound."""
-    name = f"{failure.metric_key.name}{where}"
-    number = failure.metric_value.double_value.value
-    value = f"{number:.6g}"
-    if failure.metric_threshold.HasField("change_threshold"):
-        change = failure.metric_threshold.change_threshold
-        higher = change.direction == tfma.MetricDirection.HIGHER_IS_BETTER
-        side = "min_change" if higher else "max_change"
-        return (
-            f"{name} changed by {value} against the baseline;"
-            f" threshold: {side} {change.absolute.value:g}"
-        )
-    if not math.isfinite(number):
-        return f"{name} is {value}; threshold: a finite number"
-    bounds = failure.metric_threshold.value_threshold
-    accepted = [
-        f"{side} {bound.value:g}"
-        for side, bound in (
-            ("min", bounds.lower_bound),
-            ("max", bounds.upper_bound),
-        )
-        if bounds.HasField("lower_bound" if side == "min" else "upper_bound")
-        and abs(bound.value) < FINITE
+def _slices(found: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
+    return [("", found["metrics"])] + [
+        (f"[{item['name']}]", item["metrics"]) for item in found["slices"]
     ]
-    return f"{name} is {value}; threshold: {', '.join(accepted)}"

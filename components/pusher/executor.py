@@ -1,35 +1,32 @@
-"""Pusher's work: a blessed model becomes the newest served version, whole."""
+"""Pusher's work: a blessed model becomes the newest version, whole."""
 
 from __future__ import annotations
 
 import json
 import logging
 import os
-import shutil
-import time
-import uuid
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 from tfx import types
 from tfx.components.pusher import executor as tfx_pusher
-from tfx.dsl.io import fileio
 from tfx.proto import pusher_pb2
 from tfx.types import artifact_utils
-from tfx.utils import io_utils, proto_utils
+from tfx.utils import proto_utils
 
-from models.checkpoint import INDEX
-from models.errors import RefusedError
-from models.state import FOLDER
+from components import model_store
+from components.pusher import publish, states
+from models.errors import InputError, RefusedError
+from serving import manifest
+from serving.errors import ServingError
 
 log = logging.getLogger("lionctr.push")
-_STATES = ".training"  # beside the models' folders: no server looks there
-_KEPT = 2  # states: of the newest versions
-_DESCRIPTION = os.path.join("assets.extra", "lion_ctr.json")
+METRICS = "metrics.json"  # of the Evaluator: slice -> metric -> value
+_KEEP = {"keep": True}  # the run shows the line to its user
 
 
 class Executor(tfx_pusher.Executor):
-    """Pushes atomically, never the same model twice."""
+    """Pushes atomically and verified, never the newest model again."""
 
     def Do(
         self,
@@ -40,7 +37,9 @@ class Executor(tfx_pusher.Executor):
         """Runs the component.
 
         Raises:
-            RefusedError: the model is not blessed. Nothing was pushed.
+            RefusedError: the model is not blessed, or its files are not those
+                that the Trainer exported. Nothing was pushed.
+            InputError: it cannot be signed. Nothing was pushed.
         """
         pushed = artifact_utils.get_single_instance(output_dict["pushed_model"])
         if not self.CheckBlessing(input_dict):
@@ -55,151 +54,144 @@ class Executor(tfx_pusher.Executor):
             exec_properties["push_destination"], destination
         )
         base = destination.filesystem.base_directory
-        identity = export_id(model)
-        keep_state(model.rpartition("/")[0], base, identity)
-        version = find_version(base, identity)
-        if version is None:
-            version = push(model, base)
-        drop_states(base)
-        path = os.path.join(base, str(version))
+        options = json.loads(exec_properties.get("custom_config") or "null")
+        options = options or {}
+        try:
+            version = push(
+                model,
+                base,
+                {
+                    **_trained_on(model, input_dict, options),
+                    **_metrics(input_dict),
+                },
+                options.get("keep"),
+                options.get("sign"),
+            )
+        except ServingError as error:
+            raise InputError(f"push.sign: {error}") from None
+        except manifest.DamagedError as error:
+            artifact = model.rpartition("/")[0]
+            raise RefusedError(
+                f"The model was damaged after its export; nothing was pushed."
+                f" {model}: {error}. Remove the folder {artifact} and run"
+                " again: the Trainer then trains anew."
+            ) from None
+        path = model_store.path_of(base, version)
         log.info("pushed to %s", path)
         self._MarkPushed(pushed, path, str(version))
 
 
-def versions(base: str) -> list[int]:
-    """Integer versions under `base`, oldest first."""
-    if not fileio.isdir(base):
-        return []
-    names = [name.rstrip("/") for name in fileio.listdir(base)]
-    return sorted(int(name) for name in names if name.isdigit())
+def push(
+    model: str,
+    base: str,
+    more: Mapping[str, Any] | None = None,
+    keep: int | None = None,
+    key: str | None = None,
+) -> int:
+    """Makes a model the newest version, unless it is that already.
 
+    Args:
+        model: folder of the SavedModel, in its artifact.
+        base: folder of the versions.
+        more: what the manifest says beside what the export wrote.
+        keep: versions that stay there; None: all.
+        key: the private key to sign the version with.
 
-def description(model: str) -> dict[str, Any]:
-    """What an exported model says of itself."""
-    path = os.path.join(model, _DESCRIPTION)
-    if not fileio.exists(path):
-        return {}
-    with fileio.open(path, "r") as file:
-        found: dict[str, Any] = json.loads(file.read())
-    return found
-
-
-def export_id(model: str) -> str:
-    """Identifies an exported model by its weights; "" if it does not say."""
-    return str(description(model).get("export_id", ""))
-
-
-def state_folder(base: str, identity: str = "") -> str:
-    """Where the state of a pushed model's training is kept."""
-    above, _, name = base.rstrip("/").rpartition("/")
-    return os.path.join(above, _STATES, name, identity)
-
-
-def find_version(base: str, identity: str) -> int | None:
-    """The newest version under `base` that is this very model."""
-    if identity:
-        for version in reversed(versions(base)):
-            if export_id(os.path.join(base, str(version))) == identity:
-                return version
-    return None
-
-
-def push(model: str, base: str) -> int:
-    """Copies `model` beside the versions, then renames it into place.
-
-    The version is the time in seconds, but above every version there: a
-    number that was served once does not come back. An object store cannot
-    rename a folder; there, saved_model.pb is copied last, and servers take a
-    folder without it for unfinished.
+    Raises:
+        DamagedError: a file is not what was exported; nothing is pushed.
     """
-    fileio.makedirs(base)
-    version = max([int(time.time()), *(v + 1 for v in versions(base)[-1:])])
-    if "://" in base:
-        target = os.path.join(base, str(version))
-        io_utils.copy_dir(
-            model, target, deny_regex_patterns=[r"saved_model\.pb"]
+    identity = str(
+        manifest.about(model, model_store.files_of(model)).get("export_id", "")
+    )
+    artifact = model.rpartition("/")[0]
+    with model_store.locked(base) as alone:
+        before = model_store.served(base)
+        if alone:
+            publish.sweep(base)
+            states.keep(artifact, base, identity)
+        version = _newest_is(identity, base)
+        if version is None:
+            version = publish.publish(model, base, more, key)
+            _warn(version, before, base)
+        if not alone:
+            states.keep(artifact, base, identity)
+        if keep is not None:
+            for gone in publish.drop(base, keep, before):
+                log.info("removed version %d: push.keep is %d", gone, keep)
+        states.drop(base)
+    return version
+
+
+def _newest_is(identity: str, base: str) -> int | None:
+    """The newest version, if it is this very model and holds."""
+    newest = max(model_store.versions(base), default=None)
+    if newest is None or not identity:
+        return None
+    path = model_store.path_of(base, newest)
+    if model_store.export_id(path) != identity:
+        return None
+    if reason := model_store.fault(path):
+        log.warning(
+            "version %d is damaged and pushed again: %s",
+            newest,
+            reason,
+            extra=_KEEP,
         )
-        io_utils.copy_file(
-            os.path.join(model, "saved_model.pb"),
-            os.path.join(target, "saved_model.pb"),
+        return None
+    return newest
+
+
+def _warn(version: int, before: int | None, base: str) -> None:
+    """Says what a server may make of the new version."""
+    if before is None:
+        return
+    if model_store.pin(base) is not None:
+        log.warning(
+            "version %d stays served: it is pinned (lionctr models %s unpin)",
+            before,
+            base,
+            extra=_KEEP,
         )
-        return version
-    temporary = Path(base) / f".push-{uuid.uuid4().hex}"
-    try:
-        io_utils.copy_dir(model, str(temporary))
-        _sync(temporary)
-        while True:
-            try:
-                temporary.rename(Path(base) / str(version))
-                return version
-            except OSError:
-                if not (Path(base) / str(version)).exists():
-                    raise
-                version += 1  # another push took the number
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    new, old = (
+        publish.inputs_of(model_store.path_of(base, v))
+        for v in (version, before)
+    )
+    if old and new and (changes := manifest.input_changes(old, new)):
+        log.warning(
+            "version %d has other inputs than version %d: %s. A running"
+            " server refuses it without --allow-input-change",
+            version,
+            before,
+            changes,
+            extra=_KEEP,
+        )
 
 
-def keep_state(artifact: str, base: str, identity: str) -> None:
-    """Copies the state of a training from a Model artifact, whole.
-
-    On one disk it is linked: it takes no room twice.
-    """
-    source = os.path.join(artifact, FOLDER)
-    target = state_folder(base, identity)
-    if not identity or not fileio.isdir(source):
-        return
-    if fileio.glob(os.path.join(target, "*", INDEX)):
-        return
-    if "://" in base or "://" in source:
-        # An object store renames no folder; a state begins with its index.
-        io_utils.copy_dir(source, target, deny_regex_patterns=[INDEX])
-        for folder, _, files in fileio.walk(source):
-            if INDEX in files:
-                inner = os.path.relpath(folder, source)
-                io_utils.copy_file(
-                    os.path.join(folder, INDEX),
-                    os.path.join(target, inner, INDEX),
-                )
-        return
-    Path(target).parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(f"{target}.{uuid.uuid4().hex}")
-    try:
-        shutil.copytree(source, temporary, copy_function=_link)
-        _sync(temporary)
-        if not Path(target).exists():
-            temporary.rename(target)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+def _trained_on(
+    model: str,
+    input_dict: Mapping[str, list[types.Artifact]],
+    options: Mapping[str, Any],
+) -> dict[str, Any]:
+    """What only the run knows of the training's origin."""
+    known = manifest.about(model, model_store.files_of(model))
+    origin = dict(known.get("trained_on", {}))
+    if "config_sha256" in options:
+        origin["config_sha256"] = options["config_sha256"]
+    for examples in input_dict.get("examples", ()):
+        if examples.has_custom_property("first_span"):
+            first = examples.get_int_custom_property("first_span")
+            origin["spans"] = [first, int(examples.span)]
+    return {"trained_on": origin} if known else {}
 
 
-def drop_states(base: str) -> None:
-    """Removes all states but those of the newest versions."""
-    folder = state_folder(base)
-    if not fileio.isdir(folder):
-        return
-    kept = {
-        export_id(os.path.join(base, str(version)))
-        for version in versions(base)[-_KEPT:]
-    }
-    for name in fileio.listdir(folder):
-        if name.rstrip("/") not in kept:
-            fileio.rmtree(os.path.join(folder, name.rstrip("/")))
-
-
-def _link(source: str, target: str) -> None:
-    try:
-        os.link(source, target)
-    except OSError:  # another disk, or one that knows no links
-        shutil.copyfile(source, target)
-
-
-def _sync(folder: Path) -> None:
-    """Flushes every file, so that a power cut leaves no empty ones."""
-    for path in folder.rglob("*"):
-        if path.is_file():
-            descriptor = os.open(path, os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+def _metrics(
+    input_dict: Mapping[str, list[types.Artifact]],
+) -> dict[str, Any]:
+    """What the Evaluator measured, over all rows."""
+    for evaluation in input_dict.get("evaluation", ()):
+        path = os.path.join(evaluation.uri, METRICS)
+        files = model_store.files_of(path)
+        if files.exists(path):
+            with files.open(path, "r") as file:
+                return {"metrics": json.loads(file.read()).get("", {})}
+    return {}

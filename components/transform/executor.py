@@ -28,7 +28,7 @@ from tfx.utils import io_utils
 from components.transform import cache
 from components.transform.analyze import Analyze
 from components.transform.materialize import Materialize
-from models import analysis
+from models import analysis, row_counts
 from models.config import Features
 from models.errors import InputError
 from models.features import Found, transformed
@@ -63,6 +63,7 @@ class Executor(tfx_transform.Executor):
             or output_dict.get(specs.UPDATED_ANALYZER_CACHE_KEY)
         ):
             super().Do(input_dict, output_dict, exec_properties)
+            _count(input_dict, output_dict)
             return
         executor_utils.MatchNumberOfTransformedExamplesArtifacts(
             input_dict, output_dict
@@ -85,6 +86,7 @@ class Executor(tfx_transform.Executor):
         executor_utils.SetSplitNames(splits.transform, outputs)
         if outputs:
             self.materialize(raw, outputs, list(splits.transform), graph)
+            _count(input_dict, output_dict)
 
     def fit(
         self, files: list[str], config: dict[str, Any], schema: str, graph: str
@@ -102,6 +104,8 @@ class Executor(tfx_transform.Executor):
         spec = schema_utils.schema_as_feature_spec(metadata.schema).feature_spec
         features = Features.model_validate(config["features"])
         work = os.path.join(graph, ".temp_analysis")
+        if fileio.exists(work):  # of a try that was killed
+            fileio.rmtree(work)
         folder, entries = (os.path.join(work, n) for n in ("found", "entries"))
         for path in (folder, entries):
             fileio.makedirs(path)
@@ -132,6 +136,8 @@ class Executor(tfx_transform.Executor):
             for source, target in zip(raw, outputs, strict=True):
                 files = _files([source], split)
                 folder = artifact_utils.get_split_uri([target], split)
+                if fileio.exists(folder):  # of a try that was killed
+                    fileio.rmtree(folder)
                 fileio.makedirs(folder)
                 work += [(file, _target(file, folder)) for file in files]
                 if not files:
@@ -179,6 +185,19 @@ def save(
         impl_helper.get_type_specs_from_feature_specs(spec),
         graph,
     )
+
+
+def _count(
+    inputs: Mapping[str, list[types.Artifact]],
+    outputs: Mapping[str, list[types.Artifact]],
+) -> None:
+    """Keeps beside the transformed examples how many ingest wrote."""
+    given = inputs[specs.EXAMPLES_KEY]
+    written = outputs.get(specs.TRANSFORMED_EXAMPLES_KEY, [])
+    for source, target in zip(given, written, strict=False):
+        rows = row_counts.read([source.uri])
+        if rows is not None:
+            row_counts.write(target.uri, rows)
 
 
 def _kept(folder: str | None) -> str | None:

@@ -14,12 +14,13 @@ from tfx.dsl.io import fileio
 from tfx.types import artifact_utils
 from tfx.utils import path_utils
 
-from components.pusher.executor import (
-    description,
+from components.model_store import (
+    about,
+    candidates,
     export_id,
     state_folder,
-    versions,
 )
+from models.errors import InputError
 from models.state import FOLDER
 from models.trainer import BASE
 
@@ -67,9 +68,9 @@ def find(source: str, pushed_to: str, training: Mapping[str, Any]) -> Found:
     """
     if source != LATEST:
         return _at(source)
-    for version in reversed(versions(pushed_to)):
+    for version in candidates(pushed_to):
         path = os.path.join(pushed_to, str(version))
-        if not _same(description(path).get("asked", {}), training):
+        if not _same(about(path).get("asked", {}), training):
             return _at(path)
     return Found(reason=f"no model of another training is in {pushed_to}")
 
@@ -77,10 +78,16 @@ def find(source: str, pushed_to: str, training: Mapping[str, Any]) -> Found:
 def base_version(
     source: str | None, pushed_to: str, training: Mapping[str, Any]
 ) -> str:
-    """Another one for another base; "" without a warm start."""
+    """Another one for another base; "" without a warm start.
+
+    Raises:
+        InputError: the model that `source` names, or its state, is not there.
+    """
     if source is None:
         return ""
     found = find(source, pushed_to, training)
+    if source != LATEST and found.state is None:
+        raise InputError(f"train.warm_start: {found.reason}")
     identity = export_id(found.model) if found.model else ""
     return f"{found.model} {identity} {found.state}"
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
 
-from optimizers.ops import custom
+from optimizers.ops import custom, fallback
 
 
 @functools.cache
@@ -18,7 +19,38 @@ def _compiled(name: str) -> Callable[..., Any]:
 
 
 def _call(name: str, *arguments: Any, **options: Any) -> Any:
-    return _compiled(name)(*arguments, **options)
+    """Calls the op `name` by one program for all variables of one shape.
+
+    A Python number would be traced as a constant, so all become tensors; ids
+    of any number would be compiled anew, so they are padded.
+    """
+    bound = inspect.signature(getattr(custom, name)).bind(*arguments, **options)
+    bound.apply_defaults()
+    given = bound.arguments
+    wide = fallback.compute_dtype(given["var"].dtype)
+    for rate in ("lr", "beta_1", "beta_2", "weight_decay"):
+        given[rate] = fallback.scalar(given[rate], wide)
+    given["step"] = tf.cast(fallback.step_or_chance(given["step"]), tf.int32)
+    given["seed"] = tf.cast(given["seed"], tf.int32)
+    if "indices" in given:
+        given["grad"], given["indices"] = _padded(
+            tf.convert_to_tensor(given["grad"]),
+            tf.convert_to_tensor(given["indices"]),
+        )
+    return _compiled(name)(**given)
+
+
+def _padded(grad: tf.Tensor, ids: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Fills a batch up to one of four sizes an octave, with rows of id -1."""
+    count = tf.size(ids)
+    octave = tf.cast(tf.maximum(count - 1, 1), tf.float32)
+    octave = tf.cast(tf.floor(tf.math.log(octave) / tf.math.log(2.0)), tf.int32)
+    quantum = tf.bitwise.left_shift(1, tf.maximum(octave - 2, 4))
+    more = -count % quantum
+    return (
+        tf.pad(grad, [[0, more], *[[0, 0]] * (grad.shape.rank - 1)]),
+        tf.pad(ids, [[0, more]], constant_values=-1),
+    )
 
 
 lion_update = functools.partial(_call, "lion_update")

@@ -20,21 +20,24 @@ def lion_update(
     beta_2: Scalar,
     weight_decay: Scalar,
     cautious: bool = False,
-    seed: int = 0,
+    seed: Scalar = 0,
+    step: Scalar | None = None,
+    stochastic: bool = False,
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """See `fallback.lion_update`."""
     rule = (lr, beta_1, beta_2, weight_decay)
+    options = (cautious, seed, step, stochastic)
     var, m = tf.convert_to_tensor(var), tf.convert_to_tensor(m)
     gradient = _gradient(grad, var.dtype)
     if gradient is None:
-        return fallback.lion_update(var, m, grad, *rule, cautious, seed)
+        return fallback.lion_update(var, m, grad, *rule, *options)
     updated = load().ops.lion_update(
         var=var,
         m=m,
-        **_scalars(rule, var.dtype),
+        **_scalars(rule, var, m, seed, step, stochastic),
         grad=gradient,
         cautious=cautious,
-        seed=seed,
+        stochastic=stochastic,
     )
     return updated.var_out, updated.m_out
 
@@ -49,24 +52,27 @@ def sparse_lion_update(
     beta_2: Scalar,
     weight_decay: Scalar,
     cautious: bool = False,
-    seed: int = 0,
+    seed: Scalar = 0,
+    step: Scalar | None = None,
+    stochastic: bool = False,
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """See `fallback.sparse_lion_update`."""
     rule = (lr, beta_1, beta_2, weight_decay)
+    options = (cautious, seed, step, stochastic)
     var, m = tf.convert_to_tensor(var), tf.convert_to_tensor(m)
     gradient = _gradient(grad, var.dtype)
     if gradient is None:
         return fallback.sparse_lion_update(
-            var, m, grad, indices, *rule, cautious, seed
+            var, m, grad, indices, *rule, *options
         )
     updated = load().ops.sparse_lion_update(
         var=var,
         m=m,
-        **_scalars(rule, var.dtype),
+        **_scalars(rule, var, m, seed, step, stochastic),
         grad=gradient,
         indices=indices,
         cautious=cautious,
-        seed=seed,
+        stochastic=stochastic,
     )
     return updated.var_out, updated.m_out
 
@@ -80,23 +86,26 @@ def resource_apply_lion(
     weight_decay: Scalar,
     grad: tf.Tensor,
     cautious: bool = False,
-    seed: int = 0,
+    seed: Scalar = 0,
+    step: Scalar | None = None,
+    stochastic: bool = False,
 ) -> None:
     """See `fallback.resource_apply_lion`."""
     rule = (lr, beta_1, beta_2, weight_decay)
+    options = (cautious, seed, step, stochastic)
     gradient = _gradient(grad, var.dtype)
     if gradient is None:
-        fallback.resource_apply_lion(var, m, *rule, grad, cautious, seed)
+        fallback.resource_apply_lion(var, m, *rule, grad, *options)
         return
     load().ops.resource_apply_lion(
         var=var.handle,
         m=m.handle,
-        **_scalars(rule, var.dtype),
+        **_scalars(rule, var, m, seed, step, stochastic),
         grad=gradient,
         T=var.dtype,
         M=m.dtype,
         cautious=cautious,
-        seed=seed,
+        stochastic=stochastic,
     )
 
 
@@ -110,26 +119,29 @@ def resource_sparse_apply_lion(
     grad: tf.Tensor,
     indices: tf.Tensor,
     cautious: bool = False,
-    seed: int = 0,
+    seed: Scalar = 0,
+    step: Scalar | None = None,
+    stochastic: bool = False,
 ) -> None:
     """See `fallback.resource_sparse_apply_lion`."""
     rule = (lr, beta_1, beta_2, weight_decay)
+    options = (cautious, seed, step, stochastic)
     gradient = _gradient(grad, var.dtype)
     if gradient is None:
         fallback.resource_sparse_apply_lion(
-            var, m, *rule, grad, indices, cautious, seed
+            var, m, *rule, grad, indices, *options
         )
         return
     load().ops.resource_sparse_apply_lion(
         var=var.handle,
         m=m.handle,
-        **_scalars(rule, var.dtype),
+        **_scalars(rule, var, m, seed, step, stochastic),
         grad=gradient,
         indices=indices,
         T=var.dtype,
         M=m.dtype,
         cautious=cautious,
-        seed=seed,
+        stochastic=stochastic,
     )
 
 
@@ -145,28 +157,29 @@ def resource_sparse_apply_decayed_lion(
     grad: tf.Tensor,
     indices: tf.Tensor,
     cautious: bool = False,
-    seed: int = 0,
+    seed: Scalar = 0,
+    stochastic: bool = False,
 ) -> None:
     """See `fallback.resource_sparse_apply_decayed_lion`."""
     rule = (lr, beta_1, beta_2, weight_decay)
     gradient = _gradient(grad, var.dtype)
     if gradient is None:
         fallback.resource_sparse_apply_decayed_lion(
-            var, m, last_step, step, *rule, grad, indices, cautious, seed
+            *(var, m, last_step, step, *rule, grad, indices),
+            *(cautious, seed, stochastic),
         )
         return
     load().ops.resource_sparse_apply_decayed_lion(
         var=var.handle,
         m=m.handle,
         last_step=last_step.handle,
-        step=tf.cast(step, tf.int32),
-        **_scalars(rule, var.dtype),
+        **_scalars(rule, var, m, seed, step, stochastic),
         grad=gradient,
         indices=indices,
         T=var.dtype,
         M=m.dtype,
         cautious=cautious,
-        seed=seed,
+        stochastic=stochastic,
     )
 
 
@@ -183,10 +196,24 @@ def _gradient(grad: tf.Tensor, dtype: tf.DType) -> tf.Tensor | None:
     return grad if grad.dtype == dtype else tf.cast(grad, compute_dtype(dtype))
 
 
-def _scalars(rule: tuple[Scalar, ...], dtype: tf.DType) -> dict[str, Any]:
+def _scalars(
+    rule: tuple[Scalar, ...],
+    var: tf.Tensor | tf.Variable,
+    m: tf.Tensor | tf.Variable,
+    seed: Scalar,
+    step: Scalar | None,
+    stochastic: bool,
+) -> dict[str, Any]:
     names = ("lr", "beta_1", "beta_2", "weight_decay")
-    wide = compute_dtype(dtype)
+    wide = compute_dtype(var.dtype)
+    if step is None:
+        noisy = fallback.rounds_at_random(var.dtype, m.dtype, stochastic)
+        step = fallback.step_or_chance(None) if noisy else 0
     return {
-        name: fallback.scalar(value, wide)
-        for name, value in zip(names, rule, strict=True)
+        "seed": tf.cast(seed, tf.int32),
+        "step": tf.cast(step, tf.int32),
+        **{
+            name: fallback.scalar(value, wide)
+            for name, value in zip(names, rule, strict=True)
+        },
     }

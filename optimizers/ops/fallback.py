@@ -25,7 +25,9 @@ def lion_update(
     beta_2: Scalar,
     weight_decay: Scalar,
     cautious: bool = False,
-    seed: int = 0,
+    seed: Scalar = 0,
+    step: Scalar | None = None,
+    stochastic: bool = False,
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Returns `(var, m)` after one step of Lion, without touching state.
 
@@ -47,7 +49,10 @@ def lion_update(
         grad: gradient, shape of `var`.
         lr, beta_1, beta_2, weight_decay: scalars.
         cautious: mask the update where it disagrees with the gradient.
-        seed: of the stochastic rounding of a bfloat16 `m`.
+        seed, step: integers that make the noise by which a bfloat16 `m` is
+            rounded: one seed a variable, one step an update. Without `step`
+            the noise is another each time, from TensorFlow's random state.
+        stochastic: round a bfloat16 or float16 `var` in the same way.
     """
     dtype = compute_dtype(var.dtype)
 
@@ -60,7 +65,7 @@ def lion_update(
         tf.cast(grad, dtype),
         (lr, beta_1, beta_2, weight_decay),
         list(range(var.shape.rank)) if cautious else None,
-        _Rounding(m.dtype, elements, seed),
+        _Rounding(m.dtype, elements, _Noise(seed, step, stochastic)),
     )
 
 
@@ -74,7 +79,9 @@ def sparse_lion_update(
     beta_2: Scalar,
     weight_decay: Scalar,
     cautious: bool = False,
-    seed: int = 0,
+    seed: Scalar = 0,
+    step: Scalar | None = None,
+    stochastic: bool = False,
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Returns `(var, m)` with one step done to the rows `indices`.
 
@@ -89,8 +96,8 @@ def sparse_lion_update(
         (lr, beta_1, beta_2, weight_decay),
         rows,
         m.dtype,
+        _Noise(seed, step, stochastic),
         cautious,
-        seed,
     )
     at = rows[:, tf.newaxis]
     return (
@@ -108,7 +115,9 @@ def resource_apply_lion(
     weight_decay: Scalar,
     grad: tf.Tensor,
     cautious: bool = False,
-    seed: int = 0,
+    seed: Scalar = 0,
+    step: Scalar | None = None,
+    stochastic: bool = False,
 ) -> None:
     """Applies one dense step of `lion_update` to the variables `var`, `m`."""
     new_var, new_m = lion_update(
@@ -121,6 +130,8 @@ def resource_apply_lion(
         weight_decay,
         cautious,
         seed,
+        step,
+        stochastic,
     )
     var.assign(new_var)
     m.assign(new_m)
@@ -136,7 +147,9 @@ def resource_sparse_apply_lion(
     grad: tf.Tensor,
     indices: tf.Tensor,
     cautious: bool = False,
-    seed: int = 0,
+    seed: Scalar = 0,
+    step: Scalar | None = None,
+    stochastic: bool = False,
 ) -> None:
     """Applies one step of `lion_update` to the rows `indices`, and to no other.
 
@@ -159,8 +172,8 @@ def resource_sparse_apply_lion(
         (lr, beta_1, beta_2, weight_decay),
         summed,
         rows,
+        _Noise(seed, step, stochastic),
         cautious,
-        seed,
     )
 
 
@@ -176,7 +189,8 @@ def resource_sparse_apply_decayed_lion(
     grad: tf.Tensor,
     indices: tf.Tensor,
     cautious: bool = False,
-    seed: int = 0,
+    seed: Scalar = 0,
+    stochastic: bool = False,
 ) -> None:
     """As `resource_sparse_apply_lion`, with m decayed by the steps sat out.
 
@@ -198,11 +212,57 @@ def resource_sparse_apply_decayed_lion(
         (lr, beta_1, beta_2, weight_decay),
         summed,
         rows,
+        _Noise(seed, step, stochastic),
         cautious,
-        seed,
     )
     steps = tf.fill(tf.shape(rows), tf.cast(step, last_step.dtype))
     last_step.scatter_update(tf.IndexedSlices(steps, rows))
+
+
+def apply_lion_to_marked_rows(
+    var: tf.Variable,
+    m: tf.Variable,
+    last_step: tf.Variable | None,
+    step: tf.Tensor,
+    lr: Scalar,
+    beta_1: Scalar,
+    beta_2: Scalar,
+    weight_decay: Scalar,
+    grad: tf.Tensor,
+    marks: tf.Tensor,
+    cautious: bool = False,
+    seed: Scalar = 0,
+    stochastic: bool = False,
+) -> None:
+    """Does what the sparse updates do, to the rows that have a mark.
+
+    All is element by element over the whole table, for XLA, which has no
+    shape for a number of rows that it cannot know.
+
+    Args:
+        last_step: None, or as in `resource_sparse_apply_decayed_lion`.
+        grad: shape of `var`.
+        marks: bool, shape [rows].
+    """
+    dtype = compute_dtype(var.dtype)
+    old_m = tf.cast(tf.convert_to_tensor(m), dtype)
+    if last_step is not None:
+        old_m *= _decay(beta_2, step, last_step, old_m)
+        now = tf.cast(step, last_step.dtype)
+        last_step.assign(tf.where(marks, now, last_step))
+    new_var, new_m = _rule_of_rows(
+        tf.convert_to_tensor(var),
+        old_m,
+        tf.cast(grad, dtype),
+        (lr, beta_1, beta_2, weight_decay),
+        tf.range(var.shape[0]),
+        m.dtype,
+        _Noise(seed, step, stochastic),
+        cautious,
+    )
+    update = tf.reshape(marks, [-1] + [1] * (var.shape.rank - 1))
+    var.assign(tf.where(update, new_var, var))
+    m.assign(tf.where(update, new_m, m))
 
 
 def catch_up(
@@ -253,12 +313,23 @@ def compute_dtype(dtype: tf.DType) -> tf.DType:
     return tf.float64 if tf.as_dtype(dtype) == tf.float64 else tf.float32
 
 
+class _Noise(NamedTuple):
+    """What rounding at random is made of, and whether of weights too."""
+
+    seed: Scalar
+    step: Scalar | None
+    stochastic: bool
+
+
 class _Rounding(NamedTuple):
-    """To what and how a momentum is rounded: see `_narrow`."""
+    """To what and how a momentum is rounded, and how weights are.
+
+    `elements` returns the number of each element in its table.
+    """
 
     dtype: tf.DType
     elements: Callable[[], tf.Tensor]
-    seed: int
+    noise: _Noise
 
 
 def _apply_rows(
@@ -268,12 +339,12 @@ def _apply_rows(
     scalars: tuple[Scalar, ...],
     grad: tf.Tensor,
     rows: tf.Tensor,
+    noise: _Noise,
     cautious: bool,
-    seed: int,
 ) -> None:
     old_var = tf.gather(var, rows)
     new_var, new_m = _rule_of_rows(
-        old_var, old_m, grad, scalars, rows, m.dtype, cautious, seed
+        old_var, old_m, grad, scalars, rows, m.dtype, noise, cautious
     )
     var.scatter_update(tf.IndexedSlices(new_var, rows))
     m.scatter_update(tf.IndexedSlices(new_m, rows))
@@ -286,8 +357,8 @@ def _rule_of_rows(
     scalars: tuple[Scalar, ...],
     rows: tf.Tensor,
     m_dtype: tf.DType,
+    noise: _Noise,
     cautious: bool,
-    seed: int,
 ) -> tuple[tf.Tensor, tf.Tensor]:
     axes = list(range(1, var.shape.rank)) if cautious else None
 
@@ -297,7 +368,7 @@ def _rule_of_rows(
         return tf.reshape(first + tf.range(width), tf.shape(var))
 
     return _rule(
-        var, m, grad, scalars, axes, _Rounding(m_dtype, elements, seed)
+        var, m, grad, scalars, axes, _Rounding(m_dtype, elements, noise)
     )
 
 
@@ -317,35 +388,92 @@ def _rule(
         fraction = tf.reduce_mean(kept, cautious_axes, keepdims=True)
         update *= kept / tf.maximum(fraction, CAUTIOUS_FLOOR)
     new = old - lr * (update + weight_decay * old)
-    new_m = _narrow(beta_2 * m + (1 - beta_2) * grad, new, rounding)
-    return tf.cast(new, var.dtype), new_m
+    return _narrow(new, beta_2 * m + (1 - beta_2) * grad, var.dtype, rounding)
 
 
-def _narrow(m: tf.Tensor, var: tf.Tensor, rounding: _Rounding) -> tf.Tensor:
-    """Rounds a momentum to its dtype; to bfloat16 up or down at random.
+def _narrow(
+    var: tf.Tensor, m: tf.Tensor, dtype: tf.DType, rounding: _Rounding
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Rounds weights and momentum to their dtypes.
 
-    The mean is right, where rounding to nearest would lose (1 - beta_2) * grad
-    for good whenever it is below half a unit in the last place of m. The
-    random number is a hash of the seed, the element's number, the updated
-    weight, which stands for the number of the step, and m: `Hash` in lion.h.
+    A bfloat16 momentum is rounded up or down at random, and so are weights of
+    half precision if they are to be. The mean is right, where rounding to
+    nearest would lose for good what is below half a unit in the last place,
+    as is (1 - beta_2) * grad beside m.
     """
+    at_random = rounding.noise.stochastic and dtype in _HALF
+    noise = None
+    if rounds_at_random(dtype, rounding.dtype, at_random):
+        noise = _hash(rounding)
+    new_var = (
+        _at_random(var, tf.bitwise.right_shift(noise, _u32(16)), dtype)
+        if at_random
+        else tf.cast(var, dtype)
+    )
     if rounding.dtype != tf.bfloat16:
-        return tf.cast(m, rounding.dtype)
-    number = functools.partial(tf.constant, dtype=tf.uint32)
-    m = tf.cast(m, tf.float32)
-    bits = tf.bitcast(m, tf.uint32)
-    var_bits = tf.bitcast(tf.cast(var, tf.float32), tf.uint32)
-    shift = tf.bitwise.right_shift
-    xor = tf.bitwise.bitwise_xor
-    start = number(rounding.seed * 0x9E3779B9 % 2**32)
-    x = (tf.cast(rounding.elements(), tf.uint32) + start) * number(0x85EBCA6B)
-    x = xor(xor(x, shift(x, number(16))), var_bits) * number(0x7FEB352D)
-    x = xor(xor(x, shift(x, number(15))), bits) * number(0x846CA68B)
-    x = xor(x, shift(x, number(16))) * number(0x7FEB352D)
-    noise = tf.bitwise.bitwise_and(xor(x, shift(x, number(16))), number(0xFFFF))
-    kept = tf.bitwise.bitwise_and(bits + noise, number(0xFFFF0000))
+        return new_var, tf.cast(m, rounding.dtype)
+    low = tf.bitwise.bitwise_and(noise, _u32(0xFFFF))
+    return new_var, _at_random(m, low, tf.bfloat16)
+
+
+def rounds_at_random(
+    var_dtype: tf.DType, m_dtype: tf.DType, stochastic: bool
+) -> bool:
+    """Whether a step with state of these dtypes depends on its number."""
+    return m_dtype == tf.bfloat16 or (stochastic and var_dtype in _HALF)
+
+
+_HALF = (tf.bfloat16, tf.float16)
+_u32 = functools.partial(tf.constant, dtype=tf.uint32)
+
+
+def _hash(rounding: _Rounding) -> tf.Tensor:
+    """Returns 32 bits per element: `Hash` in lion.h."""
+
+    def uint32(number: Scalar) -> tf.Tensor:
+        if isinstance(number, (int, float)):
+            return _u32(int(number) % 2**32)
+        return tf.cast(number, tf.uint32)
+
+    shift, xor = tf.bitwise.right_shift, tf.bitwise.bitwise_xor
+    seed, step, _ = rounding.noise
+    step = step_or_chance(step)
+    x = tf.cast(rounding.elements(), tf.uint32)
+    x = (x + uint32(seed) * _u32(0x9E3779B9)) * _u32(0x85EBCA6B)
+    x = xor(xor(x, shift(x, _u32(16))), uint32(step) * _u32(0xC2B2AE35))
+    x *= _u32(0x7FEB352D)
+    x = xor(x, shift(x, _u32(15))) * _u32(0x846CA68B)
+    return xor(x, shift(x, _u32(16)))
+
+
+def step_or_chance(step: Scalar | None) -> Scalar:
+    """Returns `step`, or a random number for None: noise must not repeat."""
+    if step is None:
+        return tf.random.uniform([], maxval=2**31 - 1, dtype=tf.int32)
+    return step
+
+
+def _at_random(x: tf.Tensor, noise: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
+    """`x` in a half precision, by 16 bits of noise: `NarrowAtRandom`."""
+    x = tf.cast(x, tf.float32)
+    bits = tf.bitcast(x, tf.uint32)
+    if dtype == tf.bfloat16:
+        kept = tf.bitwise.bitwise_and(bits + noise, _u32(0xFFFF0000))
+    else:
+        size = tf.abs(x)
+        tiny = size < 2.0**-14
+        # Subnormals are multiples of 2^-24; other numbers drop 13 bits.
+        units = tf.where(tiny, size, 0.0) * 2.0**24
+        units = tf.floor(units + tf.cast(noise, tf.float32) * 2.0**-16)
+        moved = bits + tf.bitwise.right_shift(noise, _u32(3))
+        moved = tf.bitwise.bitwise_and(moved, _u32(0xFFFFE000))
+        kept = tf.where(
+            tiny,
+            tf.bitcast(tf.sign(x) * units * 2.0**-24, tf.uint32),
+            tf.where(size < 65520.0, moved, bits),
+        )
     rounded = tf.bitcast(kept, tf.float32)
-    return tf.cast(tf.where(tf.math.is_nan(m), m, rounded), tf.bfloat16)
+    return tf.cast(tf.where(tf.math.is_nan(x), x, rounded), dtype)
 
 
 def _decay(

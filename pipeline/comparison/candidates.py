@@ -49,7 +49,8 @@ def start(
     if name == "lion":
         adamw = adamw or start("adamw", config)
         spec["learning_rate"] = _short(adamw["learning_rate"] / _RATIO)
-        spec["weight_decay"] = _short(adamw["weight_decay"] * _RATIO)
+        decay = adamw.get("weight_decay") or 0.0  # null is none, too
+        spec["weight_decay"] = _short(decay * _RATIO)
     else:
         spec.setdefault("learning_rate", RATES[name])
     if name == "adamw":

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from models import valid_json
 from optimizers.catalog import names
+from optimizers.defaults import resolved
 from pipeline import local
 from pipeline.comparison import candidates
 from pipeline.config import ConfigError, PipelineConfig, load
@@ -60,7 +62,7 @@ def compare(
                 results = _results(config, chosen, seeds, out, console)
                 from pipeline.comparison import report
 
-                text = json.dumps(results, indent=1)
+                text = valid_json.dumps(results)
                 report.plot(results, out / PLOT)
                 (out / RESULTS).write_text(text + "\n", "utf-8")
                 shown = text if as_json else "\n" + report.table(results)
@@ -108,7 +110,7 @@ def _results(
             made["Transform"]["transform_graph"],
             made["Transform"]["transformed_examples"],
             out,
-            local.code_version(),
+            local.code_version() + local.user_version(config),
             console,
         )
         found = _search(config.optimizer.spec(), chosen, trainings)
@@ -136,7 +138,10 @@ def _results(
 def _search(
     config: Mapping[str, Any], chosen: Sequence[str], trainings: Trainings
 ) -> dict[str, dict[str, Any]]:
-    """The best settings of each optimizer, and all that were tried."""
+    """The best settings of each optimizer, in full, and all that were tried.
+
+    config: the optimizer's section; what `run` would train with is tried too.
+    """
     found: dict[str, dict[str, Any]] = {}
     # Lion's are derived from AdamW's best.
     for name in sorted(chosen, key=lambda name: name != "adamw"):
@@ -146,9 +151,10 @@ def _search(
         def loss(
             spec: dict[str, Any], tried: dict[str, float] = tried
         ) -> float:
-            key = json.dumps(spec, sort_keys=True)
+            full = resolved(spec)
+            key = json.dumps(full, sort_keys=True)
             if key not in tried:
-                tried[key] = trainings.eval_loss(spec)
+                tried[key] = trainings.eval_loss(full)
             return tried[key]
 
         best, on_edge = candidates.search(
@@ -157,7 +163,7 @@ def _search(
         if name == config.get("name") and loss(dict(config)) < loss(best):
             best, on_edge = dict(config), False
         found[name] = {
-            "optimizer": best,
+            "optimizer": resolved(best),
             "on_edge": on_edge,
             "tried": [
                 {"optimizer": json.loads(key), "eval_logloss": value}

@@ -37,6 +37,7 @@ def table(results: Mapping[str, Any]) -> str:
         + "".join(f"{title:>18}" for title in _METRICS.values())
         + f"{'seconds':>16}{'slots, MB':>11}  rate, decay",
     ]
+    tested = [o for o in results["optimizers"].values() if o["test"]]
     for name, one in results["optimizers"].items():
         if not one["test"]:
             lines.append(f"{name:10}  failed: {one['failed'][0]}")
@@ -53,6 +54,9 @@ def table(results: Mapping[str, Any]) -> str:
             + (" !" if one["on_edge"] else "")
             + (f" ({len(one['failed'])} failed)" if one["failed"] else "")
         )
+    means = [o["test"][m]["mean"] for o in tested for m in _METRICS]
+    if any(map(math.isnan, means)):
+        lines.append("- is not defined: all test rows have one label")
     if any(one["on_edge"] for one in results["optimizers"].values()):
         lines.append("! the best of what was tried lies on the edge of it")
     return "\n".join(lines)

@@ -33,7 +33,8 @@ class Trainings:
         sections: see `Job`; `optimizer` is replaced.
         graph, examples: URIs of what Transform left.
         folder: where finished trainings and TensorBoard's logs are kept.
-        code_version: of this project; another one trains anew.
+        code_version: of this project and of the user's own code; another one
+            trains anew.
         console: gets a line for each training.
     """
 

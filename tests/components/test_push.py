@@ -2,61 +2,46 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tfx.types import standard_artifacts
 
+from components import model_store
 from components.baseline.executor import Executor as Baseline
 from components.pusher import executor as pusher
-from models.errors import RefusedError
+from components.pusher import publish
+from models.errors import InputError, RefusedError
+from serving import manifest
+from tests.components.exports import model_folder, push, pushed_to
+from tests.exported import FILES
 
 
-def model_folder(folder: Path, export_id: str) -> standard_artifacts.Model:
-    """A Model artifact with the files of an export."""
-    serving = folder / "Format-Serving"
-    (serving / "assets.extra").mkdir(parents=True)
-    (serving / "variables").mkdir()
-    (serving / "saved_model.pb").write_bytes(b"graph of " + export_id.encode())
-    (serving / "variables" / "data").write_bytes(b"weights")
-    (serving / "assets.extra" / "lion_ctr.json").write_text(
-        json.dumps({"export_id": export_id})
-    )
-    artifact = standard_artifacts.Model()
-    artifact.uri = str(folder)
-    return artifact
+def versions(base: Path) -> list[int]:
+    return model_store.versions(str(base))
 
 
-def push(model: Any, base: Path, tmp: Path, blessed: bool = True) -> Any:
-    """Runs the Pusher; returns its output artifact."""
-    blessing = standard_artifacts.ModelBlessing()
-    blessing.uri = str(tmp / "blessing")
-    blessing.set_int_custom_property("blessed", int(blessed))
-    pushed = standard_artifacts.PushedModel()
-    pushed.uri = str(tmp / "pushed")
-    pusher.Executor().Do(
-        {"model": [model], "model_blessing": [blessing]},
-        {"pushed_model": [pushed]},
-        {
-            "push_destination": json.dumps(
-                {"filesystem": {"base_directory": str(base)}}
-            )
-        },
-    )
-    return pushed
+def ids(base: Path) -> list[str]:
+    """Identities of the versions, oldest first; each is whole."""
+    for version in versions(base):
+        assert manifest.verify(str(base / str(version)))
+    return [model_store.export_id(str(base / str(v))) for v in versions(base)]
 
 
 def test_a_push_is_a_whole_copy_under_an_integer(tmp_path: Path) -> None:
     model = model_folder(tmp_path / "m", "one")
-    pushed = push(model, tmp_path / "served", tmp_path)
-    path = Path(pushed.get_string_custom_property("pushed_destination"))
-    (version,) = pusher.versions(str(tmp_path / "served"))
+    path = pushed_to(push(model, tmp_path / "served"))
+    (version,) = versions(tmp_path / "served")
     assert path == tmp_path / "served" / str(version)
-    assert (path / "saved_model.pb").read_bytes() == b"graph of one"
-    assert (path / "variables" / "data").read_bytes() == b"weights"
+    for name, content in FILES.items():
+        assert (path / name).read_bytes() == content + b"one"
+    assert manifest.verify(str(path))
 
 
 def test_the_same_model_is_pushed_once_and_versions_grow(
@@ -65,17 +50,21 @@ def test_the_same_model_is_pushed_once_and_versions_grow(
     base = tmp_path / "served"
     one = model_folder(tmp_path / "one", "one")
     two = model_folder(tmp_path / "two", "two")
-    first = push(one, base, tmp_path)
-    again = push(one, base, tmp_path)
-    second = push(two, base, tmp_path)
-    key = "pushed_destination"
-    assert first.get_string_custom_property(
-        key
-    ) == again.get_string_custom_property(key)
-    assert len(pusher.versions(str(base))) == 2
-    assert second.get_string_custom_property(key).endswith(
-        str(max(pusher.versions(str(base))))
-    )
+    assert pushed_to(push(one, base)) == pushed_to(push(one, base))
+    assert len(versions(base)) == 1
+    assert pushed_to(push(two, base)).name == str(max(versions(base)))
+    assert ids(base) == ["one", "two"]
+
+
+def test_an_older_model_that_is_run_again_is_the_newest_again(
+    tmp_path: Path,
+) -> None:
+    base = tmp_path / "served"
+    one = model_folder(tmp_path / "one", "one")
+    push(one, base)
+    push(model_folder(tmp_path / "two", "two"), base)
+    assert pushed_to(push(one, base)).name == str(max(versions(base)))
+    assert ids(base) == ["one", "two", "one"]
 
 
 def test_an_unblessed_model_is_refused_and_nothing_is_pushed(
@@ -83,8 +72,62 @@ def test_an_unblessed_model_is_refused_and_nothing_is_pushed(
 ) -> None:
     model = model_folder(tmp_path / "m", "one")
     with pytest.raises(RefusedError, match="nothing was pushed"):
-        push(model, tmp_path / "served", tmp_path, blessed=False)
+        push(model, tmp_path / "served", blessed=False)
     assert not (tmp_path / "served").exists()
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def reorder(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[::-1])
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        *itertools.product([*FILES, manifest.NAME], [flip, cut, reorder]),
+        *((name, Path.unlink) for name in FILES),
+    ],
+)
+def test_a_damaged_artifact_is_refused_and_nothing_is_left(
+    tmp_path: Path, name: str, damage: Callable[[Path], None]
+) -> None:
+    base = tmp_path / "served"
+    push(model_folder(tmp_path / "one", "one"), base)
+    model = model_folder(tmp_path / "two", "two")
+    damage(tmp_path / "two/Format-Serving" / name)
+    with pytest.raises((RefusedError, FileNotFoundError)) as refusal:
+        push(model, base)
+    assert name in str(refusal.value)
+    assert ids(base) == ["one"]
+    assert len(list(base.iterdir())) == 1
+
+
+def test_a_file_that_was_not_exported_is_refused(tmp_path: Path) -> None:
+    model = model_folder(tmp_path / "m", "one")
+    (tmp_path / "m/Format-Serving/assets/more").write_bytes(b"x")
+    with pytest.raises(RefusedError, match=r"assets/more is not in the mani"):
+        push(model, tmp_path / "served")
+
+
+def test_a_newest_version_that_was_damaged_is_pushed_again(
+    tmp_path: Path,
+) -> None:
+    base = tmp_path / "served"
+    model = model_folder(tmp_path / "m", "one")
+    first = pushed_to(push(model, base))
+    cut(first / "assets/ads")
+    second = pushed_to(push(model, base))
+    assert int(second.name) > int(first.name)
+    assert manifest.verify(str(second))
 
 
 def test_a_push_that_fails_half_way_leaves_nothing_behind(
@@ -95,30 +138,183 @@ def test_a_push_that_fails_half_way_leaves_nothing_behind(
     def full_disk(folder: Path) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(pusher, "_sync", full_disk)
+    monkeypatch.setattr(publish, "sync", full_disk)
     with pytest.raises(OSError, match="No space"):
-        push(model, tmp_path / "served", tmp_path)
+        push(model, tmp_path / "served")
     assert list((tmp_path / "served").iterdir()) == []
+
+
+def test_what_killed_pushes_left_is_removed(tmp_path: Path) -> None:
+    base = tmp_path / "served"
+    for name in (".push-0123", ".dropped-4567"):
+        (base / name / "variables").mkdir(parents=True)
+        (base / name / "variables/data").write_bytes(b"half")
+    push(model_folder(tmp_path / "m", "one"), base)
+    assert [p.name for p in base.iterdir()] == [str(versions(base)[0])]
+
+
+def test_only_folders_named_by_numbers_are_versions(tmp_path: Path) -> None:
+    for name in ("²", "٣", "007", "1.5", "-3", "x"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "99999999999").write_text("a file")
+    (tmp_path / "12").mkdir()
+    assert versions(tmp_path) == [12]
+    push(model_folder(tmp_path / "m/m", "one"), tmp_path)
+    assert len(versions(tmp_path)) == 2
 
 
 def test_pushes_at_the_same_time_get_versions_of_their_own(
     tmp_path: Path,
 ) -> None:
-    base = str(tmp_path / "served")
-    models = [model_folder(tmp_path / f"m{i}", str(i)) for i in range(6)]
+    """Each from a root of its own, with the state of its training."""
+    base = tmp_path / "served"
+    names = [str(i) for i in range(6)]
+    models = [model_folder(tmp_path / n, n, state=True) for n in names]
     threads = [
-        threading.Thread(
-            target=pusher.push, args=(f"{m.uri}/Format-Serving", base)
-        )
-        for m in models
+        threading.Thread(target=push, args=(model, base)) for model in models
     ]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    ids = {pusher.export_id(f"{base}/{v}") for v in pusher.versions(base)}
-    assert ids == {str(i) for i in range(6)}
-    assert len(list(Path(base).iterdir())) == 6
+    assert sorted(ids(base)) == names
+    assert len(list(base.iterdir())) == 6
+    states = tmp_path / ".training/served"
+    assert {p.name for p in states.iterdir()} == set(ids(base)[-2:])
+    for state in states.iterdir():
+        index = state / "step-0000000007/index.json"
+        assert index.read_text() == f"index of {state.name}"
+
+
+def test_a_push_waits_for_one_that_is_under_way(tmp_path: Path) -> None:
+    base = tmp_path / "served"
+    model = model_folder(tmp_path / "m", "one")
+    with model_store.locked(str(base)) as alone:
+        assert alone
+        thread = threading.Thread(target=push, args=(model, base))
+        thread.start()
+        thread.join(0.3)
+        assert thread.is_alive() and not base.exists()
+    thread.join(20)
+    assert ids(base) == ["one"]
+
+
+def test_a_clock_that_goes_back_makes_no_version_older(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = tmp_path / "served"
+    push(model_folder(tmp_path / "one", "one"), base)
+    monkeypatch.setattr(time, "time", lambda: 1000.0)
+    push(model_folder(tmp_path / "two", "two"), base)
+    assert ids(base) == ["one", "two"]
+
+
+def push_each(tmp_path: Path, names: str, **options: Any) -> Path:
+    """Pushes models of these names; returns the folder of the versions."""
+    base = tmp_path / "served"
+    for name in names:
+        push(model_folder(tmp_path / name, name), base, **options)
+    return base
+
+
+def test_keep_leaves_the_newest_and_the_one_before(tmp_path: Path) -> None:
+    base = push_each(tmp_path, "abcd", keep=3)
+    assert ids(base) == ["b", "c", "d"]
+    push(model_folder(tmp_path / "e", "e"), base, keep=1)
+    # Servers go on with d until they have loaded e.
+    assert ids(base) == ["d", "e"]
+    assert len(list(base.iterdir())) == 2
+
+
+def test_keep_leaves_the_pinned_version(tmp_path: Path) -> None:
+    base = push_each(tmp_path, "abc")
+    (base / ".pinned").write_text(f"{versions(base)[0]}\n")
+    push(model_folder(tmp_path / "d", "d"), base, keep=1)
+    assert ids(base) == ["a", "d"]
+
+
+def test_keep_leaves_the_version_that_is_served_for_a_damaged_one(
+    tmp_path: Path,
+) -> None:
+    base = push_each(tmp_path, "abc")
+    flip(base / str(versions(base)[-1]) / "assets/ads")
+    push(model_folder(tmp_path / "d", "d"), base, keep=1)
+    assert len(versions(base)) == 2
+    found = [model_store.export_id(str(base / str(v))) for v in versions(base)]
+    assert found == ["b", "d"]
+
+
+def test_keep_leaves_the_newest_version_with_the_inputs_before(
+    tmp_path: Path,
+) -> None:
+    base = push_each(tmp_path, "ab")
+    for name in "cd":
+        push(
+            model_folder(tmp_path / name, name, inputs=("a", "c")),
+            base,
+            keep=1,
+        )
+    assert ids(base) == ["b", "c", "d"]
+
+
+def test_inputs_that_change_are_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    base = push_each(tmp_path, "a")
+    push(model_folder(tmp_path / "b", "b", inputs=("b", "c", "d")), base)
+    assert "lacks 'a'; adds 'c', 'd'" in caplog.text
+    assert "--allow-input-change" in caplog.text
+
+
+def test_a_pinned_version_stays_served_and_the_push_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    base = push_each(tmp_path, "a")
+    (base / ".pinned").write_text(str(versions(base)[0]))
+    push(model_folder(tmp_path / "b", "b"), base)
+    assert f"version {versions(base)[0]} stays served: it is pinned" in (
+        caplog.text
+    )
+    assert model_store.served(str(base)) == versions(base)[0]
+
+
+def test_the_manifest_tells_spans_config_and_metrics(tmp_path: Path) -> None:
+    examples = standard_artifacts.Examples()
+    examples.span = 7
+    examples.set_int_custom_property("first_span", 3)
+    evaluation = standard_artifacts.ModelEvaluation()
+    evaluation.uri = str(tmp_path)
+    (tmp_path / pusher.METRICS).write_text(
+        json.dumps({"": {"auc": 0.7, "logloss": None}, " site=1": {"auc": 1}})
+    )
+    model = model_folder(tmp_path / "m", "one", trained_on={"code": "c"})
+    path = pushed_to(
+        push(
+            model,
+            tmp_path / "served",
+            more={"examples": [examples], "evaluation": [evaluation]},
+            config_sha256="abc",
+        )
+    )
+    about = manifest.about(str(path))
+    assert about["metrics"] == {"auc": 0.7, "logloss": None}
+    assert about["trained_on"] == {
+        "code": "c",
+        "config_sha256": "abc",
+        "spans": [3, 7],
+    }
+    assert about["export_id"] == "one"
+    assert manifest.verify(str(path))
+
+
+def test_a_key_that_cannot_sign_is_an_error_of_the_input(
+    tmp_path: Path,
+) -> None:
+    pytest.importorskip("model_signing", reason="needs the extra `signing`")
+    model = model_folder(tmp_path / "m", "one")
+    with pytest.raises(InputError, match=r"push\.sign: cannot sign with"):
+        push(model, tmp_path / "served", sign=str(tmp_path / "no-key"))
+    assert list((tmp_path / "served").iterdir()) == []
 
 
 def baseline_of(model: Any, base: Path, tmp: Path, name: str) -> Path:
@@ -139,10 +335,23 @@ def test_the_baseline_is_the_newest_pushed_other_model(
         model_folder(tmp_path / n, n) for n in ("one", "two", "three")
     )
     assert not baseline_of(one, base, tmp_path, "none").exists()
-    push(one, base, tmp_path)
+    push(one, base)
     assert not baseline_of(one, base, tmp_path, "itself").exists()
-    push(two, base, tmp_path)
+    push(two, base)
     found = baseline_of(three, base, tmp_path, "b3")
-    assert pusher.export_id(str(found)) == "two"
+    assert model_store.export_id(str(found)) == "two"
     found = baseline_of(two, base, tmp_path, "b2")
-    assert pusher.export_id(str(found)) == "one"
+    assert model_store.export_id(str(found)) == "one"
+
+
+def test_the_baseline_is_the_pinned_version_and_never_a_damaged_one(
+    tmp_path: Path,
+) -> None:
+    base = push_each(tmp_path, "abc")
+    candidate = model_folder(tmp_path / "d", "d")
+    flip(base / str(versions(base)[-1]) / "assets/ads")
+    found = baseline_of(candidate, base, tmp_path, "b1")
+    assert model_store.export_id(str(found)) == "b"
+    (base / ".pinned").write_text(str(versions(base)[0]))
+    found = baseline_of(candidate, base, tmp_path, "b2")
+    assert model_store.export_id(str(found)) == "a"

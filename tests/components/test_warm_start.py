@@ -9,12 +9,14 @@ from typing import Any
 import pytest
 from tfx.types import standard_artifacts
 
-from components.pusher import executor as pusher
 from components.warm_start.executor import (
     Executor,
     base_version,
     find,
 )
+from models.errors import InputError
+from tests.components import exports
+from tests.components.exports import model_folder, pushed_to
 
 LATEST = "latest_blessed"
 TRAINING = {"train": {"epochs": 1}, "data_version": "monday"}
@@ -23,38 +25,11 @@ TUESDAY = {"train": {"epochs": 1}, "data_version": "tuesday"}
 
 def artifact(folder: Path, export_id: str, state: bool = True) -> Any:
     """A Model artifact with the files of an export, and a state."""
-    serving = folder / "Format-Serving"
-    (serving / "assets.extra").mkdir(parents=True)
-    (serving / "saved_model.pb").write_bytes(b"graph")
-    (serving / "assets.extra/lion_ctr.json").write_text(
-        json.dumps({"export_id": export_id, "asked": TRAINING})
-    )
-    if state:
-        step = folder / "Format-Training/step-0000000007"
-        step.mkdir(parents=True)
-        (step / "arrays.bin").write_text(f"weights of {export_id}")
-        (step / "index.json").write_text(f"index of {export_id}")
-    model = standard_artifacts.Model()
-    model.uri = str(folder)
-    return model
+    return model_folder(folder, export_id, state=state, asked=TRAINING)
 
 
 def push(model: Any, base: Path, tmp: Path) -> str:
-    blessing = standard_artifacts.ModelBlessing()
-    blessing.uri = str(tmp / "blessing")
-    blessing.set_int_custom_property("blessed", 1)
-    pushed = standard_artifacts.PushedModel()
-    pushed.uri = str(tmp / "pushed")
-    pusher.Executor().Do(
-        {"model": [model], "model_blessing": [blessing]},
-        {"pushed_model": [pushed]},
-        {
-            "push_destination": json.dumps(
-                {"filesystem": {"base_directory": str(base)}}
-            )
-        },
-    )
-    return pushed.get_string_custom_property("pushed_destination")
+    return str(pushed_to(exports.push(model, base)))
 
 
 def read(state: str | None) -> dict[str, str]:
@@ -112,6 +87,8 @@ def test_another_base_is_another_version(tmp_path: Path) -> None:
     assert len(seen) == 3
     assert base_version(LATEST, str(base), TUESDAY) in seen
     assert base_version(None, str(base), TUESDAY) == ""
+    with pytest.raises(InputError, match=r"warm_start: no model in 'nowhere'"):
+        base_version("nowhere", str(base), TUESDAY)
 
 
 @pytest.mark.parametrize("inside", ["", "/Format-Serving"])
@@ -158,3 +135,29 @@ def test_the_trainer_is_told_where_it_is(tmp_path: Path) -> None:
         "state": str(tmp_path / "models/.training/ads/one"),
         "reason": None,
     }
+
+
+def test_a_pinned_version_is_the_base_and_its_state_stays(
+    tmp_path: Path,
+) -> None:
+    base = tmp_path / "models/ads"
+    first = push(artifact(tmp_path / "one", "one"), base, tmp_path)
+    (base / ".pinned").write_text(Path(first).name)
+    for name in ("two", "three", "four"):
+        push(artifact(tmp_path / name, name), base, tmp_path)
+    states = tmp_path / "models/.training/ads"
+    assert {p.name for p in states.iterdir()} == {"one", "three", "four"}
+    found = find(LATEST, str(base), TUESDAY)
+    assert found.model == first
+    assert read(found.state)["arrays.bin"] == "weights of one"
+
+
+def test_half_a_state_of_a_killed_push_is_replaced(tmp_path: Path) -> None:
+    base = tmp_path / "models/ads"
+    states = tmp_path / "models/.training/ads"
+    for name in ("one", "one.0123abcd"):
+        (states / name / "step-0000000007").mkdir(parents=True)
+        (states / name / "step-0000000007/arrays.bin").write_text("half")
+    path = push(artifact(tmp_path / "m", "one"), base, tmp_path)
+    assert [p.name for p in states.iterdir()] == ["one"]
+    assert read(find(path, "", {}).state)["index.json"] == "index of one"

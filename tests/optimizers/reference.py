@@ -16,6 +16,34 @@ DTYPES = {
     "float64": np.dtype(np.float64),
     "bfloat16": np.dtype(ml_dtypes.bfloat16),
 }
+FLOAT16 = np.dtype(np.float16)
+
+
+def noise(seed: int, step: Any, elements: Array) -> Array:
+    """32 random bits an element: a hash of two rounds, modulo 2^32."""
+
+    def odd(factor: int, number: Any) -> Array:
+        return (np.asarray(number, np.uint64) * factor) % 2**32
+
+    x = odd(0x85EBCA6B, elements + odd(0x9E3779B9, seed % 2**32))
+    x = odd(0x7FEB352D, x ^ x >> 16 ^ odd(0xC2B2AE35, step))
+    x = odd(0x846CA68B, x ^ x >> 15)
+    return np.asarray(x ^ x >> 16)
+
+
+def at_random(x: Array, kind: np.dtype[Any], chance: Array) -> Array:
+    """`x` rounded away from 0 where its rest exceeds 1 - `chance`, in [0, 1).
+
+    The rest is what truncation loses, in units of the last place.
+    """
+    wide = np.float64(np.abs(x))
+    digits = 7 if kind == DTYPES["bfloat16"] else 10
+    least = -133 if kind == DTYPES["bfloat16"] else -24
+    with np.errstate(all="ignore"):
+        exponent = np.floor(np.log2(wide)) - digits
+        unit = 2.0 ** np.maximum(np.nan_to_num(exponent, neginf=least), least)
+        rounded = np.sign(x) * np.floor(wide / unit + chance) * unit
+        return np.asarray(np.where(np.isfinite(x), rounded, x).astype(kind))
 
 
 def rule(
@@ -53,6 +81,8 @@ class ReferenceLion:
     sparse: str = "lazy"
     cautious: bool = False
     momentum_dtype: str | None = None
+    stochastic_rounding: bool = False
+    seed: int = 0
     step_count: int = 0
     m: Array = field(init=False)
     last_step: Array = field(init=False)
@@ -98,5 +128,13 @@ class ReferenceLion:
             number(self.weight_decay),
             axes,
         )
+        width = int(np.prod(self.theta.shape[1:], dtype=int))
+        numbers = np.arange(self.theta.size).reshape(-1, width)[rows]
+        bits = noise(self.seed, self.step_count, numbers.reshape(theta.shape))
+        chance = (bits >> 16) / 2**16, (bits % 2**16) / 2**16
+        if self.stochastic_rounding and self.theta.dtype.itemsize == 2:
+            theta = at_random(theta, self.theta.dtype, chance[0])
+        if self.m.dtype == DTYPES["bfloat16"]:
+            m = at_random(m, self.m.dtype, chance[1])
         self.theta[rows] = theta.astype(self.theta.dtype)
         self.m[rows] = m.astype(self.m.dtype)

@@ -144,6 +144,66 @@ def test_a_step_compiled_by_xla_does_the_same(arguments, sparse, kernel):
         np.testing.assert_allclose(actual, expected, rtol=1e-5)
 
 
+@pytest.mark.parametrize("kernel", ["auto", "python"])
+@pytest.mark.parametrize("sparse", MODES)
+@pytest.mark.parametrize(
+    ("dtype", "arguments"),
+    [
+        ("float32", {"cautious": True, "weight_decay": 0.1}),
+        ("float32", {"global_clipnorm": 0.5, "momentum_dtype": "bfloat16"}),
+        ("bfloat16", {"stochastic_rounding": True}),
+        ("float64", {"clipvalue": 0.1}),
+    ],
+    ids=str,
+)
+def test_micro_batches_of_any_sizes_lose_no_row_under_xla(
+    dtype, arguments, sparse, kernel
+):
+    plain, compiled = (
+        accumulated(jit, dtype, sparse=sparse, kernel=kernel, **arguments)
+        for jit in (False, True)
+    )
+    for expected, actual in zip(plain, compiled, strict=True):
+        np.testing.assert_allclose(
+            actual, expected, rtol=1e-2 if dtype == "bfloat16" else 1e-5
+        )
+
+
+def accumulated(jit, dtype, **arguments):
+    """All state after micro-batches of several sizes, two in an update."""
+    rng = np.random.default_rng(1)
+    variable = keras.Variable(rng.normal(size=SHAPE), dtype=dtype)
+    lion = Lion(0.1, gradient_accumulation_steps=2, **arguments)
+    lion.build([variable])
+
+    @tf.function(jit_compile=jit)
+    def step(values, ids):
+        lion.apply([tf.IndexedSlices(values, ids, SHAPE)], [variable])
+
+    for size in (7, 2, 2, 7, 1, 1, 7, 1):
+        # Quarters, whose sums are exact in any order.
+        values = rng.integers(-8, 9, (size, SHAPE[1])) / 4
+        ids = rng.integers(0, SHAPE[0], size)
+        step(tf.constant(values, dtype), tf.constant(ids))
+    state = [variable, *lion.variables]
+    return [np.asarray(v.numpy(), np.float64) for v in state]
+
+
+@pytest.mark.parametrize("sparse", MODES)
+def test_fit_moves_all_rows_of_a_last_short_micro_batch(sparse):
+    ids = keras.Input((1,), dtype="int32")
+    embedding = keras.layers.Embedding(400, 2)
+    flat = keras.layers.Flatten()(embedding(ids))
+    model = keras.Model(ids, keras.layers.Dense(1)(flat))
+    optimizer = Lion(0.01, gradient_accumulation_steps=2, sparse=sparse)
+    model.compile(optimizer, "mse", jit_compile=True)
+    before = embedding.embeddings.numpy()
+    rows = np.arange(130)[:, None]
+    model.fit(rows, np.ones(130), batch_size=128, shuffle=False, verbose=0)
+    moved = (embedding.embeddings.numpy() != before).any(axis=1)
+    np.testing.assert_array_equal(np.flatnonzero(moved), np.arange(130))
+
+
 def trained(optimizer, jit):
     """A table and a bias after six steps of `optimizer`."""
     weights = [

@@ -9,6 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from models import errors
+from pipeline.cli import main
+from pipeline.config import ConfigError
+from pipeline.generate import GenerateError
+from serving import ServingError
+
 
 def lionctr(*words: str) -> subprocess.CompletedProcess[str]:
     """Runs the command as a user would."""
@@ -44,7 +50,16 @@ def test_checking_a_config_imports_no_tensorflow() -> None:
 
 @pytest.mark.parametrize(
     "command",
-    ["generate", "run", "compare", "compile", "submit", "serve", "doctor"],
+    [
+        "generate",
+        "run",
+        "check",
+        "compare",
+        "compile",
+        "submit",
+        "serve",
+        "doctor",
+    ],
 )
 def test_every_command_has_help(command: str) -> None:
     result = lionctr(command, "--help")
@@ -126,3 +141,43 @@ def test_doctor_finds_this_environment_sound() -> None:
     assert result.returncode == 0, result.stdout
     for word in ("tfx 1.21", "glibc", "Lion kernel", "Keras", "free"):
         assert word in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (errors.InputError("x"), 2),
+        (ConfigError("x"), 2),
+        (GenerateError("x"), 2),
+        (ServingError("x"), 2),
+        (errors.RefusedError("x"), 1),
+        (errors.UserError("x"), 1),
+        (OSError("x"), 1),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_an_error_says_how_the_command_ends(
+    error: Exception,
+    code: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def fails() -> int:
+        raise error
+
+    monkeypatch.setattr("pipeline.doctor.main", fails)
+    assert main(["doctor"]) == code
+    assert capsys.readouterr().err == "lionctr: x\n"
+
+
+def test_home_in_arguments_is_expanded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    assert main(["generate", "--rows", "10", "--out=~/logs"]) == 0
+    assert (tmp_path / "logs" / "impressions.tsv").exists()
+    assert not (tmp_path / "~").exists()
+    with pytest.raises(SystemExit) as ended:
+        main(["rejected", "last", "--root=~nobody-here/x"])
+    assert ended.value.code == 2

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from optimizers.registry import validate
-from pipeline.comparison import candidates
+from optimizers.registry import names, resolved, validate
+from pipeline.comparison import candidates, command, report
 
 
 def bowl(rate: float, decay: float = 0.0) -> Callable[[dict[str, Any]], float]:
@@ -74,3 +74,73 @@ def test_rates_that_diverge_are_not_the_best() -> None:
     best, on_edge = candidates.search(spec, loss)
     assert best["learning_rate"] == pytest.approx(1e-3)
     assert not on_edge
+
+
+@pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize(
+    "section", ["{name}", "no decay", "groups"], ids=lambda s: s
+)
+def test_a_config_without_a_rate_is_searched(name: str, section: str) -> None:
+    """The search reads settings as `run` does, with every default."""
+    config: dict[str, Any] = {"name": name}
+    if section == "no decay":
+        config["weight_decay"] = None
+    if section == "groups":
+        config = {"groups": [{"match": ".*", "name": name}]}
+    validate(config)
+
+    class Trainings:
+        """Trains nothing: the loss is that of a bowl."""
+
+        def eval_loss(self, spec: dict[str, Any]) -> float:
+            validate(spec)
+            assert resolved(spec) == spec
+            return bowl(3e-3)(spec)
+
+    chosen = list(dict.fromkeys([name, "lion"]))
+    found = command._search(config, chosen, Trainings())  # type: ignore[arg-type]
+    assert set(found) == set(chosen)
+    for one in found.values():
+        assert one["optimizer"]["learning_rate"] > 0
+        assert all(t["optimizer"]["learning_rate"] > 0 for t in one["tried"])
+
+
+def test_what_the_config_says_is_tried_in_full() -> None:
+    class Trainings:
+        """The rate that the config means by default is the best."""
+
+        def eval_loss(self, spec: dict[str, Any]) -> float:
+            return float(spec["learning_rate"] != 0.001)
+
+    found = command._search({"name": "adagrad"}, ["adagrad"], Trainings())  # type: ignore[arg-type]
+    assert found["adagrad"]["optimizer"] == resolved({"name": "adagrad"})
+
+
+def test_metrics_of_one_label_are_a_dash_in_the_table_and_said() -> None:
+    def spread(value: float) -> dict[str, Any]:
+        return {"mean": value, "deviation": None, "values": [value]}
+
+    one = {
+        "optimizer": {"learning_rate": 1e-3},
+        "on_edge": False,
+        "test": {
+            "auc": spread(math.nan),
+            "logloss": spread(0.2),
+            "calibration": spread(math.nan),
+        },
+        "seconds": spread(1.0),
+        "slot_bytes": 8,
+        "failed": [],
+    }
+    results = {
+        "name": "ads",
+        "budget": {"steps": 3},
+        "rows": {"train": 8, "eval": 2, "test": 2},
+        "seeds": 1,
+        "optimizers": {"lion": one},
+    }
+    *_, row, last = report.table(results).splitlines()
+    assert row.split()[:4] == ["lion", "-", "0.2000", "-"]
+    assert last == "- is not defined: all test rows have one label"
+    results["optimizers"] = {"lion": {**one, "test": {}, "failed": ["NaN"]}}
+    assert report.table(results).endswith("failed: NaN")

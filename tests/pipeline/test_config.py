@@ -112,11 +112,38 @@ def test_the_hash_follows_the_content_only(check: Any) -> None:
     assert check().sha256() != check("train.epochs=2").sha256()
 
 
-def test_a_resolved_config_loads_to_itself(check: Any, tmp_path: Path) -> None:
-    config = check("data.label={column: click, at_least: 1}")
+@pytest.mark.parametrize(
+    "more",
+    [
+        "optimizer=adagrad",
+        "optimizer={groups: [{match: .*, name: lion}]}",
+        "optimizer={name: ftrl, learning_rate: 1}",
+        "model.name=tfrs_dcn",
+        "tune={optimizer.name: {choice: [lion, adam]}}",
+    ],
+)
+def test_a_resolved_config_loads_to_itself(
+    check: Any, tmp_path: Path, more: str
+) -> None:
+    config = check("data.label={column: click, at_least: 1}", more)
     path = tmp_path / "resolved.yaml"
     path.write_text(yaml.safe_dump(config.resolved()))
     assert load(path).sha256() == config.sha256()
+    assert load(path).resolved() == config.resolved()
+
+
+def test_the_resolved_config_has_every_default_of_the_optimizer(
+    check: Any,
+) -> None:
+    resolved = check("optimizer=adam").resolved()["optimizer"]
+    assert resolved["learning_rate"] == 0.001
+    assert resolved["epsilon"] == 1e-7
+    groups = "optimizer={groups: [{match: .*, name: ftrl}]}"
+    (group,) = check(groups).resolved()["optimizer"]["groups"]
+    assert group["learning_rate_power"] == -0.5
+    # The defaults of what a trial chooses are the trial's.
+    tune = "tune={optimizer.name: {choice: [lion, adam]}}"
+    assert check(tune).resolved()["optimizer"] == {"name": "lion"}
 
 
 CLICKS = "data.clicks={path: c.tsv, format: tsv, columns: [id, ts, dwell]}"
@@ -133,7 +160,7 @@ def test_with_clicks_the_label_may_be_left_out(check: Any) -> None:
     config = check(*JOIN)
     assert config.data.label_column is None
     assert config.data.clicks.window_micros == 1800 * 10**6
-    assert config.data.click_time == "ts"
+    assert config.data.click_time.column == "ts"
     assert config.sha256() != check(*JOIN, "data.clicks.window=1h").sha256()
 
 
@@ -173,7 +200,20 @@ def test_windows_have_a_unit(check: Any, window: str, seconds: int) -> None:
 )
 def test_the_end_of_the_clicks_is_a_time(check: Any, until: str) -> None:
     config = check(*JOIN, f"data.clicks.until={until}")
-    assert config.data.clicks.until_micros == 1_704_672_000 * 10**6
+    assert config.data.clicks_until == 1_704_672_000 * 10**6
+
+
+def test_the_end_of_the_clicks_is_in_their_zone(check: Any) -> None:
+    until = "data.clicks.until=2024-01-08T08:00:00"
+    for field in ("time", "clicks.time"):
+        zone = f"data.{field}={{column: ts, zone: Asia/Shanghai}}"
+        found = check(*JOIN, until, zone).data.clicks_until
+        assert found == 1_704_672_000 * 10**6
+
+
+def test_the_time_may_be_the_columns_name_alone(check: Any) -> None:
+    long = "data.time={column: ts, format: null, zone: null}"
+    assert check(*JOIN).sha256() == check(*JOIN, long).sha256()
 
 
 @pytest.mark.parametrize(
@@ -193,6 +233,26 @@ def test_the_end_of_the_clicks_is_a_time(check: Any, until: str) -> None:
         ("data.clicks.window=0m", ["clicks.window", "'0m'", "above 0"]),
         ("data.clicks.window=-1h", ["clicks.window", "'-1h'"]),
         ("data.clicks.until=soon", ["clicks.until", "'soon'", "ISO 8601"]),
+        ("data.clicks.until=1705-01-31", ["clicks.until", "1990 to 20"]),
+        ("data.clicks.until=20240131", ["clicks.until", "ISO 8601"]),
+        ("data.time=[ts]", ["data.time", "['ts']", "{column, format, zone}"]),
+        ("data.time={format: '%Y'}", ["data.time.column", "required"]),
+        (
+            "data.time={column: ts, format: '%Y%m%d%Q'}",
+            ["data.time.format", "%Q is none of its codes", "%H", "seconds"],
+        ),
+        (
+            "data.time={column: ts, zone: Europe/Berln}",
+            ["data.time.zone", "did you mean 'Europe/Berlin'", "IANA name"],
+        ),
+        (
+            "data.clicks.time={column: ts, format: hours}",
+            ["data.clicks.time.format", "'hours'", "seconds, milliseconds"],
+        ),
+        (
+            "data.time={column: ts, from: '%Y'}",
+            ["data.time.from", "unknown key", "column, format, zone"],
+        ),
         ("data.clicks.partitions=0", ["clicks.partitions", "received 0"]),
         ("data.clicks.widow=1h", ["clicks.widow", "did you mean 'window'"]),
         (
@@ -311,6 +371,11 @@ REFUSED = [
     ),
     ("evaluate.metrics.auc={}", ["metrics.auc", "`min`"]),
     ("evaluate.metrics.auc={min: 0.9, max: 0.1}", ["min 0.9", "max 0.1"]),
+    ("evaluate.metrics.auc={min: 2}", ["metrics.auc", "min 2", "0 to 1"]),
+    ("evaluate.metrics.auc={max: -0.1}", ["metrics.auc", "max -0.1"]),
+    ("evaluate.metrics.pr_auc={min_change: 1.1}", ["min_change 1.1"]),
+    ("evaluate.metrics.auc={max_change: -2}", ["max_change -2"]),
+    ("evaluate.metrics.logloss={max: -1}", ["metrics.logloss", "max -1"]),
     ("evaluate.slices=[[nobody]]", ["'nobody'", "impressions.columns"]),
     (
         "evaluate.metrics.logloss.max=.nan",

@@ -11,6 +11,8 @@ import yaml
 
 from pipeline import kubeflow
 from pipeline.config import ConfigError, PipelineConfig
+from serving import manifest
+from serving.manifest import Manifest
 from tests.pipeline.kubeflow_tasks import Cluster, TaskFailedError
 from tests.pipeline.small import IMAGE, make_config, write_log
 
@@ -292,9 +294,12 @@ def test_a_refused_model_fails_the_run_and_is_not_pushed(
     kubeflow.compile_to(config, IMAGE, out)
     served = home / "serving" / "Small_ctr"
     (version,) = served.iterdir()
-    described = version / "assets.extra" / "lion_ctr.json"
+    described = version / manifest.NAME
     before = described.read_text("utf-8")
-    described.write_text(json.dumps({"export_id": "yesterday's"}), "utf-8")
+    known = manifest.read(str(version))
+    assert known is not None
+    about = {**known.about, "export_id": "yesterday's"}
+    described.write_text(Manifest(known.files, about).to_json(), "utf-8")
     try:
         outputs = {
             name: finished.outputs[name]

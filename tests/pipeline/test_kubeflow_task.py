@@ -187,3 +187,22 @@ def test_what_the_user_must_mend_is_said_without_a_traceback(
     monkeypatch.setattr(tfx, "main", fail)
     assert run_main(tmp_path) == code
     assert capfd.readouterr().err.endswith(f"{error}\n")
+
+
+def test_a_task_that_is_tried_again_finds_empty_folders(
+    tmp_path: Path,
+) -> None:
+    model, logs = tmp_path / "Trainer" / "model", tmp_path / "executor-logs"
+    (model / "Format-Serving").mkdir(parents=True)
+    (model / "Format-Serving" / "saved_model.pb").write_bytes(b"half")
+    logs.write_text("KFP's launcher has this open")
+    outputs = {
+        "artifacts": {
+            path.name: {"artifacts": [{"uri": str(path)}]}
+            for path in (model, logs, tmp_path / "new")
+        }
+    }
+    kubeflow_task.empty(outputs)
+    assert list(model.iterdir()) == []
+    assert logs.exists()
+    assert not (tmp_path / "new").exists()

@@ -29,7 +29,8 @@ def server(session_server: RunningServer) -> RunningServer:
     server = session_server
     kept = {entry.name for entry in server.model_dir.iterdir()}
     for name in kept - {"1"}:
-        shutil.rmtree(server.model_dir / name)
+        path = server.model_dir / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
     if "1" not in kept:
         server.push(1, bias=0.0)
     if server.process.poll() is not None:

@@ -79,6 +79,8 @@ def test_a_request_has_the_columns_own_names(
         "serving_default"
     ].structured_input_signature
     assert sorted(inputs) == sorted(SERVED.values())
+    # Its inputs are not those of version 1: only a pin makes it served.
+    (server.model_dir / ".pinned").write_text("2")
     (tmp_path / "m").rename(server.model_dir / "2")
     server.wait_for(lambda: server.states().get(2) == "AVAILABLE")
     by_served = {SERVED[name]: value for name, value in ROW.items()}

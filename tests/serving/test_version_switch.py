@@ -2,11 +2,19 @@
 
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
-from serving import Client
-from tests.serving.tiny import ROW, SLOW_USER, RunningServer, expected_ctr
+from components.pusher.rollback import roll_back
+from serving import Client, manifest
+from tests.serving.tiny import (
+    OTHER_INPUTS,
+    ROW,
+    SLOW_USER,
+    RunningServer,
+    expected_ctr,
+)
 
 
 def ctr(bias: float) -> float:
@@ -99,6 +107,86 @@ def test_a_corrupt_version_is_reported_and_the_old_one_goes_on(
     assert current(server) == pytest.approx(ctr(0.0), abs=1e-6)
     assert server.predict({"instances": [ROW]}, "/versions/5")[0] == 404
     assert "version 5 is skipped" in server.log.read_text()
+
+
+def reason(server: RunningServer, version: int) -> str:
+    """Why a version is not served, from TF Serving's status call."""
+    server.wait_for(lambda: server.states().get(version) == "END")
+    _, answer = server.call(f"/v1/models/tiny/versions/{version}")
+    (status,) = answer["model_version_status"]
+    return str(status["status"]["error_message"])
+
+
+def test_a_damaged_version_is_skipped_and_the_old_one_goes_on(
+    server: RunningServer,
+) -> None:
+    def flip(version: Path) -> None:
+        (path,) = version.glob("variables/variables.data*")
+        content = bytearray(path.read_bytes())
+        content[0] ^= 1
+        path.write_bytes(content)
+
+    server.push(5, 1.0, flip)
+    assert "variables.data-00000-of-00001 has sha256" in reason(server, 5)
+    assert current(server) == pytest.approx(ctr(0.0), abs=1e-6)
+    assert "version 5 is skipped: files differ" in server.log.read_text()
+
+
+def test_a_version_that_answers_nan_is_skipped(server: RunningServer) -> None:
+    server.push(5, "nan")
+    assert "answers 'ctr' = nan" in reason(server, 5)
+    assert current(server) == pytest.approx(ctr(0.0), abs=1e-6)
+
+
+def test_a_version_with_other_inputs_is_skipped_until_it_is_pinned(
+    server: RunningServer,
+) -> None:
+    server.push(5, OTHER_INPUTS)
+    told = reason(server, 5)
+    assert "than the served version 1: it lacks 'I1'; adds 'I2'" in told
+    assert "--allow-input-change" in told
+    assert current(server) == pytest.approx(ctr(0.0), abs=1e-6)
+    (server.model_dir / ".pinned").write_text("5")
+    row = {"I2": 1.5, "C1": "abc", "user": 7}
+    server.wait_for(lambda: server.predict({"instances": [row]})[0] == 200)
+
+
+def test_a_pinned_version_answers_where_none_is_named(
+    server: RunningServer,
+) -> None:
+    server.push(2, bias=1.0)
+    server.wait_for(lambda: current(server) == pytest.approx(ctr(1.0)))
+    (server.model_dir / ".pinned").write_text("1\n")
+    server.wait_for(lambda: current(server) == pytest.approx(ctr(0.0)))
+    _, newest = server.predict({"instances": [ROW]}, "/versions/2")
+    assert newest["predictions"] == pytest.approx([ctr(1.0)], abs=1e-6)
+    (server.model_dir / ".pinned").unlink()
+    server.wait_for(lambda: current(server) == pytest.approx(ctr(1.0)))
+
+
+def test_a_rollback_is_served_at_once_without_a_failed_request(
+    server: RunningServer,
+) -> None:
+    server.push(2, bias=1.0)
+    server.wait_for(lambda: current(server) == pytest.approx(ctr(1.0)))
+    new, of, before = roll_back(str(server.model_dir))
+    assert (of, before) == (1, 2)
+    # `current` asserts that each request is answered.
+    server.wait_for(lambda: current(server) == pytest.approx(ctr(0.0)))
+    assert server.states() == {new: "AVAILABLE", 2: "AVAILABLE"}
+    assert {p.name for p in server.model_dir.glob("[0-9]*")} == {
+        "1",
+        "2",
+        str(new),
+    }
+
+
+def test_a_version_without_a_manifest_is_served_with_a_warning(
+    server: RunningServer,
+) -> None:
+    server.push(6, 2.0, lambda path: (path / manifest.NAME).unlink())
+    server.wait_for(lambda: current(server) == pytest.approx(ctr(2.0)))
+    assert "version 6 has no manifest" in server.log.read_text()
 
 
 def test_without_any_version_the_server_is_live_and_not_ready(

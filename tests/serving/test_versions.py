@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from serving.versions import Snapshot, VersionWatcher, scan
+from serving.model_folder import scan
+from serving.versions import Snapshot, VersionWatcher
 
 
 class Directory:
@@ -13,10 +14,11 @@ class Directory:
 
     def __init__(self, root: Path, keep: int = 2) -> None:
         self.root = root
+        self.root.mkdir(exist_ok=True)
         self.snapshots: list[Snapshot[str]] = []
         self.loads: list[int] = []
         self.watcher = VersionWatcher(
-            root, self._load, self.snapshots.append, keep
+            root, self._load, self.snapshots.append, keep, self._accept
         )
 
     def _load(self, path: Path) -> str:
@@ -26,6 +28,10 @@ class Directory:
             raise RuntimeError("it is corrupt")
         return content
 
+    def _accept(self, new: str, served: str) -> None:
+        if "strange" in new and "strange" not in served:
+            raise ValueError("it has other inputs")
+
     def write(self, version: int, content: str) -> None:
         folder = self.root / str(version)
         folder.mkdir(exist_ok=True)
@@ -34,6 +40,16 @@ class Directory:
     def remove(self, version: int) -> None:
         (self.root / str(version) / "model").unlink()
         (self.root / str(version)).rmdir()
+
+    def pin(self, text: str | int) -> None:
+        (self.root / ".pinned").write_text(f"{text}\n")
+
+    def unpin(self) -> None:
+        (self.root / ".pinned").unlink()
+
+    @property
+    def served(self) -> int | None:
+        return self.snapshots[-1].served
 
     def refresh(self) -> dict[int, str]:
         self.watcher.refresh()
@@ -46,7 +62,7 @@ def directory(tmp_path: Path) -> Directory:
 
 
 def test_only_folders_named_by_integers_are_versions(tmp_path: Path) -> None:
-    for name in ("1", "20", ".tmp-3", "4.tmp", "-5", "x", "٣"):
+    for name in ("1", "20", ".tmp-3", "4.tmp", "-5", "x", "٣", "²", "07"):
         (tmp_path / name).mkdir()
     (tmp_path / "6").write_text("a file")
     assert set(scan(tmp_path)) == {1, 20}
@@ -154,3 +170,123 @@ def test_the_thread_finds_a_version_and_stops(directory: Directory) -> None:
 def test_keep_must_be_positive(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="Received: 0"):
         Directory(tmp_path, keep=0)
+
+
+def test_a_pinned_version_is_served_and_the_newest_stays_loaded(
+    directory: Directory,
+) -> None:
+    for version in (1, 2, 3):
+        directory.write(version, f"v{version}")
+    directory.refresh()
+    assert directory.served == 3
+    directory.pin(1)
+    assert directory.refresh() == {1: "v1", 3: "v3"}
+    assert directory.served == 1
+    directory.write(4, "v4")
+    assert directory.refresh() == {1: "v1", 4: "v4"}
+    assert directory.served == 1
+    directory.unpin()
+    assert directory.refresh() == {4: "v4", 3: "v3"}
+    assert directory.served == 4
+
+
+def test_every_snapshot_serves_what_is_loaded(directory: Directory) -> None:
+    for version in (1, 2):
+        directory.write(version, f"v{version}")
+    directory.refresh()
+    directory.pin(1)
+    directory.refresh()
+    directory.remove(1)
+    directory.write(3, "corrupt")
+    directory.refresh()
+    assert directory.served == 2
+    for snapshot in directory.snapshots:
+        assert not snapshot.loaded or snapshot.served in snapshot.loaded
+
+
+@pytest.mark.parametrize("text", ["9", "x", "", "²"])
+def test_a_pin_on_nothing_is_ignored_and_told_once(
+    directory: Directory, text: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    directory.write(1, "v1")
+    directory.pin(text)
+    directory.refresh()
+    directory.refresh()
+    assert directory.served == 1
+    (record,) = [r for r in caplog.records if "pinned" in r.getMessage()]
+    assert record.levelname == "ERROR"
+
+
+def test_a_pinned_version_that_is_corrupt_gives_way_to_the_one_before(
+    directory: Directory,
+) -> None:
+    directory.write(1, "v1")
+    directory.write(2, "corrupt")
+    directory.write(3, "v3")
+    directory.pin(2)
+    assert directory.refresh() == {1: "v1", 3: "v3"}
+    assert directory.served == 1
+
+
+def test_a_version_that_is_not_accepted_waits(directory: Directory) -> None:
+    directory.write(1, "v1")
+    directory.refresh()
+    directory.write(2, "strange v2")
+    assert directory.refresh() == {1: "v1"}
+    assert directory.snapshots[-1].failed == {2: "it has other inputs"}
+    directory.refresh()
+    assert directory.loads == [1, 2]
+    directory.write(3, "v3")
+    assert directory.refresh() == {3: "v3", 1: "v1"}
+    # Whoever pins it, or takes away what was served, means it.
+    directory.pin(2)
+    assert directory.refresh() == {2: "strange v2", 3: "v3"}
+    assert (directory.served, directory.snapshots[-1].failed) == (2, {})
+
+
+def test_a_version_that_is_not_accepted_serves_where_no_other_is_left(
+    directory: Directory,
+) -> None:
+    directory.write(1, "v1")
+    directory.refresh()
+    directory.write(2, "strange v2")
+    directory.refresh()
+    directory.remove(1)
+    assert directory.refresh() == {2: "strange v2"}
+    assert directory.served == 2
+
+
+def test_a_version_that_was_loaded_beside_a_pin_is_judged_too(
+    directory: Directory,
+) -> None:
+    directory.write(1, "v1")
+    directory.write(2, "strange v2")
+    directory.pin(1)
+    assert directory.refresh() == {1: "v1", 2: "strange v2"}
+    directory.unpin()
+    assert directory.refresh() == {1: "v1"}
+    assert directory.snapshots[-1].failed == {2: "it has other inputs"}
+
+
+def test_a_served_version_written_anew_is_judged_too(
+    directory: Directory,
+) -> None:
+    directory.write(1, "v1")
+    directory.refresh()
+    directory.write(1, "strange")
+    assert directory.refresh() == {1: "v1"}
+    assert directory.served == 1
+    assert directory.snapshots[-1].failed == {1: "it has other inputs"}
+
+
+def test_a_pin_of_the_server_goes_before_the_pin_of_the_directory(
+    tmp_path: Path,
+) -> None:
+    snapshots: list[Snapshot[str]] = []
+    for version in (1, 2, 3):
+        (tmp_path / str(version)).mkdir()
+    (tmp_path / ".pinned").write_text("2")
+    VersionWatcher(
+        tmp_path, lambda path: path.name, snapshots.append, pin=1
+    ).refresh()
+    assert (snapshots[-1].served, set(snapshots[-1].loaded)) == (1, {1, 3})

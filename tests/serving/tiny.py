@@ -15,21 +15,26 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from serving import manifest
+
 REPOSITORY = Path(__file__).parents[2]
 SLOW_USER = 999  # the model takes a second or more for this one
 ROW = {"I1": 1.5, "C1": "abc", "user": 7}
-BIASES = (0.0, 1.0, 2.0)
+BIASES = (0.0, 1.0, 2.0, math.nan)
+OTHER_INPUTS = "other"  # an exported model that takes I2 instead of I1
 # The models are exported by the server's process before it serves: one
 # process that imports TensorFlow is enough.
 SERVE = """
 import shutil, sys
 from pathlib import Path
-from tests.serving.tiny import BIASES, export
+from tests.serving.tiny import BIASES, OTHER_INPUTS, export
 from serving.server import serve
 model_dir, exported = map(Path, sys.argv[1:])
 for bias in BIASES:
     if not (exported / str(bias)).exists():
         export(exported / str(bias), bias)
+if not (exported / OTHER_INPUTS).exists():
+    export(exported / OTHER_INPUTS, 0.0, number="I2")
 if not (model_dir / "1").exists():
     shutil.copytree(exported / "0.0", model_dir / "1")
 serve(model_dir, port=0, grpc_port=0)
@@ -45,7 +50,7 @@ def expected_ctr(
     return 1.0 / (1.0 + math.exp(-logit))
 
 
-def export(path: Path, bias: float) -> None:
+def export(path: Path, bias: float, number: str = "I1") -> None:
     """Writes the tiny model as `models/export.py` writes a real one."""
     import tensorflow as tf
 
@@ -55,7 +60,7 @@ def export(path: Path, bias: float) -> None:
             self.bias = tf.Variable(bias, dtype=tf.float32)
 
         def score(self, x: Any) -> Any:
-            i1 = tf.where(tf.math.is_nan(x["I1"]), 0.0, x["I1"])
+            i1 = tf.where(tf.math.is_nan(x[number]), 0.0, x[number])
             length = tf.cast(tf.strings.length(x["C1"]), tf.float32)
             # Refuses what is out of range, as an embedding lookup does.
             valid = tf.debugging.assert_less(
@@ -75,14 +80,14 @@ def export(path: Path, bias: float) -> None:
         def by_example(self, examples: Any) -> Any:
             nan = float("nan")
             spec = {
-                "I1": tf.io.FixedLenFeature([], tf.float32, nan),
+                number: tf.io.FixedLenFeature([], tf.float32, nan),
                 "C1": tf.io.FixedLenFeature([], tf.string, ""),
                 "user": tf.io.FixedLenFeature([], tf.int64, -1),
             }
             return self.score(tf.io.parse_example(examples, spec))
 
     tiny = Tiny()
-    inputs = {"I1": tf.float32, "C1": tf.string, "user": tf.int64}
+    inputs = {number: tf.float32, "C1": tf.string, "user": tf.int64}
     default = tf.function(tiny.by_feature).get_concrete_function(
         **{k: tf.TensorSpec([None], t, k) for k, t in inputs.items()}
     )
@@ -91,6 +96,8 @@ def export(path: Path, bias: float) -> None:
     )
     signatures = {"serving_default": default, "examples": examples}
     tf.saved_model.save(tiny, str(path), signatures=signatures)
+    (path / "assets.extra").mkdir()
+    manifest.write(str(path), {"inputs": {name: name for name in inputs}})
 
 
 @dataclass
@@ -152,10 +159,20 @@ class RunningServer:
         """TF Serving's predict call."""
         return self.call(f"/v1/models/tiny{where}:predict", body)
 
-    def push(self, version: int, bias: float) -> None:
-        """Adds a version as the pusher does: moved in place whole."""
+    def push(
+        self,
+        version: int,
+        bias: float | str,
+        change: Callable[[Path], object] = lambda _: None,
+    ) -> None:
+        """Adds a version as the pusher does: moved in place whole.
+
+        bias: or the name of another exported model.
+        change: is given the folder first.
+        """
         staged = self.model_dir / f".tmp-{version}"
         shutil.copytree(self.exported / str(bias), staged)
+        change(staged)
         staged.rename(self.model_dir / str(version))
 
     def revoke(self, version: int) -> None:

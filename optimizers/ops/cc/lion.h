@@ -44,11 +44,13 @@ using Compute =
 // Least fraction of kept elements that the cautious rescaling divides by.
 constexpr double kCautiousFloor = 1e-3;
 
-// The scalars of a step. `seed` is that of the stochastic rounding.
+// The scalars of a step. `seed` and `step`, the step's number, make the noise
+// of the stochastic rounding; `stochastic` asks for that of half-precision
+// weights.
 struct Rule {
   double lr, beta_1, beta_2, weight_decay;
-  uint32_t seed;
-  bool cautious;
+  uint32_t seed, step;
+  bool cautious, stochastic;
 };
 
 template <typename To, typename From>
@@ -110,36 +112,49 @@ LION_INLINE void Narrow(C x, Float16* out) {
 }
 
 // A number that is uniform over the steps of one element and over elements.
-// A step moves `var`, which serves as the step's number: equal inputs give
-// equal bits, on any number of threads, and need no state.
-LION_INLINE uint32_t Hash(uint32_t seed, uint32_t element, uint32_t var,
-                          uint32_t m) {
+// It depends on no weight and no momentum, which may rest while steps go on,
+// and needs no state: equal inputs give equal bits, on any number of threads.
+LION_INLINE uint32_t Hash(uint32_t seed, uint32_t step, uint32_t element) {
   uint32_t x = (element + seed * 0x9E3779B9u) * 0x85EBCA6Bu;
-  x = (x ^ (x >> 16) ^ var) * 0x7FEB352Du;
-  x = (x ^ (x >> 15) ^ m) * 0x846CA68Bu;
-  x = (x ^ (x >> 16)) * 0x7FEB352Du;
+  x = (x ^ (x >> 16) ^ step * 0xC2B2AE35u) * 0x7FEB352Du;
+  x = (x ^ (x >> 15)) * 0x846CA68Bu;
   return x ^ (x >> 16);
 }
 
-// A momentum in bfloat16 is rounded up or down at random, with the
-// probability that makes the mean right: (1 - beta_2) * g is mostly below half
-// a unit in the last place of m, and would be lost for good by rounding to
-// nearest. Other dtypes are rounded to nearest.
-template <typename C, typename M>
-LION_INLINE void NarrowMomentum(C m, C var, uint32_t element, uint32_t seed,
-                                M* out) {
-  Narrow(m, out);
+// Rounds up or down at random, with the probability that makes the mean right:
+// what is mostly below half a unit in the last place of the result, such as
+// (1 - beta_2) * g beside m, would be lost for good by rounding to nearest.
+// `noise` is uniform in [0, 2^16). Only half precisions have such a rounding.
+template <typename C>
+LION_INLINE void NarrowAtRandom(C x, uint32_t noise, BFloat16* out) {
+  const uint32_t bits = BitCast<uint32_t>(static_cast<float>(x));
+  const bool nan = (bits & 0x7FFFFFFFu) > 0x7F800000u;
+  out->bits =
+      static_cast<uint16_t>((nan ? bits | 0x400000u : bits + noise) >> 16);
 }
 template <typename C>
-LION_INLINE void NarrowMomentum(C m, C var, uint32_t element, uint32_t seed,
-                                BFloat16* out) {
-  const uint32_t bits = BitCast<uint32_t>(static_cast<float>(m));
-  const uint32_t noise =
-      Hash(seed, element, BitCast<uint32_t>(static_cast<float>(var)), bits);
-  const bool nan = (bits & 0x7FFFFFFFu) > 0x7F800000u;
-  out->bits = static_cast<uint16_t>(
-      (nan ? bits | 0x400000u : bits + (noise & 0xFFFFu)) >> 16);
+LION_INLINE void NarrowAtRandom(C x, uint32_t noise, Float16* out) {
+  const uint32_t bits = BitCast<uint32_t>(static_cast<float>(x));
+  const uint32_t size = bits & 0x7FFFFFFFu;
+  const uint32_t special = size > 0x7F800000u ? 0x7E00u : 0x7C00u;
+  // In units of the least subnormal, 2^-24; below 2^10 of them.
+  const uint32_t units = size < (113u << 23) ? size : 0u;
+  const uint32_t subnormal = static_cast<uint32_t>(static_cast<int32_t>(
+      BitCast<float>(units) * 0x1p24f + static_cast<float>(noise) * 0x1p-16f));
+  const uint32_t normal = (size + (noise >> 3) - (112u << 23)) >> 13;
+  const uint32_t rounded = size >= 0x477FF000u    ? special
+                           : size < (113u << 23) ? subnormal
+                                                 : normal;
+  out->bits = static_cast<uint16_t>(rounded | (bits >> 16 & 0x8000u));
 }
+template <typename C, typename T>
+LION_INLINE void NarrowAtRandom(C x, uint32_t noise, T* out) {
+  Narrow(x, out);
+}
+
+template <typename T>
+constexpr bool kHalf =
+    std::is_same<T, BFloat16>::value || std::is_same<T, Float16>::value;
 
 template <typename C>
 LION_INLINE C Sign(C x) {
@@ -177,7 +192,7 @@ LION_INLINE C CautiousScale(int64_t kept, int64_t n) {
 
 // One step for `n` elements, the first of which is number `element` of its
 // variable. Outputs may be the inputs.
-template <bool cautious, typename T, typename M, typename G,
+template <bool cautious, bool stochastic, typename T, typename M, typename G,
           typename C = Compute<T>>
 LION_INLINE void Update(const Rule& rule, C decay, C scale, const T* var,
                         const M* m, const G* grad, T* var_out, M* m_out,
@@ -186,7 +201,10 @@ LION_INLINE void Update(const Rule& rule, C decay, C scale, const T* var,
   const C beta_1 = static_cast<C>(rule.beta_1);
   const C beta_2 = static_cast<C>(rule.beta_2);
   const C weight_decay = static_cast<C>(rule.weight_decay);
+  constexpr bool random_m = std::is_same<M, BFloat16>::value;
+  constexpr bool random_var = stochastic && kHalf<T>;
   const uint32_t seed = rule.seed;
+  const uint32_t step = rule.step;
   LION_INDEPENDENT
   for (int64_t i = 0; i < n; ++i) {
     const C g = Widen(grad[i]);
@@ -195,9 +213,21 @@ LION_INLINE void Update(const Rule& rule, C decay, C scale, const T* var,
     C update = Direction(beta_1, old_m, g);
     if (cautious) update *= update * Sign(g) > 0 ? scale : C(0);
     const C moved = old - lr * (update + weight_decay * old);
-    Narrow(moved, &var_out[i]);
-    NarrowMomentum(beta_2 * old_m + (1 - beta_2) * g, moved,
-                   element + static_cast<uint32_t>(i), seed, &m_out[i]);
+    const C new_m = beta_2 * old_m + (1 - beta_2) * g;
+    uint32_t noise = 0;
+    if (random_m || random_var) {
+      noise = Hash(seed, step, element + static_cast<uint32_t>(i));
+    }
+    if (random_var) {
+      NarrowAtRandom(moved, noise >> 16, &var_out[i]);
+    } else {
+      Narrow(moved, &var_out[i]);
+    }
+    if (random_m) {
+      NarrowAtRandom(new_m, noise & 0xFFFFu, &m_out[i]);
+    } else {
+      Narrow(new_m, &m_out[i]);
+    }
   }
 }
 

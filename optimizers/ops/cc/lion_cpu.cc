@@ -64,6 +64,15 @@ absl::Status ReadScalar(OpKernelContext* ctx, const char* name, double* out) {
   return absl::OkStatus();
 }
 
+// Reads the int32 scalar `name`.
+absl::Status ReadCount(OpKernelContext* ctx, const char* name, uint32_t* out) {
+  const Tensor* tensor;
+  TF_RETURN_IF_ERROR(ctx->input(name, &tensor));
+  TF_RETURN_IF_ERROR(CheckShape(name, tensor->shape(), TensorShape({})));
+  *out = static_cast<uint32_t>(tensor->scalar<int32_t>()());
+  return absl::OkStatus();
+}
+
 // The variables of one update, all locked as long as this object lives.
 //
 // The lock is exclusive, also for sparse updates: what a reader may hold
@@ -163,7 +172,7 @@ class LionKernel : public tf::OpKernel {
     tf::DataType grad;
     OP_REQUIRES_OK(ctx, ctx->GetAttr("G", &grad));
     OP_REQUIRES_OK(ctx, ctx->GetAttr("cautious", &cautious_));
-    OP_REQUIRES_OK(ctx, ctx->GetAttr("seed", &seed_));
+    OP_REQUIRES_OK(ctx, ctx->GetAttr("stochastic", &stochastic_));
     tf::DataType scalars;
     OP_REQUIRES_OK(ctx, ctx->GetAttr("S", &scalars));
     const tf::DataType accepted =
@@ -189,8 +198,10 @@ class LionKernel : public tf::OpKernel {
     TF_RETURN_IF_ERROR(ReadScalar(ctx, "beta_1", &rule->beta_1));
     TF_RETURN_IF_ERROR(ReadScalar(ctx, "beta_2", &rule->beta_2));
     TF_RETURN_IF_ERROR(ReadScalar(ctx, "weight_decay", &rule->weight_decay));
-    rule->seed = static_cast<uint32_t>(seed_);
+    TF_RETURN_IF_ERROR(ReadCount(ctx, "seed", &rule->seed));
+    TF_RETURN_IF_ERROR(ReadCount(ctx, "step", &rule->step));
     rule->cautious = cautious_;
+    rule->stochastic = stochastic_;
     return absl::OkStatus();
   }
 
@@ -302,8 +313,7 @@ class LionKernel : public tf::OpKernel {
               });
   }
 
-  bool cautious_;
-  int64_t seed_;
+  bool cautious_, stochastic_;
   Loops loops_;
 };
 
@@ -345,15 +355,7 @@ class ResourceSparseApplyLionOp : public LionKernel {
     OP_REQUIRES_OK(ctx, ctx->input("indices", &indices));
     std::vector<LockedVariables::Request> requests = {{0, "var", var_dtype_},
                                                       {1, "m", m_dtype_}};
-    int32_t step = 0;
-    if (decayed) {
-      const Tensor* tensor;
-      OP_REQUIRES_OK(ctx, ctx->input("step", &tensor));
-      OP_REQUIRES_OK(ctx,
-                     CheckShape("step", tensor->shape(), TensorShape({})));
-      step = tensor->scalar<int32_t>()();
-      requests.push_back({2, "last_step", tf::DT_INT32});
-    }
+    if (decayed) requests.push_back({2, "last_step", tf::DT_INT32});
     LockedVariables variables;
     OP_REQUIRES_OK(ctx, variables.Lock(ctx, requests));
     const TensorShape shape = variables.shape(0);
@@ -371,7 +373,7 @@ class ResourceSparseApplyLionOp : public LionKernel {
         decayed ? static_cast<int32_t*>(variables.data(2)) : nullptr;
     UpdateRows(ctx, rule,
                {variables.data(0), variables.data(1), grad->data(), width,
-                last_step, step},
+                last_step, static_cast<int32_t>(rule.step)},
                *indices, shape.dim_size(0));
   }
 };

@@ -21,6 +21,28 @@ LION_INLINE void PrefetchRow(const void* start, int64_t bytes) {
   }
 }
 
+// `Update` with what is constant in a loop taken out of it.
+template <typename T, typename M, typename G, typename C = Compute<T>>
+LION_INLINE void UpdateSpan(const Rule& rule, C decay, C scale, const T* var,
+                            const M* m, const G* grad, T* var_out, M* m_out,
+                            int64_t n, uint32_t element) {
+  if (kHalf<T> && rule.stochastic) {
+    if (rule.cautious) {
+      Update<true, true, T, M, G>(rule, decay, scale, var, m, grad, var_out,
+                                  m_out, n, element);
+    } else {
+      Update<false, true, T, M, G>(rule, decay, scale, var, m, grad, var_out,
+                                   m_out, n, element);
+    }
+  } else if (rule.cautious) {
+    Update<true, false, T, M, G>(rule, decay, scale, var, m, grad, var_out,
+                                 m_out, n, element);
+  } else {
+    Update<false, false, T, M, G>(rule, decay, scale, var, m, grad, var_out,
+                                  m_out, n, element);
+  }
+}
+
 template <typename T, typename M, typename G>
 LION_INLINE void UpdateLoop(const Rule& rule, double scale, const void* var,
                             const void* m, const void* grad, void* var_out,
@@ -32,13 +54,8 @@ LION_INLINE void UpdateLoop(const Rule& rule, double scale, const void* var,
   const G* g = static_cast<const G*>(grad) + begin;
   T* to_var = static_cast<T*>(var_out) + begin;
   M* to_m = static_cast<M*>(m_out) + begin;
-  if (rule.cautious) {
-    Update<true, T, M, G>(rule, C(1), static_cast<C>(scale), var_in, m_in, g,
-                          to_var, to_m, end - begin, element);
-  } else {
-    Update<false, T, M, G>(rule, C(1), C(1), var_in, m_in, g, to_var, to_m,
-                           end - begin, element);
-  }
+  UpdateSpan<T, M, G>(rule, C(1), static_cast<C>(scale), var_in, m_in, g,
+                      to_var, to_m, end - begin, element);
 }
 
 template <typename M, typename G>
@@ -102,14 +119,13 @@ LION_INLINE void RowsLoop(const Rule& rule, const Table& table, int64_t width,
     T* const var = all_var + row * width;
     M* const m = all_m + row * width;
     const auto element = static_cast<uint32_t>(row * width);
+    C scale = 1;
     if (rule.cautious) {
-      const int64_t kept = CountKept<M, C, C>(rule, decay, m, sum, width);
-      Update<true, T, M, C>(rule, decay, CautiousScale<C>(kept, width), var, m,
-                            sum, var, m, width, element);
-    } else {
-      Update<false, T, M, C>(rule, decay, C(1), var, m, sum, var, m, width,
-                             element);
+      scale = CautiousScale<C>(
+          CountKept<M, C, C>(rule, decay, m, sum, width), width);
     }
+    UpdateSpan<T, M, C>(rule, decay, scale, var, m, sum, var, m, width,
+                        element);
   }
 }
 

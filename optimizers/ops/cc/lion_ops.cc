@@ -23,10 +23,11 @@ ShapeHandle StateShape(InferenceContext* c, State state, int input) {
                                                   : (*variable)[0].shape;
 }
 
-// `var` and `m` of one shape are followed by `scalars` scalars from `first`
-// on, then by a gradient and, if `rows`, by the indices of its rows.
+// `var` and `m` of one shape are followed by the scalars, from `first` on, then
+// by a gradient and, if `rows`, by the indices of its rows.
 absl::Status CheckShapes(InferenceContext* c, State state, int first,
-                         int scalars, bool rows) {
+                         bool rows) {
+  constexpr int scalars = 6;
   ShapeHandle var;
   TF_RETURN_IF_ERROR(
       c->Merge(StateShape(c, state, 0), StateShape(c, state, 1), &var));
@@ -56,11 +57,11 @@ absl::Status CheckShapes(InferenceContext* c, State state, int first,
 }
 
 absl::Status ResourceShape(InferenceContext* c) {
-  return CheckShapes(c, State::kResource, 2, 4, false);
+  return CheckShapes(c, State::kResource, 2, false);
 }
 
 absl::Status ResourceSparseShape(InferenceContext* c) {
-  return CheckShapes(c, State::kResource, 2, 4, true);
+  return CheckShapes(c, State::kResource, 2, true);
 }
 
 absl::Status ResourceDecayedShape(InferenceContext* c) {
@@ -70,21 +71,22 @@ absl::Status ResourceDecayedShape(InferenceContext* c) {
   TF_RETURN_IF_ERROR(c->WithRankAtLeast(var, 1, &var));
   DimensionHandle rows;
   TF_RETURN_IF_ERROR(c->Merge(c->Dim(var, 0), c->Dim(last_step, 0), &rows));
-  return CheckShapes(c, State::kResource, 3, 5, true);
+  return CheckShapes(c, State::kResource, 3, true);
 }
 
 absl::Status UpdateShape(InferenceContext* c) {
-  return CheckShapes(c, State::kTensor, 2, 4, false);
+  return CheckShapes(c, State::kTensor, 2, false);
 }
 
 absl::Status SparseUpdateShape(InferenceContext* c) {
-  return CheckShapes(c, State::kTensor, 2, 4, true);
+  return CheckShapes(c, State::kTensor, 2, true);
 }
 
 // T: dtype of var. M: of the momentum. S: of the scalars, double if T is, else
 // float. G: of the gradient, T or S. `use_locking` is accepted for the sake of
 // TensorFlow's training ops, which have it; the variables are locked in any
-// case. `seed` is that of the rounding of a bfloat16 momentum.
+// case. `seed` and `step`, the number of the step, make the noise by which a
+// bfloat16 momentum is rounded, and weights of half precision if `stochastic`.
 #define LION_TYPES "T: {float, double, bfloat16, half}"
 #define LION_MOMENTUM "M: {float, double, bfloat16, half}"
 #define LION_GRADIENT "G: {float, double, bfloat16, half}"
@@ -96,6 +98,8 @@ REGISTER_OP("ResourceApplyLion")
     .Input("beta_1: S")
     .Input("beta_2: S")
     .Input("weight_decay: S")
+    .Input("seed: int32")
+    .Input("step: int32")
     .Input("grad: G")
     .Attr(LION_TYPES)
     .Attr(LION_MOMENTUM)
@@ -103,7 +107,7 @@ REGISTER_OP("ResourceApplyLion")
     .Attr("S: {float, double}")
     .Attr("cautious: bool = false")
     .Attr("use_locking: bool = false")
-    .Attr("seed: int = 0")
+    .Attr("stochastic: bool = false")
     .SetIsStateful()
     .SetShapeFn(ResourceShape);
 
@@ -114,6 +118,8 @@ REGISTER_OP("ResourceSparseApplyLion")
     .Input("beta_1: S")
     .Input("beta_2: S")
     .Input("weight_decay: S")
+    .Input("seed: int32")
+    .Input("step: int32")
     .Input("grad: G")
     .Input("indices: Tindices")
     .Attr(LION_TYPES)
@@ -123,7 +129,7 @@ REGISTER_OP("ResourceSparseApplyLion")
     .Attr("Tindices: {int32, int64}")
     .Attr("cautious: bool = false")
     .Attr("use_locking: bool = false")
-    .Attr("seed: int = 0")
+    .Attr("stochastic: bool = false")
     .SetIsStateful()
     .SetShapeFn(ResourceSparseShape);
 
@@ -131,11 +137,12 @@ REGISTER_OP("ResourceSparseApplyDecayedLion")
     .Input("var: resource")
     .Input("m: resource")
     .Input("last_step: resource")
-    .Input("step: int32")
     .Input("lr: S")
     .Input("beta_1: S")
     .Input("beta_2: S")
     .Input("weight_decay: S")
+    .Input("seed: int32")
+    .Input("step: int32")
     .Input("grad: G")
     .Input("indices: Tindices")
     .Attr(LION_TYPES)
@@ -145,7 +152,7 @@ REGISTER_OP("ResourceSparseApplyDecayedLion")
     .Attr("Tindices: {int32, int64}")
     .Attr("cautious: bool = false")
     .Attr("use_locking: bool = false")
-    .Attr("seed: int = 0")
+    .Attr("stochastic: bool = false")
     .SetIsStateful()
     .SetShapeFn(ResourceDecayedShape);
 
@@ -156,6 +163,8 @@ REGISTER_OP("LionUpdate")
     .Input("beta_1: S")
     .Input("beta_2: S")
     .Input("weight_decay: S")
+    .Input("seed: int32")
+    .Input("step: int32")
     .Input("grad: G")
     .Output("var_out: T")
     .Output("m_out: M")
@@ -164,7 +173,7 @@ REGISTER_OP("LionUpdate")
     .Attr(LION_GRADIENT)
     .Attr("S: {float, double}")
     .Attr("cautious: bool = false")
-    .Attr("seed: int = 0")
+    .Attr("stochastic: bool = false")
     .SetShapeFn(UpdateShape);
 
 REGISTER_OP("SparseLionUpdate")
@@ -174,6 +183,8 @@ REGISTER_OP("SparseLionUpdate")
     .Input("beta_1: S")
     .Input("beta_2: S")
     .Input("weight_decay: S")
+    .Input("seed: int32")
+    .Input("step: int32")
     .Input("grad: G")
     .Input("indices: Tindices")
     .Output("var_out: T")
@@ -184,7 +195,7 @@ REGISTER_OP("SparseLionUpdate")
     .Attr("S: {float, double}")
     .Attr("Tindices: {int32, int64}")
     .Attr("cautious: bool = false")
-    .Attr("seed: int = 0")
+    .Attr("stochastic: bool = false")
     .SetShapeFn(SparseUpdateShape);
 
 #undef LION_TYPES

@@ -58,37 +58,58 @@ XlaOp Fraction(XlaOp kept, const TensorShape& shape, int first,
   return xla::BroadcastInDim(fraction, shape.dim_sizes(), outer);
 }
 
-// The bits of `Hash` in lion.h, from U32 operands of one shape.
-XlaOp Hash(uint32_t seed, XlaOp element, XlaOp var, XlaOp m) {
-  XlaBuilder* b = element.builder();
+// What is rounded at random: the noise's scalars, both U32, and by `element`
+// [...] each number of an element in its table.
+struct Noise {
+  XlaOp seed, step, element;
+};
+
+// The bits of `Hash` in lion.h.
+XlaOp Hash(const Noise& noise) {
+  XlaBuilder* b = noise.element.builder();
   const auto number = [&](uint32_t x) { return xla::ConstantR0(b, x); };
   const auto high = [&](XlaOp x, uint32_t bits) {
     return xla::ShiftRightLogical(x, number(bits));
   };
-  XlaOp x = (element + number(seed * 0x9E3779B9u)) * number(0x85EBCA6Bu);
-  x = (x ^ high(x, 16) ^ var) * number(0x7FEB352Du);
-  x = (x ^ high(x, 15) ^ m) * number(0x846CA68Bu);
-  x = (x ^ high(x, 16)) * number(0x7FEB352Du);
+  XlaOp x = noise.element + noise.seed * number(0x9E3779B9u);
+  x = x * number(0x85EBCA6Bu);
+  x = (x ^ high(x, 16) ^ noise.step * number(0xC2B2AE35u)) *
+      number(0x7FEB352Du);
+  x = (x ^ high(x, 15)) * number(0x846CA68Bu);
   return x ^ high(x, 16);
 }
 
-// `m` in bfloat16, rounded as by `NarrowMomentum` in lion.h; `var` as the rule
-// gives it, before it is rounded.
-XlaOp NarrowMomentum(XlaOp m, XlaOp var, XlaOp element, uint32_t seed) {
-  XlaBuilder* b = m.builder();
-  const auto number = [&](uint32_t x) { return xla::ConstantR0(b, x); };
-  const auto bits_of = [](XlaOp x) {
-    return xla::BitcastConvertType(xla::ConvertElementType(x, xla::F32),
-                                   xla::U32);
+// The F32 `x` in `type`, BF16 or F16, rounded as by `NarrowAtRandom` in lion.h.
+XlaOp NarrowAtRandom(XlaOp x, XlaOp noise, PrimitiveType type) {
+  XlaBuilder* b = x.builder();
+  const auto number = [&](uint32_t n) { return xla::ConstantR0(b, n); };
+  const auto low = [&](XlaOp n, uint32_t bits) {
+    return xla::ShiftRightLogical(n, number(bits));
   };
-  XlaOp bits = bits_of(m);
-  XlaOp noise = Hash(seed, element, bits_of(var), bits) & number(0xFFFFu);
-  XlaOp rounded = xla::Select(xla::Ne(m, m), bits | number(0x400000u),
-                              bits + noise);
-  return xla::BitcastConvertType(
-      xla::ConvertElementType(xla::ShiftRightLogical(rounded, number(16)),
-                              xla::U16),
-      xla::BF16);
+  XlaOp bits = xla::BitcastConvertType(x, xla::U32);
+  XlaOp rounded;
+  if (type == xla::BF16) {
+    rounded = low(
+        xla::Select(xla::Ne(x, x), bits | number(0x400000u), bits + noise), 16);
+  } else {
+    XlaOp size = bits & number(0x7FFFFFFFu);
+    XlaOp special = xla::Select(xla::Ne(x, x), xla::FullLike(size, 0x7E00),
+                                xla::FullLike(size, 0x7C00));
+    XlaOp tiny = xla::Lt(size, number(113u << 23));
+    XlaOp units = xla::BitcastConvertType(
+        xla::Select(tiny, size, xla::ZerosLike(size)), xla::F32);
+    XlaOp subnormal = xla::ConvertElementType(
+        units * xla::ConstantR0(b, 0x1p24f) +
+            xla::ConvertElementType(noise, xla::F32) *
+                xla::ConstantR0(b, 0x1p-16f),
+        xla::U32);
+    XlaOp normal = low(size + low(noise, 3) - number(112u << 23), 13);
+    rounded = xla::Select(xla::Ge(size, number(0x477FF000u)), special,
+                          xla::Select(tiny, subnormal, normal)) |
+              (low(bits, 16) & number(0x8000u));
+  }
+  return xla::BitcastConvertType(xla::ConvertElementType(rounded, xla::U16),
+                                 type);
 }
 
 // `later`, but computed after `earlier`, of the same shape and a float. Where
@@ -129,9 +150,7 @@ class LionXlaOp : public tensorflow::XlaOpKernel {
     OP_REQUIRES_OK(ctx, ctx->GetAttr("T", &var_dtype_));
     OP_REQUIRES_OK(ctx, ctx->GetAttr("M", &m_dtype_));
     OP_REQUIRES_OK(ctx, ctx->GetAttr("cautious", &cautious_));
-    int64_t seed;
-    OP_REQUIRES_OK(ctx, ctx->GetAttr("seed", &seed));
-    seed_ = static_cast<uint32_t>(seed);
+    OP_REQUIRES_OK(ctx, ctx->GetAttr("stochastic", &stochastic_));
     OP_REQUIRES_OK(ctx,
                    tensorflow::DataTypeToPrimitiveType(var_dtype_, &var_type_));
     OP_REQUIRES_OK(ctx,
@@ -156,6 +175,9 @@ class LionXlaOp : public tensorflow::XlaOpKernel {
     OP_REQUIRES_OK(ctx, ReadScalar(ctx, "beta_1", &rates.beta_1));
     OP_REQUIRES_OK(ctx, ReadScalar(ctx, "beta_2", &rates.beta_2));
     OP_REQUIRES_OK(ctx, ReadScalar(ctx, "weight_decay", &rates.weight_decay));
+    Noise noise;
+    OP_REQUIRES_OK(ctx, ReadScalar(ctx, "seed", &noise.seed, xla::U32));
+    OP_REQUIRES_OK(ctx, ReadScalar(ctx, "step", &noise.step, xla::U32));
 
     TensorShape grad_shape = shape;
     if constexpr (kSparse) {
@@ -180,12 +202,12 @@ class LionXlaOp : public tensorflow::XlaOpKernel {
       XlaOp grad = xla::ConvertElementType(ctx->Input("grad"), compute_);
       if constexpr (kSparse) {
         OP_REQUIRES_OK(ctx, UpdateRows(ctx, old, shape, grad, grad_shape,
-                                       rates, &next));
+                                       rates, noise, &next));
       } else {
-        XlaOp element = xla::Reshape(
+        noise.element = xla::Reshape(
             xla::Iota(ctx->builder(), xla::U32, shape.num_elements()),
             shape.dim_sizes());
-        next = Update(old, grad, rates, shape, element, /*first=*/0);
+        next = Update(old, grad, rates, shape, noise, /*first=*/0);
       }
     }
     if constexpr (kResource) {
@@ -210,35 +232,51 @@ class LionXlaOp : public tensorflow::XlaOpKernel {
   }
 
   absl::Status ReadScalar(tensorflow::XlaOpKernelContext* ctx,
-                          absl::string_view name, XlaOp* value) const {
+                          absl::string_view name, XlaOp* value,
+                          PrimitiveType type = xla::PRIMITIVE_TYPE_INVALID)
+      const {
     const TensorShape shape = ctx->InputShape(name);
     if (shape.dims() != 0) {
       return absl::InvalidArgumentError(
           std::string(name) +
           " must be a scalar. Received: " + shape.DebugString());
     }
-    *value = xla::ConvertElementType(ctx->Input(name), compute_);
+    *value = xla::ConvertElementType(
+        ctx->Input(name),
+        type == xla::PRIMITIVE_TYPE_INVALID ? compute_ : type);
     return absl::OkStatus();
   }
 
-  // `element` [...] numbers the elements in their table.
   State Update(State old, XlaOp grad, const Rates& rates,
-               const TensorShape& shape, XlaOp element, int first) const {
+               const TensorShape& shape, const Noise& noise, int first) const {
     old.var = xla::ConvertElementType(old.var, compute_);
     old.m = xla::ConvertElementType(old.m, compute_);
     const State next =
         Step(old, grad, rates, shape, compute_, cautious_, first);
     XlaOp var = xla::ConvertElementType(next.var, var_type_);
-    XlaOp m = m_type_ == xla::BF16
-                  ? NarrowMomentum(next.m, next.var, element, seed_)
-                  : xla::ConvertElementType(next.m, m_type_);
+    XlaOp m = xla::ConvertElementType(next.m, m_type_);
+    const auto narrow = [](XlaOp x, XlaOp noise, PrimitiveType type) {
+      return NarrowAtRandom(xla::ConvertElementType(x, xla::F32), noise, type);
+    };
+    const bool half = var_type_ == xla::BF16 || var_type_ == xla::F16;
+    if (stochastic_ && half) {
+      XlaOp high = xla::ShiftRightLogical(
+          Hash(noise), xla::ConstantR0<uint32_t>(grad.builder(), 16));
+      var = narrow(next.var, high, var_type_);
+    }
+    if (m_type_ == xla::BF16) {
+      XlaOp low = Hash(noise) &
+                  xla::ConstantR0<uint32_t>(grad.builder(), 0xFFFFu);
+      m = narrow(next.m, low, m_type_);
+    }
     return {var, in_place_on_cpu_ ? After(var, m) : m};
   }
 
   absl::Status UpdateRows(tensorflow::XlaOpKernelContext* ctx,
                           const State& old, const TensorShape& shape,
                           XlaOp grad, const TensorShape& grad_shape,
-                          const Rates& rates, State* next) const {
+                          const Rates& rates, Noise noise,
+                          State* next) const {
     XlaBuilder* b = ctx->builder();
     const Segments segments = FindSegments(
         ctx->Input("indices"), grad_shape.dim_size(0), shape.dim_size(0));
@@ -266,11 +304,6 @@ class LionXlaOp : public tensorflow::XlaOpKernel {
             "last_step must have one element per row of var, " +
             shape.DebugString() + ". Received: " + steps_shape.DebugString());
       }
-      const TensorShape step_shape = ctx->InputShape("step");
-      if (step_shape.dims() != 0) {
-        return absl::InvalidArgumentError("step must be a scalar. Received: " +
-                                          step_shape.DebugString());
-      }
       XlaOp step = ctx->Input("step");
       // A counter that was set back must not make the momentum grow.
       XlaOp skipped = xla::Max(step - gather(last_step, steps_shape) -
@@ -290,18 +323,17 @@ class LionXlaOp : public tensorflow::XlaOpKernel {
     const int64_t width = grad_shape.num_elements() / n;
     XlaOp start = xla::ConvertElementType(segments.rows, xla::U32) *
                   xla::ConstantR0<uint32_t>(b, width);
-    XlaOp element = xla::Reshape(
+    noise.element = xla::Reshape(
         xla::Add(xla::BroadcastInDim(start, {n, width}, {0, 1}),
                  xla::Iota(b, xla::U32, width), {1}),
         grad_shape.dim_sizes());
-    rows = Update(rows, grad, rates, grad_shape, element, /*first=*/1);
+    rows = Update(rows, grad, rates, grad_shape, noise, /*first=*/1);
     *next = {replace(old.var, shape.dims(), rows.var, var_type_),
              replace(old.m, shape.dims(), rows.m, m_type_)};
     return absl::OkStatus();
   }
 
-  bool cautious_, in_place_on_cpu_;
-  uint32_t seed_;
+  bool cautious_, stochastic_, in_place_on_cpu_;
   DataType var_dtype_, m_dtype_;
   PrimitiveType var_type_, m_type_, compute_;
 };

@@ -70,9 +70,10 @@ inline xla::XlaComputation Replace(XlaBuilder* builder, PrimitiveType type) {
 // The segments of `ids` [n] in a table of `num_rows` rows; n > 0.
 inline Segments FindSegments(XlaOp ids, int64_t n, int64_t num_rows) {
   XlaBuilder* b = ids.builder();
+  // Unsigned: XLA for GPU sorts such keys by radix.
   const PrimitiveType type =
-      num_rows + n >= std::numeric_limits<int32_t>::max() ? xla::S64
-                                                          : xla::S32;
+      num_rows + n >= std::numeric_limits<int32_t>::max() ? xla::U64
+                                                          : xla::U32;
   // All ids outside the table become the row `num_rows`. Compared as int64,
   // lest a large id wrap round into the table.
   ids = xla::ConvertElementType(ids, xla::S64);
@@ -92,7 +93,7 @@ inline Segments FindSegments(XlaOp ids, int64_t n, int64_t num_rows) {
 
   XlaOp before = xla::ConcatInDim(
       b,
-      {xla::Broadcast(xla::ConstantR0WithType(b, type, -1), {1}),
+      {xla::Broadcast(xla::MaxValue(b, type), {1}),
        xla::SliceInDim(ids, 0, n - 1, 1, 0)},
       0);
   XlaOp first = xla::ConvertElementType(xla::Ne(ids, before), xla::S32);

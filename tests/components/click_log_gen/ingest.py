@@ -28,6 +28,7 @@ from components.click_log_gen.config import DataConfig
 Row = dict[str, Any]
 FORMATS = ("csv", "tsv", "jsonl", "parquet", "tfrecord", "avro")
 KINDS = ("train", "eval", "test", "rejected")
+SECONDS = {"column": "t", "format": "seconds"}  # from any start
 COLUMNS = {"price": ("float", None), "site": ("string", None)}
 
 
@@ -150,6 +151,7 @@ def convert_log(
     columns: Mapping[str, Any] = COLUMNS,
     label: Any = "click",
     split_by: Row | None = None,
+    ranges: Mapping[str, int] | None = None,
     **data: Any,
 ) -> Output:
     """The ingest's own steps, chunk by chunk, without Beam."""
@@ -165,7 +167,7 @@ def convert_log(
     for path in (*folders.values(), folder / "work"):
         Path(path).mkdir(parents=True)
     places = ingest.Places(folders, str(folder / "work"))
-    outcome = ingest.run(config, columns, places, one_by_one)
+    outcome = ingest.run(config, columns, places, one_by_one, ranges)
     shutil.rmtree(folder / "work")
     return read_output(folder, outcome.counts)
 

@@ -11,6 +11,7 @@ from unittest import mock
 
 from components.click_log_gen import match, spill
 from tests.components.click_log_gen.ingest import (
+    SECONDS,
     Output,
     Row,
     check_place,
@@ -156,7 +157,7 @@ def joined(
             COLUMNS,
             None,
             by,
-            time="t",
+            time=SECONDS,
             clicks=clicks_of(paths["clicked"], format, **more),
         )
 

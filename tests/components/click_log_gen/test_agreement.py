@@ -36,7 +36,9 @@ def two(folder: Path, one: Any, other: Any, kind: str) -> Output:
     [
         ([1], [True], "holds true or false, but numbers in"),
         (["x"], [1.5], "holds numbers, but text in"),
-        ([1], [DAY], "holds times, but numbers in"),
+        ([1], [DAY], "holds days, but numbers in"),
+        ([DAY], [datetime.datetime(2020, 1, 1)], "holds times, but days in"),
+        ([datetime.time(1)], [1], "holds numbers, but times of day in"),
         (["x"], [[1]], "holds numbers, but text in"),
     ],
 )

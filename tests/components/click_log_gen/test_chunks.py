@@ -63,7 +63,6 @@ def test_empty_files_are_left_out(folder: Path) -> None:
     [
         ("missing", "no file matches"),
         ("missing*", "no file matches"),
-        ("", "is a folder"),
         ("sub", "is a folder"),
     ],
 )
@@ -73,7 +72,7 @@ def test_what_is_no_file_is_an_error_with_the_pattern(
     (folder / "sub").mkdir()
     with pytest.raises(InputError, match=message) as error:
         chunks.plan(source(f"{folder}/{path}"))
-    assert f"{folder}/{path}".rstrip("/") in str(error.value)
+    assert f"{folder}/{path}" in str(error.value)
 
 
 def test_a_folder_that_a_glob_matches_is_left_out(folder: Path) -> None:
@@ -177,7 +176,15 @@ VALUES: dict[str, list[Any]] = {
     "site": ["a", "é", 5, 1.0, None, True, ["x"], ["x", "y"], {"a": 1}],
     "slot": [1, 2.0, "3", None, 10**20, 1.5],
     "tags": ["a|b", ["a", "b"], [], [None, "c"], [1, 2], None, "d"],
-    "t": [10, 12.5, "12", "2020-01-01", 1600000000123],
+    "t": [
+        1_600_000_010,
+        1_600_000_012.5,
+        "1600000012",
+        "2020-01-01",
+        1600000000123,
+        14102100,
+        "2020/01/01",
+    ],
 }
 OBJECTS = st.fixed_dictionaries(
     {

@@ -181,7 +181,7 @@ def test_the_same_input_gives_the_same_bytes(
 
 
 def dirty_log(folder: Path) -> Path:
-    good = [f"0,{i},s,1,a,{i}" for i in range(40)]
+    good = [f"{i % 2},{i},s,1,a,{i}" for i in range(40)]
     bad = {
         3: "0,x,s,1,a,3",
         5: "0,1,s,1",

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from pipeline.generate import generate
 from tests.components.click_log_gen.ingest import (
     FORMATS,
+    SECONDS,
     Row,
     bytes_of,
     convert_log,
@@ -152,7 +153,7 @@ def test_keys_of_several_columns_and_of_other_names(tmp_path: Path) -> None:
         log_of(tmp_path / "shown.csv", "csv"),
         {"ad": ("string", None)},
         None,
-        time="t",
+        time=SECONDS,
         clicks={
             **log_of(tmp_path / "clicked.csv", "csv"),
             "key": ["who", "what"],

@@ -14,14 +14,17 @@ from components.click_log_gen.component import ClickLogGen
 from components.click_log_gen.config import DataConfig
 from models.errors import InputError
 from tests.components.click_log_gen.ingest import (
+    SECONDS,
     Output,
     Row,
+    convert_log,
     cut_into,
     log_of,
     read_output,
     write_log,
 )
 from tests.components.click_log_gen.join_truth import (
+    COLUMNS,
     SPOILED,
     check,
     clicks_of,
@@ -47,7 +50,7 @@ def run(folder: Path, data: Path, *options: str, **more: Any) -> Output:
             more.pop("split", {"by": "time", "eval": 0.2}),
             {"tag": "string", "price": "float"},
             label=more.pop("label", None),
-            time="t",
+            time=SECONDS,
             max_rejected=more.pop("max_rejected", 0.1),
             clicks=clicks_of(f"{data}/clicked*.csv", **more),
         )
@@ -123,7 +126,7 @@ def test_logs_and_artifacts_may_be_in_an_object_store(
     config = {
         "impressions": log,
         "clicks": clicks,
-        "time": "t",
+        "time": SECONDS,
         "split": {"by": "time", "eval": 0.2},
         "max_rejected": 0.1,
     }
@@ -172,10 +175,27 @@ def test_a_click_log_without_a_click_gives_zeros(
 ) -> None:
     write_log(tmp_path / "shown.csv", "csv", logs(50)[0][:50])
     (tmp_path / "clicked.csv").write_text(data)
-    output = run(tmp_path / "out", tmp_path)
+    output = convert_log(
+        tmp_path / "zeros",
+        log_of(tmp_path / "shown.csv", "csv"),
+        COLUMNS,
+        None,
+        time=SECONDS,
+        clicks=clicks_of(tmp_path / "clicked.csv"),
+    )
     assert [row["label"] for row in output.kept] == [0] * 40
     assert output.counts["held_back"] == 10
     assert output.counts["clicks"]["read"] == 0
+    # Which no model can learn from.
+    with pytest.raises(InputError) as error:
+        run(tmp_path / "out", tmp_path)
+    assert str(error.value).startswith(
+        "The train split has no positive: by a click in data.clicks.window"
+        " all of its "
+    )
+    assert "(10 held back); clicks: none. Times: train 1970-" in str(
+        error.value
+    )
 
 
 def test_clicks_that_meet_no_impression_at_all_stop_the_run(
@@ -194,7 +214,8 @@ def test_bad_clicks_count_against_max_rejected_and_late_ones_do_not(
 ) -> None:
     shown = logs(50)[0][:50]
     late = [{"id": f"i{i}", "t": i + 11, "dwell": 1} for i in range(40)]
-    write_both(tmp_path, shown, late)
+    good = [{"id": f"i{i}", "t": i + 1, "dwell": 1} for i in range(9)]
+    write_both(tmp_path, shown, late + good)
     output = run(tmp_path / "good", tmp_path, max_rejected=0.0)
     assert output.counts["clicks"]["late"] == 40
     write_both(tmp_path, shown, late[:38] + [late[0] | {"t": None}] * 2)

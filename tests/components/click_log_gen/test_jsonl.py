@@ -24,8 +24,9 @@ def site_of(rows: list[Row]) -> list[Any]:
     return [row["site"] for row in rows]
 
 
-def test_values_are_kept_as_they_are_written(tmp_path: Path) -> None:
+def test_one_value_is_one_text_however_it_is_written(tmp_path: Path) -> None:
     values = ["a", 1, 1.0, "1.0", 2**70, True, "2020-01-01", 1e3, "ü", None]
+    values += ["1.50", 1.5, 1e-7, float("nan"), "NaN", "true", False, -0.0]
     path = tmp_path / "log.jsonl"
     rows = [{"click": 0, "site": value} for value in values]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -33,8 +34,10 @@ def test_values_are_kept_as_they_are_written(tmp_path: Path) -> None:
     output = convert_log(
         out, log_of(path, "jsonl"), {"site": ("string", None)}, split_by=FIRST
     )
-    written = ["a", "1", "1.0", "1.0", str(2**70), "true", "2020-01-01"]
-    assert site_of(output.kept) == [*written, "1000.0", "ü", None]
+    assert site_of(output.kept) == [
+        *("a", "1", "1", "1", str(2**70), "1", "2020-01-01", "1000", "ü", None),
+        *("1.50", "1.5", "0.0000001", None, "NaN", "1", "0", "0"),
+    ]
 
 
 @pytest.mark.parametrize(

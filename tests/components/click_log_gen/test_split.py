@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from components.click_log_gen import quantile, split
 from components.click_log_gen.config import Split
 from tests.components.click_log_gen.ingest import (
+    SECONDS,
     Output,
     Row,
     convert_log,
@@ -25,6 +26,7 @@ from tests.components.click_log_gen.ingest import (
     write_log,
 )
 
+AT = SECONDS | {"column": "at"}
 ID = {"id": ("string", None)}
 KEYED = {"id": ("string", None), "user": ("string", None)}
 
@@ -76,7 +78,7 @@ def test_by_time_the_latest_share_goes_to_eval_and_ties_stay_together(
     rows = [{"id": f"r{i}", "click": 0, "t": t} for i, t in enumerate(times)]
     by = {"by": "time", "eval": share}
     with fresh_folder() as folder:
-        output = cut(folder, in_files(rows, sizes), by, time="t")
+        output = cut(folder, in_files(rows, sizes), by, time=SECONDS)
     wanted = len(rows) - max(1, round(share * len(rows)))
     border = sorted(times)[wanted]
     assert sorted(ids(output.eval)) == sorted(
@@ -89,7 +91,7 @@ def test_by_time_the_share_is_exact_where_times_differ(tmp_path: Path) -> None:
     times = random.Random(1).sample(range(10**9, 10**9 + 10**6), 1000)
     rows = [{"id": f"r{i}", "click": 0, "t": t} for i, t in enumerate(times)]
     by = {"by": "time", "eval": 0.1}
-    output = cut(tmp_path, in_files(rows, [300, 1]), by, time="t")
+    output = cut(tmp_path, in_files(rows, [300, 1]), by, time=SECONDS)
     assert len(output.eval) == 100
 
 
@@ -98,7 +100,7 @@ def test_rows_without_a_time_are_rejected_and_do_not_move_the_cut(
 ) -> None:
     rows = [{"id": f"r{t}", "click": 0, "t": t or ""} for t in range(11)]
     by = {"by": "time", "eval": 0.2}
-    output = cut(tmp_path, [rows], by, time="t")
+    output = cut(tmp_path, [rows], by, time=SECONDS)
     assert ids(output.eval) == ["r9", "r10"]
     assert output.reasons == ["column t: no time"]
 
@@ -113,7 +115,7 @@ def test_a_time_may_also_be_a_feature(tmp_path: Path) -> None:
                 {"by": "time", "eval": 0.2},
                 format,
                 columns=ID | {"t": (kind, None)},
-                time="t",
+                time=SECONDS,
             )
             assert ids(output.eval) == ["r8", "r9"]
 
@@ -132,7 +134,7 @@ def test_many_times_are_cut_exactly(
             log_of(path, "csv"),
             ID,
             split_by={"by": "time", "eval": 0.25},
-            time="t",
+            time=SECONDS,
         )
     assert sorted(ids(output.eval)) == sorted(
         f"r{t}" for t in times if t >= 4500
@@ -306,7 +308,7 @@ def test_a_test_split_takes_the_last_rows_and_eval_those_before(
             tmp_path / by,
             in_files(rows, [3, 11]),
             {"by": by, "eval": 0.1, "test": 0.2},
-            time="at" if by == "time" else None,
+            time=AT if by == "time" else None,
         )
         parts = (output.train, output.eval, output.test)
         names = [f"r{i}" for i in range(20)]
@@ -336,7 +338,7 @@ def test_a_gap_keeps_what_came_just_before_a_later_split_out(
 ) -> None:
     rows = [{"id": f"r{i}", "click": 0, "at": 1000 + 60 * i} for i in range(20)]
     by = {"by": "time", "eval": 0.1, "test": 0.2, "gap": "2m"}
-    output = cut(tmp_path, in_files(rows, [9]), by, time="at")
+    output = cut(tmp_path, in_files(rows, [9]), by, time=AT)
     # Eval begins with r14, test with r16; two minutes are two rows.
     assert ids(output.train) == [f"r{i}" for i in range(12)]
     assert ids(output.eval) == []

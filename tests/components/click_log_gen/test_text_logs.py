@@ -378,3 +378,73 @@ def test_each_row_is_read_as_pythons_csv_reads_it(
     assert [bytes_of(row).decode() for row in output.rejected] == [
         text for (text, _), fine in zip(rows, good, strict=True) if not fine
     ]
+
+
+def test_a_delimiter_of_several_characters(read: Any) -> None:
+    # As the best-known ratings file has it.
+    data = "1::Toy Story (1995)::5\n0::GoldenEye: 007::3\n1::a:::b\n0::c\n"
+    output = read(data, columns=["click", "a", "b"], delimiter="::", quote="'")
+    assert pairs(output) == [
+        ("GoldenEye: 007", "3"),
+        ("Toy Story (1995)", "5"),
+        ("a", ":b"),
+    ]
+    assert output.reasons == ["2 columns instead of 3"]
+    check_place(output.rejected[0])
+
+
+def test_a_header_quotes_and_words_with_a_delimiter_of_several(
+    read: Any,
+) -> None:
+    words = {"null_values": ["", "N::A"]}
+    data = 'click::a::"b::c"\n1::"x::y"::z\n0::"p\nq"::\x1f\n1::::"N::A"\n'
+    names = {"a": ("string", None), "b::c": ("string", None)}
+    output = read(data, delimiter="::", names=names, log=words)
+    assert output.rejected == []
+    found = [(row["a"], row["b::c"]) for row in output.kept]
+    assert ordered(found) == [("p\nq", "\x1f"), ("x::y", "z"), (None, None)]
+    data = "click::a::b\n1::x::N::A\n0::x::y\n"
+    output = read(data, delimiter="::", log=words)
+    assert output.reasons == ["4 columns instead of 3"]
+    assert pairs(output) == [("x", "y")]
+
+
+LONG = st.lists(
+    st.lists(
+        st.text(st.sampled_from("ab:,| é\x1f\x1e"), max_size=5).filter(
+            lambda cell: cell.strip() and not cell.startswith(":")
+            # Else where it begins is told by the delimiter before it.
+        ),
+        min_size=2,
+        max_size=2,
+    ),
+    min_size=1,
+    max_size=8,
+)
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    rows=LONG,
+    delimiter=st.sampled_from(["::", "||", ", ", ":|:", "aab"]),
+    format=st.sampled_from(["csv", "tsv"]),
+    sizes=st.sampled_from([(16, 1), (40, 7), (1000, 1000)]),
+)
+def test_a_long_delimiter_splits_as_python_splits(
+    rows: list[list[str]], delimiter: str, format: str, sizes: tuple[int, int]
+) -> None:
+    lines = [delimiter.join(["1", *cells]) for cells in rows]
+    with fresh_folder() as folder, cut_into(*sizes):
+        path = folder / "log"
+        path.write_text("".join(f"{line}\n" for line in lines), newline="")
+        columns = ["click", "a", "b"]
+        log = log_of(path, format, columns=columns, delimiter=delimiter)
+        output = convert_log(folder / "out", log, TEXT)
+        for row in output.rejected:
+            check_place(row)
+    split = [line.split(delimiter) for line in lines]
+    good = [cells for cells in split if len(cells) == 3 and cells[0] == "1"]
+    assert pairs(output) == ordered(
+        [(cells[1] or None, cells[2] or None) for cells in good]
+    )
+    assert len(output.rejected) == len(lines) - len(good)

@@ -38,14 +38,14 @@ def run(ops, dtype, m_dtype, cautious, index_dtype):
     var = tf.Variable(random(rng, (ROWS, DIM), dtype))
     m = tf.Variable(random(rng, (ROWS, DIM), m_dtype))
     last_step = tf.Variable(tf.zeros(ROWS, tf.int32))
-    options = (cautious, 3)
     for step in range(1, 4):
+        options = (cautious, 3, step)
         grad = random(rng, (ROWS, DIM), dtype)
         ids = tf.constant(rng.integers(0, ROWS, 30), index_dtype)
         ops.resource_apply_lion(var, m, *RULE, grad, *options)
         ops.resource_sparse_apply_lion(var, m, *RULE, grad[:30], ids, *options)
         ops.resource_sparse_apply_decayed_lion(
-            var, m, last_step, step, *RULE, grad[:20], ids[:20], *options
+            var, m, last_step, step, *RULE, grad[:20], ids[:20], *options[:2]
         )
     updated = ops.lion_update(var, m, grad, *RULE, *options)
     sparse = ops.sparse_lion_update(var, m, grad[:30], ids, *RULE, *options)
@@ -119,12 +119,13 @@ shape = (5000, 33)
 var = tf.Variable(rng.normal(size=shape).astype(np.float32))
 m = tf.Variable(tf.zeros(shape, tf.bfloat16))
 rule = (0.1, 0.9, 0.99, 0.05)
-for cautious in (False, True):
+for step, cautious in enumerate((False, True)):
+    options = (cautious, 0, step)
     grad = rng.normal(size=(60_000, 33)).astype(np.float32)
     grad[::7] *= 1e-39  # subnormals
     ids = rng.zipf(1.2, size=60_000) % 5000
-    custom.resource_sparse_apply_lion(var, m, *rule, grad, ids, cautious)
-    custom.resource_apply_lion(var, m, *rule, grad[:5000], cautious)
+    custom.resource_sparse_apply_lion(var, m, *rule, grad, ids, *options)
+    custom.resource_apply_lion(var, m, *rule, grad[:5000], *options)
 state = var.numpy().tobytes() + tf.cast(m, tf.float32).numpy().tobytes()
 print(hashlib.sha256(state).hexdigest())
 """
@@ -156,6 +157,8 @@ def call(name="resource_sparse_apply_lion", **changed):
         "var": var.handle,
         "m": m.handle,
         **{rate: tf.constant(0.5) for rate in rates},
+        "seed": tf.constant(3),
+        "step": tf.constant(5),
         "grad": tf.ones([2, 2]),
         "T": tf.float32,
         "M": tf.float32,
@@ -166,7 +169,6 @@ def call(name="resource_sparse_apply_lion", **changed):
         arguments["grad"] = tf.ones([4, 2])
     if "decayed" in name:
         arguments["last_step"] = last_step.handle
-        arguments["step"] = tf.constant(5)
     if "resource" not in name:
         arguments.update(var=tf.ones([4, 2]), m=tf.ones([4, 2]))
         del arguments["T"], arguments["M"]
@@ -297,9 +299,11 @@ def test_a_bfloat16_momentum_gathers_what_rounding_to_nearest_loses(ops):
     start, grad = 1.0, 1.078125
     var = tf.Variable(tf.zeros([elements]))
     m = tf.Variable(tf.fill([elements], tf.constant(start, tf.bfloat16)))
-    for _ in range(steps):
+    for step in range(steps):
         ops.resource_apply_lion(
-            var, m, 1e-3, 0.9, 0.99, 0.0, tf.fill([elements], grad), seed=1
+            *(var, m, 1e-3, 0.9, 0.99, 0.0, tf.fill([elements], grad)),
+            seed=1,
+            step=step,
         )
     nearest = tf.constant(start, tf.bfloat16)
     for _ in range(steps):
@@ -317,7 +321,7 @@ def test_seeds_round_differently_and_each_the_same_again():
     results = {}
     for seed in (0, 0, 1):
         zeros = tf.zeros([1000], tf.bfloat16)
-        m = custom.lion_update(grad, zeros, grad, *RULE, seed=seed)[1]
+        m = custom.lion_update(grad, zeros, grad, *RULE, seed=seed, step=1)[1]
         if seed in results:
             np.testing.assert_array_equal(results[seed], m.numpy())
         results[seed] = m.numpy()

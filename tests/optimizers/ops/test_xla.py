@@ -187,8 +187,8 @@ def test_bfloat16_momentum_is_rounded_as_by_the_kernels(mode):
     compiled.compiled()(*arguments[:3], tf.constant(7))
     eager.apply(ids, arguments[1], tf.unstack(arguments[2]), 7)
     same = compiled.m.numpy() == eager.m.numpy()
-    # XLA may fuse a product with a sum, and the noise is a hash of the bits.
-    assert np.mean(same) > 0.6
+    # XLA may fuse a product with a sum; the noise is the same.
+    assert np.mean(same) > 0.9
 
 
 def test_bfloat16_momentum_does_not_lose_small_contributions():

@@ -1,0 +1,58 @@
+"""Local times to UTC, by the IANA database."""
+
+from __future__ import annotations
+
+import datetime
+import functools
+import zoneinfo
+
+import numpy as np
+import numpy.typing as npt
+
+Ints = npt.NDArray[np.int64]
+
+_DAY = 86_400
+_FIRST = 7_000 * _DAY  # 1989
+_LAST = 47_500 * _DAY  # 2100
+
+
+def utc(local: Ints, zone: str | None) -> Ints:
+    """Microseconds of a wall clock as microseconds since 1970 in UTC.
+
+    As with `fold=0` in Python: of a time that the clock shows twice the first
+    counts, and one that it skips has the offset from before.
+    """
+    if zone in (None, "UTC"):
+        return local
+    borders, offsets = _changes(zone)
+    at = np.searchsorted(borders, local // 10**6, "right")
+    return local - offsets[at] * 10**6
+
+
+@functools.lru_cache(maxsize=8)
+def _changes(zone: str) -> tuple[Ints, Ints]:
+    """Wall clock seconds from which an offset holds; offsets, one more."""
+    rules = zoneinfo.ZoneInfo(zone)
+
+    def offset(second: int) -> int:
+        moment = datetime.datetime.fromtimestamp(second, rules)
+        shift = moment.utcoffset()
+        assert shift is not None
+        return round(shift.total_seconds())
+
+    offsets = [offset(_FIRST)]
+    borders = []
+    for day in range(_FIRST, _LAST, _DAY):
+        after = offset(day + _DAY)
+        if after == offsets[-1]:
+            continue
+        low, high = day, day + _DAY  # the change is in (low, high]
+        while high - low > 1:
+            middle = (low + high) // 2
+            if offset(middle) == offsets[-1]:
+                low = middle
+            else:
+                high = middle
+        borders.append(high + max(offsets[-1], after))
+        offsets.append(after)
+    return np.array(borders, np.int64), np.array(offsets, np.int64)

@@ -1,0 +1,46 @@
+"""What the ingest counted, in lines for a person."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+
+def rows(counts: dict[str, Any]) -> str:
+    """How many rows became what."""
+    text = (
+        f"{counts['read']:,} rows, {counts['rejected']:,} rejected,"
+        f" {counts['train']:,} train, {counts['eval']:,} eval"
+    )
+    outside = [
+        f"{name} {count:,}"
+        for name, count in counts["out_of_range"].items()
+        if count
+    ]
+    if outside:
+        text += f"; out of range: {', '.join(outside)}"
+    return text
+
+
+def details(counts: dict[str, Any], splits: Sequence[str]) -> list[str]:
+    """A line for each split, and for each warning."""
+    spans = times(counts)
+    lines = []
+    for name in [*splits, "clicks"]:
+        if name in splits:
+            line = f"{name:<6} {counts['positives'][name]:>9,} positives"
+        elif spans.get(name):
+            line = f"{name:<6} {counts['clicks']['read']:>9,} rows     "
+        else:
+            continue
+        if spans.get(name):
+            line += f"  {spans[name]['first']} to {spans[name]['last']}"
+        lines.append(line)
+    return lines + [f"warning: {text}" for text in counts["warnings"]]
+
+
+def times(counts: dict[str, Any]) -> dict[str, dict[str, str]]:
+    """Split, or clicks -> first and last time, as understood, in UTC."""
+    spans: dict[str, dict[str, str]] = dict(counts.get("times", {}))
+    clicks = counts.get("clicks", {}).get("times")
+    return spans | ({"clicks": clicks} if clicks else {})

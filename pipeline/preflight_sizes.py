@@ -1,0 +1,88 @@
+"""Checks of the model's size before a run, against this machine's memory."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+from pipeline.config import PipelineConfig
+
+_FLOAT = 4
+_COPIES = 2  # a weight, and the slot that each optimizer but plain SGD has
+_LIMITS = (
+    "/sys/fs/cgroup/memory.max",
+    "/sys/fs/cgroup/memory/memory.limit_in_bytes",
+)
+_UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
+
+
+def problems(config: PipelineConfig) -> Iterator[tuple[str, str]]:
+    """Field and message of weights that this machine cannot hold.
+
+    A vocabulary counts with one value, as its size is not known yet: what is
+    refused here cannot be trained.
+    """
+    memory = _memory()
+    sizes = dict(_weights(config))
+    needed = {field: n * _FLOAT * _COPIES for field, n in sizes.items()}
+    field = max(needed, key=needed.__getitem__)
+    total = sum(needed.values())
+    if memory and total > memory:
+        yield (
+            field,
+            f"its {_short(sizes[field])} weights take {_bytes(needed[field])}"
+            f" with their optimizer slots, all weights {_bytes(total)}; this"
+            f" machine has {_bytes(memory)} of memory",
+        )
+
+
+def _weights(config: PipelineConfig) -> Iterator[tuple[str, int]]:
+    """Field -> weights, at least."""
+    features, model = config.features, config.model
+    width = 0
+    tables: set[str] = set()
+    for number, f in enumerate(features.categorical):
+        known = 1 + f.oov_buckets if f.encode == "vocab" else f.buckets
+        width += f.dim
+        if f.rows not in tables:  # else it shares them
+            tables.add(f.rows)
+            yield f"features.categorical.{number}", (1 + known) * f.dim
+    for number, n in enumerate(features.numeric):
+        in_buckets = n.transform == "buckets"
+        width += n.dim if in_buckets else 1
+        if in_buckets:
+            yield f"features.numeric.{number}", (1 + n.buckets) * n.dim
+    for number, c in enumerate(features.crosses):
+        yield f"features.crosses.{number}", c.buckets
+    if model.name in ("wide_deep", "dcn_v2", "deepfm"):
+        layers = [width, *model.hidden]
+    else:  # what comes before the hidden layers differs
+        layers = list(model.hidden)
+    yield "model.hidden", sum(a * b for a, b in pairwise(layers))
+
+
+def _memory() -> int:
+    """Bytes that this process may have at most; 0 if nobody says."""
+    try:
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (ValueError, OSError):
+        return 0
+    for path in map(Path, _LIMITS):
+        try:
+            memory = min(memory, int(path.read_text()))
+        except (OSError, ValueError):  # no such file; or "max"
+            continue
+    return memory
+
+
+def _bytes(count: int) -> str:
+    power = 0
+    while count >= 1024 ** (power + 1) and power < len(_UNITS) - 1:
+        power += 1
+    return f"{_short(count / 1024**power)} {_UNITS[power]}"
+
+
+def _short(count: float) -> str:
+    return f"{count:,.0f}" if 10 <= count < 1e9 else f"{count:.3g}"

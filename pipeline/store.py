@@ -1,0 +1,143 @@
+"""The metadata database of a pipeline, and the artifacts that it knows of."""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+from models.errors import FailedError
+
+_MARK = ".database"  # in the artifacts' folder: whose artifacts they are
+_ORPHANED = ".orphaned"
+_LIVE = 2  # ml_metadata.proto.Artifact.State
+_DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+_SYSTEM = ".system"  # TFX's own files of executions under way
+
+
+class Store:
+    """What earlier runs of a pipeline left: for the only run under way.
+
+    home: `<root>/<name>`.
+    """
+
+    def __init__(self, home: Path) -> None:
+        self.database = home / "metadata.sqlite"
+        self.artifacts = home / "artifacts"
+        self.checkpoints = home / "checkpoints"
+        self.trials = home / "trials"
+
+    def tidy(self) -> Iterator[str]:
+        """Leaves no artifact that the database does not know of.
+
+        TFX names a folder by an execution's number, and the numbers begin at
+        1 again in a new database: each would be written into the files of
+        another execution. Artifacts of another database are moved to
+        `artifacts/.orphaned`; what killed attempts left is removed.
+
+        Yields:
+            What a person should know of it, a line each.
+
+        Raises:
+            FailedError: the database is damaged.
+        """
+        try:
+            with closing(sqlite3.connect(self.database)) as connection:
+                identity, live = self._known(connection)
+        except sqlite3.Error as error:
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGED:
+                raise self._damaged(str(error)) from error
+            raise FailedError(f"{self.database}: {error}") from error
+        self.artifacts.mkdir(parents=True, exist_ok=True)
+        mark = self.artifacts / _MARK
+        if self._mark() != identity:
+            if self._orphan():
+                yield (
+                    f"note: {self.database} does not know the artifacts in"
+                    f" {self.artifacts}; they were moved to"
+                    f" {self.artifacts / _ORPHANED}, which may be deleted"
+                )
+            mark.write_text(identity, "utf-8")
+        self._sweep(live)
+
+    def _known(
+        self, connection: sqlite3.Connection
+    ) -> tuple[str, set[tuple[str, ...]]]:
+        """The database's own number; component, output, id of artifacts."""
+        (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+        if found != "ok":
+            raise self._damaged(found)
+        (page,) = connection.execute("PRAGMA page_size").fetchone()
+        size = self.database.stat().st_size
+        if size % page:  # of the last page, SQLite takes the rest for zeros
+            raise self._damaged(f"it was cut at byte {size:,}")
+        (known,) = connection.execute("PRAGMA application_id").fetchone()
+        number = known or _number()
+        tables = {
+            name
+            for (name,) in connection.execute("SELECT name FROM sqlite_master")
+        }
+        if not known and "Artifact" in tables and not self._mark():
+            # Of an earlier version, which gave neither of them a number.
+            self.artifacts.mkdir(parents=True, exist_ok=True)
+            (self.artifacts / _MARK).write_text(_text(number), "utf-8")
+        if number != known:
+            connection.execute(f"PRAGMA application_id = {number}")
+            connection.commit()
+        live = set()
+        if "Artifact" in tables:
+            rows = connection.execute(
+                "SELECT uri FROM Artifact WHERE state = ?", [_LIVE]
+            )
+            live = {tuple(uri.split("/")[-3:]) for (uri,) in rows if uri}
+        return _text(number), live
+
+    def _damaged(self, why: str) -> FailedError:
+        return FailedError(
+            f"{self.database} is damaged: {why}. It only lists what earlier"
+            " runs made; pushed models do not need it. Move it away and run"
+            " again: every step is done anew. Or put a copy of it back"
+        )
+
+    def _mark(self) -> str:
+        try:
+            return (self.artifacts / _MARK).read_text("utf-8")
+        except FileNotFoundError:
+            return ""
+
+    def _orphan(self) -> bool:
+        """Moves all artifacts aside, over those of the time before."""
+        shutil.rmtree(self.checkpoints, ignore_errors=True)
+        found = [p for p in self.artifacts.iterdir() if p.name[0] != "."]
+        if not found:
+            return False
+        aside = self.artifacts / _ORPHANED
+        shutil.rmtree(aside, ignore_errors=True)
+        aside.mkdir()
+        for path in found:
+            path.rename(aside / path.name)
+        return True
+
+    def _sweep(self, live: set[tuple[str, ...]]) -> None:
+        """Removes what belongs to no finished execution."""
+        for output in self.artifacts.glob("[!.]*/*"):
+            if output.name == _SYSTEM:
+                shutil.rmtree(output)
+                continue
+            for path in output.glob("[0-9]*"):
+                place = path.relative_to(self.artifacts).parts
+                if path.name.isdecimal() and place not in live:
+                    shutil.rmtree(path)
+        for path in self.trials.glob("*.tmp"):
+            path.unlink()
+
+
+def _number() -> int:
+    return 1 + secrets.randbelow((1 << 31) - 1)
+
+
+def _text(number: int) -> str:
+    return f"{number:08x}"

@@ -1,0 +1,121 @@
+"""Runs whose columns, folders and labels are not the usual ones."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from pipeline.config import load
+from tests.pipeline.small import make_config, write_log
+
+
+def refuse(constant: str) -> Any:
+    """RFC 8259 has no NaN."""
+    raise AssertionError(f"{constant} is no JSON")
+
+
+def run(config: Path) -> tuple[int, dict[str, Any], str]:
+    """Exit code, the summary, and what a person saw."""
+    result = subprocess.run(
+        [sys.executable, "-m", "pipeline.cli", "run", str(config), "--json"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    summary = json.loads(result.stdout, parse_constant=refuse)
+    return result.returncode, summary, result.stderr
+
+
+def write_config(path: Path, **sections: Any) -> Path:
+    """The small pipeline's config, written as a person would, in short."""
+    config = make_config(path.parent, **sections).model_dump(mode="json")
+    config["optimizer"] = {"name": "lion"}
+    path.write_text(yaml.safe_dump(config, sort_keys=False), "utf-8")
+    return path
+
+
+def test_columns_in_other_scripts_and_folders_that_look_like_globs(
+    tmp_path: Path,
+) -> None:
+    home = tmp_path / "a [1]*"
+    home.mkdir()
+    log = home / "log.tsv"
+    write_log(log, 800)
+    text = log.read_text("utf-8").replace("\ttv\n", "\t电视\n")
+    rows = [line for line in text.splitlines() if not line.endswith("电视")]
+    one_label = [line for line in text.splitlines() if line.endswith("电视")]
+    rows += [f"1{line[1:]}" for line in one_label]
+    rows[0] = "click\t价格\tage\t站点\t设备"
+    log.write_text("\n".join(rows) + "\n", "utf-8")
+    config = write_config(
+        tmp_path / "c.yaml",
+        root=f"file://{home}/runs",
+        features={"numeric": ["价格", "age"], "categorical": ["站点", "设备"]},
+        push={"to": f"{home}/models"},
+        evaluate={
+            "metrics": {"example_count": {"min": 1}},
+            "slices": [["设备"]],
+        },
+    )
+    data = yaml.safe_load(config.read_text("utf-8"))
+    data["data"]["impressions"]["path"] = str(tmp_path / "log.tsv")
+    config.write_text(yaml.safe_dump(data, allow_unicode=True), "utf-8")
+    log.rename(tmp_path / "log.tsv")
+
+    code, summary, console = run(config)
+    assert code == 0, console
+    assert "metrics of the eval split" in console
+    assert "AUC of 1 slices, whose rows have one label" in console
+    assert summary["slices"]["[设备=电视]"]["auc"] is None
+    assert summary["slices"]["[设备=desk]"]["auc"] > 0
+    (why,) = summary["undefined"].values()
+    assert "rows have the label 1" in why
+
+    folder = home / "runs" / "Small_ctr" / "runs" / summary["run"]
+    resolved = yaml.safe_load((folder / "config.yaml").read_text("utf-8"))
+    assert resolved["optimizer"]["learning_rate"] > 0
+    assert load(folder / "config.yaml").sha256() == summary["config_sha256"]
+    assert summary["optimizer"] == resolved["optimizer"]
+    for key in ("rejected", "schema", "tensorboard"):
+        assert summary[key].startswith(f"{home}/runs/Small_ctr/artifacts/")
+        assert Path(summary[key]).exists()
+
+    model = Path(summary["pushed_model"])
+    assert model.parent == home / "models" / "Small_ctr"
+    manifest = json.loads((model / "assets.extra/lion_ctr.json").read_text())
+    assert manifest["inputs"] == {
+        "价格": "f___",
+        "age": "age",
+        "站点": "f____2",
+        "设备": "f____3",
+    }
+
+    code, again, console = run(config)
+    assert code == 0, console
+    assert again["pushed_model"] == summary["pushed_model"]
+    assert console.count(" cached ") >= 8, console
+
+
+@pytest.mark.parametrize("label", [0, 1])
+def test_labels_of_one_class_are_told_right_after_ingest(
+    tmp_path: Path, label: int
+) -> None:
+    write_log(tmp_path / "log.tsv", 50)
+    lines = (tmp_path / "log.tsv").read_text("utf-8").splitlines()
+    lines[1:] = [f"{label}{line[1:]}" for line in lines[1:]]
+    (tmp_path / "log.tsv").write_text("\n".join(lines) + "\n", "utf-8")
+    config = write_config(tmp_path / "c.yaml", root=f"{tmp_path}/runs")
+    code, summary, console = run(config)
+    assert code == 2
+    assert (
+        f"rows of the train split have the label {label}"
+        in (summary["message"])
+    )
+    assert list(summary["seconds"]) == ["ClickLogGen"]
+    assert "StatisticsGen" not in console

@@ -1,0 +1,234 @@
+"""What is found before a run: paths, columns, sizes, the user's own code."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from models.errors import InputError
+from pipeline import preflight
+from pipeline.cli import main
+from pipeline.config import load
+
+HEADER = ["click", "ts", "price", "site", "user"]
+CONFIG: dict[str, Any] = {
+    "name": "ads",
+    "root": "runs",
+    "data": {
+        "impressions": {"path": "ads.csv", "format": "csv", "header": True},
+        "label": "click",
+    },
+    "features": {"numeric": ["price"], "categorical": ["site", "user"]},
+    "push": {"to": "models"},
+}
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder, with a config and its log."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("TF_CONFIG", raising=False)
+    monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
+    text = yaml.safe_dump(CONFIG, sort_keys=False)
+    (tmp_path / "ads.yaml").write_text(text, "utf-8")
+    (tmp_path / "ads.csv").write_text(
+        ",".join(HEADER) + "\n1,2,3,a,b\n", "utf-8"
+    )
+    return tmp_path
+
+
+def told(*overrides: str) -> str:
+    """What the check says against the config; "" if nothing."""
+    config = load(Path("ads.yaml"), overrides)
+    try:
+        preflight.quick(config)
+        preflight.slow(config)
+    except InputError as error:
+        assert error.exit_code == 2
+        return str(error)
+    return ""
+
+
+def test_a_config_that_is_right_passes_and_leaves_nothing(home: Path) -> None:
+    before = sorted(home.iterdir())
+    assert told() == ""
+    assert told("push.to=gs://bucket/x", "train.warm_start=gs://b/m") == ""
+    assert sorted(home.iterdir()) == before
+
+
+def test_all_problems_are_told_at_once_with_their_lines(home: Path) -> None:
+    text = (home / "ads.yaml").read_text("utf-8")
+    text = text.replace("- price", "- prise").replace(": models", ": ads.csv")
+    (home / "ads.yaml").write_text(text, "utf-8")
+    first, second = told().splitlines()
+    assert re.match(r"ads\.yaml:\d+: features\.numeric\.0: no column", first)
+    assert "(did you mean 'price'?) in ads.csv" in first
+    assert first.endswith(", ".join(HEADER))
+    assert re.match(r"ads\.yaml:\d+: push\.to: received 'ads\.csv'", second)
+    assert "is not a folder" in second
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("data.impressions.path=asd.csv", "path: no file matches 'asd.csv'"),
+        ("data.impressions.path=[ads.csv, b*]", "path.1: no file matches 'b*'"),
+        ("data.label=clik", "data.label: no column 'clik' (did you mean 'cl"),
+        ("data.time=tsp", "data.time: no column 'tsp'"),
+        ("data.split={by: hash, key: who}", "data.split.key: no column 'who'"),
+        ("evaluate.slices=[[country]]", "evaluate.slices: no column 'country'"),
+        ("root=ads.csv/x", "root: received 'ads.csv/x': "),
+        ("push.to=/proc/models", "push.to: received '/proc/models': cannot"),
+        ("transform.cache=ads.csv", "transform.cache: received 'ads.csv'"),
+        ("train.warm_start=nowhere", "train.warm_start: no model in 'nowh"),
+        ("data.curated_schema=nowhere", "curated_schema: no file 'nowhere'"),
+        ("data.curated_schema=ads.csv", "curated_schema: 'ads.csv' is no sch"),
+        ("train.strategy=tpu", "train.strategy: there is no TPU"),
+        ("train.strategy=multi_worker", "train.strategy: multi_worker needs"),
+        ("model.hidden=[1000000000]", "model.hidden: its "),
+        ("model.hidden=[1000000, 1000000]", "model.hidden: its 1e+12 weights"),
+        ("features.categorical.site.dim=1000000000000", "memory"),
+        (
+            "features.categorical.0={name: site, encode: hash,"
+            " buckets: 1000000000000}",
+            "features.categorical.0: its 1.6e+13 weights",
+        ),
+        ("features.crosses=[{of: [site, user], buckets: 1e18}]", "crosses.0"),
+        ("model.name=nowhere:build", "model.name: there is no module"),
+        ("train.callbacks=[{name: 'nowhere:X'}]", "callbacks.0: received"),
+    ],
+)
+def test_what_would_stop_a_run_is_told_before_it(
+    home: Path, override: str, words: str
+) -> None:
+    assert words in told(override)
+
+
+def test_weights_that_fit_pass(home: Path) -> None:
+    big = "features.categorical.site={name: site, max_size: 1000000000000}"
+    assert told(big) == ""  # that many values would have to be in the log
+
+
+@pytest.mark.parametrize("kind", ["csv", "quoted", "parquet", "hive", "packed"])
+def test_the_columns_of_a_file_are_found(home: Path, kind: str) -> None:
+    log = "data.impressions="
+    column = "features.numeric=[cost]"
+    if kind == "csv":
+        (home / "x.csv").write_bytes(b"\xef\xbb\xbf\r\nclick;site;user\r\n")
+        log += "{path: x.csv, format: csv, header: true, delimiter: ;}"
+    elif kind == "quoted":
+        (home / "x.csv").write_text('"click","site, or page",user\n', "utf-8")
+        log += "{path: x.csv, format: csv, header: true}"
+    elif kind == "parquet":
+        table = pa.table({"click": [1], "site": ["a"], "user": ["b"]})
+        pq.write_table(table, home / "x.parquet")
+        log += "{path: '*.parquet', format: parquet}"
+    elif kind == "hive":
+        (home / "site=a").mkdir()
+        table = pa.table({"click": [1], "user": ["b"]})
+        pq.write_table(table, home / "site=a" / "x.parquet")
+        log += "{path: 'site=*/*.parquet', format: parquet}"
+    else:  # not told from the first bytes: the ingest will
+        (home / "x.csv").write_bytes(b"\x1f\x8b\x08\x00" + bytes(range(64)))
+        log += "{path: x.csv, format: csv, header: true}"
+        assert told(log, column) == ""
+        return
+    said = told(log, column)
+    assert "features.numeric.0: no column 'cost'" in said
+    assert ("no column 'site'" in said) == (kind == "quoted")
+    assert "no column 'user'" not in said
+
+
+def test_a_file_whose_name_is_a_glob_is_found(home: Path) -> None:
+    (home / "ads.csv").rename(home / "a[1].csv")
+    assert told("data.impressions.path=a[1].csv") == ""
+
+
+def test_days_are_looked_for(home: Path) -> None:
+    path = "data.impressions.path=d/{DATE}.csv"
+    assert "no file matches" in told(path, "data.spans.last=1")
+    (home / "d").mkdir()
+    for day, header in (("01", "click,site"), ("02", ",".join(HEADER))):
+        (home / "d" / f"2024-01-{day}.csv").write_text(f"{header}\n", "utf-8")
+    assert told(path, "data.spans.last=1") == ""  # of the newest day
+
+
+def test_own_code_is_called_as_it_can_be(home: Path) -> None:
+    (home / "own_code.py").write_text(
+        "class Stop:\n    def __init__(self, patience=1): raise OSError\n"
+        "def build(layout, config, base_rate): raise OSError\n"
+        "def two(layout, config): pass\nvalue = 3\n",
+        "utf-8",
+    )
+    (home / "broken_code.py").write_text("1 / 0\n", "utf-8")
+    good = "train.callbacks=[{name: 'own_code:Stop', patience: 2}]"
+    assert told("model.name=own_code:build", good) == ""
+    for override, words in {
+        "train.callbacks=[{name: 'own_code:Stop', p: 2}]": "argument 'p'",
+        "train.callbacks=[{name: 'own_code:Go'}]": "has no 'Go'",
+        "model.name=own_code:two": "too many positional arguments",
+        "model.name=own_code:value": "has no 'value' that can be called",
+        "model.name=broken_code:build": "ZeroDivisionError: division by",
+    }.items():
+        assert words in told(override)
+
+
+def test_the_address_of_a_worker_must_be_free(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket() as taken:
+        taken.bind(("", 0))
+        taken.listen()
+        address = f"localhost:{taken.getsockname()[1]}"
+        content: dict[str, Any] = {
+            "cluster": {"worker": [address, "other:1"]},
+            "task": {"type": "worker", "index": 0},
+        }
+        monkeypatch.setenv("TF_CONFIG", json.dumps(content))
+        assert f"the port of {address}" in told("train.strategy=multi_worker")
+    for text in ("{", "[1]"):
+        monkeypatch.setenv("TF_CONFIG", text)
+        assert "TF_CONFIG is not" in told()
+
+
+def test_check_says_that_all_is_well(
+    home: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["check", "ads.yaml"]) == 0
+    assert capfd.readouterr().out == (
+        "ads.yaml: no problem found. ads pushes to models/ads\n"
+    )
+    assert main(["check", "ads.yaml", "--set", "data.label=clik"]) == 2
+    assert "data.label: no column 'clik'" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["check", "run"])
+def test_mistakes_are_told_before_anything_slow_is_imported(
+    home: Path, command: str
+) -> None:
+    code = (
+        "import sys; from pipeline.cli import main\n"
+        f"code = main(['{command}', 'ads.yaml', '--set', 'data.label=clik'])\n"
+        "assert code == 2, code\n"
+        "heavy = {'tensorflow', 'tfx', 'apache_beam', 'keras'}\n"
+        "assert not heavy & set(sys.modules), heavy & set(sys.modules)"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment)
+    summaries = list(home.rglob("summary.json"))
+    if command == "run":
+        (summary,) = summaries
+        assert '"status": "input_error"' in summary.read_text("utf-8")
+    else:
+        assert not summaries
