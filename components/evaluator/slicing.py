@@ -41,7 +41,8 @@ def slices(
     order = np.argsort(codes, kind="stable")
     rows, codes = rows[order], codes[order]
     starts = np.flatnonzero(np.r_[True, codes[1:] != codes[:-1]][: len(codes)])
-    for start, end in zip(starts, [*starts[1:], len(codes)], strict=True):
+    ends = np.r_[starts, len(codes)][1:]
+    for start, end in zip(starts, ends, strict=True):
         yield _key(names, values, int(codes[start])), rows[start:end]
 
 

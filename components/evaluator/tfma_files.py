@@ -36,8 +36,8 @@ def write(
         folder: the evaluation artifact.
     """
     paired = len(report["models"]) > 1
-    records = [_metrics((), report["metrics"], paired)] + [
-        _metrics(tuple(item["key"].items()), item["metrics"], paired)
+    records = [_metrics((), report, paired)] + [
+        _metrics(tuple(item["key"].items()), item, paired)
         for item in report["slices"]
     ]
     _write(folder, tfma.METRICS_KEY + _SHARD, records)
@@ -65,7 +65,7 @@ def _write(folder: str, name: str, records: Sequence[Any]) -> None:
 
 def _metrics(
     key: Sequence[tuple[str, Any]],
-    entries: Mapping[str, Mapping[str, Any]],
+    item: Mapping[str, Any],
     paired: bool,
 ) -> metrics_for_slice_pb2.MetricsForSlice:
     """The metrics of a slice, without intervals.
@@ -74,7 +74,10 @@ def _metrics(
     """
     record = metrics_for_slice_pb2.MetricsForSlice()
     record.slice_key.CopyFrom(_slice_key(key))
-    for name, entry in entries.items():
+    rows = item["rows"]
+    rate = item["positives"] / rows if rows else None
+    same = {"value": rate, "baseline": rate, "difference": 0.0}
+    for name, entry in (item["metrics"] | {"mean_label": same}).items():
         value = entry["value"]
         _add(record, name, "candidate" if paired else "", value)
         if paired:

@@ -73,7 +73,7 @@ def values(evaluation: Path) -> dict[Any, float]:
 
 def test_every_metric_and_slice_is_tfmas(ours: Any, stock: Any) -> None:
     found, wanted = values(ours[0]), values(stock[0])
-    assert len(wanted) == 16 * 6 * 3  # slices, metrics, both models and diff
+    assert len(wanted) == 16 * 7 * 3  # slices, metrics, both models and diff
     assert {key[0] for key in found} == {key[0] for key in wanted}
     for key, value in wanted.items():
         assert found[key] == pytest.approx(
@@ -84,6 +84,7 @@ def test_every_metric_and_slice_is_tfmas(ours: Any, stock: Any) -> None:
 def test_it_leaves_the_files_that_tfma_leaves(ours: Any, stock: Any) -> None:
     names = [sorted(p.name for p in run[0].iterdir()) for run in (ours, stock)]
     assert names[0] == sorted([*names[1], "evaluation.json"])
+    assert "metrics.json" in names[0]  # the Pusher's manifest reads it
     for name in ("candidate", "baseline"):
         results = [
             tfma.load_eval_result(str(run[0]), model_name=name)

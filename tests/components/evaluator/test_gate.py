@@ -205,7 +205,7 @@ def test_a_broken_baseline_does_not_hold_back_a_good_model() -> None:
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"metrics": {"gauc": {"min": 0.5}}}, "metrics.gauc.*`group`"),
+        ({"metrics": {"gauc": {"min": 0.5}}}, "by group.*`evaluate.group`"),
         ({"metrics": {"auc": {"sure": True}}}, "give `min`"),
         ({"metrics": {"area": {"min": 1}}}, "unknown metric 'area'.*Accepted"),
         ({"confidence": 1}, "less than 1"),
