@@ -222,9 +222,9 @@ def main() -> None:
             some = measure.alone(ingested, options.stock, few)
             ours, stock = (
                 measure.alone(
-                    evaluated, few, few / kind, some, models, (), kind == "stock"
+                    evaluated, few, few / name, some, models, (), stock_tfx
                 )
-                for kind in ("ours", "stock")
+                for name, stock_tfx in (("ours", False), ("stock", True))
             )
     plain, sliced = found["none"], found["ten"]
     for name, took in (
