@@ -193,7 +193,7 @@ def create_pipeline(
         ),
         settings={
             "evaluate": sections["evaluate"],
-            "kinds": config.columns() | _carried(config),
+            "kinds": _evaluated_kinds(config),
             "metrics_version": versions.metrics,
         },
     )
@@ -237,10 +237,16 @@ def create_pipeline(
     )
 
 
-def _carried(config: PipelineConfig) -> dict[str, str]:
-    """Columns of the clicks in the examples -> kind."""
-    clicks = config.data.clicks
-    return dict(clicks.carry) if clicks is not None else {}
+def _evaluated_kinds(config: PipelineConfig) -> dict[str, str]:
+    """Kind of each column that the evaluation slices or groups by."""
+    clicks, group = config.data.clicks, config.evaluate.group
+    kinds: dict[str, str] = config.columns()
+    if clicks is not None:
+        kinds |= clicks.carry
+    names = {name for names in config.evaluate.slices for name in names}
+    if group is not None:
+        names.add(group)
+    return {name: kinds[name] for name in sorted(names)}
 
 
 def _schema(config: PipelineConfig, statistics: Any, version: str) -> Any:
