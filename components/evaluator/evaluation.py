@@ -42,6 +42,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from threadpoolctl import threadpool_limits
 
 from components.evaluator import bootstrap, curves
 from components.evaluator.config import EvaluateConfig
@@ -180,7 +181,8 @@ class _Evaluation:
         # Of many small slices those of most rows are worth replicates.
         largest = sorted(range(len(found)), key=lambda i: -len(found[i][1]))
         drawn = set(largest[:MAX_SLICES])
-        with ThreadPoolExecutor(_THREADS) as pool:  # NumPy lets others run
+        # NumPy lets other threads run; those of BLAS would only wait.
+        with threadpool_limits(1, "blas"), ThreadPoolExecutor(_THREADS) as pool:
             return list(
                 pool.map(
                     lambda number: self._slice(*found[number], number in drawn),
