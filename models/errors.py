@@ -26,5 +26,5 @@ class RefusedError(UserError):
     """A gate refused; the message says which bound was broken and how far."""
 
 
-class FailedError(Exception):
+class FailedError(UserError):
     """The machine stopped the run; the message says what is to be done."""

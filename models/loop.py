@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import signal
 import tempfile
 import time
@@ -13,6 +14,7 @@ from typing import Any
 import tensorflow as tf
 
 import optimizers
+from models.averages import Averages
 from models.callbacks import callback_list, release
 from models.checkpoint import Checkpoints, named_variables
 from models.config import Negatives, TrainConfig
@@ -134,6 +136,7 @@ class _Training:
         self._config = config
         self._checkpoints = checkpoints
         self._team = team
+        self._averages = Averages(model, optimizer, team.strategy)
         self._evaluation = Evaluation(model, negatives.shift)
         self._stopping = EarlyStopping(
             model,
@@ -150,6 +153,7 @@ class _Training:
             team.strategy,
         )
         self._state = State()
+        self._newest, self._loss = Scores(), math.nan
 
     def run(self, log_dir: str | None, callbacks: Sequence[Any]) -> Result:
         """To the end, or to a signal."""
@@ -158,6 +162,8 @@ class _Training:
             self._state = resume(self._checkpoints, named, self._team)
         state = self._state
         first, standing = state.step, state.standing
+        if not first:
+            self._averages.begin()
         self._stopping.standing = standing
         self._progress = Progress(
             self._total, log_dir if self._team.chief else None
@@ -175,6 +181,7 @@ class _Training:
                 if not self._epoch(caught):
                     break
             self._callbacks.on_train_end()
+        self._averages.put()
         self._stopping.end()
         if wrong := not_finite(self._model):
             raise diverged(
@@ -212,10 +219,17 @@ class _Training:
             # Short at first, so that a slow start shows signs of life.
             if self._look_around(seconds, caught) < _STRETCH_SECONDS:
                 count *= 2
-        standing = state.standing
-        logs = {"logloss": standing.logloss, "auc": standing.auc}
-        self._callbacks.on_epoch_end(epoch, logs)
+        self._callbacks.on_epoch_end(epoch, self._logs())
         return not empty
+
+    def _logs(self) -> dict[str, float]:
+        """An epoch's, for callbacks: what there is of `callbacks.LOGS`."""
+        logs = {"loss": self._loss}
+        if not math.isnan(self._newest.logloss):
+            logloss, auc = self._newest[:2]
+            logs |= {"logloss": logloss, "auc": auc, "val_loss": logloss}
+            logs |= {"val_logloss": logloss, "val_auc": auc}
+        return logs
 
     def _look_around(self, seconds: float, caught: list[int]) -> float:
         """The chief's seconds; leaves if a process was told to."""
@@ -258,6 +272,7 @@ class _Training:
                 f"{where} is not finite",
                 self._checkpoints,
             )
+        self._loss = stretch.loss
         state.step += stretch.steps
         state.examples += stretch.rows
         state.seconds += seconds
@@ -279,16 +294,18 @@ class _Training:
     def _evaluate(self) -> None:
         step = self._state.step
         self._callbacks.on_test_begin()
-        scores = Scores(
-            # The chief's: another processor may differ in the last bit.
-            *self._team.gather(*self._evaluation.scores(self._eval_data))[0]
-        )
+        with self._averages.in_model():
+            scores = Scores(
+                # The chief's: another processor may differ in the last bit.
+                *self._team.gather(*self._evaluation.scores(self._eval_data))[0]
+            )
+            self._stopping.judge(step, scores)
+        self._newest = scores
         self._callbacks.on_test_end(scores._asdict())
         self._progress.scalars(
             step, {f"eval/{k}": v for k, v in scores._asdict().items()}
         )
         log.info("step %d: eval logloss %.5f, AUC %.4f", step, *scores[:2])
-        self._stopping.judge(step, scores)
 
     def _stopped(self) -> bool:
         wanted = bool(getattr(self._model, "stop_training", False))

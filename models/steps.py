@@ -231,7 +231,11 @@ class Steps:
     def _gradients(
         self, inputs: Mapping[str, Any], label: tf.Tensor, training: bool
     ) -> Any:
-        """Loss of these rows, and their part of its gradient."""
+        """Loss of these rows, and their part of its gradient.
+
+        In training the gradient is `loss_scale_factor` times as large: the
+        optimizer divides it again.
+        """
         weights = tf.where(label > 0, 1.0, self._negative_weight)
         everything = total = tf.reduce_sum(weights)
         share = 1.0  # of the rows
@@ -248,6 +252,8 @@ class Steps:
             objective = loss / everything
             if self._model.losses:
                 objective += tf.add_n(self._model.losses) * share
+            if training and hasattr(self._optimizer, "scale_loss"):
+                objective = self._optimizer.scale_loss(objective)
         gradients = tape.gradient(objective, self._variables)
         return loss / tf.maximum(total, 1e-30), gradients
 

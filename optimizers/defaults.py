@@ -48,6 +48,7 @@ _OWN: dict[str, dict[str, Any]] = {
         "kernel": "auto",
         "momentum_dtype": None,
         "cautious": False,
+        "stochastic_rounding": False,
     },
     "rmsprop": {
         "rho": 0.9,

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from optimizers.ops.fallback import compute_dtype, sum_rows
+from optimizers.ops.fallback import check_ids, compute_dtype, sum_rows
 
 
 class SparseGradient:
@@ -43,6 +43,38 @@ class SparseGradient:
         return total
 
 
+class _Divisible:
+    """A tf.IndexedSlices that Keras can divide by its loss scale."""
+
+    def __init__(self, slices: tf.IndexedSlices) -> None:
+        self._slices = slices
+
+    def __truediv__(self, divisor: Any) -> tf.IndexedSlices:
+        values = self._slices.values / tf.cast(divisor, self._slices.dtype)
+        return _with_values(self._slices, values)
+
+
+def unscale_rows(optimizer: Any) -> Any:
+    """Makes a stock Keras 3 optimizer take `loss_scale_factor` and sparse rows.
+
+    Keras divides every gradient by the factor, which tf.IndexedSlices cannot.
+    """
+    apply = optimizer.apply
+
+    def apply_divisible(
+        grads: Sequence[Any], trainable_variables: Any = None
+    ) -> None:
+        if optimizer.loss_scale_factor is not None:
+            grads = [
+                _Divisible(g) if isinstance(g, tf.IndexedSlices) else g
+                for g in grads
+            ]
+        apply(grads, trainable_variables)
+
+    optimizer.apply = apply_divisible
+    return optimizer
+
+
 class MarkedRows(NamedTuple):
     """Accumulated rows for XLA, which cannot count them: all of a table's.
 
@@ -72,9 +104,9 @@ def densify(gradient: Any, variable: Any) -> Any:
     if not isinstance(gradient, tf.IndexedSlices):
         return gradient
     values = tf.cast(gradient.values, compute_dtype(gradient.dtype))
-    return tf.math.unsorted_segment_sum(
-        values, gradient.indices, variable.shape[0]
-    )
+    rows = variable.shape[0]
+    indices = check_ids(gradient.indices, rows)
+    return tf.math.unsorted_segment_sum(values, indices, rows)
 
 
 def clip(

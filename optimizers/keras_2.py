@@ -117,6 +117,13 @@ class GroupedOptimizer(tf_keras.optimizers.Optimizer):
                 optimizer.apply_gradients(of_group, *args, **kwargs)
         return self.iterations.assign_add(1)
 
+    def finalize_variable_values(self, var_list: Sequence[Any]) -> None:
+        """Lets each group put its averages in the place of the weights."""
+        for pattern, optimizer in self.groups.items():
+            optimizer.finalize_variable_values(
+                [v for v in var_list if self._map.pattern(v) == pattern]
+            )
+
     def update_step(self, gradient: Any, variable: tf.Variable) -> None:
         """The groups' optimizers do this."""
         raise AssertionError("apply_gradients hands all to the groups")

@@ -163,9 +163,10 @@ def _build_one(
         for absent in NOT_IN_KERAS_2:  # which are null here
             arguments.pop(absent, None)
     elif arguments["name"] != "lion":
+        from optimizers.gradients import unscale_rows
         from optimizers.mirrored import sum_gradients_first
 
-        return sum_gradients_first(cls(**arguments))
+        return unscale_rows(sum_gradients_first(cls(**arguments)))
     return cls(**arguments)
 
 

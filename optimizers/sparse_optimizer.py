@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from optimizers import gradients
 from optimizers.mirrored import mirrors_variables, on_this_device
+from optimizers.ops.fallback import check_ids
 from optimizers.ops.library import in_xla
 
 
@@ -150,11 +151,10 @@ class SparseOptimizer(keras.optimizers.Optimizer):
 
     def _add_rows(self, slices: tf.IndexedSlices, accumulator: Any) -> None:
         values = tf.cast(slices.values, accumulator.dtype)
-        accumulator.value.scatter_add(tf.IndexedSlices(values, slices.indices))
-        seen = tf.fill(tf.shape(slices.indices), True)
-        self._marks_of(accumulator).scatter_update(
-            tf.IndexedSlices(seen, slices.indices)
-        )
+        ids = check_ids(slices.indices, accumulator.shape[0])
+        accumulator.value.scatter_add(tf.IndexedSlices(values, ids))
+        seen = tf.fill(tf.shape(ids), True)
+        self._marks_of(accumulator).scatter_update(tf.IndexedSlices(seen, ids))
 
     def _marks_of(self, accumulator: Any) -> tf.Variable:
         for candidate, marks in zip(

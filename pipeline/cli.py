@@ -6,6 +6,10 @@ import argparse
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pipeline.kubeflow_api import Access
 
 from pipeline.console import standard_streams
 
@@ -156,14 +160,44 @@ def _parser() -> argparse.ArgumentParser:
         "submit", parents=[common], help="run a pipeline on Kubeflow"
     )
     _config_arguments(submit)
-    submit.add_argument("--host", required=True)
     submit.add_argument("--image", required=True)
+    _kubeflow_arguments(submit)
     submit.add_argument("--experiment", default="lion-ctr")
-    submit.add_argument("--namespace", default=None)
+    submit.add_argument(
+        "--service-account", metavar="NAME", help="of the run's pods"
+    )
     submit.add_argument(
         "--wait", action="store_true", help="until the run has ended"
     )
+    submit.add_argument(
+        "--timeout",
+        metavar="DURATION",
+        help="with --wait: how long, such as 90, 30m, 6h; the run goes on",
+    )
+    submit.add_argument(
+        "--upload",
+        action="store_true",
+        help="keep the pipeline in Kubeflow, a version for each content",
+    )
+    submit.add_argument(
+        "--cron",
+        metavar='"M H D M W"',
+        help='a recurring run, such as "0 3 * * *"; with --upload',
+    )
+    submit.add_argument(
+        "--until", metavar="SPAN", help="the last of data.spans, for this run"
+    )
     submit.set_defaults(command=_submit)
+
+    schedule = commands.add_parser(
+        "schedule", parents=[common], help="Kubeflow's recurring runs"
+    )
+    schedule.add_argument(
+        "action", choices=("list", "pause", "resume", "delete")
+    )
+    schedule.add_argument("which", nargs="?", metavar="ID|NAME")
+    _kubeflow_arguments(schedule)
+    schedule.set_defaults(command=_schedule)
 
     serve = commands.add_parser(
         "serve", parents=[common], help="serve a pushed model"
@@ -188,7 +222,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     serve.add_argument(
         "--verify",
-        type=Path,
+        type=_path,
         metavar="KEY",
         help="serve only versions that are signed; a public key in PEM",
     )
@@ -202,6 +236,7 @@ def _parser() -> argparse.ArgumentParser:
     models.add_argument(
         "name",
         metavar="NAME",
+        type=_text_path,
         help="a model's name, the folder of its versions, or its config",
     )
     models.add_argument(
@@ -219,6 +254,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     models.add_argument(
         "--to",
+        type=_text_path,
         default="serving_models",
         metavar="DIR",
         help="push.to, where a name is looked for (default: serving_models)",
@@ -257,6 +293,22 @@ def _config_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="path.to.field=value",
         help="override a setting; may be given several times",
+    )
+
+
+def _kubeflow_arguments(parser: argparse.ArgumentParser) -> None:
+    """Where Kubeflow's API is, and with what it lets one in."""
+    parser.add_argument("--host", required=True)
+    parser.add_argument("--namespace", help="with several users: yours")
+    parser.add_argument(
+        "--token", help="bearer token; others may see it: better KFP_TOKEN"
+    )
+    parser.add_argument("--token-file", type=Path, metavar="FILE")
+    parser.add_argument(
+        "--cookies", metavar="NAME=VALUE|FILE", help="of a browser's login"
+    )
+    parser.add_argument(
+        "--ca-file", type=Path, metavar="PEM", help="who signs the server's key"
     )
 
 
@@ -349,15 +401,41 @@ def _submit(options: argparse.Namespace) -> int:
     from pipeline.config import load
 
     config = load(options.config, options.set)
-    from pipeline import kubeflow
+    from pipeline import kubeflow_submit
 
-    return kubeflow.submit(
+    return kubeflow_submit.submit(
         config,
         options.image,
+        _access(options),
+        kubeflow_submit.RunOptions(
+            options.experiment,
+            options.service_account,
+            options.wait,
+            kubeflow_submit.seconds(options.timeout),
+            options.upload,
+            options.cron,
+            options.until,
+        ),
+    )
+
+
+def _schedule(options: argparse.Namespace) -> int:
+    from pipeline import kubeflow_schedule
+
+    access = _access(options)
+    return kubeflow_schedule.manage(access, options.action, options.which)
+
+
+def _access(options: argparse.Namespace) -> Access:
+    from pipeline.kubeflow_api import Access
+
+    return Access(
         options.host,
-        options.experiment,
         options.namespace,
-        options.wait,
+        options.token,
+        options.token_file,
+        options.cookies,
+        options.ca_file,
     )
 
 

@@ -34,6 +34,7 @@ from models.space import Tune, put
 from optimizers import registry
 from pipeline import yaml_file
 from pipeline.config_messages import explain, nearest, place, shown
+from pipeline.kubeflow_config import STATE_STORES, KubeflowConfig
 from pipeline.yaml_file import Lines
 
 __all__ = [
@@ -126,7 +127,19 @@ class RunnerConfig(Section):
         Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$")],
         Annotated[str, Field(pattern=r"^/.")],
     ] = {}
+    kubeflow: KubeflowConfig = KubeflowConfig()
     tfjob: TFJobConfig | None = None
+
+    @model_validator(mode="after")
+    def _reachable_state(self) -> RunnerConfig:
+        state = self.kubeflow.state
+        mounts = [path.rstrip("/") + "/" for path in self.volumes.values()]
+        if state and not state.startswith((*STATE_STORES, *mounts)):
+            raise ValueError(
+                f"kubeflow.state: received {state!r}; accepted: a folder on a"
+                f" volume of runner.volumes, {', '.join(STATE_STORES)}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _shared(self) -> RunnerConfig:

@@ -39,6 +39,12 @@ def details(counts: dict[str, Any], splits: Sequence[str]) -> list[str]:
     return lines + [f"warning: {text}" for text in counts["warnings"]]
 
 
+def about(counts: dict[str, Any], split: str) -> list[str]:
+    """The warnings about a split's labels, which explain its metrics."""
+    warnings: list[str] = counts.get("warnings", [])
+    return [text for text in warnings if text.startswith(f"the {split} split")]
+
+
 def times(counts: dict[str, Any]) -> dict[str, dict[str, str]]:
     """Split, or clicks -> first and last time, as understood, in UTC."""
     spans: dict[str, dict[str, str]] = dict(counts.get("times", {}))

@@ -1,61 +1,44 @@
-"""Compiles a pipeline for Kubeflow Pipelines v2 and submits it there."""
+"""Compiles a pipeline for Kubeflow Pipelines v2."""
 
 from __future__ import annotations
 
-import contextlib
-import datetime
-import io
-import logging
+import json
 import re
-import socket
 import sys
 import tempfile
-import time
-import urllib.parse
-import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from models.errors import UserError
+from models.model_config import OwnConfig
+from pipeline import kubeflow_ir, kubeflow_pages, kubeflow_pods
 from pipeline.config import ConfigError, PipelineConfig
 from pipeline.console import quiet
+from pipeline.kubeflow_api import KubeflowError
+from pipeline.kubeflow_config import STATE_STORES, TASKS
+from pipeline.kubeflow_inputs import mark
 
 _COMMAND = ("python", "-m", "pipeline.kubeflow_task")
 _STORES = ("gs://", "s3://", "minio://")
 _NAME_LENGTH = 128
+_OUTSIDE = {"Baseline", "Pusher"}  # they look at what is served
 _IMAGE = re.compile(
     r"([A-Za-z0-9.-]+(:\d+)?/)?"  # registry
     r"[a-z0-9]+(([._-]+|/)[a-z0-9]+)*"  # repository
     r"(:\w[\w.-]{0,127})?"  # tag
     r"(@sha256:[0-9a-f]{64})?"
 )
-_ENDED = ("SUCCEEDED", "FAILED", "SKIPPED", "CANCELED")
-
-
-class KubeflowError(UserError):
-    """Kubeflow cannot be reached, refused, or a part of it is missing here."""
 
 
 def compile_to(config: PipelineConfig, image: str, out: Path) -> None:
     """Writes the KFP v2 IR of `config`'s pipeline to `out`, as YAML.
 
-    Tells on standard error what of the config a cluster cannot reach.
-
     Raises:
         ConfigError: `image` is no image, `out` cannot be written.
         KubeflowError: the `kubeflow` extra is not installed.
     """
-    _check(image)
-    _import_kfp()
-    # TensorFlow's start-up notices are no part of the answer.
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        quiet(Path(folder) / "log.txt"),
-    ):
-        documents = _documents(config, image)
+    documents = compiled(config, image)
     text = yaml.safe_dump_all(documents, sort_keys=True, width=1 << 20)
     try:
         out.write_text(text, "utf-8")
@@ -63,50 +46,30 @@ def compile_to(config: PipelineConfig, image: str, out: Path) -> None:
         raise ConfigError(
             f"--out: cannot write {out}: {error.strerror}"
         ) from error
-    for line in unreachable(config):
+    for line in advice(config, image):
         print(f"note: {line}", file=sys.stderr)
 
 
-def submit(
-    config: PipelineConfig,
-    image: str,
-    host: str,
-    experiment: str,
-    namespace: str | None,
-    wait: bool,
-) -> int:
-    """Starts a run of `config`'s pipeline on the Kubeflow at `host`.
+def compiled(config: PipelineConfig, image: str) -> list[dict[str, Any]]:
+    """The IR of `config`'s pipeline: the spec, and the platform's part.
 
-    Prints the run's address. Returns 0, or with `wait` 1 if the run failed.
+    Tells on standard error what of the config a cluster cannot reach.
 
     Raises:
         ConfigError: `image` is no image.
-        KubeflowError: no `kubeflow` extra, no answer from `host`, a refusal.
+        KubeflowError: the `kubeflow` extra is not installed.
     """
-    _check(image)
-    client = _client(host, namespace)
-    with tempfile.TemporaryDirectory() as folder:
-        package = Path(folder) / "pipeline.yaml"
-        compile_to(config, image, package)
-        with _talking_to(host):
-            run = client.create_run_from_pipeline_package(
-                str(package),
-                run_name=f"{config.name} {datetime.datetime.now():%F %T}",
-                experiment_name=experiment,
-                namespace=namespace,
-                pipeline_root=_root(config),
-            )
-    print(f"{_address(host)}/#/runs/details/{run.run_id}", flush=True)
-    if not wait:
-        return 0
-    state = ""
-    while state not in _ENDED:
-        if state:
-            time.sleep(10)
-        with _talking_to(host):
-            state = str(client.get_run(run.run_id).state).upper()
-    print(state)
-    return 0 if state == "SUCCEEDED" else 1
+    check_image(image)
+    import_kfp()
+    # TensorFlow's start-up notices are no part of the answer.
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        quiet(Path(folder) / "log.txt"),
+    ):
+        documents = _documents(config, image)
+    for line in unreachable(config):
+        print(f"note: {line}", file=sys.stderr)
+    return documents
 
 
 def kfp_name(name: str) -> str:
@@ -118,7 +81,7 @@ def kfp_name(name: str) -> str:
 def unreachable(config: PipelineConfig) -> list[str]:
     """One line for each place that a task in a cluster would not find."""
     lines = []
-    if _root(config) is None:
+    if pipeline_root(config) is None:
         lines.append(
             f"root: {config.root!r} is no object store, where Kubeflow keeps"
             " artifacts; the cluster's own is used. Accepted:"
@@ -153,6 +116,32 @@ def unreachable(config: PipelineConfig) -> list[str]:
     return lines
 
 
+def advice(config: PipelineConfig, image: str) -> list[str]:
+    """One line for each thing of the pods that is likely not meant."""
+    lines = []
+    if _state(config, "checkpoints") is None and config.runner.tfjob is None:
+        lines.append(
+            "runner.kubeflow.state: not set; a Trainer or Tuner that is killed"
+            " begins anew. Accepted: a folder on a volume of runner.volumes,"
+            f" {', '.join(STATE_STORES)}"
+        )
+    pods = config.runner.kubeflow
+    wanted = [
+        name
+        for name in TASKS
+        if (device := pods.pod(name).accelerator) is not None
+        and device.type.startswith("nvidia.com/")
+    ]
+    if wanted and not re.search("gpu|cuda", image, re.IGNORECASE):
+        lines.append(
+            f"runner.kubeflow: {', '.join(wanted)} get a GPU, but the image"
+            f" {image!r} names none: TensorFlow sees a GPU only with CUDA's"
+            " libraries, which `docker build --build-arg CUDA=1` adds (name"
+            " such an image so: gpu or cuda)"
+        )
+    return lines
+
+
 def _path(warm_start: str | None) -> str | None:
     return None if warm_start == "latest_blessed" else warm_start
 
@@ -164,6 +153,8 @@ def _documents(config: PipelineConfig, image: str) -> list[dict[str, Any]]:
     from pipeline import dag
     from pipeline.local import code_version
 
+    outputs = _version_names(config)
+    marks = {name: mark(name) for name in outputs}
     job = tfx.KubeflowV2DagRunner(
         tfx.KubeflowV2DagRunnerConfig(
             default_image=image,
@@ -173,25 +164,38 @@ def _documents(config: PipelineConfig, image: str) -> list[dict[str, Any]]:
     ).run(
         dag.create_pipeline(
             config,
-            _root(config) or "",
-            dag.Versions(code=code_version()),
+            pipeline_root(config) or "",
+            dag.Versions(code=code_version(), **marks),
             pipeline_name=kfp_name(config.name),
             tfjob=_tfjob(config, image),
-            analysis_cache=_analysis_cache(config),
+            analysis_cache=_state(config, "analysis_cache"),
+            checkpoints=_state(config, "checkpoints"),
+            trials=_state(config, "trials"),
         ),
         write_out=False,
     )
     spec: dict[str, Any] = job["pipelineSpec"]
-    root = _root(config)
+    root = pipeline_root(config)
     if root is not None:
         spec["defaultPipelineRoot"] = root
     tasks = spec["root"]["dag"]["tasks"]
-    for name in _uncacheable(tasks):
+    for name in _OUTSIDE & tasks.keys():
         tasks[name]["cachingOptions"] = {"enableCache": False}
-    documents = [spec]
-    if config.runner.volumes:
-        documents.append(_mounts(spec, config.runner.volumes))
-    return documents
+    kubeflow_ir.declare_outputs(spec)
+    kubeflow_pages.add_outputs(spec)
+    _add_versions(spec, config, image, outputs)
+    if config.data.spans is not None:
+        kubeflow_ir.add_until(spec)
+    kubeflow_ir.spill(spec, image)
+    if config.runner.kubeflow.notify is not None:
+        kubeflow_ir.add_notify(spec, image)
+    kubeflow_pods.set_pods(spec, config.runner.kubeflow)
+    platform = kubeflow_pods.platform(
+        spec, config.runner.kubeflow, config.runner.volumes
+    )
+    if config.runner.kubeflow.notify is not None:
+        kubeflow_ir.nest(spec)
+    return [spec] if platform is None else [spec, platform]
 
 
 def _tfjob(config: PipelineConfig, image: str) -> dict[str, Any] | None:
@@ -204,61 +208,65 @@ def _tfjob(config: PipelineConfig, image: str) -> dict[str, Any] | None:
     }
 
 
-def _uncacheable(tasks: dict[str, Any]) -> list[str]:
-    """Tasks whose result depends on more than what KFP sees of them.
-
-    Those without input artifacts read files that may have changed; Baseline
-    and Pusher look at what is served.
-    """
-    return [
-        name
-        for name, task in tasks.items()
-        if name in ("Baseline", "Pusher")
-        or not task.get("inputs", {}).get("artifacts")
-    ]
+def _version_names(config: PipelineConfig) -> list[str]:
+    """What the pipeline depends on that lies outside it; see dag.Versions."""
+    names = ["data"]
+    if config.data.curated_schema is not None:
+        names.append("schema")
+    if isinstance(config.model, OwnConfig) or config.train.callbacks:
+        names.append("model")
+    if config.train.warm_start is not None:
+        names.append("base")
+    return names
 
 
-def _mounts(spec: dict[str, Any], volumes: dict[str, str]) -> dict[str, Any]:
-    """The IR's Kubernetes part: every task mounts every volume."""
-    mounts = [
-        {
-            "constant": claim,
-            "mountPath": path,
-            "pvcNameParameter": {"runtimeValue": {"constant": claim}},
-        }
-        for claim, path in sorted(volumes.items())
-    ]
-    executors = spec["deploymentSpec"]["executors"]
-    return {
-        "platforms": {
-            "kubernetes": {
-                "deploymentSpec": {
-                    "executors": {
-                        label: {"pvcMount": [dict(m) for m in mounts]}
-                        for label in executors
-                    }
-                }
-            }
-        }
-    }
+def _add_versions(
+    spec: dict[str, Any],
+    config: PipelineConfig,
+    image: str,
+    outputs: list[str],
+) -> None:
+    from pipeline import dag
+
+    told = {"data": config.data.model_dump_json()}
+    if config.data.curated_schema is not None:
+        told["schema"] = config.data.curated_schema
+    if "model" in outputs:
+        own = isinstance(config.model, OwnConfig)
+        called = [one.name.partition(":")[0] for one in config.train.callbacks]
+        told["model"] = config.model.model_dump_json() if own else ""
+        told["callbacks"] = json.dumps(called)
+    if config.train.warm_start is not None:
+        told["warm_start"] = config.train.warm_start
+        told["pushed_to"] = dag.pushed_to(config)
+        told["training"] = json.dumps(dag.training(config, mark("data")))
+    kubeflow_ir.add_versions(spec, image, told, outputs)
 
 
-def _root(config: PipelineConfig) -> str | None:
+def pipeline_root(config: PipelineConfig) -> str | None:
     """Where artifacts go; None leaves it to the cluster."""
     if not config.root.startswith(_STORES):
         return None
     return f"{config.root.rstrip('/')}/{config.name}"
 
 
-def _analysis_cache(config: PipelineConfig) -> str | None:
-    """In the one store that TensorFlow reads itself; artifacts are copied."""
-    root = _root(config)
+def _state(config: PipelineConfig, name: str) -> str | None:
+    """A folder that outlives tasks and runs; None where there is no place.
+
+    No launcher copies it, and a pod has no credentials of s3:// or minio://
+    unless it was given some: of the roots only gs:// is taken.
+    """
+    state = config.runner.kubeflow.state
+    if state is not None:
+        return f"{state.rstrip('/')}/{config.name}/{name}"
+    root = pipeline_root(config)
     if root is None or not root.startswith("gs://"):
         return None
-    return f"{root}/analysis_cache"
+    return f"{root}/{name}"
 
 
-def _check(image: str) -> None:
+def check_image(image: str) -> None:
+    """Raises ConfigError if `image` is no image's name."""
     if not _IMAGE.fullmatch(image):
         raise ConfigError(
             f"--image: received {image!r};"
@@ -266,57 +274,12 @@ def _check(image: str) -> None:
         )
 
 
-def _import_kfp() -> Any:
+def import_kfp() -> None:
+    """Raises KubeflowError if the `kubeflow` extra is not installed."""
     try:
-        import kfp
+        import kfp  # noqa: F401
     except ImportError as error:
         raise KubeflowError(
             "Kubeflow needs the package kfp, which is not installed:"
             " pip install 'lion-ctr[kubeflow]'"
         ) from error
-    return kfp
-
-
-def _address(host: str) -> str:
-    return (host if "://" in host else f"https://{host}").rstrip("/")
-
-
-def _client(host: str, namespace: str | None) -> Any:
-    """KFP's client; fails in seconds if nothing listens at `host`."""
-    kfp = _import_kfp()
-    url = urllib.parse.urlsplit(_address(host))
-    try:
-        port = url.port or (443 if url.scheme == "https" else 80)
-        socket.create_connection((url.hostname or "", port), 10).close()
-    except (OSError, ValueError) as error:
-        raise KubeflowError(
-            f"--host: cannot reach Kubeflow Pipelines at {host}: {error}."
-            " Accepted: the address of its API, such as http://localhost:8080"
-            " after `kubectl port-forward -n kubeflow svc/ml-pipeline-ui"
-            " 8080:80`"
-        ) from error
-    with _talking_to(host):
-        return kfp.Client(_address(host), namespace=namespace or "kubeflow")
-
-
-@contextlib.contextmanager
-def _talking_to(host: str) -> Iterator[None]:
-    """One line for whatever KFP's client raises; it prints nothing itself."""
-    disabled = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
-    try:
-        with (
-            contextlib.redirect_stdout(io.StringIO()),
-            warnings.catch_warnings(action="ignore"),
-        ):
-            yield
-    except Exception as error:
-        status = getattr(error, "status", None)
-        reason = getattr(error, "reason", None)
-        message = f"{status} {reason}" if status else str(error) or repr(error)
-        raise KubeflowError(
-            f"Kubeflow Pipelines at {host}: {type(error).__name__}:"
-            f" {' '.join(message.split())[:500]}"
-        ) from error
-    finally:
-        logging.disable(disabled)

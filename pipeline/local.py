@@ -43,7 +43,7 @@ def run(
     Leaves `<root>/<name>/runs/<run id>/` with `summary.json`, `config.yaml`
     and `log.txt`, whatever happens; only a full disk may leave less.
     """
-    home = Path(config.root) / config.name
+    home = home_of(config)
     with watch(_own_workers(config)) as watched, only_one(home):
         try:
             folder = _new_folder(home / "runs")
@@ -81,7 +81,7 @@ def prepare(
     Raises:
         InputError, RefusedError, FailedError: as a run that says so.
     """
-    home = Path(config.root) / config.name
+    home = home_of(config)
     with only_one(home):
         now = datetime.datetime.now(datetime.UTC)
         folder = home / f"prepare-{now:%Y%m%d-%H%M%S}"
@@ -94,6 +94,21 @@ def prepare(
         except Exception as error:
             raise FailedError(run._why(error)) from error
         return run._uris
+
+
+def home_of(config: PipelineConfig) -> Path:
+    """The folder of a pipeline's runs on this machine.
+
+    Raises:
+        ConfigError: `root` is an object store.
+    """
+    if "://" in config.root:
+        raise ConfigError(
+            f"root: received {config.root!r}; accepted here: a folder of this"
+            " machine, such as --set root=runs. Runs on an object store are"
+            " Kubeflow's: lionctr submit"
+        )
+    return Path(config.root) / config.name
 
 
 _EXIT = {"done": 0, "failed": 1, "refused": 1, "input_error": 2}
@@ -205,9 +220,6 @@ class _Run:
         schema = self._config.data.curated_schema
         if schema is not None and not FileSystems.exists(schema):
             raise InputError(f"data.curated_schema: no file {schema!r}")
-        key = self._config.push.sign
-        if key is not None and not Path(key).is_file():
-            raise InputError(f"push.sign: no file {key!r}")
         model = user_version(self._config)
         metrics = self._config.evaluate.own_version()
         for line in self._store.tidy():
@@ -370,9 +382,11 @@ class _Run:
 
         self._refusals = refusals(self._uris["Evaluator"]["evaluation"])
         if self._refusals:
+            judged = self._config.data.split.names[-1]
+            lines = self._refusals + counts.about(self._counts(), judged)
             raise RefusedError(
                 "The model was refused; nothing was pushed.\n"
-                + "\n".join(f"  {line}" for line in self._refusals)
+                + "\n".join(f"  {line}" for line in lines)
             )
 
     def _counts(self) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import json
 import logging
 import os
 import sys
@@ -12,6 +11,7 @@ from typing import Any
 
 from components import model_store
 from components.pusher import rollback
+from models import valid_json
 from models.errors import InputError, RefusedError
 from serving import manifest
 
@@ -156,7 +156,7 @@ def _list(base: str, as_json: bool) -> int:
     ordered = [rows[version] for version in sorted(rows, reverse=True)]
     if as_json:
         found = {"folder": base, "served": served, "why": why}
-        print(json.dumps({**found, "versions": ordered}, indent=1))
+        print(valid_json.dumps({**found, "versions": ordered}))
         return 0
     print(f"{base}: {why}")
     for line in _table(ordered):

@@ -73,6 +73,9 @@ def _raise(config: PipelineConfig, problems: Any) -> None:
 def _quick(config: PipelineConfig) -> Iterator[Problem]:
     yield from preflight_logs.problems(config)
     yield from _folders(config)
+    key = config.push.sign
+    if key is not None and not Path(key).is_file():
+        yield "push.sign", f"no file {key!r}"
     yield from _curated_schema(config.data.curated_schema)
     yield from _warm_start(config.train.warm_start)
     yield from _strategy(config.train.strategy)

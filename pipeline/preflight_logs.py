@@ -9,9 +9,10 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from components.click_log_gen.config import LogFiles
-from models.paths import is_local
+from models.paths import is_local, literal
 from pipeline.config import PipelineConfig
 from pipeline.config_messages import nearest
 
@@ -57,8 +58,17 @@ def _missing(log: LogFiles) -> Iterator[tuple[int, str]]:
 def _matches(pattern: str) -> list[str]:
     if os.path.lexists(pattern):
         return [pattern]
-    wide = _PLACEHOLDER.sub("*", pattern)
+    wide = _as_glob(_PLACEHOLDER.sub("*", pattern))
     return sorted(glob.glob(wide, recursive=True, include_hidden=True))  # noqa: PTH207
+
+
+def _as_glob(pattern: str) -> str:
+    """`pattern`, in which names that exist as they are written are literal."""
+    parts = pattern.split("/")
+    return "/".join(
+        literal(part) if os.path.lexists("/".join(parts[: n + 1])) else part
+        for n, part in enumerate(parts)
+    )
 
 
 def _columns(
@@ -67,14 +77,17 @@ def _columns(
     spans = config.data.spans
     if spans is not None and spans.until is not None:
         return  # the columns of another day may count
-    known = [path for path in files(log) if Path(path).is_file()]
+    known = files(log)
     if not known:
         return
     path = known[-1] if spans is not None else known[0]
+    if Path(path).is_dir():  # a folder stands for its files
+        inside = (p for p in sorted(Path(path).rglob("*")) if p.is_file())
+        path = str(next((p for p in inside if p.name[0] not in "._"), path))
     names = _names(path, log)
     if names is None:
         return
-    names = [*names, *_HIVE.findall(path)]
+    names = [*names, *map(unquote, _HIVE.findall(path))]
     for name, field in wanted.items():
         if name not in names:
             there = ", ".join(names)

@@ -72,6 +72,12 @@ def _folder(run: str, root: str) -> str:
         from pipeline.config import load
 
         config = load(path)
+        if "://" in config.root:
+            raise InputError(
+                f"{run}: root {config.root!r} is an object store, whose runs"
+                " are Kubeflow's. Accepted: the URI of the artifact `rejected`,"
+                " which the run's page shows at ClickLogGen, or a copy of it"
+            )
         path = _last(f"{config.name}/runs/*", config.root)
     elif not path.is_dir():
         path = _last("*/runs/*" if run == "last" else f"*/runs/{run}", root)

@@ -175,14 +175,12 @@ def verify(folder: str, files: FileSystem = LOCAL) -> bool:
     if manifest is None:
         return False
     names = names_of(folder, files) - {NAME}
-    added = {name for name in names if name.startswith(_EXTRA)}
-    names -= added - manifest.files.keys()
     compare(manifest, _digests(folder, names, files))
     return True
 
 
 def compare(manifest: Manifest, digests: Mapping[str, Digest]) -> None:
-    """Compares the files of a version with its manifest.
+    """Compares the files of a version with its manifest; see `verify`.
 
     Raises:
         DamagedError: a file is missing, changed or not in the manifest.
@@ -191,6 +189,8 @@ def compare(manifest: Manifest, digests: Mapping[str, Digest]) -> None:
     faults = [f"{name} is missing" for name in expected.keys() - digests.keys()]
     for name, digest in digests.items():
         if name not in expected:
+            if name.startswith(_EXTRA):
+                continue
             faults.append(f"{name} is not in the manifest")
         elif expected[name].bytes != digest.bytes:
             faults.append(

@@ -21,11 +21,14 @@ from components.click_log_gen import (
 from components.click_log_gen.chunks import Chunk
 from components.click_log_gen.config import DataConfig, LogFiles
 from components.click_log_gen.tally import Tally
+from components.click_log_gen.time_config import TimeColumn
 from models.errors import InputError
 
 PARTITION_BYTES = 32 << 20  # of text in a partition
 _PACKED = 6  # times larger than its file a log is that is not plain text
 _MOST_PARTITIONS = 4096
+_CLOCK = 20  # different last two digits of seconds
+_HOURS = 10_000 * 10**6
 _EPOCH = datetime.datetime(1970, 1, 1)
 
 
@@ -97,8 +100,10 @@ def run(
     )
     parts = each(plan, "Convert", convert.run, job=job)
     absent = _absent([(data.impressions, parts)])
+    tally = _total(parts)
+    _check_clock(tally, data.time, "data.time")
     counts = {
-        **_counts(_total(parts), data.split.names),
+        **_counts(tally, data.split.names),
         **noticed.total(parts, columns),
     }
     return Outcome(counts, absent)
@@ -134,6 +139,8 @@ def _joined(
     )
     parts = each(plan, "Scatter", scatter.run, job=spread)
     ours, theirs = parts[: len(shown)], parts[len(shown) :]
+    _check_clock(_total(ours), data.time, "data.time")
+    _check_clock(_total(theirs), data.click_time, "data.clicks.time")
     job = gather.Job(
         spread,
         [chunk.path for chunk in plan],
@@ -162,6 +169,21 @@ def _joined(
     }
     absent = _absent([(data.impressions, ours), (data.clicks, theirs)])
     return Outcome(counts, absent)
+
+
+def _check_clock(tally: Tally, time: TimeColumn | None, field: str) -> None:
+    """Stops where all seconds read as a calendar's minutes."""
+    if time is None or time.format is not None or tally.clock < 0:
+        return
+    low = min((first for first, _ in tally.times.values()), default=0)
+    high = max((last for _, last in tally.times.values()), default=0)
+    # Not a few rows, nor rows of a few minutes, which may be so by chance.
+    if tally.clock.bit_count() >= _CLOCK and high - low >= _HOURS:
+        raise InputError(
+            f"column {time.column}: all times read as minutes of a calendar,"
+            f" such as {low // 10**6}; give {field}.format:"
+            ' "%y%m%d%H%M", or seconds if they count from 1970'
+        )
 
 
 def _end(

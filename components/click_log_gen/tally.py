@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from components.click_log_gen.rows import Rejected
+from components.click_log_gen.times import clock_digits
 
 _SHOWN = 120  # bytes of a rejected row that are kept as an example
 
@@ -20,17 +21,23 @@ class Tally:
     """Counts by name, and for each reason how often and an example.
 
     times: name -> first and last of its rows, in microseconds since 1970.
+    clock: `clock_digits` of all times.
     """
 
     counts: Counter[str] = field(default_factory=Counter)
     reasons: Counter[str] = field(default_factory=Counter)
     examples: dict[str, dict[str, str]] = field(default_factory=dict)
     times: dict[str, tuple[int, int]] = field(default_factory=dict)
+    clock: int = 0
 
     def see(self, name: str, times: npt.NDArray[np.int64]) -> None:
         """Widens the span of `name` to these times."""
         if len(times):
             self._widen(name, int(times.min()), int(times.max()))
+            self._note(clock_digits(times))
+
+    def _note(self, digits: int) -> None:
+        self.clock = -1 if -1 in (digits, self.clock) else self.clock | digits
 
     def _widen(self, name: str, first: int, last: int) -> None:
         low, high = self.times.get(name, (first, last))
@@ -53,6 +60,7 @@ class Tally:
         self.reasons.update(other["reasons"])
         for name, (first, last) in other["times"].items():
             self._widen(name, first, last)
+        self._note(other["clock"])
         # Of several examples the one of the first part stays.
         self.examples = {**other["examples"], **self.examples}
 
@@ -63,6 +71,7 @@ class Tally:
             "reasons": dict(self.reasons.most_common()),
             "examples": self.examples,
             "times": self.times,
+            "clock": self.clock,
         }
 
 

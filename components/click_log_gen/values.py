@@ -43,7 +43,7 @@ def category(value: Any) -> str | None:
       version. Empty text is missing.
     """
     if isinstance(value, str):
-        whole = re.match(_WHOLE, value)
+        whole = re.fullmatch(_WHOLE, value)
         text = whole[1] if whole else _WORDS.get(value, value)
         return "0" if whole and text == "-0" else text or None
     if value is None or isinstance(value, bool | int):

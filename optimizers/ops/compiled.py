@@ -9,7 +9,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from optimizers.ops import custom, fallback
+from optimizers.ops import custom, fallback, rounding
+from optimizers.ops.library import load
 
 
 @functools.cache
@@ -30,18 +31,22 @@ def _call(name: str, *arguments: Any, **options: Any) -> Any:
     wide = fallback.compute_dtype(given["var"].dtype)
     for rate in ("lr", "beta_1", "beta_2", "weight_decay"):
         given[rate] = fallback.scalar(given[rate], wide)
-    given["step"] = tf.cast(fallback.step_or_chance(given["step"]), tf.int32)
+    given["step"] = tf.cast(rounding.step_or_chance(given["step"]), tf.int32)
     given["seed"] = tf.cast(given["seed"], tf.int32)
     if "indices" in given:
-        given["grad"], given["indices"] = _padded(
-            tf.convert_to_tensor(given["grad"]),
-            tf.convert_to_tensor(given["indices"]),
-        )
+        ids = tf.convert_to_tensor(given["indices"])
+        if load().ops is None:  # whose kernels check for themselves
+            ids = fallback.check_ids(ids, given["var"].shape[0])
+        grad = tf.convert_to_tensor(given["grad"])
+        given["grad"], given["indices"] = _padded(grad, ids)
     return _compiled(name)(**given)
 
 
 def _padded(grad: tf.Tensor, ids: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Fills a batch up to one of four sizes an octave, with rows of id -1."""
+    """Fills a batch up to one of four sizes an octave.
+
+    With the id that stands for no row, the least number of its type.
+    """
     count = tf.size(ids)
     octave = tf.cast(tf.maximum(count - 1, 1), tf.float32)
     octave = tf.cast(tf.floor(tf.math.log(octave) / tf.math.log(2.0)), tf.int32)
@@ -49,7 +54,7 @@ def _padded(grad: tf.Tensor, ids: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     more = -count % quantum
     return (
         tf.pad(grad, [[0, more], *[[0, 0]] * (grad.shape.rank - 1)]),
-        tf.pad(ids, [[0, more]], constant_values=-1),
+        tf.pad(ids, [[0, more]], constant_values=ids.dtype.min),
     )
 
 

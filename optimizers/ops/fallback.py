@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
-from typing import NamedTuple, TypeAlias
-
 import tensorflow as tf
 
-from optimizers.ops.library import in_xla
-
-Scalar: TypeAlias = "tf.Tensor | float"
+from optimizers.ops import build
+from optimizers.ops.library import in_xla, load, usable
+from optimizers.ops.rounding import HALF, Noise, Rounding, Scalar, narrow
 
 CAUTIOUS_FLOOR = 1e-3
 """Least fraction of kept elements that the cautious rescaling divides by."""
@@ -65,7 +61,7 @@ def lion_update(
         tf.cast(grad, dtype),
         (lr, beta_1, beta_2, weight_decay),
         list(range(var.shape.rank)) if cautious else None,
-        _Rounding(m.dtype, elements, _Noise(seed, step, stochastic)),
+        Rounding(m.dtype, elements, Noise(seed, step, stochastic)),
     )
 
 
@@ -88,6 +84,7 @@ def sparse_lion_update(
     As `resource_sparse_apply_lion`, without touching state.
     """
     dtype = compute_dtype(var.dtype)
+    indices = check_ids(indices, var.shape[0])
     summed, rows = sum_rows(tf.cast(grad, dtype), indices)
     new_var, new_m = _rule_of_rows(
         tf.gather(var, rows),
@@ -96,7 +93,7 @@ def sparse_lion_update(
         (lr, beta_1, beta_2, weight_decay),
         rows,
         m.dtype,
-        _Noise(seed, step, stochastic),
+        Noise(seed, step, stochastic),
         cautious,
     )
     at = rows[:, tf.newaxis]
@@ -164,15 +161,16 @@ def resource_sparse_apply_lion(
         cautious: see `lion_update`.
     """
     dtype = compute_dtype(var.dtype)
+    indices = check_ids(indices, var.shape[0])
     summed, rows = sum_rows(tf.cast(grad, dtype), indices)
     _apply_rows(
         var,
         m,
-        tf.cast(tf.gather(m, rows), dtype),
+        tf.cast(_gather(m, rows), dtype),
         (lr, beta_1, beta_2, weight_decay),
         summed,
         rows,
-        _Noise(seed, step, stochastic),
+        Noise(seed, step, stochastic),
         cautious,
     )
 
@@ -202,8 +200,9 @@ def resource_sparse_apply_decayed_lion(
         step: int32 scalar, the number of this step, from 1.
     """
     dtype = compute_dtype(var.dtype)
+    indices = check_ids(indices, var.shape[0])
     summed, rows = sum_rows(tf.cast(grad, dtype), indices)
-    old_m = tf.cast(tf.gather(m, rows), dtype)
+    old_m = tf.cast(_gather(m, rows), dtype)
     decay = _decay(beta_2, step, tf.gather(last_step, rows), old_m)
     _apply_rows(
         var,
@@ -212,7 +211,7 @@ def resource_sparse_apply_decayed_lion(
         (lr, beta_1, beta_2, weight_decay),
         summed,
         rows,
-        _Noise(seed, step, stochastic),
+        Noise(seed, step, stochastic),
         cautious,
     )
     steps = tf.fill(tf.shape(rows), tf.cast(step, last_step.dtype))
@@ -257,7 +256,7 @@ def apply_lion_to_marked_rows(
         (lr, beta_1, beta_2, weight_decay),
         tf.range(var.shape[0]),
         m.dtype,
-        _Noise(seed, step, stochastic),
+        Noise(seed, step, stochastic),
         cautious,
     )
     update = tf.reshape(marks, [-1] + [1] * (var.shape.rank - 1))
@@ -276,9 +275,18 @@ def catch_up(
     Keeps `resource_sparse_apply_decayed_lion` right for a variable that gets
     a dense gradient, now or always.
     """
-    old_m = tf.cast(m, compute_dtype(m.dtype))
-    m.assign(tf.cast(_decay(beta_2, step, last_step, old_m) * old_m, m.dtype))
-    last_step.assign(tf.fill(last_step.shape, tf.cast(step, last_step.dtype)))
+    step = tf.cast(step, last_step.dtype)
+
+    def decay_rows() -> tf.Tensor:
+        old_m = tf.cast(m, compute_dtype(m.dtype))
+        decayed = _decay(beta_2, step, last_step, old_m) * old_m
+        m.assign(tf.cast(decayed, m.dtype))
+        return step
+
+    # No row sat out where all gradients are dense: m may be left alone.
+    sat_out = tf.reduce_min(tf.convert_to_tensor(last_step)) < step - 1
+    step = tf.cond(sat_out, decay_rows, lambda: step)
+    last_step.assign(tf.fill(last_step.shape, step))
 
 
 def sum_rows(
@@ -287,7 +295,8 @@ def sum_rows(
     """Returns `(sums, rows)`: `values` [n, ...] summed per distinct index.
 
     For XLA, which wants static shapes, they have n rows too: what is left over
-    is zero, of row -1, which XLA's gathers and scatters ignore.
+    is zero, of the row that is the index's least number, which every update
+    skips.
     """
     if in_xla():
         return _sum_rows_static(values, indices)
@@ -303,33 +312,35 @@ def _sum_rows_static(
     new = tf.concat([tf.ones_like(ids[:1], tf.bool), ids[1:] != ids[:-1]], 0)
     segments = tf.cumsum(tf.cast(new, tf.int32)) - 1
     n = tf.size(indices)  # a constant to XLA, if not while it is traced
+    # The least number where there is no segment.
     rows = tf.math.unsorted_segment_max(ids, segments, n)
     sums = tf.math.unsorted_segment_sum(tf.gather(values, order), segments, n)
-    return sums, tf.maximum(rows, -1)
+    return sums, rows
+
+
+def check_ids(indices: tf.Tensor, rows: int) -> tf.Tensor:
+    """Returns `indices`, all in [0, rows), or fails with their name.
+
+    A function that XLA compiles fails on a CPU, if the op library is there. A
+    GPU or a TPU cannot: it leaves such rows out.
+    """
+    indices = tf.convert_to_tensor(indices)
+    if in_xla():
+        if build.find()[0] is None or not usable():
+            return indices
+        return load().ops.lion_check_ids(indices=indices, rows=rows)
+    wrong = (indices < 0) | (indices >= rows)
+    message = f"`indices` must be in [0, {rows}), the rows of `var`. Received:"
+    some = tf.boolean_mask(indices, wrong)[:1]
+    with tf.control_dependencies(
+        [tf.debugging.Assert(~tf.reduce_any(wrong), [message, some])]
+    ):
+        return tf.identity(indices)
 
 
 def compute_dtype(dtype: tf.DType) -> tf.DType:
     """Returns the dtype that the rule is computed in: float32 or float64."""
     return tf.float64 if tf.as_dtype(dtype) == tf.float64 else tf.float32
-
-
-class _Noise(NamedTuple):
-    """What rounding at random is made of, and whether of weights too."""
-
-    seed: Scalar
-    step: Scalar | None
-    stochastic: bool
-
-
-class _Rounding(NamedTuple):
-    """To what and how a momentum is rounded, and how weights are.
-
-    `elements` returns the number of each element in its table.
-    """
-
-    dtype: tf.DType
-    elements: Callable[[], tf.Tensor]
-    noise: _Noise
 
 
 def _apply_rows(
@@ -339,15 +350,42 @@ def _apply_rows(
     scalars: tuple[Scalar, ...],
     grad: tf.Tensor,
     rows: tf.Tensor,
-    noise: _Noise,
+    noise: Noise,
     cautious: bool,
 ) -> None:
-    old_var = tf.gather(var, rows)
+    old_var = _gather(var, rows)
     new_var, new_m = _rule_of_rows(
         old_var, old_m, grad, scalars, rows, m.dtype, noise, cautious
     )
-    var.scatter_update(tf.IndexedSlices(new_var, rows))
-    m.scatter_update(tf.IndexedSlices(new_m, rows))
+    _replace(var, new_var, rows)
+    _replace(m, new_m, rows)
+
+
+def _gather(table: tf.Variable, rows: tf.Tensor) -> tf.Tensor:
+    if not _as_bits(table):
+        return tf.gather(table, rows)
+    bits = tf.bitcast(tf.convert_to_tensor(table), tf.uint16)
+    return tf.bitcast(tf.gather(bits, rows), table.dtype)
+
+
+def _replace(table: tf.Variable, values: tf.Tensor, rows: tf.Tensor) -> None:
+    if not _as_bits(table):
+        table.scatter_update(tf.IndexedSlices(values, rows))
+        return
+    bits = tf.tensor_scatter_nd_update(
+        tf.bitcast(tf.convert_to_tensor(table), tf.uint16),
+        rows[:, tf.newaxis],
+        tf.bitcast(values, tf.uint16),
+    )
+    table.assign(tf.bitcast(bits, table.dtype))
+
+
+def _as_bits(table: tf.Variable) -> bool:
+    """Whether rows are to be moved as bits.
+
+    XLA for CPU would widen all of a half precision table to move a row of it.
+    """
+    return table.dtype in HALF and in_xla()
 
 
 def _rule_of_rows(
@@ -357,7 +395,7 @@ def _rule_of_rows(
     scalars: tuple[Scalar, ...],
     rows: tf.Tensor,
     m_dtype: tf.DType,
-    noise: _Noise,
+    noise: Noise,
     cautious: bool,
 ) -> tuple[tf.Tensor, tf.Tensor]:
     axes = list(range(1, var.shape.rank)) if cautious else None
@@ -368,7 +406,7 @@ def _rule_of_rows(
         return tf.reshape(first + tf.range(width), tf.shape(var))
 
     return _rule(
-        var, m, grad, scalars, axes, _Rounding(m_dtype, elements, noise)
+        var, m, grad, scalars, axes, Rounding(m_dtype, elements, noise)
     )
 
 
@@ -378,7 +416,7 @@ def _rule(
     grad: tf.Tensor,
     scalars: tuple[Scalar, ...],
     cautious_axes: list[int] | None,
-    rounding: _Rounding,
+    rounding: Rounding,
 ) -> tuple[tf.Tensor, tf.Tensor]:
     lr, beta_1, beta_2, weight_decay = (scalar(s, m.dtype) for s in scalars)
     old = tf.cast(var, m.dtype)
@@ -388,92 +426,7 @@ def _rule(
         fraction = tf.reduce_mean(kept, cautious_axes, keepdims=True)
         update *= kept / tf.maximum(fraction, CAUTIOUS_FLOOR)
     new = old - lr * (update + weight_decay * old)
-    return _narrow(new, beta_2 * m + (1 - beta_2) * grad, var.dtype, rounding)
-
-
-def _narrow(
-    var: tf.Tensor, m: tf.Tensor, dtype: tf.DType, rounding: _Rounding
-) -> tuple[tf.Tensor, tf.Tensor]:
-    """Rounds weights and momentum to their dtypes.
-
-    A bfloat16 momentum is rounded up or down at random, and so are weights of
-    half precision if they are to be. The mean is right, where rounding to
-    nearest would lose for good what is below half a unit in the last place,
-    as is (1 - beta_2) * grad beside m.
-    """
-    at_random = rounding.noise.stochastic and dtype in _HALF
-    noise = None
-    if rounds_at_random(dtype, rounding.dtype, at_random):
-        noise = _hash(rounding)
-    new_var = (
-        _at_random(var, tf.bitwise.right_shift(noise, _u32(16)), dtype)
-        if at_random
-        else tf.cast(var, dtype)
-    )
-    if rounding.dtype != tf.bfloat16:
-        return new_var, tf.cast(m, rounding.dtype)
-    low = tf.bitwise.bitwise_and(noise, _u32(0xFFFF))
-    return new_var, _at_random(m, low, tf.bfloat16)
-
-
-def rounds_at_random(
-    var_dtype: tf.DType, m_dtype: tf.DType, stochastic: bool
-) -> bool:
-    """Whether a step with state of these dtypes depends on its number."""
-    return m_dtype == tf.bfloat16 or (stochastic and var_dtype in _HALF)
-
-
-_HALF = (tf.bfloat16, tf.float16)
-_u32 = functools.partial(tf.constant, dtype=tf.uint32)
-
-
-def _hash(rounding: _Rounding) -> tf.Tensor:
-    """Returns 32 bits per element: `Hash` in lion.h."""
-
-    def uint32(number: Scalar) -> tf.Tensor:
-        if isinstance(number, (int, float)):
-            return _u32(int(number) % 2**32)
-        return tf.cast(number, tf.uint32)
-
-    shift, xor = tf.bitwise.right_shift, tf.bitwise.bitwise_xor
-    seed, step, _ = rounding.noise
-    step = step_or_chance(step)
-    x = tf.cast(rounding.elements(), tf.uint32)
-    x = (x + uint32(seed) * _u32(0x9E3779B9)) * _u32(0x85EBCA6B)
-    x = xor(xor(x, shift(x, _u32(16))), uint32(step) * _u32(0xC2B2AE35))
-    x *= _u32(0x7FEB352D)
-    x = xor(x, shift(x, _u32(15))) * _u32(0x846CA68B)
-    return xor(x, shift(x, _u32(16)))
-
-
-def step_or_chance(step: Scalar | None) -> Scalar:
-    """Returns `step`, or a random number for None: noise must not repeat."""
-    if step is None:
-        return tf.random.uniform([], maxval=2**31 - 1, dtype=tf.int32)
-    return step
-
-
-def _at_random(x: tf.Tensor, noise: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
-    """`x` in a half precision, by 16 bits of noise: `NarrowAtRandom`."""
-    x = tf.cast(x, tf.float32)
-    bits = tf.bitcast(x, tf.uint32)
-    if dtype == tf.bfloat16:
-        kept = tf.bitwise.bitwise_and(bits + noise, _u32(0xFFFF0000))
-    else:
-        size = tf.abs(x)
-        tiny = size < 2.0**-14
-        # Subnormals are multiples of 2^-24; other numbers drop 13 bits.
-        units = tf.where(tiny, size, 0.0) * 2.0**24
-        units = tf.floor(units + tf.cast(noise, tf.float32) * 2.0**-16)
-        moved = bits + tf.bitwise.right_shift(noise, _u32(3))
-        moved = tf.bitwise.bitwise_and(moved, _u32(0xFFFFE000))
-        kept = tf.where(
-            tiny,
-            tf.bitcast(tf.sign(x) * units * 2.0**-24, tf.uint32),
-            tf.where(size < 65520.0, moved, bits),
-        )
-    rounded = tf.bitcast(kept, tf.float32)
-    return tf.cast(tf.where(tf.math.is_nan(x), x, rounded), dtype)
+    return narrow(new, beta_2 * m + (1 - beta_2) * grad, var.dtype, rounding)
 
 
 def _decay(

@@ -51,7 +51,7 @@ def compare(
         share = config.data.split.eval
         config = load(path, [*overrides, f"data.split.test={share}"])
     settings = ("--out",) if out else ("root", "name")
-    out = out or Path(config.root) / config.name / "compare"
+    out = out or local.home_of(config) / "compare"
     with local.only_one(out, settings):
         (out / "config.yaml").write_text(
             yaml.safe_dump(config.resolved(), sort_keys=False), "utf-8"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import json
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -104,7 +106,7 @@ def test_a_damaged_artifact_is_refused_and_nothing_is_left(
     push(model_folder(tmp_path / "one", "one"), base)
     model = model_folder(tmp_path / "two", "two")
     damage(tmp_path / "two/Format-Serving" / name)
-    with pytest.raises((RefusedError, FileNotFoundError)) as refusal:
+    with pytest.raises(RefusedError) as refusal:
         push(model, base)
     assert name in str(refusal.value)
     assert ids(base) == ["one"]
@@ -151,6 +153,60 @@ def test_what_killed_pushes_left_is_removed(tmp_path: Path) -> None:
         (base / name / "variables/data").write_bytes(b"half")
     push(model_folder(tmp_path / "m", "one"), base)
     assert [p.name for p in base.iterdir()] == [str(versions(base)[0])]
+
+
+# Publishes argv[1] under argv[2], holding the lock, until `sync` is called.
+PUBLISH = """
+import resource, sys, time
+from components import model_store
+from components.pusher import publish
+model, base, what = sys.argv[1:]
+if what == "hang":
+    publish.sync = lambda folder: time.sleep(600)
+else:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+with model_store.locked(base):
+    publish.publish(model, base)
+"""
+
+
+def publishing(model: Any, base: Path, what: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", PUBLISH, f"{model.uri}/Format-Serving", base]
+        + [what],
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parents[2],
+    )
+
+
+def test_a_push_that_is_killed_is_finished_by_the_next(tmp_path: Path) -> None:
+    base = tmp_path / "served"
+    model = model_folder(tmp_path / "m", "one")
+    process = publishing(model, base, "hang")
+    deadline = time.monotonic() + 60
+    while not list(base.glob(".push-*/saved_model.pb")):
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.05)
+    process.kill()
+    process.communicate()
+    assert versions(base) == []
+    push(model, base)
+    assert ids(base) == ["one"]
+    assert len(list(base.iterdir())) == 1
+
+
+def test_a_push_without_room_leaves_nothing_and_can_be_repeated(
+    tmp_path: Path,
+) -> None:
+    base = tmp_path / "served"
+    model = model_folder(tmp_path / "m", "one")
+    process = publishing(model, base, "full")
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 1 and "File too large" in error
+    assert list(base.iterdir()) == []
+    push(model, base)
+    assert ids(base) == ["one"]
 
 
 def test_only_folders_named_by_numbers_are_versions(tmp_path: Path) -> None:
@@ -354,4 +410,15 @@ def test_the_baseline_is_the_pinned_version_and_never_a_damaged_one(
     assert model_store.export_id(str(found)) == "b"
     (base / ".pinned").write_text(str(versions(base)[0]))
     found = baseline_of(candidate, base, tmp_path, "b2")
+    assert model_store.export_id(str(found)) == "a"
+
+
+def test_a_version_with_files_added_beside_the_model_is_a_baseline(
+    tmp_path: Path,
+) -> None:
+    """Such as a signature, or TF Serving's warm-up requests."""
+    base = push_each(tmp_path, "a")
+    (base / str(versions(base)[0]) / "assets.extra/model.sig").touch()
+    candidate = model_folder(tmp_path / "b", "b")
+    found = baseline_of(candidate, base, tmp_path, "b1")
     assert model_store.export_id(str(found)) == "a"

@@ -22,7 +22,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from pipeline.config import load
-from serving import Client, PredictError
+from serving import Client, PredictError, manifest
 
 ROWS = 50_000
 LIONCTR = [sys.executable, "-m", "pipeline.cli"]
@@ -103,6 +103,11 @@ def test_a_run_says_what_it_did(
     assert json.loads((folder / "summary.json").read_text()) == summary
     assert load(folder / "config.yaml").sha256() == config.sha256()
     assert [int(Path(summary["pushed_model"]).name)] == home.versions()
+    assert manifest.verify(summary["pushed_model"])
+    about = manifest.about(summary["pushed_model"])
+    assert about["metrics"] == pytest.approx(summary["metrics"])
+    assert about["trained_on"]["config_sha256"] == config.sha256()
+    assert set(about["inputs"]) == set(config.features.kinds())
 
 
 def test_rejected_rows_are_kept_with_place_and_reason(

@@ -139,6 +139,34 @@ def test_a_signal_keeps_what_was_learned(
     same(training.train(examples, None, settings)[1], found)
 
 
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ({"gradient_accumulation_steps": 6, "clipnorm": 0.1}, {}),
+        ({"momentum_dtype": "bfloat16", "sparse": "decayed"}, {}),
+        ({"cautious": True, "use_ema": True}, {}),
+        ({"momentum_dtype": "bfloat16"}, {"kernel": "python"}),
+    ],
+    ids=str,
+)
+def test_in_any_state_of_lion_it_goes_on_with_the_same_bits(
+    tmp_path: Path,
+    examples: Path,
+    before: dict[str, Any],
+    after: dict[str, Any],
+) -> None:
+    spec = {"name": "lion", "learning_rate": 0.003, **before}
+    settings = {"optimizer": spec, "epochs": 2}
+    stop = At(40, lambda: signal.raise_signal(signal.SIGTERM))
+    with pytest.raises(SystemExit):
+        training.train(examples, tmp_path, settings, [stop])
+    settings = {"optimizer": {**spec, **after}, "epochs": 2}
+    result, found = training.train(examples, tmp_path, settings)
+    # In the middle of an accumulation, where there is one.
+    assert result.resumed_at >= 40 and result.resumed_at % 6
+    same(training.train(examples, None, settings)[1], found)
+
+
 @pytest.mark.parametrize("model", ["wide_deep", "tfrs_dlrm"])
 def test_one_that_began_warm_goes_on_from_its_own_checkpoint(
     tmp_path: Path, examples: Path, model: str

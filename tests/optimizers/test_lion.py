@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import keras
 import numpy as np
 import pytest
@@ -232,6 +234,26 @@ def test_decayed_counts_the_steps_across_dense_and_sparse_gradients(kernel):
             optimizer.apply([slices(values, indices)], [variable])
             reference.step((values, np.array(indices)))
     assert_same(optimizer, variable, reference, "float32")
+
+
+@kernels
+def test_decayed_leaves_a_purely_dense_variable_its_speed(kernel):
+    gradient = tf.ones([200_000, 16])
+
+    def update(sparse):
+        variable = keras.Variable(np.zeros((200_000, 16), np.float32))
+        optimizer = Lion(1e-3, kernel=kernel, sparse=sparse)
+        optimizer.build([variable])
+        return tf.function(lambda: optimizer.apply([gradient], [variable]))
+
+    steps, times = [update("lazy"), update("decayed")], ([], [])
+    for _ in range(15):
+        for step, found in zip(steps, times, strict=True):
+            began = time.perf_counter()
+            step()
+            found.append(time.perf_counter() - began)
+    lazy, decayed = (min(found[2:]) for found in times)
+    assert decayed < 2.5 * lazy
 
 
 @kernels

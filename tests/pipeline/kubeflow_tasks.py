@@ -2,9 +2,12 @@
 
 Each task runs as its container would: the IR's command and arguments, a pod's
 own copy of its inputs, and the ExecutorInput that the open source driver and
-launcher make of the IR and of what earlier tasks reported. As there, input
-artifacts carry no type, empty folders are not kept, numbers become floats and
-metadata without a value is an error.
+launcher (KFP 2.16, PUBLISH_LOGS=true) make of the IR and of what earlier tasks
+reported. As there, each task has one more output, `executor-logs`, open as a
+file before its process starts; the folder of the output file is not there;
+parameters have their declared type and are never null; what is empty is left
+out; input artifacts carry no type, empty folders are not kept, numbers become
+floats and metadata without a value is an error.
 """
 
 from __future__ import annotations
@@ -14,14 +17,26 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 import uuid
+from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from google.protobuf import json_format
 from kfp import components
 
+LOGS = "executor-logs"
+OUTPUT_FILE = "tmp/kfp_outputs/output_metadata.json"
+_TYPES: dict[str, Any] = {
+    "BOOLEAN": bool,
+    "LIST": list,
+    "NUMBER_DOUBLE": int | float,
+    "NUMBER_INTEGER": int | float,
+    "STRING": str,
+    "STRUCT": dict,
+}
 PROJECT = Path(__file__).resolve().parents[2]
 BUCKET = "minio://mlpipeline/v2/artifacts"
 
@@ -38,7 +53,9 @@ class Cluster:
     """One run of the pipeline in the file `ir`, with files under `home`.
 
     `outputs`: task -> output -> artifact, of the tasks that have ended; give
-    another run's to go on from there.
+    another run's to go on from there, with its `parameters`: task -> output
+    parameter -> value. `arguments`: values of the pipeline's own parameters.
+    `cache`: of KFP, of several runs. `cached`: tasks that it answered.
     """
 
     def __init__(
@@ -46,17 +63,38 @@ class Cluster:
         ir: Path,
         home: Path,
         outputs: dict[str, dict[str, Any]] | None = None,
+        parameters: dict[str, dict[str, Any]] | None = None,
+        arguments: dict[str, Any] | None = None,
+        cache: dict[str, Any] | None = None,
     ) -> None:
         loaded = components.load_component_from_file(str(ir))
         self.spec = json_format.MessageToDict(loaded.pipeline_spec)
         self.tasks: dict[str, Any] = self.spec["root"]["dag"]["tasks"]
+        if "Pipeline" in self.tasks:  # before an exit task, which is not run
+            whole = self.tasks["Pipeline"]["componentRef"]["name"]
+            self.tasks = self.spec["components"][whole]["dag"]["tasks"]
         self.outputs = dict(outputs or {})
+        self.parameters = dict(parameters or {})
+        root = self.spec["root"].get("inputDefinitions", {})
+        self.arguments = {
+            name: parameter.get("defaultValue")
+            for name, parameter in root.get("parameters", {}).items()
+        } | (arguments or {})
+        self.cache = {} if cache is None else cache
+        self.cached: set[str] = set()
         self._home = home
         self._store = home / "store"
 
-    def run(self) -> None:
-        """Runs every task that has not run, two at a time, in order."""
-        waiting = {n: t for n, t in self.tasks.items() if n not in self.outputs}
+    def run(self, *names: str) -> None:
+        """Runs every task that has not run, two at a time, in order.
+
+        With `names`, these only; all that they need must have run.
+        """
+        waiting = {
+            name: self.tasks[name]
+            for name in names or self.tasks
+            if name not in self.outputs
+        }
         running: dict[Any, str] = {}
         with ThreadPoolExecutor(2) as pool:
             while waiting or running:
@@ -68,69 +106,145 @@ class Cluster:
                 for done in wait(running, None, FIRST_COMPLETED).done:
                     self.outputs[running.pop(done)] = done.result()
 
-    def run_task(self, name: str) -> dict[str, Any]:
+    def run_task(
+        self, name: str, kill: Callable[[], bool] | None = None
+    ) -> dict[str, Any]:
         """Runs one task's container; returns its output artifacts.
+
+        The node is lost as soon as `kill` says so; what it had is gone.
 
         Raises:
             TaskFailedError: it ended with another code than 0.
         """
-        pod = self._home / "pods" / f"{name}-{uuid.uuid4().hex[:8]}"
-        pod.mkdir(parents=True)
+        pod = self._home / "pods" / name
         given = self._executor_input(name, pod)
-        component = self.spec["components"][self._component(name)]
-        executor = self.spec["deploymentSpec"]["executors"][
-            component["executorLabel"]
-        ]["container"]
+        container = self._container(name)
+        key = json.dumps([container, _identities(given)], sort_keys=True)
+        may_be_cached = self.tasks[name]["cachingOptions"].get("enableCache")
+        if may_be_cached and key in self.cache:
+            self.cached.add(name)
+            self.parameters[name], outputs = self.cache[key]
+            return dict(outputs)
+        # Each try is a new container, whose paths are those of the one before.
+        shutil.rmtree(pod, ignore_errors=True)
+        pod.mkdir(parents=True)
         text = json.dumps(given, separators=(",", ":"))
         command = [
             word.replace("{{$}}", text)
-            for word in executor["command"] + executor["args"]
+            for word in container["command"] + container["args"]
         ]
         for artifact in _all(given["inputs"]):
             self._copy(self._in_store(artifact), self._in_pod(artifact, pod))
+        for parameter in given["outputs"].get("parameters", {}).values():
+            Path(parameter["outputFile"]).parent.mkdir(
+                parents=True, exist_ok=True
+            )
         for artifact in _all(given["outputs"]):
-            self._in_pod(artifact, pod).parent.mkdir(parents=True)
-        result = subprocess.run(
+            path = self._in_pod(artifact, pod)
+            path.parent.mkdir(parents=True, exist_ok=True)
+        (logs,) = given["outputs"]["artifacts"][LOGS]["artifacts"]
+        # The launcher opens the log before the task's process starts.
+        with self._in_pod(logs, pod).open("w") as log:
+            code = self._process(name, command, pod, log, kill)
+        text = self._in_pod(logs, pod).read_text("utf-8")
+        if code:
+            raise TaskFailedError(name, code, text)
+        output = _read_output(Path(given["outputs"]["outputFile"]))
+        self.parameters[name] = _output_parameters(given, output)
+        reported = output.get("artifacts", {})
+        outputs = {
+            key: self._publish(artifact, reported.get(key), pod)
+            for key, found in given["outputs"]["artifacts"].items()
+            for artifact in found["artifacts"]
+            if key != LOGS
+        }
+        self.cache[key] = self.parameters[name], outputs
+        return outputs
+
+    def _process(
+        self,
+        name: str,
+        command: list[str],
+        pod: Path,
+        log: IO[str],
+        kill: Callable[[], bool] | None,
+    ) -> int:
+        """The exit code of the task's process; its output goes to `log`."""
+        declared = {
+            item["name"]: item["value"]
+            for item in self._container(name).get("env", ())
+        }
+        process = subprocess.Popen(
             command,
             cwd=pod,
             env={
                 "HOME": str(pod),
+                "KFP_POD_NAME": pod.name,
+                "KFP_POD_UID": str(uuid.uuid4()),
+                "METADATA_GRPC_SERVICE_HOST": "metadata-grpc-service",
+                "METADATA_GRPC_SERVICE_PORT": "8080",
                 "LIONCTR_COPIES": str(pod),
                 "PATH": f"{Path(sys.executable).parent}:{os.defpath}",
                 "PYTHONPATH": str(PROJECT),
                 "TF_CPP_MIN_LOG_LEVEL": "2",
+                **declared,
             },
-            capture_output=True,
-            text=True,
-            check=False,
+            stdout=log,
+            stderr=log,
         )
-        log = result.stdout + result.stderr
-        (pod / "log.txt").write_text(log, "utf-8")
-        if result.returncode:
-            raise TaskFailedError(name, result.returncode, log)
-        output = json.loads(Path(given["outputs"]["outputFile"]).read_text())
-        return {
-            key: self._publish(artifact, output["artifacts"][key], pod)
-            for key, found in given["outputs"]["artifacts"].items()
-            for artifact in found["artifacts"]
-        }
+        while process.poll() is None:
+            if kill is not None and kill():
+                process.kill()
+            time.sleep(0.02)
+        return process.returncode
 
     def folder(self, task: str, output: str) -> Path:
         """Where the store keeps an output's files."""
         return self._in_store(self.outputs[task][output])
 
-    def _component(self, task: str) -> str:
-        return str(self.tasks[task]["componentRef"]["name"])
+    def _component(self, task: str) -> dict[str, Any]:
+        name = self.tasks[task]["componentRef"]["name"]
+        component: dict[str, Any] = self.spec["components"][name]
+        return component
+
+    def _container(self, task: str) -> dict[str, Any]:
+        label = self._component(task)["executorLabel"]
+        executors = self.spec["deploymentSpec"]["executors"]
+        container: dict[str, Any] = executors[label]["container"]
+        return container
+
+    def _parameters(self, task: str) -> dict[str, Any]:
+        """Values of a task's input parameters, typed as they are declared."""
+        declared = self._component(task).get("inputDefinitions", {})
+        types = declared.get("parameters", {})
+        given = self.tasks[task].get("inputs", {}).get("parameters", {})
+        assert given.keys() <= types.keys()
+        values = {}
+        for key, spec in types.items():
+            source = given.get(key, {})
+            if "taskOutputParameter" in source:
+                source = source["taskOutputParameter"]
+                assert (
+                    source["producerTask"]
+                    in (self.tasks[task]["dependentTasks"])
+                )
+                value = self.parameters[source["producerTask"]][
+                    source["outputParameterKey"]
+                ]
+            elif "componentInputParameter" in source:
+                value = self.arguments[source["componentInputParameter"]]
+            elif "runtimeValue" in source:
+                value = source["runtimeValue"]["constant"]
+            else:
+                value = spec["defaultValue"]
+            kinds = _TYPES[spec["parameterType"]]
+            assert isinstance(value, kinds), f"{task}.{key}: {value!r}"
+            values[key] = value
+        return values
 
     def _executor_input(self, name: str, pod: Path) -> dict[str, Any]:
         inputs = self.tasks[name].get("inputs", {})
-        declared = self.spec["components"][self._component(name)]
-        parameters = declared["inputDefinitions"]["parameters"]
-        values = {
-            key: value["runtimeValue"]["constant"]
-            for key, value in inputs.get("parameters", {}).items()
-        }
-        assert values.keys() == parameters.keys()
+        declared = self._component(name).get("outputDefinitions", {})
         artifacts = {}
         for key, source in inputs.get("artifacts", {}).items():
             source = source["taskOutputArtifact"]
@@ -140,34 +254,43 @@ class Cluster:
             artifacts[key] = {
                 "artifacts": [{**artifact, "type": {"instanceSchema": ""}}]
             }
-        run = f"{BUCKET}/{self.spec['pipelineInfo']['name']}/run"
+        root = self.spec.get("defaultPipelineRoot", BUCKET)
+        run = f"{root}/{self.spec['pipelineInfo']['name']}/run"
+        salt = str(uuid.uuid4())
+        types = {
+            key: output["artifactType"]
+            for key, output in declared.get("artifacts", {}).items()
+        }
+        types[LOGS] = {"schemaTitle": "system.Artifact"}
         outputs = {
             key: {
                 "artifacts": [
-                    {
-                        "uri": f"{run}/{name}/{uuid.uuid4()}/{key}",
-                        "type": output["artifactType"],
-                    }
+                    {"uri": f"{run}/{name}/{salt}/{key}", "type": kind}
                 ]
             }
-            for key, output in declared["outputDefinitions"][
-                "artifacts"
-            ].items()
+            for key, kind in types.items()
+        }
+        parameters = {
+            key: {"outputFile": str(pod / f"tmp/kfp/outputs/{key}")}
+            for key in declared.get("parameters", {})
         }
         return {
-            "inputs": {"parameterValues": values, "artifacts": artifacts},
-            "outputs": {
-                "artifacts": outputs,
-                "outputFile": str(pod / "kfp_outputs/output_metadata.json"),
-            },
+            "inputs": _without_empty(
+                parameterValues=self._parameters(name), artifacts=artifacts
+            ),
+            "outputs": _without_empty(
+                parameters=parameters,
+                artifacts=outputs,
+                outputFile=str(pod / OUTPUT_FILE),
+            ),
         }
 
     def _publish(
         self, artifact: dict[str, Any], reported: Any, pod: Path
     ) -> dict[str, Any]:
         """What KFP's metadata store makes of an output."""
-        (found,) = reported["artifacts"]
-        assert found["uri"] == artifact["uri"]
+        (found,) = reported["artifacts"] if reported else ({},)
+        assert found.get("uri", artifact["uri"]) == artifact["uri"]
         self._copy(self._in_pod(artifact, pod), self._in_store(artifact))
         metadata: dict[str, Any] = {"display_name": "x"}
         for key, value in found.get("metadata", {}).items():
@@ -187,11 +310,15 @@ class Cluster:
 
     @staticmethod
     def _in_pod(artifact: dict[str, Any], pod: Path) -> Path:
-        return pod / "minio" / artifact["uri"].partition("://")[2]
+        scheme, _, rest = artifact["uri"].partition("://")
+        return pod / {"gs": "gcs"}.get(scheme, scheme) / rest
 
     @staticmethod
     def _copy(source: Path, target: Path) -> None:
         """Copies files; an object store knows no empty folders."""
+        if source.is_file():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, target)
         for path in source.rglob("*"):
             if path.is_file():
                 copy = target / path.relative_to(source)
@@ -201,5 +328,47 @@ class Cluster:
 
 def _all(half: dict[str, Any]) -> list[dict[str, Any]]:
     return [
-        a for found in half["artifacts"].values() for a in found["artifacts"]
+        artifact
+        for found in half.get("artifacts", {}).values()
+        for artifact in found["artifacts"]
     ]
+
+
+def _identities(given: dict[str, Any]) -> Any:
+    """What of an ExecutorInput is in the key of KFP's cache.
+
+    Input artifacts by their names in the metadata store, outputs by theirs.
+    """
+    inputs = given["inputs"]
+    artifacts = {
+        key: [artifact["name"] for artifact in found["artifacts"]]
+        for key, found in inputs.get("artifacts", {}).items()
+    }
+    outputs = sorted(given["outputs"].get("artifacts", {}))
+    return inputs.get("parameterValues", {}), artifacts, outputs
+
+
+def _without_empty(**fields: Any) -> dict[str, Any]:
+    """As protobuf's JSON: what is empty is left out."""
+    return {name: value for name, value in fields.items() if value}
+
+
+def _read_output(path: Path) -> dict[str, Any]:
+    """What the task reported; it may have nothing to report."""
+    if not path.exists():
+        return {}
+    output: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    return output
+
+
+def _output_parameters(
+    given: dict[str, Any], output: dict[str, Any]
+) -> dict[str, Any]:
+    """Output parameters: of the report, else each of its own file."""
+    reported = output.get("parameterValues", {})
+    return {
+        key: reported[key]
+        if key in reported
+        else Path(parameter["outputFile"]).read_text("utf-8")
+        for key, parameter in given["outputs"].get("parameters", {}).items()
+    }

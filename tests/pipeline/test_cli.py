@@ -57,6 +57,7 @@ def test_checking_a_config_imports_no_tensorflow() -> None:
         "compare",
         "compile",
         "submit",
+        "schedule",
         "serve",
         "doctor",
     ],

@@ -1,6 +1,7 @@
 """Compiling for Kubeflow, and running what was compiled."""
 
 import json
+import os
 import re
 import shutil
 from pathlib import Path
@@ -64,7 +65,7 @@ def test_the_same_config_gives_the_same_bytes(
 def test_every_task_is_a_container_of_our_image(spec: dict[str, Any]) -> None:
     # KFP's open source backend has no resolvers.
     executors = spec["deploymentSpec"]["executors"]
-    assert len(executors) == len(spec["root"]["dag"]["tasks"]) == 9
+    assert len(executors) == len(spec["root"]["dag"]["tasks"]) == 10
     for executor in executors.values():
         assert executor.keys() == {"container"}
         assert executor["container"]["image"] == IMAGE
@@ -78,17 +79,21 @@ def test_argo_sees_no_placeholder_but_the_executor_input(ir: Path) -> None:
 def test_tasks_that_look_outside_are_never_cached(spec: dict[str, Any]) -> None:
     tasks = spec["root"]["dag"]["tasks"]
     cached = {n for n, t in tasks.items() if t["cachingOptions"]["enableCache"]}
-    assert tasks.keys() - cached == {"ClickLogGen", "Baseline", "Pusher"}
+    assert tasks.keys() - cached == {"Versions", "Baseline", "Pusher"}
 
 
-def test_a_curated_schema_is_a_container_task_that_is_never_cached(
+def test_a_curated_schema_is_a_container_task_that_depends_on_its_file(
     home: Path, tmp_path: Path
 ) -> None:
     config = make_config(home)
     data = config.data.model_copy(update={"curated_schema": "gs://b/s.pbtxt"})
     (document,) = compiled(make_config(home, data=data), tmp_path / "p.yaml")
-    task = document["root"]["dag"]["tasks"]["SchemaGen"]
-    assert task["cachingOptions"] == {"enableCache": False}
+    tasks = document["root"]["dag"]["tasks"]
+    version = {"producerTask": "Versions", "outputParameterKey": "schema"}
+    given = tasks["SchemaGen"]["inputs"]["parameters"]
+    assert {"taskOutputParameter": version} in given.values()
+    told = tasks["Versions"]["inputs"]["parameters"]["schema"]["runtimeValue"]
+    assert told["constant"] == "gs://b/s.pbtxt"
     executors = document["deploymentSpec"]["executors"]
     assert executors["SchemaGen_executor"].keys() == {"container"}
 
@@ -166,6 +171,7 @@ def test_with_tfjob_the_trainer_is_a_job_of_several_pods(
     given = {
         name: value["runtimeValue"]["constant"]
         for name, value in trainer["parameters"].items()
+        if "runtimeValue" in value
     }
     assert given["run_fn"] == "pipeline.tfjob.run_fn"
     received = json.loads(given["custom_config"])["tfjob"]
@@ -192,7 +198,7 @@ def test_with_tfjob_the_trainer_is_a_job_of_several_pods(
                 },
                 "train": {"strategy": "one_device"},
             },
-            "train.strategy: received 'one_device'; accepted with runner.tfjob",
+            "received 'one_device'; accepted with runner.tfjob: auto, multi",
         ),
     ],
 )
@@ -266,6 +272,10 @@ def test_every_task_runs_to_a_pushed_model(
     assert finished.outputs["ClickLogGen"]["examples"]["metadata"]["read"] == (
         2000.0
     )
+    metrics = finished.outputs["Evaluator"]["metrics"]["metadata"]
+    assert metrics["auc"] > 0.6 and metrics["example_count"] > 300
+    verdict = finished.folder("Evaluator", "verdict").read_text("utf-8")
+    assert verdict.startswith("# Blessed") and "| auc | 0." in verdict
     model = tf.saved_model.load(str(version))
     ctr = model.signatures["serving_default"](
         price=tf.constant([1.0, 1.0]),
@@ -274,6 +284,56 @@ def test_every_task_runs_to_a_pushed_model(
         device=tf.constant(["tv", "desk"]),
     )["ctr"].numpy()
     assert 0 < ctr[1] < ctr[0] < 1
+
+
+def test_what_kfps_pages_show_has_their_types(spec: dict[str, Any]) -> None:
+    outputs = spec["components"]["Evaluator"]["outputDefinitions"]["artifacts"]
+    titles = {
+        name: output["artifactType"].get("schemaTitle")
+        for name, output in outputs.items()
+    }
+    assert titles == {
+        "evaluation": None,
+        "blessing": None,
+        "metrics": "system.Metrics",
+        "roc": "system.ClassificationMetrics",
+        "verdict": "system.Markdown",
+    }
+
+
+BEFORE_BASELINE = {
+    "Versions",
+    "ClickLogGen",
+    "StatisticsGen",
+    "SchemaGen",
+    "ExampleValidator",
+    "Transform",
+    "Trainer",
+}
+
+
+def test_a_second_run_on_the_same_logs_is_answered_from_the_cache(
+    ir: Path, finished: Cluster, home: Path
+) -> None:
+    again = Cluster(ir, home / "run", cache=finished.cache)
+    again.run(*BEFORE_BASELINE)
+    assert again.cached == BEFORE_BASELINE - {"Versions"}
+    assert again.outputs["Trainer"] == finished.outputs["Trainer"]
+
+
+def test_another_log_is_read_anew(
+    ir: Path, finished: Cluster, home: Path
+) -> None:
+    log = home / "log.tsv"
+    before = log.stat()
+    os.utime(log, (before.st_atime, before.st_mtime + 1))
+    try:
+        again = Cluster(ir, home / "run", cache=finished.cache)
+        again.run("Versions", "ClickLogGen")
+    finally:
+        os.utime(log, (before.st_atime, before.st_mtime))
+    assert again.cached == set()
+    assert again.parameters["Versions"] != finished.parameters["Versions"]
 
 
 @pytest.mark.slow
@@ -287,6 +347,7 @@ def test_a_refused_model_fails_the_run_and_is_not_pushed(
     )
     config = make_config(
         home,
+        root="s3://bucket/runs",
         data=data,
         evaluate={"metrics": {"auc": {"min": 0.999, "min_change": -0.1}}},
     )
@@ -316,6 +377,9 @@ def test_a_refused_model_fails_the_run_and_is_not_pushed(
     assert "Traceback" not in failure.value.log
     assert list(served.iterdir()) == [version]
     assert list(cluster.folder("Baseline", "baseline").rglob("*.pb"))
+    assert cluster.outputs["Evaluator"]["blessing"]["uri"].startswith("s3://")
+    verdict = cluster.folder("Evaluator", "verdict").read_text("utf-8")
+    assert verdict.startswith("# Refused\n\n- auc is 0.")
     blessing = cluster.outputs["Evaluator"]["blessing"]["metadata"]
     assert blessing["blessed"] == 0
     assert "baseline_model_id" in blessing
@@ -335,7 +399,7 @@ def test_the_tuner_is_a_task_whose_values_the_trainer_takes(
 ) -> None:
     (document,) = compiled(make_config(home, tune=TUNED), tmp_path / "p.yaml")
     tasks = document["root"]["dag"]["tasks"]
-    assert len(tasks) == 10
+    assert len(tasks) == 11
     assert "Transform" in tasks["Tuner"]["dependentTasks"]
     taken = tasks["Trainer"]["inputs"]["artifacts"]["hyperparameters"]
     assert taken["taskOutputArtifact"] == {
@@ -350,7 +414,7 @@ def test_the_trainer_gets_the_tuners_best_values(
 ) -> None:
     out = tmp_path / "tuned.yaml"
     kubeflow.compile_to(make_config(home, tune=TUNED), IMAGE, out)
-    cluster = Cluster(out, home / "run", finished.outputs)
+    cluster = continued(finished, out, home)
     for name in ("Tuner", "Trainer"):
         cluster.outputs[name] = cluster.run_task(name)
     results = cluster.folder("Tuner", "tuner_results") / "tuner_results.json"
@@ -362,3 +426,79 @@ def test_the_trainer_gets_the_tuners_best_values(
         "optimizer.learning_rate": best["optimizer.learning_rate"],
         "model.hidden": json.loads(best["model.hidden"]),
     }
+
+
+def stateful(home: Path, **sections: Any) -> PipelineConfig:
+    """The small pipeline, whose tasks keep their state on a volume."""
+    return make_config(
+        home,
+        runner={
+            "volumes": {"my-claim": str(home / "volume")},
+            "kubeflow": {"state": str(home / "volume/state")},
+        },
+        **sections,
+    )
+
+
+def continued(finished: Cluster, ir: Path, home: Path) -> Cluster:
+    """Another pipeline's run, after the tasks of `finished`."""
+    return Cluster(ir, home / "run", finished.outputs, finished.parameters)
+
+
+def test_a_killed_trainer_goes_on_from_its_checkpoint(
+    finished: Cluster, home: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "long.yaml"
+    train = {"batch_size": 64, "epochs": 40, "jit": False}
+    config = stateful(home, train={**train, "checkpoint_steps": 20})
+    kubeflow.compile_to(config, IMAGE, out)
+    cluster = continued(finished, out, home)
+    checkpoints = home / "volume/state/Small_ctr/checkpoints"
+    with pytest.raises(TaskFailedError) as killed:
+        cluster.run_task(
+            "Trainer", kill=lambda: any(checkpoints.glob("*/step-*40"))
+        )
+    assert killed.value.code == -9
+    cluster.outputs["Trainer"] = cluster.run_task("Trainer")
+    training = json.loads(
+        (cluster.folder("Trainer", "model_run") / "training.json").read_text()
+    )
+    assert 40 <= training["resumed_at_step"] < training["steps"]
+    assert not list(checkpoints.glob("*/step-*"))
+
+
+@pytest.mark.slow
+def test_a_killed_tuner_repeats_no_trial(
+    finished: Cluster, home: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "tuned.yaml"
+    kubeflow.compile_to(stateful(home, tune={**TUNED, "trials": 3}), IMAGE, out)
+    cluster = continued(finished, out, home)
+    trials = home / "volume/state/Small_ctr/trials"
+    with pytest.raises(TaskFailedError):
+        cluster.run_task("Tuner", kill=lambda: any(trials.glob("*.json")))
+    ended = len(list(trials.glob("*.json")))
+    assert 0 < ended < 3
+    cluster.run_task("Tuner")
+    log = (home / "run/pods/Tuner").rglob("executor-logs")
+    text = "".join(path.read_text("utf-8") for path in log)
+    assert text.count("(done before)") == ended
+
+
+@pytest.mark.slow
+def test_a_warm_start_is_found_anew_only_if_its_base_is_another(
+    finished: Cluster, home: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "warm.yaml"
+    train = {"batch_size": 64, "jit": False, "warm_start": "latest_blessed"}
+    kubeflow.compile_to(make_config(home, train=train), IMAGE, out)
+    before = {n: o for n, o in finished.outputs.items() if n != "Versions"}
+    cache: dict[str, Any] = {}
+    for number in (1, 2):
+        cluster = Cluster(out, home / "run", before, cache=cache)
+        cluster.run("Versions", "WarmStart")
+        assert cluster.cached == ({"WarmStart"} if number == 2 else set())
+    (found,) = cluster.folder("WarmStart", "base_model").rglob("base.json")
+    (version,) = (home / "serving" / "Small_ctr").iterdir()
+    assert json.loads(found.read_text("utf-8"))["model"] == str(version)
+    assert str(version) in cluster.parameters["Versions"]["base"]

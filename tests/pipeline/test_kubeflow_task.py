@@ -92,6 +92,34 @@ def test_without_a_launchers_copies_uris_stay(
     assert uris(kubeflow_task.local(task, tmp_path)) == uris(task)
 
 
+LOGS = {"uri": "minio://b/Baseline/executor-logs"}
+
+
+@pytest.mark.parametrize("names", [None, ["baseline"]])
+def test_a_log_that_the_launcher_has_open_is_left_alone(
+    tmp_path: Path, names: list[str] | None
+) -> None:
+    log = tmp_path / "minio/b/Baseline/executor-logs"
+    log.parent.mkdir(parents=True)
+    log.write_text("started\n", "utf-8")
+    task = make_task("minio://")
+    given = {**LOGS, "type": {"schemaTitle": "system.Artifact"}}
+    task["outputs"]["artifacts"]["executor-logs"] = {"artifacts": [given]}
+    made = kubeflow_task.local(task, tmp_path)
+    assert made["outputs"]["artifacts"]["executor-logs"]["artifacts"] == [given]
+    assert log.read_text("utf-8") == "started\n"
+    own = kubeflow_task.declared(made, names)["outputs"]["artifacts"]
+    assert own.keys() == {"baseline"}
+    assert Path(own["baseline"]["artifacts"][0]["uri"]).is_dir()
+
+
+def test_an_output_that_the_component_does_not_declare_is_not_tfxs() -> None:
+    task = make_task("minio://")
+    task["outputs"]["artifacts"]["more"] = {"artifacts": [LOGS]}
+    outputs = kubeflow_task.declared(task, ["baseline"])["outputs"]
+    assert outputs["artifacts"].keys() == {"baseline"}
+
+
 def test_the_report_has_kfps_uris_and_no_empty_metadata(
     tmp_path: Path,
 ) -> None:

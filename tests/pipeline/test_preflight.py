@@ -92,6 +92,7 @@ def test_all_problems_are_told_at_once_with_their_lines(home: Path) -> None:
         ("push.to=/proc/models", "push.to: received '/proc/models': cannot"),
         ("transform.cache=ads.csv", "transform.cache: received 'ads.csv'"),
         ("train.warm_start=nowhere", "train.warm_start: no model in 'nowh"),
+        ("push.sign=nowhere", "push.sign: no file 'nowhere'"),
         ("data.curated_schema=nowhere", "curated_schema: no file 'nowhere'"),
         ("data.curated_schema=ads.csv", "curated_schema: 'ads.csv' is no sch"),
         ("train.strategy=tpu", "train.strategy: there is no TPU"),
@@ -151,8 +152,20 @@ def test_the_columns_of_a_file_are_found(home: Path, kind: str) -> None:
 
 
 def test_a_file_whose_name_is_a_glob_is_found(home: Path) -> None:
-    (home / "ads.csv").rename(home / "a[1].csv")
-    assert told("data.impressions.path=a[1].csv") == ""
+    (home / "d[1]").mkdir()
+    (home / "ads.csv").rename(home / "d[1]" / "a[1].csv")
+    for path in ("d[1]/a[1].csv", "d[1]/*.csv", "*/a*.csv", "d[1]"):
+        assert told(f"data.impressions.path='{path}'") == ""
+    assert "no file" in told("data.impressions.path=d[12]/*.csv")
+
+
+def test_a_folder_stands_for_its_files(home: Path) -> None:
+    (home / "logs" / "user=a").mkdir(parents=True)
+    (home / "logs" / "_SUCCESS").touch()
+    (home / "logs" / "user=a" / "part-0").write_text("click,site\n1,2\n")
+    said = told("data.impressions.path=logs")
+    assert said.count("no column") == 1
+    assert "no column 'price' in logs/user=a/part-0" in said
 
 
 def test_days_are_looked_for(home: Path) -> None:

@@ -133,3 +133,18 @@ def test_it_imports_nothing_heavy(root: Path) -> None:
 
 def test_a_wrong_run_exits_with_2(root: Path) -> None:
     assert main(["rejected", "x", "--root", str(root)]) == 2
+
+
+@pytest.mark.parametrize("command", ["run", "rejected", "compare"])
+def test_a_root_on_an_object_store_is_kubeflows(
+    command: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    from tests.pipeline.small import make_config
+
+    config = make_config(tmp_path, root="s3://bucket/runs")
+    path = tmp_path / "config.yaml"
+    path.write_text(json.dumps(config.resolved()), "utf-8")
+    assert main([command, str(path)]) == 2
+    error = capfd.readouterr().err
+    assert "'s3://bucket/runs'" in error and "Kubeflow" in error
+    assert not Path("s3:").exists()

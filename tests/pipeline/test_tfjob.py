@@ -194,3 +194,41 @@ def test_the_manifest_for_hands_is_the_pipelines() -> None:
     (rule,) = role["rules"]
     assert rule["resources"] == [tfjob.PLURAL]
     assert rule["apiGroups"] == [tfjob.GROUP]
+
+
+def test_a_pod_of_a_jobset_knows_its_peers() -> None:
+    environment = {"LIONCTR_WORKERS": "3"}
+    text = worker.tf_config(environment, "lion-ctr-ads-node-0-2")
+    assert text is not None
+    config = yaml.safe_load(text)
+    assert config["cluster"]["worker"] == [
+        f"lion-ctr-ads-node-0-{index}.lion-ctr-ads:2222" for index in range(3)
+    ]
+    assert config["task"] == {"type": "worker", "index": 2}
+    assert worker.tf_config({}, "lion-ctr-ads-node-0-2") is None
+
+
+@pytest.mark.parametrize(
+    ("workers", "host"),
+    [("two", "a-node-0-1"), ("2", "laptop"), ("2", "a-node-0-2")],
+)
+def test_a_pod_that_cannot_know_its_peers_says_why(
+    workers: str, host: str
+) -> None:
+    with pytest.raises(InputError, match="LIONCTR_WORKERS: received"):
+        worker.tf_config({"LIONCTR_WORKERS": workers}, host)
+
+
+def test_the_trainjob_for_hands_gives_what_the_worker_reads() -> None:
+    text = (ROOT / "deploy/trainjob.yaml").read_text("utf-8")
+    runtime, job = yaml.safe_load_all(text)
+    trainer_ = job["spec"]["trainer"]
+    given = {item["name"]: item["value"] for item in trainer_["env"]}
+    assert given["LIONCTR_WORKERS"] == str(trainer_["numNodes"])
+    assert job["spec"]["runtimeRef"]["name"] == runtime["metadata"]["name"]
+    (replicated,) = runtime["spec"]["template"]["spec"]["replicatedJobs"]
+    rules = replicated["template"]["spec"]["podFailurePolicy"]["rules"]
+    assert rules[0]["onExitCodes"]["values"] == [1, 2]
+    assert worker.PEER_LOST not in rules[0]["onExitCodes"]["values"]
+    host = f"{job['metadata']['name']}-{replicated['name']}-0-1"
+    assert worker.tf_config(given, host) is not None

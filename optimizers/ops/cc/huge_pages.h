@@ -7,10 +7,12 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstdlib>
 #include <fstream>
 #include <string>
 #include <unordered_set>
 
+#include "tensorflow/core/platform/logging.h"
 #include "tensorflow/core/platform/mutex.h"
 
 #ifndef MADV_COLLAPSE
@@ -20,8 +22,9 @@
 namespace lion {
 
 // Moves buffers into huge pages, each once, unless the machine's settings say
-// "never". Takes no memory beyond one huge page and changes no value; where it
-// cannot be done, nothing happens.
+// "never" or the environment LION_HUGE_PAGES=0. Takes no memory beyond one huge
+// page and changes no value; where it cannot be done, nothing happens. The
+// first update of a large table waits for it, which a line of the log says.
 class HugePages {
  public:
   void Use(void* data, size_t bytes) {
@@ -31,6 +34,10 @@ class HugePages {
       if (!seen_.insert(data).second) return;
     }
     if (Forbidden()) return;
+    if (bytes >= kWorthALine) {
+      LOG(INFO) << "Lion moves a table of " << (bytes >> 20)
+                << " MiB into huge pages, once; LION_HUGE_PAGES=0 leaves it";
+    }
     const auto address = reinterpret_cast<uintptr_t>(data);
     const uintptr_t begin = (address + kPage - 1) / kPage * kPage;
     const uintptr_t end = (address + bytes) / kPage * kPage;
@@ -43,7 +50,11 @@ class HugePages {
   static constexpr uintptr_t kPage = 2 << 20;
   static constexpr size_t kLeastBytes = 16 << 20;  // what a TLB covers anyway
 
+  static constexpr size_t kWorthALine = size_t{1} << 30;
+
   static bool Forbidden() {
+    const char* wanted = std::getenv("LION_HUGE_PAGES");
+    if (wanted != nullptr && std::string(wanted) == "0") return true;
     std::ifstream file("/sys/kernel/mm/transparent_hugepage/enabled");
     std::string setting;
     return !std::getline(file, setting) ||

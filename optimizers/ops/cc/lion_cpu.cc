@@ -4,6 +4,7 @@
 #include <atomic>
 #include <cstring>
 #include <limits>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -29,8 +30,7 @@ using tf::errors::FailedPrecondition;
 using tf::errors::InvalidArgument;
 
 constexpr int64_t kCyclesPerElement = 8;
-constexpr int64_t kCyclesPerRow = 400;
-constexpr int64_t kIdsPerPart = 4096;  // fewer are not worth a thread
+constexpr int64_t kCyclesPerPart = 400 * 4096;
 
 Type ToType(tf::DataType dtype) {
   switch (dtype) {
@@ -247,51 +247,29 @@ class LionKernel : public tf::OpKernel {
 
   // Fails if one of `indices` is not in [0, rows).
   static absl::Status CheckIds(const Tensor& indices, int64_t rows) {
-    const int64_t n = indices.NumElements();
-    if (BitsFor(rows) + BitsFor(n) > 64) {
-      return InvalidArgument("`indices` must be fewer for `var` of ", rows,
-                             " rows. Received: ", n);
-    }
-    return indices.dtype() == tf::DT_INT64
-               ? CheckIds(indices.flat<int64_t>().data(), n, rows)
-               : CheckIds(indices.flat<int32_t>().data(), n, rows);
+    const std::string problem = ToIds(indices, rows).Problem();
+    return problem.empty() ? absl::OkStatus() : InvalidArgument(problem);
   }
 
   // One step of the rows `indices`, in place; they are n > 0 and checked.
   void UpdateRows(OpKernelContext* ctx, const Rule& rule, const Table& table,
                   const Tensor& indices, int64_t rows) const {
-    const int64_t n = indices.NumElements();
-    const int64_t threads = Workers(ctx).num_threads;
-    const int64_t parts =
-        std::min(threads, (n + kIdsPerPart - 1) / kIdsPerPart);
-    Share(ctx, parts, kCyclesPerRow * kIdsPerPart,
-          [&](int64_t begin, int64_t end) {
-            for (int64_t part = begin; part < end; ++part) {
-              const RowSet set =
-                  indices.dtype() == tf::DT_INT64
-                      ? RowSet(indices.flat<int64_t>().data(), n, rows, part,
-                               parts)
-                      : RowSet(indices.flat<int32_t>().data(), n, rows, part,
-                               parts);
-              loops_.update_rows(rule, table, set.entries());
-            }
-          });
+    const Ids ids = ToIds(indices, rows);
+    const int64_t parts = ids.Parts(Workers(ctx).num_threads);
+    Share(ctx, parts, kCyclesPerPart, [&](int64_t begin, int64_t end) {
+      for (int64_t part = begin; part < end; ++part) {
+        ids.Update(loops_, rule, table, part, parts);
+      }
+    });
   }
 
   tf::DataType var_dtype_, m_dtype_;
   HugePages huge_pages_;
 
  private:
-  template <typename Index>
-  static absl::Status CheckIds(const Index* ids, int64_t n, int64_t rows) {
-    for (int64_t i = 0; i < n; ++i) {
-      if (static_cast<uint64_t>(ids[i]) >= static_cast<uint64_t>(rows)) {
-        return InvalidArgument("`indices` must be in [0, ", rows,
-                               "), the rows of `var`. Received: indices[", i,
-                               "] = ", ids[i]);
-      }
-    }
-    return absl::OkStatus();
+  static Ids ToIds(const Tensor& indices, int64_t rows) {
+    return Ids(indices.data(), indices.dtype() == tf::DT_INT64,
+               indices.NumElements(), rows);
   }
 
   static const tf::DeviceBase::CpuWorkerThreads& Workers(
@@ -441,6 +419,29 @@ class SparseLionUpdateOp : public LionKernel {
   }
 };
 
+class LionCheckIdsOp : public tf::OpKernel {
+ public:
+  explicit LionCheckIdsOp(OpKernelConstruction* ctx) : OpKernel(ctx) {
+    OP_REQUIRES_OK(ctx, ctx->GetAttr("rows", &rows_));
+  }
+
+  void Compute(OpKernelContext* ctx) override {
+    const Tensor& indices = ctx->input(0);
+    const std::string problem =
+        Ids(indices.data(), indices.dtype() == tf::DT_INT64,
+            indices.NumElements(), rows_)
+            .Problem();
+    OP_REQUIRES(ctx, problem.empty(), InvalidArgument(problem));
+    ctx->set_output(0, indices);
+  }
+
+ private:
+  int64_t rows_;
+};
+
+REGISTER_KERNEL_BUILDER(
+    Name("LionCheckIds").Device(tf::DEVICE_CPU),
+    LionCheckIdsOp);
 REGISTER_KERNEL_BUILDER(
     Name("ResourceApplyLion").Device(tf::DEVICE_CPU),
     ResourceApplyLionOp);

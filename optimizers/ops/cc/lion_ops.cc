@@ -198,6 +198,15 @@ REGISTER_OP("SparseLionUpdate")
     .Attr("stochastic: bool = false")
     .SetShapeFn(SparseUpdateShape);
 
+// `indices` as they are, if all are in [0, rows); an error where the device can
+// raise one: on a CPU, compiled by XLA or not.
+REGISTER_OP("LionCheckIds")
+    .Input("indices: Tindices")
+    .Output("checked: Tindices")
+    .Attr("Tindices: {int32, int64}")
+    .Attr("rows: int")
+    .SetShapeFn(::tensorflow::shape_inference::UnchangedShape);
+
 #undef LION_TYPES
 #undef LION_MOMENTUM
 #undef LION_GRADIENT

@@ -9,6 +9,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
 #include "lion.h"
+#include "lion_rows_call.h"
 #include "tensorflow/compiler/tf2xla/type_util.h"
 #include "tensorflow/compiler/tf2xla/xla_op_kernel.h"
 #include "tensorflow/compiler/tf2xla/xla_op_registry.h"
@@ -156,9 +157,8 @@ class LionXlaOp : public tensorflow::XlaOpKernel {
     OP_REQUIRES_OK(ctx,
                    tensorflow::DataTypeToPrimitiveType(m_dtype_, &m_type_));
     compute_ = ComputeType(var_type_);
-    in_place_on_cpu_ =
-        kResource && ctx->device_type().type_string() ==
-                         tensorflow::DEVICE_CPU_XLA_JIT;
+    on_cpu_ = ctx->device_type().type_string() ==
+              tensorflow::DEVICE_CPU_XLA_JIT;
   }
 
   void Compile(tensorflow::XlaOpKernelContext* ctx) override {
@@ -201,8 +201,21 @@ class LionXlaOp : public tensorflow::XlaOpKernel {
     if (shape.num_elements() > 0 && grad_shape.num_elements() > 0) {
       XlaOp grad = xla::ConvertElementType(ctx->Input("grad"), compute_);
       if constexpr (kSparse) {
-        OP_REQUIRES_OK(ctx, UpdateRows(ctx, old, shape, grad, grad_shape,
-                                       rates, noise, &next));
+        XlaOp last_step = xla::ConstantR1<int32_t>(ctx->builder(), {});
+        if constexpr (kDecayed) {
+          OP_REQUIRES_OK(ctx, ReadLastStep(ctx, shape, &last_step));
+        }
+        if (on_cpu_) {
+          next = CallCpuKernel(ctx, old, shape, rates, noise, &last_step);
+        } else {
+          next = UpdateRows(ctx, old, shape, grad, grad_shape, rates, noise,
+                            &last_step);
+        }
+        if constexpr (kDecayed) {
+          OP_REQUIRES_OK(
+              ctx, ctx->AssignVariable("last_step", tensorflow::DT_INT32,
+                                       last_step));
+        }
       } else {
         noise.element = xla::Reshape(
             xla::Iota(ctx->builder(), xla::U32, shape.num_elements()),
@@ -269,14 +282,72 @@ class LionXlaOp : public tensorflow::XlaOpKernel {
                   xla::ConstantR0<uint32_t>(grad.builder(), 0xFFFFu);
       m = narrow(next.m, low, m_type_);
     }
-    return {var, in_place_on_cpu_ ? After(var, m) : m};
+    return {var, kResource && on_cpu_ ? After(var, m) : m};
   }
 
-  absl::Status UpdateRows(tensorflow::XlaOpKernelContext* ctx,
-                          const State& old, const TensorShape& shape,
-                          XlaOp grad, const TensorShape& grad_shape,
-                          const Rates& rates, Noise noise,
-                          State* next) const {
+  static absl::Status ReadLastStep(tensorflow::XlaOpKernelContext* ctx,
+                                   const TensorShape& shape,
+                                   XlaOp* last_step) {
+    TensorShape received;
+    TF_RETURN_IF_ERROR(ctx->ReadVariableInput(
+        "last_step", tensorflow::DT_INT32, &received, last_step));
+    if (received == TensorShape({shape.dim_size(0)})) return absl::OkStatus();
+    return absl::InvalidArgumentError(
+        "last_step must have one element per row of var, " +
+        shape.DebugString() + ". Received: " + received.DebugString());
+  }
+
+  // The row loop of the CPU kernel, by kRowsCall; `last_step` becomes new.
+  State CallCpuKernel(tensorflow::XlaOpKernelContext* ctx, const State& old,
+                      const TensorShape& shape, const Rates& rates,
+                      const Noise& noise, XlaOp* last_step) const {
+    XlaBuilder* b = ctx->builder();
+    const auto vector = [&](std::vector<XlaOp> scalars, PrimitiveType type) {
+      for (XlaOp& x : scalars) {
+        x = xla::Reshape(xla::ConvertElementType(x, type), {1});
+      }
+      return xla::ConcatInDim(b, scalars, 0);
+    };
+    const std::vector<XlaOp> operands = {
+        old.var,
+        old.m,
+        *last_step,
+        ctx->Input("grad"),
+        ctx->Input("indices"),
+        vector({rates.lr, rates.beta_1, rates.beta_2, rates.weight_decay},
+               xla::F64),
+        vector({noise.seed, noise.step}, xla::S32)};
+    std::vector<xla::Shape> shapes;
+    for (XlaOp operand : operands) {
+      // With the layout of row after row, which the kernel wants.
+      const xla::Shape plain = b->GetShape(operand).value();
+      shapes.push_back(xla::ShapeUtil::MakeShapeWithDescendingLayout(
+          plain.element_type(), plain.dimensions()));
+    }
+    const int states = kDecayed ? 3 : 2;
+    std::vector<std::pair<xla::ShapeIndex, std::pair<int64_t, xla::ShapeIndex>>>
+        in_place;
+    for (int i = 0; i < states; ++i) in_place.push_back({{i}, {i, {}}});
+    const auto word = [](bool x) { return x ? "true" : "false"; };
+    XlaOp updated = xla::CustomCallWithLayout(
+        b, kRowsCall, operands,
+        xla::ShapeUtil::MakeTupleShape(
+            std::vector<xla::Shape>(shapes.begin(), shapes.begin() + states)),
+        shapes,
+        std::string("{cautious = ") + word(cautious_) +
+            ", stochastic = " + word(stochastic_) + "}",
+        /*has_side_effect=*/false, in_place, /*literal=*/nullptr,
+        xla::CustomCallSchedule::SCHEDULE_NONE,
+        xla::CustomCallApiVersion::API_VERSION_TYPED_FFI);
+    if (kDecayed) *last_step = xla::GetTupleElement(updated, 2);
+    return {xla::GetTupleElement(updated, 0), xla::GetTupleElement(updated, 1)};
+  }
+
+  // The same in XLA's own operations; `last_step` becomes new.
+  State UpdateRows(tensorflow::XlaOpKernelContext* ctx, const State& old,
+                   const TensorShape& shape, XlaOp grad,
+                   const TensorShape& grad_shape, const Rates& rates,
+                   Noise noise, XlaOp* last_step) const {
     XlaBuilder* b = ctx->builder();
     const Segments segments = FindSegments(
         ctx->Input("indices"), grad_shape.dim_size(0), shape.dim_size(0));
@@ -295,18 +366,10 @@ class LionXlaOp : public tensorflow::XlaOpKernel {
         xla::CreateScalarAddComputation(compute_, b), /*distinct=*/false);
     State rows = {gather(old.var, shape), gather(old.m, shape)};
     if constexpr (kDecayed) {
-      XlaOp last_step;
-      TensorShape steps_shape;
-      TF_RETURN_IF_ERROR(ctx->ReadVariableInput(
-          "last_step", tensorflow::DT_INT32, &steps_shape, &last_step));
-      if (steps_shape != TensorShape({shape.dim_size(0)})) {
-        return absl::InvalidArgumentError(
-            "last_step must have one element per row of var, " +
-            shape.DebugString() + ". Received: " + steps_shape.DebugString());
-      }
+      const TensorShape steps_shape({shape.dim_size(0)});
       XlaOp step = ctx->Input("step");
       // A counter that was set back must not make the momentum grow.
-      XlaOp skipped = xla::Max(step - gather(last_step, steps_shape) -
+      XlaOp skipped = xla::Max(step - gather(*last_step, steps_shape) -
                                    xla::One(b, xla::S32),
                                xla::Zero(b, xla::S32));
       XlaOp decay = xla::Pow(rates.beta_2,
@@ -314,10 +377,7 @@ class LionXlaOp : public tensorflow::XlaOpKernel {
       XlaOp steps = xla::Broadcast(step, {grad_shape.dim_size(0)});
       rows.m = xla::Mul(xla::ConvertElementType(rows.m, compute_), decay,
                         /*broadcast_dimensions=*/{0});
-      if (in_place_on_cpu_) steps = After(decay, steps);
-      TF_RETURN_IF_ERROR(ctx->AssignVariable(
-          "last_step", tensorflow::DT_INT32,
-          replace(last_step, 1, steps, xla::S32)));
+      *last_step = replace(*last_step, 1, steps, xla::S32);
     }
     const int64_t n = grad_shape.dim_size(0);
     const int64_t width = grad_shape.num_elements() / n;
@@ -328,14 +388,43 @@ class LionXlaOp : public tensorflow::XlaOpKernel {
                  xla::Iota(b, xla::U32, width), {1}),
         grad_shape.dim_sizes());
     rows = Update(rows, grad, rates, grad_shape, noise, /*first=*/1);
-    *next = {replace(old.var, shape.dims(), rows.var, var_type_),
-             replace(old.m, shape.dims(), rows.m, m_type_)};
-    return absl::OkStatus();
+    return {replace(old.var, shape.dims(), rows.var, var_type_),
+            replace(old.m, shape.dims(), rows.m, m_type_)};
   }
 
-  bool cautious_, stochastic_, in_place_on_cpu_;
+  bool cautious_, stochastic_, on_cpu_;
   DataType var_dtype_, m_dtype_;
   PrimitiveType var_type_, m_type_, compute_;
+};
+
+class LionCheckIdsXla : public tensorflow::XlaOpKernel {
+ public:
+  explicit LionCheckIdsXla(tensorflow::OpKernelConstruction* ctx)
+      : XlaOpKernel(ctx) {
+    OP_REQUIRES_OK(ctx, ctx->GetAttr("rows", &rows_));
+    on_cpu_ = ctx->device_type().type_string() ==
+              tensorflow::DEVICE_CPU_XLA_JIT;
+  }
+
+  void Compile(tensorflow::XlaOpKernelContext* ctx) override {
+    XlaOp indices = ctx->Input(0);
+    if (on_cpu_ && ctx->InputShape(0).num_elements() > 0) {
+      XlaBuilder* b = ctx->builder();
+      const xla::Shape shape = b->GetShape(indices).value();
+      indices = xla::CustomCall(
+          b, kCheckCall, {indices}, shape,
+          "{rows = " + std::to_string(rows_) + " : i64}",
+          /*has_side_effect=*/false,
+          /*output_operand_aliasing=*/{{{}, {0, {}}}}, /*literal=*/nullptr,
+          xla::CustomCallSchedule::SCHEDULE_NONE,
+          xla::CustomCallApiVersion::API_VERSION_TYPED_FFI);
+    }
+    ctx->SetOutput(0, indices);
+  }
+
+ private:
+  int64_t rows_;
+  bool on_cpu_;
 };
 
 using ResourceApplyLionXla = LionXlaOp<true, false, false>;
@@ -360,6 +449,7 @@ REGISTER_LION(ResourceSparseApplyLion);
 REGISTER_LION(ResourceSparseApplyDecayedLion);
 REGISTER_LION(LionUpdate);
 REGISTER_LION(SparseLionUpdate);
+REGISTER_LION(LionCheckIds);
 
 #undef REGISTER_LION
 

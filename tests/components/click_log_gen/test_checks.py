@@ -121,6 +121,27 @@ def test_a_join_by_calendar_hours_counts_in_hours(tmp_path: Path) -> None:
     assert guessed["rejected"] == 72 and guessed["clicks"]["rejected"] == 40
 
 
+@pytest.mark.parametrize("format", ["csv", "parquet"])
+def test_calendar_minutes_that_pass_for_seconds_stop_the_run(
+    tmp_path: Path, format: str
+) -> None:
+    rows = rows_of(400)
+    for i, row in enumerate(rows):  # 1410210030 is a second of 2014-09-08
+        row["t"] = 1410210000 + i // 60 * 100 + i % 60 + i // 240 * 10_000
+    with pytest.raises(InputError) as error:
+        ingest(tmp_path / "guessed", rows, format, split=BY_TIME, time="t")
+    assert str(error.value) == (
+        "column t: all times read as minutes of a calendar, such as"
+        ' 1410210000; give data.time.format: "%y%m%d%H%M", or seconds if they'
+        " count from 1970"
+    )
+    for name in ("%y%m%d%H%M", "seconds"):
+        time = {"column": "t", "format": name}
+        ingest(tmp_path / name[-2:], rows, format, split=BY_TIME, time=time)
+    rows[200]["t"] += 40  # a minute of 60 and more: they are seconds
+    ingest(tmp_path / "seconds", rows, format, split=BY_TIME, time="t")
+
+
 def test_rows_of_one_time_are_named_as_such(tmp_path: Path) -> None:
     rows = [row | {"t": 1413849600} for row in rows_of(40)]
     with pytest.raises(InputError) as error:

@@ -317,7 +317,18 @@ def read(array: pa.Array) -> list[Any]:
 
 
 WORDS = st.sampled_from(
-    ["true", "True", "FALSE", "1.0", "-0.0", "10.00", "1.50", "a.0", "", "é.0"]
+    [
+        "true",
+        "True",
+        "FALSE",
+        "1.0",
+        "-0.0",
+        "10.00",
+        "1.50",
+        "a.0",
+        "",
+        "1.0\n",
+    ]
 )
 
 

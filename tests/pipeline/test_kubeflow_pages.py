@@ -1,0 +1,98 @@
+"""What KFP's pages are given to show of an evaluation."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from components.evaluator import executor
+from pipeline import kubeflow_pages
+
+
+def entry(value: float | None, difference: float | None) -> dict[str, Any]:
+    return {"value": value, "difference": difference}
+
+
+EVALUATION = {
+    "constant": {"logloss": 0.5},
+    "metrics": {
+        "auc": entry(0.75, 0.01),
+        "logloss": entry(0.4, -0.002),
+        "gauc": entry(None, None),
+    },
+    "curves": {
+        "candidate": {
+            "roc": {
+                "fpr": [i / 1000 for i in range(1001)],
+                "tpr": [math.sqrt(i / 1000) for i in range(1001)],
+                "threshold": [1 - i / 1000 for i in range(1001)],
+            }
+        }
+    },
+}
+
+
+@pytest.fixture
+def evaluation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An evaluation's folder, whose metrics are those of EVALUATION."""
+    (tmp_path / "evaluation.json").write_text(json.dumps(EVALUATION), "utf-8")
+    values = {"auc": 0.75, "logloss": 0.4, "gauc": None}
+    monkeypatch.setattr(executor, "metrics", lambda folder: {"": values})
+    monkeypatch.setattr(executor, "refusals", lambda folder: ["auc is low"])
+    return tmp_path
+
+
+def outputs() -> dict[str, Any]:
+    """As KFP's driver gives them."""
+    return {
+        "artifacts": {
+            name: {"artifacts": [{"uri": f"minio://b/Evaluator/{name}"}]}
+            for name in ("evaluation", *kubeflow_pages.OUTPUTS)
+        }
+    }
+
+
+def test_metrics_are_finite_numbers_with_their_changes(
+    evaluation: Path, tmp_path: Path
+) -> None:
+    shown = kubeflow_pages.shown(outputs(), str(evaluation), tmp_path)
+    assert shown["metrics"] == {
+        "auc": 0.75,
+        "auc_change": 0.01,
+        "logloss": 0.4,
+        "logloss_change": -0.002,
+        "normalized_entropy": 0.8,
+    }
+
+
+def test_the_roc_curve_is_short_and_has_both_ends(
+    evaluation: Path, tmp_path: Path
+) -> None:
+    shown = kubeflow_pages.shown(outputs(), str(evaluation), tmp_path)
+    points = shown["roc"]["confidenceMetrics"]
+    assert 90 < len(points) <= 102
+    first, last = points[0], points[-1]
+    assert first == {
+        "confidenceThreshold": 1.0,
+        "falsePositiveRate": 0.0,
+        "recall": 0.0,
+    }
+    assert (last["falsePositiveRate"], last["recall"]) == (1.0, 1.0)
+
+
+def test_the_verdict_is_a_markdown_file_where_the_launcher_looks(
+    evaluation: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "minio/b/Evaluator").mkdir(parents=True)
+    kubeflow_pages.shown(outputs(), str(evaluation), tmp_path)
+    text = (tmp_path / "minio/b/Evaluator/verdict").read_text("utf-8")
+    assert text.startswith("# Refused\n\n- auc is low\n")
+    assert "| logloss | 0.4 | -0.002 |" in text
+
+
+def test_an_older_ir_without_these_outputs_goes_on(tmp_path: Path) -> None:
+    assert (
+        kubeflow_pages.shown({"artifacts": {}}, str(tmp_path), tmp_path) == {}
+    )
