@@ -214,7 +214,10 @@ def _drawn_bins(
     if len(rows) > _FEW:
         cells = sample.units[rows] * size + bins[rows]
         table = np.bincount(cells, sample.weights[rows], UNITS * size)
-        drawn = table.reshape(UNITS, size).T @ draws
+        halves = [
+            a.astype(np.float32) for a in (table.reshape(UNITS, size).T, draws)
+        ]  # of the bytes: twice as fast, and counts stay whole
+        drawn = (halves[0] @ halves[1]).astype(np.float64)
     else:
         rows = rows[np.argsort(bins[rows], kind="stable")]
         drawn = np.zeros((size, draws.shape[1]))

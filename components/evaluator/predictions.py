@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 import tensorflow as tf
 
 from models.config import LABEL
@@ -175,9 +176,11 @@ class _Kept:
 
     def _coded(self, name: str, sparse: Any) -> tuple[Any, Any]:
         known = self._known[name]
-        values, found = np.unique(sparse.values.numpy(), return_inverse=True)
+        encoded = pa.array(sparse.values.numpy()).dictionary_encode()
+        values = encoded.dictionary.to_pylist()
+        found = encoded.indices.to_numpy()
         numbers = np.fromiter(
-            (known.setdefault(value, len(known)) for value in values.tolist()),
+            (known.setdefault(value, len(known)) for value in values),
             np.int32,
             len(values),
         )
