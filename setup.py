@@ -108,6 +108,7 @@ setup(
         "tf-keras>=2.21,<2.22",
         "tfx>=1.21,<1.22",
         "tfx-bsl>=1.21,<1.22",
+        "threadpoolctl>=3.5,<4",
         "tzdata>=2025.2",
     ],
     extras_require={
