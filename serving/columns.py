@@ -145,6 +145,17 @@ def number_text(value: object) -> object:
     return format(Decimal(repr(value)), "f")
 
 
+def is_unicode(column: Array) -> bool:
+    """Whether every text of a column can be written as UTF-8."""
+    try:
+        for value in column:
+            if isinstance(value, str):
+                value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def not_unicode(name: str, column: Array) -> BadInputError:
     """The error for a column of texts of which TensorFlow takes one not."""
     for row, value in enumerate(column):
