@@ -119,7 +119,10 @@ setup(
             "mkdocs-material>=9.6,<10",
             "mkdocstrings[python]>=1,<2",
         ],
-        "serving": ["kserve>=0.21,<0.22"],
+        "serving": [
+            "kserve>=0.21,<0.22",
+            "tensorflow-serving-api>=2.19,<2.20",
+        ],
         # model-signing 1.1.1 imports OpenSSL without naming it.
         "signing": ["model-signing>=1.1.1,<2", "pyopenssl>=26"],
         "kubeflow": ["kfp>=2.16,<2.17"],
@@ -135,6 +138,8 @@ setup(
             "pytest-xdist>=3.8",
             "ruff>=0.11",
             "scikit-learn>=1.5",
+            # Its protos have the names of KServe's: never import both.
+            "tritonclient[grpc,http]>=2.60,<3",
             "types-PyYAML",
             "types-protobuf",
         ],
