@@ -57,7 +57,12 @@ Name = Annotated[str, Field(min_length=1), BeforeValidator(_only_text)]
 class Section(BaseModel):
     """A part of the config: frozen, unknown keys refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        allow_inf_nan=False,
+        use_attribute_docstrings=True,
+    )
 
     @field_validator("*", mode="before")
     @classmethod
