@@ -360,14 +360,20 @@ class PipelineConfig(Section):
         optimizer = self.optimizer.spec()
         if self.tune is None or "optimizer.name" not in self.tune.parameters:
             optimizer = registry.resolved(optimizer)
-        return {**self.model_dump(mode="json"), "optimizer": optimizer}
+        return {
+            **self.model_dump(mode="json"),
+            "model": self.model.asked(),
+            "train": self.train.asked(),
+            "optimizer": optimizer,
+        }
 
     def sections(self) -> dict[str, Any]:
         """As `resolved`, but of the optimizer what the config says.
 
         That is what a search changes: another optimizer has other defaults.
         """
-        return {**self.resolved(), "optimizer": self.optimizer.spec()}
+        spec = registry.asked(self.optimizer.spec())
+        return {**self.resolved(), "optimizer": spec}
 
     def sha256(self) -> str:
         """Identifies the resolved config."""

@@ -16,6 +16,11 @@ class ModelConfig(Section):
     """Wide and deep, and the options that all architectures have."""
 
     keras: ClassVar[int] = 3
+    automatic: ClassVar[tuple[str, ...]] = (
+        "hidden",
+        "dropout",
+        "embedding_l2",
+    )
 
     name: str = "wide_deep"
     """Architecture, or `package.module:function` of your own."""
@@ -112,6 +117,8 @@ class OwnConfig(ModelConfig):
 
     The keys that other architectures have too are also in their fields.
     """
+
+    automatic: ClassVar[tuple[str, ...]] = ()
 
     name: str
     """`package.module:function` that builds the model."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
     BaseModel,
@@ -98,6 +98,8 @@ class Callback(BaseModel):
 
 class TrainConfig(Section):
     """Settings of the training loop."""
+
+    automatic: ClassVar[tuple[str, ...]] = ("batch_size", "epochs")
 
     warm_start: PathText | None = None
     """Model whose weights and optimizer state training starts from:
