@@ -135,6 +135,7 @@ setup(
             "mypy>=1.15",
             "pre-commit>=4",
             "pytest>=8",
+            "pytest-cov>=7,<8",
             "pytest-xdist>=3.8",
             "ruff>=0.11",
             "scikit-learn>=1.5",
