@@ -79,7 +79,7 @@ def prepare(home: Path, seed: int, settings: Settings) -> None:
     components, a folder a day."""
     from components.batching import prefer_large_batches
     from pipeline import dag
-    from pipeline.generate import generate_days
+    from pipeline.commands.generate import generate_days
 
     prefer_large_batches()
     generate_days(
@@ -134,7 +134,7 @@ class Tested:
 
     def score(self, served: Any) -> tuple[float, float, float]:
         """AUC, logloss, mean prediction over mean label."""
-        from models.metrics import auc, logloss_of_logits
+        from models.training.metrics import auc, logloss_of_logits
 
         answer = served.exported["examples"]
         ctr = np.concatenate([answer(e)["ctr"] for e in self._examples])
@@ -153,9 +153,9 @@ def one_day(
     """Trains on a day's earlier part; the model as it would be served."""
     import tensorflow_transform as tft
 
-    from models import state, warm_start
+    from models.checkpointing import saved_state, warm_start
     from models.export import Served
-    from models.job import Files, Job
+    from models.training.run import Files, Job
     from pipeline import dag
 
     logs = sorted((home / "logs").iterdir())[day]
@@ -170,7 +170,7 @@ def one_day(
     begun = warm_start.Base(str(base)) if base else None
     job = Job(custom, Files(transform, *splits), begun)
     fitted = job.fit()
-    state.save(str(out), fitted.model, fitted.optimizer, job.meaning)
+    saved_state.save(str(out), fitted.model, fitted.optimizer, job.meaning)
     return Served(fitted.model, transform, job.features, job.negatives.shift)
 
 

@@ -50,7 +50,7 @@ def trained(home: Path) -> str:
     from tfx.components import SchemaGen, StatisticsGen
 
     from components.batching import prefer_large_batches
-    from pipeline.generate import generate
+    from pipeline.commands.generate import generate
 
     prefer_large_batches()
     generate(_TRAIN, home / "logs", shape="criteo")
@@ -80,7 +80,7 @@ def trained(home: Path) -> str:
 
 def ingested(rows: int, home: Path) -> str:
     """URI of examples with about `rows` in the split eval."""
-    from pipeline.generate import generate
+    from pipeline.commands.generate import generate
 
     generate(round(rows / 0.9), home / "logs", shape="criteo", seed=7)
     ingest = nodes(home, "data.split.eval=0.9")["ClickLogGen"]

@@ -129,9 +129,9 @@ def _step(
     out: Path, name: str, hidden: tuple[int, ...], batch: int, size: int
 ) -> dict[str, Any]:
     """One step: weights, momenta, batch -> weights, momenta, loss."""
-    from models.layout import IdFeature, Layout
-    from models.model_config import ModelConfig
-    from models.registry import build_model
+    from models.architectures.registry import build_model
+    from models.config.architectures import ModelConfig
+    from models.preprocessing.input_layout import IdFeature, Layout
 
     layout = Layout(
         tuple(IdFeature(f"C{i}", size, DIM) for i in range(FIELDS)),

@@ -16,7 +16,7 @@ _CONFIG = Path(__file__).resolve().parent.parent / "configs/criteo.yaml"
 
 def generate(rows: int, folder: Path) -> None:
     """Writes `rows` rows as csv without a header."""
-    from pipeline.generate import generate
+    from pipeline.commands.generate import generate
 
     generate(rows, folder, format="csv", shape="criteo")
 

@@ -14,7 +14,7 @@ _CLICKS = {"impression_id": "string", "dwell_seconds": "float"}
 
 def generate(rows: int, clicks: int, folder: Path) -> int:
     """Writes both logs, of `clicks` clicks at least; returns how many."""
-    from pipeline.generate import generate
+    from pipeline.commands.generate import generate
 
     summary = generate(rows, folder)
     log = folder / "clicks.tsv"
@@ -41,7 +41,7 @@ def ingest(data: Path, folder: Path, *logs: str) -> tuple[float, float, float]:
     import tensorflow_transform  # noqa: F401  what a run has loaded anyway
 
     from components.click_log_gen.component import ClickLogGen
-    from components.click_log_gen.config import DataConfig
+    from components.click_log_gen.config.sections import DataConfig
     from pipeline.config import load
 
     config = load(

@@ -78,13 +78,13 @@ def main() -> None:
     parser.add_argument("--gib", type=float, default=4.0)
     options = parser.parse_args()
 
-    from models import loop
-    from models.checkpoint import Checkpoints, named_variables
-    from models.config import EarlyStopping, TrainConfig
-    from models.layout import IdFeature, Layout
-    from models.model_config import ModelConfig
-    from models.registry import build_model
+    from models.architectures.registry import build_model
+    from models.checkpointing.checkpoint import Checkpoints, named_variables
+    from models.config.architectures import ModelConfig
+    from models.config.training import EarlyStopping, TrainConfig
+    from models.preprocessing.input_layout import IdFeature, Layout
     from models.trainer import _export_id
+    from models.training import loop
     from optimizers.registry import build_optimizer
 
     rows = int(options.gib * (1 << 30) / _DIM / 4)

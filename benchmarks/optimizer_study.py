@@ -96,9 +96,9 @@ def load(dataset: str, home: Path) -> Any:
 
 def prepare(dataset: str, rows: int, home: Path) -> dict[str, str]:
     """URIs of what Transform leaves of `dataset`, by output."""
-    from pipeline import local
+    from pipeline.commands.generate import generate
     from pipeline.console import Console
-    from pipeline.generate import generate
+    from pipeline.runners import local
 
     if dataset == "generated":
         generate(rows, home / "logs", seed=1, reuse=True)
@@ -134,7 +134,7 @@ def read(made: dict[str, str], split: str) -> Data:
     import tensorflow as tf
     import tensorflow_transform as tft
 
-    from models.inputs import Batches
+    from models.input_pipeline.dataset import Batches
 
     transform = tft.TFTransformOutput(made["transform_graph"])
     pattern = f"{made['transformed_examples']}/Split-{split}/*"
@@ -156,12 +156,12 @@ class Trainer:
         import tensorflow as tf
         import tensorflow_transform as tft
 
-        from models.assets import asset_size
-        from models.layout import layout
-        from models.registry import build_model
+        from models.architectures.registry import build_model
+        from models.preprocessing.input_layout import layout
+        from models.preprocessing.transform_assets import asset_size
+        from optimizers.config.schedules import WarmupDecay
         from optimizers.groups import FirstMatch, GroupedOptimizer
         from optimizers.registry import build_optimizer
-        from optimizers.schedules import WarmupDecay
 
         transform = tft.TFTransformOutput(graph)
         shape = layout(config.features, lambda n: asset_size(transform, n))
@@ -226,7 +226,7 @@ class Trainer:
 
     def scores(self, data: Data) -> Scores:
         """Of the model as it is."""
-        from models.metrics import auc, logloss_of_logits
+        from models.training.metrics import auc, logloss_of_logits
 
         logits = np.concatenate(
             [

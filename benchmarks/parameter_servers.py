@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from models.metrics import auc, logloss_of_logits
+from models.training.metrics import auc, logloss_of_logits
 from optimizers import ops
 from optimizers.ops import library
 

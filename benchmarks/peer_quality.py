@@ -64,7 +64,7 @@ _TREES: list[list[dict[str, Any]]] = [
 def config_of(dataset: str, rows: int, home: Path) -> Path:
     """The dataset's config, with a test split and without lists."""
     from pipeline import config
-    from pipeline.generate import generate
+    from pipeline.commands.generate import generate
 
     path, changes = DATASETS[dataset]
     splits = ["data.split.eval=0.1", "data.split.test=0.1"]
@@ -100,12 +100,12 @@ def write(path: Path, folder: Path) -> dict[str, Any]:
     """Writes the transformed rows as arrays; the settings to begin with."""
     import tensorflow_transform as tft
 
-    from models.assets import asset_size
-    from models.inputs import Batches
-    from models.layout import layout
-    from pipeline import local
+    from models.input_pipeline.dataset import Batches
+    from models.preprocessing.input_layout import layout
+    from models.preprocessing.transform_assets import asset_size
     from pipeline.config import load
     from pipeline.console import Console
+    from pipeline.runners import local
 
     config = load(path)
     made = local.prepare(config, Console(sys.stderr))["Transform"]

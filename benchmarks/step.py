@@ -69,10 +69,10 @@ def main() -> None:
     parser.add_argument("--table-rows", type=int, default=400_000)
     options = parser.parse_args()
 
-    from models.layout import IdFeature, Layout
-    from models.model_config import ModelConfig
-    from models.registry import build_model
-    from models.steps import Steps
+    from models.architectures.registry import build_model
+    from models.config.architectures import ModelConfig
+    from models.preprocessing.input_layout import IdFeature, Layout
+    from models.training.train_step import Steps
     from optimizers import Lion, ops
 
     size = options.table_rows // _FIELDS

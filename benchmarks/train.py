@@ -49,8 +49,8 @@ def write(rows: int, table_rows: int, folder: Path) -> None:
     """Rows of Criteo's shape, as arrays and as transformed examples."""
     import pyarrow as pa
 
-    from components.click_log_gen import tfrecords
-    from components.click_log_gen.examples import encode
+    from components.example_io import tfrecord
+    from components.example_io.tf_example import encode
     from components.transform.materialize import column
     from pipeline.synthetic import criteo
 
@@ -77,7 +77,7 @@ def write(rows: int, table_rows: int, folder: Path) -> None:
             "dense": column(_Array(dense[part])),
             "label": pa.array(label[part]),
         }
-        frames = tfrecords.frame(encode(columns))
+        frames = tfrecord.frame(encode(columns))
         (folder / f"examples-{number}").write_bytes(memoryview(frames))
 
 

@@ -20,7 +20,7 @@ _CONFIG = Path(__file__).resolve().parent.parent / "configs/criteo.yaml"
 
 def ingest(rows: int, home: Path) -> str:
     """URI of Criteo-shaped examples."""
-    from pipeline.generate import generate
+    from pipeline.commands.generate import generate
 
     generate(rows, home / "logs", shape="criteo")
     ingest = _nodes(home)["ClickLogGen"]

@@ -9,8 +9,8 @@ from typing import Any
 import tensorflow as tf
 import tensorflow_transform as tft
 
-from models.config import LABEL, Features
-from models.names import served_names
+from models.config.served_names import served_names
+from models.config.training import LABEL, Features
 from serving import manifest
 
 EXTRA = "assets.extra"  # SavedModel's folder for files of ours

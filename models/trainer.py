@@ -15,12 +15,13 @@ import tensorflow as tf
 import tensorflow_transform as tft
 
 import optimizers
-from models import state, valid_json, warm_start
-from models.checkpoint import Checkpoints, DamagedError, rows_of
+from models import valid_json
+from models.checkpointing import saved_state, warm_start
+from models.checkpointing.checkpoint import Checkpoints, DamagedError, rows_of
+from models.config.search_space import applied, decoded
 from models.errors import InputError
 from models.export import Served, export
-from models.job import Files, Fitted, Job
-from models.space import applied, decoded
+from models.training.run import Files, Fitted, Job
 from optimizers.groups import variable_path
 
 TRAINING = "training.json"
@@ -58,7 +59,7 @@ def run_fn(fn_args: Any) -> None:
         begun = fitted.warm_start or cold
         described["warm_start"] = asdict(begun) if begun else None
         model = fitted.model
-        state.save(
+        saved_state.save(
             state_folder(fn_args.serving_model_dir),
             model,
             fitted.optimizer,
@@ -92,7 +93,7 @@ def run_fn(fn_args: Any) -> None:
 def state_folder(serving_model_dir: str) -> str:
     """Where the state of a training is left: beside the model."""
     above = serving_model_dir.rstrip("/").rpartition("/")[0]
-    return os.path.join(above, state.FOLDER)
+    return os.path.join(above, saved_state.FOLDER)
 
 
 def _base(

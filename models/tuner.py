@@ -13,11 +13,11 @@ from keras_tuner.engine import base_tuner
 from keras_tuner.oracles import BayesianOptimizationOracle, RandomSearchOracle
 from tfx.components.tuner.component import TunerFnResult
 
+from models.config.search_space import Tune, applied, decoded
 from models.errors import InputError
-from models.finished import Finished, fingerprint
-from models.job import Files, Job
-from models.space import Tune, applied, decoded
-from models.trial import attempt
+from models.training.run import Files, Job
+from models.tuning.trial import attempt
+from models.tuning.trial_store import Finished, fingerprint
 
 log = logging.getLogger("lionctr.tune")
 SECTIONS = ("features", "model", "optimizer", "train", "negatives")

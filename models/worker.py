@@ -28,9 +28,9 @@ from types import SimpleNamespace
 
 import tensorflow as tf
 
-from models.cluster import workers
 from models.errors import InputError
 from models.trainer import run_fn
+from models.training.cluster import workers
 
 _PORT = 2222
 PEER_LOST = 138  # the operator's "retryable, by the user's word"

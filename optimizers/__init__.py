@@ -19,9 +19,9 @@ from optimizers.registry import (
 
 if TYPE_CHECKING:
     from optimizers import tf_keras
+    from optimizers.config.schedules import WarmupDecay
     from optimizers.groups import GroupedOptimizer
     from optimizers.lion import Lion
-    from optimizers.schedules import WarmupDecay
 
 __all__ = [
     "GroupedOptimizer",
@@ -41,7 +41,7 @@ __all__ = [
 _LAZY = {
     "GroupedOptimizer": "optimizers.groups",
     "Lion": "optimizers.lion",
-    "WarmupDecay": "optimizers.schedules",
+    "WarmupDecay": "optimizers.config.schedules",
 }
 
 

@@ -8,15 +8,19 @@ from typing import Any
 import tensorflow as tf
 
 from optimizers import gradients
-from optimizers.arguments import KERAS_ARGUMENTS, LION_ARGUMENTS, NON_NEGATIVE
+from optimizers.config.arguments import (
+    KERAS_ARGUMENTS,
+    LION_ARGUMENTS,
+    NON_NEGATIVE,
+)
 from optimizers.kernel import resolve_kernel
 from optimizers.mirrored import on_this_device
-from optimizers.ops import compiled, custom, fallback, library
+from optimizers.ops import custom, library, reference, xla
 
 _IMPLEMENTATIONS: dict[str, Any] = {
     "custom_op": custom,
-    "xla": compiled,
-    "python": fallback,
+    "xla": xla,
+    "python": reference,
 }
 
 
@@ -79,9 +83,9 @@ class LionRule:
         if decay and not self._use_weight_decay(variable):
             decay = 0.0
         variable, m = on_this_device(variable), on_this_device(m)
-        dtype = fallback.compute_dtype(variable.dtype)
+        dtype = reference.compute_dtype(variable.dtype)
         # A tf.function takes no Keras variable; "xla" is one.
-        rate = fallback.scalar(learning_rate, dtype)
+        rate = reference.scalar(learning_rate, dtype)
         rule = (rate, self.beta_1, self.beta_2, decay)
         ops = _IMPLEMENTATIONS[self.kernel_in_use]
         step = tf.cast(self.iterations, tf.int32) + 1
@@ -90,14 +94,14 @@ class LionRule:
         if last_step is not None:
             last_step = on_this_device(last_step)
         if isinstance(gradient, gradients.MarkedRows):
-            fallback.apply_lion_to_marked_rows(
+            reference.apply_lion_to_marked_rows(
                 *(variable, m, last_step, step, *rule, *gradient),
                 *(self.cautious, seed, self.stochastic_rounding),
             )
             return
         if not isinstance(gradient, tf.IndexedSlices):
             if last_step is not None:
-                fallback.catch_up(m, last_step, step, self.beta_2)
+                reference.catch_up(m, last_step, step, self.beta_2)
             ops.resource_apply_lion(
                 *(variable, m, *rule, gradient),
                 *(self.cautious, seed, step, self.stochastic_rounding),

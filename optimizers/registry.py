@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from optimizers.arguments import is_integer
-from optimizers.catalog import (
+from optimizers.config.arguments import is_integer
+from optimizers.config.catalog import (
     FIXED_RATE,
     NOT_IN_KERAS_2,
     names,
     validate,
 )
-from optimizers.defaults import defaults, resolved
+from optimizers.config.defaults import defaults, resolved
 
 __all__ = [
     "build_optimizer",
@@ -98,7 +98,7 @@ def build_optimizer(
         for group in spec["groups"]
     }
     if keras == 2:
-        from optimizers.keras_2 import GroupedOptimizer as Grouped
+        from optimizers.keras2.optimizers import GroupedOptimizer as Grouped
 
         return Grouped(FirstMatch(optimizers))
     return GroupedOptimizer(
@@ -173,7 +173,7 @@ def _build_one(
 def _build_schedule(
     rate: float, schedule: Mapping[str, Any], total_steps: int, keras: int
 ) -> Any:
-    from optimizers.schedules import WarmupDecay
+    from optimizers.config.schedules import WarmupDecay
 
     decay = schedule["name"]
     warmup = schedule.get("warmup", 0)
@@ -190,7 +190,7 @@ def _build_schedule(
         rate, total_steps, decay, steps, float(final), schedule["first_step"]
     )
     if keras == 2:
-        from optimizers.keras_2 import Schedule
+        from optimizers.keras2.optimizers import Schedule
 
         return Schedule(built)
     return built
@@ -198,7 +198,7 @@ def _build_schedule(
 
 def _optimizer_class(name: str, keras: int = 3) -> Any:
     if keras == 2:
-        from optimizers import keras_2
+        from optimizers.keras2 import optimizers as keras_2
 
         return keras_2.optimizer_class(_KERAS_CLASSES.get(name, "Lion"))
     if name == "lion":

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pipeline.kubeflow_api import Access
+    from pipeline.runners.kubeflow.api import Access
 
 from pipeline.console import standard_streams
 
@@ -277,7 +277,7 @@ def _path(text: str) -> Path:
 
 
 def _text_path(text: str) -> str:
-    from models.paths import expanded
+    from models.config.paths import expanded
 
     try:
         return expanded(text)
@@ -313,7 +313,11 @@ def _kubeflow_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _generate(options: argparse.Namespace) -> int:
-    from pipeline.generate import GenerateError, generate, generate_days
+    from pipeline.commands.generate import (
+        GenerateError,
+        generate,
+        generate_days,
+    )
 
     if options.days is not None:
         if options.shape != "ads" or options.days < 1:
@@ -350,15 +354,15 @@ def _run(options: argparse.Namespace) -> int:
     from pipeline.config import load
 
     config = load(options.config, options.set)
-    from pipeline import local
+    from pipeline.runners import local
 
     return local.run(config, options.debug, options.json)
 
 
 def _check(options: argparse.Namespace) -> int:
-    from pipeline import preflight
+    from pipeline.preflight import checks
 
-    return preflight.check(options.config, options.set)
+    return checks.check(options.config, options.set)
 
 
 def _compare(options: argparse.Namespace) -> int:
@@ -375,7 +379,7 @@ def _compare(options: argparse.Namespace) -> int:
 
 
 def _rejected(options: argparse.Namespace) -> int:
-    from pipeline import rejected
+    from pipeline.commands import rejected
 
     return rejected.show(
         options.run,
@@ -390,9 +394,9 @@ def _compile(options: argparse.Namespace) -> int:
     from pipeline.config import load
 
     config = load(options.config, options.set)
-    from pipeline import kubeflow
+    from pipeline.runners.kubeflow import compiler
 
-    kubeflow.compile_to(config, options.image, options.out)
+    compiler.compile_to(config, options.image, options.out)
     print(f"wrote {options.out}")
     return 0
 
@@ -401,7 +405,7 @@ def _submit(options: argparse.Namespace) -> int:
     from pipeline.config import load
 
     config = load(options.config, options.set)
-    from pipeline import kubeflow_submit
+    from pipeline.runners.kubeflow import submit as kubeflow_submit
 
     return kubeflow_submit.submit(
         config,
@@ -420,14 +424,14 @@ def _submit(options: argparse.Namespace) -> int:
 
 
 def _schedule(options: argparse.Namespace) -> int:
-    from pipeline import kubeflow_schedule
+    from pipeline.runners.kubeflow import schedule as kubeflow_schedule
 
     access = _access(options)
     return kubeflow_schedule.manage(access, options.action, options.which)
 
 
 def _access(options: argparse.Namespace) -> Access:
-    from pipeline.kubeflow_api import Access
+    from pipeline.runners.kubeflow.api import Access
 
     return Access(
         options.host,
@@ -456,7 +460,7 @@ def _serve(options: argparse.Namespace) -> int:
 
 
 def _models(options: argparse.Namespace) -> int:
-    from pipeline import model_versions
+    from pipeline.commands import models as model_versions
 
     return model_versions.main(
         options.name,
@@ -468,7 +472,7 @@ def _models(options: argparse.Namespace) -> int:
 
 
 def _doctor(options: argparse.Namespace) -> int:
-    from pipeline import doctor
+    from pipeline.commands import doctor
 
     return doctor.main()
 

@@ -20,17 +20,12 @@ from pydantic import (
     model_validator,
 )
 
-from components.click_log_gen.config import DataConfig
+from components.click_log_gen.config.sections import DataConfig
 from components.evaluator.config import EvaluateConfig, Threshold
-from models.config import (
-    Features,
-    ModelConfig,
-    Section,
-    TrainConfig,
-)
+from models.config.search_space import Tune, put
+from models.config.section import FieldError, PathText
+from models.config.training import Features, ModelConfig, Section, TrainConfig
 from models.errors import InputError
-from models.section import FieldError, PathText
-from models.space import Tune, put
 from optimizers import registry
 from pipeline import yaml_file
 from pipeline.config_messages import explain, nearest, place, shown

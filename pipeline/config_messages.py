@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ValidationError
 
-from models.section import FieldError
+from models.config.section import FieldError
 from pipeline.yaml_file import NO_LINE, Lines
 
 _SHOWN = 20  # problems

@@ -89,7 +89,7 @@ def create_pipeline(
             gave: those of a run that was killed are not repeated.
         checkpoints: folder of all runs, in which a training that was stopped
             finds where it was.
-        tfjob: what `pipeline.tfjob` needs for a training by several pods.
+        tfjob: what `pipeline.runners.kubeflow.tfjob` needs for a training by several pods.
     """
     separators = {f.name: f.list for f in config.features.categorical if f.list}
     sections = config.sections()
@@ -113,7 +113,7 @@ def create_pipeline(
     transform = Transform(
         examples=examples,
         schema=schema,
-        preprocessing_fn="models.features.preprocessing_fn",
+        preprocessing_fn="models.preprocessing.preprocessing_fn.preprocessing_fn",
         custom_config={
             "features": sections["features"],
             "analysis_cache": config.transform.cache or analysis_cache,
@@ -164,7 +164,9 @@ def create_pipeline(
             )
         ]
     trainer = Trainer(
-        run_fn="pipeline.tfjob.run_fn" if tfjob else "models.trainer.run_fn",
+        run_fn="pipeline.runners.kubeflow.tfjob.run_fn"
+        if tfjob
+        else "models.trainer.run_fn",
         hyperparameters=(
             tuner[0].outputs["best_hyperparameters"] if tuner else None
         ),

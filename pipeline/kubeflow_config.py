@@ -15,7 +15,7 @@ from pydantic import (
     model_validator,
 )
 
-from models.section import Section
+from models.config.section import Section
 
 STATE_STORES = ("gs://", "s3://", "minio://")
 TASKS = (

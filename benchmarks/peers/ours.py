@@ -1,4 +1,4 @@
-"""Our wide and deep, `models/steps.py` with Lion: from disk or memory.
+"""Our wide and deep, `models/training/train_step.py` with Lion: from disk or memory.
 
 ours.py ROWS [disk] [PRECISION]
 """
@@ -13,11 +13,11 @@ import keras
 import tensorflow as tf
 import turns
 
-from models.inputs import Batches
-from models.layout import IdFeature, Layout
-from models.model_config import ModelConfig
-from models.registry import build_model
-from models.steps import Steps
+from models.architectures.registry import build_model
+from models.config.architectures import ModelConfig
+from models.input_pipeline.dataset import Batches
+from models.preprocessing.input_layout import IdFeature, Layout
+from models.training.train_step import Steps
 from optimizers import Lion
 
 

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from components.click_log_gen import match
-from components.click_log_gen.config import ClickFiles, DataConfig, LabelRule
+from components.click_log_gen.config.sections import (
+    ClickFiles,
+    DataConfig,
+    LabelRule,
+)
+from components.click_log_gen.join import matching
 from models.errors import InputError
 
 FEW = 100  # positives, or negatives, below which a metric is mostly chance
@@ -91,7 +95,7 @@ def _clicks(counts: dict[str, Any]) -> str:
         return ""
     fates = ", ".join(
         f"{clicks[name]:,} {name.replace('_', ' ')}"
-        for name, _ in match.CLICKS
+        for name, _ in matching.CLICKS
         if clicks.get(name)
     )
     spans = {**counts["times"], "clicks": clicks["times"]}
@@ -165,7 +169,7 @@ def _check_rejected(counts: dict[str, Any], accepted: float, what: str) -> None:
         f" {counts['examples'][reason]['where']}:"
         f" {counts['examples'][reason]['row']}"
         for reason, count in counts["reasons"].items()
-        if reason not in match.NO_FAULT
+        if reason not in matching.NO_FAULT
     ]
     raise InputError(
         f"{rejected:,} of {read:,} {what} ({rejected / read:.2%}) were"

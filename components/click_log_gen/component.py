@@ -11,7 +11,7 @@ from tfx.types import component_spec, standard_artifacts
 from tfx.types.experimental.simple_artifacts import Dataset
 
 from components.click_log_gen import executor
-from components.click_log_gen.config import DataConfig
+from components.click_log_gen.config.sections import DataConfig
 
 
 class ClickLogGenSpec(types.ComponentSpec):

@@ -17,11 +17,12 @@ from tfx import types
 from tfx.dsl.components.base import base_beam_executor
 from tfx.types import artifact_utils
 
-from components.click_log_gen import checks, ingest, spans
-from components.click_log_gen.config import DataConfig
+from components.click_log_gen import checks, stages
+from components.click_log_gen.config.sections import DataConfig
+from components.click_log_gen.files import spans
+from models.config.paths import is_local, literal
 from models.errors import InputError
-from models.paths import is_local, literal
-from models.row_counts import ROWS
+from models.input_pipeline.row_counts import ROWS
 
 COUNTS = "counts.json"
 log = logging.getLogger("lionctr.ingest")
@@ -67,10 +68,10 @@ class Executor(base_beam_executor.BaseBeamExecutor):
 
         path = os.path.join(rejected.uri, COUNTS)
         with _temporary(os.path.join(rejected.uri, "work")) as work:
-            outcome = ingest.run(
+            outcome = stages.run(
                 data,
                 columns,
-                ingest.Places(folders, work),
+                stages.Places(folders, work),
                 functools.partial(self._each, path=path),
                 json.loads(exec_properties["ranges"]),
             )

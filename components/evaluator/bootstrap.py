@@ -18,7 +18,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from models.metrics import Array
+from models.training.metrics import Array
 
 UNITS = 2048
 MIN_UNITS = 10  # fewer tell nothing about chance

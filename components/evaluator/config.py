@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from models import metric_registry
-from models.section import FieldError, Name, PositiveInt, Section
+from models.config.section import FieldError, Name, PositiveInt, Section
+from models.training import metric_registry
 
 
 class Threshold(Section):
@@ -125,7 +125,7 @@ class EvaluateConfig(Section):
         Raises:
             InputError: there is no such module.
         """
-        from models.registry import module_version
+        from models.architectures.registry import module_version
 
         return ",".join(
             module_version(name, f"evaluate.metrics.{name}")

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from components.evaluator.bootstrap import intervals
 from components.evaluator.measured import Sample, by_quantile, draw
-from models.metrics import Array, Scores
+from models.training.metrics import Array, Scores
 
 _POINTS = 200  # of a curve
 _CELLS = 40  # of a histogram

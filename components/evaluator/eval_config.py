@@ -13,7 +13,7 @@ from typing import Protocol
 
 import tensorflow_model_analysis as tfma
 
-from models.config import LABEL
+from models.config.training import LABEL
 
 _CLASSES = {
     "auc": "AUC",

@@ -49,8 +49,8 @@ from components.evaluator.config import EvaluateConfig
 from components.evaluator.measured import Measured, Sample, measure
 from components.evaluator.predictions import Columns, Value
 from components.evaluator.slicing import Key, Rows, slices
-from models import metric_registry
-from models.metrics import entropy
+from models.training import metric_registry
+from models.training.metrics import entropy
 
 FILE = "evaluation.json"
 _THREADS = min(4, os.cpu_count() or 1)

@@ -22,8 +22,8 @@ from components.evaluator import gate, tfma_files, tfma_results
 from components.evaluator.config import EvaluateConfig
 from components.evaluator.evaluation import FILE, evaluate
 from components.evaluator.predictions import predictions
-from models import row_counts
-from models.blocks import index
+from models.input_pipeline import row_counts
+from models.input_pipeline.record_index import index
 
 log = logging.getLogger("lionctr.evaluate")
 SETTINGS = "settings"

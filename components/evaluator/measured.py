@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from components.evaluator.bootstrap import MIN_UNITS, UNITS
-from models.group_metrics import FROM_GROUPS, group_sums, left_out
-from models.metrics import (
+from models.training.group_metrics import FROM_GROUPS, group_sums, left_out
+from models.training.metrics import (
     BINS,
     FROM_SUMS,
     Array,

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import tensorflow as tf
 
-from models.config import LABEL
+from models.config.training import LABEL
 from models.errors import InputError
 
 BATCH = 8192  # rows of a call of the model

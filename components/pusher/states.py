@@ -9,8 +9,8 @@ from pathlib import Path
 
 from components import model_store
 from components.pusher.publish import link, sync
-from models.checkpoint import INDEX
-from models.state import FOLDER
+from models.checkpointing.checkpoint import INDEX
+from models.checkpointing.saved_state import FOLDER
 
 _KEPT = 2  # states: of the newest versions
 

@@ -13,9 +13,9 @@ import tensorflow as tf
 
 from components.transform import cache
 from components.transform.batches import batches, program
-from models import analysis
-from models.config import Features
-from models.features import observe
+from models.config.training import Features
+from models.preprocessing import analyzers
+from models.preprocessing.preprocessing_fn import observe
 
 log = logging.getLogger("lionctr.transform")
 
@@ -30,7 +30,7 @@ def Analyze(
     kept: str | None = None,
     version: str = "",
 ) -> beam.PCollection[None]:
-    """Writes what `models.analysis` finds in `files` to `folder`.
+    """Writes what `models.preprocessing.analyzers` finds in `files` to `folder`.
 
     Beam carries paths only. With threads in one process (multi_threading, Beam
     2.77) a timer sends what is in a stream once a second, also in the middle
@@ -75,7 +75,7 @@ class _Find(beam.DoFn):
 
     def process(self, file: str) -> Iterator[tuple[None, str]]:
         name = cache.name(file, self._version)
-        schemas = [part.schema for part in analysis.parts(self._features)]
+        schemas = [part.schema for part in analyzers.parts(self._features)]
         if self._kept is not None and cache.has(self._kept, name, schemas):
             yield None, cache.path(self._kept, name)
             return
@@ -91,9 +91,9 @@ class _Find(beam.DoFn):
 
 def look(file: str, program: Any, features: Features) -> list[pa.Table]:
     """What there is to find in one file."""
-    found = analysis.parts(features)
+    found = analyzers.parts(features)
     for batch in batches(file, program):
-        analysis.add(found, tf.nest.map_structure(_array, batch))
+        analyzers.add(found, tf.nest.map_structure(_array, batch))
     return [part.save() for part in found]
 
 
@@ -107,7 +107,7 @@ def _parts(
     # Entries are named by content: the files' names and places, and who was
     # ready first, do not change how sums are rounded.
     paths = sorted(item[1], key=lambda path: path.rpartition("/")[2])
-    for index in range(len(analysis.parts(features))):
+    for index in range(len(analyzers.parts(features))):
         yield index, paths
 
 
@@ -115,7 +115,7 @@ def _merge(
     item: tuple[int, list[str]], features: Features, folder: str
 ) -> None:
     index, paths = item
-    total = analysis.parts(features)[index]
+    total = analyzers.parts(features)[index]
     for path in paths:
         total.merge(cache.read(path, index))
     total.write(folder)

@@ -28,14 +28,15 @@ from tfx.utils import io_utils
 from components.transform import cache
 from components.transform.analyze import Analyze
 from components.transform.materialize import Materialize
-from models import analysis, row_counts
-from models.config import Features
+from models.config.training import Features
 from models.errors import InputError
-from models.features import Found, transformed
-from models.layout import LABEL_COUNTS
+from models.input_pipeline import row_counts
+from models.preprocessing import analyzers
+from models.preprocessing.input_layout import LABEL_COUNTS
+from models.preprocessing.preprocessing_fn import Found, transformed
 
 log = logging.getLogger("lionctr.transform")
-PREPROCESSING_FN = "models.features.preprocessing_fn"
+PREPROCESSING_FN = "models.preprocessing.preprocessing_fn.preprocessing_fn"
 
 
 class Executor(tfx_transform.Executor):
@@ -118,7 +119,7 @@ class Executor(tfx_transform.Executor):
                 | "Spread" >> beam.Reshuffle()
                 | Analyze(features, spec, folder, entries, kept, version)
             )
-        save(features, analysis.read(features, folder), folder, spec, graph)
+        save(features, analyzers.read(features, folder), folder, spec, graph)
         fileio.rmtree(work)
         if kept is not None:
             _clean(kept)

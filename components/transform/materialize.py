@@ -14,8 +14,8 @@ from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.utils import shared
 
-from components.click_log_gen import tfrecords
-from components.click_log_gen.examples import encode
+from components.example_io import tfrecord
+from components.example_io.tf_example import encode
 from components.transform.batches import batches, program
 
 
@@ -71,7 +71,7 @@ class Materialize(beam.DoFn):
                     written: column(outputs[name])
                     for name, written in self._loaded.names.items()
                 }
-                stream.write(tfrecords.frame(encode(columns)))
+                stream.write(tfrecord.frame(encode(columns)))
 
 
 def column(tensor: Any) -> pa.Array:

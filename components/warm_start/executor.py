@@ -20,8 +20,8 @@ from components.model_store import (
     export_id,
     state_folder,
 )
+from models.checkpointing.saved_state import FOLDER
 from models.errors import InputError
-from models.state import FOLDER
 from models.trainer import BASE
 
 LATEST = "latest_blessed"

@@ -23,7 +23,7 @@ from apache_beam.portability.api import (
 # What the workers of our pipelines import.
 WARM = (
     "components.click_log_gen.executor",
-    "models.features",
+    "models.preprocessing.preprocessing_fn",
     "tfx.components.statistics_gen.executor",
     "components.transform.executor",
     "tfx.components.evaluator.executor",

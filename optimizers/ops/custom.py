@@ -6,9 +6,9 @@ from typing import Any
 
 import tensorflow as tf
 
-from optimizers.ops import fallback, rounding
-from optimizers.ops.fallback import compute_dtype
+from optimizers.ops import reference, rounding
 from optimizers.ops.library import load, usable
+from optimizers.ops.reference import compute_dtype
 from optimizers.ops.rounding import Scalar
 
 
@@ -31,7 +31,7 @@ def lion_update(
     var, m = tf.convert_to_tensor(var), tf.convert_to_tensor(m)
     gradient = _gradient(grad, var.dtype)
     if gradient is None:
-        return fallback.lion_update(var, m, grad, *rule, *options)
+        return reference.lion_update(var, m, grad, *rule, *options)
     updated = load().ops.lion_update(
         var=var,
         m=m,
@@ -63,7 +63,7 @@ def sparse_lion_update(
     var, m = tf.convert_to_tensor(var), tf.convert_to_tensor(m)
     gradient = _gradient(grad, var.dtype)
     if gradient is None:
-        return fallback.sparse_lion_update(
+        return reference.sparse_lion_update(
             var, m, grad, indices, *rule, *options
         )
     updated = load().ops.sparse_lion_update(
@@ -96,7 +96,7 @@ def resource_apply_lion(
     options = (cautious, seed, step, stochastic)
     gradient = _gradient(grad, var.dtype)
     if gradient is None:
-        fallback.resource_apply_lion(var, m, *rule, grad, *options)
+        reference.resource_apply_lion(var, m, *rule, grad, *options)
         return
     load().ops.resource_apply_lion(
         var=var.handle,
@@ -129,7 +129,7 @@ def resource_sparse_apply_lion(
     options = (cautious, seed, step, stochastic)
     gradient = _gradient(grad, var.dtype)
     if gradient is None:
-        fallback.resource_sparse_apply_lion(
+        reference.resource_sparse_apply_lion(
             var, m, *rule, grad, indices, *options
         )
         return
@@ -165,7 +165,7 @@ def resource_sparse_apply_decayed_lion(
     rule = (lr, beta_1, beta_2, weight_decay)
     gradient = _gradient(grad, var.dtype)
     if gradient is None:
-        fallback.resource_sparse_apply_decayed_lion(
+        reference.resource_sparse_apply_decayed_lion(
             *(var, m, last_step, step, *rule, grad, indices),
             *(cautious, seed, stochastic),
         )
@@ -214,7 +214,7 @@ def _scalars(
         "seed": tf.cast(seed, tf.int32),
         "step": tf.cast(step, tf.int32),
         **{
-            name: fallback.scalar(value, wide)
+            name: reference.scalar(value, wide)
             for name, value in zip(names, rule, strict=True)
         },
     }

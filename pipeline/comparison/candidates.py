@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from optimizers.catalog import FIXED_RATE
+from optimizers.config.catalog import FIXED_RATE
 
 # Exponents of 10 around the start.
 _GRIDS = {

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from models import valid_json
-from optimizers.catalog import names
-from optimizers.defaults import resolved
-from pipeline import local
+from optimizers.config.catalog import names
+from optimizers.config.defaults import resolved
 from pipeline.comparison import candidates
 from pipeline.config import ConfigError, PipelineConfig, load
 from pipeline.console import Console, NoteHandler, quiet
+from pipeline.runners import local
 
 if TYPE_CHECKING:
     from pipeline.comparison.trainings import Trainings

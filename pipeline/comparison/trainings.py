@@ -15,12 +15,12 @@ from tensorboard.backend.event_processing.event_accumulator import (
 )
 
 import optimizers
-from models import loop
-from models.evaluation import Evaluation
-from models.finished import Finished, fingerprint
-from models.inputs import Batches
-from models.job import Files, Fitted, Job
-from models.trial import attempt
+from models.input_pipeline.dataset import Batches
+from models.training import loop
+from models.training.evaluation import Evaluation
+from models.training.run import Files, Fitted, Job
+from models.tuning.trial import attempt
+from models.tuning.trial_store import Finished, fingerprint
 from pipeline.console import Console
 
 _POINTS = 20  # of a curve

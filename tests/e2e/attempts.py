@@ -40,7 +40,7 @@ push: {to: models}
 
 def prepare(folder: Path) -> None:
     """Leaves `tiny.yaml` and its logs in a folder."""
-    from pipeline.generate import generate
+    from pipeline.commands.generate import generate
 
     generate(4000, folder / "logs", seed=1)
     (folder / "tiny.yaml").write_text(CONFIG)

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from pipeline import rejected
+from pipeline.commands import rejected
 from tests.e2e.attempts import Attempts, prepare
 from tests.pipeline.mounts import small_disk
 

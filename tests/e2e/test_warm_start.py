@@ -17,7 +17,7 @@ import pytest
 import tensorflow as tf
 import yaml
 
-from models.checkpoint import Checkpoints, read_index
+from models.checkpointing.checkpoint import Checkpoints, read_index
 
 SITES = [f"s{i}" for i in range(5)]
 DAYS = {1: [f"u{i}" for i in range(30)], 2: [f"u{i}" for i in range(10, 45)]}

@@ -19,8 +19,8 @@ import pytest
 import tensorflow as tf
 
 from pipeline import dag
+from pipeline.commands.generate import generate
 from pipeline.config import PipelineConfig, RunnerConfig, load
-from pipeline.generate import generate
 from tests.pipeline.small import make_config, write_log
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "deploy" / "flink"))

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models import analysis
-from models.config import Features
-from models.features import Observed
-from models.vocabulary import Vocabulary
+from models.config.training import Features
+from models.preprocessing import analyzers
+from models.preprocessing.preprocessing_fn import Observed
+from models.preprocessing.vocabulary import Vocabulary
 
 FEATURES = Features.model_validate(
     {
@@ -42,11 +42,11 @@ FILES = {
 
 def written(order: Sequence[str], folder: Path) -> dict[str, bytes]:
     """Files after FILES were merged in `order`."""
-    total = analysis.parts(FEATURES)
+    total = analyzers.parts(FEATURES)
     for file in order:
-        found = analysis.parts(FEATURES)
+        found = analyzers.parts(FEATURES)
         for values in FILES[file]:
-            analysis.add(found, values)
+            analyzers.add(found, values)
         for part, other in zip(total, found, strict=True):
             saved = other.save()
             assert saved.schema == part.schema
@@ -68,7 +68,7 @@ def test_the_order_of_merging_does_not_change_counts(tmp_path: Path) -> None:
 def test_many_merges_count_as_one_does(tmp_path: Path) -> None:
     wanted = Vocabulary("v", 2, 200_000)
     drawn = np.random.default_rng(5).zipf(1.2, 600_000) % 400_000
-    part = analysis.Counts(wanted)
+    part = analyzers.Counts(wanted)
     for values in np.array_split(drawn, 300):
         part.add(np.array([b"%d" % v for v in values], object))
     part.write(str(tmp_path))
@@ -81,7 +81,7 @@ def test_many_merges_count_as_one_does(tmp_path: Path) -> None:
 @pytest.mark.parametrize("order", ["abcd", "dbca", "b", "c"])
 def test_results_are_those_of_numpy(tmp_path: Path, order: str) -> None:
     written(order, tmp_path / "out")
-    found = analysis.read(FEATURES, str(tmp_path / "out"))
+    found = analyzers.read(FEATURES, str(tmp_path / "out"))
     batches = [b for file in order for b in FILES[file]] or [batch(0, 0)]
     dense = np.concatenate([b.dense for b in batches]).astype(np.float64)
     numbers = np.concatenate([b.numbers[0] for b in batches])

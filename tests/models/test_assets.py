@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models import assets
+from models.preprocessing import transform_assets
 
 
 def transform(folder: str, content: bytes) -> Any:
@@ -28,19 +28,21 @@ def test_an_asset_has_its_lines(lines: list[bytes], ended: bool) -> None:
     content = b"\n".join(lines) + b"\n" * ended
     with tempfile.TemporaryDirectory() as folder:
         given = transform(folder, content)
-        assert assets.asset_lines(given, "vocab_a") == lines
-        assert assets.asset_text(given, "vocab_a") == b"\n".join(lines)
-        assert assets.asset_size(given, "vocab_a") == len(lines)
+        assert transform_assets.asset_lines(given, "vocab_a") == lines
+        assert transform_assets.asset_text(given, "vocab_a") == b"\n".join(
+            lines
+        )
+        assert transform_assets.asset_size(given, "vocab_a") == len(lines)
 
 
 @pytest.mark.parametrize("part", [1, 2, 3, 5])
 def test_lines_are_counted_across_the_parts_of_a_file(
     tmp_path: Path, part: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(assets, "_PART", part)
+    monkeypatch.setattr(transform_assets, "_PART", part)
     given = transform(str(tmp_path), b"\na\nbc\n\n\xc3\xa4\nlast")
-    assert assets.asset_size(given, "vocab_a") == 4
-    assert assets.asset_lines(given, "vocab_a") == [
+    assert transform_assets.asset_size(given, "vocab_a") == 4
+    assert transform_assets.asset_lines(given, "vocab_a") == [
         b"a",
         b"bc",
         b"\xc3\xa4",

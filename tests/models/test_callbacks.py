@@ -9,10 +9,10 @@ import keras
 import pytest
 import tf_keras
 
-from models import loop
-from models.config import ModelConfig, TrainConfig
+from models.architectures.registry import build_model, keras_version
+from models.config.training import ModelConfig, TrainConfig
 from models.errors import InputError
-from models.registry import build_model, keras_version
+from models.training import loop
 from optimizers.registry import build_optimizer
 from tests.models.test_keras_arguments import BATCH, LAYOUT, ROWS, data
 

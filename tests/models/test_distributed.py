@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from models.errors import InputError
-from models.strategy import build_strategy
+from models.training.distribution import build_strategy
 from tests.models import together, training
 
 ROOT = Path(__file__).resolve().parents[2]

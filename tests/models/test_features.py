@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from models.features import preprocessing_fn
+from models.preprocessing.preprocessing_fn import preprocessing_fn
 from tests.models.test_vocabulary import rows, transform
 
 DATA = rows(400)

@@ -13,9 +13,9 @@ import tensorflow as tf
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from models import blocks
 from models.errors import InputError
-from models.inputs import Batches
+from models.input_pipeline import record_index
+from models.input_pipeline.dataset import Batches
 
 # A pass takes a second to trace: a failure is not made smaller.
 PHASES = (Phase.explicit, Phase.reuse, Phase.generate)
@@ -96,8 +96,8 @@ def seen(data: Any) -> list[list[int]]:
 @pytest.fixture(autouse=True)
 def _small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Few rows make many blocks, and a file several reads."""
-    monkeypatch.setattr(blocks, "ROWS", 7)
-    monkeypatch.setattr(blocks, "_PIECE", 1000)
+    monkeypatch.setattr(record_index, "ROWS", 7)
+    monkeypatch.setattr(record_index, "_PIECE", 1000)
 
 
 @pytest.fixture(scope="module")

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from models.config import ModelConfig
-from models.deepfm import second_order
-from models.layout import IdFeature, Layout
-from models.registry import build_model
-from models.tables import FusedTable, attention_pool, mean_pool
+from models.architectures.deepfm import second_order
+from models.architectures.registry import build_model
+from models.config.training import ModelConfig
+from models.layers.embedding import FusedTable, attention_pool, mean_pool
+from models.preprocessing.input_layout import IdFeature, Layout
 from optimizers.groups import variable_path
 
 ROWS = 6

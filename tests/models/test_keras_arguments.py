@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from models import loop
-from models.config import EarlyStopping, ModelConfig, TrainConfig
-from models.evaluation import Evaluation
-from models.layout import IdFeature, Layout
-from models.metrics import logloss_of_logits
-from models.registry import build_model, keras_version
+from models.architectures.registry import build_model, keras_version
+from models.config.training import EarlyStopping, ModelConfig, TrainConfig
+from models.preprocessing.input_layout import IdFeature, Layout
+from models.training import loop
+from models.training.evaluation import Evaluation
+from models.training.metrics import logloss_of_logits
 from optimizers import Lion
 from optimizers.registry import build_optimizer
 

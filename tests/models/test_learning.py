@@ -19,19 +19,19 @@ from hypothesis import strategies as st
 from sklearn.metrics import log_loss, roc_auc_score
 from tensorflow_transform.tf_metadata import metadata_io
 
-from models import loop, metrics
-from models.config import (
+from models.architectures.registry import build_model
+from models.config.training import (
     EarlyStopping,
     Features,
     ModelConfig,
     Negatives,
     TrainConfig,
 )
-from models.evaluation import Evaluation
 from models.export import Served, export
-from models.features import preprocessing_fn
-from models.layout import IdFeature, Layout, layout
-from models.registry import build_model
+from models.preprocessing.input_layout import IdFeature, Layout, layout
+from models.preprocessing.preprocessing_fn import preprocessing_fn
+from models.training import loop, metrics
+from models.training.evaluation import Evaluation
 from optimizers.registry import build_optimizer
 from tests.models.test_vocabulary import METADATA, rows
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from sklearn import metrics as sklearn
 
-from models import group_metrics, metrics
-from models.metric_registry import REGISTERED, check, names_of
+from models.training import group_metrics, metrics
+from models.training.metric_registry import REGISTERED, check, names_of
 
 ROWS = 3000
 

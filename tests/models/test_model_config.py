@@ -9,11 +9,11 @@ import keras
 import pytest
 import tensorflow as tf
 
-from models.config import Features, ModelConfig
+from models.architectures.registry import build_model, own_version
+from models.config.training import Features, ModelConfig
 from models.errors import InputError
-from models.features import observe, vocabularies
-from models.layout import IdFeature, Layout, layout
-from models.registry import build_model, own_version
+from models.preprocessing.input_layout import IdFeature, Layout, layout
+from models.preprocessing.preprocessing_fn import observe, vocabularies
 
 LAYOUT = Layout((IdFeature("a", 5, 2),), (), ("x",))
 

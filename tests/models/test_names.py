@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from models.names import served_name, served_names
+from models.config.served_names import served_name, served_names
 
 
 def test_names_in_one_script_of_one_length_are_numbered() -> None:

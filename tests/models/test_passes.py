@@ -8,11 +8,11 @@ import keras
 import numpy as np
 import pytest
 
-from models import loop
-from models.checkpoint import named_variables
-from models.config import EarlyStopping, ModelConfig, TrainConfig
-from models.inputs import Batches
-from models.registry import begin, build_model
+from models.architectures.registry import begin, build_model
+from models.checkpointing.checkpoint import named_variables
+from models.config.training import EarlyStopping, ModelConfig, TrainConfig
+from models.input_pipeline.dataset import Batches
+from models.training import loop
 from optimizers.registry import build_optimizer
 from tests.models import training
 from tests.models.test_resume import same

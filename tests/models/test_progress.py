@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from models import progress
+from models.training import progress
 
 
 def test_time_left_counts_steps_alone_not_the_tracing_before(

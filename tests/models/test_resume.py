@@ -17,7 +17,7 @@ import pytest
 import tensorflow as tf
 import tf_keras
 
-from models.checkpoint import Checkpoints
+from models.checkpointing.checkpoint import Checkpoints
 from tests.models import training
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from models import row_counts
 from models.errors import FailedError
+from models.input_pipeline import row_counts
 
 
 def test_readers_compare_their_rows_with_those_that_were_written(

@@ -13,10 +13,10 @@ import tensorflow_transform as tft
 import tensorflow_transform.beam as tft_beam
 from tensorflow_transform.tf_metadata import dataset_metadata, schema_utils
 
-from models.config import Features
-from models.features import preprocessing_fn
-from models.layout import LABEL_COUNTS, layout
-from models.vocabulary import EMPTY_VOCABULARY
+from models.config.training import Features
+from models.preprocessing.input_layout import LABEL_COUNTS, layout
+from models.preprocessing.preprocessing_fn import preprocessing_fn
+from models.preprocessing.vocabulary import EMPTY_VOCABULARY
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 

@@ -14,15 +14,20 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.checkpoint import DamagedError, named_variables
-from models.config import Features, Negatives
+from models.architectures.registry import begin, build_model, keras_version
+from models.checkpointing.checkpoint import DamagedError, named_variables
+from models.checkpointing.saved_state import (
+    Meaning,
+    columns_of,
+    optimizer_names,
+    save,
+)
+from models.checkpointing.warm_start import Base
+from models.config.architectures import ModelConfig
+from models.config.training import Features, Negatives
 from models.errors import InputError
-from models.keys import Keys, keys_of, match
-from models.layout import Layout, asset_name, layout
-from models.model_config import ModelConfig
-from models.registry import begin, build_model, keras_version
-from models.state import Meaning, columns_of, optimizer_names, save
-from models.warm_start import Base
+from models.preprocessing.id_space import Keys, keys_of, match
+from models.preprocessing.input_layout import Layout, asset_name, layout
 from optimizers.registry import build_optimizer, learning_rates
 
 words = st.lists(st.binary(min_size=1, max_size=2), unique=True, max_size=12)
@@ -367,7 +372,9 @@ def test_without_a_known_bias_it_warns_that_predictions_are_off(
     old = Trained(OLD, 1, negatives=Negatives(keep=0.25))
     save(str(tmp_path), old.model, old.optimizer, old.meaning)
     new = Trained(OLD, 2)
-    monkeypatch.setattr("models.warm_start.OUTPUT", "model/unknown")
+    monkeypatch.setattr(
+        "models.checkpointing.warm_start.OUTPUT", "model/unknown"
+    )
     report = Base(str(tmp_path)).carry(new.model, new.optimizer, new.meaning)
     assert report.bias_moved == 0 and new.bias() == old.bias()
     assert "the odds that are predicted begin 4 times as high" in caplog.text

@@ -13,12 +13,12 @@ import tensorflow as tf
 import tf_keras
 from tensorflow.core.protobuf import saved_model_pb2
 
-from models import loop
-from models.config import Features, ModelConfig, TrainConfig
+from models.architectures.registry import begin, build_model, keras_version
+from models.config.architectures import ARCHITECTURES
+from models.config.training import Features, ModelConfig, TrainConfig
 from models.export import Served, export
-from models.layout import IdFeature, Layout
-from models.model_config import ARCHITECTURES
-from models.registry import begin, build_model, keras_version
+from models.preprocessing.input_layout import IdFeature, Layout
+from models.training import loop
 from optimizers.groups import variable_path
 from optimizers.registry import build_optimizer
 

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from models import steps
+from models.training import train_step
 from tests.models import training
 
 CASES: dict[str, dict[str, Any]] = {
@@ -82,13 +82,13 @@ def main(kind: str, examples: str, out: str, *cases: str) -> None:
             cpu, [tf.config.LogicalDeviceConfiguration()] * 2
         )
     graphs: list[Any] = []
-    of_all = steps.Steps._of_all
+    of_all = train_step.Steps._of_all
 
     def noted(*arguments: Any) -> Any:
         graphs.append(tf.compat.v1.get_default_graph())
         return of_all(*arguments)
 
-    steps.Steps._of_all = noted  # type: ignore[method-assign]
+    train_step.Steps._of_all = noted  # type: ignore[method-assign]
     strategy = "mirrored" if kind == "mirrored" else "multi_worker"
     saved: dict[str, Any] = {}
     for case in cases:

@@ -19,16 +19,21 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from models import loop
-from models.checkpoint import named_variables
-from models.config import ModelConfig, Negatives, TrainConfig
-from models.inputs import Batches
-from models.keys import Keys
-from models.layout import IdFeature, Layout
-from models.registry import begin, build_model, keras_version
-from models.state import Meaning, columns_of, optimizer_names, save
-from models.strategy import Team, build_strategy
-from models.warm_start import Base
+from models.architectures.registry import begin, build_model, keras_version
+from models.checkpointing.checkpoint import named_variables
+from models.checkpointing.saved_state import (
+    Meaning,
+    columns_of,
+    optimizer_names,
+    save,
+)
+from models.checkpointing.warm_start import Base
+from models.config.training import ModelConfig, Negatives, TrainConfig
+from models.input_pipeline.dataset import Batches
+from models.preprocessing.id_space import Keys
+from models.preprocessing.input_layout import IdFeature, Layout
+from models.training import loop
+from models.training.distribution import Team, build_strategy
 from optimizers.registry import build_optimizer
 
 ROWS, BATCH = 2000, 64

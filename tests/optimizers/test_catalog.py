@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from optimizers import names, validate
-from optimizers.arguments import KERAS_ARGUMENTS
-from optimizers.catalog import OPTIMIZERS, SCHEDULES
+from optimizers.config.arguments import KERAS_ARGUMENTS
+from optimizers.config.catalog import OPTIMIZERS, SCHEDULES
 from optimizers.registry import _optimizer_class
 
 ROOT = Path(__file__).parents[2]

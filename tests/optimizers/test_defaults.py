@@ -9,7 +9,7 @@ import keras
 import pytest
 
 from optimizers import Lion, build_optimizer, names, resolved, validate
-from optimizers.defaults import defaults
+from optimizers.config.defaults import defaults
 
 SCHEDULE = {"name": "exponential", "warmup": 0.1}
 GROUPS = {

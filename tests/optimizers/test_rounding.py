@@ -10,7 +10,8 @@ from reference import DTYPES, FLOAT16, ReferenceLion, at_random, noise
 from tables import needs_library
 
 from optimizers import Lion
-from optimizers.ops import compiled, custom, fallback
+from optimizers.ops import custom, xla
+from optimizers.ops import reference as fallback
 
 ROWS, DIM = 64, 64
 KINDS = {**DTYPES, "float16": FLOAT16}
@@ -140,7 +141,7 @@ def test_a_resumed_training_rounds_as_one_that_never_stopped(kernel):
     [
         fallback,
         pytest.param(custom, marks=needs_library),
-        pytest.param(compiled, marks=needs_library),
+        pytest.param(xla, marks=needs_library),
     ],
 )
 def test_numbers_that_fit_stay_and_others_have_the_right_mean(ops, kind):

@@ -11,8 +11,8 @@ import pytest
 
 from models import errors
 from pipeline.cli import main
+from pipeline.commands.generate import GenerateError
 from pipeline.config import ConfigError
-from pipeline.generate import GenerateError
 from serving import ServingError
 
 
@@ -166,7 +166,7 @@ def test_an_error_says_how_the_command_ends(
     def fails() -> int:
         raise error
 
-    monkeypatch.setattr("pipeline.doctor.main", fails)
+    monkeypatch.setattr("pipeline.commands.doctor.main", fails)
     assert main(["doctor"]) == code
     assert capsys.readouterr().err == "lionctr: x\n"
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from models.errors import FailedError
-from pipeline import disk
+from pipeline.runners import disk
 from tests.pipeline.mounts import small_disk
 
 

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from sklearn.metrics import log_loss, roc_auc_score
 
-from pipeline.generate import (
+from pipeline.commands.generate import (
     FORMATS,
     GenerateError,
     Summary,
@@ -94,7 +94,7 @@ def test_a_new_process_gives_the_same_bytes_without_tensorflow(
 ) -> None:
     code = (
         "import sys; from pathlib import Path; "
-        "from pipeline.generate import generate; "
+        "from pipeline.commands.generate import generate; "
         f"generate(1500, Path({str(tmp_path / 'other')!r})); "
         "assert 'tensorflow' not in sys.modules"
     )

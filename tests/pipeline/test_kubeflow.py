@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
-from pipeline import kubeflow
 from pipeline.config import ConfigError, PipelineConfig
+from pipeline.runners.kubeflow import compiler
 from serving import manifest
 from serving.manifest import Manifest
 from tests.pipeline.kubeflow_tasks import Cluster, TaskFailedError
@@ -20,7 +20,7 @@ from tests.pipeline.small import IMAGE, make_config, write_log
 
 def compiled(config: PipelineConfig, out: Path) -> list[Any]:
     """The documents of the IR."""
-    kubeflow.compile_to(config, IMAGE, out)
+    compiler.compile_to(config, IMAGE, out)
     return list(yaml.safe_load_all(out.read_text("utf-8")))
 
 
@@ -35,7 +35,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def ir(home: Path) -> Path:
     """The small pipeline, compiled."""
-    kubeflow.compile_to(make_config(home), IMAGE, home / "pipeline.yaml")
+    compiler.compile_to(make_config(home), IMAGE, home / "pipeline.yaml")
     return home / "pipeline.yaml"
 
 
@@ -58,7 +58,7 @@ def test_the_same_config_gives_the_same_bytes(
     ir: Path, home: Path, tmp_path: Path
 ) -> None:
     again = tmp_path / "again.yaml"
-    kubeflow.compile_to(make_config(home), IMAGE, again)
+    compiler.compile_to(make_config(home), IMAGE, again)
     assert again.read_bytes() == ir.read_bytes()
 
 
@@ -119,7 +119,7 @@ def test_the_pipeline_has_kfps_name_and_the_model_has_ours(
     ],
 )
 def test_names_follow_kfps_rules(name: str, expected: str) -> None:
-    assert kubeflow.kfp_name(name) == expected
+    assert compiler.kfp_name(name) == expected
 
 
 @pytest.mark.parametrize("root", ["gs://b/x", "s3://b/x/", "minio://b/x"])
@@ -173,7 +173,7 @@ def test_with_tfjob_the_trainer_is_a_job_of_several_pods(
         for name, value in trainer["parameters"].items()
         if "runtimeValue" in value
     }
-    assert given["run_fn"] == "pipeline.tfjob.run_fn"
+    assert given["run_fn"] == "pipeline.runners.kubeflow.tfjob.run_fn"
     received = json.loads(given["custom_config"])["tfjob"]
     assert received == {
         **job,
@@ -211,7 +211,7 @@ def test_a_tfjob_that_cannot_work_is_refused(
 
 def test_places_that_no_task_can_reach_are_named(home: Path) -> None:
     config = make_config(home, push={"to": "s3://b/models"})
-    assert [line.split(":")[0] for line in kubeflow.unreachable(config)] == [
+    assert [line.split(":")[0] for line in compiler.unreachable(config)] == [
         "data.impressions.path",
         "push.to",
     ]
@@ -220,13 +220,13 @@ def test_places_that_no_task_can_reach_are_named(home: Path) -> None:
         push={"to": "gs://b/models"},
         runner={"volumes": {"logs": str(home)}},
     )
-    assert kubeflow.unreachable(config) == []
+    assert compiler.unreachable(config) == []
     data = config.data.model_dump() | {
         "label": None,
         "time": "age",
         "clicks": {"path": "/clicks", "format": "jsonl"},
     }
-    lines = kubeflow.unreachable(make_config(home, data=data))
+    lines = compiler.unreachable(make_config(home, data=data))
     assert any(line.startswith("data.clicks.path: '/clicks'") for line in lines)
 
 
@@ -252,12 +252,12 @@ def test_a_wrong_image_is_refused(
     home: Path, tmp_path: Path, image: str
 ) -> None:
     with pytest.raises(ConfigError, match=r"--image: received .*accepted: "):
-        kubeflow.compile_to(make_config(home), image, tmp_path / "p.yaml")
+        compiler.compile_to(make_config(home), image, tmp_path / "p.yaml")
 
 
 def test_an_unwritable_file_is_named(home: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"--out: cannot write .*none/p.yaml"):
-        kubeflow.compile_to(make_config(home), IMAGE, tmp_path / "none/p.yaml")
+        compiler.compile_to(make_config(home), IMAGE, tmp_path / "none/p.yaml")
 
 
 def test_every_task_runs_to_a_pushed_model(
@@ -352,7 +352,7 @@ def test_a_refused_model_fails_the_run_and_is_not_pushed(
         evaluate={"metrics": {"auc": {"min": 0.999, "min_change": -0.1}}},
     )
     out = tmp_path / "strict.yaml"
-    kubeflow.compile_to(config, IMAGE, out)
+    compiler.compile_to(config, IMAGE, out)
     served = home / "serving" / "Small_ctr"
     (version,) = served.iterdir()
     described = version / manifest.NAME
@@ -413,7 +413,7 @@ def test_the_trainer_gets_the_tuners_best_values(
     finished: Cluster, home: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "tuned.yaml"
-    kubeflow.compile_to(make_config(home, tune=TUNED), IMAGE, out)
+    compiler.compile_to(make_config(home, tune=TUNED), IMAGE, out)
     cluster = continued(finished, out, home)
     for name in ("Tuner", "Trainer"):
         cluster.outputs[name] = cluster.run_task(name)
@@ -451,7 +451,7 @@ def test_a_killed_trainer_goes_on_from_its_checkpoint(
     out = tmp_path / "long.yaml"
     train = {"batch_size": 64, "epochs": 40, "jit": False}
     config = stateful(home, train={**train, "checkpoint_steps": 20})
-    kubeflow.compile_to(config, IMAGE, out)
+    compiler.compile_to(config, IMAGE, out)
     cluster = continued(finished, out, home)
     checkpoints = home / "volume/state/Small_ctr/checkpoints"
     with pytest.raises(TaskFailedError) as killed:
@@ -472,7 +472,7 @@ def test_a_killed_tuner_repeats_no_trial(
     finished: Cluster, home: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "tuned.yaml"
-    kubeflow.compile_to(stateful(home, tune={**TUNED, "trials": 3}), IMAGE, out)
+    compiler.compile_to(stateful(home, tune={**TUNED, "trials": 3}), IMAGE, out)
     cluster = continued(finished, out, home)
     trials = home / "volume/state/Small_ctr/trials"
     with pytest.raises(TaskFailedError):
@@ -491,7 +491,7 @@ def test_a_warm_start_is_found_anew_only_if_its_base_is_another(
 ) -> None:
     out = tmp_path / "warm.yaml"
     train = {"batch_size": 64, "jit": False, "warm_start": "latest_blessed"}
-    kubeflow.compile_to(make_config(home, train=train), IMAGE, out)
+    compiler.compile_to(make_config(home, train=train), IMAGE, out)
     before = {n: o for n, o in finished.outputs.items() if n != "Versions"}
     cache: dict[str, Any] = {}
     for number in (1, 2):

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from pipeline import kubeflow_ir, kubeflow_steps
-from pipeline.kubeflow_inputs import FILE, mark, packed, restored
+from pipeline.runners.kubeflow import ir, steps
+from pipeline.runners.kubeflow.inputs import FILE, mark, packed, restored
 
 
 def make_spec(value: str) -> dict[str, Any]:
@@ -57,7 +57,7 @@ def incompressible(length: int) -> str:
 def test_short_parameters_stay_where_they_are() -> None:
     spec = make_spec("y" * 50_000)
     before = json.dumps(spec)
-    kubeflow_ir.spill(spec, "image")
+    ir.spill(spec, "image")
     assert json.dumps(spec) == before
 
 
@@ -65,23 +65,23 @@ def test_short_parameters_stay_where_they_are() -> None:
 def test_a_long_parameter_comes_back_whole(tmp_path: Path, length: int) -> None:
     value = incompressible(length)
     spec = make_spec(value)
-    kubeflow_ir.spill(spec, "image")
+    ir.spill(spec, "image")
     tasks = spec["root"]["dag"]["tasks"]
     carriers = tasks["Trainer"]["dependentTasks"]
     assert len(carriers) >= length // 80_000
     for name in tasks:
-        args = kubeflow_ir.container(spec, name)["args"]
+        args = ir.container(spec, name)["args"]
         assert all(len(word) <= 80_000 for word in args)
-        assert len(json.dumps(kubeflow_ir.container(spec, name))) < 131_072
+        assert len(json.dumps(ir.container(spec, name))) < 131_072
     artifacts = {}
     for key, source in tasks["Trainer"]["inputs"]["artifacts"].items():
         carrier = source["taskOutputArtifact"]["producerTask"]
         uri = f"minio://b/{carrier}/text"
         (tmp_path / "minio/b" / carrier).mkdir(parents=True)
-        name, text, placeholder = kubeflow_ir.container(spec, carrier)["args"]
+        name, text, placeholder = ir.container(spec, carrier)["args"]
         assert placeholder == "{{$}}"
         output = {"artifacts": {"text": {"artifacts": [{"uri": uri}]}}}
-        kubeflow_steps._STEPS[name]({"outputs": output}, tmp_path, text)
+        steps._STEPS[name]({"outputs": output}, tmp_path, text)
         artifacts[key] = {"artifacts": [{"uri": uri}]}
     task = {
         "inputs": {"parameterValues": {"short": "x"}, "artifacts": artifacts}

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from components.evaluator import executor
-from pipeline import kubeflow_pages
+from pipeline.runners.kubeflow import pages
 
 
 def entry(value: float | None, difference: float | None) -> dict[str, Any]:
@@ -49,7 +49,7 @@ def outputs() -> dict[str, Any]:
     return {
         "artifacts": {
             name: {"artifacts": [{"uri": f"minio://b/Evaluator/{name}"}]}
-            for name in ("evaluation", *kubeflow_pages.OUTPUTS)
+            for name in ("evaluation", *pages.OUTPUTS)
         }
     }
 
@@ -57,7 +57,7 @@ def outputs() -> dict[str, Any]:
 def test_metrics_are_finite_numbers_with_their_changes(
     evaluation: Path, tmp_path: Path
 ) -> None:
-    shown = kubeflow_pages.shown(outputs(), str(evaluation), tmp_path)
+    shown = pages.shown(outputs(), str(evaluation), tmp_path)
     assert shown["metrics"] == {
         "auc": 0.75,
         "auc_change": 0.01,
@@ -70,7 +70,7 @@ def test_metrics_are_finite_numbers_with_their_changes(
 def test_the_roc_curve_is_short_and_has_both_ends(
     evaluation: Path, tmp_path: Path
 ) -> None:
-    shown = kubeflow_pages.shown(outputs(), str(evaluation), tmp_path)
+    shown = pages.shown(outputs(), str(evaluation), tmp_path)
     points = shown["roc"]["confidenceMetrics"]
     assert 90 < len(points) <= 102
     first, last = points[0], points[-1]
@@ -86,13 +86,11 @@ def test_the_verdict_is_a_markdown_file_where_the_launcher_looks(
     evaluation: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "minio/b/Evaluator").mkdir(parents=True)
-    kubeflow_pages.shown(outputs(), str(evaluation), tmp_path)
+    pages.shown(outputs(), str(evaluation), tmp_path)
     text = (tmp_path / "minio/b/Evaluator/verdict").read_text("utf-8")
     assert text.startswith("# Refused\n\n- auc is low\n")
     assert "| logloss | 0.4 | -0.002 |" in text
 
 
 def test_an_older_ir_without_these_outputs_goes_on(tmp_path: Path) -> None:
-    assert (
-        kubeflow_pages.shown({"artifacts": {}}, str(tmp_path), tmp_path) == {}
-    )
+    assert pages.shown({"artifacts": {}}, str(tmp_path), tmp_path) == {}

@@ -13,10 +13,10 @@ from google.protobuf import json_format
 from kfp import components
 from kfp.kubernetes import kubernetes_executor_config_pb2 as kubernetes
 
-from pipeline import kubeflow, kubeflow_steps
 from pipeline.config import ConfigError, RunnerConfig, load
 from pipeline.kubeflow_config import TASKS, KubeflowConfig
-from pipeline.kubeflow_inputs import WEBHOOK
+from pipeline.runners.kubeflow import compiler, steps
+from pipeline.runners.kubeflow.inputs import WEBHOOK
 from tests.pipeline.small import IMAGE, make_config
 
 DEFAULTS = {
@@ -64,7 +64,7 @@ def component(tmp_path_factory: pytest.TempPathFactory) -> Any:
         train=train,
         tune={"trials": 2, "optimizer.learning_rate": {"log": [1e-4, 1e-2]}},
     )
-    kubeflow.compile_to(config, IMAGE, home / "p.yaml")
+    compiler.compile_to(config, IMAGE, home / "p.yaml")
     return components.load_component_from_file(str(home / "p.yaml"))
 
 
@@ -130,7 +130,7 @@ def test_the_webhook_is_told_how_the_run_ended(
         def log_message(self, *_: Any) -> None:
             """Prints nothing."""
 
-    monkeypatch.setattr(kubeflow_steps.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(steps.time, "sleep", lambda seconds: None)
     status = {
         "state": "FAILED",
         "pipelineJobResourceName": "small-ctr-x7",
@@ -143,7 +143,7 @@ def test_the_webhook_is_told_how_the_run_ended(
         ).start()
         url = f"http://127.0.0.1:{server.server_port}/secret-path"
         monkeypatch.setenv(WEBHOOK, url)
-        code = kubeflow_steps.main(["notify", task])
+        code = steps.main(["notify", task])
         server.shutdown()
     assert code == (2 if fails else 0)
     assert len(told) == (3 if fails else 1)
@@ -278,11 +278,11 @@ def test_a_gpu_on_an_image_without_cuda_is_told(tmp_path: Path) -> None:
     config = make_config(tmp_path, runner={"kubeflow": section})
     (line,) = [
         line
-        for line in kubeflow.advice(config, IMAGE)
+        for line in compiler.advice(config, IMAGE)
         if line.startswith("runner.kubeflow:")
     ]
     assert "Trainer get a GPU" in line and repr(IMAGE) in line
-    lines = kubeflow.advice(config, "registry/lion-ctr:0.1-gpu")
+    lines = compiler.advice(config, "registry/lion-ctr:0.1-gpu")
     assert not any("GPU" in line for line in lines)
 
 
@@ -315,7 +315,7 @@ def test_what_outlives_a_task_is_where_tensorflow_reads(
         runner=runner,
         tune={"trials": 2, "optimizer.learning_rate": {"log": [1e-4, 1e-2]}},
     )
-    spec = kubeflow.compiled(config, IMAGE)[0]
+    spec = compiler.compiled(config, IMAGE)[0]
     tasks = spec["root"]["dag"]["tasks"]
     for task, name in [
         ("Trainer", "checkpoints"),
@@ -326,7 +326,7 @@ def test_what_outlives_a_task_is_where_tensorflow_reads(
         given = tasks[task]["inputs"]["parameters"]["custom_config"]
         custom = yaml.safe_load(given["runtimeValue"]["constant"])
         assert custom[name] == (folder and f"{folder}/{name}")
-    told = kubeflow.advice(config, IMAGE)
+    told = compiler.advice(config, IMAGE)
     assert bool(told) == (folder is None)
 
 

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 import yaml
 
-from pipeline import cli, kubeflow, kubeflow_inputs, kubeflow_steps
+from pipeline import cli
+from pipeline.runners.kubeflow import compiler, inputs, steps
 from tests.pipeline.kubeflow_server import Kubeflow
 from tests.pipeline.kubeflow_tasks import Cluster
 from tests.pipeline.small import IMAGE, make_config
@@ -17,7 +18,7 @@ from tests.pipeline.small import IMAGE, make_config
 def spec(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """What the compiler gives: it takes seconds, others look at its work."""
     spec = {"pipelineInfo": {"name": "small-ctr"}}
-    monkeypatch.setattr(kubeflow, "compiled", lambda *_: [spec])
+    monkeypatch.setattr(compiler, "compiled", lambda *_: [spec])
     return spec
 
 
@@ -146,14 +147,14 @@ def test_the_last_span_is_taken_when_the_tasks_run(
     out = tmp_path / "p.yaml"
     runner = {"kubeflow": {"notify": notify}}
     config = make_config(tmp_path, data=spans(tmp_path), runner=runner)
-    kubeflow.compile_to(config, IMAGE, out)
+    compiler.compile_to(config, IMAGE, out)
     found = {}
     for until in ("", "2026-11-02", "2026-11-03"):
         cluster = Cluster(out, tmp_path / "run", arguments={"until": until})
         cluster.run("Versions")
         found[until] = cluster.parameters["Versions"]["data"]
         given = cluster._executor_input("ClickLogGen", tmp_path)
-        task = kubeflow_inputs.restored(given, tmp_path)
+        task = inputs.restored(given, tmp_path)
         values = task["inputs"]["parameterValues"]
         until_of_data = json.loads(values["data"])["spans"]["until"]
         assert until_of_data == (until or None)
@@ -173,6 +174,6 @@ def test_a_wrong_span_is_one_line(
         },
         "outputs": {"parameters": {"data": {"outputFile": "unused"}}},
     }
-    assert kubeflow_steps.main(["versions", json.dumps(task)]) == 2
+    assert steps.main(["versions", json.dumps(task)]) == 2
     error = capfd.readouterr().err
     assert error.startswith("until: ") and error.count("\n") == 1

@@ -17,8 +17,8 @@ import pyarrow.fs
 import pytest
 
 from models.errors import InputError
-from pipeline import kubeflow_state
-from pipeline.kubeflow_state import Mirror, mirrored, open_store
+from pipeline.runners.kubeflow import state
+from pipeline.runners.kubeflow.state import Mirror, mirrored, open_store
 
 BUCKET = "lionctr-state"
 
@@ -111,7 +111,7 @@ def test_a_second_try_finds_what_the_first_one_wrote(
 def test_the_store_follows_the_folder_while_the_task_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kubeflow_state, "_SECONDS", 0.01)
+    monkeypatch.setattr(state, "_SECONDS", 0.01)
     store, root = pyarrow.fs.LocalFileSystem(), str(tmp_path / "store")
     folder = tmp_path / "folder"
     with Mirror(store, root, folder):

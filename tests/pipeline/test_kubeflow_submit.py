@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 import yaml
 
-from pipeline import cli, kubeflow, kubeflow_submit
+from pipeline import cli
 from pipeline.config import PipelineConfig
+from pipeline.runners.kubeflow import compiler
+from pipeline.runners.kubeflow import submit as kubeflow_submit
 from tests.pipeline.kubeflow_server import Kubeflow, status
 from tests.pipeline.small import IMAGE, make_config
 
@@ -31,7 +33,7 @@ def submit(
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """No compiler: it takes seconds, and other tests look at its work."""
     spec = {"pipelineInfo": {"name": "small-ctr"}}
-    monkeypatch.setattr(kubeflow, "compiled", lambda *_: [spec])
+    monkeypatch.setattr(compiler, "compiled", lambda *_: [spec])
     monkeypatch.setattr(kubeflow_submit, "_POLL", 0.01)
     monkeypatch.delenv("KFP_TOKEN", raising=False)
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from models.errors import InputError, RefusedError
-from pipeline import kubeflow_task
+from pipeline.runners.kubeflow import task as kubeflow_task
 
 INPUTS = {
     "artifacts": {

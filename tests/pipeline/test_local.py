@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import local
+from pipeline.runners import local
 
 
 class _Clock(datetime.datetime):

@@ -11,7 +11,7 @@ import pytest
 
 from models.errors import InputError
 from pipeline.console import Console
-from pipeline.local import _Run
+from pipeline.runners.local import _Run
 from tests.pipeline.small import make_config
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from models.paths import expanded, literal
+from models.config.paths import expanded, literal
 from pipeline.config import ConfigError
-from pipeline.plain_path import plain, unlinked
+from pipeline.runners.plain_path import plain, unlinked
 
 
 @pytest.fixture(autouse=True)

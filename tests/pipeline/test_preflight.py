@@ -17,9 +17,9 @@ import pytest
 import yaml
 
 from models.errors import InputError
-from pipeline import preflight
 from pipeline.cli import main
 from pipeline.config import load
+from pipeline.preflight import checks
 
 HEADER = ["click", "ts", "price", "site", "user"]
 CONFIG: dict[str, Any] = {
@@ -52,8 +52,8 @@ def told(*overrides: str) -> str:
     """What the check says against the config; "" if nothing."""
     config = load(Path("ads.yaml"), overrides)
     try:
-        preflight.quick(config)
-        preflight.slow(config)
+        checks.quick(config)
+        checks.slow(config)
     except InputError as error:
         assert error.exit_code == 2
         return str(error)

@@ -13,7 +13,7 @@ import pytest
 
 from models.errors import InputError
 from pipeline.cli import main
-from pipeline.rejected import show
+from pipeline.commands.rejected import show
 
 ROWS = [
     {"file": "a.csv", "where": "byte 5", "reason": "no label", "row": "x,é"},

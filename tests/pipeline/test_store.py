@@ -10,7 +10,7 @@ from ml_metadata.metadata_store import metadata_store
 from ml_metadata.proto import metadata_store_pb2
 
 from models.errors import FailedError
-from pipeline.store import Store
+from pipeline.runners.store import Store
 
 PENDING, LIVE = (
     metadata_store_pb2.Artifact.PENDING,

@@ -16,7 +16,7 @@ import yaml
 from components.transform.executor import Executor
 from models import trainer, worker
 from models.errors import InputError
-from pipeline import tfjob
+from pipeline.runners.kubeflow import tfjob
 from tests.components.transform.runs import run
 from tests.pipeline.tfjobs import ROOT, Kubernetes, killing
 

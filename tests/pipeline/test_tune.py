@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from models.space import applied, decoded
+from models.config.search_space import applied, decoded
 from pipeline.config import ConfigError, PipelineConfig, load
 from tests.pipeline.small import make_config
 

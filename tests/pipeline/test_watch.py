@@ -11,7 +11,7 @@ import pytest
 
 STOPPED = """
 import signal, sys, time
-from pipeline.watch import watch
+from pipeline.runners.watch import watch
 
 class Careless:
     def __del__(self):

@@ -117,7 +117,7 @@ class Operator:
 
 
 class Kubernetes:
-    """The API that `pipeline.tfjob` talks to; a context.
+    """The API that `pipeline.runners.kubeflow.tfjob` talks to; a context.
 
     Args:
         folder: for logs and the kubeconfig.

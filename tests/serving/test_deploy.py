@@ -86,7 +86,7 @@ def test_the_commands_are_those_of_lionctr() -> None:
 
 
 def test_tf_serving_takes_the_config_file() -> None:
-    text = documents("tf_serving.yaml")[0]["data"]["models.config"]
+    text = documents("tf_serving.yaml")[0]["data"]["models.config.training"]
     config = text_format.Parse(
         text, model_server_config_pb2.ModelServerConfig()
     )

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import tensorflow as tf
 
-from models.config import Features
+from models.config.served_names import served_name
+from models.config.training import Features
 from models.export import Served, export
-from models.names import served_name
 from tests.serving.tiny import RunningServer
 
 ROW = {"Ad ID": 0.5, "user.id": 1.0, "1x": -2.0, "köln": "abc", "plain": 0.25}

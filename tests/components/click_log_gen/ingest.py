@@ -22,8 +22,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import tensorflow as tf
 
-from components.click_log_gen import chunks, ingest
-from components.click_log_gen.config import DataConfig
+from components.click_log_gen import stages
+from components.click_log_gen.config.sections import DataConfig
+from components.click_log_gen.files import chunks
 
 Row = dict[str, Any]
 FORMATS = ("csv", "tsv", "jsonl", "parquet", "tfrecord", "avro")
@@ -166,8 +167,8 @@ def convert_log(
     folders = {name: str(folder / name) for name in KINDS}
     for path in (*folders.values(), folder / "work"):
         Path(path).mkdir(parents=True)
-    places = ingest.Places(folders, str(folder / "work"))
-    outcome = ingest.run(config, columns, places, one_by_one, ranges)
+    places = stages.Places(folders, str(folder / "work"))
+    outcome = stages.run(config, columns, places, one_by_one, ranges)
     shutil.rmtree(folder / "work")
     return read_output(folder, outcome.counts)
 

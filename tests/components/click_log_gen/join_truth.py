@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from components.click_log_gen import match, spill
+from components.click_log_gen.join import matching, spill
 from tests.components.click_log_gen.ingest import (
     SECONDS,
     Output,
@@ -24,8 +24,10 @@ from tests.components.click_log_gen.ingest import (
 WINDOW = 10
 COLUMNS = {"tag": ("string", None), "price": ("float", None)}
 HASH = {"by": "hash", "eval": 0.4}
-DUPLICATE, HELD_BACK, SPOILED = (why for _, why in match.IMPRESSIONS[1:])
-ORPHAN, EARLY, LATE, REPEATED, WAITING = (why for _, why in match.CLICKS[1:6])
+DUPLICATE, HELD_BACK, SPOILED = (why for _, why in matching.IMPRESSIONS[1:])
+ORPHAN, EARLY, LATE, REPEATED, WAITING = (
+    why for _, why in matching.CLICKS[1:6]
+)
 
 
 def text_of(row: Row) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 import fastavro
 import pytest
 
-from components.click_log_gen import avro
+from components.click_log_gen.formats import avro
 from models.errors import InputError
 from tests.components.click_log_gen.ingest import (
     Output,

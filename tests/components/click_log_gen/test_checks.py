@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from components.click_log_gen import checks
-from components.click_log_gen.config import DataConfig
+from components.click_log_gen.config.sections import DataConfig
 from models.errors import InputError
 from tests.components.click_log_gen.ingest import (
     FORMATS,

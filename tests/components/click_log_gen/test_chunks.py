@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from components.click_log_gen import chunks, spans
-from components.click_log_gen.config import DataConfig, LogFiles
+from components.click_log_gen.config.sections import DataConfig, LogFiles
+from components.click_log_gen.files import chunks, spans
 from models.errors import InputError
 from tests.components.click_log_gen.ingest import (
     Output,

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 import tensorflow as tf
 
-from components.click_log_gen import columnar
+from components.click_log_gen.formats import columnar
 from models.errors import InputError
 from tests.components.click_log_gen.ingest import (
     Output,

@@ -16,8 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tfx_bsl.coders.example_coder import RecordBatchToExamplesEncoder
 
-from components.click_log_gen import tfrecords
-from components.click_log_gen.examples import encode
+from components.example_io import tfrecord
+from components.example_io.tf_example import encode
 from models.errors import InputError
 
 LONG = st.integers(0, 40_000).map(lambda size: "é" * (size % 7) + "x" * size)
@@ -42,7 +42,7 @@ def columns_of(rows: list[Any]) -> dict[str, pa.Array]:
 
 def records_of(data: bytes) -> list[bytes]:
     """The records of a TFRecord file."""
-    found = list(tfrecords.read(io.BytesIO(data), 1 << 20, 10))
+    found = list(tfrecord.read(io.BytesIO(data), 1 << 20, 10))
     assert all(len(record) == size for record, size in found)
     return [record for record, _ in found]
 
@@ -130,7 +130,7 @@ def test_tensorflow_and_we_read_what_the_other_wrote(
 ) -> None:
     path = tmp_path_factory.getbasetemp() / "records"
     array = pa.array(records, pa.binary()).slice(skip)
-    ours = tfrecords.frame(array).to_pybytes()
+    ours = tfrecord.frame(array).to_pybytes()
     path.write_bytes(gzip.compress(ours) if zipped else ours)
     read = tf.data.TFRecordDataset(str(path), "GZIP" if zipped else "")
     assert list(read.as_numpy_iterator()) == records[skip:]
@@ -145,7 +145,7 @@ def test_tensorflow_and_we_read_what_the_other_wrote(
 @given(data=st.data())
 def test_any_damage_is_noticed_at_its_record(data: st.DataObject) -> None:
     records = [b"a" * n for n in (3, 0, 11)]
-    good = tfrecords.frame(pa.array(records, pa.binary())).to_pybytes()
+    good = tfrecord.frame(pa.array(records, pa.binary())).to_pybytes()
     starts = np.cumsum([0, 19, 16]).tolist()
     at = data.draw(st.integers(1, len(good) - 1))
     if data.draw(st.booleans()):
@@ -172,4 +172,4 @@ def test_what_is_no_tfrecord_file_is_an_error(data: bytes) -> None:
 
 def test_an_empty_file_has_no_records(tmp_path: Path) -> None:
     assert records_of(b"") == []
-    assert tfrecords.frame(pa.array([], pa.binary())).to_pybytes() == b""
+    assert tfrecord.frame(pa.array([], pa.binary())).to_pybytes() == b""

@@ -15,7 +15,7 @@ from tfx.types import standard_artifacts
 from tfx.types.experimental.simple_artifacts import Dataset
 
 from components.click_log_gen.component import ClickLogGen
-from components.click_log_gen.config import DataConfig
+from components.click_log_gen.config.sections import DataConfig
 from components.click_log_gen.executor import Executor
 from models.errors import InputError
 from tests.components.click_log_gen.ingest import (

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from components.click_log_gen import files
-from components.click_log_gen.config import DataConfig, LogFiles, Spans
-from components.click_log_gen.spans import resolve
+from components.click_log_gen.config.sections import DataConfig, LogFiles, Spans
+from components.click_log_gen.files import log_paths
+from components.click_log_gen.files.spans import resolve
 from models.errors import InputError
 from tests.components.click_log_gen.ingest import (
     FORMATS,
@@ -33,7 +33,7 @@ def touch(folder: Path, *names: str) -> None:
 
 
 def found(pattern: Any, folder: Path) -> list[str]:
-    paths = [path for path, _, _ in files.find((str(pattern),))]
+    paths = [path for path, _, _ in log_paths.find((str(pattern),))]
     return [str(Path(path).relative_to(folder)) for path in paths]
 
 
@@ -102,9 +102,9 @@ def test_a_folder_of_an_object_store_means_its_files(
         store[f"memory://b/log/{name}"] = b"x\n"
     wanted = ["memory://b/log/dt=1/part-0", "memory://b/log/dt=2/part-0"]
     for pattern in ("memory://b/log/dt=*", "memory://b/log/dt=*/"):
-        paths = [path for path, _, _ in files.find((pattern,))]
+        paths = [path for path, _, _ in log_paths.find((pattern,))]
         assert paths == wanted
-    paths = [path for path, _, _ in files.find(("memory://b/log",))]
+    paths = [path for path, _, _ in log_paths.find(("memory://b/log",))]
     assert paths == [*wanted, "memory://b/log/x"]
 
 
@@ -143,7 +143,7 @@ def days(path: str, root: Path, **spans: Any) -> list[str]:
     spans = spans or {"since": "2000-01-01", "skip_missing": True}
     resolved, _ = resolve(source, Spans.model_validate(spans))
     # The paths are files, whatever characters they have.
-    again = [p for p, _, _ in files.find(resolved.path)]
+    again = [p for p, _, _ in log_paths.find(resolved.path)]
     assert tuple(again) == resolved.path
     return [str(Path(p).relative_to(root)) for p in resolved.path]
 

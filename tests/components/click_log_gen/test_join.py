@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.generate import generate
+from pipeline.commands.generate import generate
 from tests.components.click_log_gen.ingest import (
     FORMATS,
     SECONDS,

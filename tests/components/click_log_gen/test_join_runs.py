@@ -11,7 +11,7 @@ from unittest import mock
 import pytest
 
 from components.click_log_gen.component import ClickLogGen
-from components.click_log_gen.config import DataConfig
+from components.click_log_gen.config.sections import DataConfig
 from models.errors import InputError
 from tests.components.click_log_gen.ingest import (
     SECONDS,

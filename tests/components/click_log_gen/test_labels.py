@@ -8,9 +8,9 @@ import pyarrow as pa
 import pytest
 from pydantic import ValidationError
 
-from components.click_log_gen.config import LabelRule
-from components.click_log_gen.labels import label
-from components.click_log_gen.rows import Column, Verdicts
+from components.click_log_gen.columns.labels import label
+from components.click_log_gen.columns.rows import Column, Verdicts
+from components.click_log_gen.config.sections import LabelRule
 
 
 def read(

@@ -12,8 +12,9 @@ from typing import Any
 import google_crc32c
 import pytest
 
-from components.click_log_gen import chunks, readers, unpack
-from components.click_log_gen.config import LogFiles
+from components.click_log_gen.config.sections import LogFiles
+from components.click_log_gen.files import chunks, decompression
+from components.click_log_gen.formats import registry
 from models.errors import InputError
 from tests.components.click_log_gen.ingest import (
     Output,
@@ -86,13 +87,13 @@ def test_a_bomb_is_an_error_that_names_the_limit(
     path = tmp_path / f"log{suffix}"
     path.write_bytes(pack(b"id,click\n" + b"a,1\n" * 2_000_000, suffix))
     assert path.stat().st_size < 20_000
-    monkeypatch.setattr(unpack, "_SMALL", 1 << 20)
+    monkeypatch.setattr(decompression, "_SMALL", 1 << 20)
     with pytest.raises(InputError, match=r"log.*max_expansion"):
         ingest(path, "csv")
     log = log_of(path, "csv", max_expansion=100_000)
     source = LogFiles.model_validate(log)
     (chunk,) = chunks.plan(source)
-    assert readers.count(chunk, source) == 2_000_000
+    assert registry.count(chunk, source) == 2_000_000
 
 
 @pytest.mark.parametrize(
@@ -198,7 +199,7 @@ def test_a_file_that_changes_while_it_is_read_is_an_error(
     source = LogFiles.model_validate(log_of(path, format))
     chunk = chunks.plan(source)[0]
     with pytest.raises(InputError, match="the file changed while it was read"):
-        rows = readers.read(chunk, source, {"id": "string"})
+        rows = registry.read(chunk, source, {"id": "string"})
         with cut_into(10**9, 10_000):
             next(rows)
             HARMS[harm](path)
@@ -206,4 +207,4 @@ def test_a_file_that_changes_while_it_is_read_is_an_error(
                 pass
     path.touch()
     with pytest.raises(InputError, match="the file changed while it was read"):
-        readers.count(chunk, source)
+        registry.count(chunk, source)

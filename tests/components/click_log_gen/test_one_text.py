@@ -20,8 +20,8 @@ from hypothesis import example as case
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from components.click_log_gen import values
-from components.click_log_gen.rows import Column, Verdicts, typed
+from components.click_log_gen.columns import value_text as values
+from components.click_log_gen.columns.rows import Column, Verdicts, typed
 from models.errors import InputError
 from tests.components.click_log_gen.ingest import (
     FORMATS,

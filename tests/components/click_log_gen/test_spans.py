@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from components.click_log_gen.config import DataConfig, LogFiles, Spans
-from components.click_log_gen.spans import resolve, resolved
+from components.click_log_gen.config.sections import DataConfig, LogFiles, Spans
+from components.click_log_gen.files.spans import resolve, resolved
 from models.errors import InputError
 
 

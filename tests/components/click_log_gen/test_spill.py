@@ -8,7 +8,7 @@ from unittest import mock
 import numpy as np
 import pyarrow as pa
 
-from components.click_log_gen import match, spill
+from components.click_log_gen.join import matching, spill
 from tests.components.click_log_gen.ingest import (
     Row,
 )
@@ -35,9 +35,9 @@ def test_times_at_the_edges_of_64_bits_do_not_overflow() -> None:
         {"key": b"b", "time": far, "features": b"", "row": b"2"},
     ]
     clicks = [rows[0] | {"time": far}, rows[1] | {"time": -far}]
-    found = match.match(Columns(rows), Columns(clicks), 10**15, far)
-    assert found.impressions.tolist() == [match.KEPT, match.HELD_BACK]
-    assert found.clicks.tolist() == [match.LATE, match.EARLY]
+    found = matching.match(Columns(rows), Columns(clicks), 10**15, far)
+    assert found.impressions.tolist() == [matching.KEPT, matching.HELD_BACK]
+    assert found.clicks.tolist() == [matching.LATE, matching.EARLY]
     assert found.click.tolist() == [-1, -1]
 
 

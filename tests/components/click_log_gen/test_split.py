@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from components.click_log_gen import quantile, split
-from components.click_log_gen.config import Split
+from components.click_log_gen.config.sections import Split
+from components.click_log_gen.splitting import quantile, split
 from tests.components.click_log_gen.ingest import (
     SECONDS,
     Output,

@@ -13,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from components.click_log_gen import time_format, time_parse, time_zones
-from components.click_log_gen.time_config import TimeColumn
+from components.click_log_gen.columns import time_parse, time_zones
+from components.click_log_gen.config import time_format
+from components.click_log_gen.config.event_time import TimeColumn
 from tests.components.click_log_gen.test_times import micros, read
 
 UTC = datetime.UTC

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from components.click_log_gen.rows import Column, Verdicts, typed
+from components.click_log_gen.columns.rows import Column, Verdicts, typed
 from models.errors import InputError
 
 

@@ -17,7 +17,7 @@ from components.evaluator.config import EvaluateConfig
 from components.evaluator.evaluation import evaluate
 from components.evaluator.measured import Sample, measure
 from components.evaluator.predictions import Columns, Values
-from models import metrics
+from models.training import metrics
 
 
 def columns(count: int, seed: int = 0, models: int = 1) -> Columns:

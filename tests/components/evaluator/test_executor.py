@@ -13,7 +13,7 @@ from sklearn import metrics as sklearn
 from tfx.types import standard_artifacts
 
 from components.evaluator.executor import metrics, refusals
-from models import group_metrics
+from models.training import group_metrics
 from tests.components.evaluator import small
 
 EVALUATE = {

@@ -14,7 +14,7 @@ from tfx.types import artifact_utils, standard_artifacts
 from tfx.utils import io_utils
 
 from components.transform import executor
-from models.inputs import Batches
+from models.input_pipeline.dataset import Batches
 from tests.components.click_log_gen.ingest import Row, write_log
 
 Files = Mapping[str, Mapping[str, Sequence[Row]]]  # split -> file -> rows

@@ -13,7 +13,7 @@ import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from components.transform import analyze, cache
-from models.config import Features
+from models.config.training import Features
 from pipeline.beam import threads
 from tests.components.click_log_gen.ingest import write_log
 from tests.components.transform.test_executor import SMALL, SMALL_SPEC, rows

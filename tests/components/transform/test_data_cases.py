@@ -15,7 +15,7 @@ import pytest
 import tensorflow as tf
 
 from components.transform.executor import Executor
-from models.config import Features
+from models.config.training import Features
 from models.errors import InputError
 from pipeline.config import ConfigError, load
 from tests.components.click_log_gen.ingest import (

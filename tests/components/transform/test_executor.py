@@ -14,7 +14,7 @@ from tfx.components.transform import executor as tfx_transform
 
 from components.transform.executor import Executor
 from models.errors import InputError
-from models.vocabulary import EMPTY_VOCABULARY
+from models.preprocessing.vocabulary import EMPTY_VOCABULARY
 from tests.components.click_log_gen.ingest import Row
 from tests.components.transform.runs import assets, read, run
 

@@ -11,7 +11,7 @@ import tensorflow as tf
 from tables import needs_library
 
 from optimizers import Lion
-from optimizers.ops import compiled
+from optimizers.ops import xla
 
 pytestmark = needs_library
 RULE = (0.1, 0.9, 0.99, 0.05)
@@ -19,11 +19,11 @@ RULE = (0.1, 0.9, 0.99, 0.05)
 
 @pytest.fixture(autouse=True)
 def fresh() -> None:
-    compiled._compiled.cache_clear()
+    xla._compiled.cache_clear()
 
 
 def traces(name: str) -> int:
-    return compiled._compiled(name).experimental_get_tracing_count()
+    return xla._compiled(name).experimental_get_tracing_count()
 
 
 def test_variables_of_one_shape_share_a_program() -> None:
@@ -45,7 +45,7 @@ def test_other_rates_and_steps_trace_nothing_anew() -> None:
     var, m = tf.Variable(tf.ones([4, 2])), tf.Variable(tf.zeros([4, 2]))
     for step in range(1, 4):
         rule = (0.1 / step, 0.9 - step / 100, 0.99, 0.1 * step)
-        compiled.resource_apply_lion(
+        xla.resource_apply_lion(
             var, m, *rule, tf.ones([4, 2]), seed=step, step=step
         )
     assert traces("resource_apply_lion") == 1
@@ -69,11 +69,11 @@ def test_any_number_of_ids_needs_few_programs(mode: str) -> None:
             tf.constant(rng.integers(0, 500, count)),
         )
         if mode == "decayed":
-            compiled.resource_sparse_apply_decayed_lion(
+            xla.resource_sparse_apply_decayed_lion(
                 var, m, last, tf.constant(step), *RULE, *rows
             )
         else:
-            compiled.resource_sparse_apply_lion(var, m, *RULE, *rows, step=step)
+            xla.resource_sparse_apply_lion(var, m, *RULE, *rows, step=step)
 
     for step, count in enumerate(range(65, 129)):
         update(count, step + 1)
@@ -111,7 +111,7 @@ def test_what_fills_up_a_batch_changes_nothing(count: int) -> None:
     grad = rng.normal(size=(count, 3)).astype(np.float32)
     ids = rng.integers(0, 20, count)
     var, m = tf.Variable(start), tf.Variable(start)
-    compiled.resource_sparse_apply_lion(var, m, *RULE, grad, tf.constant(ids))
+    xla.resource_sparse_apply_lion(var, m, *RULE, grad, tf.constant(ids))
     rows = np.setdiff1d(np.arange(20), ids)
     np.testing.assert_array_equal(var.numpy()[rows], start[rows])
     np.testing.assert_array_equal(m.numpy()[rows], start[rows])

@@ -16,7 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference import ReferenceLion
 
-from optimizers.ops import build, custom, fallback
+from optimizers.ops import build, custom
+from optimizers.ops import reference as fallback
 from optimizers.ops.library import load
 
 pytestmark = pytest.mark.skipif(

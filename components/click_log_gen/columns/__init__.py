@@ -1,0 +1,1 @@
+"""Columns as read, and the typed values made of them."""

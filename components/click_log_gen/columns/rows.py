@@ -1,0 +1,381 @@
+"""Rows as read, and the one way to turn their columns into typed ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from components.click_log_gen.columns import value_text
+from models.errors import InputError
+
+Mask = npt.NDArray[np.bool_]
+FLOAT = r"(?i)^[+-]?((\d+\.?\d*|\.\d+)(e[+-]?\d+)?|inf(inity)?|nan(\(\w*\))?)$"
+_INT = r"^([+-]?)0*(\d+)(\.0*)?$"
+_SHORT_INT = r"^-?\d{1,18}$"
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """One row that is not in the examples, and why."""
+
+    path: str
+    where: str  # "byte 1234", "row 56" or "byte 1234 record 56"
+    reason: str
+    row: bytes
+
+    @property
+    def place(self) -> tuple[int, ...]:
+        """The numbers in `where`: rows of one file sort by it."""
+        return tuple(int(number) for number in self.where.split()[1::2])
+
+
+@dataclass
+class Rows:
+    """Some rows of a chunk, column by column.
+
+    columns: raw column name -> array of `count` values of any Arrow type.
+    ordinal: position of each row among all rows of its chunk, bad ones
+        included (int64 [count]).
+    locate: index among these rows -> (where, the row's bytes).
+    rejected: rows that could not even be split into columns.
+    locate_all: as `locate` of every row, both as Arrow columns, at once.
+    parsed: missing values are nulls already, and all text is UTF-8.
+    """
+
+    columns: Mapping[str, pa.Array]
+    ordinal: npt.NDArray[np.int64]
+    locate: Callable[[int], tuple[str, bytes]]
+    rejected: list[Rejected] = field(default_factory=list)
+    parsed: bool = False
+    locate_all: Callable[[], tuple[pa.Array, pa.Array]] | None = None
+
+    def origins(self) -> tuple[pa.StringArray, pa.BinaryArray]:
+        """Where each row is, and its bytes."""
+        if self.locate_all is not None:
+            return self.locate_all()
+        found = [self.locate(index) for index in range(self.count)]
+        where, rows = zip(*found, strict=True) if found else ((), ())
+        return pa.array(where, pa.string()), pa.array(rows, pa.binary())
+
+    @property
+    def count(self) -> int:
+        """How many rows the columns hold."""
+        return len(self.ordinal)
+
+    def filled(self, names: Iterable[str]) -> set[str]:
+        """Those of the columns that hold a value."""
+        return {n for n in names if self.columns[n].null_count < self.count}
+
+    def refused(self, path: str, reasons: Mapping[int, str]) -> list[Rejected]:
+        """The rows of `reasons`, index -> reason, and `rejected`, in order."""
+        found = list(self.rejected)
+        for index, reason in reasons.items():
+            where, row = self.locate(index)
+            found.append(Rejected(path, where, reason, row))
+        return sorted(found, key=lambda item: item.place)
+
+
+@dataclass
+class Verdicts:
+    """Which rows are good, and the first reason against each other one."""
+
+    good: Mask
+    reasons: dict[int, str] = field(default_factory=dict)
+
+    @classmethod
+    def none(cls, count: int) -> Verdicts:
+        """No row refused yet."""
+        return cls(np.ones(count, np.bool_))
+
+    def refuse(self, bad: Mask, reason: str) -> None:
+        """Refuses the rows where `bad` and no reason is known yet."""
+        for index in np.flatnonzero(bad):
+            self.reasons.setdefault(int(index), reason)
+        self.good &= ~bad
+
+
+@dataclass(frozen=True)
+class Column:
+    """A raw column and how its values are to be read.
+
+    null_values: texts that mean missing, besides the empty one; None where
+        the reader made nulls of them already.
+    separator: between the values of a list; None for one value a row.
+    """
+
+    name: str
+    null_values: tuple[str, ...] | None = ()
+    separator: str | None = None
+
+    def text(self, array: pa.Array, verdicts: Verdicts) -> pa.Array:
+        """`array` as string, one text for one value (see values.py).
+
+        Lists are joined by `separator`. Bytes that are not UTF-8 are refused,
+        and so are a list of several values in a column without a separator,
+        and one that has it in a value.
+        """
+        array = self._single_or_joined(array, verdicts)
+        if not value_text.is_text(array.type):
+            return self._typed_texts(array)
+        array = self._words(array, verdicts)
+        if self.separator is not None:
+            return value_text.canonical_items(array, self.separator)
+        return value_text.canonical(array)
+
+    def written(self, array: pa.Array, verdicts: Verdicts) -> pa.Array:
+        """As `text`, but text is as it was written, and true is `true`."""
+        array = self._single_or_joined(array, verdicts)
+        if pa.types.is_boolean(array.type):
+            return array.cast(pa.string())
+        if not value_text.is_text(array.type):
+            return self._typed_texts(array)
+        return self._words(array, verdicts)
+
+    def _single_or_joined(
+        self, array: pa.Array, verdicts: Verdicts
+    ) -> pa.Array:
+        array = value_text.plain(array)
+        if not is_list(array.type):
+            return array
+        if self.separator is None:
+            return self._single(array, verdicts)
+        return self._joined(array, self.separator, verdicts)
+
+    def _texts(self, array: pa.Array) -> pa.Array:
+        found = value_text.texts(array)
+        if found is None:
+            raise InputError(
+                f"column {self.name!r} holds {array.type}, which cannot be"
+                " read as text"
+            )
+        return found
+
+    def _typed_texts(self, array: pa.Array) -> pa.Array:
+        """The texts of typed values, the words for missing as nulls."""
+        words = set(self.null_values or ()) - {""}
+        text = self._texts(array)
+        return self._without_words(text) if words else text
+
+    def _without_words(self, text: pa.Array) -> pa.Array:
+        """`text` with the words for missing as nulls."""
+        missing = pa.array(["", *(self.null_values or ())])
+        return nulled(text, mask(pc.is_in(text, value_set=missing)))
+
+    def float64(self, array: pa.Array, verdicts: Verdicts) -> pa.Array:
+        """`array` as float64, NaN as null; what is not finite is refused."""
+        array = self._scalars(array, verdicts)
+        if value_text.is_text(array.type):
+            array = self._parsed_floats(self._words(array, verdicts), verdicts)
+        return self._finite(self._cast(array, pa.float64()), verdicts)
+
+    def float32(self, array: pa.Array, verdicts: Verdicts) -> pa.Array:
+        """As `float64`, but narrowed; what becomes infinite is refused."""
+        wide = self.float64(array, verdicts)
+        return self._finite(wide.cast(pa.float32(), safe=False), verdicts)
+
+    def int64(self, array: pa.Array, verdicts: Verdicts) -> pa.Array:
+        """`array` as int64; 3.0 is an integer, 3.5 is refused."""
+        array = self._scalars(array, verdicts)
+        if value_text.is_text(array.type):
+            return self._parsed_ints(self._words(array, verdicts), verdicts)
+        if pa.types.is_decimal(array.type) or pa.types.is_floating(array.type):
+            array = array.cast(pa.float64())
+            array = nulled(array, mask(pc.is_nan(array)))
+            bad = mask(pc.not_equal(pc.trunc(array), array)) | mask(
+                pc.greater(pc.abs(array), 2.0**53)
+            )
+        elif pa.types.is_uint64(array.type):
+            bad = mask(pc.greater(array, pa.scalar(2**63 - 1, pa.uint64())))
+        else:
+            return self._cast(array, pa.int64())
+        verdicts.refuse(bad, f"column {self.name}: not an integer of 64 bits")
+        return nulled(array, bad).cast(pa.int64())
+
+    def _words(self, array: pa.Array, verdicts: Verdicts) -> pa.Array:
+        """`array` of text as written, the words for missing as nulls."""
+        if self.null_values is None:
+            return array
+        return self._without_words(self._utf8(array, verdicts))
+
+    def _scalars(self, array: pa.Array, verdicts: Verdicts) -> pa.Array:
+        """One number, or text, a row.
+
+        Raises:
+            InputError: the type is neither, such as a time or a struct.
+        """
+        array = value_text.plain(array)
+        if is_list(array.type):
+            array = self._single(array, verdicts)
+        if value_text.is_text(array.type) or pa.types.is_null(array.type):
+            return array
+        if not _is_number(array.type):
+            raise InputError(
+                f"column {self.name!r} holds {array.type}, which cannot be"
+                " read as numbers"
+            )
+        if not set(self.null_values or ()) - {""}:
+            return array
+        return nulled(array, mask(self._typed_texts(array).is_null()))
+
+    def _single(self, array: pa.Array, verdicts: Verdicts) -> pa.Array:
+        """The one value of each list; several are refused."""
+        array = array.cast(pa.list_(array.type.value_type))
+        lengths = pc.fill_null(pc.list_value_length(array), 0)
+        lengths = lengths.to_numpy(zero_copy_only=False)
+        verdicts.refuse(
+            lengths > 1, f"column {self.name}: several values instead of one"
+        )
+        first = array.offsets.to_numpy()[:-1]
+        return value_text.plain(
+            array.values.take(pa.array(first, mask=lengths != 1))
+        )
+
+    def _joined(
+        self, array: pa.Array, separator: str, verdicts: Verdicts
+    ) -> pa.Array:
+        """The values of each list as one text; null values are left out.
+
+        A list is refused if the text would stand for other values.
+        """
+        # Taken, to be no slice.
+        array = array.cast(pa.list_(array.type.value_type))
+        array = array.take(pa.array(np.arange(len(array))))
+        items = value_text.plain(array.values)
+        if not value_text.is_text(items.type):
+            items = self._texts(items)
+        # As bytes, since not all need be UTF-8.
+        array = pa.ListArray.from_arrays(
+            array.offsets, items.cast(pa.binary()), mask=array.is_null()
+        )
+        if array.flatten().null_count:
+            lists = [
+                v and [x for x in v if x is not None] for v in array.to_pylist()
+            ]
+            array = pa.array(lists, array.type)
+        joined = pc.binary_join(array, separator.encode())
+        found = pc.count_substring(joined, separator.encode())
+        inside = pc.greater(found, pc.subtract(pc.list_value_length(array), 1))
+        several = pc.greater(pc.list_value_length(array), 1)
+        bad = mask(pc.and_(inside, several))
+        verdicts.refuse(
+            bad,
+            f"column {self.name}: a value with the separator {separator!r} in"
+            " it; choose another for `list`",
+        )
+        return nulled(joined, bad)
+
+    def _cast(self, array: pa.Array, kind: pa.DataType) -> pa.Array:
+        try:
+            return array.cast(kind, safe=pa.types.is_integer(kind))
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+            raise InputError(
+                f"column {self.name!r} holds {array.type}, which cannot be"
+                " read as numbers"
+            ) from error
+
+    def _utf8(self, array: pa.Array, verdicts: Verdicts) -> pa.Array:
+        try:
+            # By way of binary: a string column may hold what is not UTF-8.
+            return array.cast(pa.binary()).cast(pa.string())
+        except pa.ArrowInvalid:
+            array = array.cast(pa.binary())
+            bad = np.array([not _is_utf8(v) for v in array.to_pylist()])
+            verdicts.refuse(bad, f"column {self.name}: not UTF-8")
+            return nulled(array, bad).cast(pa.string())
+
+    def _parsed_floats(self, text: pa.Array, verdicts: Verdicts) -> pa.Array:
+        try:
+            return text.cast(pa.float64())
+        except pa.ArrowInvalid:
+            text = pc.utf8_trim_whitespace(text)
+            bad = mask(pc.invert(pc.match_substring_regex(text, FLOAT)))
+            verdicts.refuse(bad, f"column {self.name}: not a number")
+            return nulled(text, bad).cast(pa.float64())
+
+    def _parsed_ints(self, text: pa.Array, verdicts: Verdicts) -> pa.Array:
+        # Arrow itself would take 0x10.
+        if not mask(
+            pc.invert(pc.match_substring_regex(text, _SHORT_INT))
+        ).any():
+            return text.cast(pa.int64())
+        text = pc.utf8_trim_whitespace(text)
+        bad = mask(pc.invert(pc.match_substring_regex(text, _INT)))
+        text = pc.replace_substring_regex(text, _INT, r"\1\2")
+        text = pc.utf8_ltrim(text, "+")
+        for index in np.flatnonzero(mask(pc.greater(pc.utf8_length(text), 18))):
+            bad[index] |= not bad[index] and not (
+                -(2**63) <= int(text[index].as_py()) < 2**63
+            )
+        verdicts.refuse(bad, f"column {self.name}: not an integer of 64 bits")
+        return nulled(text, bad).cast(pa.int64())
+
+    def _finite(self, array: pa.Array, verdicts: Verdicts) -> pa.Array:
+        verdicts.refuse(
+            mask(pc.is_inf(array)), f"column {self.name}: not a finite number"
+        )
+        return nulled(array, mask(pc.is_nan(array)))
+
+
+def typed(
+    array: pa.Array, kind: str, column: Column, verdicts: Verdicts
+) -> pa.Array:
+    """`array` as what a feature of `kind` takes: float32, int64 or string.
+
+    Missing values become nulls: nulls, `column.null_values`, "" and NaN.
+    """
+    if kind == "float":
+        return column.float32(array, verdicts)
+    if kind == "int":
+        return column.int64(array, verdicts)
+    return column.text(array, verdicts)
+
+
+def mask(array: pa.Array) -> Mask:
+    """A boolean Arrow array as NumPy, null read as False."""
+    filled = pc.fill_null(array, False)
+    return np.asarray(filled.to_numpy(zero_copy_only=False), dtype=np.bool_)
+
+
+def nulled(array: pa.Array, where: Mask) -> pa.Array:
+    """`array` with nulls where the mask says so."""
+    if not where.any():
+        return array
+    # Not if_else: with a null scalar it garbles sliced text (apache/arrow
+    # issue 41479).
+    return array.take(pa.array(np.arange(len(array)), mask=where))
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return bool(
+        pa.types.is_boolean(kind)
+        or pa.types.is_integer(kind)
+        or pa.types.is_floating(kind)
+        or pa.types.is_decimal(kind)
+    )
+
+
+def is_list(kind: pa.DataType) -> bool:
+    return bool(
+        pa.types.is_list(kind)
+        or pa.types.is_large_list(kind)
+        or pa.types.is_fixed_size_list(kind)
+    )
+
+
+def _is_utf8(value: bytes | None) -> bool:
+    try:
+        (value or b"").decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def numbered(unit: str, numbers: npt.NDArray[np.int64]) -> pa.StringArray:
+    """ "byte 1", "byte 2", ... for `unit` and each of the numbers."""
+    text = pa.array(numbers).cast(pa.string())
+    return pc.binary_join_element_wise(unit, text, " ")

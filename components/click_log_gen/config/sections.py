@@ -1,0 +1,555 @@
+"""Config section of the ingest: where the logs are and what a row means."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import re
+from datetime import date
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
+from components.click_log_gen.config.event_time import (
+    FIRST_YEAR,
+    TimeColumn,
+    last_year,
+)
+from models.config.paths import expanded
+from models.config.section import PathText
+from models.config.training import (
+    LABEL,
+    Kind,
+    Name,
+    Negatives,
+    PositiveInt,
+    Section,
+)
+
+PLACEHOLDERS = ("{DATE}", "{YYYY}", "{MM}", "{DD}", "{SPAN}", "{VERSION}")
+Format = Literal["csv", "tsv", "jsonl", "parquet", "tfrecord", "avro"]
+
+
+class LogFiles(Section):
+    """A log: a file, a folder, a glob or a list, on any Beam filesystem.
+
+    A list is read in its order, what a glob matches in the order of names.
+    A folder means its files, at any depth. Names that begin with `.` or `_`
+    are left out. gzip, zstd and bzip2 are told by the file's first bytes.
+
+    csv and tsv: a line is a row, an empty line is none; a quoted cell may go
+    on over several lines. Either `columns` names the columns, or `header:
+    true` reads the names from each file; with both, the header is skipped and
+    `columns` counts.
+
+    Args:
+        delimiter: between two cells, one character or several, such as `::`.
+        escape: a character that takes its meaning from the one after it, in
+            csv and tsv; beside a doubled quote.
+        max_line_bytes: a longer line, or record, is rejected.
+        max_expansion: to how many times its size a compressed file may unpack.
+    """
+
+    path: tuple[Annotated[str, AfterValidator(expanded)], ...]
+    format: Format
+    columns: tuple[Name, ...] | None = None
+    header: bool = False
+    delimiter: Annotated[str, Field(min_length=1, max_length=8)] | None = None
+    quote: Annotated[str, Field(min_length=1, max_length=1)] | None = None
+    escape: Annotated[str, Field(min_length=1, max_length=1)] | None = None
+    null_values: tuple[str, ...] = ("",)
+    max_line_bytes: Annotated[int, Field(ge=1 << 10, le=1 << 28)] = 1 << 24
+    max_expansion: PositiveInt = 200
+
+    @field_validator("path", mode="before")
+    @classmethod
+    def _one_or_many(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
+
+    @field_validator("delimiter", "quote", "escape")
+    @classmethod
+    def _ascii(cls, value: str | None) -> str | None:
+        if value is None or (value.isascii() and not set(value) & set("\r\n")):
+            return value
+        raise ValueError(
+            f"received {value!r}; accepted: ASCII characters, no line end"
+        )
+
+    @model_validator(mode="after")
+    def _check(self) -> LogFiles:
+        if not self.path or not all(self.path):
+            raise ValueError("`path` is empty; give a file or a glob")
+        text = self.format in ("csv", "tsv")
+        if text and not self.header and self.columns is None:
+            raise ValueError(
+                f"a {self.format} log needs `columns: [...]` or `header: true`"
+            )
+        if self.columns is not None:
+            for name in self.columns:
+                if self.columns.count(name) > 1:
+                    raise ValueError(f"column {name!r} is named twice")
+        if self.quoting and self.quoting in self.separator:
+            raise ValueError(
+                f"`quote` is {self.quoting!r}, which is"
+                f" {'in ' * (len(self.separator) > 1)}`delimiter` too:"
+                f" {self.separator!r}"
+            )
+        if self.escape and self.escape in (*self.separator, self.quoting):
+            raise ValueError(
+                f"`escape` is {self.escape!r}, and so is `delimiter` or `quote`"
+            )
+        for value in self.null_values:
+            if self.escape and self.escape in value:
+                raise ValueError(
+                    f"`null_values`: received {value!r}; with `escape:"
+                    f" {self.escape}` values are compared after it was taken"
+                    " away"
+                )
+        if not text:
+            for field in ("columns", "header", "delimiter", "quote", "escape"):
+                if getattr(self, field):
+                    raise ValueError(
+                        f"`{field}` is for csv and tsv;"
+                        f" received `format: {self.format}`"
+                    )
+        return self
+
+    @property
+    def all_columns(self) -> tuple[str, ...] | None:
+        """`columns` and those that folders in `path` tell, such as dt=*."""
+        if self.columns is None:
+            return None
+        folders = "/".join(self.path)  # the last part may be one too
+        told = re.findall(r"(?:^|(?<=/))([^/={}*?\[\]]+)=", folders)
+        return tuple(dict.fromkeys((*self.columns, *told)))
+
+    @property
+    def separator(self) -> str:
+        """The column delimiter of a csv or tsv log."""
+        return self.delimiter or ("\t" if self.format == "tsv" else ",")
+
+    @property
+    def quoting(self) -> str | None:
+        """The quote character; tsv has none unless the config names one."""
+        return self.quote or ('"' if self.format == "csv" else None)
+
+    @property
+    def too_long(self) -> str:
+        """The reason against a line or record past the limit."""
+        return f"longer than max_line_bytes, {self.max_line_bytes:,}"
+
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+_DURATION = re.compile(r"(\d{1,6}(?:\.\d{1,6})?)([smhd])")
+
+
+def _microseconds(duration: str) -> int:
+    """90s, 30m, 2h or 1d in microseconds; 0 if it is none of them."""
+    found = _DURATION.fullmatch(duration)
+    return round(float(found[1]) * _UNITS[found[2]] * 1e6) if found else 0
+
+
+def _not_a_duration(value: Any) -> str:
+    return (
+        f"received {value!r}; accepted: a number and a unit, such as 90s, 30m,"
+        " 2h or 1d, above 0"
+    )
+
+
+_DAY = re.compile(r"\d{4}-\d\d-\d\d")
+_EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
+
+
+class ClickFiles(LogFiles):
+    """A separate click log, joined to the impressions.
+
+    A click belongs to the impression of its key if it came at its time or up
+    to `window` later. `key` may be several columns; they are compared as text.
+    Impressions that had not their whole window at the end of the click log
+    are held back: `until` says when it ends, else its latest time does.
+
+    Args:
+        impression_key: the key's columns in the impressions, where they
+            have other names.
+        time: event time of the click, as `data.time`, which is the default.
+        carry: columns of the click -> what they become in the examples: float,
+            int or string, missing without a click. No features: they tell
+            the label.
+        partitions: how many parts the join is cut into, of which a worker
+            holds one in memory; by default as many as the logs' size asks for.
+    """
+
+    key: tuple[Name, ...] = ("impression_id",)
+    impression_key: tuple[Name, ...] | None = None
+    time: TimeColumn | None = None
+    window: str = "30m"
+    until: str | None = None
+    carry: dict[Name, Kind] = {}
+    partitions: Annotated[PositiveInt, Field(le=10_000)] | None = None
+
+    @field_validator("key", "impression_key", mode="before")
+    @classmethod
+    def _a_name_or_more(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str | int) else value
+
+    @field_validator("window", mode="before")
+    @classmethod
+    def _is_duration(cls, value: Any) -> Any:
+        if not isinstance(value, str) or not _microseconds(value):
+            raise ValueError(_not_a_duration(value))
+        return value
+
+    @field_validator("until", mode="before")
+    @classmethod
+    def _is_time(cls, value: Any) -> Any:
+        if isinstance(value, datetime.date):  # YAML's doing
+            value = value.isoformat()
+        try:
+            _ = value is None or datetime.datetime.fromisoformat(value)
+            return value
+        except (TypeError, ValueError):
+            raise ValueError(
+                f"received {value!r}; accepted: a time in ISO 8601, such as"
+                " 2024-01-31T23:59:59Z"
+            ) from None
+
+    @model_validator(mode="after")
+    def _keys_fit(self) -> ClickFiles:
+        if not self.key or len(set(self.key)) < len(self.key):
+            raise ValueError(
+                f"`key`: received {list(self.key)}; accepted: one column or"
+                " several different ones"
+            )
+        if len(self.shown_key) != len(self.key):
+            raise ValueError(
+                f"`impression_key`: received {list(self.shown_key)}; accepted:"
+                f" as many columns as `key` has, {len(self.key)}"
+            )
+        if LABEL in self.carry:
+            raise ValueError(
+                f"`carry`: {LABEL!r} is reserved for the label; rename the"
+                " column"
+            )
+        return self
+
+    @property
+    def shown_key(self) -> tuple[str, ...]:
+        """The key's columns in the impressions."""
+        return self.impression_key or self.key
+
+    @property
+    def window_micros(self) -> int:
+        """The window in microseconds."""
+        return _microseconds(self.window)
+
+
+class Spans(Section):
+    """Which days, or numbered spans, of the logs a run reads.
+
+    For paths with {DATE} (2026-11-22), with {YYYY}, {MM} and {DD}, or with
+    {SPAN} (a number). `last` is a sliding window: so many days up to `until`,
+    which without a value is the newest there is. A day without files stops the
+    run unless `skip_missing`. Where paths have {VERSION} too, the highest one
+    of each day counts.
+    """
+
+    last: Annotated[int, Field(ge=1)] | None = None
+    since: date | int | None = None
+    until: date | int | None = None
+    skip_missing: bool = False
+
+    @field_validator("since", "until", mode="before")
+    @classmethod
+    def _one_meaning(cls, value: Any) -> Any:
+        """Not pydantic's: "1705276800" would be a day of 2024."""
+        if isinstance(value, str) and _DAY.fullmatch(value):
+            with contextlib.suppress(ValueError):
+                return date.fromisoformat(value)
+        plain = type(value) in (int, date, type(None))
+        if not plain:
+            raise ValueError(
+                f"received {value!r}; accepted: a date, such as 2024-01-31, or"
+                " a number"
+            )
+        return value
+
+    @model_validator(mode="after")
+    def _check(self) -> Spans:
+        if (self.last is None) == (self.since is None):
+            raise ValueError(
+                "give either `last: 7` (days up to `until`) or `since`"
+            )
+        bounds = [b for b in (self.since, self.until) if b is not None]
+        if len({isinstance(bound, int) for bound in bounds}) > 1:
+            raise ValueError(
+                f"since {self.since} and until {self.until}: accepted: both"
+                " dates or both numbers"
+            )
+        if len(bounds) == 2 and bounds[0] > bounds[1]:  # type: ignore[operator]
+            raise ValueError(f"since {self.since} is after until {self.until}")
+        return self
+
+
+class LabelRule(Section):
+    """A label computed from a column: exactly one comparison.
+
+    `equals` compares numbers if it is one (4 and 4.0 are equal), else text.
+    """
+
+    column: Name
+    at_least: float | None = None
+    at_most: float | None = None
+    equals: str | int | float | None = None
+
+    @field_validator("equals", mode="before")
+    @classmethod
+    def _not_a_boolean(cls, value: Any) -> Any:
+        if isinstance(value, bool):
+            raise ValueError(
+                f"received {value}; accepted: a number or a text, such as"
+                f' "{str(value).lower()}" in quotes. A column that is true for'
+                " clicks needs no rule: `label: <column>`"
+            )
+        return value
+
+    @model_validator(mode="after")
+    def _one_rule(self) -> LabelRule:
+        given = [
+            rule
+            for rule in ("at_least", "at_most", "equals")
+            if getattr(self, rule) is not None
+        ]
+        if len(given) != 1:
+            raise ValueError(
+                "give exactly one of `at_least`, `at_most`, `equals`;"
+                f" received {given or 'none'}"
+            )
+        return self
+
+
+def _label_form(value: Any) -> str:
+    return "rule" if isinstance(value, dict | LabelRule) else "column"
+
+
+Label = Annotated[
+    Annotated[Name, Tag("column")] | Annotated[LabelRule, Tag("rule")],
+    Discriminator(_label_form),
+]
+
+
+class Split(Section):
+    """How rows are divided into train, eval and, if `test` > 0, test.
+
+    time: the latest rows go to test, those before to eval, rows of one time
+    together; those that came within `gap` before a later split are left out.
+    order: the same by the order of `path`. hash: by `key`'s values, one column
+    or several, so that all rows of a user stay together; without a key by the
+    whole example.
+    """
+
+    by: Literal["time", "hash", "order"] = "hash"
+    eval: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    test: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    key: tuple[Name, ...] = ()
+    gap: str | None = None
+
+    @field_validator("key", mode="before")
+    @classmethod
+    def _none_or_more(cls, value: Any) -> Any:
+        if value is None:
+            return ()
+        return (value,) if isinstance(value, str | int) else value
+
+    @field_validator("gap")
+    @classmethod
+    def _is_duration(cls, value: str | None) -> str | None:
+        if value is not None and not _microseconds(value):
+            raise ValueError(_not_a_duration(value))
+        return value
+
+    @model_validator(mode="after")
+    def _check(self) -> Split:
+        if self.key and self.by != "hash":
+            raise ValueError(
+                f"`key` is for `by: hash`; received `by: {self.by}`"
+            )
+        if self.gap is not None and self.by != "time":
+            raise ValueError(
+                f"`gap` is for `by: time`; received `by: {self.by}`"
+            )
+        if self.eval + self.test >= 1:
+            raise ValueError(
+                f"eval {self.eval} and test {self.test} leave nothing to train"
+                " on; accepted: less than 1 together"
+            )
+        return self
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The splits there are, in the order of time."""
+        return ("train", "eval", "test") if self.test else ("train", "eval")
+
+    @property
+    def gap_micros(self) -> int:
+        """The gap in microseconds."""
+        return _microseconds(self.gap) if self.gap else 0
+
+
+class DataConfig(Section):
+    """The raw logs and how a row becomes a labelled example.
+
+    Args:
+        max_rejected: the share of rows that may be rejected.
+        max_out_of_range: the share of rows in which an `encode: identity`
+            feature may be out of range, and so missing to the model.
+    """
+
+    impressions: LogFiles
+    clicks: ClickFiles | None = None
+    label: Label | None = Field(None, validate_default=True)
+    time: TimeColumn | None = None
+    split: Split = Split()
+    negatives: Negatives = Negatives()
+    max_rejected: Annotated[float, Field(ge=0, le=1)] = 0.01
+    max_out_of_range: Annotated[float, Field(ge=0, le=1)] = 0.01
+    curated_schema: PathText | None = None
+    spans: Spans | None = None
+
+    @field_validator("label")
+    @classmethod
+    def _label_or_clicks(
+        cls, value: str | LabelRule | None, info: ValidationInfo
+    ) -> str | LabelRule | None:
+        if value is None and info.data.get("clicks", 1) is None:
+            raise ValueError(
+                "missing; it is required, except with `clicks`: there the"
+                " label is whether there was a click"
+            )
+        return value
+
+    @model_validator(mode="after")
+    def _check(self) -> DataConfig:
+        if self.split.by == "time" and self.time is None:
+            raise ValueError(
+                "`split.by: time` needs `time`, the column of event time"
+            )
+        for log, files in self.logs.items():
+            _check_spans(f"{log}.path", files.path, self.spans)
+        shown: dict[str, str | None] = {
+            "time": self.time.column if self.time else None,
+            **{f"split.key: {name}": name for name in self.split.key},
+            **{f"negatives.key: {name}": name for name in self.negatives.key},
+        }
+        if self.clicks is None:
+            shown["label"] = self.label_column
+        else:
+            if self.time is None:
+                raise ValueError(
+                    "`clicks` needs `time`, the column of the impressions'"
+                    " event time"
+                )
+            _check_until(self.clicks.until, self.click_time)
+            shown |= {f"clicks.key: {n}": n for n in self.clicks.shown_key}
+            clicked = {
+                "clicks.time": self.click_time.column,
+                "label": self.label_column,
+                **{f"clicks.key: {name}": name for name in self.clicks.key},
+                **{f"clicks.carry: {n}": n for n in self.clicks.carry},
+            }
+            _check_columns("clicks", self.clicks, clicked)
+        _check_columns("impressions", self.impressions, shown)
+        return self
+
+    @property
+    def logs(self) -> dict[str, LogFiles]:
+        """The logs there are, by the name of their section."""
+        logs = {"impressions": self.impressions, "clicks": self.clicks}
+        return {name: log for name, log in logs.items() if log is not None}
+
+    @property
+    def click_time(self) -> TimeColumn:
+        """The click log's column of event time."""
+        assert self.clicks is not None and self.time is not None
+        return self.clicks.time or self.time
+
+    @property
+    def clicks_until(self) -> int | None:
+        """`clicks.until` in microseconds since 1970, in the clicks' zone."""
+        if self.clicks is None or self.clicks.until is None:
+            return None
+        until = self.click_time.moment(self.clicks.until)
+        return (until - _EPOCH) // datetime.timedelta(microseconds=1)
+
+    @property
+    def label_column(self) -> str | None:
+        """The raw column that the label is read or computed from.
+
+        With `clicks` one of theirs, or None: a click is the label.
+        """
+        if isinstance(self.label, LabelRule):
+            return self.label.column
+        return self.label
+
+
+def _check_spans(
+    field: str, paths: tuple[str, ...], spans: Spans | None
+) -> None:
+    """All paths say where the day stands, or none."""
+    for path in paths:
+        daily = (
+            "{DATE}" in path
+            or "{SPAN}" in path
+            or all(part in path for part in ("{YYYY}", "{MM}", "{DD}"))
+        )
+        if spans is not None and not daily:
+            raise ValueError(
+                f"`spans` needs {{DATE}} (2026-11-22), {{YYYY}} {{MM}} {{DD}},"
+                f" or {{SPAN}} (a number) in `{field}`; received {path!r}"
+            )
+        if spans is None and any(part in path for part in PLACEHOLDERS):
+            raise ValueError(
+                f"`{field}` has a placeholder; `spans` says which days are"
+                f" meant, such as `spans: {{last: 7}}`. Received: {path!r}"
+            )
+        if spans is not None:
+            kind = int if "{SPAN}" in path else date
+            for name in ("since", "until"):
+                bound = getattr(spans, name)
+                if bound is not None and not isinstance(bound, kind):
+                    accepted = "a number" if kind is int else "a date"
+                    raise ValueError(
+                        f"`spans.{name}` is {bound!r}; accepted: {accepted},"
+                        f" for `{field}` is {path!r}"
+                    )
+
+
+def _check_until(until: str | None, time: TimeColumn) -> None:
+    """The end is a moment that a click of the log may have."""
+    if until is None:
+        return
+    year = time.moment(until).astimezone(datetime.UTC).year
+    if time.unit is None and not FIRST_YEAR <= year <= last_year():
+        raise ValueError(
+            f"`clicks.until`: received {until}; accepted: a time of"
+            f" {FIRST_YEAR} to {last_year()}, as the clicks'"
+        )
+
+
+def _check_columns(
+    section: str, log: LogFiles, wanted: dict[str, str | None]
+) -> None:
+    for field, name in wanted.items():
+        known = log.all_columns
+        if name is not None and known is not None and name not in known:
+            raise ValueError(
+                f"`{field}` is column {name!r}, which is not among"
+                f" `{section}.columns`: {', '.join(known)}"
+            )

@@ -1,0 +1,227 @@
+"""One chunk of raw log to shards of labelled, split tf.Examples."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from components.click_log_gen.columns import labels
+from components.click_log_gen.columns.event_time import (
+    Times,
+    event_time,
+    reading,
+)
+from components.click_log_gen.columns.noticed import Noticed
+from components.click_log_gen.columns.rows import (
+    Column,
+    Mask,
+    Rejected,
+    Rows,
+    Verdicts,
+    typed,
+)
+from components.click_log_gen.config.sections import DataConfig, LabelRule
+from components.click_log_gen.files.chunks import Chunk, naming
+from components.click_log_gen.formats import registry
+from components.click_log_gen.output.row_counts import Tally
+from components.click_log_gen.output.shards import Shards
+from components.click_log_gen.splitting import split
+from components.example_io.tf_example import encode, encode_features, wrap
+from models.config.training import LABEL
+
+
+@dataclass(frozen=True)
+class Job:
+    """All that a worker needs besides the chunk."""
+
+    data: DataConfig
+    columns: Mapping[str, tuple[str, str | None]]  # kind, list separator
+    folders: Mapping[str, str]
+    chunks: int
+    cut: split.Cut = split.NO_CUT
+    first_rows: tuple[int, ...] = ()  # chunk number -> rows before it
+    ranges: Mapping[str, int] = field(default_factory=dict)  # integers below
+
+
+def run(chunk: Chunk, job: Job) -> dict[str, Any]:
+    """Converts one chunk; returns its counts. Same chunk, same bytes.
+
+    Raises:
+        InputError: the file as a whole cannot be read; with its name.
+    """
+    tally = Tally()
+    seen: set[str] = set()
+    noticed = Noticed(job.ranges)
+    wanted = _wanted(job)
+    shards = Shards(job.folders, chunk.number, job.chunks)
+    with naming(chunk.path), shards:
+        for rows in registry.read(chunk, job.data.impressions, wanted):
+            batch = _Batch(rows, chunk, job)
+            rejected = batch.rejected()
+            tally.reject(rejected)
+            shards.reject(rejected)
+            tally.counts["read"] += rows.count + len(rows.rejected)
+            write(
+                shards,
+                tally,
+                job.data.split.names,
+                batch.records,
+                batch.positive,
+                batch.sides,
+                batch.sampled,
+                batch.times,
+            )
+            noticed.see(batch.columns)
+            seen |= rows.filled(wanted.keys() - seen)
+    return {
+        "chunk": chunk.number,
+        **tally.to_json(),
+        **noticed.to_json(),
+        "absent": sorted(wanted.keys() - seen),
+    }
+
+
+def write(
+    shards: Shards,
+    tally: Tally,
+    names: Sequence[str],
+    records: pa.BinaryArray,
+    positive: Mask,
+    sides: split.Sides,
+    sampled: Mask,
+    times: Times | None = None,
+) -> None:
+    """Writes each record to the shard of its side, and counts it.
+
+    Of the negatives of train only those in `sampled` are written.
+    """
+    left_out = (sides == 0) & ~positive & ~sampled
+    sides = np.where(left_out, split.OUT, sides)
+    tally.counts["sampled_out"] += int(left_out.sum())
+    tally.counts["gap"] += int((sides == split.OUT).sum() - left_out.sum())
+    tally.counts["kept"] += int((sides != split.OUT).sum())
+    for number, name in enumerate(names):
+        chosen = sides == number
+        shards.write(name, records.filter(pa.array(chosen)))
+        tally.counts[name] += int(chosen.sum())
+        tally.counts[f"positives_{name}"] += int((positive & chosen).sum())
+        if times is not None:
+            tally.see(name, times[chosen])
+
+
+def _wanted(job: Job) -> dict[str, str]:
+    """Columns to read -> what they will be read as."""
+    data = job.data
+    wanted = {name: kind for name, (kind, _) in job.columns.items()}
+    assert data.label is not None and data.label_column is not None
+    wanted.setdefault(data.label_column, labels.kind(data.label))
+    if data.split.by == "time" and data.time is not None:
+        time = data.time.column
+        wanted[time] = reading(wanted.get(time))
+    for name in (*data.split.key, *data.negatives.key):
+        # As text, whatever else the column is, so that none is rounded.
+        wanted[name] = "string"
+    return wanted
+
+
+class _Batch:
+    """Some rows on their way to tf.Examples.
+
+    records: the good rows, serialized. positive: whether their label is 1.
+    sides: where they go. sampled: which are trained on if they are negative.
+    columns: the features of the good rows. times: when they happened, if asked.
+    """
+
+    def __init__(self, rows: Rows, chunk: Chunk, job: Job) -> None:
+        self._rows = rows
+        self._chunk = chunk
+        self._job = job
+        self._verdicts = Verdicts.none(rows.count)
+        data = job.data
+        columns = {
+            name: typed(
+                rows.columns[name],
+                kind,
+                self._column(name, sep),
+                self._verdicts,
+            )
+            for name, (kind, sep) in job.columns.items()
+        }
+        assert data.label is not None and data.label_column is not None
+        features = tuple(columns)
+        columns[LABEL] = labels.label(
+            rows.columns[data.label_column],
+            self._column(data.label_column),
+            data.label if isinstance(data.label, LabelRule) else None,
+            self._verdicts,
+        )
+        self.times: Times | None = None
+        sides = self._sides()
+        keys = self._keys(data.negatives.key)
+        good = self._verdicts.good
+        if not good.all():
+            chosen = pa.array(good)
+            columns = {n: array.filter(chosen) for n, array in columns.items()}
+        self.columns = {name: columns[name] for name in features}
+        if self.times is not None:
+            self.times = self.times[good]
+        self.positive: Mask = columns[LABEL].to_numpy() == 1
+        self.sides: split.Sides
+        if sides is None:
+            # Without the label: else an ad's clicks would go one way and what
+            # else it had another.
+            label = encode_features({LABEL: columns.pop(LABEL)})
+            features = encode_features(columns) if columns else label
+            self.records = wrap(*([features] if columns else []), label)
+            self.sides = split.hash_sides(features, data.split)
+        else:
+            self.records = encode(columns)
+            self.sides = sides[good]
+        if keys is not None:
+            keys = keys.filter(pa.array(good))
+        elif data.negatives.keep < 1.0:
+            keys = split.told_apart(self.records)
+        else:
+            keys = self.records
+        self.sampled: Mask = split.kept(keys, data.negatives)
+
+    def rejected(self) -> list[Rejected]:
+        """The rows that are not in `records`, in order."""
+        return self._rows.refused(self._chunk.path, self._verdicts.reasons)
+
+    def _column(self, name: str, separator: str | None = None) -> Column:
+        nulls = self._job.data.impressions.null_values
+        return Column(name, None if self._rows.parsed else nulls, separator)
+
+    def _sides(self) -> split.Sides | None:
+        """Where rows go; None: the example's features tell."""
+        data, rows = self._job.data, self._rows
+        if data.split.by == "order":
+            before = self._job.first_rows[self._chunk.number]
+            return self._job.cut.sides(rows.ordinal + before)
+        if data.split.by == "time":
+            assert data.time is not None
+            self.times = event_time(
+                rows.columns[data.time.column],
+                self._column(data.time.column),
+                self._verdicts,
+                data.time,
+            )
+            return self._job.cut.sides(self.times)
+        if not data.split.key:
+            return None
+        return split.key_sides(
+            self._columns(data.split.key), data.split, self._verdicts
+        )
+
+    def _keys(self, names: Sequence[str]) -> pa.BinaryArray | None:
+        if not names:
+            return None
+        return split.keys_of(self._columns(names), self._verdicts)
+
+    def _columns(self, names: Sequence[str]) -> list[tuple[pa.Array, Column]]:
+        return [(self._rows.columns[n], self._column(n)) for n in names]

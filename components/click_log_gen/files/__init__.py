@@ -1,0 +1,1 @@
+"""Log files: which there are, how they are cut and decompressed."""

@@ -1,0 +1,1 @@
+"""One reader a log format, and the registry of their names."""

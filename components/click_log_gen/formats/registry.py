@@ -1,0 +1,114 @@
+"""One door to all formats: the rows of a chunk, and how many there are."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from components.click_log_gen.columns.rows import Column, Rows, Verdicts
+from components.click_log_gen.config.sections import LogFiles
+from components.click_log_gen.files import log_paths
+from components.click_log_gen.files.chunks import Chunk, unchanged
+from components.click_log_gen.formats import (
+    avro,
+    column_types,
+    columnar,
+    delimited,
+    jsonl,
+)
+
+
+def read(
+    chunk: Chunk, source: LogFiles, columns: Mapping[str, str]
+) -> Iterator[Rows]:
+    """The rows of `chunk`, in order, some at a time.
+
+    Args:
+        columns: name -> what it will be read as: float, int, string, label or
+            time. A hint: values that do not fit come as they are.
+
+    Raises:
+        InputError: the file as a whole cannot be read, or changed meanwhile.
+    """
+    with unchanged(chunk):
+        told = _partitions(chunk, source, columns)
+        own = {n: kind for n, kind in columns.items() if n not in told}
+        if told and not own and source.format in _WITH_NAMES:
+            # Some column, to know how many rows there are.
+            own = dict.fromkeys(_names(chunk, source)[:1], "string")
+        column_types.check(chunk, source, own)
+        if source.format not in _WITH_NAMES:
+            own = dict(columns)
+        for rows in _read(chunk, source, own):
+            yield _with_partitions(rows, told) if told else rows
+
+
+_WITH_NAMES = ("csv", "tsv", "parquet", "avro")
+
+
+def _names(chunk: Chunk, source: LogFiles) -> Sequence[str]:
+    """The columns in the file itself, where it says which there are."""
+    if source.format in ("csv", "tsv"):
+        return delimited.read_head(chunk, source).names or ()
+    if source.format == "parquet":
+        return columnar.parquet_names(chunk.path)
+    if source.format == "avro":
+        return avro.names(chunk.path)
+    return ()
+
+
+def _partitions(
+    chunk: Chunk, source: LogFiles, columns: Mapping[str, str]
+) -> dict[str, str | None]:
+    """Those of `columns` that the folders of the file tell, as Hive's do.
+
+    A column of the file itself counts more.
+    """
+    found = log_paths.partitions(chunk.path)
+    told = {name: found[name] for name in columns if name in found}
+    if not told:
+        return {}
+    names = set(_names(chunk, source))
+    return {name: value for name, value in told.items() if name not in names}
+
+
+def _with_partitions(rows: Rows, told: Mapping[str, str | None]) -> Rows:
+    columns = dict(rows.columns)
+    for name, value in told.items():
+        array = pa.repeat(pa.scalar(value, pa.string()), rows.count)
+        own = columns.get(name)
+        if own is None or own.null_count == rows.count:
+            columns[name] = array
+        elif own.null_count:
+            texts = Column(name, None).written(own, Verdicts.none(rows.count))
+            columns[name] = pc.coalesce(texts, array)
+    return dataclasses.replace(rows, columns=columns)
+
+
+def _read(
+    chunk: Chunk, source: LogFiles, columns: Mapping[str, str]
+) -> Iterator[Rows]:
+    if source.format in ("csv", "tsv"):
+        return delimited.read(chunk, source, columns)
+    if source.format == "jsonl":
+        return jsonl.read(chunk, source, columns)
+    if source.format == "parquet":
+        return columnar.read_parquet(chunk, columns)
+    if source.format == "avro":
+        return avro.read(chunk, columns)
+    return columnar.read_tfrecord(chunk, source, columns)
+
+
+def count(chunk: Chunk, source: LogFiles) -> int:
+    """Rows of `chunk`, bad ones included, without parsing them."""
+    with unchanged(chunk):
+        if source.format == "parquet":
+            return columnar.count_parquet(chunk)
+        if source.format == "avro":
+            return avro.count(chunk)
+        if source.format == "tfrecord":
+            return columnar.count_tfrecord(chunk, source)
+        return sum(len(lines) for lines in delimited.body(chunk, source))

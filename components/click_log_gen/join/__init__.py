@@ -1,0 +1,1 @@
+"""The join of clicks to impressions, partitioned by key."""

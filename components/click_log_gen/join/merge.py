@@ -1,0 +1,241 @@
+"""Second pass of the join: a partition's rows to examples and rejected rows."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from components.click_log_gen import conversion
+from components.click_log_gen.columns.rows import Rejected
+from components.click_log_gen.join import matching, spill
+from components.click_log_gen.join import partition as scatter
+from components.click_log_gen.output.row_counts import Tally
+from components.click_log_gen.output.shards import Shards
+from components.click_log_gen.splitting import quantile, split
+from components.example_io.tf_example import encode_features, wrap
+from models.config.training import LABEL
+
+_ROWS = 1 << 15  # examples that are made at once
+_ARROW = {"float": pa.float32(), "int": pa.int64(), "string": pa.string()}
+
+
+@dataclass(frozen=True)
+class Partition:
+    """Some of the keys, joined by one worker."""
+
+    number: int
+
+
+@dataclass(frozen=True)
+class Job:
+    """All that a worker needs besides the partition.
+
+    paths: of each chunk's file. first_rows: rows before each of the
+    impressions' chunks. end: of the click log, in microseconds.
+    """
+
+    scatter: scatter.Job
+    paths: Sequence[str]
+    first_rows: Sequence[int]
+    end: int
+    cut: split.Cut = split.NO_CUT
+
+
+def survey(partition: Partition, job: Job) -> dict[str, Any]:
+    """The times, or the numbers, of the impressions that become examples."""
+    joined = _Joined(partition, job)
+    values = joined.order[joined.kept]
+    name = f"values-{partition.number:05d}"
+    path = os.path.join(job.scatter.work, name)
+    return {"chunk": partition.number, **quantile.write(path, values)}
+
+
+def run(partition: Partition, job: Job) -> dict[str, Any]:
+    """Joins one partition; returns the counts of both logs.
+
+    Raises:
+        InputError: the partition is too large.
+    """
+    joined = _Joined(partition, job)
+    fates = joined.match
+    shown = _tally(fates.impressions, matching.IMPRESSIONS)
+    clicked = _tally(fates.clicks, matching.CLICKS)
+    shown.counts["rejected"] = sum(
+        shown.counts[name] for name in ("duplicates", "spoiled")
+    )
+    with Shards(
+        job.scatter.folders,
+        partition.number,
+        job.scatter.partitions,
+        "join-",
+    ) as shards:
+        for start in range(0, len(joined.kept), _ROWS):
+            rows = joined.kept[start : start + _ROWS]
+            records, positive = joined.records(rows)
+            sides = joined.sides(rows)
+            conversion.write(
+                shards,
+                shown,
+                job.scatter.data.split.names,
+                records,
+                positive,
+                sides,
+                joined.sampled[rows],
+                joined.times[rows],
+            )
+        for tally, rejected in zip(
+            (shown, clicked), joined.rejected(), strict=True
+        ):
+            shards.reject(rejected)
+            tally.explain(rejected)
+    return {
+        "chunk": partition.number,
+        "impressions": shown.to_json(),
+        "clicks": clicked.to_json(),
+    }
+
+
+def _tally(fates: matching.Fates, names: Sequence[tuple[str, str]]) -> Tally:
+    counts = np.bincount(fates, minlength=len(names)).tolist()
+    tally = Tally()
+    for (name, _), count in zip(names, counts, strict=True):
+        # The others are counted where they are written.
+        if name not in ("kept", "rejected"):
+            tally.counts[name] = count
+    return tally
+
+
+class _Joined:
+    """The joined rows of a partition.
+
+    kept: the impressions that become examples, in the order of the files.
+    """
+
+    def __init__(self, partition: Partition, job: Job) -> None:
+        work = job.scatter.work
+        paths = [scatter.path(work, n) for n in range(job.scatter.chunks)]
+        shown = job.scatter.shown
+        self._job = job
+        self._impressions = spill.Rows(
+            paths[:shown], partition.number, scatter.IMPRESSIONS
+        )
+        self._clicks = spill.Rows(
+            paths[shown:], partition.number, scatter.CLICKS
+        )
+        self.match = matching.match(
+            self._impressions,
+            self._clicks,
+            job.scatter.clicks.window_micros,
+            job.end,
+        )
+        self.kept = np.flatnonzero(self.match.impressions == matching.KEPT)
+
+    @cached_property
+    def _features(self) -> tuple[pa.BinaryArray, pa.BinaryArray]:
+        name = "features"
+        return self._impressions.column(name), self._clicks.column(name)
+
+    @cached_property
+    def _labels(self) -> pa.Array:
+        return self._clicks.column("label")
+
+    @cached_property
+    def order(self) -> npt.NDArray[np.int64]:
+        """What train and eval are cut by: the time or the row's number."""
+        if self._job.scatter.data.split.by == "time":
+            return self.times
+        before = np.array(self._job.first_rows, np.int64)
+        ordinals = self._impressions.column("ordinal").to_numpy()
+        return np.asarray(before[self._impressions.chunks] + ordinals)
+
+    @cached_property
+    def times(self) -> npt.NDArray[np.int64]:
+        """When the impressions were shown."""
+        found: npt.NDArray[np.int64] = self._impressions.column(
+            "time"
+        ).to_numpy()
+        return found
+
+    @cached_property
+    def sampled(self) -> npt.NDArray[np.bool_]:
+        """Which impressions are trained on if they are negative."""
+        found: npt.NDArray[np.bool_] = self._impressions.column(
+            "sampled"
+        ).to_numpy(zero_copy_only=False)
+        return found
+
+    def records(
+        self, rows: npt.NDArray[np.int64]
+    ) -> tuple[pa.BinaryArray, npt.NDArray[np.bool_]]:
+        """Examples of some impressions, and whether their label is 1."""
+        click = pa.array(self.match.click[rows])
+        click = pc.if_else(pc.less(click, 0), None, click)
+        shown, clicked = self._features
+        records = wrap(
+            shown.take(pa.array(rows)),
+            pc.fill_null(clicked.take(click), self._nothing()),
+        )
+        label = pc.fill_null(self._labels.take(click), 0).to_numpy()
+        return records, label == 1
+
+    def _nothing(self) -> bytes:
+        """Label and carried columns of an impression without a click."""
+        carry = self._job.scatter.clicks.carry
+        columns = {name: pa.nulls(1, _ARROW[k]) for name, k in carry.items()}
+        columns[LABEL] = pa.array([0])
+        nothing: bytes = encode_features(columns)[0].as_py()
+        return nothing
+
+    def sides(self, rows: npt.NDArray[np.int64]) -> split.Sides:
+        """Which side the examples of some impressions fall on."""
+        by = self._job.scatter.data.split
+        if by.by != "hash":
+            return self._job.cut.sides(self.order[rows])
+        sides: split.Sides = self._impressions.column("side").to_numpy()[rows]
+        return sides
+
+    def rejected(self) -> tuple[list[Rejected], list[Rejected]]:
+        """The rows of both logs that are not in the examples, in order."""
+        paths, shown = self._job.paths, self._job.scatter.shown
+        return (
+            _rejected(
+                self._impressions,
+                paths[:shown],
+                self.match.impressions,
+                matching.IMPRESSIONS,
+            ),
+            _rejected(
+                self._clicks, paths[shown:], self.match.clicks, matching.CLICKS
+            ),
+        )
+
+
+def _rejected(
+    log: spill.Rows,
+    paths: Sequence[str],
+    fates: matching.Fates,
+    names: Sequence[tuple[str, str]],
+) -> list[Rejected]:
+    silent = [number for number, (_, why) in enumerate(names) if not why]
+    rows = np.flatnonzero(~np.isin(fates, silent))
+    if not len(rows):
+        return []
+    where, row = (
+        log.column(name).take(pa.array(rows)).to_pylist()
+        for name in ("where", "row")
+    )
+    chunks, found = log.chunks[rows], fates[rows]
+    return [
+        Rejected(paths[chunk], place, names[fate][1], data)
+        for chunk, place, fate, data in zip(
+            chunks, where, found, row, strict=True
+        )
+    ]

@@ -1,0 +1,291 @@
+"""First pass of the join: a chunk of either log to rows cut by key."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from components.click_log_gen.columns import labels
+from components.click_log_gen.columns.event_time import event_time, reading
+from components.click_log_gen.columns.noticed import Noticed
+from components.click_log_gen.columns.rows import Column, Rows, Verdicts, typed
+from components.click_log_gen.config.event_time import TimeColumn
+from components.click_log_gen.config.sections import (
+    ClickFiles,
+    DataConfig,
+    LabelRule,
+    LogFiles,
+)
+from components.click_log_gen.files.chunks import Chunk, naming
+from components.click_log_gen.formats import registry
+from components.click_log_gen.join import spill
+from components.click_log_gen.output.row_counts import Tally
+from components.click_log_gen.output.shards import Shards
+from components.click_log_gen.splitting import split
+from components.example_io.tf_example import encode_features
+from models.config.training import LABEL
+
+_ROW = [
+    ("key", pa.binary()),
+    ("time", pa.int64()),
+    ("ordinal", pa.int64()),  # among all rows of the chunk
+    ("where", pa.string()),
+    ("row", pa.binary()),  # as it was read
+    ("features", pa.binary()),  # as they will be in the example
+]
+IMPRESSIONS = pa.schema([*_ROW, ("side", pa.int8()), ("sampled", pa.bool_())])
+# fault: why the click was rejected. Its impression cannot be used either.
+CLICKS = pa.schema([*_ROW, ("label", pa.int8()), ("fault", pa.string())])
+
+
+@dataclass(frozen=True)
+class Job:
+    """All that a worker needs besides the chunk.
+
+    shown: chunks of impressions; those of clicks have higher numbers.
+    """
+
+    data: DataConfig
+    columns: Mapping[str, tuple[str, str | None]]  # kind, list separator
+    folders: Mapping[str, str]
+    work: str
+    shown: int
+    chunks: int
+    partitions: int
+    ranges: Mapping[str, int]  # column -> its integers are below
+
+    @property
+    def clicks(self) -> ClickFiles:
+        """The section `data.clicks`."""
+        assert self.data.clicks is not None
+        return self.data.clicks
+
+
+def path(work: str, chunk: int) -> str:
+    """Where the rows of a chunk are spilled."""
+    return os.path.join(work, f"rows-{chunk:05d}")
+
+
+def run(chunk: Chunk, job: Job) -> dict[str, Any]:
+    """Spills one chunk; returns its counts and times.
+
+    Raises:
+        InputError: the file as a whole cannot be read; with its name.
+    """
+    tally = Tally()
+    seen: set[str] = set()
+    log = _Impressions(job) if chunk.number < job.shown else _Clicks(job)
+    shards = Shards(job.folders, chunk.number, job.chunks)
+    with (
+        naming(chunk.path),
+        shards,
+        spill.Writer(path(job.work, chunk.number), job.partitions) as writer,
+    ):
+        for rows in registry.read(chunk, log.source, log.wanted):
+            batch, reasons = log.batch(rows)
+            rejected = rows.refused(chunk.path, reasons)
+            tally.reject(rejected)
+            shards.reject(rejected)
+            tally.counts["read"] += rows.count + len(rows.rejected)
+            seen |= rows.filled(log.wanted.keys() - seen)
+            if not batch.num_rows:
+                continue
+            tally.see("all", batch.column("time").to_numpy())
+            keys = batch.column("key")
+            writer.add(batch, split.buckets(keys, job.partitions))
+    return {
+        "chunk": chunk.number,
+        **tally.to_json(),
+        **log.noticed.to_json(),
+        "absent": sorted(log.wanted.keys() - seen),
+    }
+
+
+class _Impressions:
+    """How rows of the impressions are read."""
+
+    source: LogFiles
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self.source = job.data.impressions
+        wanted = {name: kind for name, (kind, _) in job.columns.items()}
+        assert job.data.time is not None
+        time = job.data.time.column
+        wanted[time] = reading(wanted.get(time))
+        keys = (
+            *job.data.split.key,
+            *job.data.negatives.key,
+            *job.clicks.shown_key,
+        )
+        self.wanted = wanted | dict.fromkeys(keys, "string")
+        self.noticed = Noticed(job.ranges)
+
+    def batch(self, rows: Rows) -> tuple[pa.RecordBatch, dict[int, str]]:
+        """The good rows, and the reasons against the others."""
+        data = self._job.data
+        assert data.time is not None
+        verdicts = Verdicts.none(rows.count)
+        columns = {
+            name: typed(
+                rows.columns[name],
+                kind,
+                _column(rows, self.source, name, separator),
+                verdicts,
+            )
+            for name, (kind, separator) in self._job.columns.items()
+        }
+        base = _base(
+            rows,
+            self.source,
+            self._job.clicks.shown_key,
+            data.time,
+            verdicts,
+        )
+        side = np.zeros(rows.count, np.int8)
+        if data.split.key:
+            side = split.key_sides(
+                _columns(rows, self.source, data.split.key),
+                data.split,
+                verdicts,
+            )
+        elif data.split.by == "hash":
+            side = split.hash_sides(base["key"], data.split)
+        key = base["key"]
+        if data.negatives.key:
+            found = _columns(rows, self.source, data.negatives.key)
+            key = split.keys_of(found, verdicts)
+        sampled = split.kept(key, data.negatives)
+        base |= {"side": pa.array(side), "sampled": pa.array(sampled)}
+        good = pa.array(verdicts.good)
+        columns = _filtered(columns, good)
+        self.noticed.see(columns)
+        features = encode_features(columns)
+        base = _filtered(base, good)
+        return _batch(base | {"features": features}, IMPRESSIONS), (
+            verdicts.reasons
+        )
+
+
+class _Clicks:
+    """How rows of the click log are read."""
+
+    source: LogFiles
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self.source = job.clicks
+        wanted: dict[str, str] = dict(job.clicks.carry)
+        rule = job.data.label
+        if rule is not None and job.data.label_column is not None:
+            wanted.setdefault(job.data.label_column, labels.kind(rule))
+        time = job.data.click_time.column
+        wanted[time] = reading(wanted.get(time))
+        self.wanted = wanted | dict.fromkeys(job.clicks.key, "string")
+        self.noticed = Noticed({})
+
+    def batch(self, rows: Rows) -> tuple[pa.RecordBatch, dict[int, str]]:
+        """The rows with key and time, and the reasons against all bad ones.
+
+        One that is bad for another reason takes part in the join, so that
+        nobody takes its impression for one without a click.
+        """
+        data = self._job.data
+        needed, verdicts = Verdicts.none(rows.count), Verdicts.none(rows.count)
+        base = _base(
+            rows,
+            self.source,
+            self._job.clicks.key,
+            data.click_time,
+            needed,
+            "data.clicks.time" if self._job.clicks.time else "data.time",
+        )
+        columns = {
+            name: typed(
+                rows.columns[name],
+                kind,
+                _column(rows, self.source, name),
+                verdicts,
+            )
+            for name, kind in self._job.clicks.carry.items()
+        }
+        columns[LABEL] = pa.array(np.ones(rows.count, np.int64))
+        if data.label is not None and data.label_column is not None:
+            columns[LABEL] = labels.label(
+                rows.columns[data.label_column],
+                _column(rows, self.source, data.label_column),
+                data.label if isinstance(data.label, LabelRule) else None,
+                verdicts,
+            )
+        faults: list[str | None] = [None] * rows.count
+        for index, reason in verdicts.reasons.items():
+            faults[index] = reason
+        base |= {
+            "features": encode_features(columns),
+            "label": columns[LABEL],
+            "fault": pa.array(faults, pa.string()),
+        }
+        base = _filtered(base, pa.array(needed.good))
+        return _batch(base, CLICKS), verdicts.reasons | needed.reasons
+
+
+def _base(
+    rows: Rows,
+    source: LogFiles,
+    key: tuple[str, ...],
+    time: TimeColumn,
+    verdicts: Verdicts,
+    field: str = "data.time",
+) -> dict[str, pa.Array]:
+    """What both logs have of each row."""
+    keys = split.keys_of(
+        _columns(rows, source, key), verdicts, "key to join by"
+    )
+    times = event_time(
+        rows.columns[time.column],
+        _column(rows, source, time.column),
+        verdicts,
+        time,
+        field,
+    )
+    where, row = rows.origins()
+    return {
+        "key": keys,
+        "time": pa.array(times),
+        "ordinal": pa.array(rows.ordinal),
+        "where": where,
+        "row": row,
+    }
+
+
+def _columns(
+    rows: Rows, source: LogFiles, names: Sequence[str]
+) -> list[tuple[pa.Array, Column]]:
+    return [(rows.columns[n], _column(rows, source, n)) for n in names]
+
+
+def _column(
+    rows: Rows, source: LogFiles, name: str, separator: str | None = None
+) -> Column:
+    return Column(name, None if rows.parsed else source.null_values, separator)
+
+
+def _filtered(
+    columns: Mapping[str, pa.Array], good: pa.BooleanArray
+) -> dict[str, pa.Array]:
+    if pc.all(good).as_py():
+        return dict(columns)
+    return {name: array.filter(good) for name, array in columns.items()}
+
+
+def _batch(
+    columns: Mapping[str, pa.Array], schema: pa.Schema
+) -> pa.RecordBatch:
+    arrays = [columns[f.name].cast(f.type) for f in schema]
+    return pa.record_batch(arrays, schema=schema)

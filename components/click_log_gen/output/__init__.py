@@ -1,0 +1,1 @@
+"""Files and counts that ingest leaves."""

@@ -1,0 +1,1 @@
+"""Train, eval and test: which row falls to which split."""

@@ -1,0 +1,258 @@
+"""The passes over the logs, joined or not, on whatever runs them."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from components.click_log_gen import conversion
+from components.click_log_gen.columns import noticed
+from components.click_log_gen.config.event_time import TimeColumn
+from components.click_log_gen.config.sections import DataConfig, LogFiles
+from components.click_log_gen.files import chunks, log_paths
+from components.click_log_gen.files.chunks import Chunk
+from components.click_log_gen.join import matching, merge, partition
+from components.click_log_gen.output.row_counts import Tally
+from components.click_log_gen.splitting import split
+from models.errors import InputError
+
+PARTITION_BYTES = 32 << 20  # of text in a partition
+_PACKED = 6  # times larger than its file a log is that is not plain text
+_MOST_PARTITIONS = 4096
+_CLOCK = 20  # different last two digits of seconds
+_HOURS = 10_000 * 10**6
+_EPOCH = datetime.datetime(1970, 1, 1)
+
+
+class Each(Protocol):
+    """Calls a function on each piece of work, anywhere, in any order."""
+
+    def __call__(
+        self, pieces: Sequence[Any], label: str, work: Any, **arguments: Any
+    ) -> list[dict[str, Any]]:
+        """The results, by the number of their piece."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """counts: as they are published. absent: log -> columns never filled."""
+
+    counts: dict[str, Any]
+    absent: dict[str, list[str]]
+
+
+@dataclass(frozen=True)
+class Places:
+    """folders: split name, or "rejected" -> where its files go.
+
+    work: a folder for what is not kept.
+    """
+
+    folders: Mapping[str, str]
+    work: str
+
+
+def run(
+    data: DataConfig,
+    columns: Mapping[str, tuple[str, str | None]],
+    places: Places,
+    each: Each,
+    ranges: Mapping[str, int] | None = None,
+) -> Outcome:
+    """Reads, joins, labels, splits and writes.
+
+    Args:
+        columns: of the examples -> kind, list separator.
+        ranges: integer column -> its values are from 0 to below.
+
+    Raises:
+        InputError: no file, a file that cannot be read, a missing column.
+    """
+    plan = chunks.plan(data.impressions)
+    if not plan:
+        raise InputError(
+            f"{', '.join(data.impressions.path)}: every file is empty"
+        )
+    ranges = ranges or {}
+    if data.clicks is not None:
+        return _joined(data, columns, places, each, plan, ranges)
+    surveys: list[dict[str, Any]] = []
+    if data.split.by != "hash":
+        surveys = each(
+            plan, "Survey", split.survey, data=data, folder=places.work
+        )
+    job = conversion.Job(
+        data,
+        columns,
+        places.folders,
+        len(plan),
+        split.find_cut(surveys, data.split),
+        split.first_rows(part["count"] for part in surveys),
+        ranges,
+    )
+    parts = each(plan, "Convert", conversion.run, job=job)
+    absent = _absent([(data.impressions, parts)])
+    tally = _total(parts)
+    _check_clock(tally, data.time, "data.time")
+    counts = {
+        **_counts(tally, data.split.names),
+        **noticed.total(parts, columns),
+    }
+    return Outcome(counts, absent)
+
+
+def _joined(
+    data: DataConfig,
+    columns: Mapping[str, tuple[str, str | None]],
+    places: Places,
+    each: Each,
+    shown: list[Chunk],
+    ranges: Mapping[str, int],
+) -> Outcome:
+    assert data.clicks is not None
+    clicked = chunks.plan(data.clicks, "data.clicks.path")
+    plan = shown + [
+        dataclasses.replace(chunk, number=len(shown) + chunk.number)
+        for chunk in clicked
+    ]
+    size = _text_bytes(data.impressions, shown, "data.impressions.path")
+    size += _text_bytes(data.clicks, clicked, "data.clicks.path")
+    number = min(1 + size // PARTITION_BYTES, _MOST_PARTITIONS)
+    number = data.clicks.partitions or number
+    spread = partition.Job(
+        data,
+        columns,
+        places.folders,
+        places.work,
+        len(shown),
+        len(plan),
+        number,
+        ranges,
+    )
+    parts = each(plan, "Scatter", partition.run, job=spread)
+    ours, theirs = parts[: len(shown)], parts[len(shown) :]
+    _check_clock(_total(ours), data.time, "data.time")
+    _check_clock(_total(theirs), data.click_time, "data.clicks.time")
+    job = merge.Job(
+        spread,
+        [chunk.path for chunk in plan],
+        split.first_rows(part["counts"].get("read", 0) for part in ours),
+        _end(data, ours, theirs),
+    )
+    partitions = [merge.Partition(n) for n in range(number)]
+    if data.split.by != "hash":
+        surveys = each(partitions, "Survey", merge.survey, job=job)
+        job = dataclasses.replace(job, cut=split.find_cut(surveys, data.split))
+    joined = each(partitions, "Gather", merge.run, job=job)
+    impressions = _total([*ours, *(part["impressions"] for part in joined)])
+    clicks = _total([*theirs, *(part["clicks"] for part in joined)])
+    names = [name for name, _ in matching.CLICKS if name != "rejected"]
+    counts = {
+        **_counts(impressions, data.split.names),
+        **noticed.total(ours, columns),
+        "held_back": impressions.counts["held_back"],
+        "duplicates": impressions.counts["duplicates"],
+        "clicks": {
+            **{n: clicks.counts[n] for n in ("read", "rejected", *names)},
+            "reasons": dict(clicks.reasons.most_common()),
+            "examples": clicks.examples,
+            "times": _iso(clicks.times.get("all")),
+        },
+    }
+    absent = _absent([(data.impressions, ours), (data.clicks, theirs)])
+    return Outcome(counts, absent)
+
+
+def _check_clock(tally: Tally, time: TimeColumn | None, field: str) -> None:
+    """Stops where all seconds read as a calendar's minutes."""
+    if time is None or time.format is not None or tally.clock < 0:
+        return
+    low = min((first for first, _ in tally.times.values()), default=0)
+    high = max((last for _, last in tally.times.values()), default=0)
+    # Not a few rows, nor rows of a few minutes, which may be so by chance.
+    if tally.clock.bit_count() >= _CLOCK and high - low >= _HOURS:
+        raise InputError(
+            f"column {time.column}: all times read as minutes of a calendar,"
+            f" such as {low // 10**6}; give {field}.format:"
+            ' "%y%m%d%H%M", or seconds if they count from 1970'
+        )
+
+
+def _end(
+    data: DataConfig,
+    impressions: Sequence[Mapping[str, Any]],
+    clicks: Sequence[Mapping[str, Any]],
+) -> int:
+    """When the click log ends: as told, else at its latest click.
+
+    A log without a click ends with the impressions.
+    """
+    assert data.clicks is not None
+    if data.clicks_until is not None:
+        return data.clicks_until
+    for parts in (clicks, impressions):
+        times = [p["times"]["all"] for p in parts if p["times"]]
+        if times:
+            return int(max(last for _, last in times))
+    return 0
+
+
+def _text_bytes(log: LogFiles, plan: Sequence[Chunk], field: str) -> int:
+    """About how much text the log is."""
+    plain = {chunk.path for chunk in plan if not chunk.whole}
+    if log.format in ("parquet", "avro"):
+        plain = set()
+    return sum(
+        size * (1 if path in plain else _PACKED)
+        for path, size, _ in log_paths.find(log.path, field)
+    )
+
+
+def _total(parts: Sequence[Mapping[str, Any]]) -> Tally:
+    tally = Tally()
+    for part in parts:
+        tally.add(part)
+    return tally
+
+
+def _counts(tally: Tally, splits: Sequence[str]) -> dict[str, Any]:
+    names = ("read", "kept", "rejected", "sampled_out", "gap", *splits)
+    return {
+        **{name: tally.counts[name] for name in names},
+        "positives": {s: tally.counts[f"positives_{s}"] for s in splits},
+        "reasons": dict(tally.reasons.most_common()),
+        "examples": tally.examples,
+        "times": {
+            name: _iso(tally.times[name])
+            for name in splits
+            if name in tally.times
+        },
+    }
+
+
+def _iso(span: tuple[int, int] | None) -> dict[str, str] | None:
+    """First and last as ISO 8601 in UTC."""
+    if span is None:
+        return None
+    first, last = (
+        (_EPOCH + datetime.timedelta(microseconds=micros)).isoformat() + "Z"
+        for micros in span
+    )
+    return {"first": first, "last": last}
+
+
+def _absent(
+    logs: Sequence[tuple[LogFiles, Sequence[Mapping[str, Any]]]],
+) -> dict[str, list[str]]:
+    """Columns without a value in logs that need not name their columns."""
+    found = {}
+    for log, parts in logs:
+        read = sum(part["counts"].get("read", 0) for part in parts)
+        if read and log.format in ("jsonl", "tfrecord"):
+            absent = set.intersection(*(set(part["absent"]) for part in parts))
+            if absent:
+                found[", ".join(log.path)] = sorted(absent)
+    return found

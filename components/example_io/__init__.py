@@ -1,0 +1,1 @@
+"""tf.Example and TFRecord, read and written by several components."""

@@ -1,0 +1,135 @@
+"""Arrow columns to serialized tf.Examples, all rows at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from components.click_log_gen.columns.rows import mask, nulled
+
+# Numbers of the fields of tensorflow/core/example/feature.proto, with wire
+# type 2 (a length, then so many bytes): all that a tf.Example is made of.
+_BYTES_LIST, _FLOAT_LIST, _INT64_LIST = b"\x0a", b"\x12", b"\x1a"
+_FIRST, _SECOND = b"\x0a", b"\x12"
+_NOTHING = pa.scalar(b"", pa.binary())
+
+
+def encode(columns: Mapping[str, pa.Array]) -> pa.BinaryArray:
+    """One tf.Example a row; null becomes a feature with no value.
+
+    Several times faster than tfx_bsl's RecordBatchToExamplesEncoder: what
+    surrounds a value depends only on the value's length, so that a row is a
+    concatenation of a few known pieces and its values.
+
+    Args:
+        columns: feature name -> float32, int64 or string [rows], or lists of
+            numbers.
+    """
+    return wrap(encode_features(columns))
+
+
+def encode_features(columns: Mapping[str, pa.Array]) -> pa.BinaryArray:
+    """The features of each row as `wrap` takes them; `columns` as above."""
+    pieces: list[pa.Array] = []
+    for name, array in columns.items():
+        tag, values = _values(array)
+        around = _Feature(name, tag)
+        before = _by_length(values, around)
+        pieces += [pc.fill_null(before, around.empty), values]
+    return pc.binary_join_element_wise(*pieces, _NOTHING, null_handling="skip")
+
+
+def wrap(*features: pa.BinaryArray) -> pa.BinaryArray:
+    """One tf.Example a row, of the features of several `encode_features`."""
+    joined = (
+        pc.binary_join_element_wise(*features, _NOTHING)
+        if len(features) > 1
+        else features[0]
+    )
+    around = _by_length(joined, lambda size: _FIRST + _varint(size))
+    return pc.binary_join_element_wise(around, joined, _NOTHING)
+
+
+class _Feature:
+    """What comes before the value of a feature: key, kind, lengths."""
+
+    def __init__(self, name: str, tag: bytes) -> None:
+        key = name.encode()
+        self._key = _FIRST + _varint(len(key)) + key
+        self._tag = tag
+        self.empty = self._entry(tag + _varint(0), 0)
+
+    def __call__(self, size: int) -> bytes:
+        value = _FIRST + _varint(size)
+        value = self._tag + _varint(len(value) + size) + value
+        return self._entry(value, size)
+
+    def _entry(self, feature: bytes, size: int) -> bytes:
+        """`feature` as an entry of the map; `size` bytes will follow it."""
+        feature = _SECOND + _varint(len(feature) + size) + feature
+        return (
+            _FIRST
+            + _varint(len(self._key) + len(feature) + size)
+            + self._key
+            + feature
+        )
+
+
+def _by_length(
+    values: pa.BinaryArray, make: Callable[[int], bytes]
+) -> pa.BinaryArray:
+    """`make(length)` for each value, null for null."""
+    lengths = pc.binary_length(values).dictionary_encode()
+    made = [make(length) for length in lengths.dictionary.to_pylist()]
+    return pa.array(made, pa.binary()).take(lengths.indices)
+
+
+def _values(array: pa.Array) -> tuple[bytes, pa.BinaryArray]:
+    """Tag of the feature's kind, and the values as protobuf writes them."""
+    if pa.types.is_list(array.type):
+        tag, each = _values(array.values)
+        ends = np.frombuffer(each.buffers()[1], np.int32)
+        offsets = pa.py_buffer(ends[array.offsets.to_numpy()])
+        buffers = [None, offsets, each.buffers()[2]]
+        return tag, pa.Array.from_buffers(pa.binary(), len(array), buffers)
+    if pa.types.is_string(array.type):
+        return _BYTES_LIST, array.cast(pa.binary())
+    numbers = pc.fill_null(array, 0).to_numpy()
+    if pa.types.is_float32(array.type):
+        tag, sizes = _FLOAT_LIST, np.full(len(array), 4)
+        data = numbers.astype("<f4").tobytes()
+    else:
+        tag, (sizes, data) = _INT64_LIST, _varints(numbers)
+    offsets = np.zeros(len(sizes) + 1, np.int32)
+    np.cumsum(sizes, out=offsets[1:])
+    buffers = [None, pa.py_buffer(offsets), pa.py_buffer(data)]
+    values = pa.Array.from_buffers(pa.binary(), len(sizes), buffers)
+    return tag, nulled(values, mask(array.is_null()))
+
+
+def _varints(
+    numbers: npt.NDArray[np.int64],
+) -> tuple[npt.NDArray[np.int64], bytes]:
+    """Bytes in each number's varint, and all of them in a row."""
+    numbers = numbers.view(np.uint64)
+    widest = max(1, -(-int(numbers.max(initial=0)).bit_length() // 7))
+    shifts = np.arange(widest, dtype=np.uint64) * np.uint64(7)
+    groups = numbers[:, None] >> shifts  # [rows, widest]
+    sizes = np.maximum(1, (groups != 0).sum(axis=1))
+    place = np.arange(widest)
+    digits = (groups & np.uint64(0x7F)).astype(np.uint8)
+    digits[place < sizes[:, None] - 1] |= 0x80
+    return sizes, digits[place < sizes[:, None]].tobytes()
+
+
+def _varint(number: int) -> bytes:
+    digits = bytearray()
+    while number > 0x7F:
+        digits.append(number & 0x7F | 0x80)
+        number >>= 7
+    digits.append(number)
+    return bytes(digits)

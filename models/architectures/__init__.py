@@ -1,0 +1,1 @@
+"""The Keras 3 architectures, one a file, and the registry of their names."""

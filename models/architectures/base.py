@@ -1,0 +1,171 @@
+"""What the Keras 3 architectures share: tables, hidden layers, one logit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from models.config.architectures import ModelConfig
+from models.layers.embedding import FusedTable, by_dim
+from models.layers.mlp import head, run, stack
+from models.preprocessing.input_layout import DENSE, IdFeature, Layout
+
+
+class Deep(keras.layers.Layer):
+    """Embeddings and numbers, what they do to each other, hidden layers.
+
+    A subclass says what the hidden layers see: `build_interaction` makes its
+    variables, `interaction` computes it. This one shows them embeddings and
+    numbers as they are.
+    """
+
+    def __init__(
+        self, layout: Layout, config: ModelConfig, base_rate: float
+    ) -> None:
+        super().__init__(name="deep")
+        self.numbers = len(layout.dense)
+        self.tables = [
+            FusedTable(
+                layout,
+                features,
+                dim,
+                l2=config.embedding_l2,
+                name=f"embedding_{dim}",
+            )
+            for dim, features in by_dim(layout.ids).items()
+        ]
+        self.hidden = stack(keras.layers, "hidden", config.hidden, config)
+        self.out = head(keras.layers, keras.initializers, base_rate)
+
+    @property
+    def flat_width(self) -> int:
+        """Numbers and values of all embeddings of a row."""
+        tables = [table.lookup for table in self.tables]
+        return self.numbers + sum(t.fields * t.dim for t in tables)
+
+    def build_interaction(self) -> int:
+        """Makes its variables; returns how wide the hidden layers' input is."""
+        return self.flat_width
+
+    def interaction(
+        self, tables: list[tf.Tensor], numbers: tf.Tensor | None
+    ) -> tuple[tf.Tensor, Any]:
+        """What the hidden layers see, and what is added to their logit.
+
+        Args:
+            tables: [N, fields, dim] of each table, narrow ones first.
+            numbers: [N, D], or None where there are none.
+        """
+        return flat(tables, numbers), 0.0
+
+    def build(self, _: Any) -> None:
+        """Makes all variables, so that their names begin with deep/."""
+        for table in self.tables:
+            table.build()
+        width = build_in_order(self.hidden, self.build_interaction())
+        self.out.build((None, width))
+        self.built = True
+
+    def call(
+        self, inputs: Mapping[str, Any], training: bool = False
+    ) -> tf.Tensor:
+        """Logits, float32 [N]."""
+        numbers = None
+        if self.numbers:
+            numbers = tf.cast(inputs[DENSE], self.compute_dtype)
+        tables = [table(inputs, training=training) for table in self.tables]
+        x, logit = self.interaction(tables, numbers)
+        return tf.squeeze(self.out(run(self.hidden, x)), 1) + logit
+
+
+class Fields(Deep):
+    """A `Deep` whose interaction wants embeddings of one width, `dim`.
+
+    That is the widest feature's; the others' are projected to it, without
+    bias, by a matrix for each width (Ginart et al., "Mixed dimension
+    embeddings", arXiv 1909.11810).
+    """
+
+    def __init__(
+        self, layout: Layout, config: ModelConfig, base_rate: float
+    ) -> None:
+        super().__init__(layout, config, base_rate)
+        dims = list(by_dim(layout.ids))
+        self.dim = max(dims, default=16)
+        self.projections = [
+            keras.layers.Dense(self.dim, use_bias=False, name=f"project_{dim}")
+            for dim in dims
+            if dim != self.dim
+        ]
+        self.fields = sum(table.lookup.fields for table in self.tables)
+
+    def build_interaction(self) -> int:
+        """Makes the projections."""
+        for table, layer in zip(self.tables, self.projections, strict=False):
+            layer.build((None, None, table.lookup.dim))
+        return super().build_interaction()
+
+    def of_one_width(self, tables: list[tf.Tensor]) -> tf.Tensor:
+        """[N, fields, dim] of all features."""
+        narrow = zip(self.projections, tables, strict=False)
+        parts = [layer(table) for layer, table in narrow]
+        return tf.concat([*parts, *tables[len(parts) :]], 1)
+
+
+class Network(keras.Model):
+    """Logits [N] of a click: weights of single ids, and a deep part.
+
+    Variables are named wide/..., deep/..., for optimizer groups to match.
+
+    Args:
+        name: of the architecture.
+        layout: of the inputs.
+        wide: features with a weight for each id.
+        deep: the rest of the model.
+    """
+
+    def __init__(
+        self, name: str, layout: Layout, wide: Sequence[IdFeature], deep: Deep
+    ) -> None:
+        super().__init__(name=name)
+        # Sub-layers are built here and not in build(), where Keras would put
+        # the model's name before wide/ and deep/.
+        self.wide = None
+        if wide:
+            self.wide = FusedTable(
+                layout, wide, 1, shared=False, stddev=0.0, name="wide"
+            )
+            self.wide.build()
+        self.deep = deep
+        self.deep.build(None)
+        self.built = True
+
+    def call(
+        self, inputs: Mapping[str, Any], training: bool = False
+    ) -> tf.Tensor:
+        """Logits, float32 [N]."""
+        logit = self.deep(inputs, training=training)
+        if self.wide is not None:
+            weights = tf.cast(self.wide(inputs), tf.float32)
+            logit += tf.reduce_sum(weights, axis=[1, 2])
+        return logit
+
+
+def build_in_order(layers: Sequence[Any], width: int) -> int:
+    """Builds each on the width of the one before; returns the last one's."""
+    for layer in layers:
+        layer.build((None, width))
+        width = getattr(layer, "units", width)
+    return width
+
+
+def flat(tables: list[tf.Tensor], numbers: tf.Tensor | None) -> tf.Tensor:
+    """Embeddings and numbers of a row side by side, [N, flat_width]."""
+    parts = [
+        tf.reshape(table, [-1, table.shape[1] * table.shape[2]])
+        for table in tables
+    ]
+    return tf.concat(parts if numbers is None else [*parts, numbers], 1)

@@ -1,0 +1,1 @@
+"""Checkpoints, and the saved state that a later training begins with."""

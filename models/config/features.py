@@ -1,0 +1,234 @@
+"""Config section `features`: what the model sees of a row."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationError, model_validator
+
+from models.config.section import FieldError, Name, PositiveInt, Section
+from models.config.served_names import served_names
+
+LABEL = "label"  # the feature name of the label in every tf.Example
+Kind = Literal["float", "int", "string"]
+
+
+class NumericFeature(Section):
+    """One number a row.
+
+    `log1p` is sign(x)·log(1 + |x|), so negative values keep their sign;
+    `buckets` cuts at quantiles and embeds the bucket like a category.
+    A missing value is read as `default`; under `buckets` it has an id of its
+    own.
+    """
+
+    name: Name
+    transform: Literal["none", "log1p", "zscore", "log1p_zscore", "buckets"] = (
+        "log1p_zscore"
+    )
+    buckets: Annotated[int, Field(ge=2)] = 32
+    default: float = 0.0
+    dim: PositiveInt = 16
+
+
+class CategoricalFeature(Section):
+    """One category a row, or a list of them (`list` is the separator).
+
+    `vocab` keeps values seen `min_count` times, the `max_size` commonest at
+    most, and spreads all others over `oov_buckets`; `hash` needs no analysis;
+    `identity` takes integers in [0, buckets). Missing has an id of its own.
+    A list's embeddings are pooled to their mean or by learned attention.
+    Features with the same `table`, or whose `table` is another one's name,
+    have one vocabulary and share its embeddings.
+    """
+
+    name: Name
+    encode: Literal["vocab", "hash", "identity"] = "vocab"
+    min_count: PositiveInt = 2
+    max_size: PositiveInt = 1_000_000
+    oov_buckets: PositiveInt = 1
+    buckets: PositiveInt = 262_144
+    dim: PositiveInt = 16
+    list: Annotated[str, Field(min_length=1)] | None = None
+    pool: Literal["mean", "attention"] = "mean"
+    table: Name | None = None
+
+    @property
+    def rows(self) -> str:
+        """Whose vocabulary and embeddings it uses."""
+        return self.table or self.name
+
+    @model_validator(mode="after")
+    def _pool_is_of_a_list(self) -> CategoricalFeature:
+        if self.pool == "attention" and self.list is None:
+            raise ValueError(
+                "`pool: attention` needs several values a row: give `list`,"
+                " their separator"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _identity_is_single(self) -> CategoricalFeature:
+        if self.list is not None and self.encode == "identity":
+            raise ValueError(
+                "`list` works with `encode: vocab` or `encode: hash`;"
+                " received `encode: identity`"
+            )
+        return self
+
+
+_SHARED = {
+    "vocab": ("encode", "dim", "min_count", "max_size", "oov_buckets"),
+    "hash": ("encode", "dim", "buckets"),
+    "identity": ("encode", "dim", "buckets"),
+}
+
+
+class Cross(Section):
+    """A hashed cross of features, seen by the wide part."""
+
+    of: Annotated[tuple[Name, ...], Field(min_length=2)]
+    buckets: PositiveInt = 100_000
+
+    @property
+    def name(self) -> str:
+        """What the cross is called in layouts: C1_x_C2."""
+        return "_x_".join(self.of)
+
+
+class FeatureDefaults(Section):
+    """Of all categorical features that do not have their own.
+
+    `dim` is also that of numeric ones.
+    """
+
+    encode: Literal["vocab", "hash", "identity"] | None = None
+    min_count: PositiveInt | None = None
+    max_size: PositiveInt | None = None
+    oov_buckets: PositiveInt | None = None
+    buckets: PositiveInt | None = None
+    dim: PositiveInt | None = None
+
+    def fill(self, kind: str, feature: Any) -> Any:
+        """The feature in full, as far as it is one."""
+        if isinstance(feature, str):  # [I1] is short for [{name: I1}]
+            feature = {"name": feature}
+        if not isinstance(feature, Mapping):
+            return feature
+        mine = self.model_dump(exclude_none=True)
+        if kind == "numeric":
+            mine = {"dim": self.dim} if self.dim else {}
+        return {**mine, **feature}
+
+
+class Features(Section):
+    """What the model sees of a row."""
+
+    defaults: FeatureDefaults = FeatureDefaults()
+    numeric: tuple[NumericFeature, ...] = ()
+    categorical: tuple[CategoricalFeature, ...] = ()
+    crosses: tuple[Cross, ...] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _in_full(cls, value: Any) -> Any:
+        if not isinstance(value, Mapping):
+            return value
+        try:
+            defaults = FeatureDefaults.model_validate(value.get("defaults", {}))
+        except ValidationError:
+            defaults = FeatureDefaults()  # its own error is told
+        full = dict(value)
+        for kind in ("numeric", "categorical"):
+            if isinstance(value.get(kind), list | tuple):
+                full[kind] = [defaults.fill(kind, one) for one in value[kind]]
+        return full
+
+    @model_validator(mode="after")
+    def _check(self) -> Features:
+        names = [f.name for f in self.numeric]
+        names += [f.name for f in self.categorical]
+        if not names:
+            raise ValueError("declare at least one numeric or categorical")
+        paths = [f"numeric.{i}" for i in range(len(self.numeric))]
+        paths += [f"categorical.{i}" for i in range(len(self.categorical))]
+        seen: set[str] = set()
+        for path, name in zip(paths, names, strict=True):
+            if name in seen:
+                raise FieldError(path, f"feature {name!r} is declared twice")
+            seen.add(name)
+            if name == LABEL:
+                raise FieldError(
+                    path,
+                    f"{LABEL!r} is reserved for the label; rename the column",
+                )
+        served_names(names)
+        single = {f.name for f in self.categorical if f.list is None} | {
+            f.name for f in self.numeric if f.transform == "buckets"
+        }
+        for number, cross in enumerate(self.crosses):
+            for name in cross.of:
+                if name not in seen:
+                    raise FieldError(
+                        f"crosses.{number}",
+                        f"cross {list(cross.of)} is over {name!r}, which is"
+                        " not declared. Declared:"
+                        f" {', '.join(sorted(single)) or 'none'}",
+                    )
+                if name not in single:
+                    raise FieldError(
+                        f"crosses.{number}",
+                        f"cross {list(cross.of)} is over {name!r}; a cross"
+                        " takes single-valued categorical features and"
+                        " numeric ones with `transform: buckets`. Accepted:"
+                        f" {', '.join(sorted(single)) or 'none'}",
+                    )
+        self._check_tables()
+        return self
+
+    def _check_tables(self) -> None:
+        """Features that share rows must mean the same by an id."""
+        numeric = {f.name for f in self.numeric}
+        by_name = {f.name: f for f in self.categorical}
+        first: dict[str, CategoricalFeature] = {}
+        for number, f in enumerate(self.categorical):
+            path = f"categorical.{number}"
+            if f.table in numeric:
+                raise FieldError(
+                    path,
+                    f"feature {f.name!r} has table {f.table!r}, a number."
+                    " Accepted: a categorical feature, or a name of your own",
+                )
+            owner = by_name.get(f.rows, f)
+            if owner.rows != f.rows:
+                raise FieldError(
+                    path,
+                    f"feature {f.name!r} has table {f.table!r}, which has"
+                    f" itself table {owner.table!r}. Give {owner.table!r}",
+                )
+            other = first.setdefault(f.rows, f)
+            for option in _SHARED[f.encode]:
+                mine, its = getattr(f, option), getattr(other, option)
+                if mine != its:
+                    raise FieldError(
+                        path,
+                        f"features {other.name!r} and {f.name!r} share a"
+                        f" table, so `{option}` must be the same. Received:"
+                        f" {its} and {mine}",
+                    )
+
+    def ranges(self) -> dict[str, int]:
+        """Feature taken as it is -> its integers are from 0 to below."""
+        return {
+            f.name: f.buckets
+            for f in self.categorical
+            if f.encode == "identity"
+        }
+
+    def kinds(self) -> dict[str, Kind]:
+        """Raw feature name -> what its column holds, in declared order."""
+        kinds: dict[str, Kind] = {f.name: "float" for f in self.numeric}
+        for f in self.categorical:
+            kinds[f.name] = "int" if f.encode == "identity" else "string"
+        return kinds

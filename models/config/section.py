@@ -1,0 +1,68 @@
+"""What the sections of the config are made of."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+)
+
+from models.config.paths import expanded
+
+
+class FieldError(ValueError):
+    """A problem of one field, found by the check of a section above it.
+
+    field: the path, dotted, from that section.
+    """
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(message)
+        self.field = field
+
+
+def _no_boolean(value: Any) -> Any:
+    """YAML reads yes, no, on and off as booleans; Python counts with them."""
+    if isinstance(value, bool):
+        raise ValueError(f"received {value}; accepted: a number")
+    return value
+
+
+# Machines count in 64 bits.
+PositiveInt = Annotated[
+    int, Field(ge=1, lt=2**63), BeforeValidator(_no_boolean)
+]
+PathText = Annotated[str, Field(min_length=1), AfterValidator(expanded)]
+
+
+def _only_text(value: Any) -> Any:
+    """Column names that YAML read as a number or a boolean stay usable."""
+    if isinstance(value, bool):
+        raise ValueError(
+            "YAML reads this word as true or false; put it in quotes"
+        )
+    return str(value) if isinstance(value, int) else value
+
+
+Name = Annotated[str, Field(min_length=1), BeforeValidator(_only_text)]
+
+
+class Section(BaseModel):
+    """A part of the config: frozen, unknown keys refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _numbers_are_no_booleans(cls, value: Any, info: ValidationInfo) -> Any:
+        field = cls.model_fields[str(info.field_name)]
+        if field.annotation in (int, float, int | None, float | None):
+            return _no_boolean(value)
+        return value

@@ -1,0 +1,1 @@
+"""From transformed examples on disk to batches of model inputs."""

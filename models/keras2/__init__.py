@@ -1,0 +1,1 @@
+"""The Keras 2 models of TensorFlow Recommenders; removable in one go."""

@@ -1,0 +1,257 @@
+"""Embedding tables: one fused table a width, one gather a step."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from models.checkpointing.checkpoint import assign_rows
+from models.preprocessing.input_layout import (
+    IDS,
+    LISTS,
+    IdFeature,
+    Layout,
+    offsets,
+)
+
+_PART = 1 << 22  # values
+# Of an embedding at the start. Rows that training seldom meets stay near it:
+# the smaller, the less noise they add.
+STDDEV = 0.01
+
+
+class Lookup:
+    """Which rows of a fused table a batch reads, and what becomes of them.
+
+    Row `first[feature] + id` belongs to `id` of `feature`; features of one
+    `table` share their rows. A list is pooled to its mean, or by attention:
+    weights softmax(row · query / sqrt(dim)), one query for each such list. An
+    empty list is zero. Plain TensorFlow, for layers of either Keras.
+
+    Args:
+        layout: of the inputs.
+        features: those in this table.
+        dim: width of a row.
+        shared: whether features of one `table` share their rows.
+    """
+
+    def __init__(
+        self,
+        layout: Layout,
+        features: Sequence[IdFeature],
+        dim: int,
+        shared: bool = True,
+    ) -> None:
+        owners = {f.name: f.rows if shared else f.name for f in features}
+        first, self.rows = offsets({owners[f.name]: f.size for f in features})
+        self.first = {name: first[owner] for name, owner in owners.items()}
+        self.dim = dim
+        self._columns = [
+            (column, self.first[f.name])
+            for column, f in enumerate(layout.single)
+            if f.name in self.first
+        ]
+        self._lists = [f for f in layout.lists if f.name in self.first]
+        self.attended = [
+            f.name for f in self._lists if f.pool == "attention" and dim > 1
+        ]
+
+    @property
+    def fields(self) -> int:
+        """Embeddings a row of the batch: one for each feature."""
+        return len(self._columns) + len(self._lists)
+
+    def gather(self, table: Any, inputs: Mapping[str, Any]) -> tf.Tensor:
+        """Rows read, [R, dim]: of `ids` row by row, then list after list.
+
+        Args:
+            table: tf.Variable [rows, dim]. tf.gather on the variable itself
+                reads only the rows wanted, and its gradient stays sparse.
+            inputs: `ids` [N, F] and ragged `list_*` [N, (values)].
+        """
+        parts = []
+        if self._columns:
+            columns, first = zip(*self._columns, strict=True)
+            ids = inputs[IDS]
+            if columns != tuple(range(ids.shape[1])):
+                ids = tf.gather(ids, columns, axis=1)
+            parts.append(tf.reshape(ids + tf.constant(first, tf.int64), [-1]))
+        parts += [
+            inputs[LISTS + f.name].flat_values + self.first[f.name]
+            for f in self._lists
+        ]
+        ids = tf.concat(parts, 0) if len(parts) > 1 else parts[0]
+        return tf.gather(table, ids)
+
+    def pool(
+        self, rows: tf.Tensor, inputs: Mapping[str, Any], queries: Any = None
+    ) -> tf.Tensor:
+        """[N, fields, dim] from what `gather` gave.
+
+        Args:
+            rows: [R, dim].
+            inputs: as for `gather`.
+            queries: [len(attended), dim].
+        """
+        single = [-1, len(self._columns), self.dim]
+        if not self._lists:
+            return tf.reshape(rows, single)
+        lists = [inputs[LISTS + f.name] for f in self._lists]
+        counts = [tf.size(ragged.flat_values) for ragged in lists]
+        outputs = []
+        if self._columns:
+            counts = [tf.size(inputs[IDS][:, 0]) * len(self._columns), *counts]
+        pieces = tf.split(rows, counts, num=len(counts))
+        if self._columns:
+            outputs.append(tf.reshape(pieces.pop(0), single))
+        for f, ragged, piece in zip(self._lists, lists, pieces, strict=True):
+            if f.name in self.attended:
+                query = queries[self.attended.index(f.name)]
+                pooled = attention_pool(piece, ragged, query)
+            else:
+                pooled = mean_pool(piece, ragged)
+            outputs.append(pooled[:, None, :])
+        return tf.concat(outputs, 1)
+
+
+def mean_pool(values: tf.Tensor, ragged: tf.RaggedTensor) -> tf.Tensor:
+    """[N, dim] from one vector a value, [V, dim]; zero for an empty list."""
+    total = tf.math.unsorted_segment_sum(
+        values, ragged.value_rowids(), ragged.nrows()
+    )
+    lengths = tf.cast(ragged.row_lengths(), values.dtype)
+    return total / tf.maximum(lengths, 1.0)[:, None]
+
+
+def attention_pool(
+    values: tf.Tensor, ragged: tf.RaggedTensor, query: tf.Tensor
+) -> tf.Tensor:
+    """As `mean_pool`, weighted by softmax(values · query / sqrt(dim))."""
+    rows, count = ragged.value_rowids(), ragged.nrows()
+    wide, query = tf.cast(values, tf.float32), tf.cast(query, tf.float32)
+    scores = tf.linalg.matvec(wide, query) / values.shape[-1] ** 0.5  # [V]
+    highest = tf.math.unsorted_segment_max(scores, rows, count)
+    shifted = scores - tf.gather(tf.stop_gradient(highest), rows)
+    weights = tf.exp(shifted)
+    # The highest score weighs 1, so a sum below 1 is that of an empty list.
+    sums = tf.maximum(tf.math.unsorted_segment_sum(weights, rows, count), 1.0)
+    total = tf.math.unsorted_segment_sum(wide * weights[:, None], rows, count)
+    return tf.cast(total / sums[:, None], values.dtype)
+
+
+def penalty(rows: tf.Tensor, inputs: Mapping[str, Any]) -> tf.Tensor:
+    """Sum of squares of the rows that a batch reads, by row of the batch."""
+    some = next(iter(inputs.values()))
+    ragged = isinstance(some, tf.RaggedTensor)
+    count = some.nrows() if ragged else tf.shape(some)[0]
+    total = tf.reduce_sum(tf.square(tf.cast(rows, tf.float32)))
+    # A replica may have no row of a last batch.
+    return total / tf.cast(tf.maximum(count, 1), tf.float32)
+
+
+def randomize(table: Any, stddev: float) -> None:
+    """Fills a table with normal values, which follow from Keras's seed.
+
+    They are the same in each process of a training. A few rows at a time:
+    drawn at once they would take a second table of memory, which TensorFlow's
+    allocator never gives back.
+    """
+    rows, dim = table.shape
+    count = max(1, _PART // dim)
+    seed = random.randrange(1 << 31)  # `set_random_seed` is behind this too
+    for start in range(0, rows, count):
+        shape = [min(count, rows - start), dim]
+        values = tf.random.stateless_normal(
+            shape, [seed, start], dtype=tf.float32
+        )
+        assign_rows(table, start, tf.cast(stddev * values, table.dtype))
+
+
+class Fused:
+    """A table of several features: what layers of both Kerases share.
+
+    A subclass, which is a layer too, makes it when it is built.
+
+    Args:
+        layout, features, dim, shared: see `Lookup`.
+        l2: weight of `penalty` in the losses of a training step.
+        stddev: of its values at the start; 0 makes them zero.
+    """
+
+    add_weight: Any
+    add_loss: Any
+    compute_dtype: Any
+
+    def __init__(
+        self,
+        layout: Layout,
+        features: Sequence[IdFeature],
+        dim: int,
+        shared: bool = True,
+        l2: float = 0.0,
+        stddev: float = STDDEV,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.lookup = Lookup(layout, features, dim, shared)
+        self._l2 = l2
+        self._stddev = stddev
+
+    def make(self, **uncast: bool) -> None:
+        """Makes the variables.
+
+        Args:
+            uncast: Keras's way to say that a weight keeps its precision. Rows
+                are cast after the gather: casting the table would copy it.
+        """
+        lookup = self.lookup
+        shapes = {"table": (lookup.rows, lookup.dim)}
+        if lookup.attended:  # all zero: it begins as the mean
+            shapes["query"] = (len(lookup.attended), lookup.dim)
+        made = {
+            name: self.add_weight(
+                shape=shape, initializer="zeros", name=name, **uncast
+            )
+            for name, shape in shapes.items()
+        }
+        self.table, self.query = made["table"], made.get("query")
+        if self._stddev:
+            randomize(self.table, self._stddev)
+        self.built = True
+
+    def call(
+        self, inputs: Mapping[str, Any], training: bool = False
+    ) -> tf.Tensor:
+        """[N, fields, dim]."""
+        rows = self.lookup.gather(self.read(self.table), inputs)
+        if self._l2 and training:
+            self.add_loss(self._l2 * penalty(rows, inputs))
+        rows = tf.cast(rows, self.compute_dtype)
+        query = None if self.query is None else self.read(self.query)
+        return self.lookup.pool(rows, inputs, query)
+
+    def read(self, weight: Any) -> Any:
+        """What TensorFlow's functions take for a weight."""
+        return weight
+
+
+class FusedTable(Fused, keras.layers.Layer):
+    """A `Fused` as a Keras 3 layer."""
+
+    def build(self, _: Any = None) -> None:
+        """Makes the table."""
+        self.make(autocast=False)
+
+    def read(self, weight: Any) -> Any:
+        """The tf.Variable inside."""
+        return weight.value
+
+
+def by_dim(features: Sequence[IdFeature]) -> dict[int, list[IdFeature]]:
+    """Embedded features by the width of their embedding, narrow ones first."""
+    dims = sorted({f.dim for f in features if f.dim})
+    return {dim: [f for f in features if f.dim == dim] for dim in dims}

@@ -1,0 +1,1 @@
+"""From raw features to model inputs: vocabularies, ids, Transform's graph."""

@@ -1,0 +1,238 @@
+"""What the transform must know of the training rows, in one pass over them.
+
+Each part looks at one thing and does as TFT's analyzer of it. What it found in
+one file is saved as a table; the tables of all files are merged one by one, and
+the result is written as a file. Rounding depends on the order of merging.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterable
+from typing import Any, Protocol, cast
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from apache_beam.io.filesystems import FileSystems
+from tfx_bsl import sketches
+
+from models.config.training import Features
+from models.preprocessing import vocabulary
+from models.preprocessing.input_layout import LABEL_COUNTS, asset_name
+from models.preprocessing.preprocessing_fn import (
+    EPSILON,
+    Found,
+    Observed,
+    bucketed,
+    by_vocabulary,
+    vocabularies,
+)
+
+_MOMENTS = "moments.npy"
+_MERGE_AT = 1 << 18  # rows of counts kept before they are merged
+_MAX_ROWS = 1 << 32  # a sketch's bound holds up to here
+
+Array = npt.NDArray[Any]
+
+
+class Part(Protocol):
+    """What is found out about one thing."""
+
+    schema: pa.Schema
+
+    def add(self, values: Array) -> None:
+        """Takes the values of a batch."""
+
+    def save(self) -> pa.Table:
+        """All that was found so far, of `schema`."""
+
+    def merge(self, saved: pa.Table) -> None:
+        """Takes what another has saved."""
+
+    def write(self, folder: str) -> None:
+        """Leaves the result as a file."""
+
+
+class Counts:
+    """How often each value occurs: a vocabulary, or the label's counts.
+
+    Holds each distinct value about twice, however many rows there are.
+    """
+
+    schema = vocabulary.SCHEMA
+
+    def __init__(
+        self, wanted: vocabulary.Vocabulary, labels: bool = False
+    ) -> None:
+        self._wanted = wanted
+        self._labels = labels
+        self._merged = vocabulary.merge([])
+        self._new: list[pa.Table] = []
+        self._new_rows = 0
+
+    def add(self, values: Array) -> None:
+        """[N] bytes, or int64 labels."""
+        self.merge(vocabulary.count(values))
+
+    def save(self) -> pa.Table:
+        """A row for each value."""
+        self._join()
+        return self._merged
+
+    def merge(self, saved: pa.Table) -> None:
+        """Adds the counts."""
+        self._new.append(saved)
+        self._new_rows += saved.num_rows
+        # As much again each time, so that no row is merged often.
+        if self._new_rows > max(_MERGE_AT, self._merged.num_rows):
+            self._join()
+
+    def write(self, folder: str) -> None:
+        """A line a value."""
+        vocabulary.write(self.save(), self._wanted, folder, self._labels)
+
+    def _join(self) -> None:
+        if self._new:
+            self._merged = vocabulary.merge([self._merged, *self._new])
+            self._new, self._new_rows = [], 0
+
+
+class Moments:
+    """Mean and variance of the columns of a matrix.
+
+    The sums are those of Chan, Golub and LeVeque, "Algorithms for computing
+    the sample variance", 1983.
+    """
+
+    schema = pa.schema(
+        {
+            "rows": pa.int64(),
+            "mean": pa.list_(pa.float64()),
+            "squares": pa.list_(pa.float64()),
+        }
+    )
+
+    def __init__(self) -> None:
+        self._state: tuple[int, Array, Array] = 0, np.zeros(1), np.zeros(1)
+
+    def add(self, values: Array) -> None:
+        """[N, D]"""
+        wide = values.astype(np.float64)
+        mean = wide.mean(axis=0) if len(wide) else wide.sum(axis=0)
+        squares = np.square(wide - mean).sum(axis=0)
+        self._state = _joined(self._state, (len(wide), mean, squares))
+
+    def save(self) -> pa.Table:
+        """One row."""
+        return pa.table([[value] for value in self._state], schema=self.schema)
+
+    def merge(self, saved: pa.Table) -> None:
+        """Other rows."""
+        rows, mean, squares = (column[0] for column in saved.columns)
+        other = rows.as_py(), np.array(mean.as_py()), np.array(squares.as_py())
+        self._state = _joined(self._state, other)
+
+    def write(self, folder: str) -> None:
+        """float32 [2, D]: means, variances."""
+        rows, mean, squares = self._state
+        _save(os.path.join(folder, _MOMENTS), [mean, squares / max(rows, 1)])
+
+
+def _joined(
+    one: tuple[int, Array, Array], other: tuple[int, Array, Array]
+) -> tuple[int, Array, Array]:
+    (rows, mean, squares), (more, mean_2, squares_2) = one, other
+    share = more / max(rows + more, 1)
+    apart = mean_2 - mean
+    return (
+        rows + more,
+        mean + apart * share,
+        squares + squares_2 + np.square(apart) * rows * share,
+    )
+
+
+class Quantiles:
+    """Boundaries of buckets."""
+
+    schema = pa.schema({"sketch": pa.binary()})
+
+    def __init__(self, name: str, buckets: int) -> None:
+        self._name = name
+        self._buckets = buckets
+        self._sketch = sketches.QuantilesSketch(EPSILON, _MAX_ROWS, 1)
+
+    def add(self, values: Array) -> None:
+        """float32 [N]"""
+        self._sketch.AddValues(pa.array(values))
+
+    def save(self) -> pa.Table:
+        """One row, of the sketch as its library serializes it."""
+        return pa.table([[self._sketch.__getstate__()]], schema=self.schema)
+
+    def merge(self, saved: pa.Table) -> None:
+        """Other rows."""
+        other = sketches.QuantilesSketch.__new__(sketches.QuantilesSketch)
+        other.__setstate__(saved["sketch"][0].as_py())
+        self._sketch.Merge(other)
+
+    def write(self, folder: str) -> None:
+        """float32 [1, buckets - 1]; zeros where no row has a value."""
+        found = self._sketch.GetQuantiles(self._buckets).to_pylist()
+        boundaries = found[0][1:-1] if found else [0.0] * (self._buckets - 1)
+        _save(os.path.join(folder, self._name), [boundaries])
+
+
+def parts(features: Features) -> list[Part]:
+    """Empty ones."""
+    labels = vocabulary.Vocabulary(LABEL_COUNTS, 1, 2)
+    return [
+        Counts(labels, labels=True),
+        *(Counts(wanted) for wanted in vocabularies(features)),
+        Moments(),
+        *(
+            Quantiles(_boundaries(index), f.buckets)
+            for index, f in enumerate(bucketed(features))
+        ),
+    ]
+
+
+def add(found: Iterable[Part], batch: Observed) -> None:
+    """Adds a batch to all `parts`."""
+    columns = (batch.label, *batch.texts, batch.dense, *batch.numbers)
+    for part, values in zip(found, columns, strict=True):
+        part.add(values)
+
+
+def read(features: Features, folder: str) -> Found:
+    """What all parts together left in `folder`."""
+    moments = _load(os.path.join(folder, _MOMENTS))
+    return Found(
+        {
+            table: os.path.join(folder, asset_name(group[0]))
+            for table, group in by_vocabulary(features).items()
+        },
+        moments[0],
+        moments[1],
+        {
+            f.name: _load(os.path.join(folder, _boundaries(index)))
+            for index, f in enumerate(bucketed(features))
+        },
+    )
+
+
+def _boundaries(index: int) -> str:
+    return f"boundaries_{index}.npy"
+
+
+def _save(path: str, rows: list[Any]) -> None:
+    data = io.BytesIO()
+    np.save(data, np.array(rows, np.float32))
+    with FileSystems.create(path) as stream:
+        stream.write(data.getvalue())
+
+
+def _load(path: str) -> Array:
+    with FileSystems.open(path) as stream:
+        return cast(Array, np.load(io.BytesIO(stream.read())))

@@ -1,0 +1,24 @@
+"""Inputs to try a model with, before there is data."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from models.preprocessing.input_layout import DENSE, IDS, LISTS, Layout
+
+
+def empty_rows(layout: Layout, count: int) -> dict[str, Any]:
+    """Inputs with all ids 0, all numbers 0, all lists empty."""
+    inputs: dict[str, Any] = {}
+    if layout.single:
+        inputs[IDS] = tf.zeros([count, len(layout.single)], tf.int64)
+    if layout.dense:
+        inputs[DENSE] = tf.zeros([count, len(layout.dense)])
+    for f in layout.lists:
+        inputs[LISTS + f.name] = tf.RaggedTensor.from_row_lengths(
+            np.zeros(0, np.int64), np.zeros(count, np.int64)
+        )
+    return inputs

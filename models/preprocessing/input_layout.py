@@ -1,0 +1,103 @@
+"""Which id of which feature is which row of which table."""
+
+from __future__ import annotations
+
+import re
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from models.config.training import CategoricalFeature, Features
+
+IDS, DENSE, LISTS = "ids", "dense", "list_"
+LABEL_COUNTS = "label_counts"  # asset: negative, positive training rows
+
+
+@dataclass(frozen=True)
+class IdFeature:
+    """A feature whose value is an id in [0, size).
+
+    dim: width of its embedding; 0 for a cross, which only the wide part sees.
+    table: features of one table share embeddings; "" is a table of its own.
+    pool: of a list's embeddings, "mean" or "attention".
+    """
+
+    name: str
+    size: int
+    dim: int
+    table: str = ""
+    pool: str = "mean"
+
+    @property
+    def rows(self) -> str:
+        """Whose rows its embeddings are."""
+        return self.table or self.name
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Columns of a transformed example.
+
+    single: columns of the tensor `ids`, int64 [N, len(single)].
+    lists: name -> ragged int64 ids in `list_<name>`.
+    dense: columns of the tensor `dense`, float32 [N, len(dense)].
+    """
+
+    single: tuple[IdFeature, ...]
+    lists: tuple[IdFeature, ...]
+    dense: tuple[str, ...]
+
+    @property
+    def ids(self) -> tuple[IdFeature, ...]:
+        """All features with ids, single-valued ones first."""
+        return self.single + self.lists
+
+    @property
+    def crosses(self) -> tuple[IdFeature, ...]:
+        """Features without an embedding."""
+        return tuple(f for f in self.single if not f.dim)
+
+
+def layout(features: Features, vocabulary_size: Callable[[str], int]) -> Layout:
+    """The layout of `features`; id 0 is "missing" everywhere.
+
+    Args:
+        features: the config section.
+        vocabulary_size: asset name of a vocabulary -> number of its lines.
+    """
+    single: list[IdFeature] = []
+    lists: list[IdFeature] = []
+    for f in features.categorical:
+        if f.encode == "vocab":
+            size = 1 + vocabulary_size(asset_name(f)) + f.oov_buckets
+        else:
+            size = 1 + f.buckets
+        item = IdFeature(f.name, size, f.dim, f.table or "", f.pool)
+        (single if f.list is None else lists).append(item)
+    single += [
+        IdFeature(f.name, 1 + f.buckets, f.dim)
+        for f in features.numeric
+        if f.transform == "buckets"
+    ]
+    single += [IdFeature(c.name, c.buckets, 0) for c in features.crosses]
+    dense = [f.name for f in features.numeric if f.transform != "buckets"]
+    return Layout(tuple(single), tuple(lists), tuple(dense))
+
+
+def asset_name(feature: CategoricalFeature) -> str:
+    """File name of the feature's vocabulary among the transform's assets."""
+    name = feature.rows
+    safe = re.sub(r"[^A-Za-z0-9_.-]", "_", name)
+    if safe != name:  # two names must not share a file
+        safe += f"_{zlib.crc32(name.encode()):08x}"
+    return f"vocab_{safe}"
+
+
+def offsets(items: Mapping[str, int]) -> tuple[dict[str, int], int]:
+    """Name -> first row in a table shared by all, and the table's rows."""
+    first: dict[str, int] = {}
+    total = 0
+    for name, size in items.items():
+        first[name] = total
+        total += size
+    return first, total

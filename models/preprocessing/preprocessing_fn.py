@@ -1,0 +1,332 @@
+"""Raw features to model inputs: the only place where this is decided."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+import tensorflow_transform as tft
+
+from models.config.training import (
+    LABEL,
+    CategoricalFeature,
+    Features,
+    NumericFeature,
+)
+from models.preprocessing.input_layout import (
+    DENSE,
+    IDS,
+    LABEL_COUNTS,
+    LISTS,
+    asset_name,
+)
+from models.preprocessing.vocabulary import (
+    EMPTY_VOCABULARY,
+    Vocabularies,
+    Vocabulary,
+)
+
+Tensors = dict[str, Any]
+EPSILON = 0.001  # of a quantile's rank
+
+
+class Observed(NamedTuple):
+    """What of some rows the analysis looks at; tensors, or their arrays.
+
+    label: int64 [N]. texts: string [(values)], one for each vocabulary.
+    dense: float32 [N, D], before scaling. numbers: float32 [(values)], one
+    for each number in buckets.
+    """
+
+    label: Any
+    texts: tuple[Any, ...]
+    dense: Any
+    numbers: tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class Found:
+    """What the analysis found out.
+
+    vocabularies: table -> file. mean, variance: float32 [D], of
+    `Observed.dense`. boundaries: feature name -> float32 [1, buckets - 1].
+    """
+
+    vocabularies: Mapping[str, Any]
+    mean: Any
+    variance: Any
+    boundaries: Mapping[str, Any]
+
+
+def preprocessing_fn(
+    inputs: Mapping[str, Any], custom_config: Mapping[str, Any]
+) -> Tensors:
+    """TFX Transform's entry point; `models.preprocessing.input_layout` says what comes out.
+
+    Args:
+        inputs: raw feature name -> SparseTensor with at most one value a row.
+        custom_config: {"features": the config section as a mapping}.
+    """
+    features = Features.model_validate(custom_config["features"])
+    return transformed(
+        inputs, features, _analyzed(observe(inputs, features), features)
+    )
+
+
+def observe(inputs: Mapping[str, Any], features: Features) -> Observed:
+    """The tensors to analyze."""
+    raw = _Raw(inputs)
+    numbers = []
+    for number in bucketed(features):
+        values, present = raw.numbers(number.name)
+        numbers.append(tf.boolean_mask(values, present))
+    return Observed(
+        tf.cast(raw.column(LABEL, 0), tf.int64),
+        tuple(
+            _joined([raw.values(f) for f in group])
+            for group in by_vocabulary(features).values()
+        ),
+        _unscaled(scalars(features), raw),
+        tuple(numbers),
+    )
+
+
+def transformed(
+    inputs: Mapping[str, Any], features: Features, found: Found
+) -> Tensors:
+    """The model's inputs; `models.preprocessing.input_layout` says which."""
+    raw = _Raw(inputs)
+    outputs: Tensors = {}
+    by_name: dict[str, tf.Tensor] = {}
+    for f in features.categorical:
+        looked_up = _category_ids(f, raw, found.vocabularies)
+        if f.list is None:
+            by_name[f.name] = looked_up
+        else:
+            outputs[LISTS + f.name] = looked_up
+    for number in bucketed(features):
+        by_name[number.name] = _bucket_ids(
+            number, raw, found.boundaries[number.name]
+        )
+    ids = list(by_name.values())
+    encodes = {f.name: f.encode for f in features.categorical}
+    for cross in features.crosses:
+        parts = [
+            raw.text(name)
+            if encodes.get(name) in ("vocab", "hash")
+            else tf.strings.as_string(by_name[name])
+            for name in cross.of
+        ]
+        joined = tf.strings.join(parts, separator="\x1f")
+        ids.append(tf.strings.to_hash_bucket_fast(joined, cross.buckets))
+    if ids:
+        outputs[IDS] = tf.stack(ids, axis=1)  # [N, len(single)]
+    if scalars(features):
+        outputs[DENSE] = _dense(scalars(features), raw, found)
+    if LABEL in inputs:
+        outputs[LABEL] = raw.column(LABEL, 0)
+    return outputs
+
+
+def by_vocabulary(features: Features) -> dict[str, list[CategoricalFeature]]:
+    """Table -> the features with this vocabulary, from the data of all."""
+    groups: dict[str, list[CategoricalFeature]] = {}
+    for f in features.categorical:
+        if f.encode == "vocab":
+            groups.setdefault(f.rows, []).append(f)
+    return groups
+
+
+def bucketed(features: Features) -> list[NumericFeature]:
+    """Those cut at quantiles."""
+    return [f for f in features.numeric if f.transform == "buckets"]
+
+
+def scalars(features: Features) -> list[NumericFeature]:
+    """Those that stay numbers."""
+    return [f for f in features.numeric if f.transform != "buckets"]
+
+
+def vocabularies(features: Features) -> list[Vocabulary]:
+    """Of `by_vocabulary`, in order."""
+    return [
+        Vocabulary(asset_name(f), f.min_count, f.max_size)
+        for f, *_ in by_vocabulary(features).values()
+    ]
+
+
+class _Raw:
+    """Dense columns of the raw inputs, each made once."""
+
+    def __init__(self, inputs: Mapping[str, Any]) -> None:
+        self._inputs = inputs
+        self.rows = _row_count(inputs)
+        self._text: dict[str, tf.Tensor] = {}
+
+    def column(self, name: str, default: Any) -> tf.Tensor:
+        """[N]; `default` where missing, or everywhere if never seen."""
+        sparse = self._inputs.get(name)
+        if sparse is None:
+            return tf.fill([self.rows], default)
+        if not isinstance(sparse, tf.SparseTensor):
+            return tf.reshape(sparse, [-1])
+        # Shape [N, 1] from the rows that have a value: with no value in the
+        # batch the width of the input is 0.
+        column = tf.SparseTensor(
+            sparse.indices, sparse.values, [sparse.dense_shape[0], 1]
+        )
+        default = tf.cast(default, sparse.dtype)
+        return tf.squeeze(tf.sparse.to_dense(column, default), 1)
+
+    def text(self, name: str) -> tf.Tensor:
+        """string [N], "" where missing."""
+        if name not in self._text:
+            self._text[name] = self.column(name, "")
+        return self._text[name]
+
+    def numbers(self, name: str) -> tuple[tf.Tensor, tf.Tensor]:
+        """float32 [N] with NaN where missing, and whether it is there."""
+        values = tf.cast(self.column(name, float("nan")), tf.float32)
+        return values, tf.math.is_finite(values)
+
+    def values(self, feature: CategoricalFeature) -> tf.Tensor:
+        """string [(values)] of all rows."""
+        if feature.list is None:
+            return self.text(feature.name)
+        return self.parts(feature).flat_values
+
+    def parts(self, feature: CategoricalFeature) -> tf.RaggedTensor:
+        """The values of a list feature, string [N, (ragged)]."""
+        text = self.text(feature.name)
+        parts = tf.strings.split(text, sep=feature.list)
+        return tf.ragged.boolean_mask(parts, tf.not_equal(parts, ""))
+
+
+def _joined(values: list[tf.Tensor]) -> tf.Tensor:
+    return values[0] if len(values) == 1 else tf.concat(values, 0)
+
+
+def _row_count(inputs: Mapping[str, Any]) -> tf.Tensor:
+    first = next(iter(inputs.values()))
+    if isinstance(first, tf.SparseTensor):
+        return tf.cast(first.dense_shape[0], tf.int32)
+    return tf.shape(first)[0]
+
+
+def _analyzed(observed: Observed, features: Features) -> Found:
+    """By TFT's analyzers, vocabularies in one pass."""
+    texts = (observed.label, *observed.texts)
+    wanted = vocabularies(features)
+    _, *files = tft.experimental.ptransform_analyzer(
+        inputs=texts,
+        ptransform=Vocabularies(LABEL_COUNTS, wanted),
+        output_dtypes=[tf.string] * len(texts),
+        output_shapes=[[]] * len(texts),
+        output_asset_default_values=[b"0\n0"]
+        + [EMPTY_VOCABULARY] * len(wanted),
+        name="vocabularies",
+    )
+    mean = variance = None
+    if any(_logs_and_scales(scalars(features))[1]):
+        mean = tft.mean(observed.dense, reduce_instance_dims=False)
+        variance = tft.var(observed.dense, reduce_instance_dims=False)
+    return Found(
+        dict(zip(by_vocabulary(features), files, strict=True)),
+        mean,
+        variance,
+        {
+            f.name: tft.quantiles(values, f.buckets, epsilon=EPSILON)
+            for f, values in zip(
+                bucketed(features), observed.numbers, strict=True
+            )
+        },
+    )
+
+
+def _category_ids(
+    feature: CategoricalFeature,
+    raw: _Raw,
+    vocabularies: Mapping[str, tf.Tensor],
+) -> Any:
+    """int64 [N], or ragged [N, (values)] for a list; 0 is missing."""
+    if feature.encode == "identity":
+        number = tf.cast(raw.column(feature.name, -1), tf.int64)
+        inside = (number >= 0) & (number < feature.buckets)
+        return tf.where(inside, number + 1, tf.zeros_like(number))
+    if feature.list is not None:
+        parts = raw.parts(feature)
+        return parts.with_flat_values(
+            _ids(feature, parts.flat_values, vocabularies)
+        )
+    text = raw.text(feature.name)
+    found = _ids(feature, text, vocabularies)
+    return tf.where(tf.equal(text, ""), tf.zeros_like(found), found)
+
+
+def _ids(
+    feature: CategoricalFeature,
+    text: tf.Tensor,
+    vocabularies: Mapping[str, tf.Tensor],
+) -> tf.Tensor:
+    """Ids from 1 on of values that are not missing."""
+    if feature.encode == "hash":
+        return 1 + tf.strings.to_hash_bucket_fast(text, feature.buckets)
+    return 1 + tft.apply_vocabulary(
+        text,
+        deferred_vocab_filename_tensor=vocabularies[feature.rows],
+        num_oov_buckets=feature.oov_buckets,
+    )
+
+
+def _bucket_ids(
+    feature: NumericFeature, raw: _Raw, boundaries: Any
+) -> tf.Tensor:
+    """int64 [N]: quantile bucket from 1 on, 0 where missing."""
+    values, present = raw.numbers(feature.name)
+    bucket = 1 + tft.apply_buckets(
+        tf.where(present, values, tf.zeros_like(values)), boundaries
+    )
+    return tf.where(present, bucket, tf.zeros_like(bucket))
+
+
+def _unscaled(features: list[NumericFeature], raw: _Raw) -> tf.Tensor:
+    """float32 [N, len(features)], all columns at once."""
+    if not features:
+        return tf.zeros([raw.rows, 0])
+    columns = []
+    for f in features:
+        values, present = raw.numbers(f.name)
+        default = tf.constant(f.default, tf.float32)
+        columns.append(tf.where(present, values, default))
+    values = tf.stack(columns, axis=1)
+    log, _ = _logs_and_scales(features)
+    if any(log):
+        logs = tf.sign(values) * tf.math.log1p(tf.abs(values))
+        values = tf.where(tf.constant([log]), logs, values)
+    return values
+
+
+def _dense(
+    features: list[NumericFeature], raw: _Raw, found: Found
+) -> tf.Tensor:
+    """float32 [N, len(features)], scaled."""
+    values = _unscaled(features, raw)
+    _, scale = _logs_and_scales(features)
+    if any(scale):
+        deviation = tf.sqrt(found.variance)
+        deviation = tf.where(deviation > 0, deviation, tf.ones_like(deviation))
+        scaled = (values - found.mean) / deviation
+        values = tf.where(tf.constant([scale]), scaled, values)
+    return values
+
+
+def _logs_and_scales(
+    features: list[NumericFeature],
+) -> tuple[list[bool], list[bool]]:
+    """Which numbers go through the logarithm, and which are scaled."""
+    return (
+        [f.transform in ("log1p", "log1p_zscore") for f in features],
+        [f.transform in ("zscore", "log1p_zscore") for f in features],
+    )

@@ -1,0 +1,201 @@
+"""One training: the config's sections and Transform's output to a model."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import keras
+import tensorflow_transform as tft
+
+from models.architectures.registry import begin, build_model, keras_version
+from models.checkpointing.saved_state import (
+    Meaning,
+    columns_of,
+    optimizer_names,
+)
+from models.checkpointing.warm_start import Base, Report
+from models.config.training import Features, ModelConfig, Negatives, TrainConfig
+from models.errors import InputError
+from models.input_pipeline import row_counts
+from models.input_pipeline.dataset import Batches, steps_of
+from models.preprocessing.id_space import keys_of
+from models.preprocessing.input_layout import LABEL_COUNTS, Layout, layout
+from models.preprocessing.transform_assets import (
+    asset_lines,
+    asset_size,
+    asset_text,
+)
+from models.training import loop
+from models.training.callbacks import configured
+from models.training.distribution import Team, build_strategy
+from optimizers.registry import build_optimizer
+
+_FOLDERS = ("analysis_cache", "checkpoints")  # not what is trained
+log = logging.getLogger("lionctr.train")
+
+
+@dataclass(frozen=True)
+class Files:
+    """What Transform left: its graph, and examples (paths or globs)."""
+
+    transform: tft.TFTransformOutput
+    train: Sequence[str]
+    eval: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What came out of a training."""
+
+    model: Any
+    optimizer: Any
+    result: loop.Result
+    team: Team
+    warm_start: Report | None = None
+
+
+class Job:
+    """A training, ready to run.
+
+    Args:
+        custom: the config sections `features`, `model`, `optimizer`, `train`
+            and `data.negatives` (as `negatives`), as mappings.
+        files: what it trains on.
+        base: what it begins with, from another training.
+
+    Raises:
+        InputError: there is nothing to learn from these rows.
+    """
+
+    def __init__(
+        self,
+        custom: Mapping[str, Any],
+        files: Files,
+        base: Base | None = None,
+    ) -> None:
+        self._custom = custom
+        self._base = base
+        self.files = files
+        self.features = Features.model_validate(custom["features"])
+        self.negatives = Negatives.model_validate(custom["negatives"])
+        self._model = ModelConfig.model_validate(custom["model"])
+        self._optimizer = custom["optimizer"]
+        self._train = TrainConfig.model_validate(custom["train"])
+        self.shape: Layout = layout(
+            self.features, lambda name: asset_size(files.transform, name)
+        )
+        negatives, positives = map(
+            int, asset_lines(files.transform, LABEL_COUNTS)
+        )
+        self.rows = negatives + positives
+        if not positives or not negatives:
+            raise InputError(
+                f"All {self.rows:,} training rows have the label"
+                f" {int(positives > 0)}: there is nothing to learn."
+                " Check data.label"
+            )
+        self.base_rate = positives / (
+            positives + self.negatives.weight * negatives
+        )
+
+    @cached_property
+    def meaning(self) -> Meaning:
+        """What the model's rows, columns and slots stand for."""
+        sizes = {f.name: f.size for f in self.shape.ids}
+        return Meaning(
+            keys_of(self.features, sizes),
+            lambda name: asset_text(self.files.transform, name),
+            columns_of(self.shape),
+            optimizer_names(self._optimizer),
+            self.negatives.shift,
+        )
+
+    @property
+    def steps(self) -> int:
+        """Updates in all epochs."""
+        per_epoch = steps_of(self.rows, self._train.batch_size)
+        return per_epoch * self._train.epochs
+
+    @property
+    def key(self) -> str:
+        """Of this very training: the same settings, examples and start."""
+        text = json.dumps(
+            [
+                {k: v for k, v in self._custom.items() if k not in _FOLDERS},
+                self.files.transform.transform_savedmodel_dir,
+                list(self.files.train),
+                list(self.files.eval),
+                self._base and self._base.identity,
+            ],
+            sort_keys=True,
+        )
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def fit(
+        self,
+        log_dir: str | None = None,
+        callbacks: Sequence[Any] = (),
+        checkpoints: str | None = None,
+    ) -> Fitted:
+        """Builds the model and trains it.
+
+        Args:
+            log_dir: where TensorBoard's scalars go.
+            callbacks: Keras's, besides those of the config.
+            checkpoints: folder of this training's checkpoints; where there
+                are some, it goes on from them.
+        """
+        config = self._train
+        # Several workers must find each other before TensorFlow runs anything.
+        team = Team(build_strategy(config.strategy))
+        begin(config.seed)
+        keras.config.set_dtype_policy(config.precision)
+        with team.strategy.scope():
+            model = build_model(self.shape, self._model, self.base_rate)
+            first = self._base.steps(model, self.meaning) if self._base else 0
+            optimizer = build_optimizer(
+                self._optimizer, self.steps, keras_version(model), first
+            )
+            warm = None
+            if self._base:
+                optimizer.build(model.trainable_variables)
+                warm = self._base.carry(model, optimizer, self.meaning)
+        log.info(
+            "%s rows, %s parameters, %d steps",
+            f"{self.rows:,}",
+            f"{model.count_params():,}",
+            self.steps,
+        )
+        train = Batches(
+            self.files.train,
+            self.files.transform,
+            config.batch_size,
+            config.shuffle,
+            config.seed,
+        )
+        held_out = Batches(
+            self.files.eval, self.files.transform, config.batch_size
+        )
+        row_counts.check("Transform", self.files.train, self.rows)
+        row_counts.check("Trainer", self.files.train, train.rows)
+        row_counts.check("Trainer", self.files.eval, held_out.rows)
+        result = loop.train(
+            model,
+            optimizer,
+            train,
+            held_out,
+            self.rows,
+            config,
+            log_dir,
+            self.negatives,
+            [*configured(config), *callbacks],
+            checkpoints,
+            team,
+        )
+        return Fitted(model, optimizer, result, team, warm)

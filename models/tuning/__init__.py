@@ -1,0 +1,1 @@
+"""Trials of a search, and the store of finished ones."""

@@ -1,0 +1,57 @@
+"""One training of a search or a comparison, as a record."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from models.checkpointing.checkpoint import Checkpoints
+from models.training.run import Files, Fitted, Job
+
+
+def attempt(
+    sections: Mapping[str, Any],
+    files: Files,
+    log_dir: str | None = None,
+    describe: Callable[[Job, Fitted], dict[str, Any]] | None = None,
+    checkpoints: str | None = None,
+) -> dict[str, Any]:
+    """Trains once; a record of JSON types.
+
+    A training that diverges, or that this combination of settings does not
+    allow, is a record too, with what was `failed`.
+
+    Args:
+        sections: see `Job`.
+        files: see `Job`.
+        log_dir: where TensorBoard's scalars go.
+        describe: what else to note of a training that ended well.
+        checkpoints: folder in which a training that was stopped finds where
+            it was.
+    """
+    began = time.monotonic()
+    kept = None
+    try:
+        job = Job(sections, files)
+        kept = os.path.join(checkpoints, job.key) if checkpoints else None
+        fitted = job.fit(log_dir, checkpoints=kept)
+        result = fitted.result
+        if not math.isfinite(result.eval_logloss):
+            raise FloatingPointError("the eval logloss is not finite")
+        record: dict[str, Any] = {
+            "logloss": result.eval_logloss,
+            "auc": result.eval_auc,
+            "steps": result.steps,
+            "examples": result.examples,
+            "train_seconds": round(result.seconds, 3),
+        }
+        if describe is not None:
+            record |= describe(job, fitted)
+    except (FloatingPointError, ValueError) as error:
+        record = {"failed": str(error)}
+    if kept:
+        Checkpoints(kept).clear()
+    return record | {"seconds": round(time.monotonic() - began, 3)}

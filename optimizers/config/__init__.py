@@ -1,0 +1,1 @@
+"""What a configuration may say of an optimizer, checked without Keras."""

@@ -1,0 +1,1 @@
+"""Optimizers of a configuration for Keras 2, the package tf_keras."""

@@ -1,0 +1,69 @@
+"""Lion's rule compiled by XLA, outside of a function that XLA compiles."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+
+from optimizers.ops import custom, reference, rounding
+from optimizers.ops.library import load
+
+
+@functools.cache
+def _compiled(name: str) -> Callable[..., Any]:
+    function = getattr(custom, name)
+    return tf.function(function, jit_compile=True)
+
+
+def _call(name: str, *arguments: Any, **options: Any) -> Any:
+    """Calls the op `name` by one program for all variables of one shape.
+
+    A Python number would be traced as a constant, so all become tensors; ids
+    of any number would be compiled anew, so they are padded.
+    """
+    bound = inspect.signature(getattr(custom, name)).bind(*arguments, **options)
+    bound.apply_defaults()
+    given = bound.arguments
+    wide = reference.compute_dtype(given["var"].dtype)
+    for rate in ("lr", "beta_1", "beta_2", "weight_decay"):
+        given[rate] = reference.scalar(given[rate], wide)
+    given["step"] = tf.cast(rounding.step_or_chance(given["step"]), tf.int32)
+    given["seed"] = tf.cast(given["seed"], tf.int32)
+    if "indices" in given:
+        ids = tf.convert_to_tensor(given["indices"])
+        if load().ops is None:  # whose kernels check for themselves
+            ids = reference.check_ids(ids, given["var"].shape[0])
+        grad = tf.convert_to_tensor(given["grad"])
+        given["grad"], given["indices"] = _padded(grad, ids)
+    return _compiled(name)(**given)
+
+
+def _padded(grad: tf.Tensor, ids: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Fills a batch up to one of four sizes an octave.
+
+    With the id that stands for no row, the least number of its type.
+    """
+    count = tf.size(ids)
+    octave = tf.cast(tf.maximum(count - 1, 1), tf.float32)
+    octave = tf.cast(tf.floor(tf.math.log(octave) / tf.math.log(2.0)), tf.int32)
+    quantum = tf.bitwise.left_shift(1, tf.maximum(octave - 2, 4))
+    more = -count % quantum
+    return (
+        tf.pad(grad, [[0, more], *[[0, 0]] * (grad.shape.rank - 1)]),
+        tf.pad(ids, [[0, more]], constant_values=ids.dtype.min),
+    )
+
+
+lion_update = functools.partial(_call, "lion_update")
+sparse_lion_update = functools.partial(_call, "sparse_lion_update")
+resource_apply_lion = functools.partial(_call, "resource_apply_lion")
+resource_sparse_apply_lion = functools.partial(
+    _call, "resource_sparse_apply_lion"
+)
+resource_sparse_apply_decayed_lion = functools.partial(
+    _call, "resource_sparse_apply_decayed_lion"
+)

@@ -1,0 +1,1 @@
+"""Commands of `lionctr`, one a module."""

@@ -1,0 +1,273 @@
+"""Checks before a run: what would stop it later, found in a second or two.
+
+`quick` imports neither TensorFlow, nor TFX, nor Beam; `slow` does.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+import os
+import socket
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from models.architectures.registry import own_version
+from models.config.architectures import OwnConfig
+from models.config.paths import is_local
+from models.config.training import Callback
+from models.errors import InputError
+from models.training.cluster import tf_config, workers
+from pipeline.config import PipelineConfig, load
+from pipeline.console import quiet
+
+Problem = tuple[str, str]  # field, and what is wrong with it
+
+
+def quick(config: PipelineConfig) -> None:
+    """Looks at paths, columns, sizes and the machine.
+
+    Raises:
+        InputError: one line for each problem.
+    """
+    _raise(config, _quick(config))
+
+
+def slow(config: PipelineConfig) -> None:
+    """Imports the user's own code, and looks at how it can be called.
+
+    Raises:
+        InputError: one line for each problem.
+    """
+    _raise(config, [*_own_model(config), *_callbacks(config)])
+
+
+def check(path: Path, overrides: list[str]) -> int:
+    """`lionctr check`: prints that the config is right, or raises why not.
+
+    Raises:
+        ConfigError, InputError: one line for each problem.
+    """
+    config = load(path, overrides)
+    quick(config)
+    with quiet(Path(os.devnull)):  # importing TensorFlow is not
+        slow(config)
+    print(
+        f"{path}: no problem found. {config.name} pushes to"
+        f" {config.push.to}/{config.name}"
+    )
+    return 0
+
+
+def _raise(config: PipelineConfig, problems: Any) -> None:
+    lines = [config.problem(field, text) for field, text in problems]
+    if lines:
+        raise InputError("\n".join(lines))
+
+
+def _quick(config: PipelineConfig) -> Iterator[Problem]:
+    yield from preflight_logs.problems(config)
+    yield from _folders(config)
+    key = config.push.sign
+    if key is not None and not Path(key).is_file():
+        yield "push.sign", f"no file {key!r}"
+    yield from _curated_schema(config.data.curated_schema)
+    yield from _warm_start(config.train.warm_start)
+    yield from _strategy(config.train.strategy)
+    yield from preflight_sizes.problems(config)
+    try:
+        own_version(config.model)
+    except InputError as error:
+        yield "model.name", str(error).removeprefix("model.name: ")
+    for number, callback in enumerate(config.train.callbacks):
+        # Looking for a module inside a package imports the package.
+        module = callback.name.partition(":")[0].partition(".")[0]
+        if not _exists(module):
+            yield (
+                f"train.callbacks.{number}",
+                f"received {callback.name!r}, but there is no module"
+                f" {module!r} in the environment or in {Path.cwd()}",
+            )
+
+
+def _folders(config: PipelineConfig) -> Iterator[Problem]:
+    folders = {
+        "root": config.root,
+        "push.to": config.push.to,
+        "transform.cache": config.transform.cache,
+    }
+    for field, folder in folders.items():
+        if folder is not None and is_local(folder):
+            why = _not_writable(Path(folder))
+            if why:
+                yield (
+                    field,
+                    f"received {folder!r}: {why}. Accepted: a folder that"
+                    " can be written to, or one that can be made",
+                )
+
+
+def _not_writable(folder: Path) -> str:
+    """Why no file can be made in a folder; "" if one can."""
+    there = folder.absolute()
+    while not os.path.lexists(there):
+        there = there.parent
+    if not there.is_dir():
+        return f"{there} is not a folder"
+    try:
+        with tempfile.TemporaryDirectory(prefix=".lionctr-", dir=there):
+            return ""
+    except OSError as error:
+        return f"cannot write to {there}: {error.strerror}"
+
+
+def _curated_schema(path: str | None) -> Iterator[Problem]:
+    if path is None or not is_local(path):
+        return
+    from google.protobuf import text_format
+    from tensorflow_metadata.proto.v0 import schema_pb2
+
+    try:
+        text = Path(path).read_text("utf-8")
+        text_format.Parse(text, schema_pb2.Schema())
+    except FileNotFoundError:
+        yield "data.curated_schema", f"no file {path!r}"
+    except (OSError, UnicodeDecodeError, text_format.ParseError) as error:
+        yield (
+            "data.curated_schema",
+            f"{path!r} is no schema: {error}. Accepted: the schema.pbtxt of"
+            " an earlier run, edited",
+        )
+
+
+def _warm_start(path: str | None) -> Iterator[Problem]:
+    if path in (None, "latest_blessed") or not is_local(str(path)):
+        return
+    model = Path(str(path))
+    inside = [model, model / "Format-Serving"]
+    if not any((folder / "saved_model.pb").exists() for folder in inside):
+        yield (
+            "train.warm_start",
+            f"no model in {str(path)!r}. Accepted: latest_blessed, null, or"
+            " the folder of a pushed version or of a Model artifact",
+        )
+
+
+_TPUS = ("/dev/accel0", "/dev/vfio/0")
+
+
+def _strategy(name: str) -> Iterator[Problem]:
+    field = "train.strategy"
+    try:
+        count = workers()
+    except InputError as error:
+        yield field, str(error)
+        return
+    if name == "multi_worker" and count < 2:
+        yield (
+            field,
+            "multi_worker needs the environment variable TF_CONFIG with two"
+            " workers or more, as Kubeflow's training operator sets it."
+            f" Received: {os.environ.get('TF_CONFIG')!r}",
+        )
+    if name in ("auto", "multi_worker") and count > 1:
+        address = _own_address(tf_config())
+        if address and not _is_free(address):
+            yield (
+                field,
+                f"the port of {address}, this process's address in"
+                " TF_CONFIG, is in use",
+            )
+    on_tpu = "TPU_NAME" in os.environ or any(map(os.path.exists, _TPUS))
+    if name == "tpu" and not on_tpu:
+        yield (
+            field,
+            "there is no TPU. Accepted: a TPU on this machine, or its name"
+            " in the environment variable TPU_NAME",
+        )
+
+
+def _own_address(config: Mapping[str, Any]) -> str:
+    task = config.get("task", {})
+    addresses = config["cluster"].get(task.get("type"), [])
+    index = int(task.get("index", 0))
+    return str(addresses[index]) if index < len(addresses) else ""
+
+
+def _is_free(address: str) -> bool:
+    port = address.rpartition(":")[2]
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind(("", int(port)))
+        except (OSError, OverflowError, ValueError):
+            return False
+    return True
+
+
+def _exists(module: str) -> bool:
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.append(here)
+    try:
+        return importlib.util.find_spec(module) is not None
+    except (ImportError, ValueError):  # of a package around it
+        return False
+
+
+def _own_model(config: PipelineConfig) -> Iterator[Problem]:
+    if isinstance(config.model, OwnConfig):
+        name = config.model.name
+        arguments: tuple[Any, ...] = (None, config.model, 0.5)
+        wanted = "a function (layout, config, base_rate)"
+        for text in _misfit(name, wanted, *arguments):
+            yield "model.name", text
+
+
+def _callbacks(config: PipelineConfig) -> Iterator[Problem]:
+    for number, callback in enumerate(config.train.callbacks):
+        wanted = "package.module:Class of a Keras callback, with its arguments"
+        arguments = _arguments(callback)
+        for text in _misfit(callback.name, wanted, **arguments):
+            yield f"train.callbacks.{number}", text
+
+
+def _arguments(callback: Callback) -> dict[str, Any]:
+    return dict(callback.model_extra or {})
+
+
+def _misfit(
+    name: str, wanted: str, *arguments: Any, **named: Any
+) -> Iterator[str]:
+    """Why what `name` names cannot be called with these arguments."""
+    module, _, attribute = name.partition(":")
+    _exists(module)  # makes the current folder known
+    try:
+        found = getattr(importlib.import_module(module), attribute, None)
+    except Exception as error:  # the user's code may raise anything
+        yield (
+            f"received {name!r}, but {module!r} cannot be imported:"
+            f" {type(error).__name__}: {error}"
+        )
+        return
+    if not callable(found):
+        yield (
+            f"received {name!r}, but {module!r} has no {attribute!r} that can"
+            f" be called. Accepted: {wanted}"
+        )
+        return
+    try:
+        signature = inspect.signature(found)
+    except ValueError:  # of built-in functions, which do not say
+        return
+    try:
+        signature.bind(*arguments, **named)
+    except TypeError as error:
+        yield (
+            f"{name!r} cannot be called: {error}. Accepted: {wanted};"
+            f" received: {name}{signature}"
+        )

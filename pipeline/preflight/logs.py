@@ -1,0 +1,171 @@
+"""Checks of the raw logs before a run: files that are there, and columns."""
+
+from __future__ import annotations
+
+import csv
+import glob
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+from components.click_log_gen.config.sections import LogFiles
+from models.config.paths import is_local, literal
+from pipeline.config import PipelineConfig
+from pipeline.config_messages import nearest
+
+_HEAD_BYTES = 1 << 16
+_PLACEHOLDER = re.compile(r"\{[A-Z]+\}")
+_HIVE = re.compile(r"([^/=]+)=[^/]*/")
+Columns = dict[str, str]  # name -> the setting that reads it
+
+
+def problems(config: PipelineConfig) -> Iterator[tuple[str, str]]:
+    """Field and message: patterns without a file, columns that are not there.
+
+    What cannot be told from a file's first bytes is left to the ingest.
+    """
+    for name, log in config.data.logs.items():
+        missing = list(_missing(log))
+        for number, pattern in missing:
+            field = f"data.{name}.path"
+            if len(log.path) > 1:
+                field += f".{number}"
+            yield field, f"no file matches {pattern!r}"
+        if not missing:
+            wanted = _clicked if name == "clicks" else _shown
+            yield from _columns(config, log, wanted(config))
+
+
+def files(log: LogFiles) -> list[str]:
+    """The files on this machine, in order; those of all days."""
+    return [
+        path
+        for pattern in log.path
+        if is_local(pattern)
+        for path in _matches(pattern)
+    ]
+
+
+def _missing(log: LogFiles) -> Iterator[tuple[int, str]]:
+    for number, pattern in enumerate(log.path):
+        if is_local(pattern) and not _matches(pattern):
+            yield number, pattern
+
+
+def _matches(pattern: str) -> list[str]:
+    if os.path.lexists(pattern):
+        return [pattern]
+    wide = _as_glob(_PLACEHOLDER.sub("*", pattern))
+    return sorted(glob.glob(wide, recursive=True, include_hidden=True))  # noqa: PTH207
+
+
+def _as_glob(pattern: str) -> str:
+    """`pattern`, in which names that exist as they are written are literal."""
+    parts = pattern.split("/")
+    return "/".join(
+        literal(part) if os.path.lexists("/".join(parts[: n + 1])) else part
+        for n, part in enumerate(parts)
+    )
+
+
+def _columns(
+    config: PipelineConfig, log: LogFiles, wanted: Columns
+) -> Iterator[tuple[str, str]]:
+    spans = config.data.spans
+    if spans is not None and spans.until is not None:
+        return  # the columns of another day may count
+    known = files(log)
+    if not known:
+        return
+    path = known[-1] if spans is not None else known[0]
+    if Path(path).is_dir():  # a folder stands for its files
+        inside = (p for p in sorted(Path(path).rglob("*")) if p.is_file())
+        path = str(next((p for p in inside if p.name[0] not in "._"), path))
+    names = _names(path, log)
+    if names is None:
+        return
+    names = [*names, *map(unquote, _HIVE.findall(path))]
+    for name, field in wanted.items():
+        if name not in names:
+            there = ", ".join(names)
+            yield (
+                field,
+                f"no column {name!r}{nearest(name, names)} in {path}. Its"
+                f" columns: {there:.2000}",
+            )
+
+
+def _shown(config: PipelineConfig) -> Columns:
+    data, uses = config.data, config.uses()
+    group = config.evaluate.group
+    columns = {
+        **dict.fromkeys(data.split.key, "data.split.key"),
+        **dict.fromkeys(data.negatives.key, "data.negatives.key"),
+        **dict.fromkeys(config.columns(), "evaluate.slices"),
+        **({} if group is None else {group: "evaluate.group"}),
+        **uses,
+    }
+    if data.time is not None:
+        columns[_name(data.time)] = "data.time"
+    if data.clicks is not None:
+        for name in data.clicks.shown_key:
+            columns[name] = "data.clicks.impression_key"
+    elif data.label_column is not None:
+        columns[data.label_column] = "data.label"
+    return columns
+
+
+def _clicked(config: PipelineConfig) -> Columns:
+    data = config.data
+    assert data.clicks is not None
+    columns = {name: f"data.clicks.carry.{name}" for name in data.clicks.carry}
+    columns |= dict.fromkeys(data.clicks.key, "data.clicks.key")
+    columns[_name(data.click_time)] = "data.clicks.time"
+    if data.label_column is not None:
+        columns[data.label_column] = "data.label"
+    return columns
+
+
+def _name(column: Any) -> str:
+    return str(getattr(column, "column", column))
+
+
+def _names(path: str, log: LogFiles) -> list[str] | None:
+    """The columns of a file; None if its first bytes do not tell them."""
+    if log.format == "parquet":
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        try:
+            return list(pq.ParquetFile(path).schema_arrow.names)
+        except (pa.ArrowException, OSError, UnicodeDecodeError):
+            return None
+    if log.format in ("csv", "tsv") and log.header and log.columns is None:
+        return _header(path, log)
+    return None
+
+
+def _header(path: str, log: LogFiles) -> list[str] | None:
+    try:
+        with Path(path).open("rb") as stream:
+            head = stream.read(_HEAD_BYTES)
+        *lines, _ = head.decode("utf-8-sig").split("\n")
+    except (OSError, UnicodeDecodeError):
+        return None
+    line = next((line.rstrip("\r") for line in lines if line.strip()), "")
+    quote = log.quoting or "\0"
+    # Packed files, old Mac line ends, quotes over lines: the ingest knows.
+    if not line.replace("\t", "").isprintable() or line.count(quote) % 2:
+        return None
+    if len(log.separator) > 1 or log.quoting is None:
+        return line.split(log.separator)
+    cells = csv.reader(
+        [line],
+        delimiter=log.separator,
+        quotechar=quote,
+        escapechar=log.escape,
+    )
+    return next(cells, None)

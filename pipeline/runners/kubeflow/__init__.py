@@ -1,0 +1,1 @@
+"""Kubeflow Pipelines v2: compile, submit, schedule, and run each task."""
