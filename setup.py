@@ -59,7 +59,7 @@ class PlatformDistribution(Distribution):
 
 setup(
     name="lion-ctr",
-    version="0.1.0",
+    version="0.2.0",
     description=(
         "Click logs in, a calibrated, validated and served CTR model out:"
         " TFX on Beam, wide and deep in Keras, the Lion optimizer."
