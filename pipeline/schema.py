@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from models.config import architectures
@@ -32,9 +33,13 @@ _ONE_OR_MANY = (
 
 def schema() -> dict[str, Any]:
     """Schema of the whole file, short forms included."""
-    sections = [*architectures.ARCHITECTURES.values(), architectures.OwnConfig]
-    models = [PipelineConfig, *sections]
-    _, document = models_json_schema([(m, "validation") for m in models])
+    sections: list[type[BaseModel]] = [
+        *architectures.ARCHITECTURES.values(),
+        architectures.OwnConfig,
+    ]
+    _, document = models_json_schema(
+        [(model, "validation") for model in (PipelineConfig, *sections)]
+    )
     parts = document["$defs"]
     for section, short in _SHORT.items():
         whole = parts[section]
@@ -46,11 +51,11 @@ def schema() -> dict[str, Any]:
     parts["Tune"].pop("required", None)
     # Every key of a model of your own goes to its function.
     parts["OwnConfig"]["additionalProperties"] = True
-    for name, section in architectures.ARCHITECTURES.items():
-        properties = parts[section.__name__]["properties"]
-        properties["name"] |= {"enum": [name]}
+    for name, architecture in architectures.ARCHITECTURES.items():
+        part = parts[architecture.__name__]
+        part["properties"]["name"]["enum"] = [name]
         if name != "wide_deep":
-            parts[section.__name__]["required"] = ["name"]
+            part["required"] = ["name"]
     parts["OwnConfig"]["properties"]["name"]["pattern"] = ":"
     top = parts.pop("PipelineConfig")
     top["properties"]["model"] = {

@@ -9,8 +9,8 @@ import pytest
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-import models  # noqa: E402, F401 (pins Keras 2 before TensorFlow loads)
-from tests import quick  # noqa: E402
+import models  # noqa: F401 (pins Keras 2 before TensorFlow loads)
+from tests import quick
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

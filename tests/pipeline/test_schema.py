@@ -14,7 +14,6 @@ from models.config import architectures
 from pipeline import cli, schema
 from pipeline.config import PipelineConfig
 
-
 MINIMAL = {
     "name": "ads",
     "data": {
