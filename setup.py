@@ -59,7 +59,7 @@ class PlatformDistribution(Distribution):
 
 setup(
     name="lion-ctr",
-    version="0.1.0",
+    version="0.2.0",
     description=(
         "Click logs in, a calibrated, validated and served CTR model out:"
         " TFX on Beam, wide and deep in Keras, the Lion optimizer."
@@ -110,6 +110,7 @@ setup(
             "tensorflow-recommenders>=0.7.7,<0.8",
             "tensorflow-transform>=1.21,<1.22",
             "tf-keras>=2.21,<2.22",
+            "threadpoolctl>=3.5",
             "tfx>=1.21,<1.22",
             "tfx-bsl>=1.21,<1.22",
             "tzdata>=2025.2",
@@ -118,7 +119,10 @@ setup(
             "mkdocs-material>=9.6,<10",
             "mkdocstrings[python]>=1,<2",
         ],
-        "serving": ["kserve>=0.21,<0.22"],
+        "serving": [
+            "kserve>=0.21,<0.22",
+            "tensorflow-serving-api>=2.19,<2.20",
+        ],
         # model-signing 1.1.1 imports OpenSSL without naming it.
         "signing": ["model-signing>=1.1.1,<2", "pyopenssl>=26"],
         "kubeflow": ["kfp>=2.16,<2.17"],
@@ -136,6 +140,8 @@ setup(
             "pytest-xdist>=3.8",
             "ruff>=0.11",
             "scikit-learn>=1.5",
+            # Its protos have the names of KServe's: never import both.
+            "tritonclient[grpc,http]>=2.60,<3",
             "types-PyYAML",
             "types-protobuf",
         ],

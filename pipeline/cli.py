@@ -259,6 +259,39 @@ def _parser() -> argparse.ArgumentParser:
         metavar="KEY",
         help="serve only versions that are signed; a public key in PEM",
     )
+    serve.add_argument(
+        "--ignore-unknown",
+        action="store_true",
+        help="leave out columns that are no feature, to replay a log",
+    )
+    serve.add_argument(
+        "--batch-wait-ms",
+        type=_amount,
+        default=0.0,
+        metavar="MS",
+        help="how long a request waits for others (default: not at all)",
+    )
+    serve.add_argument(
+        "--max-body-mb",
+        type=_amount,
+        default=64.0,
+        metavar="MB",
+        help="of a request, decompressed; more is answered with 413",
+    )
+    serve.add_argument(
+        "--max-rows",
+        type=_amount,
+        default=100_000,
+        metavar="N",
+        help="of a request; more is answered with 413",
+    )
+    serve.add_argument(
+        "--max-waiting-rows",
+        type=_amount,
+        default=65_536,
+        metavar="N",
+        help="that wait for the model; more is answered with 503",
+    )
     serve.set_defaults(command=_serve)
 
     models = commands.add_parser(
@@ -307,6 +340,18 @@ def _parser() -> argparse.ArgumentParser:
 def _path(text: str) -> Path:
     """A path of the command line; the shell expands no `--out=~/x`."""
     return Path(_text_path(text))
+
+
+def _amount(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(
+            f"expected a number from 0 on. Received: {text!r}"
+        )
+    return value
 
 
 def _text_path(text: str) -> str:
@@ -484,8 +529,15 @@ def _access(options: argparse.Namespace) -> Access:
 
 
 def _serve(options: argparse.Namespace) -> int:
+    from serving.limits import Limits
     from serving.server import serve
 
+    limits = Limits(
+        body=int(options.max_body_mb * (1 << 20)),
+        rows=int(options.max_rows),
+        waiting=int(options.max_waiting_rows),
+        batch_wait=options.batch_wait_ms / 1000,
+    )
     serve(
         options.model_dir,
         port=options.port,
@@ -495,6 +547,8 @@ def _serve(options: argparse.Namespace) -> int:
         public_key=options.verify,
         name=options.name,
         pin=options.pin,
+        limits=limits,
+        ignore_unknown=options.ignore_unknown,
     )
     return 0
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import (
     BaseModel,
@@ -22,30 +21,25 @@ from pydantic import (
 )
 
 from components.click_log_gen.config.sections import DataConfig
+from components.evaluator.config import EvaluateConfig, Threshold
 from models.config.search_space import Tune, put
 from models.config.section import FieldError, PathText
-from models.config.training import (
-    Features,
-    ModelConfig,
-    Name,
-    Section,
-    TrainConfig,
-)
+from models.config.training import Features, ModelConfig, Section, TrainConfig
 from models.errors import InputError
-from optimizers import registry
+from optimizers import extension, registry
 from pipeline import yaml_file
 from pipeline.config_messages import explain, nearest, place, shown
 from pipeline.kubeflow_config import STATE_STORES, KubeflowConfig
 from pipeline.yaml_file import Lines
 
-# Metric -> the least and the greatest value that it can have.
-METRICS = {
-    "auc": (0.0, 1.0),
-    "pr_auc": (0.0, 1.0),
-    "logloss": (0.0, math.inf),
-    "calibration": (0.0, math.inf),
-    "example_count": (0.0, math.inf),
-}
+__all__ = [
+    "ConfigError",
+    "EvaluateConfig",
+    "OptimizerConfig",
+    "PipelineConfig",
+    "Threshold",
+    "load",
+]
 
 
 class ConfigError(InputError):
@@ -71,79 +65,6 @@ class OptimizerConfig(BaseModel):
     def spec(self) -> dict[str, Any]:
         """The plain mapping that `optimizers.registry` takes."""
         return dict(self.model_extra or {})
-
-
-class Threshold(Section):
-    """Bounds of a metric; changes are against the baseline."""
-
-    min: float | None = None
-    """Least value."""
-    max: float | None = None
-    """Greatest value."""
-    min_change: float | None = None
-    """Least difference from the baseline, where higher is better."""
-    max_change: float | None = None
-    """Greatest difference from the baseline, where lower is better."""
-
-    def out_of_reach(self, low: float, high: float) -> str:
-        """The bounds that no metric from `low` to `high` keeps; "" if none."""
-        broken = {
-            "min": self.min is not None and self.min > high,
-            "max": self.max is not None and self.max < low,
-            "min_change": (self.min_change or 0) > high - low,
-            "max_change": (self.max_change or 0) < low - high,
-        }
-        return ", ".join(
-            f"{name} {getattr(self, name):g}"
-            for name, is_broken in broken.items()
-            if is_broken
-        )
-
-    @model_validator(mode="after")
-    def _check(self) -> Threshold:
-        if all(value is None for _, value in self):
-            raise ValueError("give `min`, `max`, `min_change` or `max_change`")
-        if None not in (self.min_change, self.max_change):
-            raise ValueError("give `min_change` or `max_change`, not both")
-        if (
-            self.min is not None
-            and self.max is not None
-            and self.min > self.max
-        ):
-            raise ValueError(f"min {self.min} is above max {self.max}")
-        return self
-
-
-class EvaluateConfig(Section):
-    """The gate: metrics on the eval split and their bounds."""
-
-    metrics: dict[str, Threshold] = {"auc": Threshold(min=0.5)}
-    """Metric -> the bounds that a model must keep to be pushed."""
-    slices: tuple[tuple[Name, ...], ...] = ()
-    """Lists of columns; the report has the metrics of each of their values."""
-    baseline: Literal["latest_blessed"] | None = "latest_blessed"
-    """Model to compare with: `latest_blessed`, the newest pushed one; null:
-    none."""
-
-    @field_validator("metrics")
-    @classmethod
-    def _known_metrics(
-        cls, value: dict[str, Threshold]
-    ) -> dict[str, Threshold]:
-        for name, threshold in value.items():
-            if name not in METRICS:
-                raise ValueError(
-                    f"unknown metric {name!r}{nearest(name, METRICS)}."
-                    f" Accepted: {', '.join(METRICS)}"
-                )
-            low, high = METRICS[name]
-            if bounds := threshold.out_of_reach(low, high):
-                raise FieldError(
-                    name,
-                    f"received {bounds}; accepted: what a metric from {low:g}"
-                    f" to {high:g} can reach",
-                )
-        return value
 
 
 class TransformConfig(Section):
@@ -309,6 +230,13 @@ class PipelineConfig(Section):
                 f"feature {name!r} is a column of data.clicks.carry: it is"
                 " known only after the click, so it tells the label",
             )
+        lists = [f.name for f in self.features.categorical if f.list]
+        if self.evaluate.group in lists:
+            raise FieldError(
+                "evaluate.group",
+                f"received {self.evaluate.group!r}, a list; accepted: a column"
+                " with one value a row",
+            )
         columns = self.data.impressions.all_columns
         if columns is not None:
             for name in self.columns():
@@ -346,14 +274,21 @@ class PipelineConfig(Section):
     def columns(self) -> dict[str, str]:
         """Columns of the impressions in the examples -> kind.
 
-        The features, then slices; not what `data.clicks` carries.
+        The features, then slices and group; not what `data.clicks` carries.
         """
         columns: dict[str, str] = dict(self.features.kinds())
         clicks = self.data.clicks
-        for name in (n for names in self.evaluate.slices for n in names):
+        group = self.evaluate.group
+        wanted = [n for names in self.evaluate.slices for n in names]
+        for name in wanted + ([group] if group is not None else []):
             if clicks is None or name not in clicks.carry:
                 columns.setdefault(name, "string")
         return columns
+
+    def own_modules(self) -> list[str]:
+        """Modules of the user's own callbacks and optimizers."""
+        called = [one.name.partition(":")[0] for one in self.train.callbacks]
+        return [*called, *registry.own_modules(self.optimizer.spec())]
 
     def resolved(self) -> dict[str, Any]:
         """Every setting, defaults included, in JSON types."""
@@ -408,6 +343,7 @@ def load(path: Path, overrides: Iterable[str] = ()) -> PipelineConfig:
         for way in [way for way in lines if way[: len(field)] == field]:
             del lines[way]
         lines[field] = yaml_file.NO_LINE
+    extension.search(Path(path).parent)
     try:
         config = PipelineConfig.model_validate(data)
     except ValidationError as error:

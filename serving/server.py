@@ -14,6 +14,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from serving.errors import ServingError
+from serving.limits import DEFAULTS, Limits
 from serving.listen import bind
 from serving.model_folder import scan
 from serving.versions import VersionWatcher
@@ -31,6 +32,8 @@ def serve(
     public_key: Path | None = None,
     name: str | None = None,
     pin: int | None = None,
+    limits: Limits = DEFAULTS,
+    ignore_unknown: bool = False,
 ) -> None:
     """Serves a model directory until SIGTERM or SIGINT.
 
@@ -51,6 +54,8 @@ def serve(
         pin: the version to serve; by default the directory's pin, or the
             newest.
         public_key: serves only versions that are signed by its private key.
+        limits: of requests, and of how long they wait for company.
+        ignore_unknown: leaves columns out that are no feature.
 
     Raises:
         ServingError: there is no version to serve, or a port is taken.
@@ -74,7 +79,9 @@ def serve(
     gc.freeze()
     threads = min(32, (os.cpu_count() or 1) + 4)
     with ThreadPoolExecutor(threads, "predict") as executor:
-        repository = VersionRepository(name, executor, ServingMetrics(name))
+        repository = VersionRepository(
+            name, executor, ServingMetrics(name), limits, ignore_unknown
+        )
         server = Server(repository, listener, host, grpc_port)
         watcher = VersionWatcher(
             model_dir,

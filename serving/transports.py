@@ -8,23 +8,36 @@ import fastapi
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from grpc import aio
-from kserve.constants.constants import (
-    FASTAPI_APP_IMPORT_STRING,
-    MAX_GRPC_MESSAGE_LENGTH,
-)
+from grpc_interceptor.exceptions import ResourceExhausted, Unavailable
+from kserve.constants.constants import FASTAPI_APP_IMPORT_STRING
 from kserve.protocol.grpc import grpc_predict_v2_pb2_grpc as grpc_v2
 from kserve.protocol.grpc.interceptors import ExceptionToStatusInterceptor
 from kserve.protocol.grpc.server import GRPCServer
-from kserve.protocol.grpc.servicer import InferenceServicer
 from kserve.protocol.rest.server import RESTServer
 from starlette.exceptions import HTTPException
+from tensorflow_serving.apis import (
+    model_service_pb2_grpc,
+    prediction_service_pb2_grpc,
+)
 
-from serving.errors import ServingError, printable
+from serving.errors import (
+    OverloadedError,
+    ServingError,
+    TooLargeError,
+    printable,
+)
 from serving.model import VersionRepository
-from serving.routes import tf_serving_router, version_router
+from serving.open_inference_grpc import OpenInferenceServicer
+from serving.routes import (
+    monitoring_router,
+    open_inference_router,
+    tf_serving_router,
+)
+from serving.tf_serving_grpc import ModelService, PredictionService
 
 _GRACE_SECONDS = 30
 _GRPC_THREADS = 4
+SERVER_NAME = "lion-ctr"
 
 
 class VersionedRestServer(RESTServer):
@@ -42,6 +55,8 @@ class VersionedRestServer(RESTServer):
         )
         self._listener = listener
         self._repository = repository
+        self.config.server_header = False
+        self.config.headers = [("server", SERVER_NAME)]
 
     @property
     def started(self) -> bool:
@@ -60,13 +75,18 @@ class VersionedRestServer(RESTServer):
     def _register_endpoints(self, app: fastapi.FastAPI) -> None:
         # The first route that fits wins, so ours come before KServe's.
         app.include_router(tf_serving_router(self._repository))
-        app.include_router(version_router(self._repository, self.dataplane))
+        app.include_router(
+            open_inference_router(self._repository, self.dataplane)
+        )
+        app.include_router(monitoring_router())
         super()._register_endpoints(app)
 
     def _add_exception_handlers(self, app: fastapi.FastAPI) -> None:
         super()._add_exception_handlers(app)
         app.add_exception_handler(RequestValidationError, _malformed)
         app.add_exception_handler(HTTPException, _http_error)
+        app.add_exception_handler(TooLargeError, _too_large)
+        app.add_exception_handler(OverloadedError, _overloaded)
 
     def _add_middlewares(self, app: fastapi.FastAPI) -> None:
         # KServe's middleware writes a log line a request.
@@ -76,9 +96,12 @@ class VersionedRestServer(RESTServer):
 class HostGrpcServer(GRPCServer):
     """KServe's gRPC server; its own listens on every address."""
 
-    def __init__(self, host: str, port: int, **kw: Any) -> None:
+    def __init__(
+        self, host: str, port: int, repository: VersionRepository, **kw: Any
+    ) -> None:
         """Binds with `bind`, which needs a running event loop."""
         super().__init__(port, kwargs={}, grace_period=_GRACE_SECONDS, **kw)
+        self._repository = repository
         self._host = f"[{host}]" if ":" in host else host
 
     def bind(self) -> int:
@@ -89,19 +112,30 @@ class HostGrpcServer(GRPCServer):
         """
         self._server = aio.server(
             futures.ThreadPoolExecutor(max_workers=_GRPC_THREADS),
-            interceptors=(ExceptionToStatusInterceptor(),),
+            interceptors=(_Statuses(),),
             options=[
-                ("grpc.max_send_message_length", MAX_GRPC_MESSAGE_LENGTH),
-                ("grpc.max_receive_message_length", MAX_GRPC_MESSAGE_LENGTH),
+                ("grpc.max_send_message_length", -1),
+                (
+                    "grpc.max_receive_message_length",
+                    self._repository.limits.body,
+                ),
                 # With it, two servers would share a port without a word.
                 ("grpc.so_reuseport", 0),
             ],
         )
         grpc_v2.add_GRPCInferenceServiceServicer_to_server(
-            InferenceServicer(
-                self._data_plane, self._model_repository_extension
+            OpenInferenceServicer(
+                self._repository,
+                data_plane=self._data_plane,
+                model_repository_extension=self._model_repository_extension,
             ),
             self._server,
+        )
+        prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
+            PredictionService(self._repository), self._server
+        )
+        model_service_pb2_grpc.add_ModelServiceServicer_to_server(
+            ModelService(self._repository), self._server
         )
         address = f"{self._host}:{self._port}"
         try:
@@ -115,6 +149,28 @@ class HostGrpcServer(GRPCServer):
     async def start(self, max_workers: int = _GRPC_THREADS) -> None:
         """Serves in the background, until `stop`."""
         await self._server.start()
+
+
+class _Statuses(ExceptionToStatusInterceptor):
+    """KServe's, with the limits."""
+
+    async def handle_exception(self, ex: Exception, *rest: Any) -> None:
+        """Aborts the call with the status that fits."""
+        if isinstance(ex, TooLargeError):
+            ex = ResourceExhausted(str(ex))
+        elif isinstance(ex, OverloadedError):
+            ex = Unavailable(str(ex))
+        await super().handle_exception(ex, *rest)
+
+
+async def _too_large(_: Any, error: Exception) -> JSONResponse:
+    # What is left of the body is not read: the connection ends.
+    headers = {"connection": "close"}
+    return JSONResponse({"error": str(error)}, 413, headers)
+
+
+async def _overloaded(_: Any, error: Exception) -> JSONResponse:
+    return JSONResponse({"error": str(error)}, 503, {"retry-after": "1"})
 
 
 async def _malformed(_: Any, error: Exception) -> JSONResponse:

@@ -6,6 +6,7 @@ import math
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -22,6 +23,7 @@ from models.config.features import (
     NumericFeature,
 )
 from models.config.section import Name, PathText, PositiveInt, Section
+from optimizers.extension import Registry
 
 __all__ = [
     "LABEL",
@@ -85,6 +87,15 @@ class EarlyStopping(Section):
     """Least fall of the logloss that counts as improvement."""
 
 
+CALLBACKS = Registry(
+    "callback",
+    "train.callbacks",
+    {},  # Keras's own are keras.callbacks:CSVLogger, and so on
+    "package.module:Class of a Keras callback, beside it the arguments of the"
+    " class",
+)
+
+
 class Callback(BaseModel):
     """A Keras callback: its class, and the arguments beside it."""
 
@@ -92,7 +103,7 @@ class Callback(BaseModel):
         frozen=True, extra="allow", use_attribute_docstrings=True
     )
 
-    name: Annotated[str, Field(pattern=r"^[\w.]+:\w+$")]
+    name: Annotated[str, AfterValidator(CALLBACKS.check)]
     """Class, as `package.module:Class`; the other keys are its arguments."""
 
 

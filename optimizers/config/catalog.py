@@ -20,6 +20,7 @@ from optimizers.config.arguments import (
     choice,
     number,
 )
+from optimizers.extension import Registry
 from optimizers.kernel import KERNELS, resolve_kernel
 
 _ADAM = {
@@ -61,6 +62,22 @@ OPTIMIZERS: dict[str, dict[str, Argument]] = {
     "sgd": {"momentum": FRACTION, "nesterov": FLAG},
 }
 """Per optimizer, the arguments beyond `KERAS_ARGUMENTS`."""
+
+CLASSES = Registry(
+    "optimizer",
+    "optimizer.name",
+    {
+        "adafactor": "keras.optimizers:Adafactor",
+        "adagrad": "keras.optimizers:Adagrad",
+        "adam": "keras.optimizers:Adam",
+        "adamw": "keras.optimizers:AdamW",
+        "ftrl": "keras.optimizers:Ftrl",
+        "lion": "optimizers.lion:Lion",
+        "rmsprop": "keras.optimizers:RMSprop",
+        "sgd": "keras.optimizers:SGD",
+    },
+    "a class of Keras 3 optimizers",
+)
 
 SCHEDULES = ("constant", "cosine", "exponential", "linear")
 
@@ -147,6 +164,11 @@ def _check_keras_2(spec: Mapping[str, Any]) -> None:
             if isinstance(group, Mapping)
         ]
     for where, section in sections:
+        if CLASSES.is_own(section.get("name")):
+            raise ValueError(
+                f"`{where}.name` must be one of {', '.join(names())} for a "
+                f"Keras 2 model. Received: {section['name']!r}"
+            )
         for key in NOT_IN_KERAS_2:
             if section.get(key) is not None:
                 raise ValueError(
@@ -192,13 +214,21 @@ def _check_optimizer(
             f"Received: {dict(spec)!r}"
         )
     name = spec["name"]
-    if not isinstance(name, str) or name not in OPTIMIZERS:
+    own = CLASSES.is_own(name)
+    if not own and (not isinstance(name, str) or name not in OPTIMIZERS):
         raise ValueError(
-            f"`{where}.name` must be one of {', '.join(names())}. "
+            f"`{where}.name` must be one of {', '.join(names())}, or "
+            "package.module:Name of your own. "
             f"Received: {name!r}{_nearest(name, OPTIMIZERS)}"
         )
-    arguments = {**KERAS_ARGUMENTS, **OPTIMIZERS[name]}
-    _known_keys(where, spec, ("name", *structural, *sorted(arguments)))
+    arguments = {**KERAS_ARGUMENTS, **OPTIMIZERS.get(name, {})}
+    if not own:
+        _known_keys(where, spec, ("name", *structural, *sorted(arguments)))
+    elif spec.get("learning_rate") is None:
+        raise ValueError(
+            f"`{where}.learning_rate` must be given for an optimizer of your "
+            f"own. Received: {dict(spec)!r}"
+        )
     for key, value in spec.items():
         if key in arguments:
             arguments[key].check(f"{where}.{key}", value)
