@@ -134,6 +134,7 @@ setup(
             "flask-cors>=5",
             "hypothesis>=6.130",
             "import-linter>=2.17,<3",
+            "jsonschema>=4.23",
             "kfp-kubernetes>=2.16,<2.17",
             "moto[s3]>=5,<6",
             "mypy>=1.15",

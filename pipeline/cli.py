@@ -29,6 +29,15 @@ def main(arguments: list[str] | None = None) -> int:
     except BrokenPipeError:  # of `lionctr ... | head -1`
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 1
+    except ModuleNotFoundError as error:
+        extra = extra_of(error.name)
+        if options.debug or extra is None:
+            raise
+        print(
+            f"lionctr: {error}; run pip install 'lion-ctr[{extra}]'",
+            file=sys.stderr,
+        )
+        return 2
     except Exception as error:
         if options.debug:
             raise
@@ -36,6 +45,19 @@ def main(arguments: list[str] | None = None) -> int:
         # `models.errors.UserError` has one; so has the server's own error,
         # which cannot be a subclass: `serving` imports no other room.
         return int(getattr(error, "exit_code", 1))
+
+
+# Package -> the extra that installs it, where it is not `pipeline`.
+_EXTRAS = {"kfp": "kubeflow", "kserve": "serving", "grpc": "serving"}
+_ROOMS = ("pipeline", "components", "models", "optimizers", "serving")
+
+
+def extra_of(module: str | None) -> str | None:
+    """The extra whose packages lack `module`; None for our own modules."""
+    package = (module or "").partition(".")[0]
+    if not package or package in _ROOMS:
+        return None
+    return _EXTRAS.get(package, "pipeline")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -98,6 +120,17 @@ def _parser() -> argparse.ArgumentParser:
     )
     _config_arguments(check)
     check.set_defaults(command=_check)
+
+    config = commands.add_parser(
+        "config", parents=[common], help="print the config's JSON schema"
+    )
+    config.add_argument(
+        "--schema",
+        action="store_true",
+        required=True,
+        help="print the JSON schema, for editors",
+    )
+    config.set_defaults(command=_config)
 
     compare = commands.add_parser(
         "compare", parents=[common], help="compare optimizers on a config"
@@ -465,6 +498,13 @@ def _check(options: argparse.Namespace) -> int:
     from pipeline.preflight import checks
 
     return checks.check(options.config, options.set)
+
+
+def _config(options: argparse.Namespace) -> int:
+    from pipeline import schema
+
+    print(schema.text())
+    return 0
 
 
 def _compare(options: argparse.Namespace) -> int:
