@@ -110,6 +110,7 @@ setup(
             "tensorflow-recommenders>=0.7.7,<0.8",
             "tensorflow-transform>=1.21,<1.22",
             "tf-keras>=2.21,<2.22",
+            "threadpoolctl>=3.5",
             "tfx>=1.21,<1.22",
             "tfx-bsl>=1.21,<1.22",
             "tzdata>=2025.2",

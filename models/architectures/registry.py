@@ -36,7 +36,12 @@ def build_model(layout: Layout, config: ModelConfig, base_rate: float) -> Any:
         InputError: the user's own model cannot be had.
     """
     if isinstance(config, OwnConfig):
-        return _called(_own(config.name), layout, config, base_rate)
+        builder = named(
+            config.name,
+            "model.name",
+            f"def {config.name.partition(':')[2]}(layout, config, base_rate)",
+        )
+        return _called(builder, layout, config, base_rate)
     module = importlib.import_module(_MODULES[config.name])
     return module.build(layout, config, base_rate)
 
@@ -51,8 +56,18 @@ def own_version(config: ModelConfig) -> str:
     """
     if not isinstance(config, OwnConfig):
         return ""
+    return module_version(config.name, "model.name")
+
+
+def module_version(name: str, field: str) -> str:
+    """Changes when the code around `package.module:name` changes.
+
+    Args:
+        name: see there.
+        field: of the config, which a message names.
+    """
     see_current_folder()
-    module = config.name.partition(":")[0]
+    module = name.partition(":")[0]
     try:
         found = importlib.util.find_spec(module)
         top = importlib.util.find_spec(module.partition(".")[0])
@@ -60,28 +75,37 @@ def own_version(config: ModelConfig) -> str:
         found = top = None
     if found is None or top is None or top.origin is None:
         raise InputError(
-            f"model.name: there is no module {module!r} in the environment"
+            f"{field}: there is no module {module!r} in the environment"
             f" or in {Path.cwd()}"
         )
     return version([module])
 
 
-def _own(name: str) -> Builder:
-    """The function that `package.module:function` names."""
+def named(name: str, field: str, wanted: str) -> Any:
+    """What `package.module:name` names: something to call.
+
+    Args:
+        name: see there.
+        field: of the config, which a message names.
+        wanted: the line of code that was expected.
+
+    Raises:
+        InputError: it cannot be imported, or is nothing to call.
+    """
     see_current_folder()
     module, _, function = name.partition(":")
     try:
         found = getattr(importlib.import_module(module), function, None)
     except Exception as error:
         raise InputError(
-            f"model.name: cannot import {module!r}:"
+            f"{field}: cannot import {module!r}:"
             f" {type(error).__name__}: {error}. It is looked for in the"
             f" environment and in {Path.cwd()}"
         ) from error
     if not callable(found):
+        kind = wanted.partition(" ")[0].replace("def", "function")
         raise InputError(
-            f"model.name: {module!r} has no function {function!r}."
-            f" Wanted: def {function}(layout, config, base_rate)"
+            f"{field}: {module!r} has no {kind} {function!r}. Wanted: {wanted}"
         )
     return found
 

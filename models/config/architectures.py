@@ -21,6 +21,11 @@ class ModelConfig(Section):
     """
 
     keras: ClassVar[int] = 3
+    automatic: ClassVar[tuple[str, ...]] = (
+        "hidden",
+        "dropout",
+        "embedding_l2",
+    )
 
     name: str = "wide_deep"
     hidden: tuple[PositiveInt, ...] = (256, 128)
@@ -106,6 +111,8 @@ class OwnConfig(ModelConfig):
 
     What the other architectures have too is in its field besides.
     """
+
+    automatic: ClassVar[tuple[str, ...]] = ()
 
     name: str
     options: dict[str, Any] = {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
     BaseModel,
@@ -94,6 +94,8 @@ class TrainConfig(Section):
     `eval_steps` is how often the eval logloss is looked at; null: once an
     epoch. Every `observe_steps` TensorBoard gets norms and sign flips.
     """
+
+    automatic: ClassVar[tuple[str, ...]] = ("batch_size", "epochs")
 
     warm_start: PathText | None = None
     batch_size: PositiveInt = 4096

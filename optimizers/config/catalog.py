@@ -73,6 +73,13 @@ run leaves such a group alone.
 """
 
 
+AUTO = "auto"
+"""A rate that is chosen from the log before training."""
+
+TABLE_ARGUMENTS = {"table_rate": POSITIVE, "table_beta_2": BETA}
+"""What embedding tables may have apart from the rest, in a spec of one."""
+
+
 def names() -> tuple[str, ...]:
     """Returns the optimizers that a spec may name, sorted."""
     return tuple(sorted(OPTIMIZERS))
@@ -96,7 +103,7 @@ def validate(spec: Mapping[str, Any], keras: int = 3) -> None:
     if keras == 2:
         _check_keras_2(spec)
     if "groups" not in spec:
-        _check_optimizer("optimizer", spec, ("schedule",))
+        _check_optimizer("optimizer", _without_tables(spec), ("schedule",))
         if spec.get("schedule") is not None:
             _check_schedule("optimizer.schedule", spec["schedule"])
             _check_rate_may_change("optimizer", spec)
@@ -109,6 +116,25 @@ def validate(spec: Mapping[str, Any], keras: int = 3) -> None:
     if spec.get("schedule") is not None:
         _check_schedule("optimizer.schedule", spec["schedule"])
     _check_groups(spec["groups"])
+
+
+def _without_tables(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """The spec without rates to be chosen and arguments of tables, checked."""
+    for key, argument in TABLE_ARGUMENTS.items():
+        value = spec.get(key)
+        if value is not None and value != AUTO:
+            argument.check(f"optimizer.{key}", value)
+    if "table_beta_2" in spec and spec.get("name") not in (None, "lion"):
+        raise ValueError(
+            "`optimizer.table_beta_2` is an argument of lion. Received:"
+            f" {spec['table_beta_2']!r} with name {spec['name']!r}"
+        )
+    return {
+        key: value
+        for key, value in spec.items()
+        if key not in TABLE_ARGUMENTS
+        and not (key == "learning_rate" and value == AUTO)
+    }
 
 
 def _check_keras_2(spec: Mapping[str, Any]) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from optimizers.config.catalog import AUTO
+
 # As in the classes' signatures, which a test compares: importing Keras to
 # check a config would take seconds.
 _COMMON = {
@@ -66,6 +68,13 @@ def defaults(name: str) -> dict[str, Any]:
     return {**_COMMON, **_OWN[name]}
 
 
+def asked(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """A valid spec in which rates that nobody gave are to be chosen."""
+    if "groups" in spec or "learning_rate" in spec:
+        return dict(spec)
+    return {**spec, "learning_rate": AUTO, "table_rate": AUTO}
+
+
 def resolved(spec: Mapping[str, Any]) -> dict[str, Any]:
     """A valid spec (see `build_optimizer`) with every default filled in."""
     schedule = spec.get("schedule")
@@ -81,7 +90,7 @@ def resolved(spec: Mapping[str, Any]) -> dict[str, Any]:
         return {
             "name": spec["name"],
             **defaults(spec["name"]),
-            **spec,
+            **asked(spec),
             "schedule": schedule,
         }
     groups = []

@@ -6,9 +6,10 @@ from typing import Any
 
 import tensorflow as tf
 
-from optimizers.ops import reference
+from optimizers.ops import reference, rounding
 from optimizers.ops.library import load, usable
-from optimizers.ops.reference import Scalar, compute_dtype
+from optimizers.ops.reference import compute_dtype
+from optimizers.ops.rounding import Scalar
 
 
 def lion_update(
@@ -207,8 +208,8 @@ def _scalars(
     names = ("lr", "beta_1", "beta_2", "weight_decay")
     wide = compute_dtype(var.dtype)
     if step is None:
-        noisy = reference.rounds_at_random(var.dtype, m.dtype, stochastic)
-        step = reference.step_or_chance(None) if noisy else 0
+        noisy = rounding.rounds_at_random(var.dtype, m.dtype, stochastic)
+        step = rounding.step_or_chance(None) if noisy else 0
     return {
         "seed": tf.cast(seed, tf.int32),
         "step": tf.cast(step, tf.int32),

@@ -23,7 +23,7 @@ from models import user_code, valid_json
 from models.architectures.registry import own_version
 from models.config.search_space import decoded
 from models.errors import FailedError, InputError, RefusedError
-from pipeline import counts
+from pipeline import counts, metrics_table
 from pipeline.config import ConfigError, PipelineConfig
 from pipeline.console import Console, NoteHandler, quiet
 from pipeline.preflight import checks
@@ -169,6 +169,7 @@ class _Run:
         if status == "done":
             self._table(summary)
         else:
+            self._metrics_table(summary)
             console.line(summary["message"])
             console.line(f"log: {self._folder / 'log.txt'}")
         return summary
@@ -221,6 +222,7 @@ class _Run:
         if schema is not None and not FileSystems.exists(schema):
             raise InputError(f"data.curated_schema: no file {schema!r}")
         model = user_version(self._config)
+        metrics = self._config.evaluate.own_version()
         for line in self._store.tidy():
             self._console.line(f"  {line}")
         self._look_for_room("ClickLogGen", logs)
@@ -257,6 +259,7 @@ class _Run:
                         base,
                         model,
                         content_version(schema),
+                        metrics,
                     ),
                     connection,
                     analysis_cache=str(self._home / "analysis_cache"),
@@ -408,6 +411,19 @@ class _Run:
 
         return metrics(uri)
 
+    def _evaluation(self) -> dict[str, Any]:
+        """What `components.evaluator.evaluation` found of all rows."""
+        uri = self._uris.get("Evaluator", {}).get("evaluation")
+        if not uri:
+            return {}
+        from components.evaluator.executor import report
+
+        return {
+            name: value
+            for name, value in report(uri).items()
+            if name not in ("slices", "curves")
+        }
+
     def _undefined(self) -> dict[str, str]:
         uri = self._uris.get("Evaluator", {}).get("evaluation")
         if not uri:
@@ -446,6 +462,7 @@ class _Run:
             "metrics": slices.pop("", {}),
             "slices": slices,
             "undefined": self._undefined(),
+            "evaluation": self._evaluation(),
             "blessed": bool(self._uris.get("Evaluator") and not self._refusals),
             "refusals": self._refusals,
             "pushed_model": self._pushed or None,
@@ -463,17 +480,14 @@ class _Run:
             "tensorboard": self._uris.get("Trainer", {}).get("model_run"),
         }
 
-    def _table(self, summary: dict[str, Any]) -> None:
-        line = self._console.line
+    def _metrics_table(self, summary: dict[str, Any]) -> None:
+        """Shows the metrics, also of a model that was refused."""
+        line, undefined = self._console.line, summary["undefined"]
+        if not summary["evaluation"]:
+            return
         line("")
-        split = self._config.data.split.names[-1]
-        line(f"  metrics of the {split} split")
-        for name, value in sorted(summary["metrics"].items()):
-            shown = "-" if value is None else f"{value:.5f}"
-            if name == "example_count":
-                shown = f"{value:,.0f}"
-            line(f"  {name:<{_SECTION_WIDTH}} {shown:>10}")
-        undefined = summary["undefined"]
+        for text in metrics_table.lines(summary["evaluation"]):
+            line(text)
         if "" in undefined:
             line(f"  not defined       {undefined['']}")
         slices = len(undefined) - ("" in undefined)
@@ -482,6 +496,10 @@ class _Run:
                 f"  not defined       AUC of {slices:,} slices, whose rows have"
                 " one label"
             )
+
+    def _table(self, summary: dict[str, Any]) -> None:
+        line = self._console.line
+        self._metrics_table(summary)
         line("")
         rejected = summary["rows"]["rejected"]
         if rejected:

@@ -239,18 +239,14 @@ def test_decayed_counts_the_steps_across_dense_and_sparse_gradients(kernel):
 @kernels
 def test_decayed_leaves_a_purely_dense_variable_its_speed(kernel):
     gradient = tf.ones([200_000, 16])
-    steps = []
-    for sparse in ("lazy", "decayed"):
+
+    def update(sparse):
         variable = keras.Variable(np.zeros((200_000, 16), np.float32))
         optimizer = Lion(1e-3, kernel=kernel, sparse=sparse)
         optimizer.build([variable])
-        steps.append(
-            tf.function(
-                lambda o=optimizer, v=variable: o.apply([gradient], [v]),
-                autograph=False,
-            )
-        )
-    times = [[], []]
+        return tf.function(lambda: optimizer.apply([gradient], [variable]))
+
+    steps, times = [update("lazy"), update("decayed")], ([], [])
     for _ in range(15):
         for step, found in zip(steps, times, strict=True):
             began = time.perf_counter()
