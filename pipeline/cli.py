@@ -322,6 +322,24 @@ def _parser() -> argparse.ArgumentParser:
         help="leave out columns that are no feature, to replay a log",
     )
     serve.add_argument(
+        "--token-file",
+        type=_path,
+        metavar="FILE",
+        help="its first line is what clients send as bearer token",
+    )
+    serve.add_argument(
+        "--tls-cert", type=_path, metavar="PEM", help="serve by TLS"
+    )
+    serve.add_argument(
+        "--tls-key", type=_path, metavar="PEM", help="of --tls-cert"
+    )
+    serve.add_argument(
+        "--tls-client-ca",
+        type=_path,
+        metavar="PEM",
+        help="clients need a certificate that it signed (mutual TLS)",
+    )
+    serve.add_argument(
         "--batch-wait-ms",
         type=_amount,
         default=0.0,
@@ -609,6 +627,7 @@ def _access(options: argparse.Namespace) -> Access:
 
 
 def _serve(options: argparse.Namespace) -> int:
+    from serving.access import Access
     from serving.limits import Limits
     from serving.server import serve
 
@@ -629,6 +648,12 @@ def _serve(options: argparse.Namespace) -> int:
         pin=options.pin,
         limits=limits,
         ignore_unknown=options.ignore_unknown,
+        access=Access.of(
+            options.token_file,
+            options.tls_cert,
+            options.tls_key,
+            options.tls_client_ca,
+        ),
     )
     return 0
 
