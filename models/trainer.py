@@ -48,6 +48,7 @@ def run_fn(fn_args: Any) -> None:
         Files(transform, fn_args.train_files, fn_args.eval_files),
         base,
     )
+    custom = job.custom
     kept = custom.get("checkpoints")
     checkpoints = os.path.join(kept, job.key) if kept else None
     fitted = job.fit(
@@ -149,6 +150,9 @@ def _describe(
         "eval_logloss": result.eval_logloss,
         "eval_auc": result.eval_auc,
         "optimizer": optimizers.resolved(custom["optimizer"]),
+        "model": custom["model"],
+        "train": custom["train"],
+        "chosen": [asdict(choice) for choice in job.chosen],
         "lion_kernel": kernel,
         "lion_kernel_reason": reason,
         "slot_bytes": optimizers.slot_bytes(fitted.optimizer),

@@ -8,6 +8,7 @@ import sysconfig
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from models.errors import InputError
 from optimizers import extension
 
 _INSTALLED = tuple(
@@ -26,6 +27,29 @@ def version(modules: Iterable[str]) -> str:
     for file in _sources(modules):
         digest.update(f"{file.name}\n".encode() + file.read_bytes())
     return digest.hexdigest()[:16] if modules else ""
+
+
+def module_version(name: str, field: str) -> str:
+    """Changes when the code around `package.module:Name` changes.
+
+    The module is looked for, not imported.
+
+    Args:
+        name: see there.
+        field: the setting that names it.
+
+    Raises:
+        InputError: there is no such module.
+    """
+    module = name.partition(":")[0]
+    spec = extension.find(module)
+    top = extension.find(module.partition(".")[0])
+    if spec is None or top is None or top.origin is None:
+        raise InputError(
+            f"{field}: there is no module {module!r} in the environment or in"
+            f" {extension.places()}"
+        )
+    return version([module])
 
 
 def _sources(modules: Iterable[str]) -> Iterator[Path]:

@@ -13,9 +13,11 @@ from optimizers.config.catalog import (
     names,
     validate,
 )
-from optimizers.config.defaults import defaults, resolved
+from optimizers.config.defaults import asked, defaults, resolved
+from optimizers.config.tables import expanded
 
 __all__ = [
+    "asked",
     "build_optimizer",
     "learning_rates",
     "names",
@@ -45,6 +47,9 @@ def build_optimizer(
                     {"match": ".*", "name": "lion"}],
          "schedule": {"name": "linear", "warmup": 0.05}}
 
+    An optimizer without groups may give embedding tables a rate of their own,
+    `table_rate`, and Lion's tables a `table_beta_2`.
+
     `match` is a regular expression and must match the whole path of a
     variable (`re.fullmatch`). A schedule is "constant", "linear", "cosine" or
     "exponential": it warms up over `warmup` steps (or that share of the run,
@@ -69,6 +74,7 @@ def build_optimizer(
         ValueError: as `validate`, or a warmup as long as the run.
     """
     validate(spec, keras)
+    spec = expanded(spec)
     if not is_integer(total_steps) or total_steps < 1:
         raise ValueError(
             f"`total_steps` must be an integer >= 1. Received: {total_steps!r}"

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import (
     BaseModel,
@@ -22,15 +21,10 @@ from pydantic import (
 )
 
 from components.click_log_gen.config.sections import DataConfig
+from components.evaluator.config import EvaluateConfig, Threshold
 from models.config.search_space import Tune, put
 from models.config.section import FieldError, PathText
-from models.config.training import (
-    Features,
-    ModelConfig,
-    Name,
-    Section,
-    TrainConfig,
-)
+from models.config.training import Features, ModelConfig, Section, TrainConfig
 from models.errors import InputError
 from optimizers import extension, registry
 from pipeline import yaml_file
@@ -38,14 +32,14 @@ from pipeline.config_messages import explain, nearest, place, shown
 from pipeline.kubeflow_config import STATE_STORES, KubeflowConfig
 from pipeline.yaml_file import Lines
 
-# Metric -> the least and the greatest value that it can have.
-METRICS = {
-    "auc": (0.0, 1.0),
-    "pr_auc": (0.0, 1.0),
-    "logloss": (0.0, math.inf),
-    "calibration": (0.0, math.inf),
-    "example_count": (0.0, math.inf),
-}
+__all__ = [
+    "ConfigError",
+    "EvaluateConfig",
+    "OptimizerConfig",
+    "PipelineConfig",
+    "Threshold",
+    "load",
+]
 
 
 class ConfigError(InputError):
@@ -73,92 +67,25 @@ class OptimizerConfig(BaseModel):
         return dict(self.model_extra or {})
 
 
-class Threshold(Section):
-    """Bounds that a metric must keep; changes are against the baseline."""
-
-    min: float | None = None
-    max: float | None = None
-    min_change: float | None = None
-    max_change: float | None = None
-
-    def out_of_reach(self, low: float, high: float) -> str:
-        """The bounds that no metric from `low` to `high` keeps; "" if none."""
-        broken = {
-            "min": self.min is not None and self.min > high,
-            "max": self.max is not None and self.max < low,
-            "min_change": (self.min_change or 0) > high - low,
-            "max_change": (self.max_change or 0) < low - high,
-        }
-        return ", ".join(
-            f"{name} {getattr(self, name):g}"
-            for name, is_broken in broken.items()
-            if is_broken
-        )
-
-    @model_validator(mode="after")
-    def _check(self) -> Threshold:
-        if all(value is None for _, value in self):
-            raise ValueError("give `min`, `max`, `min_change` or `max_change`")
-        if None not in (self.min_change, self.max_change):
-            raise ValueError("give `min_change` or `max_change`, not both")
-        if (
-            self.min is not None
-            and self.max is not None
-            and self.min > self.max
-        ):
-            raise ValueError(f"min {self.min} is above max {self.max}")
-        return self
-
-
-class EvaluateConfig(Section):
-    """What is measured on the eval split, and what a model must reach."""
-
-    metrics: dict[str, Threshold] = {"auc": Threshold(min=0.5)}
-    slices: tuple[tuple[Name, ...], ...] = ()
-    baseline: Literal["latest_blessed"] | None = "latest_blessed"
-
-    @field_validator("metrics")
-    @classmethod
-    def _known_metrics(
-        cls, value: dict[str, Threshold]
-    ) -> dict[str, Threshold]:
-        for name, threshold in value.items():
-            if name not in METRICS:
-                raise ValueError(
-                    f"unknown metric {name!r}{nearest(name, METRICS)}."
-                    f" Accepted: {', '.join(METRICS)}"
-                )
-            low, high = METRICS[name]
-            if bounds := threshold.out_of_reach(low, high):
-                raise FieldError(
-                    name,
-                    f"received {bounds}; accepted: what a metric from {low:g}"
-                    f" to {high:g} can reach",
-                )
-        return value
-
-
 class TransformConfig(Section):
-    """Options of the Transform component.
-
-    cache: folder, or URI that TensorFlow reads, of what was found in each
-    file; by default the runner says where.
-    """
+    """Options of the Transform component."""
 
     statistics: bool = False
+    """Compute statistics of the transformed examples too."""
     cache: PathText | None = None
+    """Folder, or URI that TensorFlow reads, of each file's analysis; null: the
+    runner's own."""
 
 
 class PushConfig(Section):
-    """Where blessed models go: <to>/<name>/<version>/.
-
-    keep: versions that stay there, the served one beside them; null: all.
-    sign: a private key in PEM to sign each version with; null: none.
-    """
+    """Where blessed models go: <to>/<name>/<version>/."""
 
     to: PathText = "serving_models"
+    """Folder of the served models."""
     keep: Annotated[int, Field(ge=1)] | None = None
+    """Versions that stay there beside the served one; null: all."""
     sign: PathText | None = None
+    """Private key in PEM that signs each version; null: no signature."""
 
     @model_validator(mode="after")
     def _signable(self) -> PushConfig:
@@ -171,30 +98,30 @@ class PushConfig(Section):
 
 
 class TFJobConfig(Section):
-    """On Kubeflow, that several pods train together, as a TFJob.
-
-    `folder`: on one of `runner.volumes`, which they share. `limits`: of each
-    pod, such as {cpu: "8"}.
-    """
+    """Training by several pods together, as a TFJob on Kubeflow."""
 
     workers: Annotated[int, Field(ge=2)]
+    """Number of pods."""
     folder: Annotated[str, Field(pattern=r"^/.")]
+    """Folder on one of `runner.volumes`, which the pods share."""
     limits: dict[str, str] = {}
+    """Limits of each pod, such as {cpu: "8"}."""
 
 
 class RunnerConfig(Section):
-    """Where the work runs: Beam's own options, as on its command line.
-
-    `volumes`: persistent volume claim -> where Kubeflow's tasks mount it.
-    """
+    """Where the work runs."""
 
     beam: tuple[str, ...] = ()
+    """Beam's own options, as on its command line."""
     volumes: dict[
         Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$")],
         Annotated[str, Field(pattern=r"^/.")],
     ] = {}
+    """Persistent volume claim -> folder where Kubeflow's tasks mount it."""
     kubeflow: KubeflowConfig = KubeflowConfig()
+    """Pods on Kubeflow."""
     tfjob: TFJobConfig | None = None
+    """Training by several pods; null: by one."""
 
     @model_validator(mode="after")
     def _reachable_state(self) -> RunnerConfig:
@@ -222,19 +149,32 @@ class PipelineConfig(Section):
     """One pipeline."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$")]
+    """Name of the pipeline and of its model."""
     root: PathText = "runs"
+    """Folder of runs and artifacts."""
     data: DataConfig
+    """Logs, label, time and splits."""
     features: Features
+    """Columns that the model sees."""
     transform: TransformConfig = TransformConfig()
+    """Options of Transform."""
     model: SerializeAsAny[ModelConfig] = ModelConfig()
+    """Architecture: a name, or a section."""
     optimizer: OptimizerConfig = OptimizerConfig.model_validate(
         {"name": "lion"}
     )
+    """Optimizer: a name, a section, or `groups` of them; see Lion and other
+    optimizers."""
     train: TrainConfig = TrainConfig()
+    """Training loop."""
     tune: Tune | None = None
+    """Search for settings; null: none."""
     evaluate: EvaluateConfig = EvaluateConfig()
+    """Gate before the push."""
     push: PushConfig = PushConfig()
+    """Where models go."""
     runner: RunnerConfig = RunnerConfig()
+    """Where the work runs."""
 
     _file: str = PrivateAttr("")
     _lines: Lines = PrivateAttr(default_factory=dict)
@@ -290,6 +230,13 @@ class PipelineConfig(Section):
                 f"feature {name!r} is a column of data.clicks.carry: it is"
                 " known only after the click, so it tells the label",
             )
+        lists = [f.name for f in self.features.categorical if f.list]
+        if self.evaluate.group in lists:
+            raise FieldError(
+                "evaluate.group",
+                f"received {self.evaluate.group!r}, a list; accepted: a column"
+                " with one value a row",
+            )
         columns = self.data.impressions.all_columns
         if columns is not None:
             for name in self.columns():
@@ -327,11 +274,13 @@ class PipelineConfig(Section):
     def columns(self) -> dict[str, str]:
         """Columns of the impressions in the examples -> kind.
 
-        The features, then slices; not what `data.clicks` carries.
+        The features, then slices and group; not what `data.clicks` carries.
         """
         columns: dict[str, str] = dict(self.features.kinds())
         clicks = self.data.clicks
-        for name in (n for names in self.evaluate.slices for n in names):
+        group = self.evaluate.group
+        wanted = [n for names in self.evaluate.slices for n in names]
+        for name in wanted + ([group] if group is not None else []):
             if clicks is None or name not in clicks.carry:
                 columns.setdefault(name, "string")
         return columns
@@ -346,14 +295,20 @@ class PipelineConfig(Section):
         optimizer = self.optimizer.spec()
         if self.tune is None or "optimizer.name" not in self.tune.parameters:
             optimizer = registry.resolved(optimizer)
-        return {**self.model_dump(mode="json"), "optimizer": optimizer}
+        return {
+            **self.model_dump(mode="json"),
+            "model": self.model.asked(),
+            "train": self.train.asked(),
+            "optimizer": optimizer,
+        }
 
     def sections(self) -> dict[str, Any]:
         """As `resolved`, but of the optimizer what the config says.
 
         That is what a search changes: another optimizer has other defaults.
         """
-        return {**self.resolved(), "optimizer": self.optimizer.spec()}
+        spec = registry.asked(self.optimizer.spec())
+        return {**self.resolved(), "optimizer": spec}
 
     def sha256(self) -> str:
         """Identifies the resolved config."""

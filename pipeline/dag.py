@@ -38,6 +38,7 @@ class Versions:
     data: state of the raw files. code: component -> state of its sources.
     base: the model that training begins with. model: state of the code of
     the user's own model and callbacks. schema: state of the curated schema.
+    metrics: state of the code of the user's own metrics.
     """
 
     data: str = ""
@@ -45,6 +46,7 @@ class Versions:
     base: str = ""
     model: str = ""
     schema: str = ""
+    metrics: str = ""
 
 
 # Where the code of a component begins, for its version.
@@ -52,6 +54,7 @@ _SOURCES = {
     "ClickLogGen": "components.click_log_gen.component",
     "StatisticsGen": "components.statistics_gen.component",
     "Transform": "components.transform.component",
+    "Evaluator": "components.evaluator.component",
     "WarmStart": "components.warm_start.component",
     "Trainer": "models.trainer",
     "Tuner": "models.tuner",
@@ -213,8 +216,16 @@ def create_pipeline(
         model=model,
         baseline_model=baseline[0].outputs["baseline"] if baseline else None,
         eval_config=eval_config(
-            config.evaluate.metrics, config.evaluate.slices, bool(baseline)
+            config.evaluate.thresholds(),
+            config.evaluate.slices,
+            bool(baseline),
         ),
+        settings={
+            "evaluate": sections["evaluate"],
+            "kinds": _evaluated_kinds(config),
+            "metrics_version": versions.metrics,
+            **code("Evaluator"),
+        },
     )
     # The ServingGate comes between: it will take the model and the blessing,
     # and give the Pusher an InfraBlessing.
@@ -254,6 +265,18 @@ def create_pipeline(
         metadata_connection_config=metadata_connection_config,
         beam_pipeline_args=beam.arguments(config.runner.beam),
     )
+
+
+def _evaluated_kinds(config: PipelineConfig) -> dict[str, str]:
+    """Kind of each column that the evaluation slices or groups by."""
+    clicks, group = config.data.clicks, config.evaluate.group
+    kinds: dict[str, str] = config.columns()
+    if clicks is not None:
+        kinds |= clicks.carry
+    names = {name for names in config.evaluate.slices for name in names}
+    if group is not None:
+        names.add(group)
+    return {name: kinds[name] for name in sorted(names)}
 
 
 def _schema(config: PipelineConfig, statistics: Any, version: str) -> Any:

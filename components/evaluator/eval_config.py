@@ -1,4 +1,8 @@
-"""The config's thresholds and slices as TFMA's EvalConfig."""
+"""The config's thresholds and slices as TFMA's EvalConfig.
+
+TFMA's own executor evaluates by it where ours is not asked to. Ours knows more
+metrics and judges by intervals: it takes the model specs and slices from here.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +20,7 @@ _CLASSES = {
     "pr_auc": "AUCPrecisionRecall",
     "logloss": "BinaryCrossEntropy",
     "calibration": "Calibration",
+    "brier": "MeanSquaredError",
     "example_count": "ExampleCount",
     "mean_label": "MeanLabel",
 }

@@ -1,30 +1,49 @@
-"""Evaluator's work: TFMA, and in words why a model was refused."""
+"""Evaluator's work: metrics of the exported model, and the gate's verdict."""
 
 from __future__ import annotations
 
 import json
 import logging
-import math
 import os
+from collections.abc import Mapping
 from typing import Any
 
 import tensorflow_model_analysis as tfma
 from tfx import types
+from tfx.components.evaluator import constants
 from tfx.components.evaluator import executor as tfx_evaluator
+from tfx.dsl.components.base import base_executor
 from tfx.dsl.io import fileio
 from tfx.types import artifact_utils
-from tfx.utils import path_utils
+from tfx.types import standard_component_specs as specs
+from tfx.utils import io_utils, json_utils, path_utils, proto_utils
 
-from components.evaluator.eval_config import FINITE, NEED_BOTH, NEED_CLICKS
+from components.evaluator import gate, tfma_files, tfma_results
+from components.evaluator.config import EvaluateConfig
+from components.evaluator.evaluation import FILE, evaluate
+from components.evaluator.predictions import predictions
 from models.input_pipeline import row_counts
 from models.input_pipeline.record_index import index
 
 log = logging.getLogger("lionctr.evaluate")
+SETTINGS = "settings"
 METRICS = "metrics.json"  # of the candidate: slice -> metric -> value or null
 
 
 class Executor(tfx_evaluator.Executor):
-    """Leaves an empty baseline out, and logs every broken threshold."""
+    """Calls the exported model on large batches, in this process.
+
+    It needs some 60 bytes a row besides, so no Beam runner is asked, a
+    cluster's neither. The exec property `settings` is JSON: `evaluate`, the
+    config section, and `kinds`, of the columns in it. Without it, TFX's own
+    executor evaluates by TFMA.
+
+    An empty baseline is left out, and every broken threshold is logged.
+    """
+
+    def __init__(self, context: Any = None) -> None:
+        # Beam's executor would pack TFX for workers, which takes seconds.
+        base_executor.BaseExecutor.__init__(self, context)
 
     def Do(
         self,
@@ -35,26 +54,103 @@ class Executor(tfx_evaluator.Executor):
         """Runs the component.
 
         Raises:
+            InputError: a model or a metric of one's own cannot be used.
             FailedError: the examples are not those that ingest wrote.
         """
         _check_rows(input_dict["examples"], exec_properties)
-        baseline = input_dict.get("baseline_model")
-        if baseline and not fileio.isdir(
-            path_utils.serving_model_path(
-                artifact_utils.get_single_uri(baseline)
-            )
-        ):
+        baseline = input_dict.get(specs.BASELINE_MODEL_KEY)
+        if baseline and not fileio.isdir(_serving(baseline)):
             input_dict = {
                 key: value
                 for key, value in input_dict.items()
-                if key != "baseline_model"
+                if key != specs.BASELINE_MODEL_KEY
             }
-        super().Do(input_dict, output_dict, exec_properties)
-        evaluation = artifact_utils.get_single_uri(output_dict["evaluation"])
-        with fileio.open(os.path.join(evaluation, METRICS), "w") as file:
-            file.write(json.dumps(metrics(evaluation), indent=1))
-        for line in refusals(evaluation):
+        if exec_properties.get(SETTINGS):
+            self._evaluate(input_dict, output_dict, exec_properties)
+        else:
+            stock = tfx_evaluator.Executor(self._context)
+            stock.Do(input_dict, output_dict, exec_properties)
+        folder = artifact_utils.get_single_uri(output_dict["evaluation"])
+        with fileio.open(os.path.join(folder, METRICS), "w") as file:
+            file.write(json.dumps(metrics(folder), indent=1))
+        for line in refusals(folder):
             log.warning("refused: %s", line)
+
+    def _evaluate(
+        self,
+        input_dict: dict[str, list[types.Artifact]],
+        output_dict: dict[str, list[types.Artifact]],
+        exec_properties: dict[str, Any],
+    ) -> None:
+        settings = json.loads(exec_properties[SETTINGS])
+        config = EvaluateConfig.model_validate(settings["evaluate"])
+        (split,) = json_utils.loads(exec_properties[specs.EXAMPLE_SPLITS_KEY])
+        examples = input_dict[specs.EXAMPLES_KEY]
+        models = {"candidate": _serving(input_dict[specs.MODEL_KEY])}
+        baseline = input_dict.get(specs.BASELINE_MODEL_KEY)
+        if baseline:
+            models["baseline"] = _serving(baseline)
+        folders = artifact_utils.get_split_uris(examples, split)
+        columns = predictions(
+            sorted(
+                file
+                for folder in folders
+                for file in fileio.glob(io_utils.all_files_pattern(folder))
+            ),
+            models,
+            settings["kinds"],
+            list(dict.fromkeys(n for names in config.slices for n in names)),
+            config.group,
+        )
+        found = evaluate(columns, config, split)
+        found["gate"] = gate.judge(found, config)
+        for line in found["gate"]["notes"]:
+            log.warning("%s", line)
+        eval_config = proto_utils.json_to_proto(
+            exec_properties[specs.EVAL_CONFIG_KEY], tfma.EvalConfig()
+        )
+        eval_config = tfma.utils.update_eval_config_with_defaults(
+            eval_config, has_baseline=bool(baseline), rubber_stamp=True
+        )
+        folder = artifact_utils.get_single_uri(output_dict["evaluation"])
+        fileio.makedirs(folder)
+        tfma_files.write(found, eval_config, models, folders[0], folder)
+        text = json.dumps(found, indent=1, allow_nan=False)
+        io_utils.write_string_file(os.path.join(folder, FILE), text + "\n")
+        passed = found["gate"]["passed"]
+        self._bless(input_dict, output_dict, exec_properties, passed)
+
+    def _bless(
+        self,
+        input_dict: dict[str, list[types.Artifact]],
+        output_dict: dict[str, list[types.Artifact]],
+        exec_properties: dict[str, Any],
+        passed: bool,
+    ) -> None:
+        """Leaves the blessing that TFX's Evaluator leaves."""
+        (blessing,) = output_dict[specs.BLESSING_KEY]
+        (model,) = input_dict[specs.MODEL_KEY]
+        text = blessing.set_string_custom_property
+        number = blessing.set_int_custom_property
+        text(constants.ARTIFACT_PROPERTY_CURRENT_MODEL_URI_KEY, model.uri)
+        number(constants.ARTIFACT_PROPERTY_CURRENT_MODEL_ID_KEY, model.id)
+        for base in input_dict.get(specs.BASELINE_MODEL_KEY, ()):
+            text(constants.ARTIFACT_PROPERTY_BASELINE_MODEL_URI_KEY, base.uri)
+            number(constants.ARTIFACT_PROPERTY_BASELINE_MODEL_ID_KEY, base.id)
+        if "current_component_id" in exec_properties:
+            text("component_id", exec_properties["current_component_id"])
+        name, value = (
+            (constants.BLESSED_FILE_NAME, constants.BLESSED_VALUE)
+            if passed
+            else (constants.NOT_BLESSED_FILE_NAME, constants.NOT_BLESSED_VALUE)
+        )
+        io_utils.write_string_file(os.path.join(blessing.uri, name), "")
+        number(constants.ARTIFACT_PROPERTY_BLESSED_KEY, value)
+
+
+def _serving(artifacts: list[types.Artifact]) -> str:
+    uri: str = artifact_utils.get_single_uri(artifacts)
+    return str(path_utils.serving_model_path(uri))
 
 
 def _check_rows(
@@ -68,30 +164,21 @@ def _check_rows(
         row_counts.check("Evaluator", patterns, index(patterns).total)
 
 
+def report(evaluation: str) -> dict[str, Any]:
+    """The evaluation, see `components.evaluator.evaluation`; {} of TFMA's."""
+    path = os.path.join(evaluation, FILE)
+    if not fileio.exists(path):
+        return {}
+    found: dict[str, Any] = json.loads(io_utils.read_string_file(path))
+    return found
+
+
 def refusals(evaluation: str) -> list[str]:
     """One line for each broken threshold: metric, threshold, value."""
-    result = tfma.load_validation_result(evaluation)
-    if result.validation_ok:
-        return []
-    lines = []
-    for item in result.metric_validations_per_slice:
-        where = _slice_name(item.slice_key)
-        undefined: tuple[str, ...] = ()
-        for failure in item.failures:
-            if failure.metric_key.name == MEAN_LABEL:
-                label = int(failure.metric_value.double_value.value)
-                undefined = _undefined(label)
-                lines.append(
-                    f"{' and '.join(undefined)} are not defined{where}:"
-                    f" every evaluated row has the label {label}; a threshold"
-                    " of theirs needs rows of both labels"
-                )
-        lines += [
-            _sentence(failure, where)
-            for failure in item.failures
-            if failure.metric_key.name not in (MEAN_LABEL, *undefined)
-        ]
-    return lines or ["the evaluation gave no result for a threshold's slice"]
+    found = report(evaluation)
+    if not found:
+        return tfma_results.refusals(evaluation)
+    return list(found["gate"]["refusals"])
 
 
 def metrics(evaluation: str) -> dict[str, dict[str, float | None]]:
@@ -99,86 +186,34 @@ def metrics(evaluation: str) -> dict[str, dict[str, float | None]]:
 
     None stands for a metric that is not defined: see `undefined`.
     """
-    found: dict[str, dict[str, float | None]] = {}
-    for where, values in _metrics(evaluation).items():
-        nothing = _undefined(values.pop(MEAN_LABEL, None))
-        found[where] = {
-            name: value
-            if math.isfinite(value) and name not in nothing
-            else None
-            for name, value in values.items()
-        }
-    return found
+    found = report(evaluation)
+    if not found:
+        return tfma_results.metrics(evaluation)
+    return {
+        where: {name: entry["value"] for name, entry in entries.items()}
+        for where, entries in _slices(found)
+    }
 
 
 def undefined(evaluation: str) -> dict[str, str]:
-    """Slice -> why some of its metrics have no value."""
-    found = {}
-    for where, values in _metrics(evaluation).items():
-        label = values.get(MEAN_LABEL)
-        if names := _undefined(label):
-            found[where] = (
-                f"{', '.join(names)}: all {values['example_count']:,.0f} rows"
-                f" have the label {label:.0f}"
+    """Slice -> which of its metrics have no value, and why."""
+    found = report(evaluation)
+    if not found:
+        return tfma_results.undefined(evaluation)
+    lines = {}
+    for where, entries in _slices(found):
+        names: dict[str, list[str]] = {}
+        for name, entry in entries.items():
+            if "undefined" in entry:
+                names.setdefault(entry["undefined"], []).append(name)
+        if names:
+            lines[where] = "; ".join(
+                f"{', '.join(some)}: {why}" for why, some in names.items()
             )
-    return found
+    return lines
 
 
-MEAN_LABEL = "mean_label"
-
-
-def _undefined(mean_label: float | None) -> tuple[str, ...]:
-    """Metrics that rows with this share of clicks do not have."""
-    if mean_label == 0:
-        return NEED_CLICKS
-    return NEED_BOTH if mean_label == 1 else ()
-
-
-def _metrics(evaluation: str) -> dict[str, dict[str, float]]:
-    found: dict[str, dict[str, float]] = {}
-    for record in tfma.load_metrics(evaluation):
-        values = found.setdefault(_slice_name(record.slice_key).strip(), {})
-        for item in record.metric_keys_and_values:
-            if item.key.is_diff or item.key.model_name == "baseline":
-                continue
-            values[item.key.name] = item.value.double_value.value
-    return found
-
-
-def _slice_name(key: Any) -> str:
-    parts = []
-    for single in key.single_slice_keys:
-        kind = single.WhichOneof("kind")
-        value = getattr(single, kind)
-        if isinstance(value, bytes):
-            value = value.decode(errors="backslashreplace")
-        parts.append(f"{single.column}={value}")
-    return f" [{', '.join(parts)}]" if parts else ""
-
-
-def _sentence(failure: Any, where: str) -> str:
-    """One broken threshold: metric, value, bound."""
-    name = f"{failure.metric_key.name}{where}"
-    number = failure.metric_value.double_value.value
-    value = f"{number:.6g}"
-    if failure.metric_threshold.HasField("change_threshold"):
-        change = failure.metric_threshold.change_threshold
-        higher = change.direction == tfma.MetricDirection.HIGHER_IS_BETTER
-        side = "min_change" if higher else "max_change"
-        return (
-            f"{name} changed by {value} against the baseline;"
-            f" threshold: {side} {change.absolute.value:g}"
-        )
-    if not math.isfinite(number):
-        return f"{name} is {value}; threshold: a finite number"
-    bounds = failure.metric_threshold.value_threshold
-    accepted = [
-        f"{side} {bound.value:g}"
-        for side, bound in (
-            ("min", bounds.lower_bound),
-            ("max", bounds.upper_bound),
-        )
-        if bounds.HasField("lower_bound" if side == "min" else "upper_bound")
-        and abs(bound.value) < FINITE
+def _slices(found: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
+    return [("", found["metrics"])] + [
+        (f"[{item['name']}]", item["metrics"]) for item in found["slices"]
     ]
-    return f"{name} is {value}; threshold: {', '.join(accepted)}"

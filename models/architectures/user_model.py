@@ -8,7 +8,6 @@ from models import user_code
 from models.config.architectures import ModelConfig, OwnConfig
 from models.errors import InputError
 from models.preprocessing.input_layout import Layout
-from optimizers import extension
 
 
 def own_version(config: ModelConfig) -> str:
@@ -21,15 +20,7 @@ def own_version(config: ModelConfig) -> str:
     """
     if not isinstance(config, OwnConfig):
         return ""
-    module = config.name.partition(":")[0]
-    spec = extension.find(module)
-    top = extension.find(module.partition(".")[0])
-    if spec is None or top is None or top.origin is None:
-        raise InputError(
-            f"model.name: there is no module {module!r} in the environment"
-            f" or in {extension.places()}"
-        )
-    return user_code.version([module])
+    return user_code.module_version(config.name, "model.name")
 
 
 def build(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar
 
 from pydantic import (
     AfterValidator,
@@ -12,6 +13,7 @@ from pydantic import (
     Field,
     ValidationInfo,
     field_validator,
+    model_validator,
 )
 
 from models.config.paths import expanded
@@ -54,10 +56,38 @@ def _only_text(value: Any) -> Any:
 Name = Annotated[str, Field(min_length=1), BeforeValidator(_only_text)]
 
 
+AUTO = "auto"  # of a setting: chosen from the log before training
+
+
 class Section(BaseModel):
     """A part of the config: frozen, unknown keys refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        allow_inf_nan=False,
+        use_attribute_docstrings=True,
+    )
+
+    # Fields that may be `auto`, as they are where nothing is given.
+    automatic: ClassVar[tuple[str, ...]] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _auto_is_not_given(cls, value: Any) -> Any:
+        if isinstance(value, Mapping) and cls.automatic:
+            return {
+                key: item
+                for key, item in value.items()
+                if not (key in cls.automatic and item == AUTO)
+            }
+        return value
+
+    def asked(self) -> dict[str, Any]:
+        """The fields in JSON types; `auto` where one is to be chosen."""
+        given = self.model_dump(mode="json")
+        absent = set(self.automatic) - self.model_fields_set
+        return given | dict.fromkeys(sorted(absent), AUTO)
 
     @field_validator("*", mode="before")
     @classmethod

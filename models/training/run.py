@@ -33,6 +33,7 @@ from models.preprocessing.transform_assets import (
     asset_text,
 )
 from models.training import loop
+from models.training.automatic import choose
 from models.training.callbacks import configured
 from models.training.distribution import Team, build_strategy
 from optimizers.registry import build_optimizer
@@ -80,14 +81,10 @@ class TrainingRun:
         files: Files,
         base: Base | None = None,
     ) -> None:
-        self._custom = custom
         self._base = base
         self.files = files
         self.features = Features.model_validate(custom["features"])
         self.negatives = Negatives.model_validate(custom["negatives"])
-        self._model = ModelConfig.model_validate(custom["model"])
-        self._optimizer = custom["optimizer"]
-        self._train = TrainConfig.model_validate(custom["train"])
         self.shape: Layout = layout(
             self.features, lambda name: asset_size(files.transform, name)
         )
@@ -104,6 +101,11 @@ class TrainingRun:
         self.base_rate = positives / (
             positives + self.negatives.weight * negatives
         )
+        ids = sum(f.size for f in self.shape.ids)
+        self.custom, self.chosen = choose(custom, self.rows, ids)
+        self._model = ModelConfig.model_validate(self.custom["model"])
+        self._optimizer = self.custom["optimizer"]
+        self._train = TrainConfig.model_validate(self.custom["train"])
 
     @cached_property
     def meaning(self) -> Meaning:
@@ -128,7 +130,7 @@ class TrainingRun:
         """Of this very training: the same settings, examples and start."""
         text = json.dumps(
             [
-                {k: v for k, v in self._custom.items() if k not in _FOLDERS},
+                {k: v for k, v in self.custom.items() if k not in _FOLDERS},
                 self.files.transform.transform_savedmodel_dir,
                 list(self.files.train),
                 list(self.files.eval),
@@ -167,6 +169,14 @@ class TrainingRun:
             if self._base:
                 optimizer.build(model.trainable_variables)
                 warm = self._base.carry(model, optimizer, self.meaning)
+        for choice in self.chosen:
+            log.info(
+                "%s: %s (%s)",
+                choice.path,
+                choice.value,
+                choice.reason,
+                extra={"keep": True},
+            )
         log.info(
             "%s rows, %s parameters, %d steps",
             f"{self.rows:,}",

@@ -17,6 +17,7 @@ from optimizers.config.arguments import (
     NON_NEGATIVE,
     POSITIVE,
     Argument,
+    check_frequency,
     choice,
     number,
 )
@@ -90,6 +91,19 @@ run leaves such a group alone.
 """
 
 
+AUTO = "auto"
+"""A rate that is chosen from the log before training."""
+
+TABLE_ARGUMENTS = {
+    "table_rate": POSITIVE,
+    "table_beta_2": BETA,
+    "table_frequency_power": FRACTION,
+}
+"""What embedding tables may have apart from the rest, in a spec of one."""
+
+_OF_LION = ("table_beta_2", "table_frequency_power")
+
+
 def names() -> tuple[str, ...]:
     """Returns the optimizers that a spec may name, sorted."""
     return tuple(sorted(OPTIMIZERS))
@@ -113,7 +127,7 @@ def validate(spec: Mapping[str, Any], keras: int = 3) -> None:
     if keras == 2:
         _check_keras_2(spec)
     if "groups" not in spec:
-        _check_optimizer("optimizer", spec, ("schedule",))
+        _check_optimizer("optimizer", _without_tables(spec), ("schedule",))
         if spec.get("schedule") is not None:
             _check_schedule("optimizer.schedule", spec["schedule"])
             _check_rate_may_change("optimizer", spec)
@@ -126,6 +140,31 @@ def validate(spec: Mapping[str, Any], keras: int = 3) -> None:
     if spec.get("schedule") is not None:
         _check_schedule("optimizer.schedule", spec["schedule"])
     _check_groups(spec["groups"])
+
+
+def _without_tables(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """The spec without rates to be chosen and arguments of tables, checked."""
+    for key, argument in TABLE_ARGUMENTS.items():
+        value = spec.get(key)
+        if value is not None and value != AUTO:
+            argument.check(f"optimizer.{key}", value)
+    for key in _OF_LION:
+        if key in spec and spec.get("name") not in (None, "lion"):
+            raise ValueError(
+                f"`optimizer.{key}` is an argument of lion. Received:"
+                f" {spec[key]!r} with name {spec['name']!r}"
+            )
+    power = spec.get("table_frequency_power")
+    if power != AUTO:
+        check_frequency(
+            "optimizer.table_frequency_power", power, spec.get("sparse", "lazy")
+        )
+    return {
+        key: value
+        for key, value in spec.items()
+        if key not in TABLE_ARGUMENTS
+        and not (key == "learning_rate" and value == AUTO)
+    }
 
 
 def _check_keras_2(spec: Mapping[str, Any]) -> None:
@@ -208,6 +247,11 @@ def _check_optimizer(
             arguments[key].check(f"{where}.{key}", value)
     if name == "lion":
         resolve_kernel(spec.get("kernel", "auto"))
+        check_frequency(
+            f"{where}.frequency_power",
+            spec.get("frequency_power"),
+            spec.get("sparse", "lazy"),
+        )
     limits = ("clipnorm", "clipvalue", "global_clipnorm")
     given = {k: spec[k] for k in limits if spec.get(k) is not None}
     if len(given) > 1:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from optimizers.config.catalog import AUTO
+
 # As in the classes' signatures, which a test compares: importing Keras to
 # check a config would take seconds.
 _COMMON = {
@@ -49,6 +51,7 @@ _OWN: dict[str, dict[str, Any]] = {
         "momentum_dtype": None,
         "cautious": False,
         "stochastic_rounding": False,
+        "frequency_power": 0.0,
     },
     "rmsprop": {
         "rho": 0.9,
@@ -64,6 +67,13 @@ _FINAL = {"exponential": 0.01, "constant": None}
 def defaults(name: str) -> dict[str, Any]:
     """Argument -> default, of the optimizer that the config calls `name`."""
     return {**_COMMON, **_OWN[name]}
+
+
+def asked(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """A valid spec in which rates that nobody gave are to be chosen."""
+    if "groups" in spec or "learning_rate" in spec:
+        return dict(spec)
+    return {**spec, "learning_rate": AUTO, "table_rate": AUTO}
 
 
 def resolved(spec: Mapping[str, Any]) -> dict[str, Any]:
@@ -82,7 +92,7 @@ def resolved(spec: Mapping[str, Any]) -> dict[str, Any]:
             "name": spec["name"],
             # The user's own have theirs in their signatures.
             **(defaults(spec["name"]) if spec["name"] in _OWN else {}),
-            **spec,
+            **asked(spec),
             "schedule": schedule,
         }
     groups = []

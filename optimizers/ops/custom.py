@@ -6,9 +6,10 @@ from typing import Any
 
 import tensorflow as tf
 
-from optimizers.ops import reference
+from optimizers.ops import reference, rounding
 from optimizers.ops.library import load, usable
-from optimizers.ops.reference import Scalar, compute_dtype
+from optimizers.ops.reference import compute_dtype
+from optimizers.ops.rounding import Scalar
 
 
 def lion_update(
@@ -122,6 +123,8 @@ def resource_sparse_apply_lion(
     seed: Scalar = 0,
     step: Scalar | None = None,
     stochastic: bool = False,
+    seen: tf.Variable | None = None,
+    frequency_power: Scalar = 0.0,
 ) -> None:
     """See `fallback.resource_sparse_apply_lion`."""
     rule = (lr, beta_1, beta_2, weight_decay)
@@ -129,12 +132,19 @@ def resource_sparse_apply_lion(
     gradient = _gradient(grad, var.dtype)
     if gradient is None:
         reference.resource_sparse_apply_lion(
-            var, m, *rule, grad, indices, *options
+            var, m, *rule, grad, indices, *options, seen, frequency_power
         )
         return
-    load().ops.resource_sparse_apply_lion(
+    ops, counted = load().ops, _counted(seen, frequency_power, var)
+    apply = (
+        ops.resource_sparse_apply_counted_lion
+        if counted
+        else ops.resource_sparse_apply_lion
+    )
+    apply(
         var=var.handle,
         m=m.handle,
+        **counted,
         **_scalars(rule, var, m, seed, step, stochastic),
         grad=gradient,
         indices=indices,
@@ -159,6 +169,8 @@ def resource_sparse_apply_decayed_lion(
     cautious: bool = False,
     seed: Scalar = 0,
     stochastic: bool = False,
+    seen: tf.Variable | None = None,
+    frequency_power: Scalar = 0.0,
 ) -> None:
     """See `fallback.resource_sparse_apply_decayed_lion`."""
     rule = (lr, beta_1, beta_2, weight_decay)
@@ -166,13 +178,20 @@ def resource_sparse_apply_decayed_lion(
     if gradient is None:
         reference.resource_sparse_apply_decayed_lion(
             *(var, m, last_step, step, *rule, grad, indices),
-            *(cautious, seed, stochastic),
+            *(cautious, seed, stochastic, seen, frequency_power),
         )
         return
-    load().ops.resource_sparse_apply_decayed_lion(
+    ops, counted = load().ops, _counted(seen, frequency_power, var)
+    apply = (
+        ops.resource_sparse_apply_decayed_counted_lion
+        if counted
+        else ops.resource_sparse_apply_decayed_lion
+    )
+    apply(
         var=var.handle,
         m=m.handle,
         last_step=last_step.handle,
+        **counted,
         **_scalars(rule, var, m, seed, step, stochastic),
         grad=gradient,
         indices=indices,
@@ -207,8 +226,8 @@ def _scalars(
     names = ("lr", "beta_1", "beta_2", "weight_decay")
     wide = compute_dtype(var.dtype)
     if step is None:
-        noisy = reference.rounds_at_random(var.dtype, m.dtype, stochastic)
-        step = reference.step_or_chance(None) if noisy else 0
+        noisy = rounding.rounds_at_random(var.dtype, m.dtype, stochastic)
+        step = rounding.step_or_chance(None) if noisy else 0
     return {
         "seed": tf.cast(seed, tf.int32),
         "step": tf.cast(step, tf.int32),
@@ -217,3 +236,13 @@ def _scalars(
             for name, value in zip(names, rule, strict=True)
         },
     }
+
+
+def _counted(
+    seen: tf.Variable | None, power: Scalar, var: tf.Variable
+) -> dict[str, Any]:
+    """The arguments of an op that counts rows; none without `seen`."""
+    if seen is None:
+        return {}
+    power = reference.scalar(power, compute_dtype(var.dtype))
+    return {"seen": seen.handle, "frequency_power": power}

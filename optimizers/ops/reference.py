@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
-from typing import NamedTuple, TypeAlias
-
 import tensorflow as tf
 
 from optimizers.ops import build
 from optimizers.ops.library import in_xla, load, usable
-
-Scalar: TypeAlias = "tf.Tensor | float"
+from optimizers.ops.rounding import HALF, Noise, Rounding, Scalar, narrow
 
 CAUTIOUS_FLOOR = 1e-3
 """Least fraction of kept elements that the cautious rescaling divides by."""
@@ -66,7 +61,7 @@ def lion_update(
         tf.cast(grad, dtype),
         (lr, beta_1, beta_2, weight_decay),
         list(range(var.shape.rank)) if cautious else None,
-        _Rounding(m.dtype, elements, _Noise(seed, step, stochastic)),
+        Rounding(m.dtype, elements, Noise(seed, step, stochastic)),
     )
 
 
@@ -98,7 +93,7 @@ def sparse_lion_update(
         (lr, beta_1, beta_2, weight_decay),
         rows,
         m.dtype,
-        _Noise(seed, step, stochastic),
+        Noise(seed, step, stochastic),
         cautious,
     )
     at = rows[:, tf.newaxis]
@@ -152,6 +147,8 @@ def resource_sparse_apply_lion(
     seed: Scalar = 0,
     step: Scalar | None = None,
     stochastic: bool = False,
+    seen: tf.Variable | None = None,
+    frequency_power: Scalar = 0.0,
 ) -> None:
     """Applies one step of `lion_update` to the rows `indices`, and to no other.
 
@@ -164,18 +161,26 @@ def resource_sparse_apply_lion(
         grad: shape [n, ...].
         indices: int32 or int64, shape [n]; any order, duplicates allowed.
         cautious: see `lion_update`.
+        seen: int32 variable of shape [rows], 0 before the first step. Each
+            update of a row adds 1, to n; the rate is then lr * n**-power.
+        frequency_power: that power, a scalar; of no use without `seen`.
     """
     dtype = compute_dtype(var.dtype)
     indices = check_ids(indices, var.shape[0])
     summed, rows = sum_rows(tf.cast(grad, dtype), indices)
+    rate = scalar(lr, dtype)
+    if seen is not None:
+        count = tf.gather(seen, rows) + 1
+        seen.scatter_update(tf.IndexedSlices(count, rows))
+        rate *= _frequency(frequency_power, count, var)
     _apply_rows(
         var,
         m,
         tf.cast(_gather(m, rows), dtype),
-        (lr, beta_1, beta_2, weight_decay),
+        (rate, beta_1, beta_2, weight_decay),
         summed,
         rows,
-        _Noise(seed, step, stochastic),
+        Noise(seed, step, stochastic),
         cautious,
     )
 
@@ -194,6 +199,8 @@ def resource_sparse_apply_decayed_lion(
     cautious: bool = False,
     seed: Scalar = 0,
     stochastic: bool = False,
+    seen: tf.Variable | None = None,
+    frequency_power: Scalar = 0.0,
 ) -> None:
     """As `resource_sparse_apply_lion`, with m decayed by the steps sat out.
 
@@ -203,20 +210,26 @@ def resource_sparse_apply_decayed_lion(
     Args:
         last_step: int32 variable of shape [rows]; 0 before the first step.
         step: int32 scalar, the number of this step, from 1.
+        seen, frequency_power: see `resource_sparse_apply_lion`.
     """
     dtype = compute_dtype(var.dtype)
     indices = check_ids(indices, var.shape[0])
     summed, rows = sum_rows(tf.cast(grad, dtype), indices)
+    rate = scalar(lr, dtype)
+    if seen is not None:
+        count = tf.gather(seen, rows) + 1
+        seen.scatter_update(tf.IndexedSlices(count, rows))
+        rate *= _frequency(frequency_power, count, var)
     old_m = tf.cast(_gather(m, rows), dtype)
     decay = _decay(beta_2, step, tf.gather(last_step, rows), old_m)
     _apply_rows(
         var,
         m,
         decay * old_m,
-        (lr, beta_1, beta_2, weight_decay),
+        (rate, beta_1, beta_2, weight_decay),
         summed,
         rows,
-        _Noise(seed, step, stochastic),
+        Noise(seed, step, stochastic),
         cautious,
     )
     steps = tf.fill(tf.shape(rows), tf.cast(step, last_step.dtype))
@@ -237,6 +250,8 @@ def apply_lion_to_marked_rows(
     cautious: bool = False,
     seed: Scalar = 0,
     stochastic: bool = False,
+    seen: tf.Variable | None = None,
+    frequency_power: Scalar = 0.0,
 ) -> None:
     """Does what the sparse updates do, to the rows that have a mark.
 
@@ -247,6 +262,7 @@ def apply_lion_to_marked_rows(
         last_step: None, or as in `resource_sparse_apply_decayed_lion`.
         grad: shape of `var`.
         marks: bool, shape [rows].
+        seen, frequency_power: see `resource_sparse_apply_lion`.
     """
     dtype = compute_dtype(var.dtype)
     old_m = tf.cast(tf.convert_to_tensor(m), dtype)
@@ -254,14 +270,19 @@ def apply_lion_to_marked_rows(
         old_m *= _decay(beta_2, step, last_step, old_m)
         now = tf.cast(step, last_step.dtype)
         last_step.assign(tf.where(marks, now, last_step))
+    rate = scalar(lr, dtype)
+    if seen is not None:
+        count = tf.convert_to_tensor(seen) + tf.cast(marks, seen.dtype)
+        seen.assign(count)
+        rate *= _frequency(frequency_power, count, var)
     new_var, new_m = _rule_of_rows(
         tf.convert_to_tensor(var),
         old_m,
         tf.cast(grad, dtype),
-        (lr, beta_1, beta_2, weight_decay),
+        (rate, beta_1, beta_2, weight_decay),
         tf.range(var.shape[0]),
         m.dtype,
-        _Noise(seed, step, stochastic),
+        Noise(seed, step, stochastic),
         cautious,
     )
     update = tf.reshape(marks, [-1] + [1] * (var.shape.rank - 1))
@@ -348,25 +369,6 @@ def compute_dtype(dtype: tf.DType) -> tf.DType:
     return tf.float64 if tf.as_dtype(dtype) == tf.float64 else tf.float32
 
 
-class _Noise(NamedTuple):
-    """What rounding at random is made of, and whether of weights too."""
-
-    seed: Scalar
-    step: Scalar | None
-    stochastic: bool
-
-
-class _Rounding(NamedTuple):
-    """To what and how a momentum is rounded, and how weights are.
-
-    `elements` returns the number of each element in its table.
-    """
-
-    dtype: tf.DType
-    elements: Callable[[], tf.Tensor]
-    noise: _Noise
-
-
 def _apply_rows(
     var: tf.Variable,
     m: tf.Variable,
@@ -374,7 +376,7 @@ def _apply_rows(
     scalars: tuple[Scalar, ...],
     grad: tf.Tensor,
     rows: tf.Tensor,
-    noise: _Noise,
+    noise: Noise,
     cautious: bool,
 ) -> None:
     old_var = _gather(var, rows)
@@ -409,7 +411,7 @@ def _as_bits(table: tf.Variable) -> bool:
 
     XLA for CPU would widen all of a half precision table to move a row of it.
     """
-    return table.dtype in _HALF and in_xla()
+    return table.dtype in HALF and in_xla()
 
 
 def _rule_of_rows(
@@ -419,7 +421,7 @@ def _rule_of_rows(
     scalars: tuple[Scalar, ...],
     rows: tf.Tensor,
     m_dtype: tf.DType,
-    noise: _Noise,
+    noise: Noise,
     cautious: bool,
 ) -> tuple[tf.Tensor, tf.Tensor]:
     axes = list(range(1, var.shape.rank)) if cautious else None
@@ -430,7 +432,7 @@ def _rule_of_rows(
         return tf.reshape(first + tf.range(width), tf.shape(var))
 
     return _rule(
-        var, m, grad, scalars, axes, _Rounding(m_dtype, elements, noise)
+        var, m, grad, scalars, axes, Rounding(m_dtype, elements, noise)
     )
 
 
@@ -440,7 +442,7 @@ def _rule(
     grad: tf.Tensor,
     scalars: tuple[Scalar, ...],
     cautious_axes: list[int] | None,
-    rounding: _Rounding,
+    rounding: Rounding,
 ) -> tuple[tf.Tensor, tf.Tensor]:
     lr, beta_1, beta_2, weight_decay = (scalar(s, m.dtype) for s in scalars)
     old = tf.cast(var, m.dtype)
@@ -450,92 +452,7 @@ def _rule(
         fraction = tf.reduce_mean(kept, cautious_axes, keepdims=True)
         update *= kept / tf.maximum(fraction, CAUTIOUS_FLOOR)
     new = old - lr * (update + weight_decay * old)
-    return _narrow(new, beta_2 * m + (1 - beta_2) * grad, var.dtype, rounding)
-
-
-def _narrow(
-    var: tf.Tensor, m: tf.Tensor, dtype: tf.DType, rounding: _Rounding
-) -> tuple[tf.Tensor, tf.Tensor]:
-    """Rounds weights and momentum to their dtypes.
-
-    A bfloat16 momentum is rounded up or down at random, and so are weights of
-    half precision if they are to be. The mean is right, where rounding to
-    nearest would lose for good what is below half a unit in the last place,
-    as is (1 - beta_2) * grad beside m.
-    """
-    at_random = rounding.noise.stochastic and dtype in _HALF
-    noise = None
-    if rounds_at_random(dtype, rounding.dtype, at_random):
-        noise = _hash(rounding)
-    new_var = (
-        _at_random(var, tf.bitwise.right_shift(noise, _u32(16)), dtype)
-        if at_random
-        else tf.cast(var, dtype)
-    )
-    if rounding.dtype != tf.bfloat16:
-        return new_var, tf.cast(m, rounding.dtype)
-    low = tf.bitwise.bitwise_and(noise, _u32(0xFFFF))
-    return new_var, _at_random(m, low, tf.bfloat16)
-
-
-def rounds_at_random(
-    var_dtype: tf.DType, m_dtype: tf.DType, stochastic: bool
-) -> bool:
-    """Whether a step with state of these dtypes depends on its number."""
-    return m_dtype == tf.bfloat16 or (stochastic and var_dtype in _HALF)
-
-
-_HALF = (tf.bfloat16, tf.float16)
-_u32 = functools.partial(tf.constant, dtype=tf.uint32)
-
-
-def _hash(rounding: _Rounding) -> tf.Tensor:
-    """Returns 32 bits per element: `Hash` in lion.h."""
-
-    def uint32(number: Scalar) -> tf.Tensor:
-        if isinstance(number, (int, float)):
-            return _u32(int(number) % 2**32)
-        return tf.cast(number, tf.uint32)
-
-    shift, xor = tf.bitwise.right_shift, tf.bitwise.bitwise_xor
-    seed, step, _ = rounding.noise
-    step = step_or_chance(step)
-    x = tf.cast(rounding.elements(), tf.uint32)
-    x = (x + uint32(seed) * _u32(0x9E3779B9)) * _u32(0x85EBCA6B)
-    x = xor(xor(x, shift(x, _u32(16))), uint32(step) * _u32(0xC2B2AE35))
-    x *= _u32(0x7FEB352D)
-    x = xor(x, shift(x, _u32(15))) * _u32(0x846CA68B)
-    return xor(x, shift(x, _u32(16)))
-
-
-def step_or_chance(step: Scalar | None) -> Scalar:
-    """Returns `step`, or a random number for None: noise must not repeat."""
-    if step is None:
-        return tf.random.uniform([], maxval=2**31 - 1, dtype=tf.int32)
-    return step
-
-
-def _at_random(x: tf.Tensor, noise: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
-    """`x` in a half precision, by 16 bits of noise: `NarrowAtRandom`."""
-    x = tf.cast(x, tf.float32)
-    bits = tf.bitcast(x, tf.uint32)
-    if dtype == tf.bfloat16:
-        kept = tf.bitwise.bitwise_and(bits + noise, _u32(0xFFFF0000))
-    else:
-        size = tf.abs(x)
-        tiny = size < 2.0**-14
-        # Subnormals are multiples of 2^-24; other numbers drop 13 bits.
-        units = tf.where(tiny, size, 0.0) * 2.0**24
-        units = tf.floor(units + tf.cast(noise, tf.float32) * 2.0**-16)
-        moved = bits + tf.bitwise.right_shift(noise, _u32(3))
-        moved = tf.bitwise.bitwise_and(moved, _u32(0xFFFFE000))
-        kept = tf.where(
-            tiny,
-            tf.bitcast(tf.sign(x) * units * 2.0**-24, tf.uint32),
-            tf.where(size < 65520.0, moved, bits),
-        )
-    rounded = tf.bitcast(kept, tf.float32)
-    return tf.cast(tf.where(tf.math.is_nan(x), x, rounded), dtype)
+    return narrow(new, beta_2 * m + (1 - beta_2) * grad, var.dtype, rounding)
 
 
 def _decay(
@@ -550,6 +467,14 @@ def _decay(
     decay = scalar(beta_2, m.dtype) ** tf.cast(skipped, m.dtype)
     trailing = [1] * (m.shape.rank - skipped.shape.rank)
     return tf.reshape(decay, tf.concat([tf.shape(decay), trailing], 0))
+
+
+def _frequency(power: Scalar, count: tf.Tensor, var: tf.Variable) -> tf.Tensor:
+    """count**-power per row, shaped to broadcast over `var`."""
+    dtype = compute_dtype(var.dtype)
+    # A counter that was set back must not make the rate infinite.
+    factor = tf.cast(tf.maximum(count, 1), dtype) ** -scalar(power, dtype)
+    return tf.reshape(factor, [-1] + [1] * (var.shape.rank - 1))
 
 
 def scalar(value: Scalar, dtype: tf.DType) -> tf.Tensor:

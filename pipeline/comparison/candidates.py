@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from optimizers.config.catalog import FIXED_RATE
+from optimizers.config.catalog import FIXED_RATE, TABLE_ARGUMENTS
 
 # Exponents of 10 around the start.
 _GRIDS = {
@@ -45,6 +45,8 @@ def start(
         adamw: AdamW's section, of which Lion's rate and decay are derived.
     """
     own = dict(config) if config.get("name") == name else {}
+    for key in TABLE_ARGUMENTS:  # one rate is searched
+        own.pop(key, None)
     spec: dict[str, Any] = {"name": name, **own}
     if name == "lion":
         adamw = adamw or start("adamw", config)

@@ -101,7 +101,7 @@ def _results(
         made = local.prepare(config, console)
         from pipeline.comparison.trainings import Trainings
 
-        sections = config.resolved()
+        sections = config.sections()
         trainings = Trainings(
             {
                 name: sections[name]
@@ -114,7 +114,7 @@ def _results(
             code_version("models.trainer") + local.user_version(config),
             console,
         )
-        found = _search(config.optimizer.spec(), chosen, trainings)
+        found = _search(trainings.optimizer, chosen, trainings)
         optimizers = {
             name: _tested(found[name], trainings, seeds) for name in chosen
         }
@@ -128,8 +128,8 @@ def _results(
         "rows": {n: rows[n] for n in config.data.split.names},
         "budget": {
             "steps": trainings.steps,
-            "epochs": config.train.epochs,
-            "batch_size": config.train.batch_size,
+            "epochs": trainings.train["epochs"],
+            "batch_size": trainings.train["batch_size"],
         },
         "seeds": seeds,
         "optimizers": optimizers,

@@ -47,7 +47,6 @@ class Trainings:
         code_version: str,
         console: Console,
     ) -> None:
-        self._sections = sections
         self._files = Files(
             tft.TFTransformOutput(graph),
             [f"{examples}/Split-train/*"],
@@ -64,6 +63,10 @@ class Trainings:
         }
         self._console = console
         job = TrainingRun(sections, self._files)
+        # What is chosen from the log is the same for all.
+        self._sections = job.custom
+        self.optimizer: dict[str, Any] = job.custom["optimizer"]
+        self.train: dict[str, Any] = job.custom["train"]
         self.steps, self.rows = job.steps, job.rows
 
     def eval_loss(self, optimizer: Mapping[str, Any]) -> float:

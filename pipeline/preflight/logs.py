@@ -99,10 +99,12 @@ def _columns(
 
 def _shown(config: PipelineConfig) -> Columns:
     data, uses = config.data, config.uses()
+    group = config.evaluate.group
     columns = {
         **dict.fromkeys(data.split.key, "data.split.key"),
         **dict.fromkeys(data.negatives.key, "data.negatives.key"),
         **dict.fromkeys(config.columns(), "evaluate.slices"),
+        **({} if group is None else {group: "evaluate.group"}),
         **uses,
     }
     if data.time is not None:

@@ -23,7 +23,7 @@ from models import user_code, valid_json
 from models.architectures.user_model import own_version
 from models.config.search_space import decoded
 from models.errors import FailedError, InputError, RefusedError
-from pipeline import counts
+from pipeline import counts, metrics_table
 from pipeline.config import ConfigError, PipelineConfig
 from pipeline.console import Console, NoteHandler, quiet
 from pipeline.preflight import checks
@@ -32,6 +32,7 @@ from pipeline.runners.plain_path import plain, unlinked
 from pipeline.runners.store import Store
 from pipeline.runners.watch import Watch, watch
 
+log = logging.getLogger("lionctr.run")
 _SECTION_WIDTH = 17
 _RUN = "%Y%m%d-%H%M%S"
 
@@ -67,6 +68,8 @@ def run(
             except OSError as error:
                 console.line(disk.explain(error, [folder]) or str(error))
                 summary["status"] = "failed"
+            else:
+                run.leave_report()
             if as_json:
                 out.write(text + "\n")
             return int(_EXIT[summary["status"]])
@@ -169,9 +172,33 @@ class _Run:
         if status == "done":
             self._table(summary)
         else:
+            self._metrics_table(summary)
             console.line(summary["message"])
             console.line(f"log: {self._folder / 'log.txt'}")
+        self._rewrite_config(summary)
         return summary
+
+    def _rewrite_config(self, summary: dict[str, Any]) -> None:
+        """Puts what the training used in place of `auto` in `config.yaml`."""
+        settings = self._config.resolved()
+        for name in ("model", "optimizer", "train"):
+            settings[name] = summary[name]
+        text = yaml.safe_dump(settings, sort_keys=False)
+        try:
+            _write(self._folder / "config.yaml", text)
+        except OSError as error:
+            log.warning("config.yaml keeps what was asked for: %s", error)
+
+    def leave_report(self) -> None:
+        """Writes `report.html`; a failure costs the report alone."""
+        try:
+            from pipeline.report import page
+
+            path = page.write(self._folder)
+        except Exception as error:
+            log.warning("no report: %s", error, exc_info=True)
+            return
+        self._console.line(f"  report            {path}")
 
     def _why(self, error: Exception) -> str:
         """What a person is told of a failure."""
@@ -221,6 +248,7 @@ class _Run:
         if schema is not None and not FileSystems.exists(schema):
             raise InputError(f"data.curated_schema: no file {schema!r}")
         model = user_version(self._config)
+        metrics = self._config.evaluate.own_version()
         for line in self._store.tidy():
             self._console.line(f"  {line}")
         self._look_for_room("ClickLogGen", logs)
@@ -257,6 +285,7 @@ class _Run:
                         base,
                         model,
                         content_version(schema),
+                        metrics,
                     ),
                     connection,
                     analysis_cache=str(self._home / "analysis_cache"),
@@ -408,6 +437,19 @@ class _Run:
 
         return metrics(uri)
 
+    def _evaluation(self) -> dict[str, Any]:
+        """What `components.evaluator.evaluation` found of all rows."""
+        uri = self._uris.get("Evaluator", {}).get("evaluation")
+        if not uri:
+            return {}
+        from components.evaluator.executor import report
+
+        return {
+            name: value
+            for name, value in report(uri).items()
+            if name not in ("slices", "curves")
+        }
+
     def _undefined(self) -> dict[str, str]:
         uri = self._uris.get("Evaluator", {}).get("evaluation")
         if not uri:
@@ -446,12 +488,12 @@ class _Run:
             "metrics": slices.pop("", {}),
             "slices": slices,
             "undefined": self._undefined(),
+            "evaluation": self._evaluation(),
             "blessed": bool(self._uris.get("Evaluator") and not self._refusals),
             "refusals": self._refusals,
             "pushed_model": self._pushed or None,
-            "optimizer": training.get(
-                "optimizer", self._config.resolved()["optimizer"]
-            ),
+            **self._settings(training),
+            "chosen": training.get("chosen", []),
             "tuned": training.get("tuned", {}),
             "lion_kernel": training.get("lion_kernel"),
             "warm_start": training.get("warm_start"),
@@ -461,19 +503,23 @@ class _Run:
             ),
             "schema": f"{schema}/schema.pbtxt" if schema else None,
             "tensorboard": self._uris.get("Trainer", {}).get("model_run"),
+            "artifacts": self._uris,
         }
 
-    def _table(self, summary: dict[str, Any]) -> None:
-        line = self._console.line
+    def _settings(self, training: dict[str, Any]) -> dict[str, Any]:
+        """The sections of the config, as the training used them."""
+        settings = self._config.resolved()
+        names = ("data", "features", "model", "optimizer", "train", "evaluate")
+        return {name: training.get(name, settings[name]) for name in names}
+
+    def _metrics_table(self, summary: dict[str, Any]) -> None:
+        """Shows the metrics, also of a model that was refused."""
+        line, undefined = self._console.line, summary["undefined"]
+        if not summary["evaluation"]:
+            return
         line("")
-        split = self._config.data.split.names[-1]
-        line(f"  metrics of the {split} split")
-        for name, value in sorted(summary["metrics"].items()):
-            shown = "-" if value is None else f"{value:.5f}"
-            if name == "example_count":
-                shown = f"{value:,.0f}"
-            line(f"  {name:<{_SECTION_WIDTH}} {shown:>10}")
-        undefined = summary["undefined"]
+        for text in metrics_table.lines(summary["evaluation"]):
+            line(text)
         if "" in undefined:
             line(f"  not defined       {undefined['']}")
         slices = len(undefined) - ("" in undefined)
@@ -482,6 +528,10 @@ class _Run:
                 f"  not defined       AUC of {slices:,} slices, whose rows have"
                 " one label"
             )
+
+    def _table(self, summary: dict[str, Any]) -> None:
+        line = self._console.line
+        self._metrics_table(summary)
         line("")
         rejected = summary["rows"]["rejected"]
         if rejected:

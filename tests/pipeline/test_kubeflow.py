@@ -198,7 +198,7 @@ def test_with_tfjob_the_trainer_is_a_job_of_several_pods(
                 },
                 "train": {"strategy": "one_device"},
             },
-            "train.strategy: received 'one_device'; accepted with runner.tfjob",
+            "received 'one_device'; accepted with runner.tfjob: auto, multi",
         ),
     ],
 )

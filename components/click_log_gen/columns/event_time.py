@@ -37,6 +37,7 @@ _ZONES = (pa.timestamp("us", "UTC"), pa.timestamp("us"))
 _WHOLE = r"^([1-9]\d{0,17}|[12]\d{18})$"  # fits into 64 bits
 _PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 _MICRO = 10**6
+_EXACT = 2.0**53  # above it a float is not each integer
 _FAR = 9 * 10**18  # microseconds that no bounds reach
 
 
@@ -96,6 +97,9 @@ def event_time(
     else:
         text = column.text(array, verdicts).cast(pa.string())
         micros = _read(text, time, bounds)
+        if pa.types.is_floating(kind) and not time.unit:
+            # Its last digits are not those that were written.
+            micros = nulled(micros, mask(pc.greater(pc.abs(array), _EXACT)))
     missing = mask(
         array.is_null(nan_is_null=True) if text is None else text.is_null()
     )

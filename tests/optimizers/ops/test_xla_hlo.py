@@ -62,7 +62,7 @@ def run(*arguments, **environment):
 def dense_step(var, m):
     @tf.function(jit_compile=True)
     def step(grad, lr):
-        ops.resource_apply_lion(var, m, lr, *RATES[1:], grad)
+        ops.resource_apply_lion(var, m, lr, *RATES[1:], grad, step=1)
 
     return step
 

@@ -1,0 +1,134 @@
+"""Config section of the Evaluator: what is measured, and the gate."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from models.config.section import FieldError, Name, PositiveInt, Section
+from models.training import metric_registry
+
+
+class Threshold(Section):
+    """Bounds that a metric must keep; changes are against the baseline.
+
+    `below` is a `max` that itself is refused. `sure: true` refuses unless the
+    confidence interval is within the bound, `sure: false` only if all of it is
+    beyond. Without it the value is judged, and of a change the interval, as
+    with `sure: false`.
+    """
+
+    min: float | None = None
+    max: float | None = None
+    below: float | None = None
+    min_change: float | None = None
+    max_change: float | None = None
+    sure: bool | None = None
+
+    def out_of_reach(self, low: float, high: float) -> str:
+        """The bounds that no metric from `low` to `high` keeps; "" if none."""
+        broken = {
+            "min": self.min is not None and self.min > high,
+            "max": self.max is not None and self.max < low,
+            "below": self.below is not None and self.below <= low,
+            "min_change": (self.min_change or 0) > high - low,
+            "max_change": (self.max_change or 0) < low - high,
+        }
+        return ", ".join(
+            f"{name} {getattr(self, name):g}"
+            for name, is_broken in broken.items()
+            if is_broken
+        )
+
+    @model_validator(mode="after")
+    def _check(self) -> Threshold:
+        bounds = self.model_dump(exclude={"sure"})
+        if all(value is None for value in bounds.values()):
+            raise ValueError(
+                "give `min`, `max`, `below`, `min_change` or `max_change`"
+            )
+        if None not in (self.min_change, self.max_change):
+            raise ValueError("give `min_change` or `max_change`, not both")
+        if (
+            self.min is not None
+            and self.max is not None
+            and self.min > self.max
+        ):
+            raise ValueError(f"min {self.min} is above max {self.max}")
+        return self
+
+
+DEFAULTS: Mapping[str, Threshold] = {
+    # better than the constant
+    "normalized_entropy": Threshold(below=1),
+    "calibration": Threshold(min=0.75, max=1.333, sure=False),
+    # not worse than the pushed model by more than noise
+    "logloss": Threshold(max_change=0, sure=False),
+}
+
+
+class EvaluateConfig(Section):
+    """What is measured on the last split, and what a model must reach.
+
+    `metrics` are added to `DEFAULTS`; null takes a default out. `group`: the
+    column, such as user_id, whose values GAUC, NDCG@k and recall@k look at one
+    by one, and whose rows the bootstrap keeps together. `too_few`: the verdict
+    where there are too few positives (or negatives) for one.
+    """
+
+    metrics: dict[str, Threshold | None] = Field(
+        default={}, validate_default=True
+    )
+    slices: tuple[tuple[Name, ...], ...] = ()
+    baseline: Literal["latest_blessed"] | None = "latest_blessed"
+    group: Name | None = None
+    k: PositiveInt = 10
+    confidence: Annotated[float, Field(gt=0, lt=1)] = 0.95
+    replicates: Annotated[int, Field(ge=100, le=100_000)] = 1000
+    too_few: Literal["refuse", "pass"] = "refuse"
+
+    @field_validator("metrics")
+    @classmethod
+    def _known(cls, value: dict[str, Any]) -> dict[str, Any]:
+        for name, threshold in value.items():
+            low, high = metric_registry.limits(metric_registry.check(name))
+            bounds = threshold.out_of_reach(low, high) if threshold else ""
+            if bounds:
+                raise FieldError(
+                    name,
+                    f"received {bounds}; accepted: what a metric from {low:g}"
+                    f" to {high:g} can reach",
+                )
+        return {**DEFAULTS, **value}
+
+    @model_validator(mode="after")
+    def _grouped(self) -> EvaluateConfig:
+        for name in self.thresholds():
+            known = metric_registry.REGISTERED.get(name)
+            if known and known.needs == "group" and self.group is None:
+                raise FieldError(
+                    f"metrics.{name}",
+                    "a metric by group; name the column in `evaluate.group`,"
+                    " such as user_id",
+                )
+        return self
+
+    def thresholds(self) -> dict[str, Threshold]:
+        """Metric -> bounds, without those that are taken out."""
+        return {name: t for name, t in self.metrics.items() if t is not None}
+
+    def own_version(self) -> str:
+        """Changes with the code of metrics of one's own; "" without any.
+
+        Raises:
+            InputError: there is no such module.
+        """
+        from models.user_code import module_version
+
+        return ",".join(
+            module_version(name, f"evaluate.metrics.{name}")
+            for name in self.thresholds()
+            if metric_registry.is_own(name)
+        )

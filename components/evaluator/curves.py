@@ -1,0 +1,116 @@
+"""What plots of a model show: reliability, histogram of scores, ROC, PR."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from components.evaluator.bootstrap import intervals
+from components.evaluator.measured import Sample, by_quantile, draw
+from models.training.metrics import Array, Scores
+
+_POINTS = 200  # of a curve
+_CELLS = 40  # of a histogram
+_EDGE = 1e-6  # probabilities nearer to 0 or 1 are shown there
+
+
+def curves(
+    scores: Scores,
+    sample: Sample,
+    predictions: npt.NDArray[np.float32],
+    draws: Array,
+    confidence: float,
+) -> dict[str, Any]:
+    """All plots' data of a model; see `evaluation` for its shape."""
+    return {
+        "reliability": _reliability(
+            by_quantile(sample, predictions, scores), draws, confidence
+        ),
+        "histogram": _histogram(sample, predictions),
+        **_thresholds(scores, predictions),
+    }
+
+
+def _reliability(
+    bins: Array, draws: Array, confidence: float
+) -> list[dict[str, Any]]:
+    """Of each quantile of the prediction; see `by_quantile` for `bins`."""
+    total = bins.sum(0)
+    weight, label, drawn = (
+        *draw([bins[..., 0], bins[..., 1]], draws),
+        total[total[:, 0] > 0],
+    )
+    with np.errstate(divide="ignore", invalid="ignore"):
+        rates = (label / weight).T[total[:, 0] > 0]
+    said, rate = drawn[:, 2] / drawn[:, 0], drawn[:, 1] / drawn[:, 0]
+    bounds = np.clip(intervals(rate, rates, confidence), 0, 1)
+    return [
+        {
+            "rows": float(drawn[number, 0]),
+            "prediction": float(said[number]),
+            "label": float(rate[number]),
+            "interval": None
+            if np.isnan(bounds[number]).any()
+            else bounds[number].tolist(),
+        }
+        for number in range(len(drawn))
+    ]
+
+
+def _histogram(
+    sample: Sample, predictions: npt.NDArray[np.float32]
+) -> dict[str, list[float]]:
+    if not len(predictions):
+        return {"edges": [], "negatives": [], "positives": []}
+    p = np.clip(predictions.astype(np.float64), _EDGE, 1 - _EDGE)
+    odds = np.log(p / (1 - p))
+    low, high = float(odds.min()), float(odds.max())
+    edges = np.linspace(low, high + (high == low), _CELLS + 1)
+    counts = [
+        np.histogram(odds, edges, weights=sample.weights * label)[0].tolist()
+        for label in (1 - sample.labels, sample.labels)
+    ]
+    return {
+        "edges": (1 / (1 + np.exp(-edges))).tolist(),
+        "negatives": counts[0],
+        "positives": counts[1],
+    }
+
+
+def _thresholds(
+    scores: Scores, predictions: npt.NDArray[np.float32]
+) -> dict[str, dict[str, list[float]]]:
+    """ROC and PR at scores falling, thinned to `_POINTS`."""
+    true = np.cumsum(scores.positives[::-1])
+    false = np.cumsum(scores.negatives[::-1])
+    if not len(true) or true[-1] <= 0 or false[-1] <= 0:
+        return {
+            "roc": {"fpr": [], "tpr": [], "threshold": []},
+            "pr": {"recall": [], "precision": [], "threshold": []},
+        }
+    at = predictions[scores.order[scores.starts]][::-1].astype(np.float64)
+    fpr, tpr = false / false[-1], true / true[-1]
+    precision = true / (true + false)
+    roc = _thin(fpr + tpr)
+    pr = _thin(tpr)
+    return {
+        "roc": {
+            "fpr": [0.0, *fpr[roc].tolist()],
+            "tpr": [0.0, *tpr[roc].tolist()],
+            "threshold": [1.0, *at[roc].tolist()],
+        },
+        "pr": {
+            "recall": tpr[pr].tolist(),
+            "precision": precision[pr].tolist(),
+            "threshold": at[pr].tolist(),
+        },
+    }
+
+
+def _thin(course: Array) -> npt.NDArray[np.int64]:
+    """Where a rising course has about `_POINTS` equal steps, and its end."""
+    wanted = np.linspace(course[0], course[-1], min(_POINTS, len(course)))
+    found = np.searchsorted(course, wanted)
+    return np.unique(np.r_[np.minimum(found, len(course) - 1), len(course) - 1])

@@ -1,0 +1,222 @@
+"""What exported models say of examples: NumPy columns, a few bytes a row."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import tensorflow as tf
+
+from models.config.training import LABEL
+from models.errors import InputError
+
+BATCH = 8192  # rows of a call of the model
+_TYPES = {"float": tf.float32, "int": tf.int64, "string": tf.string}
+_FLOAT = np.float32
+Value = str | int | float
+
+
+@dataclass(frozen=True)
+class Values:
+    """A column to slice by.
+
+    rows: number of the row of each value; a row may have several, or none.
+    codes: number of each value in `values`.
+    """
+
+    rows: npt.NDArray[np.int64]
+    codes: npt.NDArray[np.int32]
+    values: list[Value]
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Rows of a split, in the order of its files.
+
+    labels: 0 or 1; bool [N].
+    predictions: probability by each model, float32 [N].
+    groups: a hash of the group's value, -1 without one; [N], or None.
+    slices: column -> its values.
+    """
+
+    labels: npt.NDArray[np.bool_]
+    predictions: tuple[npt.NDArray[np.float32], ...]
+    groups: npt.NDArray[np.int64] | None
+    slices: dict[str, Values]
+
+
+def predictions(
+    files: Sequence[str],
+    models: Mapping[str, str],
+    kinds: Mapping[str, str],
+    slices: Sequence[str] = (),
+    group: str | None = None,
+) -> Columns:
+    """Calls the `examples` signature of every model on all rows of `files`.
+
+    Batches run on TensorFlow's threads, in order; what is kept of a row is
+    its label, a float a model, and a number for its group and each slice.
+
+    Args:
+        files: TFRecords of tf.Examples, gzipped where the name ends in .gz.
+        models: name -> folder of the SavedModel.
+        kinds: column -> float, int or string.
+        slices: columns to slice by.
+        group: column whose rows belong together.
+
+    Raises:
+        InputError: a model has no such signature.
+    """
+    loaded = [_signature(name, path) for name, path in models.items()]
+    wanted = sorted({*slices, *([group] if group is not None else [])})
+    spec: dict[str, Any] = {
+        name: tf.io.VarLenFeature(_TYPES[kinds.get(name, "string")])
+        for name in wanted
+    }
+    spec[LABEL] = tf.io.FixedLenFeature([], tf.int64)
+
+    def step(serialized: tf.Tensor) -> dict[str, Any]:
+        parsed = tf.io.parse_example(serialized, spec)
+        out = {
+            "label": parsed[LABEL] > 0,
+            "predictions": tuple(
+                tf.reshape(signature(serialized), [-1])
+                for _, signature in loaded
+            ),
+            "slices": {name: parsed[name] for name in slices},
+        }
+        if group is not None:
+            out["group"] = _hashed(parsed[group])
+        return out
+
+    kept = _Kept(slices, len(loaded))
+    for batch in _batches(files, step):
+        kept.add(batch)
+    return kept.columns()
+
+
+def _signature(name: str, path: str) -> tuple[Any, Any]:
+    """The model, which must live as long, and its signature as a function."""
+    model = tf.saved_model.load(path)
+    signature = model.signatures.get("examples")
+    if signature is None or "ctr" not in signature.structured_outputs:
+        raise InputError(
+            f"the {name} model {path} has no signature `examples` with the"
+            f" output `ctr`. It has: {', '.join(model.signatures)}"
+        )
+    (argument,) = signature.structured_input_signature[1]
+    return model, lambda serialized: signature(**{argument: serialized})["ctr"]
+
+
+def _batches(files: Sequence[str], step: Any) -> Any:
+    """`step` of each batch; gzipped files and others are read alike."""
+    data = None
+    for compression in ("GZIP", ""):
+        some = [f for f in files if f.endswith(".gz") == bool(compression)]
+        if some:
+            more = tf.data.TFRecordDataset(
+                some, compression, num_parallel_reads=tf.data.AUTOTUNE
+            )
+            data = more if data is None else data.concatenate(more)
+    if data is None:
+        return ()
+    return (
+        data.batch(BATCH)
+        .map(step, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+        .prefetch(1)
+    )
+
+
+def _hashed(column: tf.SparseTensor) -> tf.Tensor:
+    """A number for the first value of each row; -1 without one."""
+    values = column.values
+    if values.dtype != tf.string:
+        values = tf.strings.as_string(values)
+    numbers = tf.strings.to_hash_bucket_fast(values, 2**63 - 1)
+    rows = column.dense_shape[0]
+    first = tf.equal(column.indices[:, 1], 0)
+    return tf.tensor_scatter_nd_update(
+        tf.fill([rows], tf.constant(-1, tf.int64)),
+        tf.boolean_mask(column.indices[:, :1], first),
+        tf.boolean_mask(numbers, first),
+    )
+
+
+class _Kept:
+    """Columns that grow by batches."""
+
+    def __init__(self, slices: Sequence[str], models: int) -> None:
+        self._rows = 0
+        self._labels: list[Any] = []
+        self._predictions: list[list[Any]] = [[] for _ in range(models)]
+        self._groups: list[Any] = []
+        self._known: dict[str, dict[Any, int]] = {name: {} for name in slices}
+        self._slices: dict[str, list[tuple[Any, Any]]] = {
+            name: [] for name in slices
+        }
+
+    def add(self, batch: Mapping[str, Any]) -> None:
+        """Takes what is to be kept of a batch."""
+        labels = batch["label"].numpy()
+        self._labels.append(labels)
+        for into, values in zip(
+            self._predictions, batch["predictions"], strict=True
+        ):
+            into.append(values.numpy().astype(_FLOAT))
+        if "group" in batch:
+            self._groups.append(batch["group"].numpy())
+        for name, sparse in batch["slices"].items():
+            rows, codes = self._coded(name, sparse)
+            self._slices[name].append((rows + self._rows, codes))
+        self._rows += len(labels)
+
+    def _coded(self, name: str, sparse: Any) -> tuple[Any, Any]:
+        known = self._known[name]
+        encoded = pa.array(sparse.values.numpy()).dictionary_encode()
+        values = encoded.dictionary.to_pylist()
+        found = encoded.indices.to_numpy()
+        numbers = np.fromiter(
+            (known.setdefault(value, len(known)) for value in values),
+            np.int32,
+            len(values),
+        )
+        rows, codes = sparse.indices.numpy()[:, 0], numbers[found]
+        # A value that a row has twice puts it into the slice once, as in TFMA.
+        if len(rows) and (rows[1:] == rows[:-1]).any():
+            pairs = np.unique(np.stack([rows, codes.astype(np.int64)]), axis=1)
+            rows, codes = pairs[0], pairs[1].astype(np.int32)
+        return rows, codes
+
+    def columns(self) -> Columns:
+        """All of it."""
+        none: list[Any] = [np.zeros(0, np.int64)]
+        slices = {}
+        for name, parts in self._slices.items():
+            rows = [p[0] for p in parts] or none
+            codes = [p[1] for p in parts] or none
+            slices[name] = Values(
+                np.concatenate(rows),
+                np.concatenate(codes).astype(np.int32),
+                [_shown(value) for value in self._known[name]],
+            )
+        return Columns(
+            np.concatenate(self._labels or none).astype(np.bool_),
+            tuple(
+                np.concatenate(p or none).astype(_FLOAT)
+                for p in self._predictions
+            ),
+            np.concatenate(self._groups) if self._groups else None,
+            slices,
+        )
+
+
+def _shown(value: Any) -> Value:
+    """A value as TFMA's slice keys have it: text, int or float."""
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "backslashreplace")
+    shown: Value = value
+    return shown

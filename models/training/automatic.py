@@ -1,0 +1,106 @@
+"""Settings that nobody gave: chosen from the log before training.
+
+The rules were chosen on generated logs (`docs/training.md` has the reasons);
+a setting that the config gives is left as it is.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from models.config.section import AUTO
+from optimizers.config.automatic import rates_of
+
+_STEPS = 1000  # of a training, if the log can give them within _EPOCHS
+_EPOCHS = 8
+_SMALL = 150_000  # rows below which a large network learns the log by heart
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A setting that was chosen: its path in the config, value and reason."""
+
+    path: str
+    value: Any
+    reason: str
+
+
+def choose(
+    custom: Mapping[str, Any], rows: int, ids: int
+) -> tuple[dict[str, Any], list[Choice]]:
+    """The sections of a training without `auto`, and what was chosen.
+
+    Args:
+        custom: sections `model`, `optimizer`, `train`, and others.
+        rows: that train.
+        ids: values of all categorical features and buckets.
+    """
+    chosen: list[Choice] = []
+    sections = {
+        name: dict(custom[name]) for name in ("model", "optimizer", "train")
+    }
+
+    def fill(path: str, value: Any, reason: str) -> None:
+        name, _, field = path.partition(".")
+        if sections[name].get(field) == AUTO:
+            sections[name][field] = value
+            chosen.append(Choice(path, value, reason))
+
+    train, model, optimizer = (
+        sections[name] for name in ("train", "model", "optimizer")
+    )
+    size = f"{rows:,} rows"
+    fill(
+        "train.batch_size",
+        batch_size(rows),
+        f"half the square root of {size}, a power of two from 64 to 4096",
+    )
+    steps = -(-rows // train["batch_size"])
+    epochs = min(_EPOCHS, -(-_STEPS // steps))
+    if train.get("epochs") == AUTO:
+        fill(
+            "train.epochs",
+            epochs,
+            f"{steps:,} steps an epoch; a training wants {_STEPS:,}",
+        )
+        if epochs > 2 and train.get("early_stopping") is None:
+            train["early_stopping"] = {"patience": 2, "min_delta": 0.0}
+            chosen.append(
+                Choice(
+                    "train.early_stopping",
+                    train["early_stopping"],
+                    "several epochs: the best of them is kept",
+                )
+            )
+    small = rows < _SMALL
+    word = "few" if small else "enough"
+    fill("model.hidden", [64, 32] if small else [256, 128], f"{word} rows")
+    fill("model.dropout", 0.2 if small else 0.0, f"{word} rows")
+    fill("model.embedding_l2", 0.1 if small else 0.0, f"{word} rows")
+    if optimizer.get("learning_rate") == AUTO:
+        scale = math.sqrt(train["batch_size"] / 512)
+        rates = rates_of(optimizer["name"], model["name"], scale)
+        why = f"{optimizer['name']} at batches of {train['batch_size']}"
+        fill("optimizer.learning_rate", rates["learning_rate"], why)
+        if ids:
+            for name, value in rates.items():
+                optimizer.setdefault(name, AUTO)
+                fill(f"optimizer.{name}", value, f"{why}, embedding tables")
+        if optimizer.get("schedule") is None:
+            optimizer["schedule"] = {"name": "cosine", "warmup": 0.05}
+            chosen.append(
+                Choice("optimizer.schedule", optimizer["schedule"], why)
+            )
+    for name in ("table_rate", "table_beta_2"):
+        if optimizer.get(name) == AUTO:
+            del optimizer[name]
+    return {**custom, **sections}, chosen
+
+
+def batch_size(rows: int) -> int:
+    """Rows of an update: noise helps small logs, speed counts on large ones."""
+    power = round(math.log2(max(1.0, math.sqrt(rows) / 2)))
+    return int(2 ** min(12, max(6, power)))

@@ -1,0 +1,61 @@
+"""The metrics of a run as lines: candidate, baseline, difference, intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from models.training.metric_registry import COUNTS
+
+_NAME = 26  # characters
+
+
+def lines(report: Mapping[str, Any]) -> Iterator[str]:
+    """A table of `report`, see `components.evaluator.evaluation`.
+
+    A difference is marked with `*` where its interval does not hold 0.
+    """
+    paired = len(report["models"]) > 1
+    share = f"{100 * report['confidence']:g} %"
+    unit = report["bootstrap"]["unit"]
+    yield (
+        f"  metrics of the {report['split']} split: {report['rows']:,} rows,"
+        f" {report['positives']:,} positives; {share} intervals, bootstrap by"
+        f" {unit}"
+    )
+    heads = f"{'candidate':>9}  {'interval':^18}"
+    if paired:
+        heads += f"  {'baseline':>8}  {'difference':>10}  {'interval':^20}"
+    yield f"  {'':<{_NAME}} {heads}".rstrip()
+    for name, entry in report["metrics"].items():
+        if name in COUNTS:
+            continue
+        row = f"{_number(entry['value']):>9}  {_interval(entry['interval'])}"
+        if paired:
+            bounds = entry["difference_interval"]
+            row += (
+                f"  {_number(entry['baseline']):>8}"
+                f"  {_number(entry['difference'], '+'):>10}"
+                f"  {_interval(bounds, '+')}"
+            )
+            if bounds is not None and bounds[0] * bounds[1] > 0:
+                row += "*"
+        yield f"  {name:<{_NAME}} {row}".rstrip()
+    constant = report["constant"]["logloss"]
+    if constant is not None:
+        yield f"  {'logloss of the constant':<{_NAME}} {constant:>9.5f}"
+    for note in report["gate"]["notes"]:
+        yield f"  {note}"
+
+
+def _number(value: float | None, sign: str = "") -> str:
+    return "-" if value is None else f"{value:{sign}.5f}"
+
+
+def _interval(bounds: Sequence[float] | None, sign: str = "") -> str:
+    text = (
+        "-"
+        if bounds is None
+        else f"{bounds[0]:{sign}.5f} {bounds[1]:{sign}.5f}"
+    )
+    return f"{text:^{20 if sign else 18}}"

@@ -1,0 +1,51 @@
+"""The lines that a run ends with."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pipeline.metrics_table import lines
+
+
+def report(paired: bool) -> dict[str, Any]:
+    entry: dict[str, Any] = {"value": 0.36, "interval": [0.35, 0.375]}
+    if paired:
+        entry |= {"baseline": 0.37, "baseline_interval": None}
+        entry |= {"difference": -0.01, "difference_interval": [-0.02, -0.005]}
+    lost = dict.fromkeys(entry) | {
+        "undefined": "the eval split has no positive"
+    }
+    return {
+        "split": "eval",
+        "models": ["candidate", "baseline"][: 1 + paired],
+        "rows": 2000,
+        "positives": 254,
+        "confidence": 0.9,
+        "bootstrap": {"unit": "user_id"},
+        "metrics": {
+            "logloss": entry,
+            "auc": lost,
+            "example_count": {"value": 2000, "interval": None},
+        },
+        "constant": {"logloss": 0.38},
+        "gate": {"notes": ["a note"]},
+    }
+
+
+def test_candidate_baseline_difference_and_intervals() -> None:
+    head, _, loss, auc, constant, note = lines(report(True))
+    assert "eval split: 2,000 rows, 254 positives" in head
+    assert "90 % intervals, bootstrap by user_id" in head
+    assert loss.split() == [
+        *("logloss", "0.36000", "0.35000", "0.37500", "0.37000"),
+        *("-0.01000", "-0.02000", "-0.00500", "*"),
+    ]
+    assert auc.split() == ["auc", *["-"] * 5]
+    assert constant.split()[-1] == "0.38000"
+    assert note.strip() == "a note"
+
+
+def test_a_model_alone_has_no_differences() -> None:
+    text = "\n".join(lines(report(False)))
+    assert "baseline" not in text and "*" not in text
+    assert "0.36000   0.35000 0.37500" in text
