@@ -81,7 +81,10 @@ setup(
             for suffix in ("", ".*")
         ]
     ),
-    package_data={"optimizers.ops": ["cc/*.cc", "cc/*.h"]},
+    package_data={
+        "optimizers.ops": ["cc/*.cc", "cc/*.h"],
+        "pipeline.report": ["*.j2"],
+    },
     exclude_package_data={"optimizers.ops": ["*.so"]},
     cmdclass={"build": Build, "build_ops": BuildOps},
     distclass=PlatformDistribution,
@@ -97,6 +100,7 @@ setup(
             "apache-beam>=2.77,<2.78",
             "fastavro>=1.10,<2",
             "google-crc32c>=1.5",
+            "jinja2>=3.1,<4",
             "keras-rs>=0.4,<0.5",
             "keras-tuner>=1.4.8,<1.5",
             "matplotlib>=3.10,<4",

@@ -181,6 +181,63 @@ def _parser() -> argparse.ArgumentParser:
     )
     rejected.set_defaults(command=_rejected)
 
+    report = commands.add_parser(
+        "report", parents=[common], help="print the path of a run's report.html"
+    )
+    report.add_argument(
+        "run",
+        metavar="RUN",
+        type=_text_path,
+        help="a run's id or folder, `last`, or a config: its last run",
+    )
+    report.add_argument(
+        "--root",
+        type=_text_path,
+        default="runs",
+        help="where runs are (default: runs)",
+    )
+    report.set_defaults(command=_report)
+
+    runs = commands.add_parser(
+        "runs", parents=[common], help="list a pipeline's runs; compare two"
+    )
+    runs.add_argument(
+        "name",
+        nargs="?",
+        default="",
+        metavar="CONFIG|NAME",
+        type=_text_path,
+        help="a pipeline's config or name (default: all in --root)",
+    )
+    runs.add_argument(
+        "--sort", metavar="METRIC", default="", help="such as logloss or auc"
+    )
+    runs.add_argument(
+        "--diff",
+        nargs=2,
+        metavar=("A", "B"),
+        help="settings and metrics of two runs, side by side",
+    )
+    runs.add_argument(
+        "--keep",
+        type=int,
+        metavar="N",
+        help="delete all but the newest N, and those pushed or reused",
+    )
+    runs.add_argument(
+        "--dry-run", action="store_true", help="with --keep: delete nothing"
+    )
+    runs.add_argument(
+        "--root",
+        type=_text_path,
+        default="runs",
+        help="where runs are (default: runs)",
+    )
+    runs.add_argument(
+        "--json", action="store_true", help="print one JSON object"
+    )
+    runs.set_defaults(command=_runs)
+
     compile_ = commands.add_parser(
         "compile", parents=[common], help="write Kubeflow Pipelines v2 IR"
     )
@@ -263,6 +320,24 @@ def _parser() -> argparse.ArgumentParser:
         "--ignore-unknown",
         action="store_true",
         help="leave out columns that are no feature, to replay a log",
+    )
+    serve.add_argument(
+        "--token-file",
+        type=_path,
+        metavar="FILE",
+        help="its first line is what clients send as bearer token",
+    )
+    serve.add_argument(
+        "--tls-cert", type=_path, metavar="PEM", help="serve by TLS"
+    )
+    serve.add_argument(
+        "--tls-key", type=_path, metavar="PEM", help="of --tls-cert"
+    )
+    serve.add_argument(
+        "--tls-client-ca",
+        type=_path,
+        metavar="PEM",
+        help="clients need a certificate that it signed (mutual TLS)",
     )
     serve.add_argument(
         "--batch-wait-ms",
@@ -475,6 +550,29 @@ def _rejected(options: argparse.Namespace) -> int:
     )
 
 
+def _report(options: argparse.Namespace) -> int:
+    from pipeline.report import page
+
+    print(page.write(page.find(options.run, options.root)))
+    return 0
+
+
+def _runs(options: argparse.Namespace) -> int:
+    from pipeline.commands import runs
+
+    return runs.main(
+        options.name,
+        options.root,
+        runs.Options(
+            options.sort,
+            options.diff,
+            options.keep,
+            options.dry_run,
+            options.json,
+        ),
+    )
+
+
 def _compile(options: argparse.Namespace) -> int:
     from pipeline.config import load
 
@@ -529,6 +627,7 @@ def _access(options: argparse.Namespace) -> Access:
 
 
 def _serve(options: argparse.Namespace) -> int:
+    from serving.access import Access
     from serving.limits import Limits
     from serving.server import serve
 
@@ -549,6 +648,12 @@ def _serve(options: argparse.Namespace) -> int:
         pin=options.pin,
         limits=limits,
         ignore_unknown=options.ignore_unknown,
+        access=Access.of(
+            options.token_file,
+            options.tls_cert,
+            options.tls_key,
+            options.tls_client_ca,
+        ),
     )
     return 0
 

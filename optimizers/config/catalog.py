@@ -17,6 +17,7 @@ from optimizers.config.arguments import (
     NON_NEGATIVE,
     POSITIVE,
     Argument,
+    check_frequency,
     choice,
     number,
 )
@@ -93,8 +94,14 @@ run leaves such a group alone.
 AUTO = "auto"
 """A rate that is chosen from the log before training."""
 
-TABLE_ARGUMENTS = {"table_rate": POSITIVE, "table_beta_2": BETA}
+TABLE_ARGUMENTS = {
+    "table_rate": POSITIVE,
+    "table_beta_2": BETA,
+    "table_frequency_power": FRACTION,
+}
 """What embedding tables may have apart from the rest, in a spec of one."""
+
+_OF_LION = ("table_beta_2", "table_frequency_power")
 
 
 def names() -> tuple[str, ...]:
@@ -141,10 +148,16 @@ def _without_tables(spec: Mapping[str, Any]) -> dict[str, Any]:
         value = spec.get(key)
         if value is not None and value != AUTO:
             argument.check(f"optimizer.{key}", value)
-    if "table_beta_2" in spec and spec.get("name") not in (None, "lion"):
-        raise ValueError(
-            "`optimizer.table_beta_2` is an argument of lion. Received:"
-            f" {spec['table_beta_2']!r} with name {spec['name']!r}"
+    for key in _OF_LION:
+        if key in spec and spec.get("name") not in (None, "lion"):
+            raise ValueError(
+                f"`optimizer.{key}` is an argument of lion. Received:"
+                f" {spec[key]!r} with name {spec['name']!r}"
+            )
+    power = spec.get("table_frequency_power")
+    if power != AUTO:
+        check_frequency(
+            "optimizer.table_frequency_power", power, spec.get("sparse", "lazy")
         )
     return {
         key: value
@@ -234,6 +247,11 @@ def _check_optimizer(
             arguments[key].check(f"{where}.{key}", value)
     if name == "lion":
         resolve_kernel(spec.get("kernel", "auto"))
+        check_frequency(
+            f"{where}.frequency_power",
+            spec.get("frequency_power"),
+            spec.get("sparse", "lazy"),
+        )
     limits = ("clipnorm", "clipvalue", "global_clipnorm")
     given = {k: spec[k] for k in limits if spec.get(k) is not None}
     if len(given) > 1:

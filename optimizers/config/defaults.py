@@ -51,6 +51,7 @@ _OWN: dict[str, dict[str, Any]] = {
         "momentum_dtype": None,
         "cautious": False,
         "stochastic_rounding": False,
+        "frequency_power": 0.0,
     },
     "rmsprop": {
         "rho": 0.9,
