@@ -70,7 +70,6 @@ class Lion(LionRule, SparseOptimizer):
             sparse gradients with their rows summed.
 
     Example:
-
         >>> optimizer = Lion(1e-4, weight_decay=0.01, sparse="lazy")
         >>> model.compile(optimizer, loss="binary_crossentropy")
     """

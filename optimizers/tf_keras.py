@@ -31,7 +31,6 @@ class Lion(LionRule, tf_keras.optimizers.Optimizer):
             jit_compile. Clipping sees sparse gradients with their rows summed.
 
     Example:
-
         >>> from optimizers import tf_keras as lion_tf_keras
         >>> optimizer = lion_tf_keras.Lion(1e-4, weight_decay=0.01)
         >>> model.compile(optimizer)  # a tfrs.Model, say

@@ -37,8 +37,9 @@ def schema() -> dict[str, Any]:
         *architectures.ARCHITECTURES.values(),
         architectures.OwnConfig,
     ]
+    models: list[type[BaseModel]] = [PipelineConfig, *sections]
     _, document = models_json_schema(
-        [(model, "validation") for model in (PipelineConfig, *sections)]
+        [(model, "validation") for model in models]
     )
     parts = document["$defs"]
     for section, short in _SHORT.items():

@@ -116,9 +116,9 @@ class TrainConfig(Section):
     """Model whose weights and optimizer state training starts from:
     `latest_blessed`, the newest pushed one, or a path; null: none."""
     batch_size: PositiveInt = 4096
-    """Rows of one update, over all replicas."""
+    """Rows of one update, over all replicas; by default chosen from the log."""
     epochs: PositiveInt = 1
-    """Times that training reads the training split."""
+    """Passes over the training split; by default chosen from the log."""
     jit: Literal["auto"] | bool = "auto"
     """Compile the step with XLA; `auto`: on a GPU or TPU."""
     precision: Literal["float32", "mixed_bfloat16"] = "float32"

@@ -181,7 +181,7 @@ class _Raw:
         return tf.squeeze(tf.sparse.to_dense(column, default), 1)
 
     def text(self, name: str) -> tf.Tensor:
-        """string [N], "" where missing."""
+        """String [N], "" where missing."""
         if name not in self._text:
             self._text[name] = self.column(name, "")
         return self._text[name]
@@ -192,7 +192,7 @@ class _Raw:
         return values, tf.math.is_finite(values)
 
     def values(self, feature: CategoricalFeature) -> tf.Tensor:
-        """string [(values)] of all rows."""
+        """String [(values)] of all rows."""
         if feature.list is None:
             return self.text(feature.name)
         return self.parts(feature).flat_values
