@@ -29,6 +29,15 @@ def main(arguments: list[str] | None = None) -> int:
     except BrokenPipeError:  # of `lionctr ... | head -1`
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 1
+    except ModuleNotFoundError as error:
+        extra = extra_of(error.name)
+        if options.debug or extra is None:
+            raise
+        print(
+            f"lionctr: {error}; run pip install 'lion-ctr[{extra}]'",
+            file=sys.stderr,
+        )
+        return 2
     except Exception as error:
         if options.debug:
             raise
@@ -36,6 +45,19 @@ def main(arguments: list[str] | None = None) -> int:
         # `models.errors.UserError` has one; so has the server's own error,
         # which cannot be a subclass: `serving` imports no other room.
         return int(getattr(error, "exit_code", 1))
+
+
+# Package -> the extra that installs it, where it is not `pipeline`.
+_EXTRAS = {"kfp": "kubeflow", "kserve": "serving", "grpc": "serving"}
+_ROOMS = ("pipeline", "components", "models", "optimizers", "serving")
+
+
+def extra_of(module: str | None) -> str | None:
+    """The extra whose packages lack `module`; None for our own modules."""
+    package = (module or "").partition(".")[0]
+    if not package or package in _ROOMS:
+        return None
+    return _EXTRAS.get(package, "pipeline")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -99,6 +121,17 @@ def _parser() -> argparse.ArgumentParser:
     _config_arguments(check)
     check.set_defaults(command=_check)
 
+    config = commands.add_parser(
+        "config", parents=[common], help="print the config's JSON schema"
+    )
+    config.add_argument(
+        "--schema",
+        action="store_true",
+        required=True,
+        help="print the JSON schema, for editors",
+    )
+    config.set_defaults(command=_config)
+
     compare = commands.add_parser(
         "compare", parents=[common], help="compare optimizers on a config"
     )
@@ -147,6 +180,63 @@ def _parser() -> argparse.ArgumentParser:
         "--json", action="store_true", help="print one JSON object"
     )
     rejected.set_defaults(command=_rejected)
+
+    report = commands.add_parser(
+        "report", parents=[common], help="print the path of a run's report.html"
+    )
+    report.add_argument(
+        "run",
+        metavar="RUN",
+        type=_text_path,
+        help="a run's id or folder, `last`, or a config: its last run",
+    )
+    report.add_argument(
+        "--root",
+        type=_text_path,
+        default="runs",
+        help="where runs are (default: runs)",
+    )
+    report.set_defaults(command=_report)
+
+    runs = commands.add_parser(
+        "runs", parents=[common], help="list a pipeline's runs; compare two"
+    )
+    runs.add_argument(
+        "name",
+        nargs="?",
+        default="",
+        metavar="CONFIG|NAME",
+        type=_text_path,
+        help="a pipeline's config or name (default: all in --root)",
+    )
+    runs.add_argument(
+        "--sort", metavar="METRIC", default="", help="such as logloss or auc"
+    )
+    runs.add_argument(
+        "--diff",
+        nargs=2,
+        metavar=("A", "B"),
+        help="settings and metrics of two runs, side by side",
+    )
+    runs.add_argument(
+        "--keep",
+        type=int,
+        metavar="N",
+        help="delete all but the newest N, and those pushed or reused",
+    )
+    runs.add_argument(
+        "--dry-run", action="store_true", help="with --keep: delete nothing"
+    )
+    runs.add_argument(
+        "--root",
+        type=_text_path,
+        default="runs",
+        help="where runs are (default: runs)",
+    )
+    runs.add_argument(
+        "--json", action="store_true", help="print one JSON object"
+    )
+    runs.set_defaults(command=_runs)
 
     compile_ = commands.add_parser(
         "compile", parents=[common], help="write Kubeflow Pipelines v2 IR"
@@ -428,6 +518,13 @@ def _check(options: argparse.Namespace) -> int:
     return checks.check(options.config, options.set)
 
 
+def _config(options: argparse.Namespace) -> int:
+    from pipeline import schema
+
+    print(schema.text())
+    return 0
+
+
 def _compare(options: argparse.Namespace) -> int:
     from pipeline.comparison.command import compare
 
@@ -450,6 +547,29 @@ def _rejected(options: argparse.Namespace) -> int:
         options.reason,
         options.limit,
         options.json,
+    )
+
+
+def _report(options: argparse.Namespace) -> int:
+    from pipeline.report import page
+
+    print(page.write(page.find(options.run, options.root)))
+    return 0
+
+
+def _runs(options: argparse.Namespace) -> int:
+    from pipeline.commands import runs
+
+    return runs.main(
+        options.name,
+        options.root,
+        runs.Options(
+            options.sort,
+            options.diff,
+            options.keep,
+            options.dry_run,
+            options.json,
+        ),
     )
 
 

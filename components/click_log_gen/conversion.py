@@ -26,7 +26,7 @@ from components.click_log_gen.columns.rows import (
 )
 from components.click_log_gen.config.sections import DataConfig, LabelRule
 from components.click_log_gen.files.chunks import Chunk, naming
-from components.click_log_gen.formats import registry
+from components.click_log_gen.formats import log_reader
 from components.click_log_gen.output.row_counts import Tally
 from components.click_log_gen.output.shards import Shards
 from components.click_log_gen.splitting import split
@@ -59,7 +59,7 @@ def run(chunk: Chunk, job: Job) -> dict[str, Any]:
     wanted = _wanted(job)
     shards = Shards(job.folders, chunk.number, job.chunks)
     with naming(chunk.path), shards:
-        for rows in registry.read(chunk, job.data.impressions, wanted):
+        for rows in log_reader.read(chunk, job.data.impressions, wanted):
             batch = _Batch(rows, chunk, job)
             rejected = batch.rejected()
             tally.reject(rejected)

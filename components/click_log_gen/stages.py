@@ -12,8 +12,10 @@ from components.click_log_gen import conversion
 from components.click_log_gen.columns import noticed
 from components.click_log_gen.config.event_time import TimeColumn
 from components.click_log_gen.config.sections import DataConfig, LogFiles
-from components.click_log_gen.files import chunks, log_paths
+from components.click_log_gen.files import log_paths
 from components.click_log_gen.files.chunks import Chunk
+from components.click_log_gen.formats import log_format
+from components.click_log_gen.formats.plan import plan as plan_chunks
 from components.click_log_gen.join import matching, merge, partition
 from components.click_log_gen.output.row_counts import Tally
 from components.click_log_gen.splitting import split
@@ -71,7 +73,7 @@ def run(
     Raises:
         InputError: no file, a file that cannot be read, a missing column.
     """
-    plan = chunks.plan(data.impressions)
+    plan = plan_chunks(data.impressions)
     if not plan:
         raise InputError(
             f"{', '.join(data.impressions.path)}: every file is empty"
@@ -113,7 +115,7 @@ def _joined(
     ranges: Mapping[str, int],
 ) -> Outcome:
     assert data.clicks is not None
-    clicked = chunks.plan(data.clicks, "data.clicks.path")
+    clicked = plan_chunks(data.clicks, "data.clicks.path")
     plan = shown + [
         dataclasses.replace(chunk, number=len(shown) + chunk.number)
         for chunk in clicked
@@ -203,7 +205,7 @@ def _end(
 def _text_bytes(log: LogFiles, plan: Sequence[Chunk], field: str) -> int:
     """About how much text the log is."""
     plain = {chunk.path for chunk in plan if not chunk.whole}
-    if log.format in ("parquet", "avro"):
+    if not log_format.of(log).is_text:
         plain = set()
     return sum(
         size * (1 if path in plain else _PACKED)
@@ -251,7 +253,7 @@ def _absent(
     found = {}
     for log, parts in logs:
         read = sum(part["counts"].get("read", 0) for part in parts)
-        if read and log.format in ("jsonl", "tfrecord"):
+        if read and not log_format.of(log).names_columns:
             absent = set.intersection(*(set(part["absent"]) for part in parts))
             if absent:
                 found[", ".join(log.path)] = sorted(absent)

@@ -125,7 +125,7 @@ class EvaluateConfig(Section):
         Raises:
             InputError: there is no such module.
         """
-        from models.architectures.registry import module_version
+        from models.user_code import module_version
 
         return ",".join(
             module_version(name, f"evaluate.metrics.{name}")

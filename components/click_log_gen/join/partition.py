@@ -23,7 +23,7 @@ from components.click_log_gen.config.sections import (
     LogFiles,
 )
 from components.click_log_gen.files.chunks import Chunk, naming
-from components.click_log_gen.formats import registry
+from components.click_log_gen.formats import log_reader
 from components.click_log_gen.join import spill
 from components.click_log_gen.output.row_counts import Tally
 from components.click_log_gen.output.shards import Shards
@@ -87,7 +87,7 @@ def run(chunk: Chunk, job: Job) -> dict[str, Any]:
         shards,
         spill.Writer(path(job.work, chunk.number), job.partitions) as writer,
     ):
-        for rows in registry.read(chunk, log.source, log.wanted):
+        for rows in log_reader.read(chunk, log.source, log.wanted):
             batch, reasons = log.batch(rows)
             rejected = rows.refused(chunk.path, reasons)
             tally.reject(rejected)

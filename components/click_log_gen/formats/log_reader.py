@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -12,13 +12,7 @@ from components.click_log_gen.columns.rows import Column, Rows, Verdicts
 from components.click_log_gen.config.sections import LogFiles
 from components.click_log_gen.files import log_paths
 from components.click_log_gen.files.chunks import Chunk, unchanged
-from components.click_log_gen.formats import (
-    avro,
-    column_types,
-    columnar,
-    delimited,
-    jsonl,
-)
+from components.click_log_gen.formats import column_types, log_format
 
 
 def read(
@@ -36,28 +30,15 @@ def read(
     with unchanged(chunk):
         told = _partitions(chunk, source, columns)
         own = {n: kind for n, kind in columns.items() if n not in told}
-        if told and not own and source.format in _WITH_NAMES:
+        chosen = log_format.of(source)
+        if told and not own and chosen.names_columns:
             # Some column, to know how many rows there are.
-            own = dict.fromkeys(_names(chunk, source)[:1], "string")
+            own = dict.fromkeys(chosen.names(chunk, source)[:1], "string")
         column_types.check(chunk, source, own)
-        if source.format not in _WITH_NAMES:
+        if not chosen.names_columns:
             own = dict(columns)
-        for rows in _read(chunk, source, own):
+        for rows in chosen.read(chunk, source, own):
             yield _with_partitions(rows, told) if told else rows
-
-
-_WITH_NAMES = ("csv", "tsv", "parquet", "avro")
-
-
-def _names(chunk: Chunk, source: LogFiles) -> Sequence[str]:
-    """The columns in the file itself, where it says which there are."""
-    if source.format in ("csv", "tsv"):
-        return delimited.read_head(chunk, source).names or ()
-    if source.format == "parquet":
-        return columnar.parquet_names(chunk.path)
-    if source.format == "avro":
-        return avro.names(chunk.path)
-    return ()
 
 
 def _partitions(
@@ -71,7 +52,7 @@ def _partitions(
     told = {name: found[name] for name in columns if name in found}
     if not told:
         return {}
-    names = set(_names(chunk, source))
+    names = set(log_format.of(source).names(chunk, source))
     return {name: value for name, value in told.items() if name not in names}
 
 
@@ -88,27 +69,7 @@ def _with_partitions(rows: Rows, told: Mapping[str, str | None]) -> Rows:
     return dataclasses.replace(rows, columns=columns)
 
 
-def _read(
-    chunk: Chunk, source: LogFiles, columns: Mapping[str, str]
-) -> Iterator[Rows]:
-    if source.format in ("csv", "tsv"):
-        return delimited.read(chunk, source, columns)
-    if source.format == "jsonl":
-        return jsonl.read(chunk, source, columns)
-    if source.format == "parquet":
-        return columnar.read_parquet(chunk, columns)
-    if source.format == "avro":
-        return avro.read(chunk, columns)
-    return columnar.read_tfrecord(chunk, source, columns)
-
-
 def count(chunk: Chunk, source: LogFiles) -> int:
     """Rows of `chunk`, bad ones included, without parsing them."""
     with unchanged(chunk):
-        if source.format == "parquet":
-            return columnar.count_parquet(chunk)
-        if source.format == "avro":
-            return avro.count(chunk)
-        if source.format == "tfrecord":
-            return columnar.count_tfrecord(chunk, source)
-        return sum(len(lines) for lines in delimited.body(chunk, source))
+        return log_format.of(source).count(chunk, source)
