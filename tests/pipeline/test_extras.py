@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
 import pytest
 
 from pipeline import cli
@@ -16,15 +14,11 @@ from pipeline import cli
         ("torch", 1, "torch"),
     ],
 )
-def test_a_missing_package_is_named(
-    package, code, text, monkeypatch, capsys, tmp_path
-):
-    class Absent:
-        @staticmethod
-        def __getattr__(name):
-            raise ModuleNotFoundError(f"No module {package}", name=package)
+def test_a_missing_package_is_named(package, code, text, monkeypatch, capsys):
+    def command(_):
+        raise ModuleNotFoundError(f"No module {package}", name=package)
 
-    monkeypatch.setitem(sys.modules, "pipeline.schema", Absent())
+    monkeypatch.setattr(cli, "_config", command)
     assert cli.main(["config", "--schema"]) == code
     shown = capsys.readouterr().err
     assert text in shown and ("pip" in shown) == (code == 2)
