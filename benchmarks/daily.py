@@ -156,7 +156,7 @@ def one_day(
 
     from models.checkpointing import saved_state, warm_start
     from models.export import Served
-    from models.training.run import Files, Job
+    from models.training.run import Files, TrainingRun
     from pipeline import dag
 
     logs = sorted((home / "logs").iterdir())[day]
@@ -169,7 +169,7 @@ def one_day(
         for name in ("train", "eval")
     ]
     begun = warm_start.Base(str(base)) if base else None
-    job = Job(custom, Files(transform, *splits), begun)
+    job = TrainingRun(custom, Files(transform, *splits), begun)
     fitted = job.fit()
     saved_state.save(str(out), fitted.model, fitted.optimizer, job.meaning)
     return Served(fitted.model, transform, job.features, job.negatives.shift)

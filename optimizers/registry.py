@@ -48,7 +48,8 @@ def build_optimizer(
          "schedule": {"name": "linear", "warmup": 0.05}}
 
     An optimizer without groups may give embedding tables a rate of their own,
-    `table_rate`, and Lion's tables a `table_beta_2`.
+    `table_rate`, and Lion's tables a `table_beta_2` and a
+    `table_frequency_power`.
 
     `match` is a regular expression and must match the whole path of a
     variable (`re.fullmatch`). A schedule is "constant", "linear", "cosine" or

@@ -134,8 +134,31 @@ def _quiet() -> None:
     # Without a handler uvicorn does not even format its access log.
     logging.getLogger("uvicorn.access").propagate = False
     logging.getLogger("kserve").addFilter(_is_a_fault)
+    for name in ("kserve", "uvicorn.error", "asyncio"):
+        logging.getLogger(name).addFilter(RateLimit())
     # KServe's routes answer with a class that FastAPI has deprecated.
     warnings.filterwarnings("ignore", message="ORJSONResponse is deprecated")
+
+
+class RateLimit(logging.Filter):
+    """Lets so many lines pass in a time; says how many it kept back."""
+
+    def __init__(self, lines: int = 20, seconds: float = 10.0) -> None:
+        """Lets `lines` pass every `seconds`."""
+        super().__init__()
+        self._lines, self._seconds = lines, seconds
+        self._start = self._count = 0.0
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether a record is written."""
+        if record.created - self._start >= self._seconds:
+            kept = int(self._count - self._lines)
+            if kept > 0:
+                record.msg = f"{record.getMessage()} ({kept} lines kept back)"
+                record.args = ()
+            self._start, self._count = record.created, 0
+        self._count += 1
+        return self._count <= self._lines
 
 
 def _is_a_fault(record: logging.LogRecord) -> bool:

@@ -473,7 +473,10 @@ def _frequency(power: Scalar, count: tf.Tensor, var: tf.Variable) -> tf.Tensor:
     """count**-power per row, shaped to broadcast over `var`."""
     dtype = compute_dtype(var.dtype)
     # A counter that was set back must not make the rate infinite.
-    factor = tf.cast(tf.maximum(count, 1), dtype) ** -scalar(power, dtype)
+    number = tf.cast(tf.maximum(count, 1), tf.float64)
+    # In float64: libraries differ in the last bit of a float32's power.
+    factor = number ** -tf.cast(scalar(power, dtype), tf.float64)
+    factor = tf.cast(factor, dtype)
     return tf.reshape(factor, [-1] + [1] * (var.shape.rank - 1))
 
 

@@ -22,7 +22,7 @@ _VARIABLES = {
     _COLOURS["baseline"]: "--second",
 }
 _TICKS = (1e-4, 1e-3, 0.01, 0.03, 0.1, 0.3, 0.5, 0.7, 0.9, 0.97, 0.99, 0.999)
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "font.family": "sans-serif",
     "text.parse_math": False,

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Mapping
+import struct
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 from models.errors import InputError
+from pipeline.run_store import artifact
 
 log = logging.getLogger("lionctr.report")
 Curves = dict[str, list[tuple[int, float]]]
@@ -71,19 +73,22 @@ def gather(folder: Path) -> RunData:
             lost.append(f"{what}: {type(error).__name__}: {error}")
             return default
 
-    trained = _place(summary, "Trainer", "model_run") or _path(
-        summary.get("tensorboard")
-    )
-    rejected = _place(summary, "ClickLogGen", "rejected") or _path(
-        summary.get("rejected")
-    )
-    evaluation = _place(summary, "Evaluator", "evaluation")
-    statistics = _place(summary, "StatisticsGen", "statistics")
+    home = folder.parent.parent
+    outputs = summary.get("artifacts") or {}
 
-    def part(place: Path | None, name: str) -> dict[str, Any]:
-        if place is None:
+    def place(node: str, output: str, older: str = "") -> Path | None:
+        uri = (outputs.get(node) or {}).get(output) or summary.get(older)
+        return artifact(home, uri) if uri else None
+
+    trained = place("Trainer", "model_run", "tensorboard")
+    rejected = place("ClickLogGen", "rejected", "rejected")
+    evaluation = place("Evaluator", "evaluation")
+    statistics = place("StatisticsGen", "statistics")
+
+    def part(where: Path | None, name: str) -> dict[str, Any]:
+        if where is None:
             return {}
-        return read(name, lambda: _json(place / name), {})
+        return read(name, lambda: _json(where / name), {})
 
     return RunData(
         summary,
@@ -105,14 +110,6 @@ def _json(path: Path) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise ValueError(f"{path}: received no JSON object")
     return found
-
-
-def _path(text: Any) -> Path | None:
-    return Path(text) if text and "://" not in text else None
-
-
-def _place(summary: Mapping[str, Any], node: str, output: str) -> Path | None:
-    return _path(summary.get("artifacts", {}).get(node, {}).get(output))
 
 
 def scalars(model_run: Path) -> Curves:
@@ -140,8 +137,6 @@ def _number(value: Any) -> float | None:
     if tensor.float_val:
         return float(tensor.float_val[0])
     if tensor.dtype == 1 and len(tensor.tensor_content) == 4:
-        import struct
-
         return float(struct.unpack("<f", tensor.tensor_content)[0])
     return None
 

@@ -49,7 +49,7 @@ class Section:
 def number(value: Any) -> str:
     """A value as the page shows it; undefined is a dash."""
     if value is None or (isinstance(value, float) and not math.isfinite(value)):
-        return "–"
+        return "-"
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, int):
@@ -60,7 +60,7 @@ def number(value: Any) -> str:
 
 
 def _range(ends: Any) -> str:
-    return f"{number(ends[0])} to {number(ends[1])}" if ends else "–"
+    return f"{number(ends[0])} to {number(ends[1])}" if ends else "-"
 
 
 def metrics(run: RunData) -> Section | None:
@@ -226,7 +226,7 @@ def slices(run: RunData) -> Section | None:
         "slice", "rows", "harm", "calibration", "interval", "logloss",
         "interval", "auc",
     ]  # fmt: skip
-    head += ["logloss − baseline", "interval"] if paired else []
+    head += ["logloss - baseline", "interval"] if paired else []
     note = (
         "Harm: logloss that a wrong mean prediction costs, summed over the"
         " rows of the slice."
@@ -331,7 +331,7 @@ def features(run: RunData) -> Section | None:
     for name, by_split in names.items():
         first = next(iter(by_split.values()))
         shares = [
-            f"{100 * one.missing / max(1, one.rows):.2f} %" if one else "–"
+            f"{100 * one.missing / max(1, one.rows):.2f} %" if one else "-"
             for one in map(by_split.get, splits)
         ]
         rows.append([name, first.about, *shares])

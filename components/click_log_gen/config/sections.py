@@ -149,8 +149,8 @@ class LogFiles(Section):
         if self.columns is None:
             return None
         folders = "/".join(self.path)  # the last part may be one too
-        told = re.findall(r"(?:^|(?<=/))([^/={}*?\[\]]+)=", folders)
-        return tuple(dict.fromkeys((*self.columns, *told)))
+        partitions = re.findall(r"(?:^|(?<=/))([^/={}*?\[\]]+)=", folders)
+        return tuple(dict.fromkeys((*self.columns, *partitions)))
 
     @property
     def separator(self) -> str:

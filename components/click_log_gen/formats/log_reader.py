@@ -28,17 +28,17 @@ def read(
         InputError: the file as a whole cannot be read, or changed meanwhile.
     """
     with unchanged(chunk):
-        told = _partitions(chunk, source, columns)
-        own = {n: kind for n, kind in columns.items() if n not in told}
+        partitions = _partitions(chunk, source, columns)
+        own = {n: kind for n, kind in columns.items() if n not in partitions}
         chosen = log_format.of(source)
-        if told and not own and chosen.names_columns:
+        if partitions and not own and chosen.names_columns:
             # Some column, to know how many rows there are.
             own = dict.fromkeys(chosen.names(chunk, source)[:1], "string")
         column_types.check(chunk, source, own)
         if not chosen.names_columns:
             own = dict(columns)
         for rows in chosen.read(chunk, source, own):
-            yield _with_partitions(rows, told) if told else rows
+            yield _with_partitions(rows, partitions) if partitions else rows
 
 
 def _partitions(
@@ -49,16 +49,18 @@ def _partitions(
     A column of the file itself counts more.
     """
     found = log_paths.partitions(chunk.path)
-    told = {name: found[name] for name in columns if name in found}
-    if not told:
+    partitions = {name: found[name] for name in columns if name in found}
+    if not partitions:
         return {}
     names = set(log_format.of(source).names(chunk, source))
-    return {name: value for name, value in told.items() if name not in names}
+    return {
+        name: value for name, value in partitions.items() if name not in names
+    }
 
 
-def _with_partitions(rows: Rows, told: Mapping[str, str | None]) -> Rows:
+def _with_partitions(rows: Rows, partitions: Mapping[str, str | None]) -> Rows:
     columns = dict(rows.columns)
-    for name, value in told.items():
+    for name, value in partitions.items():
         array = pa.repeat(pa.scalar(value, pa.string()), rows.count)
         own = columns.get(name)
         if own is None or own.null_count == rows.count:

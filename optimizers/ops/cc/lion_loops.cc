@@ -80,7 +80,8 @@ LION_INLINE C Decay(double beta_2, int32_t step, int32_t last_step) {
 template <typename C>
 LION_INLINE C Frequency(double power, int32_t count) {
   if (count <= 1) return 1;
-  return std::pow(static_cast<C>(count), -static_cast<C>(power));
+  // In double: libraries differ in the last bit of a float's power.
+  return static_cast<C>(std::pow(static_cast<double>(count), -power));
 }
 
 // `width` is the table's, apart because the compiler may know it.
