@@ -29,35 +29,39 @@ def main(arguments: list[str] | None = None) -> int:
     except BrokenPipeError:  # of `lionctr ... | head -1`
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 1
-    except ModuleNotFoundError as error:
-        extra = extra_of(error.name)
-        if options.debug or extra is None:
-            raise
-        print(
-            f"lionctr: {error}; run pip install 'lion-ctr[{extra}]'",
-            file=sys.stderr,
-        )
-        return 2
     except Exception as error:
         if options.debug:
             raise
+        extra = _extra(error)
+        if extra is not None:
+            install = f"pip install 'lion-ctr[{extra}]'"
+            print(f"lionctr: {error}; run {install}", file=sys.stderr)
+            return 2
         print(f"lionctr: {error}", file=sys.stderr)
         # `models.errors.UserError` has one; so has the server's own error,
         # which cannot be a subclass: `serving` imports no other room.
         return int(getattr(error, "exit_code", 1))
 
 
-# Package -> the extra that installs it, where it is not `pipeline`.
-_EXTRAS = {"kfp": "kubeflow", "kserve": "serving", "grpc": "serving"}
-_ROOMS = ("pipeline", "components", "models", "optimizers", "serving")
+# Extra -> packages that it installs and that the commands import.
+_EXTRAS = {
+    "pipeline": "apache_beam fastavro keras_rs keras_tuner matplotlib pyarrow"
+    " pydantic tensorboard tensorflow_transform tf_keras tfx tfx_bsl yaml",
+    "kubeflow": "kfp",
+    "serving": "kserve",
+    "signing": "model_signing",
+}
 
 
-def extra_of(module: str | None) -> str | None:
-    """The extra whose packages lack `module`; None for our own modules."""
-    package = (module or "").partition(".")[0]
-    if not package or package in _ROOMS:
+def _extra(error: Exception) -> str | None:
+    """The extra that installs the missing package; None for other errors."""
+    if not isinstance(error, ModuleNotFoundError):
         return None
-    return _EXTRAS.get(package, "pipeline")
+    package = (error.name or "").partition(".")[0]
+    for extra, packages in _EXTRAS.items():
+        if package in packages.split():
+            return extra
+    return None
 
 
 def _parser() -> argparse.ArgumentParser:
