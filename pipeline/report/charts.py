@@ -56,7 +56,7 @@ def reliability(curves: Mapping[str, Any]) -> str:
         )  # fmt: skip
         top = max([top, *x, *y])
     axes.plot([0, top], [0, top], "--", lw=1, color=_INK, label="calibrated")
-    axes.legend(frameon=False)
+    axes.legend(frameon=False, labelcolor=_INK)
     return _svg(figure, "reliability")
 
 
@@ -88,7 +88,7 @@ def histogram(curve: Mapping[str, Any]) -> str:
         axes.minorticks_off()
         ticks = [tick for tick in _TICKS if edges[0] <= tick <= edges[-1]]
         axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
-    axes.legend(frameon=False)
+    axes.legend(frameon=False, labelcolor=_INK)
     return _svg(figure, "histogram")
 
 
@@ -100,7 +100,7 @@ def learning(lines: Mapping[str, Sequence[tuple[int, float]]]) -> str:
         step = -(-len(points) // 400)  # points that a screen can show
         kept = [*points[::step], points[-1]]
         axes.plot(*zip(*kept, strict=True), lw=1.2, color=colour, label=name)
-    axes.legend(frameon=False)
+    axes.legend(frameon=False, labelcolor=_INK)
     return _svg(figure, "learning")
 
 
@@ -119,7 +119,7 @@ def _lines(
         )
     if diagonal:
         axes.plot([0, 1], [0, 1], "--", lw=1, color=_INK)
-    axes.legend(frameon=False)
+    axes.legend(frameon=False, labelcolor=_INK)
     return _svg(figure, kind)
 
 

@@ -61,14 +61,14 @@ def page(run: RunData) -> str:
     )
     summary = run.summary
     status = str(summary.get("status"))
-    why = [summary.get("message"), *(summary.get("undefined") or {}).values()]
+    why = [summary.get("message"), (summary.get("undefined") or {}).get("")]
     if summary.get("pushed_model"):
         why.insert(0, f"Pushed to {summary['pushed_model']}")
     return environment.get_template("report.html.j2").render(
         title=f"{summary.get('name')}: run {summary.get('run')}",
         good=status == "done",
         verdict=_VERDICTS.get(status, status),
-        why=[line for line in dict.fromkeys(why) if line][:20],
+        why=[line for line in why if line],
         sections=shown,
     )
 

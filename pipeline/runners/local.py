@@ -9,6 +9,7 @@ import json
 import logging
 import shlex
 import signal
+import sys
 import time
 import traceback
 import uuid
@@ -32,7 +33,6 @@ from pipeline.runners.plain_path import plain, unlinked
 from pipeline.runners.store import Store
 from pipeline.runners.watch import Watch, watch
 
-log = logging.getLogger("lionctr.run")
 _SECTION_WIDTH = 17
 _RUN = "%Y%m%d-%H%M%S"
 
@@ -187,7 +187,9 @@ class _Run:
         try:
             _write(self._folder / "config.yaml", text)
         except OSError as error:
-            log.warning("config.yaml keeps what was asked for: %s", error)
+            self._console.line(
+                f"  warning: config.yaml keeps what was asked for: {error}"
+            )
 
     def leave_report(self) -> None:
         """Writes `report.html`; a failure costs the report alone."""
@@ -196,7 +198,9 @@ class _Run:
 
             path = page.write(self._folder)
         except Exception as error:
-            log.warning("no report: %s", error, exc_info=True)
+            # Standard error is the run's log by now.
+            print(f"warning: no report: {error}", file=sys.stderr)
+            traceback.print_exc()
             return
         self._console.line(f"  report            {path}")
 

@@ -36,6 +36,7 @@ class Page(HTMLParser):
         self.text = ""
         self.seen: list[str] = []
         self.links: list[str] = []
+        self.labels: list[str] = []  # styles of the charts' texts
         self.feed(text)
         self.close()
         assert not self.open
@@ -47,6 +48,8 @@ class Page(HTMLParser):
         self.seen.append(tag)
         if tag not in VOID:
             self.open.append(tag)
+        if tag == "text":
+            self.labels.append(dict(attrs).get("style", ""))
         for key, value in attrs:
             if key == "id":
                 assert value not in self.ids, value
@@ -253,6 +256,9 @@ def test_every_number_stands_in_the_page(tmp_path: Path) -> None:
     ):  # fmt: skip
         assert text in found.text, text
     assert found.seen.count("svg") == 5
+    # Black text would be lost on a dark page.
+    assert len(found.labels) > 30
+    assert all("fill: var(--ink)" in style for style in found.labels)
 
 
 def test_names_from_a_log_are_text(tmp_path: Path) -> None:
@@ -362,7 +368,8 @@ def test_the_command_prints_the_path(tmp_path: Path, capsys: Any) -> None:
 def test_no_tensorflow_is_imported(tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from pipeline.report import"
-        " page; page.write(Path(sys.argv[1])); print('tensorflow' in sys.modules)"
+        " page; page.write(Path(sys.argv[1]));"
+        "print('tensorflow' in sys.modules)"
     )
     folder = run(tmp_path)
     done = subprocess.run(
