@@ -91,7 +91,7 @@ def choose(
             for name, value in rates.items():
                 optimizer.setdefault(name, AUTO)
                 fill(f"optimizer.{name}", value, f"{why}, embedding tables")
-        if optimizer.get("schedule") is None:
+        if schedule is not None and optimizer.get("schedule") is None:
             optimizer["schedule"] = dict(schedule)
             chosen.append(
                 Choice("optimizer.schedule", optimizer["schedule"], why)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from optimizers.config.catalog import FIXED_RATE
+
 _DEFAULT = ""
 _CONSTANT = {"name": "constant"}
 _COSINE = {"name": "cosine", "warmup": 0.05}
@@ -67,7 +69,7 @@ def rates_of(optimizer: str, architecture: str, scale: float) -> dict[str, Any]:
     if optimizer in ("ftrl", "adagrad", "adafactor"):
         scale = 1.0  # each scales its own steps
     return {
-        "schedule": _COSINE,
+        "schedule": None if optimizer in FIXED_RATE else _COSINE,
         **found,
         **{
             name: float(f"{found[name] * scale:.2g}")

@@ -88,18 +88,11 @@ def resolved(spec: Mapping[str, Any]) -> dict[str, Any]:
             **schedule,
         }
     if "groups" not in spec:
-        return {
-            "name": spec["name"],
-            # The user's own have theirs in their signatures.
-            **(defaults(spec["name"]) if spec["name"] in _OWN else {}),
-            **asked(spec),
-            "schedule": schedule,
-        }
+        return {**_filled(asked(spec)), "schedule": schedule}
     groups = []
     for group in spec["groups"]:
-        full = {"match": group["match"], **resolved(group), **group}
-        # Both are of the whole: a group may not have its own.
-        del full["schedule"]
+        full = {"match": group["match"], **_filled(group)}
+        # The scale is of the whole: a group may not have its own.
         full.pop("loss_scale_factor", None)
         groups.append(full)
     return {
@@ -107,3 +100,9 @@ def resolved(spec: Mapping[str, Any]) -> dict[str, Any]:
         "loss_scale_factor": spec.get("loss_scale_factor"),
         "schedule": schedule,
     }
+
+
+def _filled(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """One optimizer's arguments; a user's own are in its signature."""
+    known = defaults(spec["name"]) if spec["name"] in _OWN else {}
+    return {"name": spec["name"], **known, **spec}

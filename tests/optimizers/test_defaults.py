@@ -49,11 +49,12 @@ def test_lion_has_these_defaults() -> None:
 def test_a_resolved_spec_is_the_same_optimizer(
     name: str, keras_version: int
 ) -> None:
-    full = resolved({"name": name})
+    spec = {"name": name, "learning_rate": 0.125}
+    full = resolved(spec)
     validate(full, keras_version)
     assert resolved(full) == full
     built = build_optimizer(full, 10, keras_version).get_config()
-    given = build_optimizer({"name": name}, 10, keras_version).get_config()
+    given = build_optimizer(spec, 10, keras_version).get_config()
     if (name, keras_version) == ("rmsprop", 2):  # counts with use_ema only
         given["ema_overwrite_frequency"] = None
     assert {**built, "name": ""} == {**given, "name": ""}

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from optimizers.registry import names, resolved, validate
+from models.training.automatic import choose
+from optimizers.registry import asked, names, resolved, validate
 from pipeline.comparison import candidates, command, report
 
 
@@ -88,6 +89,10 @@ def test_a_config_without_a_rate_is_searched(name: str, section: str) -> None:
     if section == "groups":
         config = {"groups": [{"match": ".*", "name": name}]}
     validate(config)
+    sections = {"model": {"name": "wide_deep"}, "train": {"batch_size": 64}}
+    # What the log chooses, as `Trainings` does before the search.
+    chosen_by_log, _ = choose({**sections, "optimizer": asked(config)}, 900, 9)
+    config = chosen_by_log["optimizer"]
 
     class Trainings:
         """Trains nothing: the loss is that of a bowl."""
@@ -112,8 +117,9 @@ def test_what_the_config_says_is_tried_in_full() -> None:
         def eval_loss(self, spec: dict[str, Any]) -> float:
             return float(spec["learning_rate"] != 0.001)
 
-    found = command._search({"name": "adagrad"}, ["adagrad"], Trainings())  # type: ignore[arg-type]
-    assert found["adagrad"]["optimizer"] == resolved({"name": "adagrad"})
+    spec = {"name": "adagrad", "learning_rate": 0.001}
+    found = command._search(spec, ["adagrad"], Trainings())  # type: ignore[arg-type]
+    assert found["adagrad"]["optimizer"] == resolved(spec)
 
 
 def test_metrics_of_one_label_are_a_dash_in_the_table_and_said() -> None:
