@@ -52,9 +52,6 @@ def run(ops, dtype, m_dtype, cautious, index_dtype):
         )
         rows = (grad[:20], ids[:20], *options[:2])
         ops.resource_sparse_apply_lion(var, m, *RULE, *rows, **counted)
-        ops.resource_sparse_apply_decayed_lion(
-            var, m, last_step, step + 1, *RULE, *rows, **counted
-        )
     updated = ops.lion_update(var, m, grad, *RULE, *options)
     sparse = ops.sparse_lion_update(var, m, grad[:30], ids, *RULE, *options)
     return [np.array(x, np.float64) for x in (var, m, *updated, *sparse)]
