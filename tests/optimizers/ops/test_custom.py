@@ -34,13 +34,11 @@ def random(rng, shape, dtype):
 
 
 def run(ops, dtype, m_dtype, cautious, index_dtype):
-    """All updates, some steps of each; returns all state."""
+    """All five updates, some steps of each; returns all state."""
     rng = np.random.default_rng(0)
     var = tf.Variable(random(rng, (ROWS, DIM), dtype))
     m = tf.Variable(random(rng, (ROWS, DIM), m_dtype))
     last_step = tf.Variable(tf.zeros(ROWS, tf.int32))
-    seen = tf.Variable(tf.zeros(ROWS, tf.int32))
-    counted = {"seen": seen, "frequency_power": 0.5}
     for step in range(1, 4):
         options = (cautious, 3, step)
         grad = random(rng, (ROWS, DIM), dtype)
@@ -49,11 +47,6 @@ def run(ops, dtype, m_dtype, cautious, index_dtype):
         ops.resource_sparse_apply_lion(var, m, *RULE, grad[:30], ids, *options)
         ops.resource_sparse_apply_decayed_lion(
             var, m, last_step, step, *RULE, grad[:20], ids[:20], *options[:2]
-        )
-        rows = (grad[:20], ids[:20], *options[:2])
-        ops.resource_sparse_apply_lion(var, m, *RULE, *rows, **counted)
-        ops.resource_sparse_apply_decayed_lion(
-            var, m, last_step, step + 1, *RULE, *rows, **counted
         )
     updated = ops.lion_update(var, m, grad, *RULE, *options)
     sparse = ops.sparse_lion_update(var, m, grad[:30], ids, *RULE, *options)
@@ -74,6 +67,27 @@ def test_the_ops_and_the_fallback_give_the_same_bits(
     for one, other in zip(ours, theirs, strict=True):
         rtol = max(tolerance.get(d, decayed) for d in (dtype, m_dtype))
         np.testing.assert_allclose(one, other, rtol=rtol, atol=rtol)
+
+
+@pytest.mark.parametrize("m_dtype", DTYPES)
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+def test_rates_by_frequency_have_the_same_bits(dtype, m_dtype):
+    states = []
+    for ops in (custom, fallback):
+        rng = np.random.default_rng(0)
+        var = tf.Variable(random(rng, (ROWS, DIM), dtype))
+        m = tf.Variable(random(rng, (ROWS, DIM), m_dtype))
+        seen = tf.Variable(tf.zeros(ROWS, tf.int32))
+        for step in range(1, 30):
+            grad = random(rng, (30, DIM), dtype)
+            ids = tf.constant(rng.integers(0, ROWS, 30))
+            ops.resource_sparse_apply_lion(
+                *(var, m, *RULE, grad, ids, False, 3, step),
+                **{"seen": seen, "frequency_power": 0.35},
+            )
+        states.append([x.numpy() for x in (var, m, seen)])
+    for one, other in zip(*states, strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
