@@ -59,7 +59,7 @@ class PlatformDistribution(Distribution):
 
 setup(
     name="lion-ctr",
-    version="0.1.0",
+    version="0.2.0",
     description=(
         "Click logs in, a calibrated, validated and served CTR model out:"
         " TFX on Beam, wide and deep in Keras, the Lion optimizer."
@@ -134,6 +134,7 @@ setup(
             "flask-cors>=5",
             "hypothesis>=6.130",
             "import-linter>=2.17,<3",
+            "jsonschema>=4.23",
             "kfp-kubernetes>=2.16,<2.17",
             "moto[s3]>=5,<6",
             "mypy>=1.15",

@@ -29,6 +29,15 @@ def main(arguments: list[str] | None = None) -> int:
     except BrokenPipeError:  # of `lionctr ... | head -1`
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 1
+    except ModuleNotFoundError as error:
+        extra = extra_of(error.name)
+        if options.debug or extra is None:
+            raise
+        print(
+            f"lionctr: {error}; run pip install 'lion-ctr[{extra}]'",
+            file=sys.stderr,
+        )
+        return 2
     except Exception as error:
         if options.debug:
             raise
@@ -36,6 +45,19 @@ def main(arguments: list[str] | None = None) -> int:
         # `models.errors.UserError` has one; so has the server's own error,
         # which cannot be a subclass: `serving` imports no other room.
         return int(getattr(error, "exit_code", 1))
+
+
+# Package -> the extra that installs it, where it is not `pipeline`.
+_EXTRAS = {"kfp": "kubeflow", "kserve": "serving", "grpc": "serving"}
+_ROOMS = ("pipeline", "components", "models", "optimizers", "serving")
+
+
+def extra_of(module: str | None) -> str | None:
+    """The extra whose packages lack `module`; None for our own modules."""
+    package = (module or "").partition(".")[0]
+    if not package or package in _ROOMS:
+        return None
+    return _EXTRAS.get(package, "pipeline")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -98,6 +120,17 @@ def _parser() -> argparse.ArgumentParser:
     )
     _config_arguments(check)
     check.set_defaults(command=_check)
+
+    config = commands.add_parser(
+        "config", parents=[common], help="print the config's JSON schema"
+    )
+    config.add_argument(
+        "--schema",
+        action="store_true",
+        required=True,
+        help="print the JSON schema, for editors",
+    )
+    config.set_defaults(command=_config)
 
     compare = commands.add_parser(
         "compare", parents=[common], help="compare optimizers on a config"
@@ -289,6 +322,24 @@ def _parser() -> argparse.ArgumentParser:
         help="leave out columns that are no feature, to replay a log",
     )
     serve.add_argument(
+        "--token-file",
+        type=_path,
+        metavar="FILE",
+        help="its first line is what clients send as bearer token",
+    )
+    serve.add_argument(
+        "--tls-cert", type=_path, metavar="PEM", help="serve by TLS"
+    )
+    serve.add_argument(
+        "--tls-key", type=_path, metavar="PEM", help="of --tls-cert"
+    )
+    serve.add_argument(
+        "--tls-client-ca",
+        type=_path,
+        metavar="PEM",
+        help="clients need a certificate that it signed (mutual TLS)",
+    )
+    serve.add_argument(
         "--batch-wait-ms",
         type=_amount,
         default=0.0,
@@ -467,6 +518,13 @@ def _check(options: argparse.Namespace) -> int:
     return checks.check(options.config, options.set)
 
 
+def _config(options: argparse.Namespace) -> int:
+    from pipeline import schema
+
+    print(schema.text())
+    return 0
+
+
 def _compare(options: argparse.Namespace) -> int:
     from pipeline.comparison.command import compare
 
@@ -569,6 +627,7 @@ def _access(options: argparse.Namespace) -> Access:
 
 
 def _serve(options: argparse.Namespace) -> int:
+    from serving.access import Access
     from serving.limits import Limits
     from serving.server import serve
 
@@ -589,6 +648,12 @@ def _serve(options: argparse.Namespace) -> int:
         pin=options.pin,
         limits=limits,
         ignore_unknown=options.ignore_unknown,
+        access=Access.of(
+            options.token_file,
+            options.tls_cert,
+            options.tls_key,
+            options.tls_client_ca,
+        ),
     )
     return 0
 

@@ -26,7 +26,7 @@ from models.config.search_space import Tune, put
 from models.config.section import FieldError, PathText
 from models.config.training import Features, ModelConfig, Section, TrainConfig
 from models.errors import InputError
-from optimizers import registry
+from optimizers import extension, registry
 from pipeline import yaml_file
 from pipeline.config_messages import explain, nearest, place, shown
 from pipeline.kubeflow_config import STATE_STORES, KubeflowConfig
@@ -285,6 +285,11 @@ class PipelineConfig(Section):
                 columns.setdefault(name, "string")
         return columns
 
+    def own_modules(self) -> list[str]:
+        """Modules of the user's own callbacks and optimizers."""
+        called = [one.name.partition(":")[0] for one in self.train.callbacks]
+        return [*called, *registry.own_modules(self.optimizer.spec())]
+
     def resolved(self) -> dict[str, Any]:
         """Every setting, defaults included, in JSON types."""
         optimizer = self.optimizer.spec()
@@ -338,6 +343,7 @@ def load(path: Path, overrides: Iterable[str] = ()) -> PipelineConfig:
         for way in [way for way in lines if way[: len(field)] == field]:
             del lines[way]
         lines[field] = yaml_file.NO_LINE
+    extension.search(Path(path).parent)
     try:
         config = PipelineConfig.model_validate(data)
     except ValidationError as error:

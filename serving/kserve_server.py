@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
+import uvloop
 from kserve import ModelServer
 from kserve.errors import (
     InvalidInput,
@@ -18,6 +19,7 @@ from kserve.errors import (
 )
 from kserve.protocol.dataplane import DataPlane
 
+from serving.access import OPEN, Access
 from serving.model import VersionRepository
 from serving.transports import (
     SERVER_NAME,
@@ -70,6 +72,7 @@ class Server(ModelServer):
         listener: socket.socket,
         grpc_host: str,
         grpc_port: int,
+        access: Access = OPEN,
     ) -> None:
         """Serves HTTP on a bound socket; `run` binds the gRPC port."""
         _quiet()
@@ -79,8 +82,10 @@ class Server(ModelServer):
             "data_plane": self.dataplane,
             "model_repository_extension": self.model_repository_extension,
         }
-        self._rest = VersionedRestServer(listener, repository, **parts)
-        self._grpc = HostGrpcServer(grpc_host, grpc_port, repository, **parts)
+        self._rest = VersionedRestServer(listener, repository, access, **parts)
+        self._grpc = HostGrpcServer(
+            grpc_host, grpc_port, repository, access, **parts
+        )
 
     def run(self, started: Callable[[int], None]) -> None:
         """Blocks until a signal; requests under way are finished.
@@ -99,7 +104,8 @@ class Server(ModelServer):
             for number in (signal.SIGINT, signal.SIGTERM)
         }
         try:
-            asyncio.run(self._run(started))
+            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+                runner.run(self._run(started))
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
@@ -128,8 +134,31 @@ def _quiet() -> None:
     # Without a handler uvicorn does not even format its access log.
     logging.getLogger("uvicorn.access").propagate = False
     logging.getLogger("kserve").addFilter(_is_a_fault)
+    for name in ("kserve", "uvicorn.error", "asyncio"):
+        logging.getLogger(name).addFilter(RateLimit())
     # KServe's routes answer with a class that FastAPI has deprecated.
     warnings.filterwarnings("ignore", message="ORJSONResponse is deprecated")
+
+
+class RateLimit(logging.Filter):
+    """Lets so many lines pass in a time; says how many it kept back."""
+
+    def __init__(self, lines: int = 20, seconds: float = 10.0) -> None:
+        """Lets `lines` pass every `seconds`."""
+        super().__init__()
+        self._lines, self._seconds = lines, seconds
+        self._start = self._count = 0.0
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether a record is written."""
+        if record.created - self._start >= self._seconds:
+            kept = int(self._count - self._lines)
+            if kept > 0:
+                record.msg = f"{record.getMessage()} ({kept} lines kept back)"
+                record.args = ()
+            self._start, self._count = record.created, 0
+        self._count += 1
+        return self._count <= self._lines
 
 
 def _is_a_fault(record: logging.LogRecord) -> bool:

@@ -1,10 +1,12 @@
 """KServe's HTTP and gRPC servers, bound to one host, with our routes."""
 
 import socket
+import ssl
 from concurrent import futures
 from typing import Any
 
 import fastapi
+import grpc
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from grpc import aio
@@ -20,6 +22,7 @@ from tensorflow_serving.apis import (
     prediction_service_pb2_grpc,
 )
 
+from serving.access import FREE_CALLS, Access, RequireToken
 from serving.errors import (
     OverloadedError,
     ServingError,
@@ -44,15 +47,25 @@ class VersionedRestServer(RESTServer):
     """KServe's HTTP server, with TF Serving's paths before its own."""
 
     def __init__(
-        self, listener: socket.socket, repository: VersionRepository, **kw: Any
+        self,
+        listener: socket.socket,
+        repository: VersionRepository,
+        access: Access,
+        **kw: Any,
     ) -> None:
         """Serves on a socket that is bound already."""
         super().__init__(
             FASTAPI_APP_IMPORT_STRING,
             http_port=listener.getsockname()[1],
             grace_period=_GRACE_SECONDS,
+            ssl_certfile=access.certificate and str(access.certificate),
+            ssl_keyfile=access.key and str(access.key),
             **kw,
         )
+        if access.client_ca is not None:
+            self.config.ssl_ca_certs = str(access.client_ca)
+            self.config.ssl_cert_reqs = ssl.CERT_REQUIRED
+        self._access = access
         self._listener = listener
         self._repository = repository
         self.config.server_header = False
@@ -89,19 +102,26 @@ class VersionedRestServer(RESTServer):
         app.add_exception_handler(OverloadedError, _overloaded)
 
     def _add_middlewares(self, app: fastapi.FastAPI) -> None:
-        # KServe's middleware writes a log line a request.
-        pass
+        # Not KServe's, which writes a log line a request.
+        if self._access.token:
+            app.add_middleware(RequireToken, access=self._access)
 
 
 class HostGrpcServer(GRPCServer):
     """KServe's gRPC server; its own listens on every address."""
 
     def __init__(
-        self, host: str, port: int, repository: VersionRepository, **kw: Any
+        self,
+        host: str,
+        port: int,
+        repository: VersionRepository,
+        access: Access,
+        **kw: Any,
     ) -> None:
         """Binds with `bind`, which needs a running event loop."""
         super().__init__(port, kwargs={}, grace_period=_GRACE_SECONDS, **kw)
         self._repository = repository
+        self._access = access
         self._host = f"[{host}]" if ":" in host else host
 
     def bind(self) -> int:
@@ -112,7 +132,10 @@ class HostGrpcServer(GRPCServer):
         """
         self._server = aio.server(
             futures.ThreadPoolExecutor(max_workers=_GRPC_THREADS),
-            interceptors=(_Statuses(),),
+            interceptors=(
+                *([_Token(self._access)] if self._access.token else []),
+                _Statuses(),
+            ),
             options=[
                 ("grpc.max_send_message_length", -1),
                 (
@@ -139,7 +162,10 @@ class HostGrpcServer(GRPCServer):
         )
         address = f"{self._host}:{self._port}"
         try:
-            return int(self._server.add_insecure_port(address))
+            credentials = self._access.grpc_credentials()
+            if credentials is None:
+                return int(self._server.add_insecure_port(address))
+            return int(self._server.add_secure_port(address, credentials))
         except RuntimeError:
             raise ServingError(
                 f"cannot listen for gRPC on {address}: "
@@ -149,6 +175,28 @@ class HostGrpcServer(GRPCServer):
     async def start(self, max_workers: int = _GRPC_THREADS) -> None:
         """Serves in the background, until `stop`."""
         await self._server.start()
+
+
+class _Token(aio.ServerInterceptor):
+    """UNAUTHENTICATED for calls without the token."""
+
+    def __init__(self, access: Access) -> None:
+        self._access = access
+
+    async def intercept_service(self, continuation: Any, details: Any) -> Any:
+        """Lets a call pass, or refuses it."""
+        metadata = dict(details.invocation_metadata)
+        given = str(metadata.get("authorization", ""))
+        if details.method in FREE_CALLS or self._access.allows(given):
+            return await continuation(details)
+
+        async def refuse(_: Any, context: aio.ServicerContext) -> None:
+            await context.abort(
+                grpc.StatusCode.UNAUTHENTICATED,
+                "expected the metadata authorization: Bearer TOKEN",
+            )
+
+        return grpc.unary_unary_rpc_method_handler(refuse)
 
 
 class _Statuses(ExceptionToStatusInterceptor):

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import Field, ModelWrapValidatorHandler, model_validator
 
 from models.config.section import PositiveInt, Section
+from optimizers.extension import Registry
 
 
 class ModelConfig(Section):
@@ -135,21 +135,17 @@ ARCHITECTURES: dict[str, type[ModelConfig]] = {
     "tfrs_dlrm": TfrsDlrmConfig,
 }
 _OWN = frozenset(OwnConfig.model_fields)
-_FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+_NAMES = Registry(
+    "architecture",
+    "model.name",
+    {n: f"{s.__module__}:{s.__name__}" for n, s in ARCHITECTURES.items()},
+    "a function (layout, config, base_rate) that returns a Keras model",
+)
 
 
 def _section_of(options: Mapping[str, Any]) -> type[ModelConfig]:
     name = options.get("name", "wide_deep")
-    if isinstance(name, str) and _FUNCTION.fullmatch(name):
-        return OwnConfig
-    if not isinstance(name, str) or name not in ARCHITECTURES:
-        raise ValueError(
-            f"no architecture has the name {name!r}"
-            f"{_nearest(str(name), ARCHITECTURES)}."
-            f" Accepted: {', '.join(ARCHITECTURES)}, or package.module:function"
-            " of your own"
-        )
-    return ARCHITECTURES[name]
+    return ARCHITECTURES.get(_NAMES.check(name), OwnConfig)
 
 
 def _without_name(options: Mapping[str, Any]) -> dict[str, Any]:

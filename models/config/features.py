@@ -141,10 +141,10 @@ class FeatureDefaults(Section):
             feature = {"name": feature}
         if not isinstance(feature, Mapping):
             return feature
-        mine = self.model_dump(exclude_none=True)
+        own_settings = self.model_dump(exclude_none=True)
         if kind == "numeric":
-            mine = {"dim": self.dim} if self.dim else {}
-        return {**mine, **feature}
+            own_settings = {"dim": self.dim} if self.dim else {}
+        return {**own_settings, **feature}
 
 
 class Features(Section):
@@ -238,13 +238,13 @@ class Features(Section):
                 )
             other = first.setdefault(f.rows, f)
             for option in _SHARED[f.encode]:
-                mine, its = getattr(f, option), getattr(other, option)
-                if mine != its:
+                own_settings, its = getattr(f, option), getattr(other, option)
+                if own_settings != its:
                     raise FieldError(
                         path,
                         f"features {other.name!r} and {f.name!r} share a"
                         f" table, so `{option}` must be the same. Received:"
-                        f" {its} and {mine}",
+                        f" {its} and {own_settings}",
                     )
 
     def ranges(self) -> dict[str, int]:

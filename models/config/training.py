@@ -6,6 +6,7 @@ import math
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -22,6 +23,7 @@ from models.config.features import (
     NumericFeature,
 )
 from models.config.section import Name, PathText, PositiveInt, Section
+from optimizers.extension import Registry
 
 __all__ = [
     "LABEL",
@@ -85,6 +87,15 @@ class EarlyStopping(Section):
     """Least fall of the logloss that counts as improvement."""
 
 
+CALLBACKS = Registry(
+    "callback",
+    "train.callbacks",
+    {},  # Keras's own are keras.callbacks:CSVLogger, and so on
+    "package.module:Class of a Keras callback, beside it the arguments of the"
+    " class",
+)
+
+
 class Callback(BaseModel):
     """A Keras callback: its class, and the arguments beside it."""
 
@@ -92,7 +103,7 @@ class Callback(BaseModel):
         frozen=True, extra="allow", use_attribute_docstrings=True
     )
 
-    name: Annotated[str, Field(pattern=r"^[\w.]+:\w+$")]
+    name: Annotated[str, AfterValidator(CALLBACKS.check)]
     """Class, as `package.module:Class`; the other keys are its arguments."""
 
 
@@ -105,9 +116,9 @@ class TrainConfig(Section):
     """Model whose weights and optimizer state training starts from:
     `latest_blessed`, the newest pushed one, or a path; null: none."""
     batch_size: PositiveInt = 4096
-    """Rows of one update, over all replicas."""
+    """Rows of one update, over all replicas; by default chosen from the log."""
     epochs: PositiveInt = 1
-    """Times that training reads the training split."""
+    """Passes over the training split; by default chosen from the log."""
     jit: Literal["auto"] | bool = "auto"
     """Compile the step with XLA; `auto`: on a GPU or TPU."""
     precision: Literal["float32", "mixed_bfloat16"] = "float32"

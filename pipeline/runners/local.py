@@ -21,7 +21,7 @@ from typing import Any
 import yaml
 
 from models import user_code, valid_json
-from models.architectures.registry import own_version
+from models.architectures.user_model import own_version
 from models.config.search_space import decoded
 from models.errors import FailedError, InputError, RefusedError
 from pipeline import counts, metrics_table
@@ -593,9 +593,8 @@ def content_version(path: str | None) -> str:
 
 
 def user_version(config: PipelineConfig) -> str:
-    """Changes when the code of the user's own model or callbacks changes."""
-    callbacks = [one.name.partition(":")[0] for one in config.train.callbacks]
-    return own_version(config.model) + user_code.version(callbacks)
+    """Changes when the user's own model, callbacks or optimizer changes."""
+    return own_version(config.model) + user_code.version(config.own_modules())
 
 
 @contextmanager

@@ -115,7 +115,9 @@ def test_killed_it_ends_with_the_same_bits(
     ("number", "model", "step"),
     [
         (signal.SIGTERM, "wide_deep", 40),
-        (signal.SIGINT, "tfrs_dcn", 64),  # an epoch's last
+        pytest.param(  # an epoch's last
+            signal.SIGINT, "tfrs_dcn", 64, marks=pytest.mark.slow
+        ),
     ],
 )
 def test_a_signal_keeps_what_was_learned(

@@ -23,6 +23,7 @@ from components.click_log_gen.config.event_time import (
     TimeColumn,
     last_year,
 )
+from components.click_log_gen.config.log_formats import FORMATS, log_format
 from models.config.paths import expanded
 from models.config.section import PathText
 from models.config.training import (
@@ -35,7 +36,18 @@ from models.config.training import (
 )
 
 PLACEHOLDERS = ("{DATE}", "{YYYY}", "{MM}", "{DD}", "{SPAN}", "{VERSION}")
-Format = Literal["csv", "tsv", "jsonl", "parquet", "tfrecord", "avro"]
+Format = Annotated[
+    str,
+    AfterValidator(FORMATS.check),
+    Field(
+        json_schema_extra={
+            "anyOf": [
+                {"enum": list(FORMATS.names)},
+                {"pattern": r"^[A-Za-z_][\w.]*:\w+$"},
+            ]
+        }
+    ),
+]
 
 
 class LogFiles(Section):
@@ -97,8 +109,14 @@ class LogFiles(Section):
     def _check(self) -> LogFiles:
         if not self.path or not all(self.path):
             raise ValueError("`path` is empty; give a file or a glob")
-        text = self.format in ("csv", "tsv")
-        if text and not self.header and self.columns is None:
+        taken = log_format(self.format).settings
+        for field in ("columns", "header", "delimiter", "quote", "escape"):
+            if getattr(self, field) and field not in taken:
+                raise ValueError(
+                    f"`{field}` is for csv and tsv;"
+                    f" received `format: {self.format}`"
+                )
+        if "header" in taken and not self.header and self.columns is None:
             raise ValueError(
                 f"a {self.format} log needs `columns: [...]` or `header: true`"
             )
@@ -123,13 +141,6 @@ class LogFiles(Section):
                     f" {self.escape}` values are compared after it was taken"
                     " away"
                 )
-        if not text:
-            for field in ("columns", "header", "delimiter", "quote", "escape"):
-                if getattr(self, field):
-                    raise ValueError(
-                        f"`{field}` is for csv and tsv;"
-                        f" received `format: {self.format}`"
-                    )
         return self
 
     @property
@@ -138,18 +149,20 @@ class LogFiles(Section):
         if self.columns is None:
             return None
         folders = "/".join(self.path)  # the last part may be one too
-        told = re.findall(r"(?:^|(?<=/))([^/={}*?\[\]]+)=", folders)
-        return tuple(dict.fromkeys((*self.columns, *told)))
+        partitions = re.findall(r"(?:^|(?<=/))([^/={}*?\[\]]+)=", folders)
+        return tuple(dict.fromkeys((*self.columns, *partitions)))
 
     @property
     def separator(self) -> str:
-        """The column delimiter of a csv or tsv log."""
-        return self.delimiter or ("\t" if self.format == "tsv" else ",")
+        """The column delimiter, where the format has such."""
+        default = log_format(self.format).settings.get("delimiter", "")
+        return self.delimiter or str(default)
 
     @property
     def quoting(self) -> str | None:
         """The quote character; tsv has none unless the config names one."""
-        return self.quote or ('"' if self.format == "csv" else None)
+        default = log_format(self.format).settings.get("quote")
+        return self.quote or (str(default) if default else None)
 
     @property
     def too_long(self) -> str:
