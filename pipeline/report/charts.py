@@ -21,7 +21,21 @@ _VARIABLES = {
     _COLOURS["candidate"]: "--first",
     _COLOURS["baseline"]: "--second",
 }
-_TICKS = (1e-4, 1e-3, 0.01, 0.03, 0.1, 0.3, 0.5, 0.7, 0.9, 0.97, 0.99, 0.999)
+_TICKS = (
+    1e-4,
+    1e-3,
+    0.01,
+    0.03,
+    0.1,
+    0.2,
+    0.3,
+    0.5,
+    0.7,
+    0.9,
+    0.97,
+    0.99,
+    0.999,
+)
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "font.family": "sans-serif",
@@ -99,7 +113,11 @@ def learning(lines: Mapping[str, Sequence[tuple[int, float]]]) -> str:
     for (name, points), colour in zip(lines.items(), colours, strict=False):
         step = -(-len(points) // 400)  # points that a screen can show
         kept = [*points[::step], points[-1]]
-        axes.plot(*zip(*kept, strict=True), lw=1.2, color=colour, label=name)
+        mark = "o" if len(points) < 20 else ""  # one point is no line
+        axes.plot(
+            *zip(*kept, strict=True), lw=1.2, color=colour, label=name,
+            marker=mark, ms=3,
+        )  # fmt: skip
     axes.legend(frameon=False, labelcolor=_INK)
     return _svg(figure, "learning")
 
