@@ -389,6 +389,7 @@ REFUSED = [
         "features.numeric.0={name: price, transform: buckets, buckets: 1}",
         ["features.numeric.0.buckets", "received 1", "equal to 2"],
     ),
+    ("name=../x", ["name", "received '../x'; accepted: text that matches ^"]),
     ("train.seed=-1", ["train.seed", "received -1"]),
     ("train.seed=4294967296", ["train.seed", "received 4294967296"]),
     ("data.negatives.seed=-1", ["data.negatives.seed", "received -1"]),
