@@ -5,16 +5,21 @@ VENV ?= .venv
 PYTEST := -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 BIN := $(VENV)/bin
 
-.PHONY: help setup demo test slow flink lint format lock bench clean
+.PHONY: help setup demo check test slow coverage docs flink lint format lock \
+  bench clean
 
 help:
-	@echo "make demo    set up, generate logs, run the whole pipeline"
-	@echo "make test    set up, run the tests (make slow: the long ones too)"
-	@echo "make flink   fetch what the tests on Flink need (320 MB)"
-	@echo "make lint    ruff, mypy    make format    ruff format"
-	@echo "make bench   every figure of the README"
-	@echo "make lock    resolve requirements.lock anew"
-	@echo "make clean   remove the environment, caches and builds"
+	@echo "make demo      set up, generate logs, run the whole pipeline"
+	@echo "make check     ruff, mypy, import rules, quick tests: a minute"
+	@echo "make test      the tests (make slow: the long ones too)"
+	@echo "make coverage  the tests, with branch coverage"
+	@echo "make docs      build the manual into build/site; a dead link fails"
+	@echo "make flink     fetch what the tests on Flink need (320 MB)"
+	@echo "make lint      ruff, mypy    make format    ruff format"
+	@echo "make bench     the benchmarks behind the figures of the manual"
+	@echo "make lock      resolve requirements.lock again"
+	@echo "make setup     create or complete the environment"
+	@echo "make clean     remove the environment, caches and builds"
 
 setup:
 	@$(PYTHON) deploy/install.py --venv $(VENV)
@@ -23,11 +28,21 @@ demo: setup
 	@$(BIN)/lionctr generate --rows 50000 --out data/demo --seed 1 --reuse
 	@$(BIN)/lionctr run configs/demo.yaml
 
+check: lint
+	@$(BIN)/lint-imports --no-cache
+	@$(BIN)/python -m pytest --quick --numprocesses 2 --dist loadfile
+
 test: setup
 	@$(BIN)/python $(PYTEST)
 
 slow: setup
 	@$(BIN)/python $(PYTEST) -m "slow or not slow"
+
+coverage: setup
+	@$(BIN)/python $(PYTEST) --cov --cov-branch --cov-report term:skip-covered
+
+docs: setup
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
 flink: setup
 	@$(BIN)/python deploy/flink/cluster.py fetch

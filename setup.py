@@ -59,7 +59,7 @@ class PlatformDistribution(Distribution):
 
 setup(
     name="lion-ctr",
-    version="0.1.0",
+    version="0.2.0",
     description=(
         "Click logs in, a calibrated, validated and served CTR model out:"
         " TFX on Beam, wide and deep in Keras, the Lion optimizer."
@@ -81,7 +81,10 @@ setup(
             for suffix in ("", ".*")
         ]
     ),
-    package_data={"optimizers.ops": ["cc/*.cc", "cc/*.h"]},
+    package_data={
+        "optimizers.ops": ["cc/*.cc", "cc/*.h"],
+        "pipeline.report": ["*.j2"],
+    },
     exclude_package_data={"optimizers.ops": ["*.so"]},
     cmdclass={"build": Build, "build_ops": BuildOps},
     distclass=PlatformDistribution,
@@ -97,6 +100,7 @@ setup(
             "apache-beam>=2.77,<2.78",
             "fastavro>=1.10,<2",
             "google-crc32c>=1.5",
+            "jinja2>=3.1,<4",
             "keras-rs>=0.4,<0.5",
             "keras-tuner>=1.4.8,<1.5",
             "matplotlib>=3.10,<4",
@@ -119,7 +123,10 @@ setup(
             "mkdocs-material>=9.6,<10",
             "mkdocstrings[python]>=1,<2",
         ],
-        "serving": ["kserve>=0.21,<0.22"],
+        "serving": [
+            "kserve>=0.21,<0.22",
+            "tensorflow-serving-api>=2.19,<2.20",
+        ],
         # model-signing 1.1.1 imports OpenSSL without naming it.
         "signing": ["model-signing>=1.1.1,<2", "pyopenssl>=26"],
         "kubeflow": ["kfp>=2.16,<2.17"],
@@ -127,14 +134,18 @@ setup(
             "flask-cors>=5",
             "hypothesis>=6.130",
             "import-linter>=2.17,<3",
+            "jsonschema>=4.23",
             "kfp-kubernetes>=2.16,<2.17",
             "moto[s3]>=5,<6",
             "mypy>=1.15",
             "pre-commit>=4",
             "pytest>=8",
+            "pytest-cov>=7,<8",
             "pytest-xdist>=3.8",
             "ruff>=0.11",
             "scikit-learn>=1.5",
+            # Its protos have the names of KServe's: never import both.
+            "tritonclient[grpc,http]>=2.60,<3",
             "types-PyYAML",
             "types-protobuf",
         ],

@@ -76,7 +76,8 @@ def config_of(logs: Path, schema: str | None) -> Any:
 
 def prepare(home: Path, seed: int, settings: Settings) -> None:
     """The logs of all days, ingested and transformed by the pipeline's own
-    components, a folder a day."""
+    components, a folder a day.
+    """
     from components.batching import prefer_large_batches
     from pipeline import dag
     from pipeline.commands.generate import generate_days
@@ -155,7 +156,7 @@ def one_day(
 
     from models.checkpointing import saved_state, warm_start
     from models.export import Served
-    from models.training.run import Files, Job
+    from models.training.run import Files, TrainingRun
     from pipeline import dag
 
     logs = sorted((home / "logs").iterdir())[day]
@@ -168,7 +169,7 @@ def one_day(
         for name in ("train", "eval")
     ]
     begun = warm_start.Base(str(base)) if base else None
-    job = Job(custom, Files(transform, *splits), begun)
+    job = TrainingRun(custom, Files(transform, *splits), begun)
     fitted = job.fit()
     saved_state.save(str(out), fitted.model, fitted.optimizer, job.meaning)
     return Served(fitted.model, transform, job.features, job.negatives.shift)

@@ -68,7 +68,8 @@ def ours(data: Path, folder: Path) -> tuple[float, float, float, float]:
 
 def bare(data: Path, folder: Path) -> float:
     """Seconds of no more than to parse, encode and write: no labels, splits,
-    rejected rows or vocabularies of types."""
+    rejected rows or vocabularies of types.
+    """
     import pyarrow as pa
     import tensorflow as tf
     from pyarrow import csv

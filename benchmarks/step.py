@@ -72,7 +72,7 @@ def main() -> None:
     from models.architectures.registry import build_model
     from models.config.architectures import ModelConfig
     from models.preprocessing.input_layout import IdFeature, Layout
-    from models.training.train_step import Steps
+    from models.training.train_step import TrainStep
     from optimizers import Lion, ops
 
     size = options.table_rows // _FIELDS
@@ -93,7 +93,7 @@ def main() -> None:
     model = build_model(layout, ModelConfig(), 0.25)
     optimizer = Lion(1e-4)
     optimizer.build(model.trainable_variables)
-    step = Steps(model, optimizer, False, 1.0, tf.distribute.get_strategy())
+    step = TrainStep(model, optimizer, False, 1.0, tf.distribute.get_strategy())
     data = iter(tf.data.Dataset.from_tensors(batch).repeat())
     flat = tf.reshape(batch[0]["ids"] + np.arange(_FIELDS) * size, [-1])
     gradient = tf.random.normal([_BATCH * _FIELDS, _DIM])

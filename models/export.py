@@ -11,6 +11,7 @@ import tensorflow_transform as tft
 
 from models.config.served_names import served_names
 from models.config.training import LABEL, Features
+from models.preprocessing.category_text import canonical
 from serving import manifest
 
 EXTRA = "assets.extra"  # SavedModel's folder for files of ours
@@ -25,6 +26,7 @@ class Served(tf.Module):
     served name (see `names`), missing values as NaN, "" or -1;
     `examples` takes serialized tf.Examples [N]. Both give {"ctr": float32 [N]}.
     `logit_shift` corrects for negatives that training did not see.
+    Text features mean what the ingest makes of them: `True` is 1, `4.0` is 4.
     """
 
     def __init__(
@@ -45,6 +47,11 @@ class Served(tf.Module):
             name: spec[name] for name in features.kinds() if name in spec
         }
         self._kinds = features.kinds()
+        self._separators = {
+            f.name: f.list
+            for f in features.categorical
+            if self._kinds[f.name] == "string" and f.name in self._spec
+        }
         self.names = served_names(self._kinds)
         self.exported = {
             "serving_default": tf.function(
@@ -86,7 +93,7 @@ class Served(tf.Module):
         return self._score(tf.io.parse_example(examples, self._spec))
 
     def _score(self, raw: dict[str, Any]) -> dict[str, tf.Tensor]:
-        inputs = self._transform_layer(raw)
+        inputs = self._transform_layer(canonical(raw, self._separators))
         inputs.pop(LABEL, None)
         for name, value in inputs.items():
             if isinstance(value, tf.SparseTensor):

@@ -21,7 +21,7 @@ from models.checkpointing.checkpoint import Checkpoints, DamagedError
 from models.config.search_space import applied, decoded
 from models.errors import InputError
 from models.export import Served, export
-from models.training.run import Files, Fitted, Job
+from models.training.run import Files, Fitted, TrainingRun
 from models.variables import rows_of
 from optimizers.groups import variable_path
 
@@ -31,7 +31,7 @@ log = logging.getLogger("lionctr.train")
 
 
 def run_fn(fn_args: Any) -> None:
-    """Trains as `fn_args.custom_config` says (see `Job`), exports the model.
+    """Trains as `fn_args.custom_config` says (see `TrainingRun`), exports.
 
     A Tuner's `fn_args.hyperparameters` replace settings. What happened goes
     to `training.json` in the model run's folder, beside the TensorBoard logs;
@@ -43,7 +43,7 @@ def run_fn(fn_args: Any) -> None:
     custom = applied(fn_args.custom_config, tuned)
     transform = tft.TFTransformOutput(fn_args.transform_output)
     base, cold = _base(fn_args)
-    job = Job(
+    job = TrainingRun(
         custom,
         Files(transform, fn_args.train_files, fn_args.eval_files),
         base,
@@ -87,7 +87,7 @@ def run_fn(fn_args: Any) -> None:
         with tf.io.gfile.GFile(path, "w") as file:
             file.write(valid_json.dumps(described))
     # Others wait: if the chief dies here, all go on from the checkpoint.
-    team.gather(0)
+    team.gather_from_processes(0)
     if checkpoints and team.chief:
         Checkpoints(checkpoints).clear()
 
@@ -136,7 +136,7 @@ def _export_id(model: Any) -> str:
 
 
 def _describe(
-    job: Job, fitted: Fitted, custom: dict[str, Any]
+    job: TrainingRun, fitted: Fitted, custom: dict[str, Any]
 ) -> dict[str, Any]:
     kernel, reason = optimizers.kernel_status()
     result = fitted.result

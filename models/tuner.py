@@ -15,7 +15,7 @@ from tfx.components.tuner.component import TunerFnResult
 
 from models.config.search_space import Tune, applied, decoded
 from models.errors import InputError
-from models.training.run import Files, Job
+from models.training.run import Files, TrainingRun
 from models.tuning.trial import attempt
 from models.tuning.trial_store import Finished, fingerprint
 
@@ -31,7 +31,7 @@ _DIRECTIONS = {"logloss": "min", "auc": "max"}
 def tuner_fn(fn_args: Any) -> TunerFnResult:
     """A search as `fn_args.custom_config` says.
 
-    That holds the sections of a `Job`, `tune`, `code_version`, and two
+    That holds the sections of a `TrainingRun`, `tune`, `code_version`, and two
     folders that outlive the component: `trials`, what has ended there is not
     done again, and `checkpoints`. The search itself starts anew, as its
     choices follow from its seed and the results so far.
@@ -45,7 +45,7 @@ def tuner_fn(fn_args: Any) -> TunerFnResult:
     sections = {name: custom[name] for name in SECTIONS}
     # Other code would train otherwise.
     sections["code_version"] = custom.get("code_version", "")
-    Job(sections, files)  # raises if there is nothing to learn
+    TrainingRun(sections, files)  # raises if there is nothing to learn
     tuner = Search(
         Tune.model_validate(custom["tune"]),
         sections,
@@ -72,7 +72,7 @@ class Search(base_tuner.BaseTuner):
         self._tune = tune
         self._sections = sections
         self._files = files
-        self._finished = finished
+        self._finished_trials = finished
         self._checkpoints = checkpoints
         self._data = fingerprint(files)
         self._best: tuple[float, str] | None = None
@@ -100,7 +100,7 @@ class Search(base_tuner.BaseTuner):
         values = decoded(trial.hyperparameters.values)
         sections = applied(self._sections, values)
         made_from = {**sections, "data": self._data}
-        record = self._finished.get(made_from)
+        record = self._finished_trials.get(made_from)
         known = record is not None
         if record is None:
             try:
@@ -112,7 +112,7 @@ class Search(base_tuner.BaseTuner):
                 raise errors.FatalError(
                     f"{type(error).__name__}: {error}"
                 ) from error
-            self._finished.put(made_from, record)
+            self._finished_trials.put(made_from, record)
         self._report(trial.trial_id, values, record, known)
         if "failed" in record:
             self._failed = record["failed"]

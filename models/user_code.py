@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import ast
 import hashlib
-import importlib.util
-import sys
 import sysconfig
 from collections.abc import Iterable, Iterator
-from importlib.machinery import ModuleSpec
 from pathlib import Path
+
+from models.errors import InputError
+from optimizers import extension
 
 _INSTALLED = tuple(
     Path(sysconfig.get_path(name)).resolve()
@@ -29,43 +29,51 @@ def version(modules: Iterable[str]) -> str:
     return digest.hexdigest()[:16] if modules else ""
 
 
-def see_current_folder() -> None:
-    """Makes modules of the current folder importable, after all others.
+def module_version(name: str, field: str) -> str:
+    """Changes when the code around `package.module:Name` changes.
 
-    A command is started from its own folder, not from the user's.
+    The module is looked for, not imported.
+
+    Args:
+        name: see there.
+        field: the setting that names it.
+
+    Raises:
+        InputError: there is no such module.
     """
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.append(here)
+    module = name.partition(":")[0]
+    spec = extension.find(module)
+    top = extension.find(module.partition(".")[0])
+    if spec is None or top is None or top.origin is None:
+        raise InputError(
+            f"{field}: there is no module {module!r} in the environment or in"
+            f" {extension.places()}"
+        )
+    return version([module])
 
 
 def _sources(modules: Iterable[str]) -> Iterator[Path]:
-    see_current_folder()
     names = sorted({module.partition(".")[0] for module in modules})
     seen = set(names)
     for name in names:
-        spec = _find(name)
-        if spec is None:
-            continue
-        for file in _files(spec):
+        for file in _files(name):
             yield file
             if _is_installed(file):
                 continue
             for other in _imports(file):
-                found = _find(other) if other not in seen else None
-                if found and not any(map(_is_installed, _files(found)[:1])):
+                found = _files(other) if other not in seen else []
+                if found and not _is_installed(found[0]):
                     names.append(other)
                 seen.add(other)
 
 
-def _find(name: str) -> ModuleSpec | None:
-    try:
-        return importlib.util.find_spec(name)
-    except (ImportError, ValueError):
-        return None
-
-
-def _files(spec: ModuleSpec) -> list[Path]:
+def _files(name: str) -> list[Path]:
+    """Sources of a top-level module or package; ours have a version already."""
+    if extension.is_ours(name):
+        return extension.own_files(name)
+    spec = extension.find(name)
+    if spec is None:
+        return []
     if spec.origin is None or not spec.has_location:
         origin = []
     else:

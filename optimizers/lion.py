@@ -32,6 +32,11 @@ class Lion(LionRule, SparseOptimizer):
     - `"dense"`: the rule on the whole table. A row seen once keeps moving by
       η per step for thousands of steps, because sign ignores magnitude.
 
+    With `frequency_power` p > 0 a row has a rate of its own: η·n^-p in the
+    n-th update that its batch had a gradient for it, so η in the first (one
+    int32 per row, the slot `seen`). Decay goes by the row's rate as well. A
+    gradient that is no tf.IndexedSlices has the rate η and counts nothing.
+
     The slot is named `momentum` and ordered as in `keras.optimizers.Lion`,
     whose saved state this class loads (modes lazy and dense). bfloat16 and
     float16 weights are computed in float32. EMA, where it is switched on, is
@@ -58,13 +63,13 @@ class Lion(LionRule, SparseOptimizer):
             unless `sparse` is "dense".
         stochastic_rounding: round bfloat16 and float16 weights at random too,
             lest updates below half a unit in their last place vanish.
+        frequency_power: p in [0, 1], for tables of ids; 0 with sparse "dense".
         **keras_optimizer_arguments: name, clipnorm, clipvalue,
             global_clipnorm, use_ema, ema_momentum, ema_overwrite_frequency,
             loss_scale_factor, gradient_accumulation_steps. Clipping sees
             sparse gradients with their rows summed.
 
     Example:
-
         >>> optimizer = Lion(1e-4, weight_decay=0.01, sparse="lazy")
         >>> model.compile(optimizer, loss="binary_crossentropy")
     """
@@ -80,6 +85,7 @@ class Lion(LionRule, SparseOptimizer):
         momentum_dtype: str | None = None,
         cautious: bool = False,
         stochastic_rounding: bool = False,
+        frequency_power: float = 0.0,
         **keras_optimizer_arguments: Any,
     ) -> None:
         own: dict[str, Any] = {
@@ -90,6 +96,7 @@ class Lion(LionRule, SparseOptimizer):
             "momentum_dtype": momentum_dtype,
             "cautious": cautious,
             "stochastic_rounding": stochastic_rounding,
+            "frequency_power": frequency_power,
         }
         kernel_in_use = check_arguments(learning_rate, weight_decay, **own)
         super().__init__(
@@ -120,6 +127,10 @@ class Lion(LionRule, SparseOptimizer):
                 self.add_slot(v, "last_step", v.shape[:1], "int32")
                 for v in var_list
             ]
+        if self.frequency_power:
+            self._seen = [
+                self.add_slot(v, "seen", v.shape[:1], "int32") for v in var_list
+            ]
         self.build_row_marks(var_list)
 
     def update_step(
@@ -136,6 +147,7 @@ class Lion(LionRule, SparseOptimizer):
             learning_rate,
             self._momentums[index].value,
             last_step,
+            self._seen[index].value if self.frequency_power else None,
             seed=index,
         )
 

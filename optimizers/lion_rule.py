@@ -12,6 +12,7 @@ from optimizers.config.arguments import (
     KERAS_ARGUMENTS,
     LION_ARGUMENTS,
     NON_NEGATIVE,
+    check_frequency,
 )
 from optimizers.kernel import resolve_kernel
 from optimizers.mirrored import on_this_device
@@ -44,6 +45,7 @@ class LionRule:
         momentum_dtype: str | None,
         cautious: bool,
         stochastic_rounding: bool,
+        frequency_power: float,
     ) -> None:
         """Keeps arguments that `check_arguments` has passed."""
         self.kernel_in_use = kernel_in_use
@@ -54,6 +56,7 @@ class LionRule:
         self.momentum_dtype = momentum_dtype
         self.cautious = cautious
         self.stochastic_rounding = stochastic_rounding
+        self.frequency_power = frequency_power
 
     @property
     def row_wise(self) -> bool:
@@ -67,6 +70,7 @@ class LionRule:
         learning_rate: Any,
         m: tf.Variable,
         last_step: tf.Variable | None,
+        seen: tf.Variable | None,
         seed: int,
     ) -> None:
         """Applies one step to one variable.
@@ -77,6 +81,7 @@ class LionRule:
             learning_rate: scalar.
             m: the slot `momentum`.
             last_step: the slot of the mode "decayed", None in the others.
+            seen: the slot of `frequency_power`, None where that is 0.
             seed: of the rounding at random; another per variable.
         """
         decay = self.weight_decay or 0.0
@@ -93,10 +98,13 @@ class LionRule:
             gradient = gradients.densify(gradient, variable)
         if last_step is not None:
             last_step = on_this_device(last_step)
+        if seen is not None:
+            seen = on_this_device(seen)
+        counted = (seen, self.frequency_power)
         if isinstance(gradient, gradients.MarkedRows):
             reference.apply_lion_to_marked_rows(
                 *(variable, m, last_step, step, *rule, *gradient),
-                *(self.cautious, seed, self.stochastic_rounding),
+                *(self.cautious, seed, self.stochastic_rounding, *counted),
             )
             return
         if not isinstance(gradient, tf.IndexedSlices):
@@ -111,12 +119,12 @@ class LionRule:
         if last_step is not None:
             ops.resource_sparse_apply_decayed_lion(
                 *(variable, m, last_step, step, *rule, *rows),
-                *(self.cautious, seed, self.stochastic_rounding),
+                *(self.cautious, seed, self.stochastic_rounding, *counted),
             )
         else:
             ops.resource_sparse_apply_lion(
-                *(variable, m, *rule, *rows),
-                *(self.cautious, seed, step, self.stochastic_rounding),
+                *(variable, m, *rule, *rows, self.cautious, seed, step),
+                *(self.stochastic_rounding, *counted),
             )
 
     def rule_config(self) -> dict[str, Any]:
@@ -129,6 +137,7 @@ class LionRule:
             "momentum_dtype": self.momentum_dtype,
             "cautious": self.cautious,
             "stochastic_rounding": self.stochastic_rounding,
+            "frequency_power": self.frequency_power,
         }
 
 
@@ -142,6 +151,7 @@ def check_arguments(
     """
     for argument, value in own.items():
         LION_ARGUMENTS[argument].check(argument, value)
+    check_frequency("frequency_power", own["frequency_power"], own["sparse"])
     KERAS_ARGUMENTS["weight_decay"].check("weight_decay", weight_decay)
     if not callable(learning_rate):
         NON_NEGATIVE.check("learning_rate", learning_rate)

@@ -7,6 +7,7 @@ from typing import Any
 
 from optimizers.config.arguments import is_integer
 from optimizers.config.catalog import (
+    CLASSES,
     FIXED_RATE,
     NOT_IN_KERAS_2,
     names,
@@ -20,20 +21,11 @@ __all__ = [
     "build_optimizer",
     "learning_rates",
     "names",
+    "own_modules",
     "resolved",
     "slot_bytes",
     "validate",
 ]
-
-_KERAS_CLASSES = {
-    "adafactor": "Adafactor",
-    "adagrad": "Adagrad",
-    "adam": "Adam",
-    "adamw": "AdamW",
-    "ftrl": "Ftrl",
-    "rmsprop": "RMSprop",
-    "sgd": "SGD",
-}
 
 
 def build_optimizer(
@@ -56,7 +48,8 @@ def build_optimizer(
          "schedule": {"name": "linear", "warmup": 0.05}}
 
     An optimizer without groups may give embedding tables a rate of their own,
-    `table_rate`, and Lion's tables a `table_beta_2`.
+    `table_rate`, and Lion's tables a `table_beta_2` and a
+    `table_frequency_power`.
 
     `match` is a regular expression and must match the whole path of a
     variable (`re.fullmatch`). A schedule is "constant", "linear", "cosine" or
@@ -156,9 +149,13 @@ def _build_one(
     keras: int,
 ) -> Any:
     arguments = {k: v for k, v in spec.items() if k != "schedule"}
-    cls = _optimizer_class(arguments["name"], keras)
-    default = defaults(arguments["name"])["learning_rate"]
-    rate = float(arguments.get("learning_rate", default))
+    cls = _optimizer_class(spec["name"], keras)
+    if CLASSES.is_own(spec["name"]):
+        del arguments["name"]
+        rate = float(arguments["learning_rate"])
+    else:
+        default = defaults(spec["name"])["learning_rate"]
+        rate = float(arguments.get("learning_rate", default))
     arguments["learning_rate"] = (
         rate
         if schedule is None
@@ -168,12 +165,45 @@ def _build_one(
         arguments["jit_compile"] = False
         for absent in NOT_IN_KERAS_2:  # which are null here
             arguments.pop(absent, None)
-    elif arguments["name"] != "lion":
+    elif spec["name"] != "lion":
         from optimizers.gradients import unscale_rows
         from optimizers.mirrored import sum_gradients_first
 
-        return unscale_rows(sum_gradients_first(cls(**arguments)))
+        return unscale_rows(sum_gradients_first(_made(spec, cls, arguments)))
     return cls(**arguments)
+
+
+def _made(spec: Mapping[str, Any], cls: Any, arguments: dict[str, Any]) -> Any:
+    """An optimizer of Keras's, or of the user's own.
+
+    Raises:
+        ValueError: the user's own cannot be made with these arguments.
+    """
+    if not CLASSES.is_own(spec["name"]):
+        return cls(**arguments)
+    import keras
+
+    try:
+        made = cls(**arguments)
+    except Exception as error:  # the user's code may raise anything
+        raise ValueError(
+            f"`optimizer.name`: {spec['name']!r} cannot be made: "
+            f"{type(error).__name__}: {error}. Accepted: {CLASSES.wanted} "
+            "that takes the arguments beside the name"
+        ) from error
+    if not isinstance(made, keras.optimizers.Optimizer):
+        raise ValueError(
+            f"`optimizer.name` must be {CLASSES.wanted}. "
+            f"Received: {spec['name']!r}, a {type(made).__name__}"
+        )
+    return made
+
+
+def own_modules(spec: Mapping[str, Any]) -> list[str]:
+    """Modules of the optimizers of the user's own that a spec names."""
+    sections = spec.get("groups") or (spec,)
+    used = [one["name"] for one in sections if CLASSES.is_own(one.get("name"))]
+    return sorted({name.partition(":")[0] for name in used})
 
 
 def _build_schedule(
@@ -206,11 +236,5 @@ def _optimizer_class(name: str, keras: int = 3) -> Any:
     if keras == 2:
         from optimizers.keras2 import optimizers as keras_2
 
-        return keras_2.optimizer_class(_KERAS_CLASSES.get(name, "Lion"))
-    if name == "lion":
-        from optimizers.lion import Lion
-
-        return Lion
-    from keras import optimizers
-
-    return getattr(optimizers, _KERAS_CLASSES[name])
+        return keras_2.optimizer_class(CLASSES.target(name).partition(":")[2])
+    return CLASSES.load(name)

@@ -25,13 +25,12 @@ class Lion(LionRule, tf_keras.optimizers.Optimizer):
     Args:
         learning_rate: number >= 0 or a Keras 2 LearningRateSchedule.
         beta_1, beta_2, weight_decay, sparse, kernel, momentum_dtype, cautious,
-            stochastic_rounding: as in `optimizers.Lion`.
+            stochastic_rounding, frequency_power: as in `optimizers.Lion`.
         **keras_optimizer_arguments: name, clipnorm, clipvalue,
             global_clipnorm, use_ema, ema_momentum, ema_overwrite_frequency,
             jit_compile. Clipping sees sparse gradients with their rows summed.
 
     Example:
-
         >>> from optimizers import tf_keras as lion_tf_keras
         >>> optimizer = lion_tf_keras.Lion(1e-4, weight_decay=0.01)
         >>> model.compile(optimizer)  # a tfrs.Model, say
@@ -48,6 +47,7 @@ class Lion(LionRule, tf_keras.optimizers.Optimizer):
         momentum_dtype: str | None = None,
         cautious: bool = False,
         stochastic_rounding: bool = False,
+        frequency_power: float = 0.0,
         name: str = "Lion",
         **keras_optimizer_arguments: Any,
     ) -> None:
@@ -59,6 +59,7 @@ class Lion(LionRule, tf_keras.optimizers.Optimizer):
             "momentum_dtype": momentum_dtype,
             "cautious": cautious,
             "stochastic_rounding": stochastic_rounding,
+            "frequency_power": frequency_power,
         }
         if callable(learning_rate) and not isinstance(learning_rate, _Schedule):
             raise ValueError(
@@ -92,6 +93,11 @@ class Lion(LionRule, tf_keras.optimizers.Optimizer):
                 self._add_slot(v, "last_step", v.shape[:1], "int32")
                 for v in var_list
             ]
+        if self.frequency_power:
+            self.seen = [
+                self._add_slot(v, "seen", v.shape[:1], "int32")
+                for v in var_list
+            ]
         self._built = True
 
     def update_step(self, gradient: Any, variable: tf.Variable) -> None:
@@ -103,6 +109,7 @@ class Lion(LionRule, tf_keras.optimizers.Optimizer):
             self.learning_rate,
             self.momentums[index],
             self.last_steps[index] if self.sparse == "decayed" else None,
+            self.seen[index] if self.frequency_power else None,
             seed=index,
         )
 

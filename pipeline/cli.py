@@ -32,10 +32,36 @@ def main(arguments: list[str] | None = None) -> int:
     except Exception as error:
         if options.debug:
             raise
+        extra = _extra(error)
+        if extra is not None:
+            install = f"pip install 'lion-ctr[{extra}]'"
+            print(f"lionctr: {error}; run {install}", file=sys.stderr)
+            return 2
         print(f"lionctr: {error}", file=sys.stderr)
         # `models.errors.UserError` has one; so has the server's own error,
         # which cannot be a subclass: `serving` imports no other room.
         return int(getattr(error, "exit_code", 1))
+
+
+# Extra -> packages that it installs and that the commands import.
+_EXTRAS = {
+    "pipeline": "apache_beam fastavro keras_rs keras_tuner matplotlib pyarrow"
+    " pydantic tensorboard tensorflow_transform tf_keras tfx tfx_bsl yaml",
+    "kubeflow": "kfp",
+    "serving": "kserve",
+    "signing": "model_signing",
+}
+
+
+def _extra(error: Exception) -> str | None:
+    """The extra that installs the missing package; None for other errors."""
+    if not isinstance(error, ModuleNotFoundError):
+        return None
+    package = (error.name or "").partition(".")[0]
+    for extra, packages in _EXTRAS.items():
+        if package in packages.split():
+            return extra
+    return None
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -99,6 +125,17 @@ def _parser() -> argparse.ArgumentParser:
     _config_arguments(check)
     check.set_defaults(command=_check)
 
+    config = commands.add_parser(
+        "config", parents=[common], help="print the config's JSON schema"
+    )
+    config.add_argument(
+        "--schema",
+        action="store_true",
+        required=True,
+        help="print the JSON schema, for editors",
+    )
+    config.set_defaults(command=_config)
+
     compare = commands.add_parser(
         "compare", parents=[common], help="compare optimizers on a config"
     )
@@ -147,6 +184,63 @@ def _parser() -> argparse.ArgumentParser:
         "--json", action="store_true", help="print one JSON object"
     )
     rejected.set_defaults(command=_rejected)
+
+    report = commands.add_parser(
+        "report", parents=[common], help="print the path of a run's report.html"
+    )
+    report.add_argument(
+        "run",
+        metavar="RUN",
+        type=_text_path,
+        help="a run's id or folder, `last`, or a config: its last run",
+    )
+    report.add_argument(
+        "--root",
+        type=_text_path,
+        default="runs",
+        help="where runs are (default: runs)",
+    )
+    report.set_defaults(command=_report)
+
+    runs = commands.add_parser(
+        "runs", parents=[common], help="list a pipeline's runs; compare two"
+    )
+    runs.add_argument(
+        "name",
+        nargs="?",
+        default="",
+        metavar="CONFIG|NAME",
+        type=_text_path,
+        help="a pipeline's config or name (default: all in --root)",
+    )
+    runs.add_argument(
+        "--sort", metavar="METRIC", default="", help="such as logloss or auc"
+    )
+    runs.add_argument(
+        "--diff",
+        nargs=2,
+        metavar=("A", "B"),
+        help="settings and metrics of two runs, side by side",
+    )
+    runs.add_argument(
+        "--keep",
+        type=int,
+        metavar="N",
+        help="delete all but the newest N, and those pushed or reused",
+    )
+    runs.add_argument(
+        "--dry-run", action="store_true", help="with --keep: delete nothing"
+    )
+    runs.add_argument(
+        "--root",
+        type=_text_path,
+        default="runs",
+        help="where runs are (default: runs)",
+    )
+    runs.add_argument(
+        "--json", action="store_true", help="print one JSON object"
+    )
+    runs.set_defaults(command=_runs)
 
     compile_ = commands.add_parser(
         "compile", parents=[common], help="write Kubeflow Pipelines v2 IR"
@@ -226,6 +320,57 @@ def _parser() -> argparse.ArgumentParser:
         metavar="KEY",
         help="serve only versions that are signed; a public key in PEM",
     )
+    serve.add_argument(
+        "--ignore-unknown",
+        action="store_true",
+        help="leave out columns that are no feature, to replay a log",
+    )
+    serve.add_argument(
+        "--token-file",
+        type=_path,
+        metavar="FILE",
+        help="its first line is what clients send as bearer token",
+    )
+    serve.add_argument(
+        "--tls-cert", type=_path, metavar="PEM", help="serve by TLS"
+    )
+    serve.add_argument(
+        "--tls-key", type=_path, metavar="PEM", help="of --tls-cert"
+    )
+    serve.add_argument(
+        "--tls-client-ca",
+        type=_path,
+        metavar="PEM",
+        help="clients need a certificate that it signed (mutual TLS)",
+    )
+    serve.add_argument(
+        "--batch-wait-ms",
+        type=_amount,
+        default=0.0,
+        metavar="MS",
+        help="how long a request waits for others (default: not at all)",
+    )
+    serve.add_argument(
+        "--max-body-mb",
+        type=_amount,
+        default=64.0,
+        metavar="MB",
+        help="of a request, decompressed; more is answered with 413",
+    )
+    serve.add_argument(
+        "--max-rows",
+        type=_amount,
+        default=100_000,
+        metavar="N",
+        help="of a request; more is answered with 413",
+    )
+    serve.add_argument(
+        "--max-waiting-rows",
+        type=_amount,
+        default=65_536,
+        metavar="N",
+        help="that wait for the model; more is answered with 503",
+    )
     serve.set_defaults(command=_serve)
 
     models = commands.add_parser(
@@ -274,6 +419,18 @@ def _parser() -> argparse.ArgumentParser:
 def _path(text: str) -> Path:
     """A path of the command line; the shell expands no `--out=~/x`."""
     return Path(_text_path(text))
+
+
+def _amount(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(
+            f"expected a number from 0 on. Received: {text!r}"
+        )
+    return value
 
 
 def _text_path(text: str) -> str:
@@ -365,6 +522,13 @@ def _check(options: argparse.Namespace) -> int:
     return checks.check(options.config, options.set)
 
 
+def _config(options: argparse.Namespace) -> int:
+    from pipeline import schema
+
+    print(schema.text())
+    return 0
+
+
 def _compare(options: argparse.Namespace) -> int:
     from pipeline.comparison.command import compare
 
@@ -387,6 +551,29 @@ def _rejected(options: argparse.Namespace) -> int:
         options.reason,
         options.limit,
         options.json,
+    )
+
+
+def _report(options: argparse.Namespace) -> int:
+    from pipeline.report import page
+
+    print(page.write(page.find(options.run, options.root)))
+    return 0
+
+
+def _runs(options: argparse.Namespace) -> int:
+    from pipeline.commands import runs
+
+    return runs.main(
+        options.name,
+        options.root,
+        runs.Options(
+            options.sort,
+            options.diff,
+            options.keep,
+            options.dry_run,
+            options.json,
+        ),
     )
 
 
@@ -444,8 +631,16 @@ def _access(options: argparse.Namespace) -> Access:
 
 
 def _serve(options: argparse.Namespace) -> int:
+    from serving.access import Access
+    from serving.limits import Limits
     from serving.server import serve
 
+    limits = Limits(
+        body=int(options.max_body_mb * (1 << 20)),
+        rows=int(options.max_rows),
+        waiting=int(options.max_waiting_rows),
+        batch_wait=options.batch_wait_ms / 1000,
+    )
     serve(
         options.model_dir,
         port=options.port,
@@ -455,6 +650,14 @@ def _serve(options: argparse.Namespace) -> int:
         public_key=options.verify,
         name=options.name,
         pin=options.pin,
+        limits=limits,
+        ignore_unknown=options.ignore_unknown,
+        access=Access.of(
+            options.token_file,
+            options.tls_cert,
+            options.tls_key,
+            options.tls_client_ca,
+        ),
     )
     return 0
 

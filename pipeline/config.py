@@ -26,7 +26,7 @@ from models.config.search_space import Tune, put
 from models.config.section import FieldError, PathText
 from models.config.training import Features, ModelConfig, Section, TrainConfig
 from models.errors import InputError
-from optimizers import registry
+from optimizers import extension, registry
 from pipeline import yaml_file
 from pipeline.config_messages import explain, nearest, place, shown
 from pipeline.kubeflow_config import STATE_STORES, KubeflowConfig
@@ -68,26 +68,24 @@ class OptimizerConfig(BaseModel):
 
 
 class TransformConfig(Section):
-    """Options of the Transform component.
-
-    cache: folder, or URI that TensorFlow reads, of what was found in each
-    file; by default the runner says where.
-    """
+    """Options of the Transform component."""
 
     statistics: bool = False
+    """Compute statistics of the transformed examples too."""
     cache: PathText | None = None
+    """Folder, or URI that TensorFlow reads, of each file's analysis; null: the
+    runner's own."""
 
 
 class PushConfig(Section):
-    """Where blessed models go: <to>/<name>/<version>/.
-
-    keep: versions that stay there, the served one beside them; null: all.
-    sign: a private key in PEM to sign each version with; null: none.
-    """
+    """Where blessed models go: <to>/<name>/<version>/."""
 
     to: PathText = "serving_models"
+    """Folder of the served models."""
     keep: Annotated[int, Field(ge=1)] | None = None
+    """Versions that stay there beside the served one; null: all."""
     sign: PathText | None = None
+    """Private key in PEM that signs each version; null: no signature."""
 
     @model_validator(mode="after")
     def _signable(self) -> PushConfig:
@@ -100,30 +98,30 @@ class PushConfig(Section):
 
 
 class TFJobConfig(Section):
-    """On Kubeflow, that several pods train together, as a TFJob.
-
-    `folder`: on one of `runner.volumes`, which they share. `limits`: of each
-    pod, such as {cpu: "8"}.
-    """
+    """Training by several pods together, as a TFJob on Kubeflow."""
 
     workers: Annotated[int, Field(ge=2)]
+    """Number of pods."""
     folder: Annotated[str, Field(pattern=r"^/.")]
+    """Folder on one of `runner.volumes`, which the pods share."""
     limits: dict[str, str] = {}
+    """Limits of each pod, such as {cpu: "8"}."""
 
 
 class RunnerConfig(Section):
-    """Where the work runs: Beam's own options, as on its command line.
-
-    `volumes`: persistent volume claim -> where Kubeflow's tasks mount it.
-    """
+    """Where the work runs."""
 
     beam: tuple[str, ...] = ()
+    """Beam's own options, as on its command line."""
     volumes: dict[
         Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$")],
         Annotated[str, Field(pattern=r"^/.")],
     ] = {}
+    """Persistent volume claim -> folder where Kubeflow's tasks mount it."""
     kubeflow: KubeflowConfig = KubeflowConfig()
+    """Pods on Kubeflow."""
     tfjob: TFJobConfig | None = None
+    """Training by several pods; null: by one."""
 
     @model_validator(mode="after")
     def _reachable_state(self) -> RunnerConfig:
@@ -151,19 +149,32 @@ class PipelineConfig(Section):
     """One pipeline."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$")]
+    """Name of the pipeline and of its model."""
     root: PathText = "runs"
+    """Folder of runs and artifacts."""
     data: DataConfig
+    """Logs, label, time and splits."""
     features: Features
+    """Columns that the model sees."""
     transform: TransformConfig = TransformConfig()
+    """Options of Transform."""
     model: SerializeAsAny[ModelConfig] = ModelConfig()
+    """Architecture: a name, or a section."""
     optimizer: OptimizerConfig = OptimizerConfig.model_validate(
         {"name": "lion"}
     )
+    """Optimizer: a name, a section, or `groups` of them; see Lion and other
+    optimizers."""
     train: TrainConfig = TrainConfig()
+    """Training loop."""
     tune: Tune | None = None
+    """Search for settings; null: none."""
     evaluate: EvaluateConfig = EvaluateConfig()
+    """Gate before the push."""
     push: PushConfig = PushConfig()
+    """Where models go."""
     runner: RunnerConfig = RunnerConfig()
+    """Where the work runs."""
 
     _file: str = PrivateAttr("")
     _lines: Lines = PrivateAttr(default_factory=dict)
@@ -274,6 +285,11 @@ class PipelineConfig(Section):
                 columns.setdefault(name, "string")
         return columns
 
+    def own_modules(self) -> list[str]:
+        """Modules of the user's own callbacks and optimizers."""
+        called = [one.name.partition(":")[0] for one in self.train.callbacks]
+        return [*called, *registry.own_modules(self.optimizer.spec())]
+
     def resolved(self) -> dict[str, Any]:
         """Every setting, defaults included, in JSON types."""
         optimizer = self.optimizer.spec()
@@ -327,6 +343,7 @@ def load(path: Path, overrides: Iterable[str] = ()) -> PipelineConfig:
         for way in [way for way in lines if way[: len(field)] == field]:
             del lines[way]
         lines[field] = yaml_file.NO_LINE
+    extension.search(Path(path).parent)
     try:
         config = PipelineConfig.model_validate(data)
     except ValidationError as error:

@@ -87,29 +87,39 @@ def amount(quantity: str) -> Decimal:
 
 
 class Resources(Section):
-    """CPU and memory, as Kubernetes writes them: "500m", 8Gi."""
+    """CPU and memory, in Kubernetes's notation."""
 
     cpu: Quantity | None = None
+    """Processors, such as 4 or "500m"."""
     memory: Quantity | None = None
+    """Memory, such as 8Gi."""
 
 
 class Accelerator(Section):
-    """Devices of a pod, as the cluster calls them."""
+    """Devices of a pod."""
 
     type: Annotated[str, Field(pattern=r"^[a-z0-9.-]+/[A-Za-z0-9._-]+$")] = (
         "nvidia.com/gpu"
     )
+    """Resource name of the device on the cluster."""
     count: Annotated[int, Field(ge=1)] = 1
+    """Number of devices."""
 
 
 class Toleration(Section):
     """A taint of nodes that the pod accepts."""
 
     key: str | None = None
+    """Key of the taint; null: every key, with operator Exists."""
     operator: Literal["Equal", "Exists"] = "Equal"
+    """Equal compares the value; Exists does not."""
     value: str | None = None
+    """Value of the taint, with operator Equal."""
     effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
+    """Effect of the taint; null: every effect."""
     seconds: Annotated[int, Field(ge=0)] | None = None
+    """Time that the pod stays on a node after a NoExecute taint; null: for
+    good."""
 
     @model_validator(mode="after")
     def _check(self) -> Toleration:
@@ -121,14 +131,14 @@ class Toleration(Section):
 
 
 class Secret(Section):
-    """A secret of the cluster, as variables or as files.
-
-    `env`: variable -> key of the secret. `mount`: folder of its files.
-    """
+    """A secret of the cluster, as variables or as files."""
 
     name: ObjectName
+    """Name of the secret."""
     env: dict[EnvName, Annotated[str, Field(min_length=1)]] = {}
+    """Environment variable -> key of the secret."""
     mount: Annotated[str, Field(pattern=r"^/.")] | None = None
+    """Folder of the secret's files in the pod."""
 
     @model_validator(mode="after")
     def _check(self) -> Secret:
@@ -138,30 +148,47 @@ class Secret(Section):
 
 
 class Retries(Section):
-    """How often a failed task is tried again; waits are in seconds."""
+    """Repetitions of a failed task."""
 
     count: Annotated[int, Field(ge=0)]
+    """Number of repetitions."""
     delay: Annotated[int, Field(ge=0)] = 0
+    """Seconds before the first repetition."""
     factor: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 2.0
+    """Factor from one delay to the next."""
     max_delay: Annotated[int, Field(ge=0, le=3600)] = 3600
+    """Longest delay, in seconds."""
 
 
 class Pod(Section):
-    """What the pod of a task asks of the cluster."""
+    """The pod of a task."""
 
     requests: Resources = Resources()
+    """CPU and memory that the scheduler reserves."""
     limits: Resources = Resources()
+    """CPU and memory that the pod may not exceed."""
     accelerator: Accelerator | None = None
+    """Devices of the pod; null: none."""
     node_selector: dict[Label, LabelValue] = {}
+    """Labels that the node must have."""
     tolerations: tuple[Toleration, ...] = ()
+    """Taints that the pod accepts."""
     env: dict[EnvName, Text] = {}
+    """Environment variables."""
     secrets: tuple[Secret, ...] = ()
+    """Secrets, as variables or as files."""
     image_pull_secrets: tuple[ObjectName, ...] = ()
+    """Secrets that let the cluster pull the image."""
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] | None = None
+    """When the cluster pulls the image; null: its default."""
     retries: Retries | None = None
+    """Repetitions of a failed task: a count, or a section."""
     timeout: Annotated[int, Field(ge=1)] | None = None
+    """Longest time of the task, in seconds; null: none."""
     labels: dict[Label, LabelValue] = {}
+    """Labels of the pod."""
     annotations: dict[Label, Text] = {}
+    """Annotations of the pod."""
 
     @field_validator("retries", mode="before")
     @classmethod
@@ -184,25 +211,30 @@ class Pod(Section):
 
 
 class Notify(Section):
-    """Who is told of a run's end: `key` of the secret `webhook` is a URL."""
+    """A webhook that is told how a run ended."""
 
     webhook: ObjectName
+    """Secret that holds the webhook's URL."""
     key: Annotated[str, Field(min_length=1)] = "url"
+    """Key of the URL in the secret."""
 
 
 class KubeflowConfig(Section):
-    """On Kubeflow: the pods of all tasks, and of single ones.
+    """Pods of the tasks on Kubeflow.
 
-    What a task sets goes before the default of the same name; mappings are
-    merged by key. `state`: a folder on a volume of `runner.volumes`, or a URI
-    of an object store, in which a task that was killed finds where it was.
-    `notify`: a last task that tells how the run ended.
+    A setting of a task goes before the default of the same name; mappings are
+    merged by key.
     """
 
     state: Annotated[str, Field(min_length=1)] | None = None
+    """Folder on a volume of `runner.volumes`, or URI of an object store, in
+    which a task that was killed finds its progress; null: it restarts."""
     defaults: Pod = Pod()
+    """Pod of every task."""
     tasks: dict[str, Pod] = {}
+    """Task -> what its pod sets itself."""
     notify: Notify | None = None
+    """Last task, which tells how the run ended; null: none."""
 
     @field_validator("tasks")
     @classmethod

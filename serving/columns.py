@@ -2,7 +2,9 @@
 
 import base64
 import binascii
+import math
 from collections.abc import Sequence
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -28,8 +30,8 @@ _ACCEPTED: dict[str, tuple[str, frozenset[type]]] = {
     "u": ("an integer", frozenset({int})),
     "b": ("true or false", frozenset({bool})),
     "O": (
-        'a string, {"b64": "..."} or null',
-        frozenset({str, bytes, dict, type(None)}),
+        'a string, {"b64": "..."}, a number, true, false or null',
+        frozenset({str, bytes, dict, type(None), bool, int, float}),
     ),
 }
 
@@ -46,7 +48,9 @@ def to_column(
 
     `None` stands for a missing value: NaN for floats, -1 for signed
     integers, the empty string for strings. `{"b64": "..."}` is base64 for
-    bytes.
+    bytes. A boolean or a number is a text feature's value as the ingest
+    writes it: 1 for true, 4 for 4.0. A list of one value is that value, so
+    that clients may send shape [rows, 1].
 
     Args:
         name: the feature, for the error message.
@@ -62,6 +66,9 @@ def to_column(
     expected, accepted = _ACCEPTED[dtype.kind]
     # One pass in C over the types keeps the good case free of Python loops.
     received = set(map(type, values))
+    if received == {list} and all(map(_is_single, values)):
+        values = [value[0] for value in values]  # type: ignore[index]
+        received = set(map(type, values))
     if not received <= accepted:
         row = next(i for i, v in enumerate(values) if type(v) not in accepted)
         raise BadInputError(_wrong(name, row, values[row], expected))
@@ -101,19 +108,52 @@ def _overflows(value: object, dtype: np.dtype[Any]) -> bool:
     return False
 
 
+def _is_single(value: object) -> bool:
+    return isinstance(value, list) and len(value) == 1
+
+
 def _strings(name: str, values: Sequence[object], received: set[type]) -> Array:
     if not received <= {str, bytes}:
         values = [
-            ""
-            if value is None
-            else _base64(name, row, value)
+            _base64(name, row, value)
             if isinstance(value, dict)
-            else value
+            else number_text(value)
             for row, value in enumerate(values)
         ]
     column = np.empty(len(values), dtype=object)
     column[:] = values
     return column
+
+
+def number_text(value: object) -> object:
+    """The category that the ingest writes for a number, "" for none.
+
+    Text is left to the model's graph, which has the rule for it.
+    """
+    if value is None:
+        return ""
+    if isinstance(value, int):  # a boolean too
+        return str(int(value))
+    if not isinstance(value, float):
+        return value
+    if math.isnan(value):
+        return ""
+    if math.isinf(value):
+        return str(value)
+    if value.is_integer():
+        return str(int(value))
+    return format(Decimal(repr(value)), "f")
+
+
+def is_unicode(column: Array) -> bool:
+    """Whether every text of a column can be written as UTF-8."""
+    try:
+        for value in column:
+            if isinstance(value, str):
+                value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def not_unicode(name: str, column: Array) -> BadInputError:

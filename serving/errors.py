@@ -18,6 +18,14 @@ class BadInputError(ValueError):
     """A request does not fit the model's signature; names the feature."""
 
 
+class OverloadedError(RuntimeError):
+    """Too much waits to be answered; the client may try again."""
+
+
+class TooLargeError(BadInputError):
+    """A request is larger than the server's limits."""
+
+
 def printable(text: str) -> str:
     """The same without lone surrogates, which no answer can carry."""
     return text.encode("utf-8", "backslashreplace").decode()

@@ -1,6 +1,7 @@
 """KServe's model server and data plane, which learn about versions."""
 
 import asyncio
+import importlib.metadata
 import logging
 import signal
 import socket
@@ -8,8 +9,8 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
-from kserve import InferRequest, ModelServer
-from kserve.constants.constants import INFERENCE_CONTENT_LENGTH_HEADER
+import uvloop
+from kserve import ModelServer
 from kserve.errors import (
     InvalidInput,
     ModelNotFound,
@@ -18,10 +19,13 @@ from kserve.errors import (
 )
 from kserve.protocol.dataplane import DataPlane
 
-from serving import open_inference
-from serving.errors import printable
+from serving.access import OPEN, Access
 from serving.model import VersionRepository
-from serving.transports import HostGrpcServer, VersionedRestServer
+from serving.transports import (
+    SERVER_NAME,
+    HostGrpcServer,
+    VersionedRestServer,
+)
 
 
 class VersionedDataPlane(DataPlane):
@@ -36,34 +40,16 @@ class VersionedDataPlane(DataPlane):
         """Whether a version is loaded to answer with."""
         return await self._repository.is_model_ready(self._repository.name)
 
-    def decode(
-        self, body: Any, headers: Any, *rest: Any, **options: Any
-    ) -> Any:
-        """As KServe's, which fails on much that a client may send.
-
-        Raises:
-            InvalidInput: the body is not what the protocol describes.
-        """
-        try:
-            return super().decode(body, headers, *rest, **options)
-        except Exception as error:
-            if isinstance(error, InvalidInput) and not isinstance(body, bytes):
-                raise InvalidInput(printable(error.reason)) from None
-            length = (headers or {}).get(INFERENCE_CONTENT_LENGTH_HEADER)
-            raise InvalidInput(
-                open_inference.fault_of(body, length, error)
-            ) from None
-
-    async def infer(
-        self,
-        model_name: str,
-        request: Any,
-        headers: dict[str, str] | None = None,
-    ) -> Any:
-        """As KServe's; a version named inside the request is honoured."""
-        if isinstance(request, InferRequest) and request.model_version:
-            model_name = f"{model_name}/versions/{request.model_version}"
-        return await super().infer(model_name, request, headers)
+    def metadata(self) -> dict[str, Any]:
+        """The server's own name and version, and what it offers."""
+        return {
+            "name": SERVER_NAME,
+            "version": importlib.metadata.version(SERVER_NAME),
+            "extensions": [
+                "binary_tensor_data",
+                "model_repository_extension",
+            ],
+        }
 
     async def model_metadata(self, model_name: str) -> dict[str, Any]:
         """As KServe's, with the versions that are loaded."""
@@ -86,6 +72,7 @@ class Server(ModelServer):
         listener: socket.socket,
         grpc_host: str,
         grpc_port: int,
+        access: Access = OPEN,
     ) -> None:
         """Serves HTTP on a bound socket; `run` binds the gRPC port."""
         _quiet()
@@ -95,8 +82,10 @@ class Server(ModelServer):
             "data_plane": self.dataplane,
             "model_repository_extension": self.model_repository_extension,
         }
-        self._rest = VersionedRestServer(listener, repository, **parts)
-        self._grpc = HostGrpcServer(grpc_host, grpc_port, **parts)
+        self._rest = VersionedRestServer(listener, repository, access, **parts)
+        self._grpc = HostGrpcServer(
+            grpc_host, grpc_port, repository, access, **parts
+        )
 
     def run(self, started: Callable[[int], None]) -> None:
         """Blocks until a signal; requests under way are finished.
@@ -115,7 +104,8 @@ class Server(ModelServer):
             for number in (signal.SIGINT, signal.SIGTERM)
         }
         try:
-            asyncio.run(self._run(started))
+            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+                runner.run(self._run(started))
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
@@ -144,8 +134,31 @@ def _quiet() -> None:
     # Without a handler uvicorn does not even format its access log.
     logging.getLogger("uvicorn.access").propagate = False
     logging.getLogger("kserve").addFilter(_is_a_fault)
+    for name in ("kserve", "uvicorn.error", "asyncio"):
+        logging.getLogger(name).addFilter(RateLimit())
     # KServe's routes answer with a class that FastAPI has deprecated.
     warnings.filterwarnings("ignore", message="ORJSONResponse is deprecated")
+
+
+class RateLimit(logging.Filter):
+    """Lets so many lines pass in a time; says how many it kept back."""
+
+    def __init__(self, lines: int = 20, seconds: float = 10.0) -> None:
+        """Lets `lines` pass every `seconds`."""
+        super().__init__()
+        self._lines, self._seconds = lines, seconds
+        self._start = self._count = 0.0
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether a record is written."""
+        if record.created - self._start >= self._seconds:
+            kept = int(self._count - self._lines)
+            if kept > 0:
+                record.msg = f"{record.getMessage()} ({kept} lines kept back)"
+                record.args = ()
+            self._start, self._count = record.created, 0
+        self._count += 1
+        return self._count <= self._lines
 
 
 def _is_a_fault(record: logging.LogRecord) -> bool:

@@ -2,27 +2,29 @@
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
-from kserve import InferRequest, InferResponse, Model, ModelRepository
+from kserve import Model, ModelRepository
 from kserve.errors import InvalidInput, ModelNotFound, ModelNotReady
+from kserve.metrics import PREDICT_HIST_TIME, get_labels
 
-from serving import open_inference, tf_serving
-from serving.errors import BadInputError
+from serving import open_inference
+from serving.batching import Batcher
+from serving.columns import Array
+from serving.errors import BadInputError, OverloadedError, TooLargeError
+from serving.limits import DEFAULTS, Limits
 from serving.metrics import ServingMetrics
 from serving.savedmodel import LoadedModel, Scalar
 from serving.tf_serving import DEFAULT_SIGNATURE
 from serving.versions import Snapshot
 
-
-@dataclass(frozen=True)
-class TfServingBody:
-    """The undecoded body of a `:predict` call."""
-
-    content: bytes
+Answer = TypeVar("Answer")
+# Reads a request: the signature that it is for, and its columns.
+Read = Callable[[LoadedModel], tuple[str, dict[str, Array]]]
+_SMALL = 1 << 16  # bytes that are read faster than a thread is woken
+LABELS = ("stable", "canary")  # the served version, the newest one
 
 
 class UnknownVersion(ModelNotFound):
@@ -42,28 +44,85 @@ class CtrModel(Model):
         loaded: LoadedModel | None,
         executor: Executor,
         metrics: ServingMetrics,
+        limits: Limits,
     ) -> None:
         """Wraps a loaded version; `None` is a model that is not ready."""
         super().__init__(name)
         self.loaded = loaded
         self.ready = loaded is not None
+        self.limits = limits
         self._executor = executor
         self._metrics = metrics
+        self._kserve = PREDICT_HIST_TIME.labels(**get_labels(name))
+        self._batcher: Batcher | None = None
+        if loaded is not None:
+            self._batcher = Batcher(
+                loaded, executor, limits.batch_wait, limits.waiting
+            )
 
     def load(self) -> bool:
         """Does nothing: loading is the watcher's."""
         return bool(self.ready)
 
-    async def predict(
+    async def answer(
         self,
-        payload: TfServingBody | InferRequest,
-        headers: dict[str, str] | None = None,
-        response_headers: dict[str, str] | None = None,
-    ) -> bytes | InferResponse:
-        """Answers in a thread, so that the event loop stays free."""
-        return await asyncio.get_running_loop().run_in_executor(
-            self._executor, self._answer, payload
-        )
+        read: Read,
+        write: Callable[[LoadedModel, dict[str, Array]], Answer],
+        size: int = 0,
+    ) -> Answer:
+        """Answers one request of any protocol.
+
+        Args:
+            read: decodes the request.
+            write: encodes the outputs.
+            size: of the request, in bytes.
+
+        Raises:
+            InvalidInput: the request does not fit the model.
+            ModelNotReady: no version is loaded.
+            OverloadedError: too many rows wait.
+            TooLargeError: the request has too many rows.
+        """
+        loaded, batcher = self.loaded, self._batcher
+        if loaded is None or batcher is None:
+            raise ModelNotReady(self.name)
+        start = time.perf_counter()
+        try:
+            if size <= _SMALL:
+                signature, columns = read(loaded)
+            else:
+                signature, columns = await self._in_thread(read, loaded)
+            self.limits.check_rows(len(next(iter(columns.values()))))
+            outputs = await batcher.predict(signature, columns)
+            if size <= _SMALL:
+                answer = write(loaded, outputs)
+            else:
+                answer = await self._in_thread(write, loaded, outputs)
+        except TooLargeError:
+            self._metrics.refused(loaded.version, 413)
+            raise
+        except BadInputError as error:
+            self._metrics.refused(loaded.version, 400)
+            raise InvalidInput(str(error)) from error
+        except OverloadedError:
+            self._metrics.refused(loaded.version, 503)
+            raise
+        except Exception:
+            self._metrics.refused(loaded.version, 500)
+            raise
+        finally:
+            self._kserve.observe(time.perf_counter() - start)
+        rows = len(next(iter(outputs.values())))
+        seconds = time.perf_counter() - start
+        self._metrics.answered(loaded.version, rows, seconds)
+        return answer
+
+    async def _in_thread(
+        self, work: Callable[..., Answer], *arguments: Any
+    ) -> Answer:
+        loop = asyncio.get_running_loop()
+        call = loop.run_in_executor(self._executor, work, *arguments)
+        return await call
 
     def get_input_types(self) -> list[dict[str, Any]]:
         """The inputs of `serving_default`, in Open Inference terms."""
@@ -79,40 +138,6 @@ class CtrModel(Model):
         signature = self.loaded.signatures[DEFAULT_SIGNATURE]
         return open_inference.describe(getattr(signature, which))
 
-    def _answer(
-        self, payload: TfServingBody | InferRequest
-    ) -> bytes | InferResponse:
-        loaded = self.loaded
-        if loaded is None:
-            raise ModelNotReady(self.name)
-        start = time.perf_counter()
-        answer: bytes | InferResponse
-        try:
-            if isinstance(payload, TfServingBody):
-                request = tf_serving.decode(
-                    payload.content, loaded.inputs, loaded.aliases
-                )
-                outputs = loaded.predict(request.signature, request.columns)
-                answer = tf_serving.encode(outputs, request.by_row)
-            else:
-                signature, columns = open_inference.decode(
-                    payload, loaded.inputs, loaded.aliases
-                )
-                outputs = loaded.predict(signature, columns)
-                answer = open_inference.encode(
-                    payload, self.name, loaded.version, outputs
-                )
-        except BadInputError as error:
-            self._metrics.refused(loaded.version, 400)
-            raise InvalidInput(str(error)) from error
-        except Exception:
-            self._metrics.refused(loaded.version, 500)
-            raise
-        rows = len(next(iter(outputs.values())))
-        seconds = time.perf_counter() - start
-        self._metrics.answered(loaded.version, rows, seconds)
-        return answer
-
 
 class VersionRepository(ModelRepository):
     """KServe's registry of models, filled by the watcher.
@@ -123,13 +148,23 @@ class VersionRepository(ModelRepository):
     """
 
     def __init__(
-        self, name: str, executor: Executor, metrics: ServingMetrics
+        self,
+        name: str,
+        executor: Executor,
+        metrics: ServingMetrics,
+        limits: Limits = DEFAULTS,
+        ignore_unknown: bool = False,
     ) -> None:
-        """Starts without a version, not ready."""
+        """Starts without a version, not ready.
+
+        ignore_unknown: whether columns that are no feature are left out.
+        """
         super().__init__()
         self.models: dict[str, CtrModel] = {}
         self.name = name
         self.snapshot: Snapshot[LoadedModel] = Snapshot()
+        self.limits = limits
+        self.ignore_unknown = ignore_unknown
         self._executor = executor
         self._metrics = metrics
         self.publish(self.snapshot)
@@ -172,6 +207,49 @@ class VersionRepository(ModelRepository):
             f"Received: {version!r}, accepted: {loaded or 'none'}"
         )
 
+    def find(
+        self, name: str, version: object = None, label: str | None = None
+    ) -> CtrModel:
+        """The model that a request names, ready to answer.
+
+        Args:
+            name: of the model.
+            version: a given one; without it, the served one.
+            label: `stable`, the served version, or `canary`, the newest.
+
+        Raises:
+            UnknownVersion: there is none.
+            ModelNotReady: no version is loaded.
+        """
+        if label is not None:
+            version = self._labelled(label)
+        key = name if version is None else f"{name}/versions/{version}"
+        model = self.get_model(key)
+        if not model.ready:
+            raise ModelNotReady(key)
+        return model
+
+    def _labelled(self, label: str) -> int | None:
+        if label not in LABELS:
+            raise UnknownVersion(
+                f"unknown label. Received: {label!r},"
+                f" accepted: {', '.join(LABELS)}"
+            )
+        snapshot = self.snapshot
+        if label == "stable":
+            return snapshot.served
+        return max(snapshot.loaded, default=None)
+
+    def states(self) -> dict[int, tuple[str, str]]:
+        """Version -> TF Serving's word for its state, and why; newest first."""
+        snapshot = self.snapshot
+        states = dict.fromkeys(snapshot.loaded, ("AVAILABLE", ""))
+        for version, reason in snapshot.failed.items():
+            states.setdefault(version, ("END", reason))
+        if snapshot.loading is not None:
+            states.setdefault(snapshot.loading, ("LOADING", ""))
+        return dict(sorted(states.items(), reverse=True))
+
     def example(self) -> tuple[int, dict[str, Scalar]]:
         """The served version and a row that it takes."""
         loaded = self.get_model(self.name).loaded
@@ -199,4 +277,6 @@ class VersionRepository(ModelRepository):
         )
 
     def _model(self, loaded: LoadedModel | None) -> CtrModel:
-        return CtrModel(self.name, loaded, self._executor, self._metrics)
+        return CtrModel(
+            self.name, loaded, self._executor, self._metrics, self.limits
+        )

@@ -1,19 +1,14 @@
-"""Open Inference Protocol v2: KServe's requests to columns and back.
+"""Open Inference Protocol v2: tensors of a request to columns.
 
 https://github.com/kserve/open-inference-protocol
 """
 
 import struct
-import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import orjson
-from kserve import InferInput, InferOutput, InferRequest, InferResponse
-from kserve.errors import InvalidInput
-from kserve.protocol.infer_type import to_http_parameters
-from kserve.utils.numpy_codec import from_np_dtype, to_np_dtype
 
 from serving.columns import Array, to_column
 from serving.errors import BadInputError, printable, shown
@@ -27,44 +22,96 @@ from serving.tf_serving import (
 )
 
 # Parameter of a request that names a signature; the protocol has no field.
-_SIGNATURE = "signature_name"
-_KINDS = {"f": "fiu", "i": "iu", "u": "iu", "b": "b", "O": "O"}
+SIGNATURE = "signature_name"
+_DTYPES = {
+    "BOOL": np.dtype(bool),
+    "BYTES": np.dtype(object),
+    **{f"INT{8 * n}": np.dtype(f"<i{n}") for n in (1, 2, 4, 8)},
+    **{f"UINT{8 * n}": np.dtype(f"<u{n}") for n in (1, 2, 4, 8)},
+    **{f"FP{8 * n}": np.dtype(f"<f{n}") for n in (2, 4, 8)},
+}
+_DATATYPES = {dtype: name for name, dtype in _DTYPES.items()}
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """An input as it was sent: a list of values, or their bytes."""
+
+    name: str
+    datatype: str
+    shape: Sequence[int]
+    data: Sequence[object] = ()
+    raw: bytes | None = None
+
+
+@dataclass(frozen=True)
+class InferRequest:
+    """A request of either transport.
+
+    outputs: those asked for, each with whether it is wanted in bytes.
+    binary: whether the others are.
+    """
+
+    id: str
+    signature: object
+    tensors: Sequence[Tensor]
+    outputs: Mapping[str, bool] = field(default_factory=dict)
+    binary: bool = False
+
+    def is_binary(self, output: str) -> bool:
+        """Whether an output is wanted in bytes."""
+        return self.outputs.get(output, self.binary)
 
 
 def describe(tensors: Inputs) -> list[dict[str, Any]]:
     """Metadata of a signature's inputs or outputs, one value a row."""
     return [
-        {"name": name, "datatype": from_np_dtype(dtype), "shape": [-1]}
+        {"name": name, "datatype": datatype_of(dtype), "shape": [-1]}
         for name, dtype in tensors.items()
     ]
+
+
+def datatype_of(dtype: np.dtype[Any]) -> str:
+    """The protocol's name of a dtype."""
+    return _DATATYPES[np.dtype(dtype)]
 
 
 def decode(
     request: InferRequest,
     signatures: Mapping[str, Inputs],
     aliases: Aliases,
+    ignore_unknown: bool = False,
 ) -> tuple[str, dict[str, Array]]:
     """The signature that a request is for, and its columns.
 
     aliases: other name of an input -> its name.
+    ignore_unknown: whether inputs that are no feature are left out.
 
     Raises:
         BadInputError: the request does not fit the signature.
     """
-    if printable(str(request.id or "")) != str(request.id or ""):
+    if printable(request.id) != request.id:
         raise BadInputError(f"id: not Unicode text. Received: {request.id!r}")
-    parameters = to_http_parameters(request.parameters or {})
-    name = parameters.get(_SIGNATURE)
+    name = request.signature or DEFAULT_SIGNATURE
     inputs = find_signature(name, signatures)
-    given = {tensor.name: tensor for tensor in request.inputs}
-    if len(given) < len(request.inputs):
+    given = {tensor.name: tensor for tensor in request.tensors}
+    if len(given) < len(request.tensors):
         raise BadInputError("an input is given twice")
     given = renamed(given, aliases)
+    if ignore_unknown:
+        given = {k: v for k, v in given.items() if k in inputs}
     check_names(given, inputs)
     columns = {
-        feature: _column(tensor, inputs[feature])
+        feature: _column(feature, tensor, inputs[feature])
         for feature, tensor in given.items()
     }
+    check_rows(columns)
+    assert isinstance(name, str)
+    return name, columns
+
+
+def check_rows(columns: Mapping[str, Array]) -> None:
+    """Raises BadInputError unless every column has the same rows, and some."""
     first, *others = columns
     for other in others:
         if len(columns[other]) != len(columns[first]):
@@ -74,130 +121,107 @@ def decode(
             )
     if not len(columns[first]):
         raise BadInputError(f"the request holds no rows: {first!r} is empty")
-    return name or DEFAULT_SIGNATURE, columns
 
 
-def encode(
-    request: InferRequest,
-    model: str,
-    version: int,
-    outputs: Mapping[str, Array],
-) -> InferResponse:
-    """The response; binary where the request asked for it.
+def check_outputs(request: InferRequest, outputs: Mapping[str, Array]) -> None:
+    """Raises BadInputError if an output is asked for that there is not."""
+    for name in request.outputs:
+        if name not in outputs:
+            raise BadInputError(
+                f"unknown output {shown(name)}. Accepted: {', '.join(outputs)}"
+            )
+
+
+def rows_of(name: object, shape: object) -> int:
+    """The rows of a shape [rows] or [rows, 1].
 
     Raises:
-        BadInputError: the request asks for an output that there is not.
+        BadInputError: it is another shape.
     """
-    for requested in request.request_outputs or ():
-        if requested.name not in outputs:
-            raise BadInputError(
-                f"unknown output {shown(requested.name)}."
-                f" Accepted: {', '.join(outputs)}"
-            )
-    tensors = []
-    for name, array in outputs.items():
-        tensor = InferOutput(
-            name, list(array.shape), from_np_dtype(array.dtype)
-        )
-        tensor.set_data_from_numpy(array, binary_data=False)
-        tensors.append(tensor)
-    return InferResponse(
-        response_id=request.id or str(uuid.uuid4()),
-        model_name=model,
-        model_version=str(version),
-        infer_outputs=tensors,
-        use_binary_outputs=request.use_binary_outputs,
-        requested_outputs=request.request_outputs,
-    )
-
-
-def fault_of(body: object, header_length: object, error: Exception) -> str:
-    """Why KServe cannot decode a request; names the input where it can.
-
-    Args:
-        body: of a request with binary data.
-        header_length: of its JSON, as its HTTP header says.
-        error: what KServe raised.
-    """
-    if not isinstance(body, bytes):
-        return f"the request cannot be read: {shown(str(error))}"
-    try:
-        length = int(str(header_length))
-        document = orjson.loads(body[:length])
-        start = length
-        for number, tensor in enumerate(document["inputs"]):
-            name = shown(tensor.get("name", f"number {number}"))
-            for key in ("name", "shape", "datatype"):
-                if key not in tensor:
-                    return f"feature {name}: {key!r} is missing"
-            shape, size = tensor["shape"], None
-            if "data" not in tensor:
-                size = tensor["parameters"]["binary_data_size"]
-            if not _is_shape(shape):
-                return (
-                    f"feature {name}: expected shape [rows]."
-                    f" Received: {shown(shape)}"
-                )
-            if size is None:
-                continue
-            part = body[start : start + size]
-            start += size
-            if _wrong_size(part, tensor["datatype"], shape[0]):
-                return (
-                    f"feature {name}: {len(part)} bytes of binary data are"
-                    f" not {shape[0]} values of {shown(tensor['datatype'])}"
-                )
-    except (ValueError, TypeError, KeyError, AttributeError) as problem:
-        error = problem
-    return (
-        "the request with binary data cannot be read: expected the header"
-        " inference-header-content-length, and JSON of so many bytes with"
-        f" 'inputs'. {type(error).__name__}: {shown(str(error))}"
-    )
-
-
-def _is_shape(shape: object) -> bool:
-    return (
-        isinstance(shape, list)
-        and len(shape) == 1
-        and isinstance(shape[0], int)
+    if (
+        isinstance(shape, Sequence)
+        and not isinstance(shape, str)
+        and len(shape) in (1, 2)
+        and all(type(size) is int for size in shape)
         and shape[0] >= 0
+        and tuple(shape[1:]) in ((), (1,))
+    ):
+        return int(shape[0])
+    raise BadInputError(
+        f"feature {shown(name)}: expected shape [rows]. "
+        f"Received: {shown(shape)}"
     )
 
 
-def _wrong_size(part: bytes, datatype: object, rows: int) -> bool:
-    """Whether bytes are not so many values."""
-    if datatype != "BYTES":
-        dtype = to_np_dtype(datatype) if isinstance(datatype, str) else None
-        return dtype is None or len(part) != rows * np.dtype(dtype).itemsize
-    offset, count = 0, 0
-    while offset + 4 <= len(part):
-        offset += 4 + int.from_bytes(part[offset : offset + 4], "little")
-        count += 1
-    return (offset, count) != (len(part), rows)
+def converted(name: str, dtype: np.dtype[Any], array: Array) -> Array:
+    """A column of another dtype; what JSON refuses is refused here, too.
+
+    Raises:
+        BadInputError: a value does not fit the dtype.
+    """
+    if array.dtype == dtype:
+        return array
+    if dtype.kind == "O" and array.dtype.kind == "f":
+        return to_column(name, dtype, _shortest(array))
+    return to_column(name, dtype, array.tolist())
 
 
-def _column(tensor: InferInput, dtype: np.dtype[Any]) -> Array:
-    name = tensor.name
-    if not _is_shape(list(tensor.shape)):
+def _shortest(array: Array) -> list[float]:
+    """Floats by the shortest decimal that is the same in their own width."""
+    return [float(str(value)) for value in array]
+
+
+def _column(name: str, tensor: Tensor, dtype: np.dtype[Any]) -> Array:
+    rows = rows_of(name, tensor.shape)
+    sent = _DTYPES.get(tensor.datatype)
+    if sent is None:
         raise BadInputError(
-            f"feature {name!r}: expected shape [rows]. "
-            f"Received: {list(tensor.shape)}"
+            f"feature {name!r}: expected one of the datatypes"
+            f" {', '.join(_DTYPES)}. Received: {shown(tensor.datatype)}"
         )
-    if tensor.data:
-        if len(tensor.data) != tensor.shape[0]:
-            raise BadInputError(
-                f"feature {name!r}: shape {list(tensor.shape)} but "
-                f"{len(tensor.data)} values"
-            )
-        return to_column(name, dtype, tensor.data)
-    try:
-        array: Array = tensor.as_numpy()
-    except (InvalidInput, ValueError, TypeError, struct.error) as error:
-        raise BadInputError(f"feature {name!r}: {error}") from None
-    if array.dtype.kind not in _KINDS[dtype.kind]:
+    if tensor.raw is not None:
+        return converted(name, dtype, _from_bytes(name, tensor, sent, rows))
+    values = tensor.data
+    if len(values) != rows:
         raise BadInputError(
-            f"feature {name!r}: expected datatype {from_np_dtype(dtype)}. "
-            f"Received: {tensor.datatype}"
+            f"feature {name!r}: shape {list(tensor.shape)} but "
+            f"{len(values)} values"
         )
-    return array.astype(dtype)
+    if dtype.kind == "O" and sent.kind == "f" and sent.itemsize < 8:
+        # The client may have widened them to write JSON.
+        wide = to_column(name, np.dtype(np.float32), values)
+        values = _shortest(wide.astype(sent))
+    return to_column(name, dtype, values)
+
+
+def _from_bytes(
+    name: str, tensor: Tensor, dtype: np.dtype[Any], rows: int
+) -> Array:
+    data = tensor.raw
+    assert data is not None
+    if dtype.kind != "O":
+        if len(data) == rows * dtype.itemsize:
+            return np.frombuffer(data, dtype)
+    else:
+        texts = _texts(data, rows)
+        if texts is not None:
+            return texts
+    raise BadInputError(
+        f"feature {name!r}: {len(data)} bytes of binary data are"
+        f" not {rows} values of {shown(tensor.datatype)}"
+    )
+
+
+def _texts(data: bytes, rows: int) -> Array | None:
+    """Byte strings behind their lengths of 4 bytes; None for other data."""
+    if len(data) < 4 * rows:
+        return None
+    texts = np.empty(rows, object)
+    start = 0
+    for row in range(rows):
+        if start + 4 > len(data):
+            return None
+        (size,) = struct.unpack_from("<I", data, start)
+        start += 4 + size
+        texts[row] = data[start - size : start]
+    return texts if start == len(data) else None

@@ -1,126 +1,237 @@
-"""HTTP routes that KServe's app lacks: TF Serving's, and v2 by version."""
+"""HTTP routes: TF Serving's, and the Open Inference Protocol's."""
 
+import asyncio
+import zlib
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
-from kserve.errors import ModelNotReady
+from google.protobuf import json_format
 from kserve.protocol.dataplane import DataPlane
-from kserve.protocol.rest.v2_datamodels import (
-    InferenceRequest,
-    InferenceResponse,
-)
-from kserve.protocol.rest.v2_endpoints import V2Endpoints
+from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, generate_latest
+from starlette.exceptions import HTTPException
 
-from serving.model import CtrModel, TfServingBody, VersionRepository
+from serving import (
+    open_inference,
+    open_inference_json,
+    tf_serving,
+    tf_serving_examples,
+)
+from serving.columns import Array
+from serving.limits import Limits
+from serving.model import VersionRepository
+from serving.savedmodel import LoadedModel
+from serving.tf_serving import DEFAULT_SIGNATURE
+
+_ENCODERS = {
+    "classify": tf_serving_examples.encode_classes,
+    "regress": tf_serving_examples.encode_values,
+}
 
 
 def tf_serving_router(repository: VersionRepository) -> APIRouter:
     """`/v1/models/...` as TF Serving has it."""
     router = APIRouter(prefix="/v1/models/{name}", tags=["TF Serving"])
 
-    @router.post(":predict")
-    @router.post("/versions/{version}:predict")
-    async def predict(
-        request: Request, name: str, version: str | None = None
-    ) -> Response:
-        body = await request.body()
+    async def ask(request: Request, read: Any, write: Any) -> Response:
+        body = await read_body(request, repository.limits)
         # The request holds this version to its end, whatever is switched in.
-        model = _ready(repository, _key(name, version))
-        answer, _ = await model(TfServingBody(body), dict(request.headers))
+        model = repository.find(**request.path_params)
+        answer = await model.answer(
+            lambda loaded: read(body, loaded), write, len(body)
+        )
         return Response(answer, media_type="application/json")
 
-    @router.get("")
-    @router.get("/versions/{version}")
-    async def status(name: str, version: str | None = None) -> JSONResponse:
-        states = _states(repository)
+    async def predict(request: Request) -> Response:
+        by_row = True
+
+        def read(body: bytes, loaded: LoadedModel) -> Any:
+            nonlocal by_row
+            decoded = tf_serving.decode(
+                body, loaded.inputs, loaded.aliases, repository.ignore_unknown
+            )
+            by_row = decoded.by_row
+            return decoded.signature, decoded.columns
+
+        def write(_: LoadedModel, outputs: Mapping[str, Array]) -> bytes:
+            return tf_serving.encode(outputs, by_row)
+
+        return await ask(request, read, write)
+
+    def examples(encode: Callable[[Mapping[str, Array]], bytes]) -> Any:
+        def read(body: bytes, loaded: LoadedModel) -> Any:
+            columns = tf_serving_examples.decode(
+                body, loaded.inputs, loaded.aliases
+            )
+            return DEFAULT_SIGNATURE, columns
+
+        async def answer(request: Request) -> Response:
+            return await ask(request, read, lambda _, out: encode(out))
+
+        return answer
+
+    def status(name: str, version: str | None = None) -> JSONResponse:
+        states = {str(v): state for v, state in repository.states().items()}
         if version is None:
             repository.get_model(name)
         elif name != repository.name or version not in states:
-            repository.get_model(_key(name, version))
+            repository.get_model(f"{name}/versions/{version}")
         else:
             states = {version: states[version]}
-        return JSONResponse({"model_version_status": list(states.values())})
+        return JSONResponse({"model_version_status": _statuses(states)})
 
-    @router.get("/metadata")
-    @router.get("/versions/{version}/metadata")
-    async def metadata(name: str, version: str | None = None) -> JSONResponse:
-        loaded = _ready(repository, _key(name, version)).loaded
+    def metadata(
+        name: str, version: str | None = None, label: str | None = None
+    ) -> JSONResponse:
+        loaded = repository.find(name, version, label).loaded
         assert loaded is not None
         spec = {
             "name": name,
             "signature_name": "",
             "version": str(loaded.version),
         }
-        definitions = {"signature_def": loaded.signature_defs}
+        definitions = {
+            name: json_format.MessageToDict(
+                definition,
+                preserving_proto_field_name=True,
+                always_print_fields_with_no_presence=True,
+            )
+            for name, definition in loaded.signature_defs.items()
+        }
         return JSONResponse(
-            {"model_spec": spec, "metadata": {"signature_def": definitions}}
+            {
+                "model_spec": spec,
+                "metadata": {"signature_def": {"signature_def": definitions}},
+            }
         )
 
+    for where in ("", "/versions/{version}", "/labels/{label}"):
+        router.add_api_route(f"{where}:predict", predict, methods=["POST"])
+        for verb, encode in _ENCODERS.items():
+            router.add_api_route(
+                f"{where}:{verb}", examples(encode), methods=["POST"]
+            )
+        router.add_api_route(f"{where}/metadata", metadata)
+    for where in ("", "/versions/{version}"):
+        router.add_api_route(where, status)
     return router
 
 
-def version_router(
+def open_inference_router(
     repository: VersionRepository, dataplane: DataPlane
 ) -> APIRouter:
-    """`/v2/models/<name>/versions/<v>...`, which KServe answers with 501."""
-    router = APIRouter(
-        prefix="/v2/models/{name}/versions/{version}", tags=["V2"]
-    )
-    endpoints = V2Endpoints(dataplane)
+    """`/v2/models/<name>...`, with and without a version."""
+    router = APIRouter(prefix="/v2/models/{name}", tags=["V2"])
 
-    @router.post("/infer", response_model=None)
-    async def infer(
-        request: Request,
-        response: Response,
-        name: str,
-        version: str,
-        body: InferenceRequest | bytes,
-    ) -> InferenceResponse | Response:
-        return await endpoints.infer(
-            request, response, _key(name, version), body
+    async def infer(request: Request) -> Response:
+        body = await read_body(request, repository.limits)
+        model = repository.find(**request.path_params)
+        asked: open_inference.InferRequest | None = None
+
+        def read(loaded: LoadedModel) -> tuple[str, dict[str, Array]]:
+            nonlocal asked
+            length = request.headers.get(open_inference_json.LENGTH_HEADER)
+            asked = open_inference_json.read(body, length)
+            return open_inference.decode(
+                asked,
+                loaded.inputs,
+                loaded.aliases,
+                repository.ignore_unknown,
+            )
+
+        def write(loaded: LoadedModel, outputs: dict[str, Array]) -> Any:
+            assert asked is not None
+            return open_inference_json.write(
+                asked, model.name, loaded.version, outputs
+            )
+
+        answer, length = await model.answer(read, write, len(body))
+        if length is None:
+            return Response(answer, media_type="application/json")
+        header = {open_inference_json.LENGTH_HEADER: str(length)}
+        return Response(
+            answer, headers=header, media_type="application/octet-stream"
         )
 
-    @router.get("/ready")
-    async def ready(name: str, version: str) -> JSONResponse:
-        model = _ready(repository, _key(name, version))
+    async def ready(name: str, version: str | None = None) -> JSONResponse:
+        model = repository.find(name, version)
         return JSONResponse({"name": model.name, "ready": True})
 
-    @router.get("")
-    async def metadata(name: str, version: str) -> JSONResponse:
-        key = _key(name, version)
+    async def metadata(name: str, version: str | None = None) -> JSONResponse:
+        key = name if version is None else f"{name}/versions/{version}"
         return JSONResponse(await dataplane.model_metadata(key))
+
+    for where in ("", "/versions/{version}"):
+        router.add_api_route(f"{where}/infer", infer, methods=["POST"])
+        router.add_api_route(f"{where}/ready", ready)
+        router.add_api_route(where, metadata)
+    return router
+
+
+def monitoring_router() -> APIRouter:
+    """Prometheus' figures where TF Serving has them."""
+    router = APIRouter(tags=["TF Serving"])
+
+    @router.get("/monitoring/prometheus/metrics")
+    def metrics() -> Response:
+        return Response(
+            generate_latest(REGISTRY),
+            headers={"content-type": CONTENT_TYPE_LATEST},
+        )
 
     return router
 
 
-def _key(name: str, version: str | None) -> str:
-    return name if version is None else f"{name}/versions/{version}"
+async def read_body(request: Request, limits: Limits) -> bytes:
+    """The body, decompressed.
+
+    Raises:
+        HTTPException: 408, it takes too long; 400 or 415, it is compressed
+            in another way than its header says.
+        TooLargeError: it is larger than the limit.
+    """
+    chunks, size = [], 0
+    try:
+        async with asyncio.timeout(limits.body_seconds):
+            async for chunk in request.stream():
+                size += len(chunk)
+                limits.check_body(size)
+                chunks.append(chunk)
+    except TimeoutError:
+        raise HTTPException(
+            408, f"the body took more than {limits.body_seconds:g} seconds"
+        ) from None
+    body = b"".join(chunks)
+    coding = request.headers.get("content-encoding", "identity").lower()
+    if coding == "identity":
+        return body
+    if coding not in ("gzip", "deflate"):
+        raise HTTPException(
+            415,
+            "content-encoding: accepted: gzip, deflate."
+            f" Received: {coding[:20]!r}",
+        )
+    decompress = zlib.decompressobj(zlib.MAX_WBITS | 32)  # either of them
+    try:
+        body = decompress.decompress(body, limits.body + 1)
+    except zlib.error as error:
+        raise HTTPException(400, f"the body is not {coding}: {error}") from None
+    limits.check_body(len(body))
+    if not decompress.eof or decompress.unused_data:
+        raise HTTPException(400, f"the body is not one whole {coding} stream")
+    return body
 
 
-def _ready(repository: VersionRepository, key: str) -> CtrModel:
-    model = repository.get_model(key)
-    if not model.ready:
-        raise ModelNotReady(key)
-    return model
-
-
-def _states(repository: VersionRepository) -> dict[str, Any]:
-    # Newest first, as TF Serving lists them.
-    snapshot = repository.snapshot
-    states = dict.fromkeys(snapshot.loaded, ("AVAILABLE", ""))
-    for version, reason in snapshot.failed.items():
-        states.setdefault(version, ("END", reason))
-    if snapshot.loading is not None:
-        states.setdefault(snapshot.loading, ("LOADING", ""))
-    return {
-        str(version): {
-            "version": str(version),
+def _statuses(states: Mapping[str, tuple[str, str]]) -> list[dict[str, Any]]:
+    return [
+        {
+            "version": version,
             "state": state,
             "status": {
                 "error_code": "UNKNOWN" if reason else "OK",
                 "error_message": reason,
             },
         }
-        for version, (state, reason) in sorted(states.items(), reverse=True)
-    }
+        for version, (state, reason) in states.items()
+    ]

@@ -13,7 +13,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
+from serving.access import OPEN, Access
 from serving.errors import ServingError
+from serving.limits import DEFAULTS, Limits
 from serving.listen import bind
 from serving.model_folder import scan
 from serving.versions import VersionWatcher
@@ -31,6 +33,9 @@ def serve(
     public_key: Path | None = None,
     name: str | None = None,
     pin: int | None = None,
+    limits: Limits = DEFAULTS,
+    ignore_unknown: bool = False,
+    access: Access = OPEN,
 ) -> None:
     """Serves a model directory until SIGTERM or SIGINT.
 
@@ -41,9 +46,8 @@ def serve(
             SavedModel. New ones are picked up, removed ones dropped.
         port: for HTTP; 0 takes a free one.
         grpc_port: for gRPC; 0 takes a free one.
-        host: address to listen on. The default is this machine only, as the
-            server has neither authentication nor TLS; a container behind a
-            service wants 0.0.0.0.
+        host: address to listen on. The default is this machine only; a
+            container behind a service wants 0.0.0.0.
         keep: how many of the newest versions stay loaded.
         allow_input_change: whether a new version may replace the served one
             although it takes other inputs.
@@ -51,6 +55,9 @@ def serve(
         pin: the version to serve; by default the directory's pin, or the
             newest.
         public_key: serves only versions that are signed by its private key.
+        limits: of requests, and of how long they wait for company.
+        ignore_unknown: leaves columns out that are no feature.
+        access: who may ask, and by TLS or not.
 
     Raises:
         ServingError: there is no version to serve, or a port is taken.
@@ -59,6 +66,7 @@ def serve(
     name = name or folder_name
     if public_key is not None and not public_key.is_file():
         raise ServingError(f"--verify: no file {public_key}")
+    access.check(host)
     listener = bind(host, port)
     bind(host, grpc_port).close()
     # TensorFlow reads it on import; its start-up notes help nobody here.
@@ -74,8 +82,10 @@ def serve(
     gc.freeze()
     threads = min(32, (os.cpu_count() or 1) + 4)
     with ThreadPoolExecutor(threads, "predict") as executor:
-        repository = VersionRepository(name, executor, ServingMetrics(name))
-        server = Server(repository, listener, host, grpc_port)
+        repository = VersionRepository(
+            name, executor, ServingMetrics(name), limits, ignore_unknown
+        )
+        server = Server(repository, listener, host, grpc_port, access)
         watcher = VersionWatcher(
             model_dir,
             functools.partial(LoadedModel, public_key=public_key),
@@ -97,7 +107,8 @@ def serve(
             shown = re.sub(r"^(0\.0\.0\.0|::)$", "localhost", host)
             shown = f"[{shown}]" if ":" in shown else shown
             http = listener.getsockname()[1]
-            url = f"http://{shown}:{http}/v1/models/{quote(name)}"
+            scheme = "http" if access.certificate is None else "https"
+            url = f"{scheme}://{shown}:{http}/v1/models/{quote(name)}"
             body = shlex.quote(json.dumps({"instances": [row]}))
             print(
                 f"serving {name} version {version} at {url}, "

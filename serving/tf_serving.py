@@ -31,7 +31,10 @@ class Request:
 
 
 def decode(
-    body: bytes, signatures: Mapping[str, Inputs], aliases: Aliases = _NONE
+    body: bytes,
+    signatures: Mapping[str, Inputs],
+    aliases: Aliases = _NONE,
+    ignore_unknown: bool = False,
 ) -> Request:
     """Reads the body of a `:predict` call.
 
@@ -40,11 +43,12 @@ def decode(
             optionally `signature_name`.
         signatures: signature name -> input name -> dtype.
         aliases: other name of an input -> its name.
+        ignore_unknown: whether columns that are no feature are left out.
 
     Raises:
         BadInputError: not JSON, or it does not fit the signature.
     """
-    document = _load(body)
+    document = load_json(body)
     if not isinstance(document, dict):
         raise BadInputError(
             "expected a JSON object with 'instances' or 'inputs'. "
@@ -62,9 +66,12 @@ def decode(
         rows = document["instances"]
         if aliases and isinstance(rows, list):
             rows = [renamed(row, aliases) for row in rows]
-        raw = _rows_to_columns(rows, inputs)
+        raw = _rows_to_columns(rows, inputs, ignore_unknown)
     else:
-        raw = _check_columns(renamed(document["inputs"], aliases), inputs)
+        given = renamed(document["inputs"], aliases)
+        if ignore_unknown and isinstance(given, dict):
+            given = {k: v for k, v in given.items() if k in inputs}
+        raw = _check_columns(given, inputs)
     columns = {
         feature: to_column(feature, inputs[feature], values)
         for feature, values in raw.items()
@@ -134,7 +141,12 @@ def check_names(received: Mapping[str, object], inputs: Inputs) -> None:
         )
 
 
-def _load(body: bytes) -> object:
+def load_json(body: bytes) -> object:
+    """Parses JSON; as TF Serving does, NaN and Infinity too.
+
+    Raises:
+        BadInputError: it is not JSON.
+    """
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError:
@@ -156,7 +168,7 @@ def _is_bytes(value: object) -> bool:
 
 
 def _rows_to_columns(
-    rows: object, inputs: Inputs
+    rows: object, inputs: Inputs, ignore_unknown: bool
 ) -> Mapping[str, Sequence[object]]:
     if not isinstance(rows, list):
         raise BadInputError(
@@ -171,20 +183,26 @@ def _rows_to_columns(
         return {next(iter(inputs)): rows}
     try:
         columns = {name: [row[name] for row in rows] for name in inputs}
-        if all(type(row) is dict and len(row) == len(inputs) for row in rows):
+        if all(type(row) is dict for row in rows) and (
+            ignore_unknown or set(map(len, rows)) == {len(inputs)}
+        ):
             return columns
     except (KeyError, TypeError, IndexError):
         pass
-    raise _first_bad_row(rows, inputs)
+    raise _first_bad_row(rows, inputs, ignore_unknown)
 
 
-def _first_bad_row(rows: list[object], inputs: Inputs) -> BadInputError:
+def _first_bad_row(
+    rows: list[object], inputs: Inputs, ignore_unknown: bool
+) -> BadInputError:
     for number, row in enumerate(rows):
         if not isinstance(row, dict):
             return BadInputError(
                 f"row {number} of 'instances' must be an object of feature: "
                 f"value. Received: {type(row).__name__}"
             )
+        if ignore_unknown:
+            row = {k: v for k, v in row.items() if k in inputs}
         try:
             check_names(row, inputs)
         except BadInputError as error:

@@ -1,47 +1,75 @@
 """KServe's HTTP and gRPC servers, bound to one host, with our routes."""
 
 import socket
+import ssl
 from concurrent import futures
 from typing import Any
 
 import fastapi
+import grpc
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from grpc import aio
-from kserve.constants.constants import (
-    FASTAPI_APP_IMPORT_STRING,
-    MAX_GRPC_MESSAGE_LENGTH,
-)
+from grpc_interceptor.exceptions import ResourceExhausted, Unavailable
+from kserve.constants.constants import FASTAPI_APP_IMPORT_STRING
 from kserve.protocol.grpc import grpc_predict_v2_pb2_grpc as grpc_v2
 from kserve.protocol.grpc.interceptors import ExceptionToStatusInterceptor
 from kserve.protocol.grpc.server import GRPCServer
-from kserve.protocol.grpc.servicer import InferenceServicer
 from kserve.protocol.rest.server import RESTServer
 from starlette.exceptions import HTTPException
+from tensorflow_serving.apis import (
+    model_service_pb2_grpc,
+    prediction_service_pb2_grpc,
+)
 
-from serving.errors import ServingError, printable
+from serving.access import FREE_CALLS, Access, RequireToken
+from serving.errors import (
+    OverloadedError,
+    ServingError,
+    TooLargeError,
+    printable,
+)
 from serving.model import VersionRepository
-from serving.routes import tf_serving_router, version_router
+from serving.open_inference_grpc import OpenInferenceServicer
+from serving.routes import (
+    monitoring_router,
+    open_inference_router,
+    tf_serving_router,
+)
+from serving.tf_serving_grpc import ModelService, PredictionService
 
 _GRACE_SECONDS = 30
 _GRPC_THREADS = 4
+SERVER_NAME = "lion-ctr"
 
 
 class VersionedRestServer(RESTServer):
     """KServe's HTTP server, with TF Serving's paths before its own."""
 
     def __init__(
-        self, listener: socket.socket, repository: VersionRepository, **kw: Any
+        self,
+        listener: socket.socket,
+        repository: VersionRepository,
+        access: Access,
+        **kw: Any,
     ) -> None:
         """Serves on a socket that is bound already."""
         super().__init__(
             FASTAPI_APP_IMPORT_STRING,
             http_port=listener.getsockname()[1],
             grace_period=_GRACE_SECONDS,
+            ssl_certfile=access.certificate and str(access.certificate),
+            ssl_keyfile=access.key and str(access.key),
             **kw,
         )
+        if access.client_ca is not None:
+            self.config.ssl_ca_certs = str(access.client_ca)
+            self.config.ssl_cert_reqs = ssl.CERT_REQUIRED
+        self._access = access
         self._listener = listener
         self._repository = repository
+        self.config.server_header = False
+        self.config.headers = [("server", SERVER_NAME)]
 
     @property
     def started(self) -> bool:
@@ -60,25 +88,40 @@ class VersionedRestServer(RESTServer):
     def _register_endpoints(self, app: fastapi.FastAPI) -> None:
         # The first route that fits wins, so ours come before KServe's.
         app.include_router(tf_serving_router(self._repository))
-        app.include_router(version_router(self._repository, self.dataplane))
+        app.include_router(
+            open_inference_router(self._repository, self.dataplane)
+        )
+        app.include_router(monitoring_router())
         super()._register_endpoints(app)
 
     def _add_exception_handlers(self, app: fastapi.FastAPI) -> None:
         super()._add_exception_handlers(app)
         app.add_exception_handler(RequestValidationError, _malformed)
         app.add_exception_handler(HTTPException, _http_error)
+        app.add_exception_handler(TooLargeError, _too_large)
+        app.add_exception_handler(OverloadedError, _overloaded)
 
     def _add_middlewares(self, app: fastapi.FastAPI) -> None:
-        # KServe's middleware writes a log line a request.
-        pass
+        # Not KServe's, which writes a log line a request.
+        if self._access.token:
+            app.add_middleware(RequireToken, access=self._access)
 
 
 class HostGrpcServer(GRPCServer):
     """KServe's gRPC server; its own listens on every address."""
 
-    def __init__(self, host: str, port: int, **kw: Any) -> None:
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        repository: VersionRepository,
+        access: Access,
+        **kw: Any,
+    ) -> None:
         """Binds with `bind`, which needs a running event loop."""
         super().__init__(port, kwargs={}, grace_period=_GRACE_SECONDS, **kw)
+        self._repository = repository
+        self._access = access
         self._host = f"[{host}]" if ":" in host else host
 
     def bind(self) -> int:
@@ -89,23 +132,40 @@ class HostGrpcServer(GRPCServer):
         """
         self._server = aio.server(
             futures.ThreadPoolExecutor(max_workers=_GRPC_THREADS),
-            interceptors=(ExceptionToStatusInterceptor(),),
+            interceptors=(
+                *([_Token(self._access)] if self._access.token else []),
+                _Statuses(),
+            ),
             options=[
-                ("grpc.max_send_message_length", MAX_GRPC_MESSAGE_LENGTH),
-                ("grpc.max_receive_message_length", MAX_GRPC_MESSAGE_LENGTH),
+                ("grpc.max_send_message_length", -1),
+                (
+                    "grpc.max_receive_message_length",
+                    self._repository.limits.body,
+                ),
                 # With it, two servers would share a port without a word.
                 ("grpc.so_reuseport", 0),
             ],
         )
         grpc_v2.add_GRPCInferenceServiceServicer_to_server(
-            InferenceServicer(
-                self._data_plane, self._model_repository_extension
+            OpenInferenceServicer(
+                self._repository,
+                data_plane=self._data_plane,
+                model_repository_extension=self._model_repository_extension,
             ),
             self._server,
         )
+        prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
+            PredictionService(self._repository), self._server
+        )
+        model_service_pb2_grpc.add_ModelServiceServicer_to_server(
+            ModelService(self._repository), self._server
+        )
         address = f"{self._host}:{self._port}"
         try:
-            return int(self._server.add_insecure_port(address))
+            credentials = self._access.grpc_credentials()
+            if credentials is None:
+                return int(self._server.add_insecure_port(address))
+            return int(self._server.add_secure_port(address, credentials))
         except RuntimeError:
             raise ServingError(
                 f"cannot listen for gRPC on {address}: "
@@ -115,6 +175,50 @@ class HostGrpcServer(GRPCServer):
     async def start(self, max_workers: int = _GRPC_THREADS) -> None:
         """Serves in the background, until `stop`."""
         await self._server.start()
+
+
+class _Token(aio.ServerInterceptor):
+    """UNAUTHENTICATED for calls without the token."""
+
+    def __init__(self, access: Access) -> None:
+        self._access = access
+
+    async def intercept_service(self, continuation: Any, details: Any) -> Any:
+        """Lets a call pass, or refuses it."""
+        metadata = dict(details.invocation_metadata)
+        given = str(metadata.get("authorization", ""))
+        if details.method in FREE_CALLS or self._access.allows(given):
+            return await continuation(details)
+
+        async def refuse(_: Any, context: aio.ServicerContext) -> None:
+            await context.abort(
+                grpc.StatusCode.UNAUTHENTICATED,
+                "expected the metadata authorization: Bearer TOKEN",
+            )
+
+        return grpc.unary_unary_rpc_method_handler(refuse)
+
+
+class _Statuses(ExceptionToStatusInterceptor):
+    """KServe's, with the limits."""
+
+    async def handle_exception(self, ex: Exception, *rest: Any) -> None:
+        """Aborts the call with the status that fits."""
+        if isinstance(ex, TooLargeError):
+            ex = ResourceExhausted(str(ex))
+        elif isinstance(ex, OverloadedError):
+            ex = Unavailable(str(ex))
+        await super().handle_exception(ex, *rest)
+
+
+async def _too_large(_: Any, error: Exception) -> JSONResponse:
+    # What is left of the body is not read: the connection ends.
+    headers = {"connection": "close"}
+    return JSONResponse({"error": str(error)}, 413, headers)
+
+
+async def _overloaded(_: Any, error: Exception) -> JSONResponse:
+    return JSONResponse({"error": str(error)}, 503, {"retry-after": "1"})
 
 
 async def _malformed(_: Any, error: Exception) -> JSONResponse:

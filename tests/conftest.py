@@ -1,7 +1,38 @@
-"""What all tests share: quiet TensorFlow, Keras 2 for TFX's own layers."""
+"""Quiet TensorFlow, Keras 2 for TFX's own layers, and `--quick`."""
+
+from __future__ import annotations
 
 import os
+from pathlib import Path
+
+import pytest
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import models  # noqa: F401 (pins Keras 2 before TensorFlow loads)
+from tests import quick
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--quick`: only modules that import no TensorFlow or TFX."""
+    parser.addoption("--quick", action="store_true", help="as `make check`")
+
+
+def pytest_ignore_collect(
+    collection_path: Path, config: pytest.Config
+) -> bool | None:
+    """Leave slow modules unimported with `--quick`."""
+    if not config.getoption("--quick") or collection_path.suffix != ".py":
+        return None
+    name = collection_path.name
+    if not name.startswith("test_") or quick.is_quick(collection_path):
+        return None
+    return True
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Fail a quick session that has loaded a slow package after all."""
+    loaded = quick.imported_now()
+    if session.config.getoption("--quick") and loaded:
+        print(f"\n--quick loaded {', '.join(loaded)}; accepted: none")
+        session.exitstatus = 1

@@ -17,7 +17,7 @@ from models.architectures.registry import build_model
 from models.config.architectures import ModelConfig
 from models.input_pipeline.dataset import Batches
 from models.preprocessing.input_layout import IdFeature, Layout
-from models.training.train_step import Steps
+from models.training.train_step import TrainStep
 from optimizers import Lion
 
 
@@ -77,7 +77,9 @@ def main() -> None:
     model = build_model(layout, config, float(rows.label.mean()))
     optimizer = Lion(1e-4)
     optimizer.build(model.trainable_variables)
-    steps = Steps(model, optimizer, False, 1.0, tf.distribute.get_strategy())
+    steps = TrainStep(
+        model, optimizer, False, 1.0, tf.distribute.get_strategy()
+    )
     data = from_disk(rows) if "disk" in sys.argv else from_memory(rows)
     batches = iter(data)
     turns.serve(lambda _, count: steps.run(batches, count))

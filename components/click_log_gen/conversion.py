@@ -16,7 +16,7 @@ from components.click_log_gen.columns.event_time import (
     event_time,
     reading,
 )
-from components.click_log_gen.columns.noticed import Noticed
+from components.click_log_gen.columns.feature_check import FeatureCheck
 from components.click_log_gen.columns.rows import (
     Column,
     Rejected,
@@ -26,8 +26,8 @@ from components.click_log_gen.columns.rows import (
 )
 from components.click_log_gen.config.sections import DataConfig, LabelRule
 from components.click_log_gen.files.chunks import Chunk, naming
-from components.click_log_gen.formats import registry
-from components.click_log_gen.output.row_counts import Tally
+from components.click_log_gen.formats import log_reader
+from components.click_log_gen.output.row_counts import RowCounts
 from components.click_log_gen.output.shards import Shards
 from components.click_log_gen.splitting import split
 from components.example_io.tf_example import encode, encode_features, wrap
@@ -35,7 +35,7 @@ from models.config.training import LABEL
 
 
 @dataclass(frozen=True)
-class Job:
+class ConversionSettings:
     """All that a worker needs besides the chunk."""
 
     data: DataConfig
@@ -47,19 +47,19 @@ class Job:
     ranges: Mapping[str, int] = field(default_factory=dict)  # integers below
 
 
-def run(chunk: Chunk, job: Job) -> dict[str, Any]:
+def convert_chunk(chunk: Chunk, job: ConversionSettings) -> dict[str, Any]:
     """Converts one chunk; returns its counts. Same chunk, same bytes.
 
     Raises:
         InputError: the file as a whole cannot be read; with its name.
     """
-    tally = Tally()
+    tally = RowCounts()
     seen: set[str] = set()
-    noticed = Noticed(job.ranges)
+    feature_check = FeatureCheck(job.ranges)
     wanted = _wanted(job)
     shards = Shards(job.folders, chunk.number, job.chunks)
     with naming(chunk.path), shards:
-        for rows in registry.read(chunk, job.data.impressions, wanted):
+        for rows in log_reader.read(chunk, job.data.impressions, wanted):
             batch = _Batch(rows, chunk, job)
             rejected = batch.rejected()
             tally.reject(rejected)
@@ -75,19 +75,19 @@ def run(chunk: Chunk, job: Job) -> dict[str, Any]:
                 batch.sampled,
                 batch.times,
             )
-            noticed.see(batch.columns)
+            feature_check.see(batch.columns)
             seen |= rows.filled(wanted.keys() - seen)
     return {
         "chunk": chunk.number,
         **tally.to_json(),
-        **noticed.to_json(),
+        **feature_check.to_json(),
         "absent": sorted(wanted.keys() - seen),
     }
 
 
 def write(
     shards: Shards,
-    tally: Tally,
+    tally: RowCounts,
     names: Sequence[str],
     records: pa.BinaryArray,
     positive: Mask,
@@ -113,7 +113,7 @@ def write(
             tally.see(name, times[chosen])
 
 
-def _wanted(job: Job) -> dict[str, str]:
+def _wanted(job: ConversionSettings) -> dict[str, str]:
     """Columns to read -> what they will be read as."""
     data = job.data
     wanted = {name: kind for name, (kind, _) in job.columns.items()}
@@ -136,7 +136,9 @@ class _Batch:
     columns: the features of the good rows. times: when they happened, if asked.
     """
 
-    def __init__(self, rows: Rows, chunk: Chunk, job: Job) -> None:
+    def __init__(
+        self, rows: Rows, chunk: Chunk, job: ConversionSettings
+    ) -> None:
         self._rows = rows
         self._chunk = chunk
         self._job = job

@@ -68,7 +68,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
 
         path = os.path.join(rejected.uri, COUNTS)
         with _temporary(os.path.join(rejected.uri, "work")) as work:
-            outcome = stages.run(
+            outcome = stages.ingest(
                 data,
                 columns,
                 stages.Places(folders, work),
@@ -182,6 +182,6 @@ def _with_rows(error: InputError, uri: str) -> InputError:
     FileSystems.mkdirs(kept)
     names = [os.path.join(kept, path.rpartition("/")[2]) for path in paths]
     FileSystems.rename(paths, names)
-    told = InputError(f"{error}\nRejected rows: lionctr rejected {kept}")
-    told.rejected = kept
-    return told
+    extended = InputError(f"{error}\nRejected rows: lionctr rejected {kept}")
+    extended.rejected = kept
+    return extended

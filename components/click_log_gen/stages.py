@@ -9,13 +9,15 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from components.click_log_gen import conversion
-from components.click_log_gen.columns import noticed
+from components.click_log_gen.columns import feature_check
 from components.click_log_gen.config.event_time import TimeColumn
 from components.click_log_gen.config.sections import DataConfig, LogFiles
-from components.click_log_gen.files import chunks, log_paths
+from components.click_log_gen.files import log_paths
 from components.click_log_gen.files.chunks import Chunk
+from components.click_log_gen.formats import log_format
+from components.click_log_gen.formats.plan import plan as plan_chunks
 from components.click_log_gen.join import matching, merge, partition
-from components.click_log_gen.output.row_counts import Tally
+from components.click_log_gen.output.row_counts import RowCounts
 from components.click_log_gen.splitting import split
 from models.errors import InputError
 
@@ -55,7 +57,7 @@ class Places:
     work: str
 
 
-def run(
+def ingest(
     data: DataConfig,
     columns: Mapping[str, tuple[str, str | None]],
     places: Places,
@@ -71,7 +73,7 @@ def run(
     Raises:
         InputError: no file, a file that cannot be read, a missing column.
     """
-    plan = chunks.plan(data.impressions)
+    plan = plan_chunks(data.impressions)
     if not plan:
         raise InputError(
             f"{', '.join(data.impressions.path)}: every file is empty"
@@ -84,7 +86,7 @@ def run(
         surveys = each(
             plan, "Survey", split.survey, data=data, folder=places.work
         )
-    job = conversion.Job(
+    job = conversion.ConversionSettings(
         data,
         columns,
         places.folders,
@@ -93,13 +95,13 @@ def run(
         split.first_rows(part["count"] for part in surveys),
         ranges,
     )
-    parts = each(plan, "Convert", conversion.run, job=job)
+    parts = each(plan, "Convert", conversion.convert_chunk, job=job)
     absent = _absent([(data.impressions, parts)])
     tally = _total(parts)
     _check_clock(tally, data.time, "data.time")
     counts = {
         **_counts(tally, data.split.names),
-        **noticed.total(parts, columns),
+        **feature_check.total(parts, columns),
     }
     return Outcome(counts, absent)
 
@@ -113,7 +115,7 @@ def _joined(
     ranges: Mapping[str, int],
 ) -> Outcome:
     assert data.clicks is not None
-    clicked = chunks.plan(data.clicks, "data.clicks.path")
+    clicked = plan_chunks(data.clicks, "data.clicks.path")
     plan = shown + [
         dataclasses.replace(chunk, number=len(shown) + chunk.number)
         for chunk in clicked
@@ -122,7 +124,7 @@ def _joined(
     size += _text_bytes(data.clicks, clicked, "data.clicks.path")
     number = min(1 + size // PARTITION_BYTES, _MOST_PARTITIONS)
     number = data.clicks.partitions or number
-    spread = partition.Job(
+    spread = partition.PartitionSettings(
         data,
         columns,
         places.folders,
@@ -132,11 +134,11 @@ def _joined(
         number,
         ranges,
     )
-    parts = each(plan, "Scatter", partition.run, job=spread)
+    parts = each(plan, "Partition", partition.partition_chunk, job=spread)
     ours, theirs = parts[: len(shown)], parts[len(shown) :]
     _check_clock(_total(ours), data.time, "data.time")
     _check_clock(_total(theirs), data.click_time, "data.clicks.time")
-    job = merge.Job(
+    job = merge.JoinSettings(
         spread,
         [chunk.path for chunk in plan],
         split.first_rows(part["counts"].get("read", 0) for part in ours),
@@ -146,13 +148,13 @@ def _joined(
     if data.split.by != "hash":
         surveys = each(partitions, "Survey", merge.survey, job=job)
         job = dataclasses.replace(job, cut=split.find_cut(surveys, data.split))
-    joined = each(partitions, "Gather", merge.run, job=job)
+    joined = each(partitions, "Join", merge.join_partition, job=job)
     impressions = _total([*ours, *(part["impressions"] for part in joined)])
     clicks = _total([*theirs, *(part["clicks"] for part in joined)])
     names = [name for name, _ in matching.CLICKS if name != "rejected"]
     counts = {
         **_counts(impressions, data.split.names),
-        **noticed.total(ours, columns),
+        **feature_check.total(ours, columns),
         "held_back": impressions.counts["held_back"],
         "duplicates": impressions.counts["duplicates"],
         "clicks": {
@@ -166,7 +168,7 @@ def _joined(
     return Outcome(counts, absent)
 
 
-def _check_clock(tally: Tally, time: TimeColumn | None, field: str) -> None:
+def _check_clock(tally: RowCounts, time: TimeColumn | None, field: str) -> None:
     """Stops where all seconds read as a calendar's minutes."""
     if time is None or time.format is not None or tally.clock < 0:
         return
@@ -203,7 +205,7 @@ def _end(
 def _text_bytes(log: LogFiles, plan: Sequence[Chunk], field: str) -> int:
     """About how much text the log is."""
     plain = {chunk.path for chunk in plan if not chunk.whole}
-    if log.format in ("parquet", "avro"):
+    if not log_format.of(log).is_text:
         plain = set()
     return sum(
         size * (1 if path in plain else _PACKED)
@@ -211,14 +213,14 @@ def _text_bytes(log: LogFiles, plan: Sequence[Chunk], field: str) -> int:
     )
 
 
-def _total(parts: Sequence[Mapping[str, Any]]) -> Tally:
-    tally = Tally()
+def _total(parts: Sequence[Mapping[str, Any]]) -> RowCounts:
+    tally = RowCounts()
     for part in parts:
         tally.add(part)
     return tally
 
 
-def _counts(tally: Tally, splits: Sequence[str]) -> dict[str, Any]:
+def _counts(tally: RowCounts, splits: Sequence[str]) -> dict[str, Any]:
     names = ("read", "kept", "rejected", "sampled_out", "gap", *splits)
     return {
         **{name: tally.counts[name] for name in names},
@@ -251,7 +253,7 @@ def _absent(
     found = {}
     for log, parts in logs:
         read = sum(part["counts"].get("read", 0) for part in parts)
-        if read and log.format in ("jsonl", "tfrecord"):
+        if read and not log_format.of(log).names_columns:
             absent = set.intersection(*(set(part["absent"]) for part in parts))
             if absent:
                 found[", ".join(log.path)] = sorted(absent)

@@ -12,20 +12,24 @@ from models.training import metric_registry
 
 
 class Threshold(Section):
-    """Bounds that a metric must keep; changes are against the baseline.
-
-    `below` is a `max` that itself is refused. `sure: true` refuses unless the
-    confidence interval is within the bound, `sure: false` only if all of it is
-    beyond. Without it the value is judged, and of a change the interval, as
-    with `sure: false`.
-    """
+    """Bounds that a metric must keep; changes are against the baseline."""
 
     min: float | None = None
+    """Least value."""
     max: float | None = None
+    """Greatest value."""
     below: float | None = None
+    """Upper bound that the metric must stay below."""
     min_change: float | None = None
+    """Least difference from the baseline."""
     max_change: float | None = None
+    """Greatest difference from the baseline."""
     sure: bool | None = None
+    """Judge by the confidence interval.
+
+    true: all of it must be within the bound. false: refuse only if all of it is
+    beyond. null: judge the value, and of a change the interval, as with false.
+    """
 
     def out_of_reach(self, low: float, high: float) -> str:
         """The bounds that no metric from `low` to `high` keeps; "" if none."""
@@ -70,24 +74,29 @@ DEFAULTS: Mapping[str, Threshold] = {
 
 
 class EvaluateConfig(Section):
-    """What is measured on the last split, and what a model must reach.
-
-    `metrics` are added to `DEFAULTS`; null takes a default out. `group`: the
-    column, such as user_id, whose values GAUC, NDCG@k and recall@k look at one
-    by one, and whose rows the bootstrap keeps together. `too_few`: the verdict
-    where there are too few positives (or negatives) for one.
-    """
+    """Metrics on the last split, and the bounds that a model must keep."""
 
     metrics: dict[str, Threshold | None] = Field(
         default={}, validate_default=True
     )
+    """Metric -> bounds, besides the defaults; null takes a default out."""
     slices: tuple[tuple[Name, ...], ...] = ()
+    """Lists of columns; the report has the metrics of each of their values."""
     baseline: Literal["latest_blessed"] | None = "latest_blessed"
+    """Model to compare with: `latest_blessed`, the newest pushed one; null:
+    none."""
     group: Name | None = None
+    """Column, such as user_id, of GAUC, NDCG@k and recall@k; the bootstrap
+    keeps its rows together."""
     k: PositiveInt = 10
+    """Rank at which NDCG@k and recall@k cut."""
     confidence: Annotated[float, Field(gt=0, lt=1)] = 0.95
+    """Level of the confidence intervals."""
     replicates: Annotated[int, Field(ge=100, le=100_000)] = 1000
+    """Number of bootstrap replicates."""
     too_few: Literal["refuse", "pass"] = "refuse"
+    """Verdict where there are too few positives, negatives or groups: refuse,
+    or push without a verdict."""
 
     @field_validator("metrics")
     @classmethod
@@ -125,7 +134,7 @@ class EvaluateConfig(Section):
         Raises:
             InputError: there is no such module.
         """
-        from models.architectures.registry import module_version
+        from models.user_code import module_version
 
         return ",".join(
             module_version(name, f"evaluate.metrics.{name}")

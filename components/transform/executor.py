@@ -33,7 +33,7 @@ from models.errors import InputError
 from models.input_pipeline import row_counts
 from models.preprocessing import analyzers
 from models.preprocessing.input_layout import LABEL_COUNTS
-from models.preprocessing.preprocessing_fn import Found, transformed
+from models.preprocessing.preprocessing_fn import Analysis, transformed
 
 log = logging.getLogger("lionctr.transform")
 PREPROCESSING_FN = "models.preprocessing.preprocessing_fn.preprocessing_fn"
@@ -156,7 +156,7 @@ class Executor(tfx_transform.Executor):
 
 def save(
     features: Features,
-    found: Found,
+    found: Analysis,
     folder: str,
     spec: Mapping[str, Any],
     graph: str,

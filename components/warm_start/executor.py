@@ -28,7 +28,7 @@ LATEST = "latest_blessed"
 
 
 @dataclass(frozen=True)
-class Found:
+class StartingModel:
     """Where the model is, and the state of its training; else why not."""
 
     model: str | None = None
@@ -59,7 +59,9 @@ class Executor(base_executor.BaseExecutor):
             file.write(json.dumps(asdict(found)))
 
 
-def find(source: str, pushed_to: str, training: Mapping[str, Any]) -> Found:
+def find(
+    source: str, pushed_to: str, training: Mapping[str, Any]
+) -> StartingModel:
     """The model that `source` names.
 
     A model of this very training, the same settings on the same data, is
@@ -72,7 +74,9 @@ def find(source: str, pushed_to: str, training: Mapping[str, Any]) -> Found:
         path = os.path.join(pushed_to, str(version))
         if not _same(about(path).get("asked", {}), training):
             return _at(path)
-    return Found(reason=f"no model of another training is in {pushed_to}")
+    return StartingModel(
+        reason=f"no model of another training is in {pushed_to}"
+    )
 
 
 def base_version(
@@ -92,13 +96,13 @@ def base_version(
     return f"{found.model} {identity} {found.state}"
 
 
-def _at(path: str) -> Found:
+def _at(path: str) -> StartingModel:
     """A pushed version, a SavedModel in a Model artifact, or the artifact."""
     path = path.rstrip("/")
     inside = path_utils.serving_model_dir(path)
     model = inside if fileio.isdir(inside) else path
     if not fileio.exists(os.path.join(model, "saved_model.pb")):
-        return Found(
+        return StartingModel(
             reason=f"no model in {path!r}. Accepted: {LATEST}, null, or the"
             " folder of a pushed version or of a Model artifact"
         )
@@ -108,8 +112,8 @@ def _at(path: str) -> Found:
         states.insert(0, state_folder(above, identity))
     for state in states:
         if fileio.isdir(state):
-            return Found(model, state)
-    return Found(
+            return StartingModel(model, state)
+    return StartingModel(
         model,
         reason=f"the model {model} was pushed without the state of its"
         " training, or that was removed",

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from models.config.architectures import ModelConfig
 from models.layers.embedding import FusedTable, by_dim
-from models.layers.mlp import head, run, stack
+from models.layers.mlp import apply_layers, dense_layers, head
 from models.preprocessing.input_layout import DENSE, IdFeature, Layout
 
 
@@ -37,7 +37,9 @@ class Deep(keras.layers.Layer):
             )
             for dim, features in by_dim(layout.ids).items()
         ]
-        self.hidden = stack(keras.layers, "hidden", config.hidden, config)
+        self.hidden = dense_layers(
+            keras.layers, "hidden", config.hidden, config
+        )
         self.out = head(keras.layers, keras.initializers, base_rate)
 
     @property
@@ -78,7 +80,7 @@ class Deep(keras.layers.Layer):
             numbers = tf.cast(inputs[DENSE], self.compute_dtype)
         tables = [table(inputs, training=training) for table in self.tables]
         x, logit = self.interaction(tables, numbers)
-        return tf.squeeze(self.out(run(self.hidden, x)), 1) + logit
+        return tf.squeeze(self.out(apply_layers(self.hidden, x)), 1) + logit
 
 
 class Fields(Deep):

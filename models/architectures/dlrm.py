@@ -14,7 +14,7 @@ from keras_rs.layers import DotInteraction
 
 from models.architectures.base import Fields, Network, build_in_order
 from models.config.architectures import DlrmConfig
-from models.layers.mlp import run, stack
+from models.layers.mlp import apply_layers, dense_layers
 from models.preprocessing.input_layout import Layout
 
 
@@ -33,7 +33,7 @@ class Dotted(Fields):
         self.bottom = []
         if self.numbers:
             units = (*config.bottom, self.dim)
-            self.bottom = stack(
+            self.bottom = dense_layers(
                 keras.layers, "bottom", units, config, dropout=False
             )
         self.dots = DotInteraction(name="dots")
@@ -55,7 +55,7 @@ class Dotted(Fields):
             fields = tf.unstack(self.of_one_width(tables), axis=1)
         beside = fields
         if numbers is not None:
-            beside = [run(self.bottom, numbers)]
+            beside = [apply_layers(self.bottom, numbers)]
             fields = [*beside, *fields]
         if len(fields) > 1:
             beside = [*beside, self.dots(fields)]

@@ -49,7 +49,7 @@ class Meaning:
 
 
 def save(folder: str, model: Any, optimizer: Any, meaning: Meaning) -> None:
-    """Writes what `State` reads: whole or absent.
+    """Writes what `SavedTrainingState` reads: whole or absent.
 
     Raises:
         OSError: it cannot be written.
@@ -77,7 +77,7 @@ def save(folder: str, model: Any, optimizer: Any, meaning: Meaning) -> None:
     )
 
 
-class State:
+class SavedTrainingState:
     """What `save` wrote: what its arrays mean, and the arrays.
 
     Args:

@@ -13,10 +13,15 @@ from typing import Any
 import numpy as np
 
 from models.checkpointing.output_bias import OUTPUT, is_weight, move_bias
-from models.checkpointing.saved_state import Arrays, Meaning, State, tables_of
+from models.checkpointing.saved_state import (
+    Arrays,
+    Meaning,
+    SavedTrainingState,
+    tables_of,
+)
 from models.errors import InputError
 from models.keras_versions import keras_version
-from models.preprocessing.id_space import Keys, Match, match
+from models.preprocessing.id_space import IdMapping, Keys, match
 from models.variables import named_variables
 
 # What a new run has of its own.
@@ -59,7 +64,7 @@ class Base:
     """
 
     def __init__(self, folder: str) -> None:
-        self._state = State(folder)
+        self._state = SavedTrainingState(folder)
 
     @property
     def identity(self) -> str:
@@ -181,7 +186,9 @@ class Base:
                 report.bias_moved,
             )
 
-    def _matches(self, meaning: Meaning, report: Report) -> dict[str, Match]:
+    def _matches(
+        self, meaning: Meaning, report: Report
+    ) -> dict[str, IdMapping]:
         keys, matches = meaning.keys, {}
 
         @lru_cache(maxsize=1)  # they may be large
@@ -204,7 +211,7 @@ def _remap(
     variable: Any,
     before: Mapping[str, int],
     now: Mapping[str, int],
-    matches: Mapping[str, Match],
+    matches: Mapping[str, IdMapping],
 ) -> bool:
     """Rows of an array to rows of a variable; whether any fits.
 

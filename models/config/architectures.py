@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import Field, ModelWrapValidatorHandler, model_validator
 
 from models.config.section import PositiveInt, Section
+from optimizers.extension import Registry
 
 
 class ModelConfig(Section):
-    """Of `wide_deep`, and what all architectures have.
-
-    `name` decides which subclass a mapping becomes. `embedding_l2` weighs the
-    squares of the embeddings that a batch reads, summed over a row of the
-    batch, in the loss.
-    """
+    """Wide and deep, and the options that all architectures have."""
 
     keras: ClassVar[int] = 3
     automatic: ClassVar[tuple[str, ...]] = (
@@ -28,10 +23,16 @@ class ModelConfig(Section):
     )
 
     name: str = "wide_deep"
+    """Architecture, or `package.module:function` of your own."""
     hidden: tuple[PositiveInt, ...] = (256, 128)
+    """Units of the hidden layers, from the inputs up."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of a hidden layer's units that training drops."""
     batch_norm: bool = False
+    """Normalize each hidden layer over the batch."""
     embedding_l2: Annotated[float, Field(ge=0)] = 0.0
+    """Weight in the loss of the squared embeddings that a batch reads, summed
+    over a row of the batch."""
 
     def __new__(cls, **options: Any) -> Self:
         """`ModelConfig(name="dcn_v2")` is a DcnConfig."""
@@ -69,53 +70,60 @@ class ModelConfig(Section):
 
 
 class DcnConfig(ModelConfig):
-    """Of `dcn_v2`: cross layers below the hidden ones.
-
-    `projection_dim` makes the matrix of a cross layer one of that rank.
-    """
+    """DCN V2: cross layers below the hidden ones."""
 
     name: str = "dcn_v2"
+    """Architecture."""
     cross_layers: PositiveInt = 3
+    """Number of cross layers."""
     projection_dim: PositiveInt | None = None
+    """Rank of each cross layer's matrix; null: full rank."""
 
 
 class DlrmConfig(ModelConfig):
-    """Of `dlrm`: `bottom` are the layers that the numbers go through first."""
+    """DLRM: dot products of the embeddings and of the numbers."""
 
     name: str = "dlrm"
+    """Architecture."""
     bottom: tuple[PositiveInt, ...] = (64,)
+    """Units of the layers that the numeric features go through first."""
 
 
 class DeepFmConfig(ModelConfig):
-    """Of `deepfm`."""
+    """DeepFM: a factorization machine beside the hidden layers."""
 
     name: str = "deepfm"
+    """Architecture."""
 
 
 class TfrsDcnConfig(DcnConfig):
-    """Of `tfrs_dcn`, a Keras 2 model of TensorFlow Recommenders."""
+    """DCN V2 of TensorFlow Recommenders, a Keras 2 model."""
 
     keras = 2
     name: str = "tfrs_dcn"
+    """Architecture."""
 
 
 class TfrsDlrmConfig(DlrmConfig):
-    """Of `tfrs_dlrm`, a Keras 2 model of TensorFlow Recommenders."""
+    """DLRM of TensorFlow Recommenders, a Keras 2 model."""
 
     keras = 2
     name: str = "tfrs_dlrm"
+    """Architecture."""
 
 
 class OwnConfig(ModelConfig):
-    """Of a model of the user's: all but the name is in `options`, unchecked.
+    """A model of your own: `options` takes every key, unchecked.
 
-    What the other architectures have too is in its field besides.
+    The keys that other architectures have too are also in their fields.
     """
 
     automatic: ClassVar[tuple[str, ...]] = ()
 
     name: str
+    """`package.module:function` that builds the model."""
     options: dict[str, Any] = {}
+    """Every key of the section but `name`, for your function."""
 
 
 ARCHITECTURES: dict[str, type[ModelConfig]] = {
@@ -127,21 +135,17 @@ ARCHITECTURES: dict[str, type[ModelConfig]] = {
     "tfrs_dlrm": TfrsDlrmConfig,
 }
 _OWN = frozenset(OwnConfig.model_fields)
-_FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+_NAMES = Registry(
+    "architecture",
+    "model.name",
+    {n: f"{s.__module__}:{s.__name__}" for n, s in ARCHITECTURES.items()},
+    "a function (layout, config, base_rate) that returns a Keras model",
+)
 
 
 def _section_of(options: Mapping[str, Any]) -> type[ModelConfig]:
     name = options.get("name", "wide_deep")
-    if isinstance(name, str) and _FUNCTION.fullmatch(name):
-        return OwnConfig
-    if not isinstance(name, str) or name not in ARCHITECTURES:
-        raise ValueError(
-            f"no architecture has the name {name!r}"
-            f"{_nearest(str(name), ARCHITECTURES)}."
-            f" Accepted: {', '.join(ARCHITECTURES)}, or package.module:function"
-            " of your own"
-        )
-    return ARCHITECTURES[name]
+    return ARCHITECTURES.get(_NAMES.check(name), OwnConfig)
 
 
 def _without_name(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,44 +15,64 @@ Kind = Literal["float", "int", "string"]
 
 
 class NumericFeature(Section):
-    """One number a row.
-
-    `log1p` is sign(x)·log(1 + |x|), so negative values keep their sign;
-    `buckets` cuts at quantiles and embeds the bucket like a category.
-    A missing value is read as `default`; under `buckets` it has an id of its
-    own.
-    """
+    """One number a row."""
 
     name: Name
+    """Column."""
     transform: Literal["none", "log1p", "zscore", "log1p_zscore", "buckets"] = (
         "log1p_zscore"
     )
+    """How the number enters the model.
+
+    `log1p` is sign(x)·log(1 + |x|), which keeps the sign. `zscore` subtracts
+    the mean and divides by the deviation. `buckets` cuts at quantiles and
+    embeds the bucket like a category.
+    """
     buckets: Annotated[int, Field(ge=2)] = 32
+    """Number of quantile buckets, with `transform: buckets`."""
     default: float = 0.0
+    """Value of a missing number.
+
+    Under `buckets` a missing number has an id of its own.
+    """
     dim: PositiveInt = 16
+    """Embedding dimension, with `transform: buckets`."""
 
 
 class CategoricalFeature(Section):
-    """One category a row, or a list of them (`list` is the separator).
+    """One category a row, or a list of them.
 
-    `vocab` keeps values seen `min_count` times, the `max_size` commonest at
-    most, and spreads all others over `oov_buckets`; `hash` needs no analysis;
-    `identity` takes integers in [0, buckets). Missing has an id of its own.
-    A list's embeddings are pooled to their mean or by learned attention.
-    Features with the same `table`, or whose `table` is another one's name,
-    have one vocabulary and share its embeddings.
+    A missing value has an id of its own.
     """
 
     name: Name
+    """Column."""
     encode: Literal["vocab", "hash", "identity"] = "vocab"
+    """How a value becomes an id.
+
+    `vocab` looks it up among the values of the training split. `hash` needs no
+    vocabulary. `identity` takes integers in [0, buckets).
+    """
     min_count: PositiveInt = 2
+    """Least number of occurrences of a value in the vocabulary."""
     max_size: PositiveInt = 1_000_000
+    """Greatest size of the vocabulary; the commonest values stay."""
     oov_buckets: PositiveInt = 1
+    """Ids that share the values outside the vocabulary."""
     buckets: PositiveInt = 262_144
+    """Number of ids, with `encode: hash` or `identity`."""
     dim: PositiveInt = 16
+    """Embedding dimension."""
     list: Annotated[str, Field(min_length=1)] | None = None
+    """Separator between the values of a list; null: one value a row."""
     pool: Literal["mean", "attention"] = "mean"
+    """How a list's embeddings become one: their mean, or learned attention."""
     table: Name | None = None
+    """Name of a shared vocabulary and embedding table.
+
+    Features with the same `table`, or whose `table` is another feature's name,
+    share both.
+    """
 
     @property
     def rows(self) -> str:
@@ -86,10 +106,12 @@ _SHARED = {
 
 
 class Cross(Section):
-    """A hashed cross of features, seen by the wide part."""
+    """A hashed cross of features, which the wide part sees."""
 
     of: Annotated[tuple[Name, ...], Field(min_length=2)]
+    """Features to cross, two or more."""
     buckets: PositiveInt = 100_000
+    """Number of ids that the cross is hashed to."""
 
     @property
     def name(self) -> str:
@@ -98,17 +120,20 @@ class Cross(Section):
 
 
 class FeatureDefaults(Section):
-    """Of all categorical features that do not have their own.
-
-    `dim` is also that of numeric ones.
-    """
+    """Defaults of categorical features; `dim` is that of numeric ones too."""
 
     encode: Literal["vocab", "hash", "identity"] | None = None
+    """Default of `encode`."""
     min_count: PositiveInt | None = None
+    """Default of `min_count`."""
     max_size: PositiveInt | None = None
+    """Default of `max_size`."""
     oov_buckets: PositiveInt | None = None
+    """Default of `oov_buckets`."""
     buckets: PositiveInt | None = None
+    """Default of `buckets`."""
     dim: PositiveInt | None = None
+    """Default of `dim`."""
 
     def fill(self, kind: str, feature: Any) -> Any:
         """The feature in full, as far as it is one."""
@@ -116,19 +141,23 @@ class FeatureDefaults(Section):
             feature = {"name": feature}
         if not isinstance(feature, Mapping):
             return feature
-        mine = self.model_dump(exclude_none=True)
+        own_settings = self.model_dump(exclude_none=True)
         if kind == "numeric":
-            mine = {"dim": self.dim} if self.dim else {}
-        return {**mine, **feature}
+            own_settings = {"dim": self.dim} if self.dim else {}
+        return {**own_settings, **feature}
 
 
 class Features(Section):
-    """What the model sees of a row."""
+    """The columns that the model sees of a row."""
 
     defaults: FeatureDefaults = FeatureDefaults()
+    """Settings of all features that set none of their own."""
     numeric: tuple[NumericFeature, ...] = ()
+    """Numbers: column names, or mappings with `name`."""
     categorical: tuple[CategoricalFeature, ...] = ()
+    """Categories: column names, or mappings with `name`."""
     crosses: tuple[Cross, ...] = ()
+    """Hashed crosses of single-valued features."""
 
     @model_validator(mode="before")
     @classmethod
@@ -209,13 +238,13 @@ class Features(Section):
                 )
             other = first.setdefault(f.rows, f)
             for option in _SHARED[f.encode]:
-                mine, its = getattr(f, option), getattr(other, option)
-                if mine != its:
+                own_settings, its = getattr(f, option), getattr(other, option)
+                if own_settings != its:
                     raise FieldError(
                         path,
                         f"features {other.name!r} and {f.name!r} share a"
                         f" table, so `{option}` must be the same. Received:"
-                        f" {its} and {mine}",
+                        f" {its} and {own_settings}",
                     )
 
     def ranges(self) -> dict[str, int]:

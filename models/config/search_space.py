@@ -26,17 +26,21 @@ _TUNABLE = re.compile(
 
 
 class Tune(Section):
-    """A search for the best settings, before the training that is exported.
-
-    The paths may stand beside the other keys, dotted or nested; `parameters`
-    is where they are found afterwards.
-    """
+    """A search for the best settings, before the training that is exported."""
 
     parameters: dict[str, dict[str, tuple[Any, ...]]]
+    """Path of a setting -> its range.
+
+    A path may also stand beside the other keys, dotted or nested.
+    """
     trials: PositiveInt = 20
+    """Number of models that the search trains."""
     algorithm: Literal["random", "bayesian"] = "random"
+    """How the search chooses the next trial."""
     objective: Literal["logloss", "auc"] = "logloss"
+    """Metric on the eval split that decides."""
     seed: PositiveInt = 1
+    """Seed of the search."""
 
     @model_validator(mode="before")
     @classmethod

@@ -62,7 +62,12 @@ AUTO = "auto"  # of a setting: chosen from the log before training
 class Section(BaseModel):
     """A part of the config: frozen, unknown keys refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        allow_inf_nan=False,
+        use_attribute_docstrings=True,
+    )
 
     # Fields that may be `auto`, as they are where nothing is given.
     automatic: ClassVar[tuple[str, ...]] = ()

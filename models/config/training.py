@@ -6,6 +6,7 @@ import math
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -22,6 +23,7 @@ from models.config.features import (
     NumericFeature,
 )
 from models.config.section import Name, PathText, PositiveInt, Section
+from optimizers.extension import Registry
 
 __all__ = [
     "LABEL",
@@ -41,18 +43,24 @@ __all__ = [
 
 
 class Negatives(Section):
-    """Training on a share of the negatives; eval and test keep all of theirs.
+    """Train on a share of the negatives; eval and test keep all of theirs.
 
-    A hash of `key`'s columns tells which ones are kept; without a key, of the
-    whole example (of the join's key where clicks are joined). The exported
-    probability is corrected for what was left out; with `reweight` each kept
-    negative weighs 1 / keep instead, and nothing needs correction.
+    The export corrects its probability for the negatives that were left out.
     """
 
     keep: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Share of the training split's negatives that stay."""
     reweight: bool = False
+    """Weigh each kept negative 1 / keep in the loss, in place of the
+    correction."""
     key: tuple[Name, ...] = ()
+    """Columns whose hash decides which negatives stay.
+
+    Without a key the whole example decides, or the join's key where clicks are
+    joined.
+    """
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    """Seed of the hash."""
 
     @field_validator("key", mode="before")
     @classmethod
@@ -74,41 +82,64 @@ class EarlyStopping(Section):
     """Stop when eval logloss has not improved for `patience` evaluations."""
 
     patience: PositiveInt = 2
+    """Number of evaluations without improvement."""
     min_delta: Annotated[float, Field(ge=0)] = 0.0
+    """Least fall of the logloss that counts as improvement."""
+
+
+CALLBACKS = Registry(
+    "callback",
+    "train.callbacks",
+    {},  # Keras's own are keras.callbacks:CSVLogger, and so on
+    "package.module:Class of a Keras callback, beside it the arguments of the"
+    " class",
+)
 
 
 class Callback(BaseModel):
-    """A Keras callback: `name` is package.module:Class, the rest arguments."""
+    """A Keras callback: its class, and the arguments beside it."""
 
-    model_config = ConfigDict(frozen=True, extra="allow")
+    model_config = ConfigDict(
+        frozen=True, extra="allow", use_attribute_docstrings=True
+    )
 
-    name: Annotated[str, Field(pattern=r"^[\w.]+:\w+$")]
+    name: Annotated[str, AfterValidator(CALLBACKS.check)]
+    """Class, as `package.module:Class`; the other keys are its arguments."""
 
 
 class TrainConfig(Section):
-    """How the network is trained.
-
-    `warm_start` says where weights and optimizer begin: `latest_blessed` is
-    the newest pushed model, a path another one; null: anew.
-    `batch_size` counts the rows of one update, over all replicas.
-    `eval_steps` is how often the eval logloss is looked at; null: once an
-    epoch. Every `observe_steps` TensorBoard gets norms and sign flips.
-    """
+    """Settings of the training loop."""
 
     automatic: ClassVar[tuple[str, ...]] = ("batch_size", "epochs")
 
     warm_start: PathText | None = None
+    """Model whose weights and optimizer state training starts from:
+    `latest_blessed`, the newest pushed one, or a path; null: none."""
     batch_size: PositiveInt = 4096
+    """Rows of one update, over all replicas; by default chosen from the log."""
     epochs: PositiveInt = 1
+    """Passes over the training split; by default chosen from the log."""
     jit: Literal["auto"] | bool = "auto"
+    """Compile the step with XLA; `auto`: on a GPU or TPU."""
     precision: Literal["float32", "mixed_bfloat16"] = "float32"
+    """Numbers of the hidden layers."""
     strategy: Literal[
         "auto", "one_device", "mirrored", "multi_worker", "tpu"
     ] = "auto"
+    """How devices share the training; `auto` takes what the machine and
+    TF_CONFIG offer."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 1
+    """Seed of weights, dropout and shuffling."""
     shuffle: Annotated[int, Field(ge=0)] = 100_000
+    """Rows in the shuffle buffer; 0: the order of the files."""
     eval_steps: PositiveInt | None = None
+    """Updates between two evaluations on the eval split; null: an evaluation
+    after each epoch."""
     early_stopping: EarlyStopping | None = None
+    """When to stop early; null: never."""
     checkpoint_steps: PositiveInt = 500
+    """Updates between two checkpoints."""
     observe_steps: Annotated[int, Field(ge=2)] = 100
+    """Updates between two looks at norms and sign flips for TensorBoard."""
     callbacks: tuple[Callback, ...] = ()
+    """Keras callbacks."""

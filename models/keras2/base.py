@@ -12,7 +12,7 @@ import tf_keras
 
 from models.config.architectures import ModelConfig
 from models.layers.embedding import Fused, by_dim
-from models.layers.mlp import head, run, stack
+from models.layers.mlp import apply_layers, dense_layers, head
 from models.preprocessing.dummy_rows import empty_rows
 from models.preprocessing.input_layout import DENSE, Layout
 
@@ -50,10 +50,10 @@ class Deep(tf_keras.layers.Layer):
             )
             for dim, features in by_dim(layout.ids).items()
         ]
-        self.hidden = self.stack("hidden", config.hidden, config)
+        self.hidden = self.dense_layers("hidden", config.hidden, config)
         self.out = head(tf_keras.layers, tf_keras.initializers, base_rate)
 
-    def stack(
+    def dense_layers(
         self,
         prefix: str,
         units: Sequence[int],
@@ -63,7 +63,7 @@ class Deep(tf_keras.layers.Layer):
         """Hidden layers of this layer's precision."""
         precision = self.dtype_policy.name
         layers = tf_keras.layers
-        return stack(layers, prefix, units, config, dropout, precision)
+        return dense_layers(layers, prefix, units, config, dropout, precision)
 
     def interaction(
         self, tables: list[tf.Tensor], numbers: tf.Tensor | None
@@ -85,7 +85,7 @@ class Deep(tf_keras.layers.Layer):
             numbers = tf.cast(inputs[DENSE], self.compute_dtype)
         tables = [table(inputs, training=training) for table in self.tables]
         x = self.interaction(tables, numbers)
-        return tf.squeeze(self.out(run(self.hidden, x)), 1)
+        return tf.squeeze(self.out(apply_layers(self.hidden, x)), 1)
 
 
 class Ranker(tfrs.Model):

@@ -11,7 +11,7 @@ from tensorflow_recommenders.layers.feature_interaction import DotInteraction
 from models.config.architectures import TfrsDlrmConfig
 from models.keras2.base import Deep, Ranker
 from models.layers.embedding import by_dim
-from models.layers.mlp import run, triangle
+from models.layers.mlp import apply_layers, triangle
 from models.preprocessing.input_layout import Layout
 
 
@@ -37,7 +37,9 @@ class Dotted(Deep):
         self.bottom = []
         if self.numbers:
             units = (*config.bottom, dim)
-            self.bottom = self.stack("bottom", units, config, dropout=False)
+            self.bottom = self.dense_layers(
+                "bottom", units, config, dropout=False
+            )
         # Without skip_gather it picks the pairs with a boolean mask, whose
         # size XLA cannot know; so it gives all and we pick.
         self.dots = DotInteraction(
@@ -54,7 +56,7 @@ class Dotted(Deep):
         fields = tf.unstack(tf.concat(parts, 1), axis=1) if parts else []
         beside = fields
         if numbers is not None:
-            beside = [run(self.bottom, numbers)]
+            beside = [apply_layers(self.bottom, numbers)]
             fields = [*beside, *fields]
         if len(fields) > 1:
             pairs = triangle(len(fields))

@@ -12,7 +12,7 @@ from models.config.architectures import ModelConfig
 from models.layers.dropout import Dropout
 
 
-def stack(
+def dense_layers(
     kind: Any,
     prefix: str,
     units: Sequence[int],
@@ -69,7 +69,7 @@ def head(kind: Any, initializers: Any, base_rate: float) -> Any:
     )
 
 
-def run(layers: Sequence[Any], x: Any) -> Any:
+def apply_layers(layers: Sequence[Any], x: Any) -> Any:
     """`x` through all layers."""
     for layer in layers:
         x = layer(x)

@@ -23,7 +23,7 @@ from models.preprocessing import vocabulary
 from models.preprocessing.input_layout import LABEL_COUNTS, asset_name
 from models.preprocessing.preprocessing_fn import (
     EPSILON,
-    Found,
+    Analysis,
     Observed,
     bucketed,
     by_vocabulary,
@@ -205,10 +205,10 @@ def add(found: Iterable[Part], batch: Observed) -> None:
         part.add(values)
 
 
-def read(features: Features, folder: str) -> Found:
+def read(features: Features, folder: str) -> Analysis:
     """What all parts together left in `folder`."""
     moments = _load(os.path.join(folder, _MOMENTS))
-    return Found(
+    return Analysis(
         {
             table: os.path.join(folder, asset_name(group[0]))
             for table, group in by_vocabulary(features).items()

@@ -42,7 +42,7 @@ class Keys:
 
 
 @dataclass(frozen=True)
-class Match:
+class IdMapping:
     """Where the ids of an earlier day are today.
 
     ids: [old size], today's id of each; -1 for those that are gone.
@@ -85,7 +85,9 @@ def keys_of(features: Features, sizes: Mapping[str, int]) -> dict[str, Keys]:
     return found
 
 
-def match(old: Keys, new: Keys, lines: Callable[[], tuple[Any, Any]]) -> Match:
+def match(
+    old: Keys, new: Keys, lines: Callable[[], tuple[Any, Any]]
+) -> IdMapping:
     """Tells which ids stand for the same.
 
     A value of a vocabulary is matched by itself; "missing" and the ids of
@@ -115,7 +117,7 @@ def match(old: Keys, new: Keys, lines: Callable[[], tuple[Any, Any]]) -> Match:
         "gone": old.size - int(old.missing) - kept,
     }
     nothing = np.zeros(0, np.int64)
-    return Match(ids, np.arange(first + kept, new.size), nothing, counts)
+    return IdMapping(ids, np.arange(first + kept, new.size), nothing, counts)
 
 
 def _by_value(
@@ -124,7 +126,7 @@ def _by_value(
     ids: Ids,
     before: Sequence[bytes],
     now: Sequence[bytes],
-) -> Match:
+) -> IdMapping:
     values = pa.array(before, pa.binary())
     places = pc.index_in(values, pa.array(now, pa.binary()))
     found = places.fill_null(-1).to_numpy().astype(np.int64)
@@ -140,7 +142,7 @@ def _by_value(
     # A vocabulary of nothing has one line, which stands for nothing.
     empty = [int(EMPTY_VOCABULARY in one) for one in (before, now)]
     both = min(empty)
-    return Match(
+    return IdMapping(
         ids,
         np.flatnonzero(fresh),
         unseen,

@@ -47,7 +47,7 @@ class Observed(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Found:
+class Analysis:
     """What the analysis found out.
 
     vocabularies: table -> file. mean, variance: float32 [D], of
@@ -94,7 +94,7 @@ def observe(inputs: Mapping[str, Any], features: Features) -> Observed:
 
 
 def transformed(
-    inputs: Mapping[str, Any], features: Features, found: Found
+    inputs: Mapping[str, Any], features: Features, found: Analysis
 ) -> Tensors:
     """The model's inputs; `models.preprocessing.input_layout` says which."""
     raw = _Raw(inputs)
@@ -181,7 +181,7 @@ class _Raw:
         return tf.squeeze(tf.sparse.to_dense(column, default), 1)
 
     def text(self, name: str) -> tf.Tensor:
-        """string [N], "" where missing."""
+        """String [N], "" where missing."""
         if name not in self._text:
             self._text[name] = self.column(name, "")
         return self._text[name]
@@ -192,7 +192,7 @@ class _Raw:
         return values, tf.math.is_finite(values)
 
     def values(self, feature: CategoricalFeature) -> tf.Tensor:
-        """string [(values)] of all rows."""
+        """String [(values)] of all rows."""
         if feature.list is None:
             return self.text(feature.name)
         return self.parts(feature).flat_values
@@ -215,7 +215,7 @@ def _row_count(inputs: Mapping[str, Any]) -> tf.Tensor:
     return tf.shape(first)[0]
 
 
-def _analyzed(observed: Observed, features: Features) -> Found:
+def _analyzed(observed: Observed, features: Features) -> Analysis:
     """By TFT's analyzers, vocabularies in one pass."""
     texts = (observed.label, *observed.texts)
     wanted = vocabularies(features)
@@ -232,7 +232,7 @@ def _analyzed(observed: Observed, features: Features) -> Found:
     if any(_logs_and_scales(scalars(features))[1]):
         mean = tft.mean(observed.dense, reduce_instance_dims=False)
         variance = tft.var(observed.dense, reduce_instance_dims=False)
-    return Found(
+    return Analysis(
         dict(zip(by_vocabulary(features), files, strict=True)),
         mean,
         variance,
@@ -309,7 +309,7 @@ def _unscaled(features: list[NumericFeature], raw: _Raw) -> tf.Tensor:
 
 
 def _dense(
-    features: list[NumericFeature], raw: _Raw, found: Found
+    features: list[NumericFeature], raw: _Raw, found: Analysis
 ) -> tf.Tensor:
     """float32 [N, len(features)], scaled."""
     values = _unscaled(features, raw)

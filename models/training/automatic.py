@@ -13,6 +13,7 @@ from typing import Any
 
 from models.config.section import AUTO
 from optimizers.config.automatic import rates_of
+from optimizers.config.catalog import TABLE_ARGUMENTS
 
 _STEPS = 1000  # of a training, if the log can give them within _EPOCHS
 _EPOCHS = 8
@@ -83,6 +84,7 @@ def choose(
     if optimizer.get("learning_rate") == AUTO:
         scale = math.sqrt(train["batch_size"] / 512)
         rates = rates_of(optimizer["name"], model["name"], scale)
+        schedule = rates.pop("schedule")
         why = f"{optimizer['name']} at batches of {train['batch_size']}"
         fill("optimizer.learning_rate", rates["learning_rate"], why)
         if ids:
@@ -90,11 +92,11 @@ def choose(
                 optimizer.setdefault(name, AUTO)
                 fill(f"optimizer.{name}", value, f"{why}, embedding tables")
         if optimizer.get("schedule") is None:
-            optimizer["schedule"] = {"name": "cosine", "warmup": 0.05}
+            optimizer["schedule"] = dict(schedule)
             chosen.append(
                 Choice("optimizer.schedule", optimizer["schedule"], why)
             )
-    for name in ("table_rate", "table_beta_2"):
+    for name in TABLE_ARGUMENTS:
         if optimizer.get(name) == AUTO:
             del optimizer[name]
     return {**custom, **sections}, chosen

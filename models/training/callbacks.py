@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Sequence
 from typing import Any
 
 import keras
 import numpy as np
 
-from models.config.training import TrainConfig
+from models.config.training import CALLBACKS, TrainConfig
 from models.errors import InputError
 from models.keras_versions import keras_version
-from models.user_code import see_current_folder
 
 LOGS = {"loss": min, "logloss": min, "auc": max}
 """What an epoch's logs hold, also after `val_`, and which value is better.
@@ -28,18 +26,20 @@ def configured(config: TrainConfig) -> list[Any]:
     Raises:
         InputError: one of them cannot be made.
     """
-    see_current_folder()
     made = []
     for position, callback in enumerate(config.callbacks):
-        module, _, name = callback.name.partition(":")
+        field = f"train.callbacks.{position}"
         try:
-            cls = getattr(importlib.import_module(module), name)
+            cls = CALLBACKS.load(callback.name, field)
+        except ValueError as error:
+            raise InputError(str(error)) from error
+        try:
             made.append(cls(**(callback.model_extra or {})))
-        except (ImportError, AttributeError, TypeError) as error:
+        except Exception as error:  # the user's code may raise anything
             raise InputError(
-                f"train.callbacks.{position}: {callback.name!r} cannot be"
-                f" made: {error}. Accepted: package.module:Class of a Keras"
-                " callback, beside it the arguments of the class"
+                f"{field}: {callback.name!r} cannot be made:"
+                f" {type(error).__name__}: {error}. Accepted:"
+                f" {CALLBACKS.wanted}"
             ) from error
     return made
 

@@ -36,24 +36,26 @@ class Team:
             strategy, tf.distribute.MultiWorkerMirroredStrategy
         )
         self.chief = self.alone or is_chief()
-        self._gather = tf.function(self._everywhere)
+        self._gather_replicas = tf.function(self._gather_values)
 
-    def gather(self, *values: float) -> npt.NDArray[np.float64]:
+    def gather_from_processes(self, *values: float) -> npt.NDArray[np.float64]:
         """What each process gave [processes, values], the chief's first.
 
         All must call it, and none goes on before all have.
         """
-        mine = np.array([values], np.float64)
+        values_here = np.array([values], np.float64)
         if self.alone:
-            return mine
-        found: npt.NDArray[np.float64] = self._gather(tf.constant(mine)).numpy()
+            return values_here
+        found: npt.NDArray[np.float64] = self._gather_replicas(
+            tf.constant(values_here)
+        ).numpy()
         return found[:: len(found) // workers()]  # a row for each replica
 
-    def _everywhere(self, mine: tf.Tensor) -> tf.Tensor:
+    def _gather_values(self, values_here: tf.Tensor) -> tf.Tensor:
         def here() -> tf.Tensor:
             context = tf.distribute.get_replica_context()
             # What was made outside has no device.
-            return context.all_gather(tf.identity(mine), axis=0)
+            return context.all_gather(tf.identity(values_here), axis=0)
 
         found = self.strategy.run(here)
         return self.strategy.experimental_local_results(found)[0]

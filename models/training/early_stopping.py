@@ -8,11 +8,11 @@ from typing import Any
 from models.checkpointing.checkpoint import Checkpoints
 from models.config.training import EarlyStopping as Rule
 from models.training.evaluation import Scores
-from models.training.train_state import Standing
+from models.training.train_state import BestEvaluation
 from models.variables import named_variables
 
 
-class EarlyStopping:
+class EarlyStopper:
     """Judges each evaluation of `model`; without a rule it never stops.
 
     Args:
@@ -28,21 +28,24 @@ class EarlyStopping:
         self._rule = rule
         self._best = best
         self._writes = writes
-        self.standing = Standing()
+        self.best_evaluation = BestEvaluation()
 
     def judge(self, step: int, scores: Scores) -> None:
         """Takes note of what the weights of `step` are worth."""
-        standing, rule = self.standing, self._rule
-        if rule is None or scores.logloss < standing.best - rule.min_delta:
-            standing.best, standing.waited = scores.logloss, 0
-            standing.logloss, standing.auc = scores[:2]
+        best_evaluation, rule = self.best_evaluation, self._rule
+        if (
+            rule is None
+            or scores.logloss < best_evaluation.best - rule.min_delta
+        ):
+            best_evaluation.best, best_evaluation.waited = scores.logloss, 0
+            best_evaluation.logloss, best_evaluation.auc = scores[:2]
             if rule is not None and self._writes:
                 self._best.save(step, named_variables(self._model), {})
             return
-        standing.waited += 1
-        standing.stop = standing.waited >= rule.patience
+        best_evaluation.waited += 1
+        best_evaluation.stop = best_evaluation.waited >= rule.patience
 
     def end(self) -> None:
         """Gives the model its best weights."""
-        if self._rule and math.isfinite(self.standing.best):
+        if self._rule and math.isfinite(self.best_evaluation.best):
             self._best.restore(named_variables(self._model))

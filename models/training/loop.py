@@ -22,12 +22,12 @@ from models.training.averages import Averages
 from models.training.callbacks import callback_list, release
 from models.training.distribution import Team, use_jit
 from models.training.divergence import diverged, not_finite
-from models.training.early_stopping import EarlyStopping
+from models.training.early_stopping import EarlyStopper
 from models.training.evaluation import Evaluation, Scores
 from models.training.progress import Progress
 from models.training.signals import caught_signals, leave
-from models.training.train_state import State, resume
-from models.training.train_step import Steps, Stretch
+from models.training.train_state import TrainState, resume
+from models.training.train_step import Stretch, TrainStep
 from models.variables import named_variables
 
 log = logging.getLogger("lionctr.train")
@@ -128,7 +128,7 @@ class _Training:
     ) -> None:
         self._model = model
         self._optimizer = optimizer
-        self._passes = passes
+        self._epochs = passes
         # Batches would be traced anew at each evaluation.
         whole = isinstance(eval_data, Batches)
         self._eval_data = eval_data.epoch() if whole else eval_data
@@ -139,21 +139,21 @@ class _Training:
         self._team = team
         self._averages = Averages(model, optimizer, team.strategy)
         self._evaluation = Evaluation(model, negatives.shift)
-        self._stopping = EarlyStopping(
+        self._stopping = EarlyStopper(
             model,
             config.early_stopping,
             Checkpoints(best, keep=1),
             # Without checkpoints its folder is each process's own.
             self._team.chief or checkpoints is None,
         )
-        self._steps = Steps(
+        self._steps = TrainStep(
             model,
             optimizer,
             use_jit(config.jit),
             negatives.weight,
             team.strategy,
         )
-        self._state = State()
+        self._state = TrainState()
         self._newest, self._loss = Scores(), math.nan
 
     def run(self, log_dir: str | None, callbacks: Sequence[Any]) -> Result:
@@ -162,10 +162,10 @@ class _Training:
             named = named_variables(self._model, self._optimizer)
             self._state = resume(self._checkpoints, named, self._team)
         state = self._state
-        first, standing = state.step, state.standing
+        first, best_evaluation = state.step, state.best_evaluation
         if not first:
             self._averages.begin()
-        self._stopping.standing = standing
+        self._stopping.best_evaluation = best_evaluation
         self._progress = Progress(
             self._total, log_dir if self._team.chief else None
         )
@@ -195,17 +195,17 @@ class _Training:
             state.examples,
             state.seconds,
             self._stopped(),
-            standing.logloss,
-            standing.auc,
+            best_evaluation.logloss,
+            best_evaluation.auc,
             first,
         )
 
     def _epoch(self, caught: list[int]) -> bool:
         """The rest of a pass; whether there was anything in it."""
         state = self._state
-        epoch = state.step // self._passes.steps
-        iterator = self._passes.at(state.step)
-        end = (epoch + 1) * self._passes.steps
+        epoch = state.step // self._epochs.steps
+        iterator = self._epochs.at(state.step)
+        end = (epoch + 1) * self._epochs.steps
         count, empty = 1, True
         self._callbacks.on_epoch_begin(epoch)
         while state.step < end and not self._stopped():
@@ -235,7 +235,7 @@ class _Training:
     def _look_around(self, seconds: float, caught: list[int]) -> float:
         """The chief's seconds; leaves if a process was told to."""
         number = caught[0] if caught else 0
-        clocks, numbers = self._team.gather(seconds, number).T
+        clocks, numbers = self._team.gather_from_processes(seconds, number).T
         if numbers.any():
             self._leave(int(numbers.max()))
         return float(clocks[0])
@@ -298,7 +298,9 @@ class _Training:
         with self._averages.in_model():
             scores = Scores(
                 # The chief's: another processor may differ in the last bit.
-                *self._team.gather(*self._evaluation.scores(self._eval_data))[0]
+                *self._team.gather_from_processes(
+                    *self._evaluation.scores(self._eval_data)
+                )[0]
             )
             self._stopping.judge(step, scores)
         self._newest = scores
@@ -310,8 +312,8 @@ class _Training:
 
     def _stopped(self) -> bool:
         wanted = bool(getattr(self._model, "stop_training", False))
-        stop = self._state.standing.stop
-        return stop or bool(self._team.gather(wanted).any())
+        stop = self._state.best_evaluation.stop
+        return stop or bool(self._team.gather_from_processes(wanted).any())
 
     def _save(self) -> None:
         if self._checkpoints is None or not self._team.chief:
@@ -329,7 +331,7 @@ class _Training:
     def _leave(self, number: int) -> None:
         """On a signal: what was learned is kept, the process ends."""
         self._save()
-        self._team.gather(0)  # none leaves before it is saved
+        self._team.gather_from_processes(0)  # none leaves before it is saved
         if self._checkpoints is not None:
             log.info(
                 "stopped by %s at step %d; the next run goes on from there",

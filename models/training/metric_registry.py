@@ -12,6 +12,8 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from optimizers.extension import Registry
+
 Array = npt.NDArray[np.float64]
 Better = Literal["higher", "lower", "one", ""]
 _OWN = re.compile(r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")
@@ -114,12 +116,15 @@ def own(name: str) -> Any:
     Raises:
         InputError: it cannot be imported, or is none.
     """
-    from models.architectures.registry import named
     from models.errors import InputError
 
     field = "evaluate.metrics"
     wanted = f"class {name.partition(':')[2]} with terms and value"
-    made = named(name, field, wanted)()
+    registry = Registry("metric", field, {}, wanted)
+    try:
+        made = registry.load(name)()
+    except ValueError as error:
+        raise InputError(str(error)) from error
     for method in ("terms", "value"):
         if not callable(getattr(made, method, None)):
             raise InputError(

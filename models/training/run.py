@@ -62,7 +62,7 @@ class Fitted:
     warm_start: Report | None = None
 
 
-class Job:
+class TrainingRun:
     """A training, ready to run.
 
     Args:

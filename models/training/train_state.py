@@ -15,7 +15,7 @@ log = logging.getLogger("lionctr.train")
 
 
 @dataclass
-class Standing:
+class BestEvaluation:
     """How the evaluations went so far.
 
     best: eval logloss. waited: evaluations since. logloss, auc: with early
@@ -30,35 +30,37 @@ class Standing:
 
 
 @dataclass
-class State:
+class TrainState:
     """Steps made, their rows and seconds, and how good the model is."""
 
     step: int = 0
     examples: int = 0
     seconds: float = 0.0
-    standing: Standing = field(default_factory=Standing)
+    best_evaluation: BestEvaluation = field(default_factory=BestEvaluation)
 
     def flat(self) -> dict[str, Any]:
         """JSON types, all on one level."""
         found = asdict(self)
-        return found | found.pop("standing")
+        return found | found.pop("best_evaluation")
 
 
 def resume(
     checkpoints: Checkpoints, variables: Mapping[str, Any], team: Team
-) -> State:
+) -> TrainState:
     """Reads the newest checkpoint into `variables`; without one, step 0.
 
     Raises:
         OSError: the processes of `team` find different ones.
     """
     found = checkpoints.restore(variables)
-    state = State()
+    state = TrainState()
     if found:
-        names = {one.name for one in fields(Standing)}
-        standing = {name: found.pop(name) for name in names}
-        state = State(**found, standing=Standing(**standing))
-    steps = team.gather(state.step)
+        names = {one.name for one in fields(BestEvaluation)}
+        best_evaluation = {name: found.pop(name) for name in names}
+        state = TrainState(
+            **found, best_evaluation=BestEvaluation(**best_evaluation)
+        )
+    steps = team.gather_from_processes(state.step)
     if steps.min() < steps.max():
         raise OSError(
             "The processes of this training do not read the same"

@@ -28,7 +28,7 @@ class Stretch(NamedTuple):
     diverged: str | None
 
 
-class Steps:
+class TrainStep:
     """Updates of `model` by `optimizer`.
 
     Args:
@@ -54,12 +54,14 @@ class Steps:
         self._replicas = strategy.num_replicas_in_sync
         self._variables = model.trainable_variables
         self._update = tf.function(
-            self._one, jit_compile=jit or None, reduce_retracing=True
+            self._replica_step, jit_compile=jit or None, reduce_retracing=True
         )
-        self._many = tf.function(self._loop, reduce_retracing=True)
-        self._next = tf.function(self._of_all, reduce_retracing=True)
-        self._observed = tf.function(self._pair, reduce_retracing=True)
-        self._looked = tf.function(self._look_at_all, reduce_retracing=True)
+        self._many = tf.function(self._train_steps, reduce_retracing=True)
+        self._next = tf.function(self._next_step, reduce_retracing=True)
+        self._observed = tf.function(
+            self._observed_steps, reduce_retracing=True
+        )
+        self._looked = tf.function(self._observed_step, reduce_retracing=True)
         self._names: list[str] = []
 
     def run(self, iterator: Any, count: int) -> Stretch:
@@ -122,7 +124,7 @@ class Steps:
             [*self._names, "the loss"][bad] if bad >= 0 else None,
         )
 
-    def _loop(self, iterator: Any, steps: tf.Tensor) -> Any:
+    def _train_steps(self, iterator: Any, steps: tf.Tensor) -> Any:
         loss = tf.zeros([])
         rows = tf.zeros([], tf.int64)
         done = tf.zeros([], tf.int32)
@@ -133,32 +135,32 @@ class Steps:
             more = batch.has_value()
             if more:
                 inputs, label = batch.get_value()
-                found, seen, bad = self._everywhere(inputs, label)
+                found, seen, bad = self._train_step(inputs, label)
                 loss += found
                 rows += seen
                 done += 1
         return loss, rows, done, bad
 
-    def _of_all(self, iterator: Any) -> Any:
-        return self._everywhere(*next(iterator))
+    def _next_step(self, iterator: Any) -> Any:
+        return self._train_step(*next(iterator))
 
-    def _look_at_all(self, iterator: Any) -> Any:
+    def _observed_step(self, iterator: Any) -> Any:
         """One step on all replicas, and what was looked at before it."""
         batch = next(iterator)
-        seen = self._strategy.run(self._look, batch)
+        seen = self._strategy.run(self._observe, batch)
         first = self._strategy.experimental_local_results
-        return *self._everywhere(*batch), {
+        return *self._train_step(*batch), {
             n: first(x)[0] for n, x in seen.items()
         }
 
-    def _pair(self, iterator: Any) -> Any:
+    def _observed_steps(self, iterator: Any) -> Any:
         """Two steps, and what is different before, between and after."""
         loss, rows, bad = 0.0, tf.zeros([], tf.int64), -1
         states = [self._watched()]
         for _ in range(2):
             inputs, label = next(iterator)
-            touched = self._look(inputs, label)
-            found, seen, now = self._everywhere(inputs, label)
+            touched = self._observe(inputs, label)
+            found, seen, now = self._train_step(inputs, label)
             with tf.control_dependencies([found]):
                 states.append(self._watched())
             loss, rows = loss + found, rows + seen
@@ -170,7 +172,7 @@ class Steps:
         places = [v for v in self._variables if not _is_table(v)]
         return [tf.identity(local_replica(v)) for v in places]
 
-    def _look(self, inputs: Any, label: Any) -> Scalars:
+    def _observe(self, inputs: Any, label: Any) -> Scalars:
         """Norm of the gradient, and distinct rows of tables in the batch.
 
         Of all replicas together, where each has a copy of the variables.
@@ -196,7 +198,7 @@ class Steps:
             scalars["rows_touched"] = tf.add_n(touched)
         return scalars
 
-    def _everywhere(self, inputs: Any, label: Any) -> Any:
+    def _train_step(self, inputs: Any, label: Any) -> Any:
         """One step on all replicas: sum of losses, rows, first bad one."""
         if self._replicas == 1:
             return self._update(inputs, label)
@@ -204,17 +206,17 @@ class Steps:
         # They are those of all replicas already.
         return [self._strategy.experimental_local_results(x)[0] for x in found]
 
-    def _one(self, inputs: Mapping[str, Any], label: tf.Tensor) -> Any:
+    def _replica_step(self, inputs: Mapping[str, Any], label: tf.Tensor) -> Any:
         loss, gradients = self._gradients(inputs, label, training=True)
         finite, self._names = _finite(gradients, self._variables)
         finite.append(tf.math.is_finite(loss))
         wrong = tf.cast(~tf.stack(finite), tf.float32)
         rows = tf.cast(tf.size(label), tf.float32)
-        told = tf.concat([[loss * rows, rows], wrong], 0)
+        sums = tf.concat([[loss * rows, rows], wrong], 0)
         if self._replicas > 1:
             context = tf.distribute.get_replica_context()
-            told = context.all_reduce("SUM", told)
-        wrong = tf.cast(told[2:] > 0, tf.int32)
+            sums = context.all_reduce("SUM", sums)
+        wrong = tf.cast(sums[2:] > 0, tf.int32)
         bad = tf.where(
             tf.reduce_any(wrong > 0),
             tf.argmax(wrong, output_type=tf.int32),
@@ -226,7 +228,7 @@ class Steps:
             self._optimizer.apply_gradients(
                 zip(gradients, self._variables, strict=True)
             )
-        return told[0], tf.cast(told[1], tf.int64), bad
+        return sums[0], tf.cast(sums[1], tf.int64), bad
 
     def _gradients(
         self, inputs: Mapping[str, Any], label: tf.Tensor, training: bool

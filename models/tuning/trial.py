@@ -9,14 +9,14 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from models.checkpointing.checkpoint import Checkpoints
-from models.training.run import Files, Fitted, Job
+from models.training.run import Files, Fitted, TrainingRun
 
 
 def attempt(
     sections: Mapping[str, Any],
     files: Files,
     log_dir: str | None = None,
-    describe: Callable[[Job, Fitted], dict[str, Any]] | None = None,
+    describe: Callable[[TrainingRun, Fitted], dict[str, Any]] | None = None,
     checkpoints: str | None = None,
 ) -> dict[str, Any]:
     """Trains once; a record of JSON types.
@@ -25,8 +25,8 @@ def attempt(
     allow, is a record too, with what was `failed`.
 
     Args:
-        sections: see `Job`.
-        files: see `Job`.
+        sections: see `TrainingRun`.
+        files: see `TrainingRun`.
         log_dir: where TensorBoard's scalars go.
         describe: what else to note of a training that ended well.
         checkpoints: folder in which a training that was stopped finds where
@@ -35,7 +35,7 @@ def attempt(
     began = time.monotonic()
     kept = None
     try:
-        job = Job(sections, files)
+        job = TrainingRun(sections, files)
         kept = os.path.join(checkpoints, job.key) if checkpoints else None
         fitted = job.fit(log_dir, checkpoints=kept)
         result = fitted.result

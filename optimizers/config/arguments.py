@@ -145,5 +145,22 @@ LION_ARGUMENTS = {
     "momentum_dtype": choice(MOMENTUM_DTYPES, optional=True),
     "cautious": FLAG,
     "stochastic_rounding": FLAG,
+    "frequency_power": FRACTION,
 }
 """Lion's own; its `kernel` is judged by `optimizers.kernel`."""
+
+
+def check_frequency(where: str, power: float | None, sparse: str) -> None:
+    """Raises a ValueError if rows are to be counted that no mode tells apart.
+
+    Args:
+        where: the field of `power`.
+        power: Lion's `frequency_power`, valid by itself.
+        sparse: Lion's `sparse`.
+    """
+    if power and sparse == "dense":
+        raise ValueError(
+            f"`{where}` must be 0 with sparse: dense, which updates every row "
+            "in every step; accepted beside another: lazy, decayed. "
+            f"Received: {power!r}"
+        )

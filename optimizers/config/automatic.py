@@ -2,22 +2,45 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 _DEFAULT = ""
+_CONSTANT = {"name": "constant"}
+_COSINE = {"name": "cosine", "warmup": 0.05}
 
 # Optimizer -> architecture -> rate of the rest, rate of embedding tables, and
-# what else tables want. `benchmarks/studies/lion_tables.py` searched them.
-_RATES: dict[str, dict[str, dict[str, float]]] = {
+# what else tables want. `benchmarks/studies/lion_tables.py` searched them, on
+# validation rows of generated logs.
+_RATES: dict[str, dict[str, dict[str, Any]]] = {
     "lion": {
         _DEFAULT: {
+            "learning_rate": 1e-4,
+            "table_rate": 1.6e-2,
+            "table_beta_2": 0.9,
+            "table_frequency_power": 0.35,
+            "schedule": _CONSTANT,
+        },
+        "dcn_v2": {
+            "learning_rate": 1e-4,
+            "table_rate": 8e-3,
+            "table_beta_2": 0.9,
+            "table_frequency_power": 0.35,
+            "schedule": _CONSTANT,
+        },
+        "dlrm": {
             "learning_rate": 4e-4,
-            "table_rate": 4e-3,
-            "table_beta_2": 0.95,
+            "table_rate": 3.2e-2,
+            "table_beta_2": 0.9,
+            "table_frequency_power": 0.35,
+            "schedule": _CONSTANT,
         },
         # Products of embeddings bear no larger rate.
         "deepfm": {
-            "learning_rate": 1e-3,
-            "table_rate": 1e-3,
+            "learning_rate": 4e-4,
+            "table_rate": 2e-3,
             "table_beta_2": 0.95,
+            "table_frequency_power": 0.25,
+            "schedule": _CONSTANT,
         },
     },
     "adafactor": {_DEFAULT: {"learning_rate": 1e-2}},
@@ -28,13 +51,11 @@ _RATES: dict[str, dict[str, dict[str, float]]] = {
     "rmsprop": {_DEFAULT: {"learning_rate": 1e-3}},
     "sgd": {_DEFAULT: {"learning_rate": 0.1}},
 }
-_UNSCALED = ("table_beta_2",)
+_SCALED = ("learning_rate", "table_rate")
 
 
-def rates_of(
-    optimizer: str, architecture: str, scale: float
-) -> dict[str, float]:
-    """Rates by argument, two digits.
+def rates_of(optimizer: str, architecture: str, scale: float) -> dict[str, Any]:
+    """Rates by argument, two digits, and the `schedule` that goes with them.
 
     Args:
         optimizer: its name in a configuration.
@@ -46,6 +67,11 @@ def rates_of(
     if optimizer in ("ftrl", "adagrad", "adafactor"):
         scale = 1.0  # each scales its own steps
     return {
-        name: value if name in _UNSCALED else float(f"{value * scale:.2g}")
-        for name, value in found.items()
+        "schedule": _COSINE,
+        **found,
+        **{
+            name: float(f"{found[name] * scale:.2g}")
+            for name in _SCALED
+            if name in found
+        },
     }

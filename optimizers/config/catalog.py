@@ -17,9 +17,11 @@ from optimizers.config.arguments import (
     NON_NEGATIVE,
     POSITIVE,
     Argument,
+    check_frequency,
     choice,
     number,
 )
+from optimizers.extension import Registry
 from optimizers.kernel import KERNELS, resolve_kernel
 
 _ADAM = {
@@ -62,6 +64,22 @@ OPTIMIZERS: dict[str, dict[str, Argument]] = {
 }
 """Per optimizer, the arguments beyond `KERAS_ARGUMENTS`."""
 
+CLASSES = Registry(
+    "optimizer",
+    "optimizer.name",
+    {
+        "adafactor": "keras.optimizers:Adafactor",
+        "adagrad": "keras.optimizers:Adagrad",
+        "adam": "keras.optimizers:Adam",
+        "adamw": "keras.optimizers:AdamW",
+        "ftrl": "keras.optimizers:Ftrl",
+        "lion": "optimizers.lion:Lion",
+        "rmsprop": "keras.optimizers:RMSprop",
+        "sgd": "keras.optimizers:SGD",
+    },
+    "a class of Keras 3 optimizers",
+)
+
 SCHEDULES = ("constant", "cosine", "exponential", "linear")
 
 FIXED_RATE = ("ftrl",)
@@ -76,8 +94,14 @@ run leaves such a group alone.
 AUTO = "auto"
 """A rate that is chosen from the log before training."""
 
-TABLE_ARGUMENTS = {"table_rate": POSITIVE, "table_beta_2": BETA}
+TABLE_ARGUMENTS = {
+    "table_rate": POSITIVE,
+    "table_beta_2": BETA,
+    "table_frequency_power": FRACTION,
+}
 """What embedding tables may have apart from the rest, in a spec of one."""
+
+_OF_LION = ("table_beta_2", "table_frequency_power")
 
 
 def names() -> tuple[str, ...]:
@@ -124,10 +148,16 @@ def _without_tables(spec: Mapping[str, Any]) -> dict[str, Any]:
         value = spec.get(key)
         if value is not None and value != AUTO:
             argument.check(f"optimizer.{key}", value)
-    if "table_beta_2" in spec and spec.get("name") not in (None, "lion"):
-        raise ValueError(
-            "`optimizer.table_beta_2` is an argument of lion. Received:"
-            f" {spec['table_beta_2']!r} with name {spec['name']!r}"
+    for key in _OF_LION:
+        if key in spec and spec.get("name") not in (None, "lion"):
+            raise ValueError(
+                f"`optimizer.{key}` is an argument of lion. Received:"
+                f" {spec[key]!r} with name {spec['name']!r}"
+            )
+    power = spec.get("table_frequency_power")
+    if power != AUTO:
+        check_frequency(
+            "optimizer.table_frequency_power", power, spec.get("sparse", "lazy")
         )
     return {
         key: value
@@ -147,6 +177,11 @@ def _check_keras_2(spec: Mapping[str, Any]) -> None:
             if isinstance(group, Mapping)
         ]
     for where, section in sections:
+        if CLASSES.is_own(section.get("name")):
+            raise ValueError(
+                f"`{where}.name` must be one of {', '.join(names())} for a "
+                f"Keras 2 model. Received: {section['name']!r}"
+            )
         for key in NOT_IN_KERAS_2:
             if section.get(key) is not None:
                 raise ValueError(
@@ -192,18 +227,31 @@ def _check_optimizer(
             f"Received: {dict(spec)!r}"
         )
     name = spec["name"]
-    if not isinstance(name, str) or name not in OPTIMIZERS:
+    own = CLASSES.is_own(name)
+    if not own and (not isinstance(name, str) or name not in OPTIMIZERS):
         raise ValueError(
-            f"`{where}.name` must be one of {', '.join(names())}. "
+            f"`{where}.name` must be one of {', '.join(names())}, or "
+            "package.module:Name of your own. "
             f"Received: {name!r}{_nearest(name, OPTIMIZERS)}"
         )
-    arguments = {**KERAS_ARGUMENTS, **OPTIMIZERS[name]}
-    _known_keys(where, spec, ("name", *structural, *sorted(arguments)))
+    arguments = {**KERAS_ARGUMENTS, **OPTIMIZERS.get(name, {})}
+    if not own:
+        _known_keys(where, spec, ("name", *structural, *sorted(arguments)))
+    elif spec.get("learning_rate") is None:
+        raise ValueError(
+            f"`{where}.learning_rate` must be given for an optimizer of your "
+            f"own. Received: {dict(spec)!r}"
+        )
     for key, value in spec.items():
         if key in arguments:
             arguments[key].check(f"{where}.{key}", value)
     if name == "lion":
         resolve_kernel(spec.get("kernel", "auto"))
+        check_frequency(
+            f"{where}.frequency_power",
+            spec.get("frequency_power"),
+            spec.get("sparse", "lazy"),
+        )
     limits = ("clipnorm", "clipvalue", "global_clipnorm")
     given = {k: spec[k] for k in limits if spec.get(k) is not None}
     if len(given) > 1:

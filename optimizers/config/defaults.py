@@ -51,6 +51,7 @@ _OWN: dict[str, dict[str, Any]] = {
         "momentum_dtype": None,
         "cautious": False,
         "stochastic_rounding": False,
+        "frequency_power": 0.0,
     },
     "rmsprop": {
         "rho": 0.9,
@@ -89,7 +90,8 @@ def resolved(spec: Mapping[str, Any]) -> dict[str, Any]:
     if "groups" not in spec:
         return {
             "name": spec["name"],
-            **defaults(spec["name"]),
+            # The user's own have theirs in their signatures.
+            **(defaults(spec["name"]) if spec["name"] in _OWN else {}),
             **asked(spec),
             "schedule": schedule,
         }
@@ -97,7 +99,8 @@ def resolved(spec: Mapping[str, Any]) -> dict[str, Any]:
     for group in spec["groups"]:
         full = {"match": group["match"], **resolved(group), **group}
         # Both are of the whole: a group may not have its own.
-        del full["schedule"], full["loss_scale_factor"]
+        del full["schedule"]
+        full.pop("loss_scale_factor", None)
         groups.append(full)
     return {
         "groups": groups,

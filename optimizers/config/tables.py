@@ -8,7 +8,11 @@ from typing import Any
 from optimizers.config.catalog import AUTO, TABLE_ARGUMENTS
 
 TABLES = r"(.*/)?(table|embeddings)"
-_OF_THE_REST = {"table_rate": "learning_rate", "table_beta_2": "beta_2"}
+_OF_THE_REST = {
+    "table_rate": "learning_rate",
+    "table_beta_2": "beta_2",
+    "table_frequency_power": "frequency_power",
+}
 
 
 def expanded(spec: Mapping[str, Any]) -> Mapping[str, Any]:

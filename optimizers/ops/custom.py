@@ -123,6 +123,8 @@ def resource_sparse_apply_lion(
     seed: Scalar = 0,
     step: Scalar | None = None,
     stochastic: bool = False,
+    seen: tf.Variable | None = None,
+    frequency_power: Scalar = 0.0,
 ) -> None:
     """See `fallback.resource_sparse_apply_lion`."""
     rule = (lr, beta_1, beta_2, weight_decay)
@@ -130,12 +132,19 @@ def resource_sparse_apply_lion(
     gradient = _gradient(grad, var.dtype)
     if gradient is None:
         reference.resource_sparse_apply_lion(
-            var, m, *rule, grad, indices, *options
+            var, m, *rule, grad, indices, *options, seen, frequency_power
         )
         return
-    load().ops.resource_sparse_apply_lion(
+    ops, counted = load().ops, _counted(seen, frequency_power, var)
+    apply = (
+        ops.resource_sparse_apply_counted_lion
+        if counted
+        else ops.resource_sparse_apply_lion
+    )
+    apply(
         var=var.handle,
         m=m.handle,
+        **counted,
         **_scalars(rule, var, m, seed, step, stochastic),
         grad=gradient,
         indices=indices,
@@ -160,6 +169,8 @@ def resource_sparse_apply_decayed_lion(
     cautious: bool = False,
     seed: Scalar = 0,
     stochastic: bool = False,
+    seen: tf.Variable | None = None,
+    frequency_power: Scalar = 0.0,
 ) -> None:
     """See `fallback.resource_sparse_apply_decayed_lion`."""
     rule = (lr, beta_1, beta_2, weight_decay)
@@ -167,13 +178,20 @@ def resource_sparse_apply_decayed_lion(
     if gradient is None:
         reference.resource_sparse_apply_decayed_lion(
             *(var, m, last_step, step, *rule, grad, indices),
-            *(cautious, seed, stochastic),
+            *(cautious, seed, stochastic, seen, frequency_power),
         )
         return
-    load().ops.resource_sparse_apply_decayed_lion(
+    ops, counted = load().ops, _counted(seen, frequency_power, var)
+    apply = (
+        ops.resource_sparse_apply_decayed_counted_lion
+        if counted
+        else ops.resource_sparse_apply_decayed_lion
+    )
+    apply(
         var=var.handle,
         m=m.handle,
         last_step=last_step.handle,
+        **counted,
         **_scalars(rule, var, m, seed, step, stochastic),
         grad=gradient,
         indices=indices,
@@ -218,3 +236,13 @@ def _scalars(
             for name, value in zip(names, rule, strict=True)
         },
     }
+
+
+def _counted(
+    seen: tf.Variable | None, power: Scalar, var: tf.Variable
+) -> dict[str, Any]:
+    """The arguments of an op that counts rows; none without `seen`."""
+    if seen is None:
+        return {}
+    power = reference.scalar(power, compute_dtype(var.dtype))
+    return {"seen": seen.handle, "frequency_power": power}

@@ -147,6 +147,8 @@ def resource_sparse_apply_lion(
     seed: Scalar = 0,
     step: Scalar | None = None,
     stochastic: bool = False,
+    seen: tf.Variable | None = None,
+    frequency_power: Scalar = 0.0,
 ) -> None:
     """Applies one step of `lion_update` to the rows `indices`, and to no other.
 
@@ -159,15 +161,23 @@ def resource_sparse_apply_lion(
         grad: shape [n, ...].
         indices: int32 or int64, shape [n]; any order, duplicates allowed.
         cautious: see `lion_update`.
+        seen: int32 variable of shape [rows], 0 before the first step. Each
+            update of a row adds 1, to n; the rate is then lr * n**-power.
+        frequency_power: that power, a scalar; of no use without `seen`.
     """
     dtype = compute_dtype(var.dtype)
     indices = check_ids(indices, var.shape[0])
     summed, rows = sum_rows(tf.cast(grad, dtype), indices)
+    rate = scalar(lr, dtype)
+    if seen is not None:
+        count = tf.gather(seen, rows) + 1
+        seen.scatter_update(tf.IndexedSlices(count, rows))
+        rate *= _frequency(frequency_power, count, var)
     _apply_rows(
         var,
         m,
         tf.cast(_gather(m, rows), dtype),
-        (lr, beta_1, beta_2, weight_decay),
+        (rate, beta_1, beta_2, weight_decay),
         summed,
         rows,
         Noise(seed, step, stochastic),
@@ -189,6 +199,8 @@ def resource_sparse_apply_decayed_lion(
     cautious: bool = False,
     seed: Scalar = 0,
     stochastic: bool = False,
+    seen: tf.Variable | None = None,
+    frequency_power: Scalar = 0.0,
 ) -> None:
     """As `resource_sparse_apply_lion`, with m decayed by the steps sat out.
 
@@ -198,17 +210,23 @@ def resource_sparse_apply_decayed_lion(
     Args:
         last_step: int32 variable of shape [rows]; 0 before the first step.
         step: int32 scalar, the number of this step, from 1.
+        seen, frequency_power: see `resource_sparse_apply_lion`.
     """
     dtype = compute_dtype(var.dtype)
     indices = check_ids(indices, var.shape[0])
     summed, rows = sum_rows(tf.cast(grad, dtype), indices)
+    rate = scalar(lr, dtype)
+    if seen is not None:
+        count = tf.gather(seen, rows) + 1
+        seen.scatter_update(tf.IndexedSlices(count, rows))
+        rate *= _frequency(frequency_power, count, var)
     old_m = tf.cast(_gather(m, rows), dtype)
     decay = _decay(beta_2, step, tf.gather(last_step, rows), old_m)
     _apply_rows(
         var,
         m,
         decay * old_m,
-        (lr, beta_1, beta_2, weight_decay),
+        (rate, beta_1, beta_2, weight_decay),
         summed,
         rows,
         Noise(seed, step, stochastic),
@@ -232,6 +250,8 @@ def apply_lion_to_marked_rows(
     cautious: bool = False,
     seed: Scalar = 0,
     stochastic: bool = False,
+    seen: tf.Variable | None = None,
+    frequency_power: Scalar = 0.0,
 ) -> None:
     """Does what the sparse updates do, to the rows that have a mark.
 
@@ -242,6 +262,7 @@ def apply_lion_to_marked_rows(
         last_step: None, or as in `resource_sparse_apply_decayed_lion`.
         grad: shape of `var`.
         marks: bool, shape [rows].
+        seen, frequency_power: see `resource_sparse_apply_lion`.
     """
     dtype = compute_dtype(var.dtype)
     old_m = tf.cast(tf.convert_to_tensor(m), dtype)
@@ -249,11 +270,16 @@ def apply_lion_to_marked_rows(
         old_m *= _decay(beta_2, step, last_step, old_m)
         now = tf.cast(step, last_step.dtype)
         last_step.assign(tf.where(marks, now, last_step))
+    rate = scalar(lr, dtype)
+    if seen is not None:
+        count = tf.convert_to_tensor(seen) + tf.cast(marks, seen.dtype)
+        seen.assign(count)
+        rate *= _frequency(frequency_power, count, var)
     new_var, new_m = _rule_of_rows(
         tf.convert_to_tensor(var),
         old_m,
         tf.cast(grad, dtype),
-        (lr, beta_1, beta_2, weight_decay),
+        (rate, beta_1, beta_2, weight_decay),
         tf.range(var.shape[0]),
         m.dtype,
         Noise(seed, step, stochastic),
@@ -441,6 +467,17 @@ def _decay(
     decay = scalar(beta_2, m.dtype) ** tf.cast(skipped, m.dtype)
     trailing = [1] * (m.shape.rank - skipped.shape.rank)
     return tf.reshape(decay, tf.concat([tf.shape(decay), trailing], 0))
+
+
+def _frequency(power: Scalar, count: tf.Tensor, var: tf.Variable) -> tf.Tensor:
+    """count**-power per row, shaped to broadcast over `var`."""
+    dtype = compute_dtype(var.dtype)
+    # A counter that was set back must not make the rate infinite.
+    number = tf.cast(tf.maximum(count, 1), tf.float64)
+    # In float64: libraries differ in the last bit of a float32's power.
+    factor = number ** -tf.cast(scalar(power, dtype), tf.float64)
+    factor = tf.cast(factor, dtype)
+    return tf.reshape(factor, [-1] + [1] * (var.shape.rank - 1))
 
 
 def scalar(value: Scalar, dtype: tf.DType) -> tf.Tensor:

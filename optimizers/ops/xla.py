@@ -29,7 +29,9 @@ def _call(name: str, *arguments: Any, **options: Any) -> Any:
     bound.apply_defaults()
     given = bound.arguments
     wide = reference.compute_dtype(given["var"].dtype)
-    for rate in ("lr", "beta_1", "beta_2", "weight_decay"):
+    for rate in ("lr", "beta_1", "beta_2", "weight_decay", "frequency_power"):
+        if rate not in given:
+            continue
         given[rate] = reference.scalar(given[rate], wide)
     given["step"] = tf.cast(rounding.step_or_chance(given["step"]), tf.int32)
     given["seed"] = tf.cast(given["seed"], tf.int32)

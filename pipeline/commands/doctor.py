@@ -10,6 +10,7 @@ import subprocess
 import sys
 import sysconfig
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from pipeline import wheels
@@ -150,6 +151,25 @@ def _kernel() -> Finding:
     return f"{kernel} ({reason})", ""
 
 
+def _extensions(kind: str) -> Finding:
+    """The names that a config may use; each is imported."""
+    from components.click_log_gen.config.log_formats import FORMATS
+    from models.architectures.registry import BUILDERS
+    from models.config.training import CALLBACKS
+    from optimizers.config.catalog import CLASSES
+
+    kinds = {
+        "log formats": FORMATS,
+        "architectures": BUILDERS,
+        "optimizers": CLASSES,
+        "callbacks": CALLBACKS,
+    }
+    names = kinds[kind].names
+    for name in names:
+        kinds[kind].load(name)
+    return ", ".join((*names, "package.module:Name")), ""
+
+
 def _disk() -> Finding:
     free = shutil.disk_usage(Path.cwd()).free / 2**30
     return (
@@ -169,5 +189,9 @@ _CHECKS: dict[str, Callable[[], Finding]] = {
     "devices": _devices,
     "C++ compiler": _compiler,
     "Lion kernel": _kernel,
+    **{
+        kind: partial(_extensions, kind)
+        for kind in ("log formats", "architectures", "optimizers", "callbacks")
+    },
     "disk": _disk,
 }

@@ -18,7 +18,7 @@ import optimizers
 from models.input_pipeline.dataset import Batches
 from models.training import loop
 from models.training.evaluation import Evaluation
-from models.training.run import Files, Fitted, Job
+from models.training.run import Files, Fitted, TrainingRun
 from models.tuning.trial import attempt
 from models.tuning.trial_store import Finished, fingerprint
 from pipeline.console import Console
@@ -30,7 +30,7 @@ class Trainings:
     """Trains with one optimizer or another; all else stays the same.
 
     Args:
-        sections: see `Job`; `optimizer` is replaced.
+        sections: see `TrainingRun`; `optimizer` is replaced.
         graph, examples: URIs of what Transform left.
         folder: where finished trainings and TensorBoard's logs are kept.
         code_version: of this project and of the user's own code; another one
@@ -62,7 +62,7 @@ class Trainings:
             "code_version": code_version,
         }
         self._console = console
-        job = Job(sections, self._files)
+        job = TrainingRun(sections, self._files)
         # What is chosen from the log is the same for all.
         self._sections = job.custom
         self.optimizer: dict[str, Any] = job.custom["optimizer"]
@@ -114,7 +114,7 @@ class Trainings:
         # Of a training that was killed.
         shutil.rmtree(log_dir, ignore_errors=True)
 
-        def describe(job: Job, fitted: Fitted) -> dict[str, Any]:
+        def describe(job: TrainingRun, fitted: Fitted) -> dict[str, Any]:
             scores = Evaluation(fitted.model, job.negatives.shift).scores(
                 Batches(
                     self._test,

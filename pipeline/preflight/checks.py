@@ -6,22 +6,21 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import inspect
 import os
 import socket
-import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from models.architectures.registry import own_version
+from models.architectures.user_model import own_version
 from models.config.architectures import OwnConfig
 from models.config.paths import is_local
 from models.config.training import Callback
 from models.errors import InputError
 from models.training.cluster import tf_config, workers
+from optimizers import extension, registry
 from pipeline.config import PipelineConfig, load
 from pipeline.console import quiet
 from pipeline.preflight import logs, sizes
@@ -84,14 +83,21 @@ def _quick(config: PipelineConfig) -> Iterator[Problem]:
         own_version(config.model)
     except InputError as error:
         yield "model.name", str(error).removeprefix("model.name: ")
+    for module in registry.own_modules(config.optimizer.spec()):
+        if extension.find(module) is None:
+            yield (
+                "optimizer.name",
+                f"there is no module {module!r} in the environment or in"
+                f" {extension.places()}",
+            )
     for number, callback in enumerate(config.train.callbacks):
         # Looking for a module inside a package imports the package.
         module = callback.name.partition(":")[0].partition(".")[0]
-        if not _exists(module):
+        if extension.find(module) is None:
             yield (
                 f"train.callbacks.{number}",
                 f"received {callback.name!r}, but there is no module"
-                f" {module!r} in the environment or in {Path.cwd()}",
+                f" {module!r} in the environment or in {extension.places()}",
             )
 
 
@@ -210,16 +216,6 @@ def _is_free(address: str) -> bool:
     return True
 
 
-def _exists(module: str) -> bool:
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.append(here)
-    try:
-        return importlib.util.find_spec(module) is not None
-    except (ImportError, ValueError):  # of a package around it
-        return False
-
-
 def _own_model(config: PipelineConfig) -> Iterator[Problem]:
     if isinstance(config.model, OwnConfig):
         name = config.model.name
@@ -246,8 +242,8 @@ def _misfit(
 ) -> Iterator[str]:
     """Why what `name` names cannot be called with these arguments."""
     module, _, attribute = name.partition(":")
-    _exists(module)  # makes the current folder known
     try:
+        extension.find(module)  # makes users' folders known
         found = getattr(importlib.import_module(module), attribute, None)
     except Exception as error:  # the user's code may raise anything
         yield (

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import glob
 import os
 import re
@@ -12,11 +11,11 @@ from typing import Any
 from urllib.parse import unquote
 
 from components.click_log_gen.config.sections import LogFiles
+from components.click_log_gen.formats import log_format
 from models.config.paths import is_local, literal
 from pipeline.config import PipelineConfig
 from pipeline.config_messages import nearest
 
-_HEAD_BYTES = 1 << 16
 _PLACEHOLDER = re.compile(r"\{[A-Z]+\}")
 _HIVE = re.compile(r"([^/=]+)=[^/]*/")
 Columns = dict[str, str]  # name -> the setting that reads it
@@ -135,37 +134,4 @@ def _name(column: Any) -> str:
 
 def _names(path: str, log: LogFiles) -> list[str] | None:
     """The columns of a file; None if its first bytes do not tell them."""
-    if log.format == "parquet":
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        try:
-            return list(pq.ParquetFile(path).schema_arrow.names)
-        except (pa.ArrowException, OSError, UnicodeDecodeError):
-            return None
-    if log.format in ("csv", "tsv") and log.header and log.columns is None:
-        return _header(path, log)
-    return None
-
-
-def _header(path: str, log: LogFiles) -> list[str] | None:
-    try:
-        with Path(path).open("rb") as stream:
-            head = stream.read(_HEAD_BYTES)
-        *lines, _ = head.decode("utf-8-sig").split("\n")
-    except (OSError, UnicodeDecodeError):
-        return None
-    line = next((line.rstrip("\r") for line in lines if line.strip()), "")
-    quote = log.quoting or "\0"
-    # Packed files, old Mac line ends, quotes over lines: the ingest knows.
-    if not line.replace("\t", "").isprintable() or line.count(quote) % 2:
-        return None
-    if len(log.separator) > 1 or log.quoting is None:
-        return line.split(log.separator)
-    cells = csv.reader(
-        [line],
-        delimiter=log.separator,
-        quotechar=quote,
-        escapechar=log.escape,
-    )
-    return next(cells, None)
+    return log_format.of(log).peek(path, log)

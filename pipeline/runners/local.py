@@ -9,6 +9,7 @@ import json
 import logging
 import shlex
 import signal
+import sys
 import time
 import traceback
 import uuid
@@ -20,7 +21,7 @@ from typing import Any
 import yaml
 
 from models import user_code, valid_json
-from models.architectures.registry import own_version
+from models.architectures.user_model import own_version
 from models.config.search_space import decoded
 from models.errors import FailedError, InputError, RefusedError
 from pipeline import counts, metrics_table
@@ -67,6 +68,8 @@ def run(
             except OSError as error:
                 console.line(disk.explain(error, [folder]) or str(error))
                 summary["status"] = "failed"
+            else:
+                run.leave_report()
             if as_json:
                 out.write(text + "\n")
             return int(_EXIT[summary["status"]])
@@ -172,7 +175,34 @@ class _Run:
             self._metrics_table(summary)
             console.line(summary["message"])
             console.line(f"log: {self._folder / 'log.txt'}")
+        self._rewrite_config(summary)
         return summary
+
+    def _rewrite_config(self, summary: dict[str, Any]) -> None:
+        """Puts what the training used in place of `auto` in `config.yaml`."""
+        settings = self._config.resolved()
+        for name in ("model", "optimizer", "train"):
+            settings[name] = summary[name]
+        text = yaml.safe_dump(settings, sort_keys=False)
+        try:
+            _write(self._folder / "config.yaml", text)
+        except OSError as error:
+            self._console.line(
+                f"  warning: config.yaml keeps what was asked for: {error}"
+            )
+
+    def leave_report(self) -> None:
+        """Writes `report.html`; a failure costs the report alone."""
+        try:
+            from pipeline.report import page
+
+            path = page.write(self._folder)
+        except Exception as error:
+            # Standard error is the run's log by now.
+            print(f"warning: no report: {error}", file=sys.stderr)
+            traceback.print_exc()
+            return
+        self._console.line(f"  report            {path}")
 
     def _why(self, error: Exception) -> str:
         """What a person is told of a failure."""
@@ -466,9 +496,8 @@ class _Run:
             "blessed": bool(self._uris.get("Evaluator") and not self._refusals),
             "refusals": self._refusals,
             "pushed_model": self._pushed or None,
-            "optimizer": training.get(
-                "optimizer", self._config.resolved()["optimizer"]
-            ),
+            **self._settings(training),
+            "chosen": training.get("chosen", []),
             "tuned": training.get("tuned", {}),
             "lion_kernel": training.get("lion_kernel"),
             "warm_start": training.get("warm_start"),
@@ -478,7 +507,14 @@ class _Run:
             ),
             "schema": f"{schema}/schema.pbtxt" if schema else None,
             "tensorboard": self._uris.get("Trainer", {}).get("model_run"),
+            "artifacts": self._uris,
         }
+
+    def _settings(self, training: dict[str, Any]) -> dict[str, Any]:
+        """The sections of the config, as the training used them."""
+        settings = self._config.resolved()
+        names = ("data", "features", "model", "optimizer", "train", "evaluate")
+        return {name: training.get(name, settings[name]) for name in names}
 
     def _metrics_table(self, summary: dict[str, Any]) -> None:
         """Shows the metrics, also of a model that was refused."""
@@ -557,9 +593,8 @@ def content_version(path: str | None) -> str:
 
 
 def user_version(config: PipelineConfig) -> str:
-    """Changes when the code of the user's own model or callbacks changes."""
-    callbacks = [one.name.partition(":")[0] for one in config.train.callbacks]
-    return own_version(config.model) + user_code.version(callbacks)
+    """Changes when the user's own model, callbacks or optimizer changes."""
+    return own_version(config.model) + user_code.version(config.own_modules())
 
 
 @contextmanager

@@ -9,11 +9,15 @@ import keras
 import pytest
 import tensorflow as tf
 
-from models.architectures.registry import build_model, own_version
+from models.architectures.registry import BUILDERS, build_model
+from models.architectures.user_model import own_version
+from models.config.architectures import ARCHITECTURES
 from models.config.training import Features, ModelConfig
 from models.errors import InputError
 from models.preprocessing.input_layout import IdFeature, Layout, layout
 from models.preprocessing.preprocessing_fn import observe, vocabularies
+from optimizers import extension
+from optimizers.registry import build_optimizer
 
 LAYOUT = Layout((IdFeature("a", 5, 2),), (), ("x",))
 
@@ -49,7 +53,7 @@ def _frozen(value: Any) -> Any:
             ["dlrm has no", "projection_dim", "bottom"],
         ),
         ({"name": "tfrs_dcn", "hiden": []}, ["did you mean 'hidden'"]),
-        ({"name": "dnc_v2"}, ["did you mean 'dcn_v2'", "tfrs_dlrm", ":func"]),
+        ({"name": "dnc_v2"}, ["did you mean 'dcn_v2'", "tfrs_dlrm", ":Name"]),
         ({"name": ["dlrm"]}, ["no architecture"]),
         ({"name": "dcn_v2", "cross_layers": 0}, ["greater than or equal"]),
         ({"name": "deepfm", "embedding_l2": -1}, ["embedding_l2"]),
@@ -173,6 +177,49 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+def test_every_architecture_has_options_and_a_builder() -> None:
+    assert BUILDERS.names == tuple(ARCHITECTURES)
+    for name in BUILDERS.names:
+        assert callable(BUILDERS.load(name))
+
+
+def test_an_unknown_architecture_is_refused_with_the_list() -> None:
+    with pytest.raises(ValueError) as error:
+        ModelConfig(name="dcn")
+    for word in ("'dcn'", "did you mean 'dcn_v2'?", *ARCHITECTURES):
+        assert word in str(error.value)
+
+
+def test_a_users_models_folder_beside_the_config(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither the current folder nor a package of the same name hides it."""
+    monkeypatch.setenv("LIONCTR_EXTENSIONS", "")
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "my.py").write_text(
+        "from models.my_parts import build\n"
+    )
+    (tmp_path / "models" / "my_parts.py").write_text(MODULE)
+    extension.search(tmp_path)
+    config = ModelConfig(name="models.my:build", units=3)
+    before = own_version(config)
+    model = build_model(LAYOUT, config, 0.2)
+    batch = {"ids": tf.zeros([4, 1], tf.int64), "dense": tf.ones([4, 1])}
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_sum(model(batch, training=True))
+    gradients = tape.gradient(loss, model.trainable_variables)
+    optimizer = build_optimizer({"name": "lion"}, 10)
+    optimizer.build(model.trainable_variables)
+    weights = [w.copy() for w in model.get_weights()]
+    optimizer.apply(gradients, model.trainable_variables)
+    assert any(
+        (a != b).any()
+        for a, b in zip(weights, model.get_weights(), strict=True)
+    )
+    (tmp_path / "models" / "my_parts.py").write_text(MODULE + "# changed\n")
+    assert own_version(config) != before
+
+
 def test_a_model_of_the_users_own(here: Path) -> None:
     config = ModelConfig(name="my_ctr_models:build", units=3)
     model = build_model(LAYOUT, config, 0.2)
@@ -186,8 +233,8 @@ def test_a_model_of_the_users_own(here: Path) -> None:
     [
         ("no_such_models:build", ["no_such_models", "looked for", "{here}"]),
         ("my_broken_models:build", ["no_such_thing"]),
-        ("my_ctr_models:make", ["no function 'make'", "def make(layout"]),
-        ("my_ctr_models:text", ["no function 'text'"]),
+        ("my_ctr_models:make", ["has no 'make'", "a function (layout"]),
+        ("my_ctr_models:text", ["cannot be called", "def build(layout"]),
         ("my_ctr_models:nothing", ["keras.Model", "NoneType"]),
         ("my_ctr_models:unbuilt", ["built"]),
         (

@@ -77,7 +77,13 @@ def vocabulary(output: tft.TFTransformOutput, name: str) -> list[bytes]:
 
 
 @pytest.mark.parametrize(
-    ("min_count", "max_size"), [(1, 1000), (3, 1000), (2, 5), (10_000, 10)]
+    ("min_count", "max_size"),
+    [
+        pytest.param(1, 1000, marks=pytest.mark.slow),
+        (3, 1000),
+        (2, 5),
+        pytest.param(10_000, 10, marks=pytest.mark.slow),
+    ],
 )
 def test_vocabularies_and_ids_are_those_of_tft(
     tmp_path: Path, min_count: int, max_size: int

@@ -33,7 +33,13 @@ from models.variables import named_variables
 from optimizers.registry import build_optimizer, learning_rates
 
 words = st.lists(st.binary(min_size=1, max_size=2), unique=True, max_size=12)
-LION = {"name": "lion", "sparse": "decayed", "learning_rate": 0.01}
+LION = {
+    "name": "lion",
+    "sparse": "decayed",
+    "frequency_power": 0.35,
+    "learning_rate": 0.01,
+}
+WITH_SLOTS = ("lion/?_momentum", "lion/?_last_step", "lion/?_seen")
 FEATURES: dict[str, Any] = {
     "numeric": ["x", {"name": "n", "transform": "buckets", "buckets": 4}],
     "categorical": [
@@ -163,9 +169,9 @@ def row(trained: Trained, table: str, feature: str, id: int) -> int:
 @pytest.mark.parametrize(
     ("model", "spec", "slots"),
     [
-        ("wide_deep", LION, ("lion/?_momentum", "lion/?_last_step")),
-        ("tfrs_dcn", LION, ("m/?", "last_step/?")),
-        ("tfrs_dlrm", LION, ("m/?", "last_step/?")),
+        ("wide_deep", LION, WITH_SLOTS),
+        ("tfrs_dcn", LION, ("m/?", "last_step/?", "seen/?")),
+        ("tfrs_dlrm", LION, ("m/?", "last_step/?", "seen/?")),
         ("tfrs_dlrm", {"name": "adafactor"}, ("r/?", "v/?")),
     ],
 )

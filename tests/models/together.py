@@ -82,13 +82,13 @@ def main(kind: str, examples: str, out: str, *cases: str) -> None:
             cpu, [tf.config.LogicalDeviceConfiguration()] * 2
         )
     graphs: list[Any] = []
-    of_all = train_step.Steps._of_all
+    of_all = train_step.TrainStep._next_step
 
     def noted(*arguments: Any) -> Any:
         graphs.append(tf.compat.v1.get_default_graph())
         return of_all(*arguments)
 
-    train_step.Steps._of_all = noted  # type: ignore[method-assign]
+    train_step.TrainStep._next_step = noted  # type: ignore[assignment]
     strategy = "mirrored" if kind == "mirrored" else "multi_worker"
     saved: dict[str, Any] = {}
     for case in cases:

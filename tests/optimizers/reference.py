@@ -82,15 +82,18 @@ class ReferenceLion:
     cautious: bool = False
     momentum_dtype: str | None = None
     stochastic_rounding: bool = False
+    frequency_power: float = 0.0
     seed: int = 0
     step_count: int = 0
     m: Array = field(init=False)
     last_step: Array = field(init=False)
+    seen: Array = field(init=False)
 
     def __post_init__(self) -> None:
         stored = DTYPES[self.momentum_dtype or self.theta.dtype.name]
         self.m = np.zeros(self.theta.shape, stored)
         self.last_step = np.zeros(self.theta.shape[:1], np.int64)
+        self.seen = np.zeros(self.theta.shape[:1], np.int64)
         wide = self.theta.dtype == np.float64
         self.compute = np.dtype(np.float64 if wide else np.float32)
 
@@ -117,12 +120,18 @@ class ReferenceLion:
             decay = number(self.beta_2) ** skipped.astype(self.compute)
             m = m * decay.reshape(-1, *[1] * (m.ndim - 1))
             self.last_step[rows] = self.step_count
+        # Keras keeps the learning rate in a float32 variable.
+        rate: Any = number(np.float32(self.lr))
+        if by_row:
+            self.seen[rows] += 1
+            count = self.seen[rows].astype(self.compute)
+            factor = count ** -number(self.frequency_power)
+            rate = rate * factor.reshape(-1, *[1] * (m.ndim - 1))
         theta, m = rule(
             self.theta[rows].astype(self.compute),
             m,
             total[rows],
-            # Keras keeps the learning rate in a float32 variable.
-            number(np.float32(self.lr)),
+            rate,
             number(self.beta_1),
             number(self.beta_2),
             number(self.weight_decay),

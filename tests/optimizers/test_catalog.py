@@ -155,6 +155,22 @@ def test_a_right_spec_passes(spec):
             {"name": "ftrl", "schedule": {"name": "cosine"}},
             r"must be 'constant' for 'ftrl'.*Received: 'cosine'",
         ),
+        (
+            {**LION, "sparse": "dense", "frequency_power": 0.35},
+            r"`optimizer.frequency_power` must be 0 with sparse: dense",
+        ),
+        (
+            {**LION, "sparse": "dense", "table_frequency_power": 0.35},
+            r"`optimizer.table_frequency_power` must be 0 .*Received: 0.35",
+        ),
+        (
+            {"name": "adam", "table_frequency_power": 0.35},
+            r"`optimizer.table_frequency_power` is an argument of lion",
+        ),
+        (
+            {**LION, "table_frequency_power": 2},
+            r"`optimizer.table_frequency_power` .* \[0, 1\]. Received: 2",
+        ),
         ({"groups": []}, r"`optimizer.groups`.*at least one.*Received: \[\]"),
         ({"groups": REST}, r"`optimizer.groups` must be a list"),
         (

@@ -11,12 +11,13 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference import DTYPES, ReferenceLion
-from tables import kernels
+from tables import kernels, needs_library
 
 from optimizers import Lion
 
 ROWS, DIM, STEPS = 12, 3, 6
 TOLERANCE = {"float32": 2e-6, "float64": 1e-13, "bfloat16": 1e-2}
+OF_LIBRARY = ("custom_op", "xla")
 PATTERNS = {
     "distinct": [[4, 0, 7], [4, 1], [9], [0, 2, 3], [4], [7, 0]],
     "duplicates": [[5, 0, 5], [5, 5, 5], [1, 0, 1], [0], [5, 2, 2], [1, 1]],
@@ -47,6 +48,10 @@ def assert_same(optimizer, variable, reference, dtype, momentum_dtype=None):
         np.testing.assert_array_equal(
             optimizer._last_steps[0].numpy(), reference.last_step
         )
+    if optimizer.frequency_power:
+        np.testing.assert_array_equal(
+            optimizer._seen[0].numpy(), reference.seen
+        )
 
 
 def pair(
@@ -57,6 +62,7 @@ def pair(
     variable = keras.Variable(theta, dtype=dtype, name="table")
     optimizer = Lion(0.01, kernel=kernel, **arguments)
     optimizer.build([variable])
+    arguments.pop("gradient_accumulation_steps", None)
     return optimizer, variable, ReferenceLion(theta.copy(), 0.01, **arguments)
 
 
@@ -82,6 +88,74 @@ def test_sparse_gradients_follow_the_reference(
         optimizer.apply([slices(values, indices)], [variable])
         reference.step((values, np.array(indices)))
     assert_same(optimizer, variable, reference, dtype)
+
+
+@pytest.mark.parametrize(
+    "kernel",
+    ["python", *(pytest.param(k, marks=needs_library) for k in OF_LIBRARY)],
+)
+@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "jit"])
+@pytest.mark.parametrize("cautious", [False, True])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("sparse", ["lazy", "decayed"])
+def test_rates_by_frequency_follow_the_reference(
+    kernel, sparse, dtype, cautious, compiled
+):
+    optimizer, variable, reference = pair(
+        dtype,
+        kernel=kernel,
+        sparse=sparse,
+        weight_decay=0.1,
+        cautious=cautious,
+        frequency_power=0.35,
+    )
+
+    @tf.function(jit_compile=compiled)
+    def apply(values, indices):
+        gradient = tf.IndexedSlices(values, indices, (ROWS, DIM))
+        optimizer.apply([gradient], [variable])
+
+    rng = np.random.default_rng(1)
+    batches = [b for pattern in PATTERNS.values() for b in pattern]
+    dense = rng.normal(size=(ROWS, DIM)).astype(DTYPES[dtype])
+    for number, indices in enumerate(batches):
+        values = rng.normal(size=(len(indices), DIM)).astype(DTYPES[dtype])
+        apply(tf.constant(values), tf.constant(indices, tf.int64))
+        reference.step((values, np.array(indices)))
+        if number == 5:  # neither slower nor counted
+            optimizer.apply([tf.constant(dense)], [variable])
+            reference.step(dense)
+    assert reference.seen.max() == 6
+    assert_same(optimizer, variable, reference, dtype)
+
+
+@kernels
+@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "jit"])
+def test_accumulated_rows_are_counted_once_an_update(kernel, compiled):
+    arguments = {"kernel": kernel, "frequency_power": 0.5}
+    optimizer, variable, reference = pair(
+        **arguments, gradient_accumulation_steps=2
+    )
+
+    @tf.function(jit_compile=compiled)
+    def apply(values, indices):
+        gradient = tf.IndexedSlices(values, indices, (ROWS, DIM))
+        optimizer.apply([gradient], [variable])
+
+    rng = np.random.default_rng(1)
+    for one, two in [([4, 0], [4, 4]), ([4, 1], [1, 2]), ([4, 4], [0, 4])]:
+        values = rng.normal(size=(4, DIM)).astype(np.float32)
+        apply(tf.constant(values[:2]), tf.constant(one, tf.int64))
+        apply(tf.constant(values[2:]), tf.constant(two, tf.int64))
+        reference.step((values / 2, np.array(one + two)))
+    assert_same(optimizer, variable, reference, "float32")
+
+
+def test_rates_by_frequency_are_refused_where_all_rows_are_updated():
+    with pytest.raises(ValueError, match="`frequency_power` must be 0 with"):
+        Lion(sparse="dense", frequency_power=0.35)
+    with pytest.raises(ValueError, match=r"`frequency_power` .* \[0, 1\]"):
+        Lion(frequency_power=1.5)
 
 
 @kernels

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import zipfile
 
 import h5py
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import optimizers
 from optimizers import (
     GroupedOptimizer,
     Lion,
@@ -18,6 +20,8 @@ from optimizers import (
     names,
     slot_bytes,
 )
+from optimizers.config.catalog import CLASSES
+from optimizers.registry import own_modules
 
 GROUPS = {
     "groups": [
@@ -270,3 +274,69 @@ def test_rates_are_read_through_a_loss_scale_optimizer():
     lion = build_optimizer({"name": "lion", "learning_rate": 0.5}, 8)
     wrapped = keras.optimizers.LossScaleOptimizer(lion)
     assert learning_rates(wrapped) == {"lion": 0.5}
+
+
+OWN = """
+import keras
+
+class Halved(keras.optimizers.SGD):
+    def __init__(self, half=1.0, **options):
+        super().__init__(**options)
+        self.half = half
+
+def none(**options):
+    return None
+"""
+
+
+@pytest.fixture
+def own_rule(tmp_path, monkeypatch):
+    (tmp_path / "my_rules.py").write_text(OWN)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    yield {"name": "my_rules:Halved", "learning_rate": 0.5}
+    sys.modules.pop("my_rules", None)
+
+
+def test_every_optimizer_has_a_class_and_arguments() -> None:
+    assert set(CLASSES.names) == set(optimizers.names())
+    for name in CLASSES.names:
+        assert issubclass(CLASSES.load(name), keras.optimizers.Optimizer)
+
+
+@pytest.mark.parametrize("grouped", [False, True])
+def test_an_optimizer_of_the_users_own_trains(own_rule, grouped) -> None:
+    spec = {**own_rule, "half": 2.0}
+    if grouped:
+        spec = {"groups": [{"match": ".*", **spec}]}
+    else:
+        spec["schedule"] = {"name": "linear"}
+    assert "half" in str(optimizers.resolved(spec))
+    optimizer = optimizers.build_optimizer(spec, 10)
+    weight = keras.Variable([1.0, 2.0], name="w")
+    optimizer.build([weight])
+    optimizer.apply([keras.ops.ones(2)], [weight])
+    assert weight.numpy().tolist() == [0.5, 1.5]
+    assert own_modules(spec) == ["my_rules"]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"learning_rate": None}, ["learning_rate", "must be given"]),
+        ({"clipnorm": -1.0}, ["optimizer.clipnorm"]),
+        ({"hlaf": 1.0}, ["my_rules:Halved", "cannot be made", "hlaf"]),
+        ({"name": "my_rules:none"}, ["optimizer.name", "NoneType"]),
+        ({"name": "my_rules:Half"}, ["optimizer.name", "has no 'Half'"]),
+        ({"name": "nowhere:Half"}, ["optimizer.name", "nowhere"]),
+    ],
+)
+def test_an_own_optimizer_that_does_not_fit_is_refused(
+    own_rule, change, words
+) -> None:
+    with pytest.raises(ValueError) as error:
+        optimizers.build_optimizer({**own_rule, **change}, 10)
+    for word in words:
+        assert word in str(error.value)
+    with pytest.raises(ValueError, match="Keras 2"):
+        optimizers.validate(own_rule, keras=2)

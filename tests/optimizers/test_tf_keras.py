@@ -41,16 +41,26 @@ def assert_follows(lion, variable, reference, tolerance=2e-6):
         np.testing.assert_array_equal(
             lion.last_steps[0].numpy(), reference.last_step
         )
+    if lion.frequency_power:
+        np.testing.assert_array_equal(lion.seen[0].numpy(), reference.seen)
 
 
 @kernels
 @pytest.mark.parametrize("cautious", [False, True])
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("sparse", MODES)
+@pytest.mark.parametrize(
+    ("sparse", "power"),
+    [*((mode, 0.0) for mode in MODES), ("lazy", 0.35), ("decayed", 0.35)],
+)
 def test_dense_and_sparse_gradients_follow_the_reference(
-    sparse, dtype, cautious, kernel
+    sparse, power, dtype, cautious, kernel
 ):
-    arguments = {"sparse": sparse, "weight_decay": 0.1, "cautious": cautious}
+    arguments = {
+        "sparse": sparse,
+        "weight_decay": 0.1,
+        "cautious": cautious,
+        "frequency_power": power,
+    }
     rng = np.random.default_rng(0)
     theta = rng.normal(size=SHAPE).astype(DTYPES[dtype])
     variable = tf.Variable(theta)

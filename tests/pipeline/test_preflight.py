@@ -108,6 +108,10 @@ def test_all_problems_are_told_at_once_with_their_lines(home: Path) -> None:
         ("features.crosses=[{of: [site, user], buckets: 1e18}]", "crosses.0"),
         ("model.name=nowhere:build", "model.name: there is no module"),
         ("train.callbacks=[{name: 'nowhere:X'}]", "callbacks.0: received"),
+        (
+            "optimizer={name: 'nowhere:X', learning_rate: 0.1}",
+            "optimizer.name: there is no module 'nowhere'",
+        ),
     ],
 )
 def test_what_would_stop_a_run_is_told_before_it(

@@ -168,7 +168,7 @@ def test_a_wrong_input_ends_the_job_at_once(
         with pytest.raises(InputError, match="exited with 2"):
             tfjob.run_fn(arguments(given, tmp_path, **custom))
     log = (tmp_path / "worker-0.txt").read_text()
-    assert "train.callbacks.0: 'nowhere:Callback' cannot be made" in log
+    assert "train.callbacks.0: received 'nowhere:Callback'" in log
 
 
 def test_a_worker_says_what_it_is_not_given(

@@ -49,7 +49,7 @@ def test_infer(server: RunningServer, where: str) -> None:
             [tensor("I1", "FP32", 1.0, 2.0), C1, USER],
             ["'C1' has 1 values", "'I1' has 2"],
         ),
-        ([{**I1, "shape": [1, 1]}, C1, USER], ["'I1'", "shape"]),
+        ([{**I1, "shape": [1, 2]}, C1, USER], ["'I1'", "shape"]),
         ([{**I1, "shape": [2]}, C1, USER], ["'I1'", "shape"]),
         ([I1, C1, tensor("user", "FP32", 7.5)], ["'user'", "integer"]),
         ([{"name": "I1"}], ["shape", "required"]),

@@ -361,6 +361,6 @@ def _is_utf8(value: bytes | None) -> bool:
 
 
 def numbered(unit: str, numbers: npt.NDArray[np.int64]) -> pa.StringArray:
-    """ "byte 1", "byte 2", ... for `unit` and each of the numbers."""
+    """Texts of the numbers with their unit: "byte 1", "byte 2", ..."""
     text = pa.array(numbers).cast(pa.string())
     return pc.binary_join_element_wise(unit, text, " ")

@@ -23,23 +23,21 @@ def last_year() -> int:
 
 
 class TimeColumn(Section):
-    """A column of event times; its name alone stands for `{column: name}`.
-
-    Without a `format` values are ISO 8601, or count s, ms, µs or ns since
-    1970, and lie between 1990 and ten years ahead.
-
-    Args:
-        format: strptime's codes, such as "%Y%m%d%H"; or seconds,
-            milliseconds, microseconds, nanoseconds, which may count from any
-            start.
-        zone: IANA name of the zone of times that do not say theirs; UTC by
-            default. Of a time that the clock shows twice the first counts; one
-            that it skips is read as if it had not been moved yet.
-    """
+    """A column of event times; its name alone stands for `{column: name}`."""
 
     column: Name
+    """Column."""
     format: str | None = None
+    """strptime's codes, such as "%Y%m%d%H"; or seconds, milliseconds,
+    microseconds, nanoseconds, which may count from any start. Null: ISO 8601,
+    or a count of s, ms, µs or ns since 1970, between 1990 and ten years ahead.
+    """
     zone: str | None = None
+    """IANA name of the zone of times that name none; null: UTC.
+
+    A time that the clock shows twice is the first one; a time that the clock
+    skips is read as if the clock had not moved yet.
+    """
 
     @model_validator(mode="before")
     @classmethod

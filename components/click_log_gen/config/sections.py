@@ -23,6 +23,7 @@ from components.click_log_gen.config.event_time import (
     TimeColumn,
     last_year,
 )
+from components.click_log_gen.config.log_formats import FORMATS, log_format
 from models.config.paths import expanded
 from models.config.section import PathText
 from models.config.training import (
@@ -35,39 +36,60 @@ from models.config.training import (
 )
 
 PLACEHOLDERS = ("{DATE}", "{YYYY}", "{MM}", "{DD}", "{SPAN}", "{VERSION}")
-Format = Literal["csv", "tsv", "jsonl", "parquet", "tfrecord", "avro"]
+Format = Annotated[
+    str,
+    AfterValidator(FORMATS.check),
+    Field(
+        json_schema_extra={
+            "anyOf": [
+                {"enum": list(FORMATS.names)},
+                {"pattern": r"^[A-Za-z_][\w.]*:\w+$"},
+            ]
+        }
+    ),
+]
 
 
 class LogFiles(Section):
     """A log: a file, a folder, a glob or a list, on any Beam filesystem.
 
-    A list is read in its order, what a glob matches in the order of names.
-    A folder means its files, at any depth. Names that begin with `.` or `_`
-    are left out. gzip, zstd and bzip2 are told by the file's first bytes.
+    A folder means its files, at any depth. Names that begin with `.` or `_` are
+    left out. The first bytes of a file tell gzip, zstd and bzip2.
 
-    csv and tsv: a line is a row, an empty line is none; a quoted cell may go
-    on over several lines. Either `columns` names the columns, or `header:
-    true` reads the names from each file; with both, the header is skipped and
-    `columns` counts.
-
-    Args:
-        delimiter: between two cells, one character or several, such as `::`.
-        escape: a character that takes its meaning from the one after it, in
-            csv and tsv; beside a doubled quote.
-        max_line_bytes: a longer line, or record, is rejected.
-        max_expansion: to how many times its size a compressed file may unpack.
+    csv and tsv: a line is a row, an empty line is none; a quoted cell may span
+    several lines.
     """
 
     path: tuple[Annotated[str, AfterValidator(expanded)], ...]
+    """File, folder, glob, or a list of them.
+
+    A list is read in its order, the matches of a glob in the order of their
+    names.
+    """
     format: Format
+    """Format of the files."""
     columns: tuple[Name, ...] | None = None
+    """Names of the columns, for csv and tsv without a header.
+
+    With `header: true` too, the header is skipped.
+    """
     header: bool = False
+    """Read the columns' names from the first line of each file."""
     delimiter: Annotated[str, Field(min_length=1, max_length=8)] | None = None
+    """Characters between two cells, one or several, such as `::`; null: a comma
+    in csv, a tab in tsv."""
     quote: Annotated[str, Field(min_length=1, max_length=1)] | None = None
+    """Character around a cell that holds delimiters; null: `"` in csv, none in
+    tsv."""
     escape: Annotated[str, Field(min_length=1, max_length=1)] | None = None
+    """Character that takes its meaning from the next one, in csv and tsv;
+    beside a doubled quote."""
     null_values: tuple[str, ...] = ("",)
+    """Texts of a missing value."""
     max_line_bytes: Annotated[int, Field(ge=1 << 10, le=1 << 28)] = 1 << 24
+    """Longest line or record; a longer one is rejected."""
     max_expansion: PositiveInt = 200
+    """Greatest ratio of a file's unpacked size to its packed one."""
 
     @field_validator("path", mode="before")
     @classmethod
@@ -87,8 +109,14 @@ class LogFiles(Section):
     def _check(self) -> LogFiles:
         if not self.path or not all(self.path):
             raise ValueError("`path` is empty; give a file or a glob")
-        text = self.format in ("csv", "tsv")
-        if text and not self.header and self.columns is None:
+        taken = log_format(self.format).settings
+        for field in ("columns", "header", "delimiter", "quote", "escape"):
+            if getattr(self, field) and field not in taken:
+                raise ValueError(
+                    f"`{field}` is for csv and tsv;"
+                    f" received `format: {self.format}`"
+                )
+        if "header" in taken and not self.header and self.columns is None:
             raise ValueError(
                 f"a {self.format} log needs `columns: [...]` or `header: true`"
             )
@@ -113,13 +141,6 @@ class LogFiles(Section):
                     f" {self.escape}` values are compared after it was taken"
                     " away"
                 )
-        if not text:
-            for field in ("columns", "header", "delimiter", "quote", "escape"):
-                if getattr(self, field):
-                    raise ValueError(
-                        f"`{field}` is for csv and tsv;"
-                        f" received `format: {self.format}`"
-                    )
         return self
 
     @property
@@ -128,18 +149,20 @@ class LogFiles(Section):
         if self.columns is None:
             return None
         folders = "/".join(self.path)  # the last part may be one too
-        told = re.findall(r"(?:^|(?<=/))([^/={}*?\[\]]+)=", folders)
-        return tuple(dict.fromkeys((*self.columns, *told)))
+        partitions = re.findall(r"(?:^|(?<=/))([^/={}*?\[\]]+)=", folders)
+        return tuple(dict.fromkeys((*self.columns, *partitions)))
 
     @property
     def separator(self) -> str:
-        """The column delimiter of a csv or tsv log."""
-        return self.delimiter or ("\t" if self.format == "tsv" else ",")
+        """The column delimiter, where the format has such."""
+        default = log_format(self.format).settings.get("delimiter", "")
+        return self.delimiter or str(default)
 
     @property
     def quoting(self) -> str | None:
         """The quote character; tsv has none unless the config names one."""
-        return self.quote or ('"' if self.format == "csv" else None)
+        default = log_format(self.format).settings.get("quote")
+        return self.quote or (str(default) if default else None)
 
     @property
     def too_long(self) -> str:
@@ -172,28 +195,26 @@ class ClickFiles(LogFiles):
     """A separate click log, joined to the impressions.
 
     A click belongs to the impression of its key if it came at its time or up
-    to `window` later. `key` may be several columns; they are compared as text.
-    Impressions that had not their whole window at the end of the click log
-    are held back: `until` says when it ends, else its latest time does.
-
-    Args:
-        impression_key: the key's columns in the impressions, where they
-            have other names.
-        time: event time of the click, as `data.time`, which is the default.
-        carry: columns of the click -> what they become in the examples: float,
-            int or string, missing without a click. No features: they tell
-            the label.
-        partitions: how many parts the join is cut into, of which a worker
-            holds one in memory; by default as many as the logs' size asks for.
+    to `window` later. The ingest holds back impressions whose window ends after
+    the click log.
     """
 
     key: tuple[Name, ...] = ("impression_id",)
+    """Columns that name the impression, compared as text."""
     impression_key: tuple[Name, ...] | None = None
+    """Columns of the key in the impressions; null: the same names."""
     time: TimeColumn | None = None
+    """Event time of the click; null: as `data.time`."""
     window: str = "30m"
+    """Longest time from an impression to its click: 90s, 30m, 2h, 1d."""
     until: str | None = None
+    """End of the click log, in ISO 8601; null: its latest time."""
     carry: dict[Name, Kind] = {}
+    """Columns of the click -> their type in the examples: float, int or string,
+    missing without a click. They tell the label, so they are no features."""
     partitions: Annotated[PositiveInt, Field(le=10_000)] | None = None
+    """Parts of the join, of which a worker holds one in memory; null: as the
+    logs' size asks."""
 
     @field_validator("key", "impression_key", mode="before")
     @classmethod
@@ -252,19 +273,20 @@ class ClickFiles(LogFiles):
 
 
 class Spans(Section):
-    """Which days, or numbered spans, of the logs a run reads.
+    """The days, or numbered spans, of the logs that a run reads.
 
-    For paths with {DATE} (2026-11-22), with {YYYY}, {MM} and {DD}, or with
-    {SPAN} (a number). `last` is a sliding window: so many days up to `until`,
-    which without a value is the newest there is. A day without files stops the
-    run unless `skip_missing`. Where paths have {VERSION} too, the highest one
-    of each day counts.
+    Paths hold {DATE} (2026-11-22), or {YYYY}, {MM} and {DD}, or {SPAN} (a
+    number). Where paths hold {VERSION} too, the highest one of each day counts.
     """
 
     last: Annotated[int, Field(ge=1)] | None = None
+    """Length of a sliding window: as many days, up to `until`."""
     since: date | int | None = None
+    """First day, or first span."""
     until: date | int | None = None
+    """Last day, or last span; null: the newest there is."""
     skip_missing: bool = False
+    """Go on where a day has no files; else the run stops."""
 
     @field_validator("since", "until", mode="before")
     @classmethod
@@ -299,15 +321,19 @@ class Spans(Section):
 
 
 class LabelRule(Section):
-    """A label computed from a column: exactly one comparison.
-
-    `equals` compares numbers if it is one (4 and 4.0 are equal), else text.
-    """
+    """A label computed from a column: exactly one comparison."""
 
     column: Name
+    """Column to compare."""
     at_least: float | None = None
+    """Label 1 from this number up."""
     at_most: float | None = None
+    """Label 1 up to this number."""
     equals: str | int | float | None = None
+    """Label 1 at this value.
+
+    A number is compared as a number (4 equals 4.0), else as text.
+    """
 
     @field_validator("equals", mode="before")
     @classmethod
@@ -346,20 +372,22 @@ Label = Annotated[
 
 
 class Split(Section):
-    """How rows are divided into train, eval and, if `test` > 0, test.
-
-    time: the latest rows go to test, those before to eval, rows of one time
-    together; those that came within `gap` before a later split are left out.
-    order: the same by the order of `path`. hash: by `key`'s values, one column
-    or several, so that all rows of a user stay together; without a key by the
-    whole example.
-    """
+    """How rows are divided into train, eval and, if `test` > 0, test."""
 
     by: Literal["time", "hash", "order"] = "hash"
+    """`time`: the latest rows go to test, those before to eval, rows of one
+    time together. `order`: the same by the order of `path`. `hash`: by the hash
+    of `key`."""
     eval: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    """Share of the eval split."""
     test: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the test split."""
     key: tuple[Name, ...] = ()
+    """Columns of the hash, so that all rows of a user stay together; without a
+    key the whole example."""
     gap: str | None = None
+    """Time before a later split whose rows are left out, with `by: time`: 90s,
+    30m, 2h, 1d."""
 
     @field_validator("key", mode="before")
     @classmethod
@@ -404,24 +432,32 @@ class Split(Section):
 
 
 class DataConfig(Section):
-    """The raw logs and how a row becomes a labelled example.
-
-    Args:
-        max_rejected: the share of rows that may be rejected.
-        max_out_of_range: the share of rows in which an `encode: identity`
-            feature may be out of range, and so missing to the model.
-    """
+    """The raw logs and how a row becomes a labelled example."""
 
     impressions: LogFiles
+    """Log of the impressions."""
     clicks: ClickFiles | None = None
+    """Log of the clicks, where it is a separate one."""
     label: Label | None = Field(None, validate_default=True)
+    """Column of the label, or a rule over a column.
+
+    With `clicks` it may be missing: a click is the label.
+    """
     time: TimeColumn | None = None
+    """Event time of the impressions."""
     split: Split = Split()
+    """Division into train, eval and test."""
     negatives: Negatives = Negatives()
+    """Sampling of the negatives."""
     max_rejected: Annotated[float, Field(ge=0, le=1)] = 0.01
+    """Greatest share of rejected rows; the run stops above it."""
     max_out_of_range: Annotated[float, Field(ge=0, le=1)] = 0.01
+    """Greatest share of rows with an `encode: identity` feature out of its
+    range, which the model reads as missing."""
     curated_schema: PathText | None = None
+    """Schema that the data must satisfy; null: the inferred one."""
     spans: Spans | None = None
+    """Days to read, where paths have placeholders."""
 
     @field_validator("label")
     @classmethod

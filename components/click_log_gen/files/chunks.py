@@ -1,4 +1,4 @@
-"""Which files there are, and how they are cut into chunks of work."""
+"""Chunks of work, and the bytes and lines of each."""
 
 from __future__ import annotations
 
@@ -8,15 +8,9 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import IO, cast
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-from apache_beam.io.filesystem import CompressionTypes
-from apache_beam.io.filesystems import FileSystems
-
 from components.click_log_gen.config.sections import LogFiles
-from components.click_log_gen.files import decompression, file_kinds, log_paths
+from components.click_log_gen.files import decompression, file_kinds
 from components.click_log_gen.files.lines import Lines
-from components.example_io import tfrecord
 from models.errors import InputError
 
 CHUNK_BYTES = 32 << 20
@@ -53,45 +47,6 @@ class Chunk:
         return self.end < 0
 
 
-def plan(source: LogFiles, field: str = "data.impressions.path") -> list[Chunk]:
-    """Cuts the files of `source` that are not empty, as `files.find` orders."""
-    plan: list[Chunk] = []
-    for path, size, modified in log_paths.find(source.path, field):
-        if size:
-            with naming(path):
-                for start, end, codec in _pieces(path, size, source.format):
-                    first = plan[0].path if plan else path
-                    stamp = (size, modified)
-                    plan.append(
-                        Chunk(len(plan), path, start, end, codec, stamp, first)
-                    )
-    return plan
-
-
-def _pieces(
-    path: str, size: int, format: str
-) -> Iterator[tuple[int, int, str]]:
-    with open_raw(path) as stream:
-        head = stream.read(HEAD_BYTES)
-    if format == "parquet":
-        file_kinds.check(head, path, format)
-        for start, end in _row_groups(path):
-            yield start, end, ""
-        return
-    if format == "tfrecord" and tfrecord.is_header(head):
-        # Whatever else its length looks like.
-        yield 0, -1, ""
-        return
-    codec = decompression.codec_of(head)
-    if not codec or format == "avro":
-        file_kinds.check(head, path, format)
-    if codec or format == "tfrecord":
-        yield 0, -1, codec
-        return
-    for start in range(0, size, CHUNK_BYTES):
-        yield start, min(start + CHUNK_BYTES, size), ""
-
-
 @contextmanager
 def unchanged(chunk: Chunk) -> Iterator[None]:
     """Holds the chunk's file to what it was when the work was planned.
@@ -108,6 +63,8 @@ def unchanged(chunk: Chunk) -> Iterator[None]:
 
 
 def _check_stamp(chunk: Chunk, cause: InputError | None) -> None:
+    from apache_beam.io.filesystems import FileSystems  # takes a second
+
     try:
         found = FileSystems.get_filesystem(chunk.path).metadata(chunk.path)
         size, time = found.size_in_bytes, found.last_updated_in_seconds
@@ -135,6 +92,9 @@ def naming(path: str) -> Iterator[None]:
 
 def open_raw(path: str) -> IO[bytes]:
     """The file's own bytes, on any Beam filesystem."""
+    from apache_beam.io.filesystem import CompressionTypes
+    from apache_beam.io.filesystems import FileSystems
+
     try:
         stream = FileSystems.open(
             path, compression_type=CompressionTypes.UNCOMPRESSED
@@ -235,7 +195,7 @@ def _lines_of(
     head = stream.read(HEAD_BYTES if chunk.whole else len(_BOM))
     offset = len(_BOM) if head.startswith(_BOM) else 0
     if chunk.whole:
-        file_kinds.check(head, chunk.path, "text")
+        file_kinds.check(head, chunk.path)
         pieces = _pieces_of(stream, chunk, offset, size)
         return offset, chain([head[offset:]], pieces)
     stream.seek(offset)
@@ -269,39 +229,3 @@ def _pieces_of(
     while not ended and (data := stream.readline(size)):
         ended = data.endswith(b"\n")
         yield data
-
-
-@contextmanager
-def open_parquet(path: str) -> Iterator[pq.ParquetFile]:
-    """The parquet file at `path`.
-
-    Raises:
-        InputError: it is none, or its footer is damaged.
-    """
-    with open_raw(path) as stream:
-        try:
-            file = pq.ParquetFile(
-                stream,
-                page_checksum_verification=True,
-                # In nanoseconds, INT96 would leave out all but 1678 to 2261.
-                coerce_int96_timestamp_unit="us",
-            )
-            _ = file.schema_arrow.names  # which may not even be text
-        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-            raise InputError(
-                f"not a parquet file, or damaged: {error}"
-            ) from error
-        yield file
-
-
-def _row_groups(path: str) -> Iterator[tuple[int, int]]:
-    with open_parquet(path) as file:
-        metadata = file.metadata
-        start = size = 0
-        for group in range(metadata.num_row_groups):
-            size += metadata.row_group(group).total_byte_size
-            if size >= CHUNK_BYTES:
-                yield start, group + 1
-                start, size = group + 1, 0
-        if start < metadata.num_row_groups:
-            yield start, metadata.num_row_groups

@@ -26,30 +26,34 @@ _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 _ZLIB = (b"x\x01", b"x\x9c", b"x\xda")
 # What packed files without a mark of their own are called.
 _SUFFIXES = {".snappy": "snappy", ".deflate": "zlib", ".z": "compress"}
-_OWN = {"parquet": b"PAR1", "avro": b"Obj\x01"}
-_PACKED = "alone or packed with gzip, zstd or bzip2"
-_ACCEPTED = {
-    "parquet": "a parquet file, whose columns are packed inside it",
-    "avro": "an Avro file, whose blocks are packed inside it",
-    "tfrecord": f"TFRecords, {_PACKED}",
-}
+PACKED = "alone or packed with gzip, zstd or bzip2"
+TEXT = f"text in UTF-8, {PACKED}"
 _FEW = 3  # lines that tell how they end
 
 
-def check(head: bytes, path: str, format: str) -> None:
+def check(
+    head: bytes,
+    path: str,
+    accepted: str = TEXT,
+    own: bytes = b"",
+    is_text: bool = True,
+) -> None:
     """Looks at the first bytes of a file, unpacked where that is done for it.
+
+    Args:
+        accepted: what the file must be, for the error.
+        own: the first bytes of such a file; b"" if it begins with data.
+        is_text: the file must be text.
 
     Raises:
         InputError: they are those of a file that the format cannot be.
     """
-    what = _what(head, path, format)
+    what = _what(head, path, own, is_text)
     if what:
-        accepted = _ACCEPTED.get(format, f"text in UTF-8, {_PACKED}")
         raise InputError(f"this is {what}; accepted: {accepted}")
 
 
-def _what(head: bytes, path: str, format: str) -> str:
-    own = _OWN.get(format)
+def _what(head: bytes, path: str, own: bytes, is_text: bool) -> str:
     for magic, what in _MAGIC.items():
         if head.startswith(magic) and magic != own:
             # A cell may begin so, but a whole head of text is no archive.
@@ -64,7 +68,7 @@ def _what(head: bytes, path: str, format: str) -> str:
         for suffix, what in _SUFFIXES.items():
             if path.lower().endswith(suffix):
                 return what
-    if format == "tfrecord":
+    if not is_text:
         return ""
     if head.startswith(_UTF32):
         return "UTF-32 (iconv -f UTF-32 -t UTF-8 makes it UTF-8)"

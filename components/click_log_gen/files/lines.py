@@ -88,6 +88,26 @@ class Lines:
             found.append(Rejected(self.path, where, reasons[line], row))
         return found
 
+    def rows(
+        self,
+        columns: Mapping[str, pa.Array],
+        reasons: Mapping[int, str] | None = None,
+    ) -> Rows:
+        """Rows of the lines, in order, but those that are rejected.
+
+        Args:
+            columns: name -> one value for each row.
+            reasons: line -> why it is no row.
+        """
+        numbers = self.others(reasons or ())
+        return Rows(
+            columns,
+            numbers.copy(),
+            lambda index: self.locate(int(numbers[index])),
+            self.rejected(reasons or {}),
+            locate_all=lambda: self.locate_all(numbers),
+        )
+
     def nothing(self, columns: Iterable[str]) -> Rows:
         """No rows: all lines are `refused`."""
         reasons = dict.fromkeys(range(len(self)), self.refused)

@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from datetime import date, timedelta
 
+from components.click_log_gen.config.log_formats import FORMATS
 from components.click_log_gen.config.sections import (
     PLACEHOLDERS,
     ClickFiles,
@@ -16,6 +17,7 @@ from components.click_log_gen.config.sections import (
     Spans,
 )
 from components.click_log_gen.files import log_paths as files
+from models import user_code
 from models.errors import InputError
 
 _Found = dict[int, dict[int, list[str]]]  # span -> version -> files
@@ -36,11 +38,17 @@ _TOKEN = re.compile(rf"(\{{[A-Z]+\}}|{_CLASS.pattern}|\*\*|\*|\?)")
 
 
 def data_version(data: DataConfig) -> str:
-    """Changes when a file of a log is added, removed, resized or touched."""
+    """Changes when a file of a log is added, removed, resized or touched.
+
+    And when the code of a log format of the user's own changes.
+    """
     digest = hashlib.sha256()
     for name, log in resolved(data)[0].logs.items():
         for entry in files.find(log.path, f"data.{name}.path"):
             digest.update(repr((name, *entry)).encode())
+        if FORMATS.is_own(log.format):
+            module = log.format.partition(":")[0]
+            digest.update(user_code.version([module]).encode())
     return digest.hexdigest()[:16]
 
 

@@ -9,7 +9,7 @@ import bz2
 import io
 import lzma
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO, Any
 
@@ -24,8 +24,11 @@ from components.click_log_gen.columns.nested import (
     text_array,
 )
 from components.click_log_gen.columns.rows import Rejected, Rows
+from components.click_log_gen.config.sections import LogFiles
 from components.click_log_gen.files.chunks import Chunk, open_raw
 from components.click_log_gen.formats.avro_schema import Schema
+from components.click_log_gen.formats.log_format import LogFormat
+from components.click_log_gen.formats.text import by_bytes
 from models.errors import InputError
 
 _BLOCK_BYTES = 1 << 28  # that a block may have, packed or not
@@ -53,46 +56,60 @@ class _Block:
     packed: bytes
 
 
-def read(chunk: Chunk, columns: Mapping[str, str]) -> Iterator[Rows]:
-    """The records of the blocks that begin in `chunk`.
+class Avro(LogFormat):
+    """A chunk is the blocks that begin in it.
 
     A column `a.b` is field b of the record a.
-
-    Raises:
-        InputError: a column is missing, or the file is damaged.
     """
-    with open_raw(chunk.path) as stream:
-        head = _head(stream)
-        schema = Schema(head.schema)
-        types = {name: schema.type(name) for name in columns}
-        ordinal = 0
-        for block in _blocks(stream, chunk, head):
-            records = _records(block, head, schema)
-            rows = _rows(chunk.path, block, records, types)
-            rows.ordinal += ordinal
-            ordinal += block.count
-            yield rows
+
+    magic = b"Obj\x01"
+    names_columns = True
+    accepted = "an Avro file, whose blocks are packed inside it"
+
+    def read(
+        self, chunk: Chunk, source: LogFiles, columns: Mapping[str, str]
+    ) -> Iterator[Rows]:
+        """The records of the blocks that begin in `chunk`.
+
+        Raises:
+            InputError: a column is missing, or the file is damaged.
+        """
+        with open_raw(chunk.path) as stream:
+            head = _head(stream)
+            schema = Schema(head.schema)
+            types = {name: schema.type(name) for name in columns}
+            ordinal = 0
+            for block in _blocks(stream, chunk, head):
+                records = _records(block, head, schema)
+                rows = _rows(chunk.path, block, records, types)
+                rows.ordinal += ordinal
+                ordinal += block.count
+                yield rows
+
+    def count(self, chunk: Chunk, source: LogFiles) -> int:
+        """Records of `chunk`, as its blocks say."""
+        with open_raw(chunk.path) as stream:
+            blocks = _blocks(stream, chunk, _head(stream))
+            return sum(block.count for block in blocks)
+
+    def split(self, path: str, size: int) -> Iterator[tuple[int, int]]:
+        """Pieces of CHUNK_BYTES; a block belongs to the one it begins in."""
+        return by_bytes(size)
+
+    def names(self, chunk: Chunk, source: LogFiles) -> Sequence[str]:
+        """The columns of the chunk's file."""
+        with open_raw(chunk.path) as stream:
+            return Schema(_head(stream).schema).columns
+
+    def types(self, path: str, names: Iterable[str]) -> dict[str, pa.DataType]:
+        """The types of the columns that the file has."""
+        with open_raw(path) as stream:
+            schema = Schema(_head(stream).schema)
+        found = {name: schema.type(name) for name in names}
+        return {name: kind for name, kind in found.items() if kind is not None}
 
 
-def count(chunk: Chunk) -> int:
-    """Records of `chunk`, as its blocks say."""
-    with open_raw(chunk.path) as stream:
-        blocks = _blocks(stream, chunk, _head(stream))
-        return sum(block.count for block in blocks)
-
-
-def names(path: str) -> list[str]:
-    """The columns of a file."""
-    with open_raw(path) as stream:
-        return Schema(_head(stream).schema).columns
-
-
-def types(path: str, columns: Iterable[str]) -> dict[str, pa.DataType]:
-    """Arrow types of those columns that have one."""
-    with open_raw(path) as stream:
-        schema = Schema(_head(stream).schema)
-    found = {name: schema.type(name) for name in columns}
-    return {name: kind for name, kind in found.items() if kind is not None}
+AVRO = Avro()
 
 
 def _head(stream: IO[bytes]) -> _Head:

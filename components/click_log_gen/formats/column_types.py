@@ -13,8 +13,8 @@ from collections.abc import Iterable, Mapping
 import pyarrow as pa
 
 from components.click_log_gen.config.sections import LogFiles
-from components.click_log_gen.files.chunks import Chunk, open_parquet
-from components.click_log_gen.formats import avro
+from components.click_log_gen.files.chunks import Chunk
+from components.click_log_gen.formats import log_format
 from models.errors import InputError
 
 
@@ -25,8 +25,7 @@ def check(chunk: Chunk, source: LogFiles, columns: Mapping[str, str]) -> None:
         InputError: they disagree; it names the column and the first file.
     """
     names = [name for name, kind in columns.items() if kind == "string"]
-    typed = source.format in ("parquet", "avro")
-    if not typed or chunk.path == chunk.first or not names:
+    if chunk.path == chunk.first or not names:
         return
     first = _sorts(chunk.first, source, names)
     for name, sort in _sorts(chunk.path, source, names).items():
@@ -39,14 +38,7 @@ def check(chunk: Chunk, source: LogFiles, columns: Mapping[str, str]) -> None:
 
 def _sorts(path: str, source: LogFiles, names: Iterable[str]) -> dict[str, str]:
     """Column -> what it holds, where that is known."""
-    if source.format == "avro":
-        types = avro.types(path, names)
-    else:
-        with open_parquet(path) as file:
-            schema = file.schema_arrow
-            types = {
-                n: schema.field(n).type for n in names if n in schema.names
-            }
+    types = log_format.of(source).types(path, names)
     found = {name: _sort(kind) for name, kind in types.items()}
     return {name: sort for name, sort in found.items() if sort}
 

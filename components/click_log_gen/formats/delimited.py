@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,67 +15,85 @@ from components.click_log_gen.columns.rows import Rows
 from components.click_log_gen.config.sections import LogFiles
 from components.click_log_gen.files.chunks import Chunk, blocks
 from components.click_log_gen.files.lines import Lines
-from components.click_log_gen.formats import quoted_rows
+from components.click_log_gen.formats import delimited_head, quoted_rows
 from components.click_log_gen.formats.delimited_cells import Form
+from components.click_log_gen.formats.delimited_head import (
+    Head,
+    read_head,
+    with_mark,
+)
+from components.click_log_gen.formats.text import TextFormat
 from models.errors import InputError
 
-_HEAD_BYTES = 1 << 16
 _BOM = b"\xef\xbb\xbf"
-# Control characters that may stand for a delimiter of several.
-_MARKS = [code for code in range(31, 0, -1) if code not in b"\r\n\t"]
 
 
-def read(
-    chunk: Chunk, source: LogFiles, columns: Mapping[str, str]
-) -> Iterator[Rows]:
-    """The rows of `chunk`; text, or float64 where the kind is float.
+class Delimited(TextFormat):
+    """Text, or float64 where the kind is float.
 
     A line is a row, unless a quoted cell goes on in the next one. Refused is
     a line whose quotes do not pair up or whose number of columns is wrong.
-
-    Raises:
-        InputError: the header is damaged or lacks one of `columns`.
-    """
-    head = read_head(chunk, source)
-    if head.names is None:
-        return
-    for name in columns:
-        if name not in head.names:
-            shown = ", ".join(head.names)
-            raise InputError(f"no column {name!r}. Its columns: {shown:.2000}")
-    ordinal = 0
-    for lines in body(chunk, source, head):
-        rows = _parse(lines, source, head.names, columns)
-        rows.ordinal += ordinal
-        ordinal += rows.count + len(rows.rejected)
-        yield rows
-
-
-@dataclass(frozen=True)
-class Head:
-    """names: of the columns; None where the file has no line at all.
-
-    size: bytes before the first row.
     """
 
-    names: tuple[str, ...] | None
-    size: int = 0
+    names_columns = True
+
+    def __init__(self, delimiter: str, quote: str | None) -> None:
+        self.settings = {
+            "columns": None,
+            "header": False,
+            "delimiter": delimiter,
+            "quote": quote,
+            "escape": None,
+        }
+
+    def lines(self, chunk: Chunk, source: LogFiles) -> Iterator[Lines]:
+        """The rows of `chunk`, the header not among them."""
+        return body(chunk, source)
+
+    def parse(
+        self, lines: Lines, source: LogFiles, columns: Mapping[str, str]
+    ) -> Rows:
+        """The rows of some lines of a file whose columns are told."""
+        assert source.columns is not None
+        return _parse(lines, source, source.columns, columns)
+
+    def read(
+        self, chunk: Chunk, source: LogFiles, columns: Mapping[str, str]
+    ) -> Iterator[Rows]:
+        """The rows of `chunk`.
+
+        Raises:
+            InputError: the header is damaged or lacks one of `columns`.
+        """
+        head = read_head(chunk, source)
+        if head.names is None:
+            return
+        for name in columns:
+            if name not in head.names:
+                shown = ", ".join(head.names)
+                raise InputError(
+                    f"no column {name!r}. Its columns: {shown:.2000}"
+                )
+        ordinal = 0
+        for lines in body(chunk, source, head):
+            rows = _parse(lines, source, head.names, columns)
+            rows.ordinal += ordinal
+            ordinal += rows.count + len(rows.rejected)
+            yield rows
+
+    def names(self, chunk: Chunk, source: LogFiles) -> Sequence[str]:
+        """The columns of the chunk's file."""
+        return read_head(chunk, source).names or ()
+
+    def peek(self, path: str, source: LogFiles) -> list[str] | None:
+        """The columns that the header of a local file names, or None."""
+        if source.header and source.columns is None:
+            return delimited_head.peek(path, source)
+        return None
 
 
-def read_head(chunk: Chunk, source: LogFiles) -> Head:
-    """The column names of the chunk's file, and where its rows begin."""
-    if not source.header:
-        return Head(source.columns)
-    whole = dataclasses.replace(chunk, start=0, end=-1)
-    for block in blocks(whole, source, _HEAD_BYTES):
-        lines = Lines(chunk.path, block.offset, block.data)
-        if block.long:
-            raise InputError(f"the header is {source.too_long}")
-        if len(lines):
-            size = block.offset + int(lines.spans[1][0])
-            names = source.columns or _names(lines.row(0), source)
-            return Head(names, size)
-    return Head(None)
+CSV = Delimited(",", '"')
+TSV = Delimited("\t", None)
 
 
 def body(
@@ -120,31 +136,6 @@ def _body(chunk: Chunk, source: LogFiles, head: Head) -> Iterator[Lines]:
             block.data[skip:],
             refused=refused,
         )
-
-
-def _names(line: bytes, source: LogFiles) -> tuple[str, ...]:
-    quote = source.quoting
-    line, mark = _with_mark(line, source)
-    try:
-        (cells,) = csv.reader(
-            [line.decode()],
-            delimiter=mark,
-            quotechar=quote,
-            quoting=csv.QUOTE_NONE if quote is None else csv.QUOTE_MINIMAL,
-            escapechar=source.escape,
-            strict=quote is not None,
-        )
-    except UnicodeDecodeError as error:
-        raise InputError("the header is not UTF-8") from error
-    except (csv.Error, ValueError) as error:
-        raise InputError(f"the header cannot be read: {error}") from error
-    cells = [cell.replace(mark, source.separator) for cell in cells]
-    # An unnamed first column is a saved pandas index.
-    names = tuple(name or f"column_{i}" for i, name in enumerate(cells))
-    for name in names:
-        if names.count(name) > 1:
-            raise InputError(f"column {name!r} is named twice")
-    return names
 
 
 @dataclass(frozen=True)
@@ -257,7 +248,7 @@ def _read_table(
         return _Table(dict.fromkeys(columns, empty), 0, False)
     if data.startswith(_BOM):
         data = b"\n" + data  # or Arrow would drop it
-    data, mark = _with_mark(data, source)
+    data, mark = with_mark(data, source)
     convert = pa_csv.ConvertOptions(
         include_columns=list(columns),
         column_types={name: pa.binary() for name in columns},
@@ -305,21 +296,3 @@ def _read_table(
                     array, mark.encode(), source.separator.encode()
                 )
     return _Table(arrays, table.num_rows, parsed)
-
-
-def _with_mark(data: bytes, source: LogFiles) -> tuple[bytes, str]:
-    """`data` with one character for the delimiter, and that character.
-
-    Raises:
-        InputError: `data` has all characters that may stand for it.
-    """
-    if len(source.separator) == 1:
-        return data, source.separator
-    for code in _MARKS:
-        mark = bytes([code])
-        if mark not in data:
-            return data.replace(source.separator.encode(), mark), mark.decode()
-    raise InputError(
-        "a block of text has all control characters; none is left to stand"
-        f" for `delimiter: {source.separator!r}`"
-    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -21,8 +21,8 @@ from components.click_log_gen.columns.nested import (
 )
 from components.click_log_gen.columns.rows import Rows
 from components.click_log_gen.config.sections import LogFiles
-from components.click_log_gen.files.chunks import Chunk, blocks
 from components.click_log_gen.files.lines import Lines
+from components.click_log_gen.formats.text import TextFormat
 
 _SAMPLE = 100  # lines looked at for the types of a block
 _ESCAPED_KEY = re.compile(rb'[{,]\s*"[^"\\]*\\')
@@ -30,38 +30,28 @@ _NUMBERS = ("float", "int")
 _DEFAULTS = {"float": pa.float64(), "string": pa.string()}
 
 
-def read(
-    chunk: Chunk, source: LogFiles, columns: Mapping[str, str]
-) -> Iterator[Rows]:
-    """The rows of `chunk`: one JSON object a line, absent keys as null.
+class JsonLines(TextFormat):
+    """One JSON object a line, absent keys as null.
 
     A column `a.b` that is no key of its own is key b of the object a.
     """
-    ordinal = 0
-    for block in blocks(chunk, source):
-        refused = source.too_long if block.long else ""
-        lines = Lines(chunk.path, block.offset, block.data, refused=refused)
-        rows = _parse(lines, columns)
-        rows.ordinal += ordinal
-        ordinal += rows.count + len(rows.rejected)
-        yield rows
+
+    def parse(
+        self, lines: Lines, source: LogFiles, columns: Mapping[str, str]
+    ) -> Rows:
+        """The rows of some lines."""
+        return _parse(lines, columns)
+
+
+JSONL = JsonLines()
 
 
 def _parse(lines: Lines, columns: Mapping[str, str]) -> Rows:
-    if lines.refused:
-        return lines.nothing(columns)
     arrays = _by_arrow(lines, columns)
     reasons: dict[int, str] = {}
     if arrays is None:
         arrays, reasons = _line_by_line(lines, columns)
-    numbers = lines.others(reasons)
-    return Rows(
-        arrays,
-        numbers.copy(),
-        lambda index: lines.locate(int(numbers[index])),
-        lines.rejected(reasons),
-        locate_all=lambda: lines.locate_all(numbers),
-    )
+    return lines.rows(arrays, reasons)
 
 
 def _by_arrow(

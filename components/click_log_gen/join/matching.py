@@ -53,7 +53,7 @@ class Log(Protocol):
 
 
 @dataclass(frozen=True)
-class Match:
+class JoinedRows:
     """What became of each row.
 
     impressions, clicks: index into IMPRESSIONS and CLICKS of each row.
@@ -65,7 +65,7 @@ class Match:
     click: Ints
 
 
-def match(impressions: Log, clicks: Log, window: int, end: int) -> Match:
+def match(impressions: Log, clicks: Log, window: int, end: int) -> JoinedRows:
     """Joins two logs, which hold all rows of their keys.
 
     Args:
@@ -107,7 +107,7 @@ def match(impressions: Log, clicks: Log, window: int, end: int) -> Match:
     fates[spoiled] = np.where(fates[spoiled] == KEPT, SPOILED, fates[spoiled])
     click = np.full(len(shown), -1)
     click[owner] = chosen
-    return Match(fates, what, np.where(fates == KEPT, click, -1))
+    return JoinedRows(fates, what, np.where(fates == KEPT, click, -1))
 
 
 def _numbers(*keys: pa.Array) -> list[Ints]:

@@ -16,8 +16,8 @@ import pyarrow.compute as pc
 from components.click_log_gen import conversion
 from components.click_log_gen.columns.rows import Rejected
 from components.click_log_gen.join import matching, spill
-from components.click_log_gen.join import partition as scatter
-from components.click_log_gen.output.row_counts import Tally
+from components.click_log_gen.join import partition as partitions
+from components.click_log_gen.output.row_counts import RowCounts
 from components.click_log_gen.output.shards import Shards
 from components.click_log_gen.splitting import quantile, split
 from components.example_io.tf_example import encode_features, wrap
@@ -35,30 +35,30 @@ class Partition:
 
 
 @dataclass(frozen=True)
-class Job:
+class JoinSettings:
     """All that a worker needs besides the partition.
 
     paths: of each chunk's file. first_rows: rows before each of the
     impressions' chunks. end: of the click log, in microseconds.
     """
 
-    scatter: scatter.Job
+    partitioning: partitions.PartitionSettings
     paths: Sequence[str]
     first_rows: Sequence[int]
     end: int
     cut: split.Cut = split.NO_CUT
 
 
-def survey(partition: Partition, job: Job) -> dict[str, Any]:
+def survey(partition: Partition, job: JoinSettings) -> dict[str, Any]:
     """The times, or the numbers, of the impressions that become examples."""
     joined = _Joined(partition, job)
     values = joined.order[joined.kept]
     name = f"values-{partition.number:05d}"
-    path = os.path.join(job.scatter.work, name)
+    path = os.path.join(job.partitioning.work, name)
     return {"chunk": partition.number, **quantile.write(path, values)}
 
 
-def run(partition: Partition, job: Job) -> dict[str, Any]:
+def join_partition(partition: Partition, job: JoinSettings) -> dict[str, Any]:
     """Joins one partition; returns the counts of both logs.
 
     Raises:
@@ -72,9 +72,9 @@ def run(partition: Partition, job: Job) -> dict[str, Any]:
         shown.counts[name] for name in ("duplicates", "spoiled")
     )
     with Shards(
-        job.scatter.folders,
+        job.partitioning.folders,
         partition.number,
-        job.scatter.partitions,
+        job.partitioning.partitions,
         "join-",
     ) as shards:
         for start in range(0, len(joined.kept), _ROWS):
@@ -84,7 +84,7 @@ def run(partition: Partition, job: Job) -> dict[str, Any]:
             conversion.write(
                 shards,
                 shown,
-                job.scatter.data.split.names,
+                job.partitioning.data.split.names,
                 records,
                 positive,
                 sides,
@@ -103,9 +103,11 @@ def run(partition: Partition, job: Job) -> dict[str, Any]:
     }
 
 
-def _tally(fates: matching.Fates, names: Sequence[tuple[str, str]]) -> Tally:
+def _tally(
+    fates: matching.Fates, names: Sequence[tuple[str, str]]
+) -> RowCounts:
     counts = np.bincount(fates, minlength=len(names)).tolist()
-    tally = Tally()
+    tally = RowCounts()
     for (name, _), count in zip(names, counts, strict=True):
         # The others are counted where they are written.
         if name not in ("kept", "rejected"):
@@ -119,21 +121,23 @@ class _Joined:
     kept: the impressions that become examples, in the order of the files.
     """
 
-    def __init__(self, partition: Partition, job: Job) -> None:
-        work = job.scatter.work
-        paths = [scatter.path(work, n) for n in range(job.scatter.chunks)]
-        shown = job.scatter.shown
+    def __init__(self, partition: Partition, job: JoinSettings) -> None:
+        work = job.partitioning.work
+        paths = [
+            partitions.path(work, n) for n in range(job.partitioning.chunks)
+        ]
+        shown = job.partitioning.shown
         self._job = job
-        self._impressions = spill.Rows(
-            paths[:shown], partition.number, scatter.IMPRESSIONS
+        self._impressions = spill.SpilledRows(
+            paths[:shown], partition.number, partitions.IMPRESSIONS
         )
-        self._clicks = spill.Rows(
-            paths[shown:], partition.number, scatter.CLICKS
+        self._clicks = spill.SpilledRows(
+            paths[shown:], partition.number, partitions.CLICKS
         )
         self.match = matching.match(
             self._impressions,
             self._clicks,
-            job.scatter.clicks.window_micros,
+            job.partitioning.clicks.window_micros,
             job.end,
         )
         self.kept = np.flatnonzero(self.match.impressions == matching.KEPT)
@@ -150,7 +154,7 @@ class _Joined:
     @cached_property
     def order(self) -> npt.NDArray[np.int64]:
         """What train and eval are cut by: the time or the row's number."""
-        if self._job.scatter.data.split.by == "time":
+        if self._job.partitioning.data.split.by == "time":
             return self.times
         before = np.array(self._job.first_rows, np.int64)
         ordinals = self._impressions.column("ordinal").to_numpy()
@@ -188,7 +192,7 @@ class _Joined:
 
     def _nothing(self) -> bytes:
         """Label and carried columns of an impression without a click."""
-        carry = self._job.scatter.clicks.carry
+        carry = self._job.partitioning.clicks.carry
         columns = {name: pa.nulls(1, _ARROW[k]) for name, k in carry.items()}
         columns[LABEL] = pa.array([0])
         nothing: bytes = encode_features(columns)[0].as_py()
@@ -196,7 +200,7 @@ class _Joined:
 
     def sides(self, rows: npt.NDArray[np.int64]) -> split.Sides:
         """Which side the examples of some impressions fall on."""
-        by = self._job.scatter.data.split
+        by = self._job.partitioning.data.split
         if by.by != "hash":
             return self._job.cut.sides(self.order[rows])
         sides: split.Sides = self._impressions.column("side").to_numpy()[rows]
@@ -204,7 +208,7 @@ class _Joined:
 
     def rejected(self) -> tuple[list[Rejected], list[Rejected]]:
         """The rows of both logs that are not in the examples, in order."""
-        paths, shown = self._job.paths, self._job.scatter.shown
+        paths, shown = self._job.paths, self._job.partitioning.shown
         return (
             _rejected(
                 self._impressions,
@@ -219,7 +223,7 @@ class _Joined:
 
 
 def _rejected(
-    log: spill.Rows,
+    log: spill.SpilledRows,
     paths: Sequence[str],
     fates: matching.Fates,
     names: Sequence[tuple[str, str]],

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from components.click_log_gen.columns import labels
 from components.click_log_gen.columns.event_time import event_time, reading
-from components.click_log_gen.columns.noticed import Noticed
+from components.click_log_gen.columns.feature_check import FeatureCheck
 from components.click_log_gen.columns.rows import Column, Rows, Verdicts, typed
 from components.click_log_gen.config.event_time import TimeColumn
 from components.click_log_gen.config.sections import (
@@ -23,9 +23,9 @@ from components.click_log_gen.config.sections import (
     LogFiles,
 )
 from components.click_log_gen.files.chunks import Chunk, naming
-from components.click_log_gen.formats import registry
+from components.click_log_gen.formats import log_reader
 from components.click_log_gen.join import spill
-from components.click_log_gen.output.row_counts import Tally
+from components.click_log_gen.output.row_counts import RowCounts
 from components.click_log_gen.output.shards import Shards
 from components.click_log_gen.splitting import split
 from components.example_io.tf_example import encode_features
@@ -45,7 +45,7 @@ CLICKS = pa.schema([*_ROW, ("label", pa.int8()), ("fault", pa.string())])
 
 
 @dataclass(frozen=True)
-class Job:
+class PartitionSettings:
     """All that a worker needs besides the chunk.
 
     shown: chunks of impressions; those of clicks have higher numbers.
@@ -72,13 +72,13 @@ def path(work: str, chunk: int) -> str:
     return os.path.join(work, f"rows-{chunk:05d}")
 
 
-def run(chunk: Chunk, job: Job) -> dict[str, Any]:
+def partition_chunk(chunk: Chunk, job: PartitionSettings) -> dict[str, Any]:
     """Spills one chunk; returns its counts and times.
 
     Raises:
         InputError: the file as a whole cannot be read; with its name.
     """
-    tally = Tally()
+    tally = RowCounts()
     seen: set[str] = set()
     log = _Impressions(job) if chunk.number < job.shown else _Clicks(job)
     shards = Shards(job.folders, chunk.number, job.chunks)
@@ -87,7 +87,7 @@ def run(chunk: Chunk, job: Job) -> dict[str, Any]:
         shards,
         spill.Writer(path(job.work, chunk.number), job.partitions) as writer,
     ):
-        for rows in registry.read(chunk, log.source, log.wanted):
+        for rows in log_reader.read(chunk, log.source, log.wanted):
             batch, reasons = log.batch(rows)
             rejected = rows.refused(chunk.path, reasons)
             tally.reject(rejected)
@@ -102,7 +102,7 @@ def run(chunk: Chunk, job: Job) -> dict[str, Any]:
     return {
         "chunk": chunk.number,
         **tally.to_json(),
-        **log.noticed.to_json(),
+        **log.feature_check.to_json(),
         "absent": sorted(log.wanted.keys() - seen),
     }
 
@@ -112,7 +112,7 @@ class _Impressions:
 
     source: LogFiles
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: PartitionSettings) -> None:
         self._job = job
         self.source = job.data.impressions
         wanted = {name: kind for name, (kind, _) in job.columns.items()}
@@ -125,7 +125,7 @@ class _Impressions:
             *job.clicks.shown_key,
         )
         self.wanted = wanted | dict.fromkeys(keys, "string")
-        self.noticed = Noticed(job.ranges)
+        self.feature_check = FeatureCheck(job.ranges)
 
     def batch(self, rows: Rows) -> tuple[pa.RecordBatch, dict[int, str]]:
         """The good rows, and the reasons against the others."""
@@ -165,7 +165,7 @@ class _Impressions:
         base |= {"side": pa.array(side), "sampled": pa.array(sampled)}
         good = pa.array(verdicts.good)
         columns = _filtered(columns, good)
-        self.noticed.see(columns)
+        self.feature_check.see(columns)
         features = encode_features(columns)
         base = _filtered(base, good)
         return _batch(base | {"features": features}, IMPRESSIONS), (
@@ -178,7 +178,7 @@ class _Clicks:
 
     source: LogFiles
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: PartitionSettings) -> None:
         self._job = job
         self.source = job.clicks
         wanted: dict[str, str] = dict(job.clicks.carry)
@@ -188,7 +188,7 @@ class _Clicks:
         time = job.data.click_time.column
         wanted[time] = reading(wanted.get(time))
         self.wanted = wanted | dict.fromkeys(job.clicks.key, "string")
-        self.noticed = Noticed({})
+        self.feature_check = FeatureCheck({})
 
     def batch(self, rows: Rows) -> tuple[pa.RecordBatch, dict[int, str]]:
         """The rows with key and time, and the reasons against all bad ones.

@@ -80,7 +80,7 @@ class Writer:
             self._size += len(packed)
 
 
-class Rows:
+class SpilledRows:
     """The rows of one partition in all files; columns are decoded when asked.
 
     chunks: the number of each row's file (int64 [rows]).

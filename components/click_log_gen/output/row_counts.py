@@ -17,7 +17,7 @@ _SHOWN = 120  # bytes of a rejected row that are kept as an example
 
 
 @dataclass
-class Tally:
+class RowCounts:
     """Counts by name, and for each reason how often and an example.
 
     times: name -> first and last of its rows, in microseconds since 1970.

@@ -17,7 +17,7 @@ from components.click_log_gen.columns.event_time import Times, event_time
 from components.click_log_gen.columns.rows import Column, Verdicts
 from components.click_log_gen.config.sections import DataConfig, Split
 from components.click_log_gen.files.chunks import Chunk, naming
-from components.click_log_gen.formats import registry
+from components.click_log_gen.formats import log_reader
 from components.click_log_gen.splitting import quantile
 from models.config.training import Negatives
 
@@ -57,7 +57,7 @@ def survey(chunk: Chunk, data: DataConfig, folder: str) -> dict[str, Any]:
     """
     with naming(chunk.path):
         if data.split.by == "order":
-            count = registry.count(chunk, data.impressions)
+            count = log_reader.count(chunk, data.impressions)
             return {"chunk": chunk.number, "count": count}
         times = _times(chunk, data)
     path = os.path.join(folder, f"times-{chunk.number:05d}")
@@ -69,7 +69,7 @@ def _times(chunk: Chunk, data: DataConfig) -> Times:
     assert data.time is not None
     name = data.time.column
     times = [np.zeros(0, np.int64)]
-    for rows in registry.read(chunk, source, {name: "time"}):
+    for rows in log_reader.read(chunk, source, {name: "time"}):
         verdicts = Verdicts.none(rows.count)
         nulls = None if rows.parsed else source.null_values
         column = Column(name, nulls)

@@ -44,11 +44,11 @@ using Compute =
 // Least fraction of kept elements that the cautious rescaling divides by.
 constexpr double kCautiousFloor = 1e-3;
 
-// The scalars of a step. `seed` and `step`, the step's number, make the noise
-// of the stochastic rounding; `stochastic` asks for that of half-precision
-// weights.
+// The scalars of a step. `frequency_power` is that of a row's rate by its
+// count. `seed` and `step`, the step's number, make the noise of the stochastic
+// rounding; `stochastic` asks for that of half-precision weights.
 struct Rule {
-  double lr, beta_1, beta_2, weight_decay;
+  double lr, beta_1, beta_2, weight_decay, frequency_power;
   uint32_t seed, step;
   bool cautious, stochastic;
 };
@@ -190,14 +190,13 @@ LION_INLINE C CautiousScale(int64_t kept, int64_t n) {
   return 1 / (fraction > floor ? fraction : floor);
 }
 
-// One step for `n` elements, the first of which is number `element` of its
-// variable. Outputs may be the inputs.
+// One step at the rate `lr` for `n` elements, the first of which is number
+// `element` of its variable. Outputs may be the inputs.
 template <bool cautious, bool stochastic, typename T, typename M, typename G,
           typename C = Compute<T>>
-LION_INLINE void Update(const Rule& rule, C decay, C scale, const T* var,
+LION_INLINE void Update(const Rule& rule, C lr, C decay, C scale, const T* var,
                         const M* m, const G* grad, T* var_out, M* m_out,
                         int64_t n, uint32_t element) {
-  const C lr = static_cast<C>(rule.lr);
   const C beta_1 = static_cast<C>(rule.beta_1);
   const C beta_2 = static_cast<C>(rule.beta_2);
   const C weight_decay = static_cast<C>(rule.weight_decay);

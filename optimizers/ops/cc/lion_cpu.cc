@@ -198,6 +198,7 @@ class LionKernel : public tf::OpKernel {
     TF_RETURN_IF_ERROR(ReadScalar(ctx, "beta_1", &rule->beta_1));
     TF_RETURN_IF_ERROR(ReadScalar(ctx, "beta_2", &rule->beta_2));
     TF_RETURN_IF_ERROR(ReadScalar(ctx, "weight_decay", &rule->weight_decay));
+    rule->frequency_power = 0;
     TF_RETURN_IF_ERROR(ReadCount(ctx, "seed", &rule->seed));
     TF_RETURN_IF_ERROR(ReadCount(ctx, "step", &rule->step));
     rule->cautious = cautious_;
@@ -317,16 +318,19 @@ class ResourceApplyLionOp : public LionKernel {
   }
 };
 
+// Of rows: with momentum decayed or not, with rows counted or not.
+template <bool decayed, bool counted>
 class ResourceSparseApplyLionOp : public LionKernel {
  public:
   using LionKernel::LionKernel;
 
-  void Compute(OpKernelContext* ctx) override { Apply(ctx, false); }
-
- protected:
-  void Apply(OpKernelContext* ctx, bool decayed) {
+  void Compute(OpKernelContext* ctx) override {
     Rule rule;
     OP_REQUIRES_OK(ctx, ReadRule(ctx, &rule));
+    if (counted) {
+      OP_REQUIRES_OK(ctx, ReadScalar(ctx, "frequency_power",
+                                     &rule.frequency_power));
+    }
     const Tensor* grad;
     const Tensor* indices;
     OP_REQUIRES_OK(ctx, ctx->input("grad", &grad));
@@ -334,33 +338,30 @@ class ResourceSparseApplyLionOp : public LionKernel {
     std::vector<LockedVariables::Request> requests = {{0, "var", var_dtype_},
                                                       {1, "m", m_dtype_}};
     if (decayed) requests.push_back({2, "last_step", tf::DT_INT32});
+    const int seen = static_cast<int>(requests.size());
+    if (counted) requests.push_back({seen, "seen", tf::DT_INT32});
     LockedVariables variables;
     OP_REQUIRES_OK(ctx, variables.Lock(ctx, requests));
     const TensorShape shape = variables.shape(0);
     OP_REQUIRES_OK(ctx, CheckShape("m", variables.shape(1), shape));
     OP_REQUIRES_OK(ctx, CheckRows(*grad, *indices, shape));
-    if (decayed) {
-      OP_REQUIRES_OK(ctx, CheckShape("last_step", variables.shape(2),
+    for (int i = 2; i < static_cast<int>(requests.size()); ++i) {
+      OP_REQUIRES_OK(ctx, CheckShape(requests[i].name, variables.shape(i),
                                      TensorShape({shape.dim_size(0)})));
     }
     OP_REQUIRES_OK(ctx, CheckIds(*indices, shape.dim_size(0)));
     if (indices->NumElements() == 0) return;
     OP_REQUIRES_OK(ctx, variables.MakeWritable(ctx, &huge_pages_));
     const int64_t width = grad->NumElements() / indices->NumElements();
-    int32_t* last_step =
-        decayed ? static_cast<int32_t*>(variables.data(2)) : nullptr;
+    const auto counts = [&](bool there, int i) {
+      return there ? static_cast<int32_t*>(variables.data(i)) : nullptr;
+    };
     UpdateRows(ctx, rule,
                {variables.data(0), variables.data(1), grad->data(), width,
-                last_step, static_cast<int32_t>(rule.step)},
+                counts(decayed, 2), static_cast<int32_t>(rule.step),
+                counts(counted, seen)},
                *indices, shape.dim_size(0));
   }
-};
-
-class ResourceSparseApplyDecayedLionOp : public ResourceSparseApplyLionOp {
- public:
-  using ResourceSparseApplyLionOp::ResourceSparseApplyLionOp;
-
-  void Compute(OpKernelContext* ctx) override { Apply(ctx, true); }
 };
 
 class LionUpdateOp : public LionKernel {
@@ -414,7 +415,8 @@ class SparseLionUpdateOp : public LionKernel {
     }
     if (indices->NumElements() == 0) return;
     const int64_t width = grad->NumElements() / indices->NumElements();
-    UpdateRows(ctx, rule, {out[0], out[1], grad->data(), width, nullptr, 0},
+    UpdateRows(ctx, rule, {out[0], out[1], grad->data(), width, nullptr, 0,
+                nullptr},
                *indices, shape.dim_size(0));
   }
 };
@@ -447,10 +449,16 @@ REGISTER_KERNEL_BUILDER(
     ResourceApplyLionOp);
 REGISTER_KERNEL_BUILDER(
     Name("ResourceSparseApplyLion").Device(tf::DEVICE_CPU),
-    ResourceSparseApplyLionOp);
+    ResourceSparseApplyLionOp<false, false>);
 REGISTER_KERNEL_BUILDER(
     Name("ResourceSparseApplyDecayedLion").Device(tf::DEVICE_CPU),
-    ResourceSparseApplyDecayedLionOp);
+    ResourceSparseApplyLionOp<true, false>);
+REGISTER_KERNEL_BUILDER(
+    Name("ResourceSparseApplyCountedLion").Device(tf::DEVICE_CPU),
+    ResourceSparseApplyLionOp<false, true>);
+REGISTER_KERNEL_BUILDER(
+    Name("ResourceSparseApplyDecayedCountedLion").Device(tf::DEVICE_CPU),
+    ResourceSparseApplyLionOp<true, true>);
 REGISTER_KERNEL_BUILDER(
     Name("LionUpdate").Device(tf::DEVICE_CPU),
     LionUpdateOp);

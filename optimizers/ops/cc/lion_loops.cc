@@ -23,22 +23,22 @@ LION_INLINE void PrefetchRow(const void* start, int64_t bytes) {
 
 // `Update` with what is constant in a loop taken out of it.
 template <typename T, typename M, typename G, typename C = Compute<T>>
-LION_INLINE void UpdateSpan(const Rule& rule, C decay, C scale, const T* var,
-                            const M* m, const G* grad, T* var_out, M* m_out,
+LION_INLINE void UpdateSpan(const Rule& rule, C lr, C decay, C scale,
+                            const T* var, const M* m, const G* grad, T* var_out, M* m_out,
                             int64_t n, uint32_t element) {
   if (kHalf<T> && rule.stochastic) {
     if (rule.cautious) {
-      Update<true, true, T, M, G>(rule, decay, scale, var, m, grad, var_out,
+      Update<true, true, T, M, G>(rule, lr, decay, scale, var, m, grad, var_out,
                                   m_out, n, element);
     } else {
-      Update<false, true, T, M, G>(rule, decay, scale, var, m, grad, var_out,
+      Update<false, true, T, M, G>(rule, lr, decay, scale, var, m, grad, var_out,
                                    m_out, n, element);
     }
   } else if (rule.cautious) {
-    Update<true, false, T, M, G>(rule, decay, scale, var, m, grad, var_out,
+    Update<true, false, T, M, G>(rule, lr, decay, scale, var, m, grad, var_out,
                                  m_out, n, element);
   } else {
-    Update<false, false, T, M, G>(rule, decay, scale, var, m, grad, var_out,
+    Update<false, false, T, M, G>(rule, lr, decay, scale, var, m, grad, var_out,
                                   m_out, n, element);
   }
 }
@@ -54,8 +54,9 @@ LION_INLINE void UpdateLoop(const Rule& rule, double scale, const void* var,
   const G* g = static_cast<const G*>(grad) + begin;
   T* to_var = static_cast<T*>(var_out) + begin;
   M* to_m = static_cast<M*>(m_out) + begin;
-  UpdateSpan<T, M, G>(rule, C(1), static_cast<C>(scale), var_in, m_in, g,
-                      to_var, to_m, end - begin, element);
+  UpdateSpan<T, M, G>(rule, static_cast<C>(rule.lr), C(1),
+                      static_cast<C>(scale), var_in, m_in, g, to_var, to_m,
+                      end - begin, element);
 }
 
 template <typename M, typename G>
@@ -72,6 +73,15 @@ LION_INLINE C Decay(double beta_2, int32_t step, int32_t last_step) {
   const int64_t skipped = static_cast<int64_t>(step) - last_step - 1;
   if (skipped <= 0) return 1;
   return std::pow(static_cast<C>(beta_2), static_cast<C>(skipped));
+}
+
+// The rate's factor in the update number `count` of a row. A counter that was
+// set back must not make the rate infinite.
+template <typename C>
+LION_INLINE C Frequency(double power, int32_t count) {
+  if (count <= 1) return 1;
+  // In double: libraries differ in the last bit of a float's power.
+  return static_cast<C>(std::pow(static_cast<double>(count), -power));
 }
 
 // `width` is the table's, apart because the compiler may know it.
@@ -101,6 +111,7 @@ LION_INLINE void RowsLoop(const Rule& rule, const Table& table, int64_t width,
       if (table.last_step != nullptr) {
         __builtin_prefetch(table.last_step + next, 1, 3);
       }
+      if (table.seen != nullptr) __builtin_prefetch(table.seen + next, 1, 3);
       const G* g = grad + (*entry & positions) * width;
       if (first) {
         LION_INDEPENDENT
@@ -116,6 +127,10 @@ LION_INLINE void RowsLoop(const Rule& rule, const Table& table, int64_t width,
       decay = Decay<C>(rule.beta_2, table.step, table.last_step[row]);
       table.last_step[row] = table.step;
     }
+    C lr = static_cast<C>(rule.lr);
+    if (table.seen != nullptr) {
+      lr *= Frequency<C>(rule.frequency_power, ++table.seen[row]);
+    }
     T* const var = all_var + row * width;
     M* const m = all_m + row * width;
     const auto element = static_cast<uint32_t>(row * width);
@@ -124,7 +139,7 @@ LION_INLINE void RowsLoop(const Rule& rule, const Table& table, int64_t width,
       scale = CautiousScale<C>(
           CountKept<M, C, C>(rule, decay, m, sum, width), width);
     }
-    UpdateSpan<T, M, C>(rule, decay, scale, var, m, sum, var, m, width,
+    UpdateSpan<T, M, C>(rule, lr, decay, scale, var, m, sum, var, m, width,
                         element);
   }
 }

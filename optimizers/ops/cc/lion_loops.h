@@ -22,7 +22,8 @@ struct RowEntries {
 
 constexpr int64_t kEntriesAhead = 32;
 
-// The memory of a sparse update; `last_step` is null unless it is decayed.
+// The memory of a sparse update; `last_step` is null unless it is decayed,
+// `seen` unless rates go by how often a row was seen.
 struct Table {
   void* var;
   void* m;
@@ -30,6 +31,7 @@ struct Table {
   int64_t width;
   int32_t* last_step;
   int32_t step;
+  int32_t* seen;
 };
 
 struct Loops {

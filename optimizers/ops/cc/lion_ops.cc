@@ -26,8 +26,7 @@ ShapeHandle StateShape(InferenceContext* c, State state, int input) {
 // `var` and `m` of one shape are followed by the scalars, from `first` on, then
 // by a gradient and, if `rows`, by the indices of its rows.
 absl::Status CheckShapes(InferenceContext* c, State state, int first,
-                         bool rows) {
-  constexpr int scalars = 6;
+                         bool rows, int scalars = 6) {
   ShapeHandle var;
   TF_RETURN_IF_ERROR(
       c->Merge(StateShape(c, state, 0), StateShape(c, state, 1), &var));
@@ -60,18 +59,18 @@ absl::Status ResourceShape(InferenceContext* c) {
   return CheckShapes(c, State::kResource, 2, false);
 }
 
-absl::Status ResourceSparseShape(InferenceContext* c) {
-  return CheckShapes(c, State::kResource, 2, true);
-}
-
-absl::Status ResourceDecayedShape(InferenceContext* c) {
-  ShapeHandle last_step = StateShape(c, State::kResource, 2);
-  TF_RETURN_IF_ERROR(c->WithRank(last_step, 1, &last_step));
+// With counters of rows after `m`, all variables being `states`.
+template <int states, int scalars>
+absl::Status ResourceRowsShape(InferenceContext* c) {
   ShapeHandle var = StateShape(c, State::kResource, 0);
   TF_RETURN_IF_ERROR(c->WithRankAtLeast(var, 1, &var));
-  DimensionHandle rows;
-  TF_RETURN_IF_ERROR(c->Merge(c->Dim(var, 0), c->Dim(last_step, 0), &rows));
-  return CheckShapes(c, State::kResource, 3, true);
+  for (int i = 2; i < states; ++i) {
+    ShapeHandle counter = StateShape(c, State::kResource, i);
+    TF_RETURN_IF_ERROR(c->WithRank(counter, 1, &counter));
+    DimensionHandle rows;
+    TF_RETURN_IF_ERROR(c->Merge(c->Dim(var, 0), c->Dim(counter, 0), &rows));
+  }
+  return CheckShapes(c, State::kResource, states, true, scalars);
 }
 
 absl::Status UpdateShape(InferenceContext* c) {
@@ -87,6 +86,7 @@ absl::Status SparseUpdateShape(InferenceContext* c) {
 // TensorFlow's training ops, which have it; the variables are locked in any
 // case. `seed` and `step`, the number of the step, make the noise by which a
 // bfloat16 momentum is rounded, and weights of half precision if `stochastic`.
+// last_step, seen: int32 [rows], a row's last step and its number of updates.
 #define LION_TYPES "T: {float, double, bfloat16, half}"
 #define LION_MOMENTUM "M: {float, double, bfloat16, half}"
 #define LION_GRADIENT "G: {float, double, bfloat16, half}"
@@ -131,7 +131,7 @@ REGISTER_OP("ResourceSparseApplyLion")
     .Attr("use_locking: bool = false")
     .Attr("stochastic: bool = false")
     .SetIsStateful()
-    .SetShapeFn(ResourceSparseShape);
+    .SetShapeFn(ResourceRowsShape<2, 6>);
 
 REGISTER_OP("ResourceSparseApplyDecayedLion")
     .Input("var: resource")
@@ -154,7 +154,56 @@ REGISTER_OP("ResourceSparseApplyDecayedLion")
     .Attr("use_locking: bool = false")
     .Attr("stochastic: bool = false")
     .SetIsStateful()
-    .SetShapeFn(ResourceDecayedShape);
+    .SetShapeFn(ResourceRowsShape<3, 6>);
+
+REGISTER_OP("ResourceSparseApplyCountedLion")
+    .Input("var: resource")
+    .Input("m: resource")
+    .Input("seen: resource")
+    .Input("lr: S")
+    .Input("beta_1: S")
+    .Input("beta_2: S")
+    .Input("weight_decay: S")
+    .Input("frequency_power: S")
+    .Input("seed: int32")
+    .Input("step: int32")
+    .Input("grad: G")
+    .Input("indices: Tindices")
+    .Attr(LION_TYPES)
+    .Attr(LION_MOMENTUM)
+    .Attr(LION_GRADIENT)
+    .Attr("S: {float, double}")
+    .Attr("Tindices: {int32, int64}")
+    .Attr("cautious: bool = false")
+    .Attr("use_locking: bool = false")
+    .Attr("stochastic: bool = false")
+    .SetIsStateful()
+    .SetShapeFn(ResourceRowsShape<3, 7>);
+
+REGISTER_OP("ResourceSparseApplyDecayedCountedLion")
+    .Input("var: resource")
+    .Input("m: resource")
+    .Input("last_step: resource")
+    .Input("seen: resource")
+    .Input("lr: S")
+    .Input("beta_1: S")
+    .Input("beta_2: S")
+    .Input("weight_decay: S")
+    .Input("frequency_power: S")
+    .Input("seed: int32")
+    .Input("step: int32")
+    .Input("grad: G")
+    .Input("indices: Tindices")
+    .Attr(LION_TYPES)
+    .Attr(LION_MOMENTUM)
+    .Attr(LION_GRADIENT)
+    .Attr("S: {float, double}")
+    .Attr("Tindices: {int32, int64}")
+    .Attr("cautious: bool = false")
+    .Attr("use_locking: bool = false")
+    .Attr("stochastic: bool = false")
+    .SetIsStateful()
+    .SetShapeFn(ResourceRowsShape<4, 7>);
 
 REGISTER_OP("LionUpdate")
     .Input("var: T")

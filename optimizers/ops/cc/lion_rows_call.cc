@@ -79,10 +79,10 @@ void* InPlace(const ffi::AnyBuffer& operand, const ffi::AnyBuffer& result) {
 
 ffi::Error UpdateRows(ffi::ThreadPool pool, ffi::AnyBuffer var,
                       ffi::AnyBuffer m, ffi::AnyBuffer last_step,
-                      ffi::AnyBuffer grad, ffi::AnyBuffer indices,
-                      ffi::AnyBuffer rates, ffi::AnyBuffer counts,
-                      ffi::RemainingRets results, bool cautious,
-                      bool stochastic) {
+                      ffi::AnyBuffer seen, ffi::AnyBuffer grad,
+                      ffi::AnyBuffer indices, ffi::AnyBuffer rates,
+                      ffi::AnyBuffer counts, ffi::RemainingRets results,
+                      bool cautious, bool stochastic) {
   const int64_t rows = var.dimensions()[0];
   const auto n = static_cast<int64_t>(indices.element_count());
   const Ids ids(indices.untyped_data(),
@@ -97,6 +97,7 @@ ffi::Error UpdateRows(ffi::ThreadPool pool, ffi::AnyBuffer var,
   rule.beta_1 = rate[1];
   rule.beta_2 = rate[2];
   rule.weight_decay = rate[3];
+  rule.frequency_power = rate[4];
   rule.seed = static_cast<uint32_t>(count[0]);
   rule.step = static_cast<uint32_t>(count[1]);
   rule.cautious = cautious;
@@ -105,11 +106,14 @@ ffi::Error UpdateRows(ffi::ThreadPool pool, ffi::AnyBuffer var,
   Table table;
   table.var = InPlace(var, **results.get<ffi::AnyBuffer>(0));
   table.m = InPlace(m, **results.get<ffi::AnyBuffer>(1));
-  table.last_step = nullptr;
-  if (results.size() > 2) {
-    table.last_step = static_cast<int32_t*>(
-        InPlace(last_step, **results.get<ffi::AnyBuffer>(2)));
-  }
+  const auto counters = [&](const ffi::AnyBuffer& operand, size_t i) {
+    return operand.element_count() == 0
+               ? nullptr
+               : static_cast<int32_t*>(
+                     InPlace(operand, **results.get<ffi::AnyBuffer>(i)));
+  };
+  table.last_step = counters(last_step, 2);
+  table.seen = counters(seen, 3);
   table.grad = grad.untyped_data();
   table.width = static_cast<int64_t>(grad.element_count()) / n;
   table.step = count[1];
@@ -131,6 +135,7 @@ ffi::Error UpdateRows(ffi::ThreadPool pool, ffi::AnyBuffer var,
 XLA_FFI_DEFINE_HANDLER(kUpdateRows, UpdateRows,
                        ffi::Ffi::Bind()
                            .Ctx<ffi::ThreadPool>()
+                           .Arg<ffi::AnyBuffer>()
                            .Arg<ffi::AnyBuffer>()
                            .Arg<ffi::AnyBuffer>()
                            .Arg<ffi::AnyBuffer>()

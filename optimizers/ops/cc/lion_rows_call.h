@@ -5,10 +5,10 @@
 
 namespace lion {
 
-// Operands: var, m, last_step (of no elements if nothing is decayed), grad,
-// indices, F64 [lr, beta_1, beta_2, weight_decay], S32 [seed, step].
-// Attributes: cautious, stochastic. Results, in the operands' memory: var, m
-// and, if decayed, last_step.
+// Operands: var, m, last_step (of no elements if nothing is decayed), seen (of
+// none if nothing is counted), grad, indices, F64 [lr, beta_1, beta_2,
+// weight_decay, frequency_power], S32 [seed, step]. Attributes: cautious,
+// stochastic. Results, in the operands' memory: var, m, last_step and seen.
 constexpr char kRowsCall[] = "lion_ctr_update_rows";
 
 // Operand: indices. Attribute: rows. Result, in its memory: the same.

@@ -27,7 +27,13 @@ namespace {
 using ::tensorflow::DataType;
 
 struct Rates {
-  XlaOp lr, beta_1, beta_2, weight_decay;  // scalars of the compute type
+  // Scalars of the compute type; `lr` may have the shape of the update.
+  XlaOp lr, beta_1, beta_2, weight_decay, frequency_power;
+};
+
+// Counters of rows, S32 [rows], of no elements where a mode keeps none.
+struct Counters {
+  XlaOp last_step, seen;
 };
 
 struct State {
@@ -142,8 +148,9 @@ State Step(const State& old, XlaOp grad, const Rates& rates,
   return {var, rates.beta_2 * old.m + (one - rates.beta_2) * grad};
 }
 
-// All the ops: variables or tensors, dense or rows, momentum decayed or not.
-template <bool kResource, bool kSparse, bool kDecayed>
+// All the ops: variables or tensors, dense or rows, momentum decayed or not,
+// rows counted or not.
+template <bool kResource, bool kSparse, bool kDecayed, bool kCounted = false>
 class LionXlaOp : public tensorflow::XlaOpKernel {
  public:
   explicit LionXlaOp(tensorflow::OpKernelConstruction* ctx)
@@ -175,6 +182,11 @@ class LionXlaOp : public tensorflow::XlaOpKernel {
     OP_REQUIRES_OK(ctx, ReadScalar(ctx, "beta_1", &rates.beta_1));
     OP_REQUIRES_OK(ctx, ReadScalar(ctx, "beta_2", &rates.beta_2));
     OP_REQUIRES_OK(ctx, ReadScalar(ctx, "weight_decay", &rates.weight_decay));
+    rates.frequency_power = xla::Zero(ctx->builder(), compute_);
+    if constexpr (kCounted) {
+      OP_REQUIRES_OK(
+          ctx, ReadScalar(ctx, "frequency_power", &rates.frequency_power));
+    }
     Noise noise;
     OP_REQUIRES_OK(ctx, ReadScalar(ctx, "seed", &noise.seed, xla::U32));
     OP_REQUIRES_OK(ctx, ReadScalar(ctx, "step", &noise.step, xla::U32));
@@ -201,20 +213,31 @@ class LionXlaOp : public tensorflow::XlaOpKernel {
     if (shape.num_elements() > 0 && grad_shape.num_elements() > 0) {
       XlaOp grad = xla::ConvertElementType(ctx->Input("grad"), compute_);
       if constexpr (kSparse) {
-        XlaOp last_step = xla::ConstantR1<int32_t>(ctx->builder(), {});
+        XlaOp none = xla::ConstantR1<int32_t>(ctx->builder(), {});
+        Counters counters = {none, none};
         if constexpr (kDecayed) {
-          OP_REQUIRES_OK(ctx, ReadLastStep(ctx, shape, &last_step));
+          OP_REQUIRES_OK(ctx, ReadCounter(ctx, "last_step", shape,
+                                          &counters.last_step));
+        }
+        if constexpr (kCounted) {
+          OP_REQUIRES_OK(ctx,
+                         ReadCounter(ctx, "seen", shape, &counters.seen));
         }
         if (on_cpu_) {
-          next = CallCpuKernel(ctx, old, shape, rates, noise, &last_step);
+          next = CallCpuKernel(ctx, old, shape, rates, noise, &counters);
         } else {
           next = UpdateRows(ctx, old, shape, grad, grad_shape, rates, noise,
-                            &last_step);
+                            &counters);
         }
         if constexpr (kDecayed) {
           OP_REQUIRES_OK(
               ctx, ctx->AssignVariable("last_step", tensorflow::DT_INT32,
-                                       last_step));
+                                       counters.last_step));
+        }
+        if constexpr (kCounted) {
+          OP_REQUIRES_OK(ctx,
+                         ctx->AssignVariable("seen", tensorflow::DT_INT32,
+                                             counters.seen));
         }
       } else {
         noise.element = xla::Reshape(
@@ -285,22 +308,22 @@ class LionXlaOp : public tensorflow::XlaOpKernel {
     return {var, kResource && on_cpu_ ? After(var, m) : m};
   }
 
-  static absl::Status ReadLastStep(tensorflow::XlaOpKernelContext* ctx,
-                                   const TensorShape& shape,
-                                   XlaOp* last_step) {
+  static absl::Status ReadCounter(tensorflow::XlaOpKernelContext* ctx,
+                                  absl::string_view name,
+                                  const TensorShape& shape, XlaOp* counter) {
     TensorShape received;
-    TF_RETURN_IF_ERROR(ctx->ReadVariableInput(
-        "last_step", tensorflow::DT_INT32, &received, last_step));
+    TF_RETURN_IF_ERROR(ctx->ReadVariableInput(name, tensorflow::DT_INT32,
+                                              &received, counter));
     if (received == TensorShape({shape.dim_size(0)})) return absl::OkStatus();
     return absl::InvalidArgumentError(
-        "last_step must have one element per row of var, " +
+        std::string(name) + " must have one element per row of var, " +
         shape.DebugString() + ". Received: " + received.DebugString());
   }
 
-  // The row loop of the CPU kernel, by kRowsCall; `last_step` becomes new.
+  // The row loop of the CPU kernel, by kRowsCall; `counters` become new.
   State CallCpuKernel(tensorflow::XlaOpKernelContext* ctx, const State& old,
                       const TensorShape& shape, const Rates& rates,
-                      const Noise& noise, XlaOp* last_step) const {
+                      const Noise& noise, Counters* counters) const {
     XlaBuilder* b = ctx->builder();
     const auto vector = [&](std::vector<XlaOp> scalars, PrimitiveType type) {
       for (XlaOp& x : scalars) {
@@ -311,10 +334,12 @@ class LionXlaOp : public tensorflow::XlaOpKernel {
     const std::vector<XlaOp> operands = {
         old.var,
         old.m,
-        *last_step,
+        counters->last_step,
+        counters->seen,
         ctx->Input("grad"),
         ctx->Input("indices"),
-        vector({rates.lr, rates.beta_1, rates.beta_2, rates.weight_decay},
+        vector({rates.lr, rates.beta_1, rates.beta_2, rates.weight_decay,
+                rates.frequency_power},
                xla::F64),
         vector({noise.seed, noise.step}, xla::S32)};
     std::vector<xla::Shape> shapes;
@@ -324,7 +349,7 @@ class LionXlaOp : public tensorflow::XlaOpKernel {
       shapes.push_back(xla::ShapeUtil::MakeShapeWithDescendingLayout(
           plain.element_type(), plain.dimensions()));
     }
-    const int states = kDecayed ? 3 : 2;
+    constexpr int states = 4;
     std::vector<std::pair<xla::ShapeIndex, std::pair<int64_t, xla::ShapeIndex>>>
         in_place;
     for (int i = 0; i < states; ++i) in_place.push_back({{i}, {i, {}}});
@@ -339,15 +364,16 @@ class LionXlaOp : public tensorflow::XlaOpKernel {
         /*has_side_effect=*/false, in_place, /*literal=*/nullptr,
         xla::CustomCallSchedule::SCHEDULE_NONE,
         xla::CustomCallApiVersion::API_VERSION_TYPED_FFI);
-    if (kDecayed) *last_step = xla::GetTupleElement(updated, 2);
+    counters->last_step = xla::GetTupleElement(updated, 2);
+    counters->seen = xla::GetTupleElement(updated, 3);
     return {xla::GetTupleElement(updated, 0), xla::GetTupleElement(updated, 1)};
   }
 
-  // The same in XLA's own operations; `last_step` becomes new.
+  // The same in XLA's own operations; `counters` become new.
   State UpdateRows(tensorflow::XlaOpKernelContext* ctx, const State& old,
                    const TensorShape& shape, XlaOp grad,
-                   const TensorShape& grad_shape, const Rates& rates,
-                   Noise noise, XlaOp* last_step) const {
+                   const TensorShape& grad_shape, Rates rates, Noise noise,
+                   Counters* counters) const {
     XlaBuilder* b = ctx->builder();
     const Segments segments = FindSegments(
         ctx->Input("indices"), grad_shape.dim_size(0), shape.dim_size(0));
@@ -365,11 +391,11 @@ class LionXlaOp : public tensorflow::XlaOpKernel {
         GatherRows(grad, grad_shape, segments.order, /*sorted=*/false),
         xla::CreateScalarAddComputation(compute_, b), /*distinct=*/false);
     State rows = {gather(old.var, shape), gather(old.m, shape)};
+    const TensorShape counter({shape.dim_size(0)});
     if constexpr (kDecayed) {
-      const TensorShape steps_shape({shape.dim_size(0)});
       XlaOp step = ctx->Input("step");
       // A counter that was set back must not make the momentum grow.
-      XlaOp skipped = xla::Max(step - gather(*last_step, steps_shape) -
+      XlaOp skipped = xla::Max(step - gather(counters->last_step, counter) -
                                    xla::One(b, xla::S32),
                                xla::Zero(b, xla::S32));
       XlaOp decay = xla::Pow(rates.beta_2,
@@ -377,7 +403,18 @@ class LionXlaOp : public tensorflow::XlaOpKernel {
       XlaOp steps = xla::Broadcast(step, {grad_shape.dim_size(0)});
       rows.m = xla::Mul(xla::ConvertElementType(rows.m, compute_), decay,
                         /*broadcast_dimensions=*/{0});
-      *last_step = replace(*last_step, 1, steps, xla::S32);
+      counters->last_step = replace(counters->last_step, 1, steps, xla::S32);
+    }
+    if constexpr (kCounted) {
+      XlaOp one = xla::One(b, xla::S32);
+      XlaOp count = gather(counters->seen, counter) + one;
+      // A counter that was set back must not make the rate infinite.
+      XlaOp factor =
+          xla::Pow(xla::ConvertElementType(xla::Max(count, one), compute_),
+                   xla::Neg(rates.frequency_power));
+      rates.lr = xla::BroadcastInDim(rates.lr * factor,
+                                     grad_shape.dim_sizes(), {0});
+      counters->seen = replace(counters->seen, 1, count, xla::S32);
     }
     const int64_t n = grad_shape.dim_size(0);
     const int64_t width = grad_shape.num_elements() / n;
@@ -430,6 +467,9 @@ class LionCheckIdsXla : public tensorflow::XlaOpKernel {
 using ResourceApplyLionXla = LionXlaOp<true, false, false>;
 using ResourceSparseApplyLionXla = LionXlaOp<true, true, false>;
 using ResourceSparseApplyDecayedLionXla = LionXlaOp<true, true, true>;
+using ResourceSparseApplyCountedLionXla = LionXlaOp<true, true, false, true>;
+using ResourceSparseApplyDecayedCountedLionXla =
+    LionXlaOp<true, true, true, true>;
 using LionUpdateXla = LionXlaOp<false, false, false>;
 using SparseLionUpdateXla = LionXlaOp<false, true, false>;
 
@@ -447,6 +487,8 @@ using SparseLionUpdateXla = LionXlaOp<false, true, false>;
 REGISTER_LION(ResourceApplyLion);
 REGISTER_LION(ResourceSparseApplyLion);
 REGISTER_LION(ResourceSparseApplyDecayedLion);
+REGISTER_LION(ResourceSparseApplyCountedLion);
+REGISTER_LION(ResourceSparseApplyDecayedCountedLion);
 REGISTER_LION(LionUpdate);
 REGISTER_LION(SparseLionUpdate);
 REGISTER_LION(LionCheckIds);

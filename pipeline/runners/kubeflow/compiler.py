@@ -213,7 +213,7 @@ def _version_names(config: PipelineConfig) -> list[str]:
     names = ["data"]
     if config.data.curated_schema is not None:
         names.append("schema")
-    if isinstance(config.model, OwnConfig) or config.train.callbacks:
+    if isinstance(config.model, OwnConfig) or config.own_modules():
         names.append("model")
     if config.train.warm_start is not None:
         names.append("base")
@@ -233,9 +233,8 @@ def _add_versions(
         told["schema"] = config.data.curated_schema
     if "model" in outputs:
         own = isinstance(config.model, OwnConfig)
-        called = [one.name.partition(":")[0] for one in config.train.callbacks]
         told["model"] = config.model.model_dump_json() if own else ""
-        told["callbacks"] = json.dumps(called)
+        told["callbacks"] = json.dumps(config.own_modules())
     if config.train.warm_start is not None:
         told["warm_start"] = config.train.warm_start
         told["pushed_to"] = dag.pushed_to(config)

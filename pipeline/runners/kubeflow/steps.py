@@ -78,7 +78,7 @@ def data_version(data: str) -> str:
 def _code_version(model: str, callbacks: str) -> str:
     """The version of the user's own code; `model` is "" of one of ours."""
     from models import user_code
-    from models.architectures.registry import own_version
+    from models.architectures.user_model import own_version
     from models.config.architectures import OwnConfig
 
     own = own_version(OwnConfig.model_validate_json(model)) if model else ""

@@ -168,7 +168,7 @@ def convert_log(
     for path in (*folders.values(), folder / "work"):
         Path(path).mkdir(parents=True)
     places = stages.Places(folders, str(folder / "work"))
-    outcome = stages.run(config, columns, places, one_by_one, ranges)
+    outcome = stages.ingest(config, columns, places, one_by_one, ranges)
     shutil.rmtree(folder / "work")
     return read_output(folder, outcome.counts)
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from components.click_log_gen.config.sections import DataConfig, LogFiles
 from components.click_log_gen.files import chunks, spans
+from components.click_log_gen.formats.plan import plan
 from models.errors import InputError
 from tests.components.click_log_gen.ingest import (
     Output,
@@ -37,7 +38,7 @@ def source(path: Any, format: str = "jsonl", **options: Any) -> LogFiles:
 
 
 def names(path: Any) -> list[str]:
-    return [Path(c.path).name for c in chunks.plan(source(path))]
+    return [Path(c.path).name for c in plan(source(path))]
 
 
 @pytest.fixture
@@ -71,7 +72,7 @@ def test_what_is_no_file_is_an_error_with_the_pattern(
 ) -> None:
     (folder / "sub").mkdir()
     with pytest.raises(InputError, match=message) as error:
-        chunks.plan(source(f"{folder}/{path}"))
+        plan(source(f"{folder}/{path}"))
     assert f"{folder}/{path}" in str(error.value)
 
 
@@ -111,8 +112,8 @@ def test_plain_text_is_cut_and_gzip_is_read_whole(tmp_path: Path) -> None:
     # Told by its bytes, whatever the name says.
     (tmp_path / "c").write_bytes(gzip.compress(b"x"))
     with cut_into(100, 10):
-        plan = chunks.plan(source(f"{tmp_path}/*"))
-    assert [(c.number, c.start, c.end, c.codec) for c in plan] == [
+        pieces = plan(source(f"{tmp_path}/*"))
+    assert [(c.number, c.start, c.end, c.codec) for c in pieces] == [
         (0, 0, 100, ""),
         (1, 100, 200, ""),
         (2, 200, 250, ""),
@@ -135,9 +136,7 @@ def test_blocks_are_the_file_cut_at_line_ends(
         (folder / "log").write_bytes(gzip.compress(data) if zipped else data)
         log = source(folder / "log")
         found = [
-            block
-            for part in chunks.plan(log)
-            for block in chunks.blocks(part, log)
+            block for part in plan(log) for block in chunks.blocks(part, log)
         ]
     assert b"".join(block.data for block in found) == data
     position = 0

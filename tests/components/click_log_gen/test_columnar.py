@@ -11,7 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 import tensorflow as tf
 
-from components.click_log_gen.formats import columnar
+from components.click_log_gen.formats import parquet as parquet_format
+from components.click_log_gen.formats import tf_examples
 from models.errors import InputError
 from tests.components.click_log_gen.ingest import (
     Output,
@@ -48,7 +49,7 @@ def test_text_survives_the_cuts_between_batches(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Batches are slices of a row group; Arrow 18 garbles some slices.
-    monkeypatch.setattr(columnar, "BATCH", 3)
+    monkeypatch.setattr(parquet_format, "BATCH", 3)
     sites = ["a", "", None, "bcd", "e" * 20, None, "f", "g", "", "h"]
     table = pa.table({"click": [0] * 10, "price": [1.0] * 10, "site": sites})
     for group in (10, 4):
@@ -164,7 +165,7 @@ def test_a_feature_may_change_its_kind_from_record_to_record(
 def test_records_that_are_no_examples_are_rejected(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(columnar, "BATCH", 2)
+    monkeypatch.setattr(tf_examples, "BATCH", 2)
     good = {"click": 1, "price": 1.0, "site": "a"}
     bad = [b"no example", b"\x0a\xff"]
     output = records(tmp_path, good, bad[0], good, good, bad[1])

@@ -13,8 +13,9 @@ import google_crc32c
 import pytest
 
 from components.click_log_gen.config.sections import LogFiles
-from components.click_log_gen.files import chunks, decompression
-from components.click_log_gen.formats import registry
+from components.click_log_gen.files import decompression
+from components.click_log_gen.formats import log_reader
+from components.click_log_gen.formats.plan import plan
 from models.errors import InputError
 from tests.components.click_log_gen.ingest import (
     Output,
@@ -92,8 +93,8 @@ def test_a_bomb_is_an_error_that_names_the_limit(
         ingest(path, "csv")
     log = log_of(path, "csv", max_expansion=100_000)
     source = LogFiles.model_validate(log)
-    (chunk,) = chunks.plan(source)
-    assert registry.count(chunk, source) == 2_000_000
+    (chunk,) = plan(source)
+    assert log_reader.count(chunk, source) == 2_000_000
 
 
 @pytest.mark.parametrize(
@@ -197,9 +198,9 @@ def test_a_file_that_changes_while_it_is_read_is_an_error(
 ) -> None:
     path = write_log(tmp_path / "log", format, rows_of(20_000))
     source = LogFiles.model_validate(log_of(path, format))
-    chunk = chunks.plan(source)[0]
+    chunk = plan(source)[0]
     with pytest.raises(InputError, match="the file changed while it was read"):
-        rows = registry.read(chunk, source, {"id": "string"})
+        rows = log_reader.read(chunk, source, {"id": "string"})
         with cut_into(10**9, 10_000):
             next(rows)
             HARMS[harm](path)
@@ -207,4 +208,4 @@ def test_a_file_that_changes_while_it_is_read_is_an_error(
                 pass
     path.touch()
     with pytest.raises(InputError, match="the file changed while it was read"):
-        registry.count(chunk, source)
+        log_reader.count(chunk, source)

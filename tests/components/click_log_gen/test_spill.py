@@ -61,7 +61,7 @@ def test_a_spill_gives_back_each_partitions_rows_in_order(
                     )
                     writer.add(batch, where[rows])
     for partition in range(5):
-        rows = spill.Rows(paths, partition, schema)
+        rows = spill.SpilledRows(paths, partition, schema)
         wanted = np.flatnonzero(where == partition)
         assert rows.column("n").to_pylist() == wanted.tolist()
         sizes = [len(text) for text in rows.column("text").to_pylist()]

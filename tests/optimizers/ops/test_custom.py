@@ -34,11 +34,13 @@ def random(rng, shape, dtype):
 
 
 def run(ops, dtype, m_dtype, cautious, index_dtype):
-    """All five updates, some steps of each; returns all state."""
+    """All updates, some steps of each; returns all state."""
     rng = np.random.default_rng(0)
     var = tf.Variable(random(rng, (ROWS, DIM), dtype))
     m = tf.Variable(random(rng, (ROWS, DIM), m_dtype))
     last_step = tf.Variable(tf.zeros(ROWS, tf.int32))
+    seen = tf.Variable(tf.zeros(ROWS, tf.int32))
+    counted = {"seen": seen, "frequency_power": 0.5}
     for step in range(1, 4):
         options = (cautious, 3, step)
         grad = random(rng, (ROWS, DIM), dtype)
@@ -47,6 +49,11 @@ def run(ops, dtype, m_dtype, cautious, index_dtype):
         ops.resource_sparse_apply_lion(var, m, *RULE, grad[:30], ids, *options)
         ops.resource_sparse_apply_decayed_lion(
             var, m, last_step, step, *RULE, grad[:20], ids[:20], *options[:2]
+        )
+        rows = (grad[:20], ids[:20], *options[:2])
+        ops.resource_sparse_apply_lion(var, m, *RULE, *rows, **counted)
+        ops.resource_sparse_apply_decayed_lion(
+            var, m, last_step, step + 1, *RULE, *rows, **counted
         )
     updated = ops.lion_update(var, m, grad, *RULE, *options)
     sparse = ops.sparse_lion_update(var, m, grad[:30], ids, *RULE, *options)

@@ -1,4 +1,4 @@
-"""parquet and TFRecord of tf.Example: typed rows to Arrow columns."""
+"""TFRecords of tf.Examples: features to Arrow columns."""
 
 from __future__ import annotations
 
@@ -7,150 +7,48 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from components.click_log_gen.columns import value_text
 from components.click_log_gen.columns.rows import Rejected, Rows, numbered
 from components.click_log_gen.config.sections import LogFiles
-from components.click_log_gen.files.chunks import (
-    KEPT_BYTES,
-    Chunk,
-    open_chunk,
-    open_parquet,
-)
+from components.click_log_gen.files import file_kinds
+from components.click_log_gen.files.chunks import KEPT_BYTES, Chunk, open_chunk
+from components.click_log_gen.formats.log_format import LogFormat
 from components.example_io import tfrecord
-from models.errors import InputError
 
 BATCH = 16_384
 _BATCH_BYTES = 32 << 20
 
 
-def read_parquet(chunk: Chunk, columns: Mapping[str, str]) -> Iterator[Rows]:
-    """The row groups of `chunk`; only `columns` are read from the file.
+class TFExamples(LogFormat):
+    """One worker reads a file; a feature that a record lacks is null."""
 
-    Raises:
-        InputError: a column is missing, or the file is damaged.
-    """
-    with open_parquet(chunk.path) as file:
-        names = file.schema_arrow.names
-        for name in columns:
-            if name not in names:
-                raise InputError(
-                    f"no column {name!r}. Its columns: {', '.join(names)}"
-                )
-            if names.count(name) > 1:
-                raise InputError(f"column {name!r} is named twice")
-        before = _rows_in(file, range(chunk.start))
-        groups = range(chunk.start, chunk.end)
+    packable = True
+    accepted = f"TFRecords, {file_kinds.PACKED}"
+
+    def read(
+        self, chunk: Chunk, source: LogFiles, columns: Mapping[str, str]
+    ) -> Iterator[Rows]:
+        """The tf.Examples of a file.
+
+        Raises:
+            InputError: the file is damaged.
+        """
         ordinal = 0
-        batches = file.iter_batches(
-            BATCH,
-            row_groups=list(groups),
-            columns=list(columns),
-        )
-        while True:
-            try:
-                batch = next(batches, None)
-            except (pa.ArrowException, OSError) as error:
-                raise InputError(f"damaged parquet file: {error}") from error
-            if batch is None:
-                break
-            yield _parquet_rows(batch, ordinal, before + ordinal)
-            ordinal += batch.num_rows
-        if ordinal != _rows_in(file, groups):
-            raise InputError(
-                f"damaged parquet file: {ordinal} rows where its footer says"
-                f" {_rows_in(file, groups)}"
-            )
+        for batch in _record_batches(chunk, source):
+            yield _tfrecord_rows(chunk.path, batch, source, columns, ordinal)
+            ordinal += len(batch)
+
+    def count(self, chunk: Chunk, source: LogFiles) -> int:
+        """Records of a file."""
+        return sum(len(batch) for batch in _record_batches(chunk, source))
+
+    def is_head(self, head: bytes) -> bool:
+        """Whether a file begins with a record, whatever its length is like."""
+        return tfrecord.is_header(head)
 
 
-def parquet_names(path: str) -> list[str]:
-    """The columns of a file."""
-    with open_parquet(path) as file:
-        names: list[str] = file.schema_arrow.names
-        return names
-
-
-def _rows_in(file: pq.ParquetFile, groups: range) -> int:
-    return sum(file.metadata.row_group(group).num_rows for group in groups)
-
-
-def _parquet_rows(batch: pa.RecordBatch, ordinal: int, number: int) -> Rows:
-    pairs = zip(batch.schema.names, batch.columns, strict=True)
-    arrays = {name: value_text.plain(array) for name, array in pairs}
-
-    def locate(index: int) -> tuple[str, bytes]:
-        row = {name: _shown(array[index]) for name, array in arrays.items()}
-        return f"row {number + index}", repr(row).encode()
-
-    numbers = np.arange(ordinal, ordinal + batch.num_rows, dtype=np.int64)
-
-    def locate_all() -> tuple[pa.Array, pa.Array]:
-        return numbered("row", number - ordinal + numbers), _texts(arrays)
-
-    return Rows(arrays, numbers, locate, locate_all=locate_all)
-
-
-def _texts(arrays: Mapping[str, pa.Array]) -> pa.BinaryArray:
-    """All columns of each row, about as Python would show them."""
-    pieces: list[Any] = []
-    for name, array in arrays.items():
-        pieces += [b"{" if not pieces else b", ", f"'{name}': ".encode()]
-        if pa.types.is_string(array.type):
-            data = array.cast(pa.binary())
-            text = pc.binary_join_element_wise(b"'", data, b"'", b"")
-        elif _has_text(array.type):
-            text = array.cast(pa.string()).cast(pa.binary())
-        else:
-            text = pa.array([repr(_shown(value)).encode() for value in array])
-        pieces.append(pc.fill_null(text, b"None"))
-    return pc.binary_join_element_wise(*pieces, b"}", b"")
-
-
-def _has_text(kind: pa.DataType) -> bool:
-    """Whether Arrow can write every value of the type."""
-    return bool(
-        pa.types.is_integer(kind)
-        or pa.types.is_floating(kind)
-        or pa.types.is_boolean(kind)
-        or pa.types.is_decimal(kind)
-    )
-
-
-def _shown(scalar: pa.Scalar) -> Any:
-    """The value in Python, or what comes nearest: some are out of its range."""
-    try:
-        return scalar.as_py()
-    except (ValueError, OverflowError):
-        if pa.types.is_string(scalar.type):
-            return scalar.as_buffer().to_pybytes()
-        return f"<{scalar.type}>"
-
-
-def count_parquet(chunk: Chunk) -> int:
-    """Rows of the row groups of `chunk`, from the file's footer."""
-    with open_parquet(chunk.path) as file:
-        return _rows_in(file, range(chunk.start, chunk.end))
-
-
-def read_tfrecord(
-    chunk: Chunk, source: LogFiles, columns: Mapping[str, str]
-) -> Iterator[Rows]:
-    """tf.Examples; a feature that a record lacks is null.
-
-    Raises:
-        InputError: the file is damaged.
-    """
-    ordinal = 0
-    for batch in _record_batches(chunk, source):
-        yield _tfrecord_rows(chunk.path, batch, source, columns, ordinal)
-        ordinal += len(batch)
-
-
-def count_tfrecord(chunk: Chunk, source: LogFiles) -> int:
-    """Records of `chunk`."""
-    return sum(len(batch) for batch in _record_batches(chunk, source))
+TFRECORD = TFExamples()
 
 
 def _record_batches(

@@ -1,4 +1,4 @@
-"""What is noticed of the features: integers out of range, empty columns."""
+"""A check of features: integers out of range, columns without a value."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 
-class Noticed:
+class FeatureCheck:
     """Of the good rows of a chunk.
 
     ranges: column of integers -> they are from 0 to below.

@@ -1,0 +1,1 @@
+"""The page of a run: what it read, found and decided, for a browser."""

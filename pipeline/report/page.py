@@ -1,0 +1,97 @@
+"""`report.html` of a run: one file that fetches nothing."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from models.errors import InputError
+from pipeline.report.gather import RunData, gather
+
+REPORT = "report.html"
+_VERDICTS = {
+    "done": "Done: the model is pushed.",
+    "refused": "Refused: nothing was pushed.",
+    "failed": "Failed: nothing was pushed.",
+    "input_error": "The config or the data is wrong: nothing was pushed.",
+}
+log = logging.getLogger("lionctr.report")
+
+
+def write(folder: Path) -> Path:
+    """Writes the report of the run in `folder`; returns its path.
+
+    Raises:
+        InputError: there is no run that has ended.
+        OSError: the report cannot be written.
+    """
+    text = page(gather(folder))
+    path = folder / REPORT
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(text, "utf-8", errors="backslashreplace")
+    temporary.replace(path)
+    return path
+
+
+def page(run: RunData) -> str:
+    """The page; a section that cannot be shown says why."""
+    import jinja2
+
+    from pipeline.report import sections
+
+    shown = []
+    for section in sections.ALL:
+        name = section.__name__
+        try:
+            found = section(run)
+        except Exception as error:
+            log.warning("report: %s", name, exc_info=True)
+            note = f"Not shown: {type(error).__name__}: {error}"
+            found = sections.Section(name, name.capitalize(), [note])
+        if found:
+            shown.append(found)
+    if run.lost:
+        shown.append(
+            sections.Section("lost", "What could not be read", list(run.lost))
+        )
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("pipeline.report", "."),
+        autoescape=True,
+        trim_blocks=True,
+    )
+    summary = run.summary
+    status = str(summary.get("status"))
+    why = [summary.get("message"), (summary.get("undefined") or {}).get("")]
+    if summary.get("pushed_model"):
+        why.insert(0, f"Pushed to {summary['pushed_model']}")
+    return environment.get_template("report.html.j2").render(
+        title=f"{summary.get('name')}: run {summary.get('run')}",
+        good=status == "done",
+        verdict=_VERDICTS.get(status, status),
+        why=[line for line in why if line],
+        sections=shown,
+    )
+
+
+def find(run: str, root: str) -> Path:
+    """The folder of a run: given by folder, id, `last`, or its config.
+
+    Raises:
+        InputError: there is none.
+    """
+    path = Path(run)
+    if (path / "summary.json").is_file():
+        return path
+    pattern = "*/runs/*" if run == "last" else f"*/runs/{run}"
+    if path.suffix in (".yaml", ".yml"):
+        from pipeline.config import load
+
+        config = load(path)
+        root, pattern = config.root, f"{config.name}/runs/*"
+    folders = [p.parent for p in Path(root).glob(f"{pattern}/summary.json")]
+    if not folders:
+        raise InputError(
+            f"no finished run {root}/{pattern}. Accepted: a run's id, `last`, a"
+            " config, or a folder; --root says where runs are"
+        )
+    return max(folders, key=lambda folder: (folder.name, folder))

@@ -1,0 +1,449 @@
+"""Sections of a report: what is known of a run, as tables and charts."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.report import charts
+from pipeline.report.gather import RunData
+
+_SLICES = 300  # shown, the most harmful
+_BINS = 50  # rows of a curve's table
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of text; columns from the number `texts` on are numbers."""
+
+    head: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    texts: int = 1
+    caption: str = ""
+    folded: bool = False
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A picture, and its numbers."""
+
+    caption: str
+    svg: str
+    table: Table
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the page."""
+
+    key: str
+    title: str
+    notes: Sequence[str] = ()
+    tables: Sequence[Table] = ()
+    charts: Sequence[Chart] = ()
+
+
+def number(value: Any) -> str:
+    """A value as the page shows it; undefined is a dash."""
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
+        return "-"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return f"{value:.5f}" if 1e-3 <= abs(value) < 1e6 else f"{value:.6g}"
+    return str(value)
+
+
+def _range(ends: Any) -> str:
+    return f"{number(ends[0])} to {number(ends[1])}" if ends else "-"
+
+
+def metrics(run: RunData) -> Section | None:
+    """Candidate, baseline and constant, with intervals."""
+    found = run.evaluation
+    if not found:
+        plain = run.summary.get("metrics") or {}
+        rows = [[name, number(value)] for name, value in plain.items()]
+        return rows and Section(  # type: ignore[return-value]
+            "metrics", "Metrics", tables=[Table(["metric", "candidate"], rows)]
+        )
+    paired = "baseline" in found["models"]
+    constant = _constant(found)
+    share = f"{100 * found['confidence']:g} %"
+    head = ["metric", "candidate", f"{share} interval"]
+    if paired:
+        head += ["baseline", "interval", "difference", "interval"]
+    rows, notes = [], []
+    for name, entry in found["metrics"].items():
+        row = [name, number(entry["value"]), _range(entry.get("interval"))]
+        if paired:
+            for key in ("baseline", "difference"):
+                row.append(number(entry.get(key)))
+                row.append(_range(entry.get(f"{key}_interval")))
+        rows.append([*row, number(constant.get(name))])
+        if entry.get("undefined"):
+            notes.append(f"{name} is undefined: {entry['undefined']}")
+    unit = found["bootstrap"]
+    about = (
+        f"The {found['split']} split: {found['rows']:,} rows,"
+        f" {found['positives']:,} positives, base rate"
+        f" {number(found['base_rate'])}. Intervals: bootstrap,"
+        f" {unit['replicates']:,} replicates by {unit['unit']}. The constant"
+        " always predicts the base rate."
+    )
+    groups = found.get("groups")
+    if groups:
+        notes.append(
+            f"Groups by {groups['column']}: GAUC leaves out"
+            f" {number(groups['left_out'])} of the impressions;"
+            f" {number(groups['no_group'])} have no group."
+        )
+    checks = [
+        [
+            one["words"],
+            "yes" if one["passed"] else "NO",
+            number(one["value"]),
+            number(one["limit"]),
+        ]
+        for one in found.get("gate", {}).get("checks", [])
+    ]
+    tables = [Table([*head, "constant"], rows)]
+    if checks:
+        heads = ["check of the gate", "kept", "value", "limit"]
+        tables.append(Table(heads, checks, 2))
+    notes += found.get("gate", {}).get("notes", [])
+    return Section("metrics", "Metrics", [about, *notes], tables)
+
+
+def _constant(found: Mapping[str, Any]) -> dict[str, float | None]:
+    rate = found["base_rate"]
+    values: dict[str, float | None] = {
+        "logloss": (found.get("constant") or {}).get("logloss")
+    }
+    if rate:
+        brier = rate * (1 - rate)
+        values |= {
+            "auc": 0.5,
+            "pr_auc": rate,
+            "normalized_entropy": 1.0,
+            "calibration": 1.0,
+            "brier": brier,
+            "rmse": math.sqrt(brier),
+        }
+    return values
+
+
+def curves(run: RunData) -> Section | None:
+    """Reliability, ROC, precision and recall, score histograms."""
+    found: dict[str, Any] = run.evaluation.get("curves") or {}
+    if not found:
+        return None
+    shown = [
+        Chart(
+            "Reliability",
+            charts.reliability(found),
+            Table(
+                ["model", "rows", "predicted", "observed", "interval"],
+                [
+                    [
+                        model, number(int(one["rows"])),
+                        number(one["prediction"]), number(one["label"]),
+                        _range(one.get("interval")),
+                    ]
+                    for model, curve in found.items()
+                    for one in curve["reliability"]
+                ],
+            ),
+        ),
+        _curve(found, "ROC", charts.roc, "roc", ("fpr", "tpr")),
+        _curve(
+            found, "Precision and recall", charts.precision_recall, "pr",
+            ("recall", "precision"),
+        ),
+    ]  # fmt: skip
+    first = next(iter(found.values()))
+    edges = first["histogram"]["edges"]
+    rows = zip(
+        edges, edges[1:], first["histogram"]["negatives"],
+        first["histogram"]["positives"], strict=False,
+    )  # fmt: skip
+    shown.append(
+        Chart(
+            "Scores by label, candidate",
+            charts.histogram(first),
+            Table(
+                ["predicted", "negatives", "positives"],
+                [
+                    [_range((low, high)), number(no), number(yes)]
+                    for low, high, no, yes in rows
+                ],
+            ),
+        )
+    )
+    return Section("curves", "Curves", charts=shown)
+
+
+def _curve(
+    found: Mapping[str, Any],
+    caption: str,
+    draw: Callable[[Mapping[str, Any]], str],
+    kind: str,
+    axes: tuple[str, str],
+) -> Chart:
+    rows = []
+    for model, curve in found.items():
+        points = list(zip(*(curve[kind][axis] for axis in axes), strict=True))
+        step = max(1, len(points) // _BINS)
+        rows += [[model, number(x), number(y)] for x, y in points[::step]]
+    return Chart(caption, draw(found), Table(["model", *axes], rows))
+
+
+def slices(run: RunData) -> Section | None:
+    """Slices, the most harmful first."""
+    found = sorted(_slices(run), key=lambda one: -one[0])
+    if not found:
+        return None
+    paired = any(one[3].get("logloss", {}).get("baseline") for one in found)
+    rows = []
+    for harm, name, count, entries in found[:_SLICES]:
+        row = [name, number(count), f"{harm:.2f}"]
+        for metric in ("calibration", "logloss", "auc"):
+            entry = entries.get(metric, {})
+            row.append(number(entry.get("value")))
+            if metric != "auc":
+                row.append(_range(entry.get("interval")))
+        if paired:
+            logloss = entries.get("logloss", {})
+            row.append(number(logloss.get("difference")))
+            row.append(_range(logloss.get("difference_interval")))
+        rows.append(row)
+    head = [
+        "slice", "rows", "harm", "calibration", "interval", "logloss",
+        "interval", "auc",
+    ]  # fmt: skip
+    head += ["logloss - baseline", "interval"] if paired else []
+    note = (
+        "Harm: logloss that a wrong mean prediction costs, summed over the"
+        " rows of the slice."
+    )
+    if len(found) > _SLICES:
+        note += f" {len(found) - _SLICES:,} slices of less harm left out."
+    return Section("slices", "Slices", [note], [Table(head, rows)])
+
+
+def _slices(
+    run: RunData,
+) -> Iterator[tuple[float, str, int, dict[str, Any]]]:
+    for one in run.evaluation.get("slices") or []:
+        yield (
+            harm(one["rows"], one["positives"], one["metrics"]),
+            one["name"],
+            one["rows"],
+            one["metrics"],
+        )
+    if run.evaluation:
+        return
+    for name, values in (run.summary.get("slices") or {}).items():
+        entries = {key: {"value": value} for key, value in values.items()}
+        count = int(values.get("example_count") or 0)
+        yield 0.0, name.strip("[]"), count, entries
+
+
+def harm(rows: int, positives: int, entries: Mapping[str, Any]) -> float:
+    """Rows times the divergence of the mean prediction from the click rate."""
+    loss = (entries.get("logloss") or {}).get("value")
+    if not rows:
+        return 0.0
+    rate = positives / rows
+    ratio = (entries.get("calibration") or {}).get("value")
+    if not positives or ratio is None:
+        return rows * (loss or 0.0)  # all of it: no click was there to predict
+    mean = min(max(rate * ratio, 1e-9), 1 - 1e-9)
+    cost = rate * math.log(rate / mean)
+    if rate < 1:
+        cost += (1 - rate) * math.log((1 - rate) / (1 - mean))
+    return rows * max(0.0, cost)
+
+
+def training(run: RunData) -> Section | None:
+    """Learning curve, what training chose, warm start, tuning."""
+    told, summary = run.training, run.summary
+    if not told and not run.curves:
+        return None
+    shown = []
+    lines = {
+        name: run.curves[tag]
+        for name, tag in (("train", "train/loss"), ("eval", "eval/logloss"))
+        if run.curves.get(tag)
+    }
+    if lines:
+        points = [
+            [name, number(step), number(value)]
+            for name, line in lines.items()
+            for step, value in line[:: max(1, len(line) // _BINS)]
+        ]
+        table = Table(["rows", "step", "logloss"], points)
+        shown.append(Chart("Learning curve", charts.learning(lines), table))
+    names = (
+        "steps", "resumed_at_step", "examples", "seconds",
+        "train_examples_per_second", "stopped_early", "eval_logloss",
+        "eval_auc", "lion_kernel", "lion_kernel_reason", "slot_bytes", "ids",
+    )  # fmt: skip
+    tables = [
+        Table(
+            ["training", ""],
+            [[name, number(told[name])] for name in names if name in told],
+        )
+    ]
+    if told.get("chosen"):
+        tables.append(
+            Table(
+                ["setting that nobody gave", "chosen", "why"],
+                [
+                    [one["path"], _json(one["value"]), one["reason"]]
+                    for one in told["chosen"]
+                ],
+                3,
+            )
+        )
+    for caption, key in (("Tuned", "tuned"), ("Warm start", "warm_start")):
+        value = summary.get(key) or told.get(key)
+        if value:
+            tables.append(Table([caption, ""], list(_flat(value)), 2))
+    return Section("training", "Training", tables=tables, charts=shown)
+
+
+def features(run: RunData) -> Section | None:
+    """Missing values by split, and what the values are."""
+    if not run.features:
+        return None
+    splits = sorted(run.features, key="train eval test".find)
+    names: dict[str, dict[str, Any]] = {}
+    for split in splits:
+        for one in run.features[split]:
+            names.setdefault(one.name, {})[split] = one
+    rows = []
+    for name, by_split in names.items():
+        first = next(iter(by_split.values()))
+        shares = [
+            f"{100 * one.missing / max(1, one.rows):.2f} %" if one else "-"
+            for one in map(by_split.get, splits)
+        ]
+        rows.append([name, first.about, *shares])
+    head = ["feature", f"values ({splits[0]})"]
+    head += [f"missing, {split}" for split in splits]
+    return Section("features", "Features", tables=[Table(head, rows, 2)])
+
+
+def ingest(run: RunData) -> Section | None:
+    """Rows of the splits, and why some were rejected."""
+    summary, counts = run.summary, run.counts
+    rows = {
+        k: n for k, n in (summary.get("rows") or {}).items() if n is not None
+    }
+    if not rows:
+        return None
+    positives = counts.get("positives") or summary.get("positives") or {}
+    times = counts.get("times") or summary.get("times") or {}
+    table = []
+    for name, count in rows.items():
+        span, clicks = times.get(name) or {}, positives.get(name)
+        rate = clicks / count if clicks is not None and count else None
+        table.append(
+            [
+                name, span.get("first", ""), span.get("last", ""),
+                number(count), "" if clicks is None else number(clicks),
+                "" if rate is None else number(rate),
+            ]
+        )  # fmt: skip
+    head = ["rows", "first time", "last time", "count", "positives", "share"]
+    tables = [Table(head, table, 3)]
+    clicks = counts.get("clicks") or {}
+    reasons = [
+        (what, found)
+        for what, found in (("rows", counts), ("clicks", clicks))
+        if found.get("reasons")
+    ]
+    if not counts:
+        reasons = [("rows", {"reasons": summary.get("rejected_reasons")})]
+    for what, found in reasons:
+        examples = found.get("examples") or {}
+        lines = []
+        for reason, count in (found.get("reasons") or {}).items():
+            one = examples.get(reason) or {}
+            place = ", ".join(filter(None, (one.get("file"), one.get("where"))))
+            lines.append([reason, place, one.get("row", ""), number(count)])
+        if lines:
+            heads = [f"rejected {what}: why", "first at", "reads", "count"]
+            tables.append(Table(heads, lines, 3))
+    joined = summary.get("clicks") or {}
+    if joined:
+        lines = [[name, number(count)] for name, count in joined.items()]
+        tables.append(Table(["clicks", "count"], lines))
+    notes = [f"Warning: {text}" for text in counts.get("warnings") or []]
+    outside = counts.get("out_of_range") or {}
+    notes += [f"Out of range: {k}: {n:,}" for k, n in outside.items() if n]
+    return Section("ingest", "Ingest", notes, tables)
+
+
+def timings(run: RunData) -> Section | None:
+    """Seconds of each component."""
+    seconds = run.summary.get("seconds") or {}
+    if not seconds:
+        return None
+    rows = [[name, f"{value:.3f}"] for name, value in seconds.items()]
+    rows.append(["all", f"{sum(seconds.values()):.3f}"])
+    table = Table(["component", "seconds"], rows)
+    return Section("timings", "Timings", tables=[table])
+
+
+def settings(run: RunData) -> Section | None:
+    """Settings that the run used, a line each."""
+    summary = run.summary
+    chosen = {one["path"] for one in run.training.get("chosen") or []}
+    tables = []
+    for name in ("model", "optimizer", "train", "data", "features", "evaluate"):
+        rows = [
+            [f"{name}.{path}", value]
+            for path, value in _flat(summary.get(name) or {})
+        ]
+        rows = [
+            [path + (" (chosen)" if path in chosen else ""), value]
+            for path, value in rows
+        ]
+        if rows:
+            tables.append(Table(["setting", "value"], rows, 2, name, True))
+    return tables and Section(  # type: ignore[return-value]
+        "settings", "Settings", tables=tables
+    )
+
+
+def _flat(value: Any, path: str = "") -> Iterator[list[str]]:
+    """Path and value of every leaf; a named item is called by its name."""
+    items: Iterator[tuple[str, Any]] | None = None
+    if isinstance(value, dict) and value:
+        items = iter(value.items())
+    elif isinstance(value, list) and any(isinstance(v, dict) for v in value):
+        items = (
+            (str(v.get("name", n)) if isinstance(v, dict) else str(n), v)
+            for n, v in enumerate(value)
+        )
+    if items is None:
+        yield [path, _json(value)]
+        return
+    for key, inner in items:
+        yield from _flat(inner, f"{path}.{key}" if path else str(key))
+
+
+def _json(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+ALL = (
+    metrics, curves, slices, training, features, ingest, timings, settings,
+)  # fmt: skip

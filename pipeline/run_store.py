@@ -1,0 +1,190 @@
+"""Runs on disk: what they used and found, and which ones may be deleted."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+SECTIONS = ("data", "features", "model", "optimizer", "train", "evaluate")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of the pipeline whose folder is `home`."""
+
+    home: Path
+    folder: Path
+
+    @property
+    def id(self) -> str:
+        return self.folder.name
+
+    @property
+    def status(self) -> str:
+        return str(self.summary.get("status", "unfinished"))
+
+    @property
+    def when(self) -> str:
+        """The time in the id, in UTC."""
+        try:
+            moment = datetime.datetime.strptime(self.id[:15], "%Y%m%d-%H%M%S")
+        except ValueError:
+            return ""
+        return f"{moment:%Y-%m-%d %H:%M:%S}"
+
+    @cached_property
+    def summary(self) -> dict[str, Any]:
+        """Of `summary.json`; nothing of a run that was killed."""
+        try:
+            found = json.loads(
+                (self.folder / "summary.json").read_text("utf-8")
+            )
+        except (OSError, ValueError):
+            return {}
+        return found if isinstance(found, dict) else {}
+
+    def settings(self) -> dict[str, Any]:
+        """The sections of the config that decide what is trained."""
+        if "model" in self.summary:
+            return {name: self.summary.get(name) for name in SECTIONS}
+        import yaml
+
+        try:
+            text = (self.folder / "config.yaml").read_text("utf-8")
+            found = yaml.safe_load(text)
+        except (OSError, ValueError, yaml.YAMLError):
+            return {}
+        if not isinstance(found, dict):
+            return {}
+        return {name: found.get(name) for name in SECTIONS}
+
+    def artifacts(self) -> set[str]:
+        """The folders of its components' outputs."""
+        outputs = (self.summary.get("artifacts") or {}).values()
+        return {uri for by_name in outputs for uri in by_name.values()}
+
+
+def runs(home: Path) -> list[Run]:
+    """All runs of a pipeline, the oldest first."""
+    folders = sorted(path for path in (home / "runs").iterdir())
+    return [Run(home, path) for path in folders if path.is_dir()]
+
+
+def artifact(home: Path, uri: str) -> Path | None:
+    """Where an artifact of the pipeline is; None for one elsewhere.
+
+    A run names it as its own process saw it: from another working directory,
+    or of a folder that was moved since.
+    """
+    if "://" in uri:
+        return None
+    _, inside, tail = uri.rpartition("/artifacts/")
+    path = home / "artifacts" / tail
+    return path if inside and ".." not in path.parts else None
+
+
+def changes(before: Any, after: Any) -> list[dict[str, Any]]:
+    """Settings that differ: path, before, after; None where one has none."""
+    first, second = dict(_leaves(before)), dict(_leaves(after))
+    return [
+        {"path": path, "before": first.get(path), "after": second.get(path)}
+        for path in dict.fromkeys([*first, *second])
+        if first.get(path) != second.get(path)
+    ]
+
+
+def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    named = isinstance(value, list) and any(isinstance(v, dict) for v in value)
+    if isinstance(value, dict):
+        items = [(str(key), inner) for key, inner in value.items()]
+    elif named:
+        items = [
+            (str(v.get("name", n)) if isinstance(v, dict) else str(n), v)
+            for n, v in enumerate(value)
+        ]
+    else:
+        yield path, value
+        return
+    for key, inner in items:
+        yield from _leaves(inner, f"{path}.{key}" if path else key)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What `plan` found that may go."""
+
+    deleted: list[Run]
+    artifacts: list[Path]
+    bytes: int
+    kept_for: list[tuple[Run, str]] = field(default_factory=list)
+
+    def carry_out(self) -> None:
+        """Deletes: artifacts first, so that no run names less than it has."""
+        for path in [*self.artifacts, *(run.folder for run in self.deleted)]:
+            shutil.rmtree(path)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "deleted": [run.id for run in self.deleted],
+            "artifacts": [str(path) for path in self.artifacts],
+            "bytes": self.bytes,
+            "kept_for": {run.id: why for run, why in self.kept_for},
+        }
+
+
+def plan(home: Path, keep: int) -> Plan:
+    """Which runs may go, with the artifacts that only they use.
+
+    The newest `keep` stay, and all that pushed a model, that made what one of
+    these took from the cache, or that have no summary (a killed run's outputs
+    are unknown).
+    """
+    everything = runs(home)
+    recent = everything[len(everything) - keep :] if keep else []
+    kept = {run.id for run in recent}
+    why: list[tuple[Run, str]] = []
+    for run in everything:
+        if run.id in kept:
+            continue
+        if run.summary.get("pushed_model"):
+            why.append((run, f"it pushed {run.summary['pushed_model']}"))
+        elif not run.summary:
+            why.append((run, "it has no summary.json"))
+    kept |= {run.id for run, _ in why}
+    used = {u for run in everything if run.id in kept for u in run.artifacts()}
+    seen: set[str] = set()
+    for run in everything:  # the first that names an artifact made it
+        made = run.artifacts() - seen
+        seen |= made
+        if run.id not in kept and made & used:
+            why.append((run, "a later run that stays reuses what it made"))
+    kept |= {run.id for run, _ in why}
+    deleted = [run for run in everything if run.id not in kept]
+    used = {u for run in everything if run.id in kept for u in run.artifacts()}
+    candidates = {
+        artifact(home, uri) for run in deleted for uri in run.artifacts() - used
+    }
+    # A run of an older version does not say which artifacts it uses.
+    told = all(
+        "artifacts" in run.summary
+        for run in everything
+        if run.id in kept and run.summary
+    )
+    artifacts = sorted(p for p in candidates if told and p and p.is_dir())
+    folders = [*artifacts, *(run.folder for run in deleted)]
+    return Plan(deleted, artifacts, sum(map(_size, folders)), why)
+
+
+def _size(folder: Path) -> int:
+    return sum(
+        os.lstat(os.path.join(where, name)).st_size
+        for where, _, names in os.walk(folder)
+        for name in names
+    )

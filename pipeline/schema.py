@@ -1,0 +1,87 @@
+"""JSON schema of the config, for editors that complete and check the YAML."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from models.config import architectures
+from pipeline.config import PipelineConfig
+
+_TEXT = {"type": "string"}
+# Section -> the JSON types that stand for a mapping of one key.
+_SHORT: dict[str, tuple[dict[str, Any], ...]] = {
+    "CategoricalFeature": (_TEXT,),
+    "NumericFeature": (_TEXT,),
+    "OptimizerConfig": (_TEXT,),
+    "Retries": ({"type": "integer", "minimum": 0},),
+    "TimeColumn": (_TEXT,),
+}
+# A single name stands for a list of one.
+_ONE_OR_MANY = (
+    ("LogFiles", "path"),
+    ("ClickFiles", "path"),
+    ("ClickFiles", "key"),
+    ("ClickFiles", "impression_key"),
+    ("Negatives", "key"),
+    ("Split", "key"),
+)
+
+
+def schema() -> dict[str, Any]:
+    """Schema of the whole file, short forms included."""
+    sections: list[type[BaseModel]] = [
+        *architectures.ARCHITECTURES.values(),
+        architectures.OwnConfig,
+    ]
+    models: list[type[BaseModel]] = [PipelineConfig, *sections]
+    _, document = models_json_schema(
+        [(model, "validation") for model in models]
+    )
+    parts = document["$defs"]
+    for section, short in _SHORT.items():
+        whole = parts[section]
+        parts[section] = {"anyOf": [*short, whole]}
+    for section, field in _ONE_OR_MANY:
+        _widen(parts[section]["properties"], field, _TEXT)
+    # Paths of settings may stand beside the other keys of `tune`.
+    parts["Tune"]["additionalProperties"] = True
+    parts["Tune"].pop("required", None)
+    # Every key of a model of your own goes to its function.
+    parts["OwnConfig"]["additionalProperties"] = True
+    for name, architecture in architectures.ARCHITECTURES.items():
+        part = parts[architecture.__name__]
+        part["properties"]["name"]["enum"] = [name]
+        if name != "wide_deep":
+            part["required"] = ["name"]
+    parts["OwnConfig"]["properties"]["name"]["pattern"] = ":"
+    top = parts.pop("PipelineConfig")
+    top["properties"]["model"] = {
+        "description": top["properties"]["model"]["description"],
+        "anyOf": [
+            _TEXT,
+            *({"$ref": f"#/$defs/{s.__name__}"} for s in sections),
+        ],
+    }
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **top,
+        "$defs": parts,
+    }
+
+
+def text() -> str:
+    """Schema as JSON."""
+    return json.dumps(schema(), indent=2)
+
+
+def _widen(
+    properties: dict[str, Any], field: str, short: dict[str, Any]
+) -> None:
+    old = properties[field]
+    about = {k: old.pop(k) for k in ("description", "default") if k in old}
+    choices = old.get("anyOf", [old])
+    properties[field] = {**about, "anyOf": [short, *choices]}

@@ -1,0 +1,43 @@
+"""How much the server takes of a request, and of all that wait."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from serving.errors import TooLargeError
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What is refused, and how long a request may wait for company.
+
+    body: bytes of a request, decompressed.
+    rows: of a request.
+    waiting: rows of all requests that wait for a call of the model.
+    body_seconds: that a client may take to send a request.
+    batch_wait: seconds that a request waits for others, at most.
+    """
+
+    body: int = 64 << 20
+    rows: int = 100_000
+    waiting: int = 65_536
+    body_seconds: float = 30.0
+    batch_wait: float = 0.0
+
+    def check_rows(self, rows: int) -> None:
+        """Raises TooLargeError if there are too many rows."""
+        if rows > self.rows:
+            raise TooLargeError(
+                f"a request may have {self.rows} rows. Received: {rows}"
+            )
+
+    def check_body(self, size: int) -> None:
+        """Raises TooLargeError if a body has too many bytes."""
+        if size > self.body:
+            raise TooLargeError(
+                f"a request may have {self.body} bytes, decompressed."
+                f" Received: {size} or more"
+            )
+
+
+DEFAULTS = Limits()

@@ -1,0 +1,118 @@
+"""TF Serving's Classify and Regress: rows as examples, each value a list."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import orjson
+
+from serving.columns import Array, to_column
+from serving.errors import BadInputError, shown
+from serving.tf_serving import Aliases, Inputs, find_signature, load_json
+
+CLASSES = ("0", "1")  # no click, click
+
+
+def decode(
+    body: bytes, signatures: Mapping[str, Inputs], aliases: Aliases
+) -> dict[str, Array]:
+    """Reads the body of a `:classify` or `:regress` call.
+
+    Raises:
+        BadInputError: not JSON, or it does not fit the model.
+    """
+    document = load_json(body)
+    examples = document.get("examples") if isinstance(document, dict) else None
+    if not isinstance(document, dict) or not isinstance(examples, list):
+        raise BadInputError(
+            "expected a JSON object with 'examples', a list of objects."
+            f" Received: {shown(document)}"
+        )
+    context = document.get("context") or {}
+    for number, example in enumerate([context, *examples]):
+        if not isinstance(example, dict):
+            where = f"row {number - 1} of 'examples'" if number else "'context'"
+            raise BadInputError(
+                f"{where}: expected an object of feature: value."
+                f" Received: {shown(example)}"
+            )
+    rows = [{**context, **example} for example in examples]
+    find_signature(document.get("signature_name"), signatures)
+    return to_columns(rows, find_signature(None, signatures), aliases)
+
+
+def to_columns(
+    rows: Iterable[Mapping[str, Any]], inputs: Inputs, aliases: Aliases
+) -> dict[str, Array]:
+    """Columns of `serving_default` from examples.
+
+    As in a tf.Example a feature may be missing, and others are ignored.
+
+    Raises:
+        BadInputError: there is no row, or a value does not fit.
+    """
+    others = {name: alias for alias, name in aliases.items()}
+    values: dict[str, list[object]] = {name: [] for name in inputs}
+    count = 0
+    for row in rows:
+        for name, column in values.items():
+            value = row.get(name, row.get(others.get(name, name)))
+            column.append(_single(name, count, value))
+        count += 1
+    if not count:
+        raise BadInputError("'examples' holds no rows")
+    return {
+        name: to_column(name, inputs[name], column)
+        for name, column in values.items()
+    }
+
+
+def _single(name: str, row: int, value: object) -> object:
+    if not isinstance(value, list):
+        return value
+    if len(value) > 1:
+        raise BadInputError(
+            f"feature {name!r}, row {row}: expected one value."
+            f" Received: {shown(value)}"
+        )
+    return value[0] if value else None
+
+
+def probabilities(outputs: Mapping[str, Array]) -> Array:
+    """The click probability of each row, float32 [N].
+
+    Raises:
+        BadInputError: the model gives something else.
+    """
+    values = next(iter(outputs.values()))
+    if len(outputs) != 1 or values.ndim != 1 or values.dtype != np.float32:
+        raise BadInputError(
+            "classify and regress need a model with one output, a number a"
+            f" row. It has: {', '.join(outputs)}"
+        )
+    return values
+
+
+def classes(probability: Array) -> Array:
+    """Scores of the CLASSES, float32 [N, 2]."""
+    return np.stack([1 - probability, probability], 1)
+
+
+def encode_classes(outputs: Mapping[str, Array]) -> bytes:
+    """Writes the response of `:classify`."""
+    scores = classes(probabilities(outputs))
+    return _json(
+        [
+            [[label, score] for label, score in zip(CLASSES, row, strict=True)]
+            for row in scores
+        ]
+    )
+
+
+def encode_values(outputs: Mapping[str, Array]) -> bytes:
+    """Writes the response of `:regress`."""
+    return _json(probabilities(outputs))
+
+
+def _json(results: object) -> bytes:
+    return orjson.dumps({"results": results}, option=orjson.OPT_SERIALIZE_NUMPY)

@@ -1,0 +1,379 @@
+"""The report of a run: what it shows, and that it shows something always."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import struct
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import google_crc32c
+import pytest
+from tensorboard.compat.proto import event_pb2
+from tensorflow_metadata.proto.v0 import statistics_pb2
+
+from models.errors import InputError
+from pipeline.cli import main
+from pipeline.report import page
+from pipeline.report.sections import harm, number
+
+HOSTILE = '<script>alert("x")</script>&"\''
+VOID = {"meta", "link", "br", "img", "input", "hr"}
+
+
+class Page(HTMLParser):
+    """Checks that elements are nested, ids are unique, nothing is fetched."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.ids: set[str] = set()
+        self.text = ""
+        self.seen: list[str] = []
+        self.links: list[str] = []
+        self.labels: list[str] = []  # styles of the charts' texts
+        self.feed(text)
+        self.close()
+        assert not self.open
+        for link in self.links:
+            assert link.startswith(("#", "data:,")), link
+            assert not link.startswith("#") or link[1:] in self.ids, link
+
+    def handle_starttag(self, tag: str, attrs: Any) -> None:
+        self.seen.append(tag)
+        if tag not in VOID:
+            self.open.append(tag)
+        if tag == "text":
+            self.labels.append(dict(attrs).get("style", ""))
+        for key, value in attrs:
+            if key == "id":
+                assert value not in self.ids, value
+                self.ids.add(value)
+            if key in ("src", "href", "xlink:href", "action", "srcset"):
+                self.links.append(value)
+            self.links += re.findall(r"url\(([^)]*)\)", value or "")
+
+    def handle_startendtag(self, tag: str, attrs: Any) -> None:
+        self.handle_starttag(tag, attrs)
+        if tag not in VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open and self.open.pop() == tag, tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] == "style":
+            assert "url(" not in data and "@import" not in data
+        self.text += f" {data.strip()}"
+
+
+def entry(value: float | None, baseline: float | None) -> dict[str, Any]:
+    def ends(x: float | None) -> list[float] | None:
+        return None if x is None else [x - 0.01, x + 0.01]
+
+    both = value is not None and baseline is not None
+    apart = value - baseline if both else None  # type: ignore[operator]
+    told = {} if value is not None else {"undefined": "no positive"}
+    return told | {
+        "value": value,
+        "interval": ends(value),
+        "baseline": baseline,
+        "baseline_interval": ends(baseline),
+        "difference": apart,
+        "difference_interval": ends(apart),
+    }
+
+
+def curve() -> dict[str, Any]:
+    line = [n / 200 for n in range(201)]
+    return {
+        "reliability": [
+            {"rows": 50.0, "prediction": x, "label": x, "interval": [0.0, 1.0]}
+            for x in line[1:100:10]
+        ],
+        "histogram": {
+            "edges": [n / 41 for n in range(1, 41)],
+            "negatives": [3] * 39,
+            "positives": [0] * 39,
+        },
+        "roc": {"fpr": line, "tpr": line, "threshold": line},
+        "pr": {"recall": line, "precision": line[::-1], "threshold": line},
+    }
+
+
+def evaluation() -> dict[str, Any]:
+    metrics = {
+        "auc": entry(0.71234, 0.70111),
+        "logloss": entry(0.34567, 0.35678),
+        "gauc": entry(None, None),
+    }
+    named = ("small=1", 40, 4, 1.02), (HOSTILE, 4000, 400, 3.0)
+    return {
+        "version": 1,
+        "split": "test",
+        "models": ["candidate", "baseline"],
+        "rows": 4040,
+        "positives": 404,
+        "base_rate": 0.1,
+        "constant": {"logloss": 0.32508},
+        "confidence": 0.95,
+        "bootstrap": {"replicates": 1000, "unit": "row", "units": 4040},
+        "metrics": metrics,
+        "slices": [
+            {
+                "key": {},
+                "name": name,
+                "rows": rows,
+                "positives": positives,
+                "metrics": {**metrics, "calibration": entry(ratio, None)},
+            }
+            for name, rows, positives, ratio in named
+        ],
+        "groups": None,
+        "curves": {"candidate": curve(), "baseline": curve()},
+        "gate": {"checks": [], "notes": [], "passed": True, "refusals": []},
+    }
+
+
+def tfrecord(records: list[bytes]) -> bytes:
+    def masked(data: bytes) -> bytes:
+        crc = google_crc32c.value(data)
+        turned = ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
+        return struct.pack("<I", turned)
+
+    text = b""
+    for record in records:
+        size = struct.pack("<Q", len(record))
+        text += size + masked(size) + record + masked(record)
+    return text
+
+
+def events() -> bytes:
+    records = []
+    for step in range(1, 1001):
+        event = event_pb2.Event(step=step)
+        value = event.summary.value.add(tag="train/loss")
+        value.tensor.dtype = 1
+        value.tensor.float_val.append(1 / step)
+        if not step % 100:
+            event.summary.value.add(tag="eval/logloss", simple_value=0.5)
+        records.append(event.SerializeToString())
+    return tfrecord(records)
+
+
+def statistics(count: int) -> bytes:
+    proto = statistics_pb2.DatasetFeatureStatisticsList()
+    dataset = proto.datasets.add()
+    for index in range(count):
+        feature = dataset.features.add()
+        feature.path.step.append(HOSTILE if index == 0 else f"f{index}")
+        common = feature.string_stats.common_stats
+        common.num_missing, common.num_non_missing = 25, 75
+        common.tot_num_values = 75
+        feature.string_stats.unique = 1234
+        feature.string_stats.top_values.add(value=HOSTILE, frequency=15)
+    feature = dataset.features.add()
+    feature.path.step.append("price")
+    feature.num_stats.mean = 2.5
+    return bytes(proto.SerializeToString())
+
+
+def run(home: Path, count: int = 3, **changes: Any) -> Path:
+    """A run's folder with all that a pipeline leaves."""
+
+    def place(name: str) -> Path:
+        folder = home / "artifacts" / name
+        folder.mkdir(parents=True)
+        return folder
+
+    rejected, trained = place("rejected/1"), place("model_run/2")
+    evaluated, counted = place("evaluation/3"), place("statistics/4")
+    reason = f"column {HOSTILE}: not a number"
+    (rejected / "counts.json").write_text(
+        json.dumps(
+            {
+                "positives": {"train": 2000, "test": 404},
+                "times": {"train": {"first": "2024-01-01", "last": "2024-02"}},
+                "reasons": {reason: 17},
+                "examples": {
+                    reason: {"file": "a.tsv", "where": "byte 9", "row": HOSTILE}
+                },
+                "warnings": ["few positives"],
+            }
+        )
+    )
+    chosen = {"path": "train.epochs", "value": 3, "reason": "376 steps"}
+    (trained / "training.json").write_text(
+        json.dumps({"steps": 1128, "chosen": [chosen]})
+    )
+    (trained / "events.out.tfevents.1").write_bytes(events())
+    (evaluated / "evaluation.json").write_text(json.dumps(evaluation()))
+    (counted / "Split-train").mkdir()
+    (counted / "Split-train/FeatureStats.pb").write_bytes(statistics(count))
+    folder = home / "runs/20240101-000000"
+    folder.mkdir(parents=True)
+    summary = {
+        "status": "done",
+        "message": "",
+        "name": "ads",
+        "run": folder.name,
+        "rows": {"read": 20057, "rejected": 17, "train": 16000, "gap": None},
+        "metrics": {"auc": 0.71234, "logloss": 0.34567, "gauc": None},
+        "pushed_model": "models/ads/7",
+        "seconds": {"Trainer": 12.345, "Evaluator": 1.5},
+        "tuned": {"learning_rate": 0.00321},
+        "model": {"name": "wide_deep", "hidden": [64, 32]},
+        "train": {"epochs": 3},
+        "artifacts": {
+            "ClickLogGen": {"rejected": str(rejected)},
+            "Trainer": {"model_run": str(trained)},
+            "Evaluator": {"evaluation": str(evaluated)},
+            "StatisticsGen": {"statistics": str(counted)},
+        },
+        **changes,
+    }
+    (folder / "summary.json").write_text(json.dumps(summary))
+    return folder
+
+
+def shown(folder: Path) -> Page:
+    return Page(page.write(folder).read_text("utf-8"))
+
+
+def test_every_number_stands_in_the_page(tmp_path: Path) -> None:
+    found = shown(run(tmp_path))
+    for text in (
+        "0.71234", "0.34567", "0.70111", "0.35678", "0.32508", "20,057",
+        "17", "16,000", "2,000", "4,040", "404", "12.345", "13.845",
+        "0.00321", "1,128", "models/ads/7", "2024-02", "byte 9",
+        "[64, 32]", "train.epochs (chosen)", "1,234 values", "25.00 %",
+        "mean 2.5", "gauc is undefined: no positive", "few positives",
+    ):  # fmt: skip
+        assert text in found.text, text
+    assert found.seen.count("svg") == 5
+    # Black text would be lost on a dark page.
+    assert len(found.labels) > 30
+    assert all("fill: var(--ink)" in style for style in found.labels)
+
+
+def test_names_from_a_log_are_text(tmp_path: Path) -> None:
+    found = shown(run(tmp_path))
+    assert found.text.count(HOSTILE) >= 5
+    assert "script" not in found.seen
+
+
+def test_slices_come_by_harm(tmp_path: Path) -> None:
+    text = shown(run(tmp_path)).text
+    slices = text[text.index("Harm: ") :]
+    assert slices.index(HOSTILE) < slices.index("small=1")
+
+
+def test_harm_is_the_logloss_of_a_wrong_mean() -> None:
+    rate, mean = 0.1, 0.2
+    cost = rate * math.log(rate / mean) + 0.9 * math.log(0.9 / 0.8)
+    ratio = {"calibration": {"value": 2.0}}
+    assert harm(500, 50, ratio) == pytest.approx(500 * cost)
+    assert harm(500, 50, {"calibration": {"value": 1.0}}) == 0
+    assert harm(0, 0, {}) == 0
+    assert harm(10, 0, {"logloss": {"value": 0.2}}) == pytest.approx(2.0)
+    assert harm(10, 10, {"calibration": {"value": 0.5}}) == pytest.approx(
+        10 * math.log(2)
+    )
+
+
+@pytest.mark.parametrize("status", ["refused", "failed", "input_error"])
+def test_runs_that_pushed_nothing_say_why(tmp_path: Path, status: str) -> None:
+    folder = tmp_path / "runs/1"
+    folder.mkdir(parents=True)
+    summary = {"status": status, "name": "ads", "message": f"a < b\n{HOSTILE}"}
+    (folder / "summary.json").write_text(json.dumps(summary))
+    found = shown(folder)
+    assert HOSTILE in found.text
+    assert "nothing was pushed" in found.text
+
+
+def test_numbers_that_are_none_are_a_dash(tmp_path: Path) -> None:
+    assert number(None) == number(math.nan) == number(math.inf) == "-"
+    folder = run(tmp_path)
+    path = tmp_path / "artifacts/evaluation/3/evaluation.json"
+    found = evaluation()
+    for name in found["metrics"]:
+        found["metrics"][name] = entry(None, None)
+    found |= {"base_rate": None, "constant": {"logloss": None}, "curves": {}}
+    path.write_text(json.dumps(found))
+    text = shown(folder).text
+    assert "nan" not in text.lower() and "None" not in text
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        "model_run/2/events.out.tfevents.1",
+        "model_run/2/training.json",
+        "evaluation/3/evaluation.json",
+        "statistics/4/Split-train/FeatureStats.pb",
+        "rejected/1/counts.json",
+    ],
+)
+def test_a_damaged_file_costs_its_section_alone(
+    tmp_path: Path, broken: str
+) -> None:
+    folder = run(tmp_path)
+    (tmp_path / "artifacts" / broken).write_bytes(b"\xff[1]damaged")
+    found = shown(folder)
+    assert "What could not be read" in found.text
+    assert "12.345" in found.text
+
+
+def test_a_section_that_cannot_be_drawn_says_so(tmp_path: Path) -> None:
+    folder = run(tmp_path)
+    path = tmp_path / "artifacts/evaluation/3/evaluation.json"
+    found = evaluation()
+    del found["curves"]["candidate"]["roc"]
+    path.write_text(json.dumps(found))
+    text = shown(folder).text
+    assert "Not shown: KeyError" in text
+    assert "0.71234" in text
+
+
+def test_a_folder_that_was_moved_is_read_all_the_same(tmp_path: Path) -> None:
+    before = page.write(run(tmp_path / "a")).read_text()
+    (tmp_path / "a").rename(tmp_path / "b")
+    after = page.write(tmp_path / "b/runs/20240101-000000").read_text()
+    assert after == before
+
+
+def test_a_hundred_features_fit(tmp_path: Path) -> None:
+    path = page.write(run(tmp_path, 100))
+    assert path.stat().st_size < 2_000_000
+
+
+def test_the_command_prints_the_path(tmp_path: Path, capsys: Any) -> None:
+    folder = run(tmp_path / "ads")
+    for name in (str(folder), folder.name, "last"):
+        assert main(["report", name, "--root", str(tmp_path)]) == 0
+        assert capsys.readouterr().out == f"{folder / 'report.html'}\n"
+        (folder / "report.html").unlink()
+    assert main(["report", "other", "--root", str(tmp_path)]) == 2
+    assert "no finished run" in capsys.readouterr().err
+    with pytest.raises(InputError, match=r"without summary.json"):
+        page.write(tmp_path)
+
+
+def test_no_tensorflow_is_imported(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from pipeline.report import"
+        " page; page.write(Path(sys.argv[1]));"
+        "print('tensorflow' in sys.modules)"
+    )
+    folder = run(tmp_path)
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(folder)],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout == "False\n"

@@ -1,0 +1,112 @@
+"""Every config field says what it is; the JSON schema tells editors."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import jsonschema
+import pytest
+import yaml
+from pydantic import BaseModel
+
+from models.config import architectures
+from pipeline import cli, schema
+from pipeline.config import PipelineConfig
+
+MINIMAL = {
+    "name": "ads",
+    "data": {
+        "impressions": {"path": "a.tsv", "format": "tsv", "header": True},
+        "label": "click",
+        "time": "timestamp",
+    },
+    "features": {"categorical": ["device"], "numeric": [{"name": "price"}]},
+}
+
+
+def validator() -> jsonschema.Draft202012Validator:
+    return jsonschema.Draft202012Validator(schema.schema())
+
+
+def _sections() -> list[type[BaseModel]]:
+    waiting: list[type[BaseModel]] = [
+        PipelineConfig,
+        *architectures.ARCHITECTURES.values(),
+        architectures.OwnConfig,
+    ]
+    found: list[type[BaseModel]] = []
+    while waiting:
+        section = waiting.pop()
+        if section not in found:
+            found.append(section)
+            for field in section.model_fields.values():
+                waiting += _inside(field.annotation)
+    return found
+
+
+def _inside(annotation) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [
+        section
+        for argument in getattr(annotation, "__args__", ())
+        for section in _inside(argument)
+    ]
+
+
+@pytest.mark.parametrize("section", _sections(), ids=lambda s: s.__name__)
+def test_every_field_has_a_description(section):
+    without = [
+        name
+        for name, field in section.model_fields.items()
+        if not field.description
+    ]
+    assert not without
+
+
+def test_the_command_prints_the_schema_with_descriptions(capsys):
+    assert cli.main(["config", "--schema"]) == 0
+    schema = json.loads(capsys.readouterr().out)
+    assert {"name", "data", "features"} <= set(schema["required"])
+    train = schema["$defs"]["TrainConfig"]["properties"]
+    assert train["epochs"]["description"]
+    assert schema["additionalProperties"] is False
+
+
+_WHOLE = Path(__file__).parents[2].glob("configs/*.yaml")
+
+
+@pytest.mark.parametrize("path", sorted(_WHOLE), ids=lambda p: p.stem)
+def test_the_schema_takes_every_shipped_config(path):
+    validator().validate(yaml.safe_load(path.read_text("utf-8")))
+
+
+@pytest.mark.parametrize(
+    ("section", "value"),
+    [
+        ("model", "dcn_v2"),
+        ("model", {"name": "dcn_v2", "cross_layers": 2}),
+        ("model", {"name": "my_models:build", "towers": 3}),
+        ("optimizer", "adam"),
+        ("optimizer", {"name": "lion", "learning_rate": 1e-4}),
+        ("tune", {"trials": 2, "model.dropout": {"linear": [0.0, 0.5]}}),
+    ],
+)
+def test_the_schema_takes_what_the_loader_takes(section, value):
+    config = {**MINIMAL, section: value}
+    PipelineConfig.model_validate(config)
+    validator().validate(config)
+
+
+@pytest.mark.parametrize(
+    ("section", "value"),
+    [
+        ("train", {"epoch": 2}),
+        ("model", {"name": "dlrm", "cross_layers": 2}),
+        ("evaluate", {"metrics": {"auc": {"least": 0.5}}}),
+    ],
+)
+def test_the_schema_refuses_unknown_keys(section, value):
+    with pytest.raises(jsonschema.ValidationError):
+        validator().validate({**MINIMAL, section: value})

@@ -1,0 +1,64 @@
+"""The code of docs/extending.md does what the page says."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import keras
+import pytest
+import yaml
+
+from components.click_log_gen.config.log_formats import log_format
+from components.click_log_gen.config.sections import LogFiles
+from optimizers import build_optimizer
+from optimizers.registry import validate
+
+PAGE = (Path(__file__).parents[1] / "docs/extending.md").read_text()
+
+
+def blocks(section: str, language: str) -> list[str]:
+    text = PAGE.split(f"\n## {section}\n")[1].split("\n## ")[0]
+    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    yield tmp_path
+    for name in ("my_formats", "my_rules"):
+        sys.modules.pop(name, None)
+    log_format.cache_clear()
+
+
+def test_the_log_format_keeps_to_the_contract(here: Path) -> None:
+    code, test = blocks("A log format", "python")
+    (here / "my_formats.py").write_text(code)
+    rows = [f"{n % 2}{n / 4:6.2f}s{n % 3:<3}\n" for n in range(20)]
+    (here / "clicks.txt").write_text("".join(rows))
+    (text,) = blocks("A log format", "yaml")
+    LogFiles.model_validate(yaml.safe_load(text)["data"]["impressions"])
+    scope: dict[str, object] = {}
+    exec(test, scope)
+    scope["test_fixed"]()  # type: ignore[operator]
+
+
+def test_the_optimizer_updates_variables_and_tables(here: Path) -> None:
+    import tensorflow as tf
+
+    (code,) = blocks("An optimizer", "python")
+    (here / "my_rules.py").write_text(code)
+    (text,) = blocks("An optimizer", "yaml")
+    spec = yaml.safe_load(text)["optimizer"]
+    validate(spec)
+    optimizer = build_optimizer({**spec, "learning_rate": 0.5}, 10)
+    weight = keras.Variable([[1.0], [2.0]], name="w")
+    optimizer.build([weight])
+    rows = tf.IndexedSlices(
+        tf.constant([[-3.0]]), tf.constant([1]), tf.constant([2, 1])
+    )
+    optimizer.apply([rows], [weight])
+    assert weight.numpy().tolist() == [[1.0], [2.5]]
