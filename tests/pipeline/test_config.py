@@ -136,11 +136,12 @@ def test_the_resolved_config_has_every_default_of_the_optimizer(
     check: Any,
 ) -> None:
     resolved = check("optimizer=adam").resolved()["optimizer"]
-    assert resolved["learning_rate"] == 0.001
+    assert resolved["learning_rate"] == resolved["table_rate"] == "auto"
     assert resolved["epsilon"] == 1e-7
     groups = "optimizer={groups: [{match: .*, name: ftrl}]}"
     (group,) = check(groups).resolved()["optimizer"]["groups"]
     assert group["learning_rate_power"] == -0.5
+    assert group["learning_rate"] == 0.001  # only the whole has `auto`
     # The defaults of what a trial chooses are the trial's.
     tune = "tune={optimizer.name: {choice: [lion, adam]}}"
     assert check(tune).resolved()["optimizer"] == {"name": "lion"}

@@ -36,16 +36,28 @@ def plan(source: LogFiles, field: str = "data.impressions.path") -> list[Chunk]:
     return plan
 
 
+def codec(path: str, chosen: LogFormat) -> str:
+    """The codec that a file is packed with, by its first bytes; "" for none.
+
+    Raises:
+        InputError: the format cannot read such a file.
+    """
+    with open_raw(path) as stream:
+        head = stream.read(HEAD_BYTES)
+    if chosen.is_head(head):
+        return ""
+    packed = decompression.codec_of(head) if chosen.packable else ""
+    if not packed:
+        chosen.check_head(head, path)
+    return packed
+
+
 def _pieces(
     path: str, size: int, chosen: LogFormat
 ) -> Iterator[tuple[int, int, str]]:
-    with open_raw(path) as stream:
-        head = stream.read(HEAD_BYTES)
-    if not chosen.is_head(head):
-        codec = decompression.codec_of(head) if chosen.packable else ""
-        if codec:
-            yield 0, -1, codec
-            return
-        chosen.check_head(head, path)
+    packed = codec(path, chosen)
+    if packed:
+        yield 0, -1, packed
+        return
     for start, end in chosen.split(path, size):
         yield start, end, ""
