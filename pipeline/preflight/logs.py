@@ -11,7 +11,8 @@ from typing import Any
 from urllib.parse import unquote
 
 from components.click_log_gen.config.sections import LogFiles
-from components.click_log_gen.formats import log_format, plan
+from components.click_log_gen.files.chunks import HEAD_BYTES
+from components.click_log_gen.formats import log_format
 from models.config.paths import is_local, literal
 from models.errors import InputError
 from pipeline.config import PipelineConfig
@@ -88,7 +89,8 @@ def _columns(
     path = inside[-1] if spans is not None else inside[0]
     chosen = log_format.of(log)
     try:
-        plan.codec(path, chosen)
+        with Path(path).open("rb") as stream:
+            chosen.codec(stream.read(HEAD_BYTES), path)
     except InputError as error:
         yield field, f"{path}: {error}"
         return

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from components.click_log_gen.config.sections import LogFiles
-from components.click_log_gen.files import decompression, log_paths
+from components.click_log_gen.files import log_paths
 from components.click_log_gen.files.chunks import (
     HEAD_BYTES,
     Chunk,
@@ -36,26 +36,11 @@ def plan(source: LogFiles, field: str = "data.impressions.path") -> list[Chunk]:
     return plan
 
 
-def codec(path: str, chosen: LogFormat) -> str:
-    """The codec that a file is packed with, by its first bytes; "" for none.
-
-    Raises:
-        InputError: the format cannot read such a file.
-    """
-    with open_raw(path) as stream:
-        head = stream.read(HEAD_BYTES)
-    if chosen.is_head(head):
-        return ""
-    packed = decompression.codec_of(head) if chosen.packable else ""
-    if not packed:
-        chosen.check_head(head, path)
-    return packed
-
-
 def _pieces(
     path: str, size: int, chosen: LogFormat
 ) -> Iterator[tuple[int, int, str]]:
-    packed = codec(path, chosen)
+    with open_raw(path) as stream:
+        packed = chosen.codec(stream.read(HEAD_BYTES), path)
     if packed:
         yield 0, -1, packed
         return
