@@ -138,6 +138,8 @@ def _accepted(item: Any, walk: _Walk) -> str:
         return f"a list{' of lists' * (depth > 1)}, such as {example}"
     if kind == "string_too_short" and item["ctx"]["min_length"] == 1:
         return "text that is not empty"
+    if kind == "string_pattern_mismatch":
+        return f"text that matches {item['ctx']['pattern']}"
     if kind == "finite_number":
         return "a finite number"
     if kind == "less_than" and item["ctx"]["lt"] == 2**63:

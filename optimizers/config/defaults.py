@@ -78,6 +78,10 @@ def asked(spec: Mapping[str, Any]) -> dict[str, Any]:
 
 def resolved(spec: Mapping[str, Any]) -> dict[str, Any]:
     """A valid spec (see `build_optimizer`) with every default filled in."""
+    return _filled(asked(spec))
+
+
+def _filled(spec: Mapping[str, Any]) -> dict[str, Any]:
     schedule = spec.get("schedule")
     if schedule is not None:
         final = _FINAL.get(schedule["name"], 0.0)
@@ -88,11 +92,26 @@ def resolved(spec: Mapping[str, Any]) -> dict[str, Any]:
             **schedule,
         }
     if "groups" not in spec:
+<<<<<<< HEAD
         return {**_filled(asked(spec)), "schedule": schedule}
     groups = []
     for group in spec["groups"]:
         full = {"match": group["match"], **_filled(group)}
         # The scale is of the whole: a group may not have its own.
+=======
+        return {
+            "name": spec["name"],
+            # The user's own have theirs in their signatures.
+            **(defaults(spec["name"]) if spec["name"] in _OWN else {}),
+            **spec,
+            "schedule": schedule,
+        }
+    groups = []
+    for group in spec["groups"]:
+        full = {"match": group["match"], **_filled(group), **group}
+        # Both are of the whole: a group may not have its own.
+        del full["schedule"]
+>>>>>>> 0352ff8288084b004334aefb6df22814ec008c80
         full.pop("loss_scale_factor", None)
         groups.append(full)
     return {

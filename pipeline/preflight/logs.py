@@ -11,8 +11,10 @@ from typing import Any
 from urllib.parse import unquote
 
 from components.click_log_gen.config.sections import LogFiles
+from components.click_log_gen.files.chunks import HEAD_BYTES
 from components.click_log_gen.formats import log_format
 from models.config.paths import is_local, literal
+from models.errors import InputError
 from pipeline.config import PipelineConfig
 from pipeline.config_messages import nearest
 
@@ -35,7 +37,8 @@ def problems(config: PipelineConfig) -> Iterator[tuple[str, str]]:
             yield field, f"no file matches {pattern!r}"
         if not missing:
             wanted = _clicked if name == "clicks" else _shown
-            yield from _columns(config, log, wanted(config))
+            field = f"data.{name}.path"
+            yield from _columns(config, log, field, wanted(config))
 
 
 def files(log: LogFiles) -> list[str]:
@@ -71,7 +74,7 @@ def _as_glob(pattern: str) -> str:
 
 
 def _columns(
-    config: PipelineConfig, log: LogFiles, wanted: Columns
+    config: PipelineConfig, log: LogFiles, field: str, wanted: Columns
 ) -> Iterator[tuple[str, str]]:
     spans = config.data.spans
     if spans is not None and spans.until is not None:
@@ -79,22 +82,41 @@ def _columns(
     known = files(log)
     if not known:
         return
-    path = known[-1] if spans is not None else known[0]
-    if Path(path).is_dir():  # a folder stands for its files
-        inside = (p for p in sorted(Path(path).rglob("*")) if p.is_file())
-        path = str(next((p for p in inside if p.name[0] not in "._"), path))
-    names = _names(path, log)
+    # A folder stands for its files; the ingest leaves out empty ones.
+    inside = [path for name in known for path in _inside(name)]
+    if not inside:
+        return
+    path = inside[-1] if spans is not None else inside[0]
+    chosen = log_format.of(log)
+    try:
+        with Path(path).open("rb") as stream:
+            chosen.codec(stream.read(HEAD_BYTES), path)
+    except InputError as error:
+        yield field, f"{path}: {error}"
+        return
+    except OSError:
+        return
+    names = chosen.peek(path, log)
     if names is None:
         return
     names = [*names, *map(unquote, _HIVE.findall(path))]
-    for name, field in wanted.items():
+    for name, setting in wanted.items():
         if name not in names:
             there = ", ".join(names)
             yield (
-                field,
+                setting,
                 f"no column {name!r}{nearest(name, names)} in {path}. Its"
                 f" columns: {there:.2000}",
             )
+
+
+def _inside(path: str) -> list[str]:
+    """A file that holds something, or those of a folder."""
+    found = [Path(path)]
+    if Path(path).is_dir():
+        below = sorted(Path(path).rglob("*"))
+        found = [p for p in below if p.name[0] not in "._"]
+    return [str(p) for p in found if p.is_file() and p.stat().st_size]
 
 
 def _shown(config: PipelineConfig) -> Columns:
@@ -130,8 +152,3 @@ def _clicked(config: PipelineConfig) -> Columns:
 
 def _name(column: Any) -> str:
     return str(getattr(column, "column", column))
-
-
-def _names(path: str, log: LogFiles) -> list[str] | None:
-    """The columns of a file; None if its first bytes do not tell them."""
-    return log_format.of(log).peek(path, log)

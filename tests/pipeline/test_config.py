@@ -141,6 +141,7 @@ def test_the_resolved_config_has_every_default_of_the_optimizer(
     groups = "optimizer={groups: [{match: .*, name: ftrl}]}"
     (group,) = check(groups).resolved()["optimizer"]["groups"]
     assert group["learning_rate_power"] == -0.5
+    assert group["learning_rate"] == 0.001  # only the whole has `auto`
     # The defaults of what a trial chooses are the trial's.
     tune = "tune={optimizer.name: {choice: [lion, adam]}}"
     assert check(tune).resolved()["optimizer"] == {"name": "lion"}
@@ -389,6 +390,7 @@ REFUSED = [
         "features.numeric.0={name: price, transform: buckets, buckets: 1}",
         ["features.numeric.0.buckets", "received 1", "equal to 2"],
     ),
+    ("name=../x", ["name", "received '../x'; accepted: text that matches ^"]),
     ("train.seed=-1", ["train.seed", "received -1"]),
     ("train.seed=4294967296", ["train.seed", "received 4294967296"]),
     ("data.negatives.seed=-1", ["data.negatives.seed", "received -1"]),

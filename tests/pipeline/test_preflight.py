@@ -249,3 +249,30 @@ def test_mistakes_are_told_before_anything_slow_is_imported(
         assert '"status": "input_error"' in summary.read_text("utf-8")
     else:
         assert not summaries
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("click,site\n0,a\n".encode("utf-16"), "this is UTF-16"),
+        (b"click,site\r0,a\r1,b\r0,c\r", "lines end in \\r alone"),
+        (b"PK\x03\x04" + bytes(range(200)), "this is a zip archive"),
+        (b"\xfd7zXZ\x00" + bytes(range(200)), "this is xz"),
+    ],
+)
+def test_a_file_of_another_kind_is_told_before_a_run(
+    home: Path, content: bytes, words: str
+) -> None:
+    (home / "x.csv").write_bytes(content)
+    said = told("data.impressions={path: x.csv, format: csv, header: true}")
+    assert "data.impressions.path: " in said and words in said
+    assert "no column" not in said
+
+
+def test_an_empty_file_beside_others_has_no_say(home: Path) -> None:
+    (home / "0.csv").touch()
+    (home / "1.csv").write_text("click,site,user\n0,a,b\n", "utf-8")
+    paths = "path: ['0.csv', '1.csv']"
+    log = f"data.impressions={{{paths}, format: csv, header: true}}"
+    said = told(log, "features.numeric=[cost]")
+    assert "no column 'cost' in 1.csv" in said and "0.csv" not in said

@@ -23,8 +23,8 @@ _ARROW = {
     "null": pa.null(),
 }
 _TIMES = {
-    f"{local}timestamp-{name}": pa.timestamp(unit)
-    for local in ("", "local-")
+    f"{local}timestamp-{name}": pa.timestamp(unit, zone)
+    for local, zone in (("", "UTC"), ("local-", None))
     for name, unit in (("millis", "ms"), ("micros", "us"), ("nanos", "ns"))
 } | {
     "date": pa.date32(),

@@ -96,6 +96,8 @@ def peek(path: str, log: LogFiles) -> list[str] | None:
     except (OSError, UnicodeDecodeError):
         return None
     line = next((line.rstrip("\r") for line in lines if line.strip()), "")
+    if not line:
+        return None
     quote = log.quoting or "\0"
     # Packed files, old Mac line ends, quotes over lines: the ingest knows.
     if not line.replace("\t", "").isprintable() or line.count(quote) % 2:

@@ -11,7 +11,7 @@ import pyarrow as pa
 from components.click_log_gen.columns.rows import Rows
 from components.click_log_gen.config.log_formats import log_format
 from components.click_log_gen.config.sections import LogFiles
-from components.click_log_gen.files import file_kinds
+from components.click_log_gen.files import decompression, file_kinds
 from components.click_log_gen.files.chunks import Chunk
 from models.errors import InputError
 
@@ -76,6 +76,19 @@ class LogFormat(ABC):
             InputError: they are of a known kind of file that is another.
         """
         file_kinds.check(head, path, self.accepted, self.magic, self.is_text)
+
+    def codec(self, head: bytes, path: str) -> str:
+        """The codec of a file by its first bytes; "" if it is not packed.
+
+        Raises:
+            InputError: the format cannot read such a file.
+        """
+        if self.is_head(head):
+            return ""
+        packed = decompression.codec_of(head) if self.packable else ""
+        if not packed:
+            self.check_head(head, path)
+        return packed
 
     def names(self, chunk: Chunk, source: LogFiles) -> Sequence[str]:
         """Columns of the chunk's file, if the format `names_columns`."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from components.click_log_gen.config.sections import LogFiles
-from components.click_log_gen.files import decompression, log_paths
+from components.click_log_gen.files import log_paths
 from components.click_log_gen.files.chunks import (
     HEAD_BYTES,
     Chunk,
@@ -40,12 +40,9 @@ def _pieces(
     path: str, size: int, chosen: LogFormat
 ) -> Iterator[tuple[int, int, str]]:
     with open_raw(path) as stream:
-        head = stream.read(HEAD_BYTES)
-    if not chosen.is_head(head):
-        codec = decompression.codec_of(head) if chosen.packable else ""
-        if codec:
-            yield 0, -1, codec
-            return
-        chosen.check_head(head, path)
+        packed = chosen.codec(stream.read(HEAD_BYTES), path)
+    if packed:
+        yield 0, -1, packed
+        return
     for start, end in chosen.split(path, size):
         yield start, end, ""

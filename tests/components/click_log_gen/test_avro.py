@@ -140,6 +140,26 @@ def test_times_are_times(tmp_path: Path, logical: str) -> None:
     assert (output.counts["train"], output.counts["eval"]) == (2, 2)
 
 
+@pytest.mark.parametrize("unit", ["millis", "micros"])
+@pytest.mark.parametrize(("local", "hour"), [("", 12), ("local-", 7)])
+def test_a_zone_shifts_local_times_alone(
+    tmp_path: Path, local: str, hour: int, unit: str
+) -> None:
+    kind = {"type": "long", "logicalType": f"{local}timestamp-{unit}"}
+    noon = datetime.datetime(2020, 1, 1, 12)
+    if not local:
+        noon = noon.replace(tzinfo=datetime.UTC)
+    rows = [{"click": i, "t": noon} for i in (0, 1)]
+    path = write(tmp_path / "log", schema(click="int", t=kind), rows)
+    time = {"column": "t", "zone": "Asia/Karachi"}  # five hours ahead
+    split = {"by": "time", "eval": 0.5}
+    output = read(path, strings("t"), split_by=split, time=time)
+    shown = f"2020-01-01T{hour:02d}:00:00Z"
+    times = output.counts["times"].values()
+    assert {at for span in times for at in span.values()} == {shown}
+    assert {row["t"] for row in output.kept} == {"2020-01-01 12:00:00"}
+
+
 CODECS = ["null", "deflate", "bzip2", "xz"]
 
 
