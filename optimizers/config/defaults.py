@@ -92,13 +92,6 @@ def _filled(spec: Mapping[str, Any]) -> dict[str, Any]:
             **schedule,
         }
     if "groups" not in spec:
-<<<<<<< HEAD
-        return {**_filled(asked(spec)), "schedule": schedule}
-    groups = []
-    for group in spec["groups"]:
-        full = {"match": group["match"], **_filled(group)}
-        # The scale is of the whole: a group may not have its own.
-=======
         return {
             "name": spec["name"],
             # The user's own have theirs in their signatures.
@@ -111,7 +104,6 @@ def _filled(spec: Mapping[str, Any]) -> dict[str, Any]:
         full = {"match": group["match"], **_filled(group), **group}
         # Both are of the whole: a group may not have its own.
         del full["schedule"]
->>>>>>> 0352ff8288084b004334aefb6df22814ec008c80
         full.pop("loss_scale_factor", None)
         groups.append(full)
     return {
@@ -119,9 +111,3 @@ def _filled(spec: Mapping[str, Any]) -> dict[str, Any]:
         "loss_scale_factor": spec.get("loss_scale_factor"),
         "schedule": schedule,
     }
-
-
-def _filled(spec: Mapping[str, Any]) -> dict[str, Any]:
-    """One optimizer's arguments; a user's own are in its signature."""
-    known = defaults(spec["name"]) if spec["name"] in _OWN else {}
-    return {"name": spec["name"], **known, **spec}
