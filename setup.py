@@ -145,7 +145,6 @@ setup(
             "ruff>=0.11",
             "scikit-learn>=1.5",
             # Its protos have the names of KServe's: never import both.
-            "tritonclient[grpc,http]>=2.60,<3",
             "types-PyYAML",
             "types-protobuf",
         ],

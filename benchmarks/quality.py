@@ -54,7 +54,7 @@ def examples(config: PipelineConfig, summary: dict[str, Any]) -> Path:
     for folder in reversed(found):
         counts = ingest / "rejected" / folder.name / "counts.json"
         rows = json.loads(counts.read_text("utf-8"))
-        if all(rows.get(name, 0) == n for name, n in summary["rows"].items()):
+        if all(rows.get(name) == n for name, n in summary["rows"].items()):
             return folder
     raise FileNotFoundError(f"the examples of the last run are not in {ingest}")
 

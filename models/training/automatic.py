@@ -80,10 +80,10 @@ def choose(
     word = "few" if small else "enough"
     fill("model.hidden", [64, 32] if small else [256, 128], f"{word} rows")
     fill("model.dropout", 0.2 if small else 0.0, f"{word} rows")
-    fill("model.embedding_l2", 0.1 if small else 0.0, f"{word} rows")
+    fill("model.embedding_l2", 0.02 if small else 0.0, f"{word} rows")
     if optimizer.get("learning_rate") == AUTO:
         scale = math.sqrt(train["batch_size"] / 512)
-        rates = rates_of(optimizer["name"], model["name"], scale)
+        rates = rates_of(optimizer["name"], model["name"], scale, small)
         schedule = rates.pop("schedule")
         why = f"{optimizer['name']} at batches of {train['batch_size']}"
         fill("optimizer.learning_rate", rates["learning_rate"], why)

@@ -53,18 +53,39 @@ _RATES: dict[str, dict[str, dict[str, Any]]] = {
     "rmsprop": {_DEFAULT: {"learning_rate": 1e-3}},
     "sgd": {_DEFAULT: {"learning_rate": 0.1}},
 }
+# Logs of a few thousand rows to some tens of thousands, several epochs: rates
+# by frequency learn rare values by heart there.
+_FEW_ROWS: dict[str, dict[str, dict[str, Any]]] = {
+    "lion": {
+        _DEFAULT: {
+            "learning_rate": 4e-4,
+            "table_rate": 4e-3,
+            "table_beta_2": 0.95,
+        },
+        "deepfm": {
+            "learning_rate": 1e-3,
+            "table_rate": 1e-3,
+            "table_beta_2": 0.95,
+        },
+    },
+}
 _SCALED = ("learning_rate", "table_rate")
 
 
-def rates_of(optimizer: str, architecture: str, scale: float) -> dict[str, Any]:
+def rates_of(
+    optimizer: str, architecture: str, scale: float, few_rows: bool = False
+) -> dict[str, Any]:
     """Rates by argument, two digits, and the `schedule` that goes with them.
 
     Args:
         optimizer: its name in a configuration.
         architecture: `model.name`.
         scale: of the rates, 1 at batches of 512.
+        few_rows: whether the log gives several epochs of few steps.
     """
     rates = _RATES[optimizer]
+    if few_rows:
+        rates = _FEW_ROWS.get(optimizer, rates)
     found = rates.get(architecture, rates[_DEFAULT])
     if optimizer in ("ftrl", "adagrad", "adafactor"):
         scale = 1.0  # each scales its own steps

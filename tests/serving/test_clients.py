@@ -15,7 +15,6 @@ import grpc
 import numpy as np
 import pytest
 import tensorflow as tf
-import tritonclient.http as triton_http
 from kserve import InferenceGRPCClient, InferenceRESTClient, InferInput
 from kserve import InferRequest as KserveRequest
 from kserve.inference_client import RESTConfig
@@ -32,6 +31,10 @@ from tensorflow_serving.apis import (
 
 from tests.serving.tiny import ROW, RunningServer, expected_ctr
 
+# tritonclient asks for an older ml-dtypes than the lock has: where it is
+# installed all the same, the tests of Triton's clients run.
+TRITON = "tritonclient.http"
+
 EXPECTED = expected_ctr(0.0, 1.5, "abc", 7)
 COLUMNS = {
     "I1": ("FP32", np.array([[1.5]], np.float32)),
@@ -45,6 +48,7 @@ COLUMNS = {
 def test_triton_http(
     server: RunningServer, binary: bool, compression: str | None
 ) -> None:
+    triton_http = pytest.importorskip(TRITON)
     with triton_http.InferenceServerClient(
         server.url.removeprefix("http://")
     ) as client:
@@ -91,6 +95,7 @@ with triton.InferenceServerClient(sys.argv[1]) as client:
 
 
 def test_triton_grpc(server: RunningServer) -> None:
+    pytest.importorskip(TRITON)
     done = subprocess.run(
         [sys.executable, "-c", TRITON_GRPC, server.grpc],
         capture_output=True,
