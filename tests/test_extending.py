@@ -8,11 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import keras
+import numpy as np
 import pytest
 import yaml
 
 from components.click_log_gen.config.log_formats import log_format
 from components.click_log_gen.config.sections import LogFiles
+from models.training import metric_registry
 from optimizers import build_optimizer
 from optimizers.registry import validate
 
@@ -62,3 +64,15 @@ def test_the_optimizer_updates_variables_and_tables(here: Path) -> None:
     )
     optimizer.apply([rows], [weight])
     assert weight.numpy().tolist() == [[1.0], [2.5]]
+
+
+def test_a_metric_of_ones_own_is_what_the_page_says(here: Path) -> None:
+    (code,) = blocks("A metric", "python")
+    (here / "my_metrics.py").write_text(code)
+    (section,) = blocks("A metric", "yaml")
+    (name,) = yaml.safe_load(section)["evaluate"]["metrics"]
+    bias = metric_registry.own(name)
+    labels, probabilities = np.array([1.0, 0.0]), np.array([0.75, 0.5])
+    terms = bias.terms(labels, probabilities)
+    sums = np.concatenate([[2.0], terms.sum(0)])
+    assert bias.value(sums) == pytest.approx(0.125)
