@@ -58,9 +58,9 @@ class Home:
                 ],
                 "crosses": [{"of": ["user", "site"], "buckets": 100}],
             },
-            "model": {"hidden": [8]},
+            "model": {"hidden": [8], "dropout": 0.0, "embedding_l2": 0.0},
             "optimizer": {"name": "lion", "sparse": "decayed"},
-            "train": {"batch_size": 32, "jit": False},
+            "train": {"batch_size": 32, "epochs": 1, "jit": False},
             "evaluate": {"metrics": {"auc": {"min": 0.01}}},
             "push": {"to": str(folder / "models")},
         }
