@@ -291,11 +291,11 @@ def none(**options):
 
 @pytest.fixture
 def own_rule(tmp_path, monkeypatch):
-    (tmp_path / "my_rules.py").write_text(OWN)
+    (tmp_path / "my_halved_rules.py").write_text(OWN)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
-    yield {"name": "my_rules:Halved", "learning_rate": 0.5}
-    sys.modules.pop("my_rules", None)
+    yield {"name": "my_halved_rules:Halved", "learning_rate": 0.5}
+    sys.modules.pop("my_halved_rules", None)
 
 
 def test_every_optimizer_has_a_class_and_arguments() -> None:
@@ -317,7 +317,7 @@ def test_an_optimizer_of_the_users_own_trains(own_rule, grouped) -> None:
     optimizer.build([weight])
     optimizer.apply([keras.ops.ones(2)], [weight])
     assert weight.numpy().tolist() == [0.5, 1.5]
-    assert own_modules(spec) == ["my_rules"]
+    assert own_modules(spec) == ["my_halved_rules"]
 
 
 @pytest.mark.parametrize(
@@ -325,9 +325,9 @@ def test_an_optimizer_of_the_users_own_trains(own_rule, grouped) -> None:
     [
         ({"learning_rate": None}, ["learning_rate", "must be given"]),
         ({"clipnorm": -1.0}, ["optimizer.clipnorm"]),
-        ({"hlaf": 1.0}, ["my_rules:Halved", "cannot be made", "hlaf"]),
-        ({"name": "my_rules:none"}, ["optimizer.name", "NoneType"]),
-        ({"name": "my_rules:Half"}, ["optimizer.name", "has no 'Half'"]),
+        ({"hlaf": 1.0}, ["my_halved_rules:Halved", "cannot be made", "hlaf"]),
+        ({"name": "my_halved_rules:none"}, ["optimizer.name", "NoneType"]),
+        ({"name": "my_halved_rules:Half"}, ["optimizer.name", "has no 'Half'"]),
         ({"name": "nowhere:Half"}, ["optimizer.name", "nowhere"]),
     ],
 )

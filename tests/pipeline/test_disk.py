@@ -77,7 +77,7 @@ def test_the_database_is_named_by_what_sqlite_says(tmp_path: Path) -> None:
 LIMITED = """
 import resource, sys
 from pathlib import Path
-from pipeline import disk
+from pipeline.runners import disk
 resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
 path = Path(sys.argv[1], "model")
 try:

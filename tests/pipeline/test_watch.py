@@ -59,7 +59,7 @@ import sys
 import apache_beam as beam
 from apache_beam.runners.worker import sdk_worker
 from models.errors import FailedError
-from pipeline import watch
+from pipeline.runners import watch
 from pipeline.beam import arguments, threads
 
 def no_answer(self, request):
