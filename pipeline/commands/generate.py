@@ -57,7 +57,7 @@ class Day:
     drift: float
 
 
-class GenerateError(InputError):
+class GenerateError(InputError, ValueError):
     """An argument of `generate` is wrong, or `out` cannot take the files."""
 
 
