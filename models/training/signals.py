@@ -29,6 +29,8 @@ def caught_signals() -> Iterator[list[int]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+    if caught:  # after the last look at them: the handler before decides
+        signal.raise_signal(caught[0])
 
 
 def leave(number: int) -> NoReturn:

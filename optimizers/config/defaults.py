@@ -73,12 +73,15 @@ def asked(spec: Mapping[str, Any]) -> dict[str, Any]:
     """A valid spec in which rates that nobody gave are to be chosen."""
     if "groups" in spec or "learning_rate" in spec:
         return dict(spec)
-    return {**spec, "learning_rate": AUTO, "table_rate": AUTO}
+    return {**spec, "learning_rate": AUTO}
 
 
 def resolved(spec: Mapping[str, Any]) -> dict[str, Any]:
     """A valid spec (see `build_optimizer`) with every default filled in."""
-    return _filled(asked(spec))
+    full = _filled(asked(spec))
+    if full.get("learning_rate") == AUTO:
+        full.setdefault("table_rate", AUTO)
+    return full
 
 
 def _filled(spec: Mapping[str, Any]) -> dict[str, Any]:

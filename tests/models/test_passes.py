@@ -36,7 +36,7 @@ class Seen(keras.callbacks.Callback):
         self.events.append(("begin", epoch, self._step))
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        self.events.append(("end", epoch, self._step, logs["logloss"]))
+        self.events.append(("end", epoch, self._step, logs.get("logloss")))
 
     def on_test_end(self, logs: Any = None) -> None:
         self.events.append(("test", self._step, logs["logloss"]))
