@@ -21,6 +21,7 @@ from models.checkpointing.checkpoint import Checkpoints, DamagedError
 from models.config.search_space import applied, decoded
 from models.errors import InputError
 from models.export import Served, export
+from models.training.distribution import LOST
 from models.training.run import Files, Fitted, TrainingRun
 from models.variables import rows_of
 from optimizers.groups import variable_path
@@ -87,7 +88,12 @@ def run_fn(fn_args: Any) -> None:
         with tf.io.gfile.GFile(path, "w") as file:
             file.write(valid_json.dumps(described))
     # Others wait: if the chief dies here, all go on from the checkpoint.
-    team.gather_from_processes(0)
+    try:
+        team.gather_from_processes(0)
+    except LOST:
+        if not team.chief:
+            raise
+        log.info("the other processes have left; the model is exported")
     if checkpoints and team.chief:
         Checkpoints(checkpoints).clear()
 

@@ -31,9 +31,10 @@ import tensorflow as tf
 from models.errors import InputError
 from models.trainer import run_fn
 from models.training.cluster import workers
+from models.training.distribution import LOST
 
 _PORT = 2222
-PEER_LOST = 138  # the operator's "retryable, by the user's word"
+PEERLOST = 138  # the operator's "retryable, by the user's word"
 _FIELDS = (
     "custom_config",
     "transform_output",
@@ -42,15 +43,6 @@ _FIELDS = (
     "serving_model_dir",
     "model_run_dir",
     "hyperparameters",
-)
-# How TensorFlow says that another process does not answer, or is a new one.
-_LOST = (
-    tf.errors.AbortedError,
-    tf.errors.CancelledError,
-    tf.errors.DeadlineExceededError,
-    tf.errors.FailedPreconditionError,
-    tf.errors.InternalError,
-    tf.errors.UnavailableError,
 )
 log = logging.getLogger("lionctr.train")
 
@@ -104,11 +96,11 @@ def main(path: str) -> int:
     except InputError as error:
         print(error, file=sys.stderr)
         return 2
-    except _LOST as error:
+    except LOST as error:
         if workers() < 2:
             raise
         print(f"Another process was lost: {error.message}", file=sys.stderr)
-        return PEER_LOST
+        return PEERLOST
     return 0
 
 

@@ -22,6 +22,17 @@ log = logging.getLogger("lionctr.train")
 # A process that died is mostly noticed at once, by its connections.
 HEARTBEAT_SECONDS = 60
 
+# How TensorFlow says that another process does not answer, or is a new one.
+LOST = (
+    tf.errors.AbortedError,
+    tf.errors.CancelledError,
+    tf.errors.DeadlineExceededError,
+    tf.errors.FailedPreconditionError,
+    tf.errors.InternalError,
+    tf.errors.UnavailableError,
+)
+"""Errors of a process whose peer has gone."""
+
 
 class Team:
     """The processes that train together; they decide together.
