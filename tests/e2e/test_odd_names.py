@@ -65,6 +65,8 @@ def test_columns_in_other_scripts_and_folders_that_look_like_globs(
     )
     data = yaml.safe_load(config.read_text("utf-8"))
     data["data"]["impressions"]["path"] = str(tmp_path / "log.tsv")
+    # Nothing is left to choose: config.yaml is what was asked for.
+    data["optimizer"] = {"name": "lion", "learning_rate": 3e-3}
     config.write_text(yaml.safe_dump(data, allow_unicode=True), "utf-8")
     log.rename(tmp_path / "log.tsv")
 

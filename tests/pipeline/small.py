@@ -31,7 +31,7 @@ def make_config(home: Path, **sections: Any) -> PipelineConfig:
             ],
             "crosses": [{"of": ["site", "device"], "buckets": 50}],
         },
-        "model": {"hidden": [8]},
+        "model": {"hidden": [8], "dropout": 0.0, "embedding_l2": 0.0},
         "optimizer": {"name": "lion", "learning_rate": 3e-3},
         "train": {"batch_size": 64, "epochs": 3, "jit": False},
         "evaluate": {"metrics": {"auc": {"min": 0.6}}, "slices": [["device"]]},
