@@ -17,6 +17,7 @@ from pydantic import (
 )
 
 from models.config.paths import expanded
+from optimizers.config.catalog import AUTO
 
 
 class FieldError(ValueError):
@@ -54,9 +55,6 @@ def _only_text(value: Any) -> Any:
 
 
 Name = Annotated[str, Field(min_length=1), BeforeValidator(_only_text)]
-
-
-AUTO = "auto"  # of a setting: chosen from the log before training
 
 
 class Section(BaseModel):

@@ -11,9 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from models.config.section import AUTO
 from optimizers.config.automatic import rates_of
-from optimizers.config.catalog import TABLE_ARGUMENTS
+from optimizers.config.catalog import AUTO, TABLE_ARGUMENTS
 
 _STEPS = 1000  # of a training, if the log can give them within _EPOCHS
 _EPOCHS = 8

@@ -92,7 +92,7 @@ run leaves such a group alone.
 
 
 AUTO = "auto"
-"""A rate that is chosen from the log before training."""
+"""A setting that is chosen from the log before training."""
 
 TABLE_ARGUMENTS = {
     "table_rate": POSITIVE,
