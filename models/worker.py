@@ -34,7 +34,7 @@ from models.training.cluster import workers
 from models.training.distribution import LOST
 
 _PORT = 2222
-PEERLOST = 138  # the operator's "retryable, by the user's word"
+PEER_LOST = 138  # the operator's "retryable, by the user's word"
 _FIELDS = (
     "custom_config",
     "transform_output",
@@ -100,7 +100,7 @@ def main(path: str) -> int:
         if workers() < 2:
             raise
         print(f"Another process was lost: {error.message}", file=sys.stderr)
-        return PEERLOST
+        return PEER_LOST
     return 0
 
 

@@ -30,8 +30,11 @@ def blocks(section: str, language: str) -> list[str]:
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
+    mine = ("my_formats", "my_rules", "my_metrics")
+    for name in mine:  # another test's
+        sys.modules.pop(name, None)
     yield tmp_path
-    for name in ("my_formats", "my_rules"):
+    for name in mine:
         sys.modules.pop(name, None)
     log_format.cache_clear()
 
