@@ -92,7 +92,7 @@ def prepare(
         run = _Run(config, plain(home), folder, console)
         try:
             with watch(_own_workers(config)) as watched, watched.working():
-                run._launch("Transform")
+                run._launch(watched, "Transform")
         except (InputError, RefusedError):
             raise
         except Exception as error:
@@ -151,7 +151,7 @@ class _Run:
         status, message = "done", ""
         try:
             with watched.working():
-                self._launch()
+                self._launch(watched)
         except InputError as error:
             status, message = "input_error", str(error)
             self._rejected = error.rejected
@@ -237,7 +237,7 @@ class _Run:
                 self._console.line(f"  {line}")
             self._warned.add(line)
 
-    def _launch(self, until: str = "") -> None:
+    def _launch(self, watched: Watch, until: str = "") -> None:
         """Runs the components, up to the one that is named."""
         # Mistakes are told before Beam and TFX are imported, which take
         # seconds.
@@ -303,6 +303,7 @@ class _Run:
             )
             deployment = runner_utils.extract_local_deployment_config(pipeline)
         for item in pipeline.nodes:
+            watched.leave_if_told()
             node = item.pipeline_node
             name = self._running = node.node_info.id
             self._look_for_room(name, logs)

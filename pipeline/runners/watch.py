@@ -14,13 +14,19 @@ from models.errors import FailedError
 _SECONDS = 1.0  # between two looks
 _PATIENCE = 15  # looks in a row that must find no worker at work
 _AGAIN = 15  # looks until a signal that had no effect is sent again
+_MOMENT = 0.05  # seconds for a destructor to end
+
+
+class _Leave(SystemExit):
+    """What a signal raises."""
 
 
 class Watch:
     """The signals of a run, and a thread that looks at Beam's workers.
 
     SIGTERM raises SystemExit in the main thread, once, while the run is at
-    work; afterwards it only makes the run end with its summary. SIGHUP is
+    work; afterwards it only makes the run end with its summary. One that is
+    raised in a destructor has no effect, and is raised again. SIGHUP is
     ignored: a lost terminal does not end a run.
     """
 
@@ -49,28 +55,42 @@ class Watch:
         if self._working:
             self._leave()
 
+    def leave_if_told(self) -> None:
+        """Ends the run here if somebody swallowed what a signal raised."""
+        if self._stopped:
+            self._leave()
+
+    def lost(self, unraisable: sys.UnraisableHookArgs) -> None:
+        """Raises again what was raised in a destructor, a moment later."""
+        if isinstance(unraisable.exc_value, _Leave | FailedError):
+            threading.Timer(_MOMENT, self._again).start()
+        else:
+            sys.__unraisablehook__(unraisable)
+
+    def _again(self) -> None:
+        if self._working and self._mine():
+            _send()
+
     def _leave(self) -> None:
         if self._died:
             raise FailedError(
                 "A worker of Beam died without an answer; the log shows why"
                 " if it could be written. Run the same command again to go on."
             )
-        raise SystemExit(128 + self._stopped)
+        raise _Leave(128 + self._stopped)
 
     def look(self, workers: bool) -> None:
         """Looks until the run ends, at Beam's workers too; a thread's work."""
-        main = threading.main_thread().ident
-        assert main is not None
         idle = 0
         while not self._ended.wait(_SECONDS):
             idle = idle + 1 if workers and waits_for_nobody() else 0
             if idle == _PATIENCE:
                 self._died = True
-                signal.pthread_kill(main, signal.SIGTERM)
-            # An exception that is raised in a destructor is lost.
+                _send()
+            # The main thread may be in a call that swallows exceptions.
             self._waited += bool(self._stopped and self._working)
             if self._waited >= _AGAIN and self._mine():
-                signal.pthread_kill(main, signal.SIGTERM)
+                _send()
 
     def _mine(self) -> bool:
         """Whether no other handler, of a training, saves its state first."""
@@ -98,12 +118,21 @@ def watch(workers: bool = True) -> Iterator[Watch]:
     }
     looker = threading.Thread(target=watched.look, args=[workers], daemon=True)
     looker.start()
+    hook, sys.unraisablehook = sys.unraisablehook, watched.lost
     try:
         yield watched
     finally:
         watched.end()
+        sys.unraisablehook = hook
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _send() -> None:
+    """Sends SIGTERM to the main thread."""
+    main = threading.main_thread().ident
+    assert main is not None
+    signal.pthread_kill(main, signal.SIGTERM)
 
 
 def waits_for_nobody() -> bool:
