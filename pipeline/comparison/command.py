@@ -17,7 +17,7 @@ from optimizers.config.defaults import resolved
 from pipeline.code_version import code_version
 from pipeline.comparison import candidates
 from pipeline.config import ConfigError, PipelineConfig, load
-from pipeline.console import Console, NoteHandler, quiet
+from pipeline.console import Console, NoteHandler, quiet, written
 from pipeline.runners import local
 
 if TYPE_CHECKING:
@@ -72,7 +72,8 @@ def compare(
                 raise
             stdout.write(shown + "\n")
             console.line(f"\n  plot {out / PLOT}\n  results {out / RESULTS}")
-    return int(not all(o["test"] for o in results["optimizers"].values()))
+            tested = all(o["test"] for o in results["optimizers"].values())
+            return written(stdout, console) if tested else 1
 
 
 def _chosen(optimizers: str) -> list[str]:

@@ -26,7 +26,7 @@ from models.config.search_space import decoded
 from models.errors import FailedError, InputError, RefusedError
 from pipeline import counts, metrics_table
 from pipeline.config import ConfigError, PipelineConfig
-from pipeline.console import Console, NoteHandler, quiet
+from pipeline.console import Console, NoteHandler, quiet, written
 from pipeline.preflight import checks
 from pipeline.runners import disk
 from pipeline.runners.plain_path import plain, unlinked
@@ -72,7 +72,7 @@ def run(
                 run.leave_report()
             if as_json:
                 out.write(text + "\n")
-            return int(_EXIT[summary["status"]])
+            return int(_EXIT[summary["status"]]) or written(out, console)
 
 
 def prepare(
