@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from components.click_log_gen.config.sections import LogFiles
-from components.click_log_gen.files.chunks import HEAD_BYTES
+from components.click_log_gen.files.chunks import HEAD_BYTES, Chunk
 from components.click_log_gen.formats import log_format
 from models.config.paths import is_local, literal
 from models.errors import InputError
@@ -39,6 +39,8 @@ def problems(config: PipelineConfig) -> Iterator[tuple[str, str]]:
             wanted = _clicked if name == "clicks" else _shown
             field = f"data.{name}.path"
             yield from _columns(config, log, field, wanted(config))
+            if name == "impressions" and not _has_rows(log):
+                yield field, f"no rows in any file of {', '.join(log.path)}"
 
 
 def files(log: LogFiles) -> list[str]:
@@ -117,6 +119,33 @@ def _inside(path: str) -> list[str]:
         below = sorted(Path(path).rglob("*"))
         found = [p for p in below if p.name[0] not in "._"]
     return [str(p) for p in found if p.is_file() and p.stat().st_size]
+
+
+def _has_rows(log: LogFiles) -> bool:
+    """Whether a file has a row, good or bad; True where none can tell."""
+    if not all(map(is_local, log.path)):
+        return True
+    try:
+        return any(
+            _rows(path, log) for name in files(log) for path in _inside(name)
+        )
+    except Exception:  # the ingest says of a damaged file what is wrong
+        return True
+
+
+def _rows(path: str, log: LogFiles) -> int:
+    """Rows of the first batch with any."""
+    chosen = log_format.of(log)
+    stamp = Path(path).stat().st_size, 0.0
+    with Path(path).open("rb") as stream:
+        codec = chosen.codec(stream.read(HEAD_BYTES), path)
+    pieces = [(0, -1)] if codec else chosen.split(path, stamp[0])
+    for start, end in pieces:
+        chunk = Chunk(0, path, start, end, codec, stamp, path)
+        for rows in chosen.read(chunk, log, {}):
+            if rows.count or rows.rejected:
+                return rows.count + len(rows.rejected)
+    return 0
 
 
 def _shown(config: PipelineConfig) -> Columns:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import re
@@ -11,6 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import fastavro
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -177,7 +179,8 @@ def test_days_are_looked_for(home: Path) -> None:
     assert "no file matches" in told(path, "data.spans.last=1")
     (home / "d").mkdir()
     for day, header in (("01", "click,site"), ("02", ",".join(HEADER))):
-        (home / "d" / f"2024-01-{day}.csv").write_text(f"{header}\n", "utf-8")
+        text = f"{header}\n1,2,3,a,b\n"
+        (home / "d" / f"2024-01-{day}.csv").write_text(text, "utf-8")
     assert told(path, "data.spans.last=1") == ""  # of the newest day
 
 
@@ -276,3 +279,41 @@ def test_an_empty_file_beside_others_has_no_say(home: Path) -> None:
     log = f"data.impressions={{{paths}, format: csv, header: true}}"
     said = told(log, "features.numeric=[cost]")
     assert "no column 'cost' in 1.csv" in said and "0.csv" not in said
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["0.csv", "head.csv", "lines.csv", "0.csv.gz", "head.csv.gz", "0.jsonl",
+     "lines.jsonl", "0.parquet", "0.avro", "0.tfrecord"],
+)  # fmt: skip
+def test_a_log_without_a_row_is_refused_as_a_run_refuses_it(
+    home: Path, name: str
+) -> None:
+    form = name.removesuffix(".gz").partition(".")[2]
+    types = {"click": pa.int64(), "site": pa.string(), "user": pa.string()}
+    if form == "parquet":
+        pq.write_table(pa.schema(types).empty_table(), name)
+    elif form == "avro":
+        fields = [{"name": n, "type": "string"} for n in types]
+        schema = {"type": "record", "name": "log", "fields": fields}
+        with Path(name).open("wb") as file:
+            fastavro.writer(file, schema, [])
+    else:
+        text = {"h": ",".join(HEADER) + "\n", "l": "\r\n\r\n"}
+        data = text.get(name[0], "").encode()
+        packed = gzip.compress(data) if name.endswith(".gz") else data
+        Path(name).write_bytes(packed)
+    log = {"path": name, "format": form}
+    if form == "csv":
+        log["header"] = True
+    settings = f"data.impressions={json.dumps(log)}"
+    numeric = "features.numeric=[]"  # which TFRecords need not have
+    assert told(settings, numeric).endswith(
+        f"data.impressions.path: no rows in any file of {name}"
+    )
+
+
+def test_a_log_of_clicks_may_be_empty(home: Path) -> None:
+    (home / "clicks.jsonl").touch()
+    clicks = "data.clicks={path: clicks.jsonl, format: jsonl, key: user}"
+    assert told(clicks, "data.label=null", "data.time=ts") == ""
