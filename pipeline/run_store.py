@@ -31,13 +31,18 @@ class Run:
         return str(self.summary.get("status", "unfinished"))
 
     @property
+    def began(self) -> datetime.datetime | None:
+        """The time in the id, in UTC; None where there is none."""
+        try:
+            return datetime.datetime.strptime(self.id[:15], "%Y%m%d-%H%M%S")
+        except ValueError:
+            return None
+
+    @property
     def when(self) -> str:
         """The time in the id, in UTC."""
-        try:
-            moment = datetime.datetime.strptime(self.id[:15], "%Y%m%d-%H%M%S")
-        except ValueError:
-            return ""
-        return f"{moment:%Y-%m-%d %H:%M:%S}"
+        began = self.began
+        return "" if began is None else f"{began:%Y-%m-%d %H:%M:%S}"
 
     @cached_property
     def summary(self) -> dict[str, Any]:
@@ -122,18 +127,21 @@ class Plan:
 
     deleted: list[Run]
     artifacts: list[Path]
+    checkpoints: list[Path]  # of trainings that were stopped
     bytes: int
     kept_for: list[tuple[Run, str]] = field(default_factory=list)
 
     def carry_out(self) -> None:
         """Deletes: artifacts first, so that no run names less than it has."""
-        for path in [*self.artifacts, *(run.folder for run in self.deleted)]:
+        folders = [*self.artifacts, *self.checkpoints]
+        for path in [*folders, *(run.folder for run in self.deleted)]:
             shutil.rmtree(path)
 
     def to_json(self) -> dict[str, Any]:
         return {
             "deleted": [run.id for run in self.deleted],
             "artifacts": [str(path) for path in self.artifacts],
+            "checkpoints": [str(path) for path in self.checkpoints],
             "bytes": self.bytes,
             "kept_for": {run.id: why for run, why in self.kept_for},
         }
@@ -144,7 +152,7 @@ def plan(home: Path, keep: int) -> Plan:
 
     The newest `keep` stay, and all that pushed a model, that made what one of
     these took from the cache, or that have no summary (a killed run's outputs
-    are unknown).
+    are unknown). Checkpoints go that none of the newest `keep` has written.
     """
     everything = runs(home)
     recent = everything[len(everything) - keep :] if keep else []
@@ -178,8 +186,27 @@ def plan(home: Path, keep: int) -> Plan:
         if run.id in kept and run.summary
     )
     artifacts = sorted(p for p in candidates if told and p and p.is_dir())
-    folders = [*artifacts, *(run.folder for run in deleted)]
-    return Plan(deleted, artifacts, sum(map(_size, folders)), why)
+    checkpoints = _written_before(home / "checkpoints", recent)
+    folders = [*artifacts, *checkpoints, *(run.folder for run in deleted)]
+    size = sum(map(_size, folders))
+    return Plan(deleted, artifacts, checkpoints, size, why)
+
+
+def _written_before(folder: Path, recent: list[Run]) -> list[Path]:
+    """The folders in `folder` without a file from the time of `recent`."""
+    began = recent[0].began if recent else datetime.datetime.max
+    if began is None:
+        return []
+    since = began.replace(tzinfo=datetime.UTC)
+    return [
+        path
+        for path in sorted(folder.glob("*/"))
+        if all(
+            datetime.datetime.fromtimestamp(p.stat().st_mtime, datetime.UTC)
+            < since
+            for p in path.rglob("*")
+        )
+    ]
 
 
 def _size(folder: Path) -> int:

@@ -245,12 +245,14 @@ def _keep(home: Path, options: Options) -> int:
     word = "would delete" if options.dry_run else "deleted"
     for run in plan.deleted:
         print(f"{word} run {run.id}, {run.status}")
-    for path in plan.artifacts:
+    for path in [*plan.artifacts, *plan.checkpoints]:
         print(f"{word} {path}")
     for run, why in plan.kept_for:
         print(f"kept run {run.id}: {why}")
+    count = len(plan.checkpoints)
+    stopped = f", checkpoints of {count} stopped trainings" if count else ""
     print(
-        f"{word} {len(plan.deleted)} runs and {len(plan.artifacts)} artifacts,"
-        f" {plan.bytes:,} bytes"
+        f"{word} {len(plan.deleted)} runs and {len(plan.artifacts)} artifacts"
+        f"{stopped}, {plan.bytes:,} bytes"
     )
     return 0

@@ -279,13 +279,16 @@ class _Run:
                 dag.pushed_to(self._config),
                 dag.training(self._config, data),
             )
+            codes = dag.code_versions()
+            for line in self._store.sweep_checkpoints(codes.values()):
+                self._console.line(f"  {line}")
             pipeline = compiler.Compiler().compile(
                 dag.create_pipeline(
                     self._config,
                     str(self._store.artifacts),
                     dag.Versions(
                         data,
-                        dag.code_versions(),
+                        codes,
                         base,
                         model,
                         content_version(schema),
