@@ -23,7 +23,7 @@ from models.training.cluster import tf_config, workers
 from optimizers import extension, registry
 from pipeline.config import PipelineConfig, load
 from pipeline.console import quiet
-from pipeline.preflight import logs, sizes
+from pipeline.preflight import logs, sizes, stores
 
 Problem = tuple[str, str]  # field, and what is wrong with it
 
@@ -40,10 +40,13 @@ def quick(config: PipelineConfig) -> None:
 def slow(config: PipelineConfig) -> None:
     """Imports the user's own code, and looks at how it can be called.
 
+    Looks for the file systems of other machines too.
+
     Raises:
         InputError: one line for each problem.
     """
-    _raise(config, [*_own_model(config), *_callbacks(config)])
+    found = [*_own_model(config), *_callbacks(config), *stores.problems(config)]
+    _raise(config, found)
 
 
 def check(path: Path, overrides: list[str]) -> int:

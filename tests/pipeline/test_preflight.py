@@ -127,6 +127,27 @@ def test_weights_that_fit_pass(home: Path) -> None:
     assert told(big) == ""  # that many values would have to be in the log
 
 
+@pytest.mark.parametrize(
+    ("field", "uri", "library"),
+    [
+        ("push.to", "s3://b/models", "TensorFlow"),
+        ("push.to", "http://host/models", "TensorFlow"),
+        ("transform.cache", "nowhere://b/x", "TensorFlow"),
+        ("train.warm_start", "nowhere://b/x", "TensorFlow"),
+        ("data.impressions.path", "https://host/ads.csv", "Beam"),
+        ("data.curated_schema", "https://host/schema.pbtxt", "Beam"),
+    ],
+)
+def test_a_store_that_nothing_here_can_reach_is_told_before_a_run(
+    home: Path, field: str, uri: str, library: str
+) -> None:
+    scheme = uri.partition(":")[0]
+    assert (
+        f"{field}: received {uri!r}: {library} has no file system for"
+        f" {scheme}:// here."
+    ) in told(f"{field}={uri}")
+
+
 @pytest.mark.parametrize("kind", ["csv", "quoted", "parquet", "hive", "packed"])
 def test_the_columns_of_a_file_are_found(home: Path, kind: str) -> None:
     log = "data.impressions="
