@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import glob
 import os
 import re
@@ -38,9 +39,10 @@ def problems(config: PipelineConfig) -> Iterator[tuple[str, str]]:
         if not missing:
             wanted = _clicked if name == "clicks" else _shown
             field = f"data.{name}.path"
-            yield from _columns(config, log, field, wanted(config))
-            if name == "impressions" and not _has_rows(log):
-                yield field, f"no rows in any file of {', '.join(log.path)}"
+            found = list(_columns(config, log, field, wanted(config)))
+            yield from found
+            if name == "impressions" and not found:
+                yield from _rows(config, field)
 
 
 def files(log: LogFiles) -> list[str]:
@@ -99,6 +101,12 @@ def _columns(
     except OSError:
         return
     names = chosen.peek(path, log)
+    if names is None and chosen.names_columns:
+        try:
+            names = list(chosen.names(_first_chunk(path, log), log)) or None
+        except InputError as error:
+            yield field, f"{path}: {error}"
+            return
     if names is None:
         return
     names = [*names, *map(unquote, _HIVE.findall(path))]
@@ -121,31 +129,43 @@ def _inside(path: str) -> list[str]:
     return [str(p) for p in found if p.is_file() and p.stat().st_size]
 
 
-def _has_rows(log: LogFiles) -> bool:
-    """Whether a file has a row, good or bad; True where none can tell."""
+def _rows(config: PipelineConfig, field: str) -> Iterator[tuple[str, str]]:
+    """A log without a row, good or bad; a first file that cannot be read."""
+    log = config.data.impressions
     if not all(map(is_local, log.path)):
-        return True
-    try:
-        return any(
-            _rows(path, log) for name in files(log) for path in _inside(name)
-        )
-    except Exception:  # the ingest says of a damaged file what is wrong
-        return True
+        return
+    for path in (path for name in files(log) for path in _inside(name)):
+        try:
+            if _holds_a_row(path, log):
+                return
+        except InputError as error:
+            yield field, f"{path}: {error}"
+            return
+        except Exception:  # of a format of the user's own: the ingest says it
+            return
+    yield field, f"no rows in any file of {', '.join(log.path)}"
 
 
-def _rows(path: str, log: LogFiles) -> int:
-    """Rows of the first batch with any."""
+def _holds_a_row(path: str, log: LogFiles) -> bool:
     chosen = log_format.of(log)
-    stamp = Path(path).stat().st_size, 0.0
-    with Path(path).open("rb") as stream:
-        codec = chosen.codec(stream.read(HEAD_BYTES), path)
-    pieces = [(0, -1)] if codec else chosen.split(path, stamp[0])
+    chunk = _first_chunk(path, log)
+    pieces = [(0, -1)]
+    if not chunk.codec:
+        pieces = list(chosen.split(path, chunk.stamp[0]))
     for start, end in pieces:
-        chunk = Chunk(0, path, start, end, codec, stamp, path)
-        for rows in chosen.read(chunk, log, {}):
+        piece = dataclasses.replace(chunk, start=start, end=end)
+        for rows in chosen.read(piece, log, {}):
             if rows.count or rows.rejected:
-                return rows.count + len(rows.rejected)
-    return 0
+                return True
+    return False
+
+
+def _first_chunk(path: str, log: LogFiles) -> Chunk:
+    """The whole file, as one chunk."""
+    with Path(path).open("rb") as stream:
+        codec = log_format.of(log).codec(stream.read(HEAD_BYTES), path)
+    size = Path(path).stat().st_size
+    return Chunk(0, path, 0, -1, codec, (size, 0.0), path)
 
 
 def _shown(config: PipelineConfig) -> Columns:
