@@ -71,7 +71,7 @@ def restored(task: dict[str, Any], copies: Path) -> dict[str, Any]:
     until = values.pop(UNTIL, "")
     if until:
         data = json.loads(values["data"])
-        data["spans"][UNTIL] = int(until) if until.isdigit() else until
+        data["spans"][UNTIL] = int(until) if until.isdecimal() else until
         values["data"] = json.dumps(data)
     for name, value in values.items():
         for sign, version in versions.items():
