@@ -190,13 +190,15 @@ def standard_streams() -> None:
     if sys.stdout is None or sys.stdout is sys.__stdout__:
         sys.stdout = _strict(1, getattr(sys.stdout, "encoding", "utf-8"))
     if sys.stderr is None or sys.stderr is sys.__stderr__:
-        sys.stderr = _stream(2)
+        sys.stderr = _stream(2, getattr(sys.stderr, "encoding", "utf-8"))
 
 
-def _stream(descriptor: int, closefd: bool = False) -> TextIO:
+def _stream(
+    descriptor: int, encoding: str = "utf-8", closefd: bool = False
+) -> TextIO:
     return io.TextIOWrapper(
         io.BufferedWriter(_Descriptor(descriptor, "w", closefd=closefd)),
-        encoding="utf-8",
+        encoding=encoding,
         errors="backslashreplace",
         line_buffering=True,
         write_through=True,

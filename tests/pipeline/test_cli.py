@@ -287,3 +287,14 @@ def test_a_message_that_cannot_be_written_keeps_its_exit_code() -> None:
         with full() as disk, gone() as pipe:
             assert answer(words, subprocess.DEVNULL, disk)[0] == 2
             assert answer(words, disk, pipe)[0] == 2
+
+
+def test_what_an_encoding_lacks_is_escaped(tmp_path: Path) -> None:
+    result = subprocess.run(
+        [sys.executable, "-m", "pipeline.cli", "check", f"{tmp_path}/ы.yaml"],
+        capture_output=True,
+        check=False,
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+    )
+    assert result.returncode == 2
+    assert b"/\\u044b.yaml: cannot be read" in result.stderr
