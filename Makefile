@@ -16,7 +16,8 @@ help:
 	@echo "make docs      build the manual into build/site; a dead link fails"
 	@echo "make flink     fetch what the tests on Flink need (320 MB)"
 	@echo "make lint      ruff, mypy    make format    ruff format"
-	@echo "make bench     the benchmarks behind the figures of the manual"
+	@echo "make bench     ingest to server: speed and memory, half an hour;"
+	@echo "               BENCH=\"join step\" for some, JSON in build/bench.json"
 	@echo "make lock      resolve requirements.lock again"
 	@echo "make setup     create or complete the environment"
 	@echo "make clean     remove the environment, caches and builds"
@@ -67,11 +68,8 @@ lock: setup
 	  --custom-compile-command "make lock" -o deploy/requirements.lock
 
 bench: setup
-	@$(BIN)/python benchmarks/ingest.py
-	@$(BIN)/python benchmarks/join.py
-	@$(BIN)/python benchmarks/transform.py
-	@$(BIN)/python benchmarks/demo.py
-	@$(BIN)/python benchmarks/lion_kernels.py
+	@mkdir -p build
+	@$(BIN)/python -m benchmarks.perf $(BENCH) --json build/bench.json
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache \

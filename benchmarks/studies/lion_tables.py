@@ -168,7 +168,7 @@ def draw(rows: int, seed: int) -> dict[str, np.ndarray]:
         "numbers": np.stack(numbers, 1),
         "label": label,
         "probability": probability,
-        "rows": np.int64(sum(sizes)),
+        "rows": np.asarray(sum(sizes)),
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -225,22 +226,22 @@ def test_functional_ops_lower_for_a_gpu(dtype, cautious):
     )
 
 
-def test_script_saves_what_lowers_for_a_gpu_and_a_tpu(tmp_path):
-    sizes = ["--parameters=1000", f"--rows={ROWS}", f"--width={WIDTH}"]
+@pytest.mark.parametrize("platform", ["GPU", "TPU"])
+def test_script_saves_what_lowers_for_a_gpu_and_a_tpu(platform, tmp_path):
     run(
-        str(ROOT / "benchmarks" / "lion_hlo.py"),
-        *(f"--out={tmp_path}", *sizes, "--ids=100"),
+        *("-m", "benchmarks.studies.gpu.lower", "--updates"),
+        *(f"--out={tmp_path}", f"--platform={platform}"),
     )
-    for platform in ("gpu", "tpu"):
-        dense, sparse = (
-            (tmp_path / f"{name}-{platform}.hlo.txt").read_text()
-            for name in ("lion_update", "sparse_lion_update")
+    programs = json.loads((tmp_path / "programs.json").read_text())
+    sparse = [p["name"] for p in programs if p["kind"] == "sparse"]
+    assert len(sparse) == len(programs) / 2 == 5
+    for name in sparse:
+        check_lowered(
+            (tmp_path / f"dense{name[6:]}.hlo.txt").read_text(),
+            (tmp_path / f"{name}.hlo.txt").read_text(),
         )
-        check_lowered(dense, sparse)
     for path in tmp_path.glob("*.pb"):
         assert b"parameter" in path.read_bytes()
-    for path in tmp_path.glob("*-cpu-optimized.txt"):
-        assert len(aliased(path.read_text())) == 2
 
 
 def check_lowered(dense, sparse):

@@ -3,7 +3,7 @@
 Each runs in a process, and maybe an environment, of its own: `CONTENDER.py
 ROWS` with the folder of rows. It answers each line of input with a line of
 JSON. For train.py it trains a turn on the next rows; its caller takes turns.
-For peer_quality.py (`CONTENDER.py ROWS quality`) a line holds settings, and
+For quality.py (`CONTENDER.py ROWS quality`) a line holds settings, and
 the answer is what a model trained with them is worth.
 """
 

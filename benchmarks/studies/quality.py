@@ -1,14 +1,16 @@
 """Test AUC and logloss of ours with Lion, and of others with Adam.
 
-    python benchmarks/peer_quality.py [criteo movielens open_bandit generated]
-        [--peers-python PATH] [--deepctr-python PATH] [--seeds 5]
+    python -m benchmarks.studies.quality
+        [criteo movielens open_bandit generated] [--peers-python PATH]
+        [--deepctr-python PATH] [--seeds 5]
 
 All see the same transformed rows: 80 % to train, the next 10 % to choose
 settings by, the last 10 % to test, in the order of the log. Ours is `lionctr
 compare` of the shipped config: it chooses Lion's rate and decay and trains
 with each seed. The others get the config's batch size and as many trainings
 to choose: of Adam's rate, dropout, penalty and size, one after the other, each
-by its best epoch. LightGBM stands beside as what trees reach.
+by its best epoch. LightGBM and scikit-learn's logistic regression show what
+trees and a linear model reach.
 
 The environments of the others are those of train.py, with lightgbm.
 """
@@ -22,12 +24,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import measure
 import numpy as np
-import train
 import yaml
 
-_ROOT = Path(__file__).resolve().parent.parent
+from benchmarks import measure
+from benchmarks.studies import train
+
+_ROOT = Path(__file__).resolve().parents[2]
 _EPOCHS = 10  # at most, and twice the config's
 # Dataset -> config, and what replaces its settings.
 DATASETS: dict[str, tuple[str, list[str]]] = {
@@ -53,12 +56,22 @@ _NEURAL: list[list[dict[str, Any]]] = [
     [{"l2": 1e-5}, {"l2": 1e-4}, {"l2": 1e-3}],
     [{"dim": 16, "hidden": [256, 128]}],
 ]
+_LINEAR: list[list[dict[str, Any]]] = [[{"l2": 1.0}, {"l2": 10.0}]]
 _TREES: list[list[dict[str, Any]]] = [
     [{"rate": rate} for rate in (0.02, 0.05, 0.1)],
     [{"hidden": [leaves]} for leaves in (7, 15, 31)],
     [{"dropout": 0.5}],  # a tree's share of columns left out
     [{"l2": 1.0}, {"l2": 10.0}],
 ]
+
+
+_GRIDS: dict[str, tuple[list[list[dict[str, Any]]], dict[str, Any]]] = {
+    "lightgbm_trees.py": (
+        _TREES,
+        {"dropout": 0.0, "epochs": 1, "hidden": [15]},
+    ),
+    "logistic_regression.py": (_LINEAR, {"epochs": 1}),
+}
 
 
 def config_of(dataset: str, rows: int, home: Path) -> Path:
@@ -192,10 +205,8 @@ def judge(dataset: str, options: argparse.Namespace, home: Path) -> None:
     many = trained > _MANY
     label = np.load(rows / "label.npy")[first:last]
     for name, (python, script) in contenders(options).items():
-        grid = _TREES if "trees" in script else _NEURAL
-        start = dict(settings)
-        if "trees" in script:
-            start |= {"dropout": 0.0, "epochs": 1, "hidden": [15]}
+        grid, changes = _GRIDS.get(script, (_NEURAL, {}))
+        start = {**settings, **changes}
         try:
             with train.contender(python, rows, script, "quality") as ask:
                 best = chosen(ask, start, grid[:2] if many else grid)
@@ -225,6 +236,7 @@ def contenders(options: argparse.Namespace) -> dict[str, tuple[str, str]]:
         "DeepCTR-Torch WDL": (peers, "deepctr_torch_wdl.py"),
         "TorchRec": (peers, "torchrec_wide_deep.py"),
         "FuxiCTR WideDeep": (peers, "fuxictr_wide_deep.py"),
+        "logistic regression": (sys.executable, "logistic_regression.py"),
         "LightGBM": (peers, "lightgbm_trees.py"),
     }
     return {

@@ -1,4 +1,4 @@
-"""LightGBM: boosted trees, ids as categories; for peer_quality.py alone."""
+"""LightGBM: boosted trees, ids as categories; for quality.py alone."""
 
 from __future__ import annotations
 

@@ -1,13 +1,13 @@
 """Training speed: ours from disk and memory, and others on the same rows.
 
-    python benchmarks/train.py [--peers-python PATH] [--deepctr-python PATH]
-        [--turns 5] [--rows 500000] [--table-rows N]
+    python -m benchmarks.studies.train [--peers-python PATH]
+        [--deepctr-python PATH] [--turns 5] [--rows 500000] [--table-rows N]
 
 Wide and deep, embeddings of 16, hidden layers of 256 and 128, batches of
 4096 of Criteo's shape; ours with Lion, the others with Adam. Each contender
-is a process of its own (benchmarks/peers/) and waits while another trains its
-turn: figures are medians over turns. Seconds of the processor suffer less
-from other programs than seconds of the clock.
+is a process of its own (peers/) and waits while another trains its turn:
+figures are medians over turns. Other programs disturb seconds of the CPU less
+than seconds of the clock.
 
 The peers are not in our environment. In one of their own: torch, torchrec,
 fbgemm-gpu-cpu, fuxictr, deepctr-torch; in another one, for DeepCTR, deepctr,
@@ -28,11 +28,12 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-import measure
 import numpy as np
 
+from benchmarks import measure
+
 PEERS = Path(__file__).with_name("peers")
-_ROOT = PEERS.parent.parent
+_ROOT = PEERS.parents[2]
 _DENSE = 13
 _FILES = 8
 _LARGEST = 60_000  # ids of a field, of those that half a million rows show

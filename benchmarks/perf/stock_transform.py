@@ -1,4 +1,4 @@
-"""What benchmarks/transform.py gives stock Transform: plain TFT, as its guide.
+"""Plain TFT for stock Transform, as in its guide.
 
 The same features as configs/criteo.yaml's: log and z-score of the 13 numbers,
 a vocabulary for each of the 26 categories.

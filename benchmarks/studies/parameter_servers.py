@@ -1,6 +1,7 @@
 """Lion on tables that are cut over two parameter servers, on this machine.
 
-    python benchmarks/parameter_servers.py [--rows N] [--steps N] [--out JSON]
+    python -m benchmarks.studies.parameter_servers [--rows N] [--steps N]
+        [--out JSON]
 
 Starts two servers and two workers as processes, trains a wide model with
 embeddings on clicks whose odds are a sum of hidden weights of ids, first one

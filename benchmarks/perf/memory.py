@@ -1,40 +1,43 @@
 """Peak memory of each stage of a training with a large table.
 
-    python benchmarks/memory.py [--gib 4]
-
 Two features of ids share a table of 16 numbers a row, of that size; Lion has
 one slot. A stage's peak is that of the whole process, TensorFlow included.
 """
 
 from __future__ import annotations
 
-import argparse
 import gc
-import os
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+from benchmarks import measure
+from benchmarks.perf.table import Table
 
-import numpy as np
-import tensorflow as tf
-
-_BATCH, _STEPS = 4096, 40
-_DIM = 16
+SMOKE = {"gib": 0.001, "steps": 4}
+_BATCH, _DIM = 4096, 16
 _GIB = 1 << 20  # of the kernel's kB
 
 
+class Stage(NamedTuple):
+    """Name, peak and held GiB, seconds."""
+
+    name: str
+    peak: float
+    held: float
+    seconds: float
+
+
 class Peaks:
-    """Prints the peak since the last stage, and what is still held."""
+    """Stages of this process so far."""
 
     def __init__(self) -> None:
-        self._began = time.perf_counter()
+        self.stages: list[Stage] = []
+        self._watch = measure.Stopwatch()
 
     def stage(self, name: str) -> None:
-        """Ends a stage."""
+        """End a stage."""
         status = dict(
             line.split(":", 1)
             for line in Path("/proc/self/status").read_text().splitlines()
@@ -42,22 +45,20 @@ class Peaks:
         peak, now = (
             int(status[key].split()[0]) / _GIB for key in ("VmHWM", "VmRSS")
         )
-        seconds = time.perf_counter() - self._began
-        print(
-            f"{name:<24} peak {peak:6.2f} GiB, then {now:6.2f}"
-            f"  {seconds:6.1f} s",
-            flush=True,
-        )
+        wall = self._watch.seconds().wall
+        self.stages.append(Stage(name, peak, now, wall))
         Path("/proc/self/clear_refs").write_text("5")
-        self._began = time.perf_counter()
+        self._watch = measure.Stopwatch()
 
 
-def examples(rows: int) -> Any:
+def batches(rows: int, steps: int) -> Any:
     """Random rows, the same each pass."""
+    import numpy as np
+    import tensorflow as tf
 
-    def batches() -> Iterator[Any]:
+    def drawn() -> Iterator[Any]:
         rng = np.random.default_rng(1)
-        for _ in range(_STEPS):
+        for _ in range(steps):
             ids = rng.integers(0, rows // 2, (_BATCH, 2))
             dense = rng.normal(size=(_BATCH, 1)).astype(np.float32)
             label = (rng.random(_BATCH) < 0.3).astype(np.float32)
@@ -68,15 +69,13 @@ def examples(rows: int) -> Any:
         "dense": tf.TensorSpec([None, 1]),
     }
     return tf.data.Dataset.from_generator(
-        batches, output_signature=(columns, tf.TensorSpec([None]))
+        drawn, output_signature=(columns, tf.TensorSpec([None]))
     )
 
 
-def main() -> None:
-    """Prints the table."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--gib", type=float, default=4.0)
-    options = parser.parse_args()
+def stages(gib: float, steps: int) -> list[Stage]:
+    """Train, checkpoint and export a model with a table of this size."""
+    import tensorflow as tf
 
     from models.architectures.registry import build_model
     from models.checkpointing.checkpoint import Checkpoints
@@ -88,7 +87,7 @@ def main() -> None:
     from models.variables import named_variables
     from optimizers.registry import build_optimizer
 
-    rows = int(options.gib * (1 << 30) / _DIM / 4)
+    rows = int(gib * (1 << 30) / _DIM / 4)
     peaks = Peaks()
     peaks.stage("TensorFlow")
     half = rows // 2
@@ -96,13 +95,13 @@ def main() -> None:
     layout = Layout(features, (), ("x",))
     model = build_model(layout, ModelConfig(), 0.3)
     peaks.stage("model")
-    optimizer = build_optimizer({"name": "lion"}, _STEPS)
+    optimizer = build_optimizer({"name": "lion"}, steps)
     config = TrainConfig(
         batch_size=_BATCH,
-        checkpoint_steps=_STEPS // 2,
+        checkpoint_steps=steps // 2,
         early_stopping=EarlyStopping(),
     )
-    data = examples(rows)
+    data = batches(rows, steps)
     with tempfile.TemporaryDirectory() as folder:
         kept = f"{folder}/checkpoints"
         loop.train(
@@ -110,7 +109,7 @@ def main() -> None:
             optimizer,
             data,
             data.take(4),
-            _BATCH * _STEPS,
+            _BATCH * steps,
             config,
             checkpoints=kept,
         )
@@ -135,6 +134,14 @@ def main() -> None:
         tf.saved_model.save(served, f"{folder}/model")
         peaks.stage("SavedModel")
 
+    return peaks.stages
 
-if __name__ == "__main__":
-    main()
+
+def run(gib: float = 4.0, steps: int = 40) -> Table:
+    """Measure a table of `gib` GiB; checkpoints come in the middle."""
+    table = Table(f"Memory of a training, {gib:g} GiB of tables")
+    found = measure.alone(stages, gib, steps)
+    for one in found:
+        table.line(one.name, gib=one.peak, seconds=one.seconds)
+    table.line("highest peak", gib=max(one.peak for one in found))
+    return table

@@ -1,6 +1,6 @@
-"""Saves what `gpu.py` runs on a GPU: programs as HLO, and their references.
+"""Save the programs that `run.py` runs on a GPU as HLO, and references.
 
-    python benchmarks/gpu_hlo.py --out build/hlo
+    python -m benchmarks.studies.gpu.lower --out build/hlo
 
 Needs TensorFlow and the op library, but no GPU. Beside the updates of single
 variables there is the whole training step of the product's wide and deep
@@ -18,8 +18,8 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from lion_hlo import _save
 
+from benchmarks.studies.gpu.saving import register_tpu, save
 from optimizers import ops
 from optimizers.ops.library import load
 
@@ -34,16 +34,28 @@ def main() -> None:
     """Writes programs, references and `programs.json`."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--out", type=Path, default=Path("build/hlo"))
+    parser.add_argument("--platform", choices=["GPU", "TPU"], default="GPU")
+    parser.add_argument(
+        "--updates", action="store_true", help="small updates alone, with text"
+    )
     options = parser.parse_args()
     if load().ops is None:
         parser.exit(1, f"The op library is not usable: {load().reason}\n")
     options.out.mkdir(parents=True, exist_ok=True)
-    programs = [*_updates(options.out), *_steps(options.out)]
+    if options.platform == "TPU":
+        register_tpu()
+    out, platform = options.out, options.platform
+    if options.updates:
+        programs = _updates(out, platform, large=False)
+    else:
+        programs = [*_updates(out, platform), *_steps(out, platform)]
     listed = json.dumps(programs, indent=1)
-    (options.out / "programs.json").write_text(listed, "utf-8")
+    (out / "programs.json").write_text(listed, "utf-8")
 
 
-def _updates(out: Path) -> list[dict[str, Any]]:
+def _updates(
+    out: Path, platform: str, large: bool = True
+) -> list[dict[str, Any]]:
     small = {"parameters": 4099, "rows": 997, "width": 24, "ids": 1500}
     programs = []
     for var, m, cautious in (
@@ -53,15 +65,24 @@ def _updates(out: Path) -> list[dict[str, Any]]:
         ("bfloat16", "bfloat16", False),
         ("float16", "float32", False),
     ):
-        programs += _update(out, "small", var, m, cautious, **small)
-    for m in ("float32", "bfloat16"):
-        large = {"parameters": 100_000_000, **FBGEMM}
-        programs += _update(out, "large", "float32", m, False, **large)
+        variant = (var, m, cautious)
+        programs += _update(out, platform, "small", *variant, small)
+    if large:
+        sizes = {"parameters": 100_000_000, **FBGEMM}
+        for m in ("float32", "bfloat16"):
+            variant = ("float32", m, False)
+            programs += _update(out, platform, "large", *variant, sizes)
     return programs
 
 
 def _update(
-    out: Path, size: str, var: str, m: str, cautious: bool, **shape: int
+    out: Path,
+    platform: str,
+    size: str,
+    var: str,
+    m: str,
+    cautious: bool,
+    shape: dict[str, int],
 ) -> list[dict[str, Any]]:
     """The dense and the sparse update of a variable of these dtypes."""
     wide = [tf.TensorSpec([], tf.float32)] * 4
@@ -88,15 +109,18 @@ def _update(
     flat, table = [shape["parameters"]], [shape["rows"], shape["width"]]
     rows = [shape["ids"], shape["width"]]
     found = []
-    for kind, function, specs in (
+    for kind, function, shapes in (
         ("dense", dense, [(flat, var), (flat, m), (flat, var)]),
         ("sparse", sparse, [(table, var), (table, m), (rows, var)]),
     ):
-        given = [tf.TensorSpec(s, d) for s, d in specs]
+        given = [tf.TensorSpec(s, d) for s, d in shapes]
         if kind == "sparse":
             given.append(tf.TensorSpec([shape["ids"]], tf.int32))
         name = f"{kind}-{size}-{var}-{m}{'-cautious' * cautious}"
-        _save(out / f"{name}.hlo.pb", function, (*given, *scalars), "GPU")
+        specs = (*given, *scalars)
+        save(out / f"{name}.hlo.pb", function, specs, platform)
+        if size == "small":
+            save(out / f"{name}.hlo.txt", function, specs, platform)
         found.append(
             {
                 "name": name,
@@ -109,7 +133,7 @@ def _update(
     return found
 
 
-def _steps(out: Path) -> list[dict[str, Any]]:
+def _steps(out: Path, platform: str) -> list[dict[str, Any]]:
     import keras
 
     found = []
@@ -118,15 +142,22 @@ def _steps(out: Path) -> list[dict[str, Any]]:
     ):
         keras.config.set_dtype_policy(policy)
         found.append(
-            _step(out, f"step-{name}-{policy}", hidden, 65_536, 100_000)
+            _step(
+                out, platform, f"step-{name}-{policy}", hidden, 65_536, 100_000
+            )
         )
     keras.config.set_dtype_policy("float32")
-    found.append(_step(out, "step-small", (16, 8), 64, 50))
+    found.append(_step(out, platform, "step-small", (16, 8), 64, 50))
     return found
 
 
 def _step(
-    out: Path, name: str, hidden: tuple[int, ...], batch: int, size: int
+    out: Path,
+    platform: str,
+    name: str,
+    hidden: tuple[int, ...],
+    batch: int,
+    size: int,
 ) -> dict[str, Any]:
     """One step: weights, momenta, batch -> weights, momenta, loss."""
     from models.architectures.registry import build_model
@@ -176,7 +207,7 @@ def _step(
         tf.TensorSpec([batch, NUMBERS], tf.float32),
         tf.TensorSpec([batch], tf.float32),
     )
-    _save(out / f"{name}.hlo.pb", step, (*state, *inputs), "GPU")
+    save(out / f"{name}.hlo.pb", step, (*state, *inputs), platform)
     if batch < 1000:
         rng = np.random.default_rng(0)
         given = [rng.normal(size=s.shape, scale=0.1) for s in state]
@@ -190,10 +221,13 @@ def _step(
             for x, s in zip(given, (*state, *inputs), strict=True)
         ]
         results = tf.function(step)(*map(tf.constant, arrays))
-        np.savez_compressed(
-            out / f"{name}.npz",
+        numbered: dict[str, Any] = {
             **{f"in{i:03}": x for i, x in enumerate(arrays)},
             **{f"out{i:03}": x.numpy() for i, x in enumerate(results)},
+        }
+        np.savez_compressed(
+            out / f"{name}.npz",
+            **numbered,
         )
     return {
         "name": name,

@@ -1,6 +1,6 @@
 """Does Lion help a CTR model? Optimizers on equal terms, on held-out rows.
 
-    python benchmarks/optimizer_study.py [generated criteo ...] [--seeds 5]
+    python -m benchmarks.studies.optimizers [generated criteo ...] [--seeds 5]
 
 Each optimizer trains the config's model on the same transformed rows, in as
 many steps. Two rates are searched, of the tables and of all other weights, on
@@ -30,10 +30,11 @@ from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-import measure
 import numpy as np
 
-_ROOT = Path(__file__).resolve().parent.parent
+from benchmarks import measure
+
+_ROOT = Path(__file__).resolve().parents[2]
 _TABLES = r".*/table"
 _STEP = 0.5  # of the exponent of 10
 _GRID = [_STEP * n for n in range(-4, 5)]

@@ -1,6 +1,6 @@
 """A model a day on drifting logs: does a warm start pay?
 
-    python benchmarks/daily.py --out FOLDER [--seeds 3] [--rows 50000]
+    python -m benchmarks.studies.daily --out FOLDER [--seeds 3] [--rows 50000]
 
 Each seed is a world of its own: seven days of generated logs, in which every
 day a share of users and ads is replaced and what makes people click drifts
@@ -8,7 +8,7 @@ day a share of users and ads is replaced and what makes people click drifts
 first 80 % of the day's impressions and is tested on the rest:
 
   warm       begins with the warm model of the day before (train.warm_start)
-  cold       begins anew
+  cold       starts from new weights
   yesterday  the warm model of the day before, as it was
 
 All see the same rows and the same tests, from the second day on; the first
@@ -26,10 +26,11 @@ from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-import measure
 import numpy as np
 
-_ROOT = Path(__file__).resolve().parent.parent
+from benchmarks import measure
+
+_ROOT = Path(__file__).resolve().parents[2]
 ARMS = ("warm", "cold", "yesterday")
 METRICS = ("auc", "logloss", "calibration")
 DAYS = 7
@@ -255,7 +256,9 @@ def plot(scores: list[Score], floor: Any, path: Path) -> None:
     days = np.arange(1, DAYS)
     for axis, metric in zip(axes, METRICS, strict=True):
         for arm in ARMS:
-            found = np.stack([values(scores, metric, arm, d) for d in days])
+            found = np.stack(
+                [values(scores, metric, arm, int(d)) for d in days]
+            )
             mean, spread = found.mean(1), [_deviation(f) for f in found]
             (line,) = axis.plot(days + 1, mean, marker="o", label=arm)
             axis.fill_between(

@@ -1,7 +1,7 @@
 """Lion on a GPU: is it right, and how near the card's bandwidth is it.
 
-    python benchmarks/gpu_hlo.py --out build/hlo       # where TensorFlow is
-    python benchmarks/gpu.py build/hlo --out $OUT      # where jax and nvcc are
+    python -m benchmarks.studies.gpu.lower --out build/hlo  # with TensorFlow
+    python -m benchmarks.studies.gpu.run build/hlo          # with jax and nvcc
 
 Small programs are compared with the NumPy reference of the tests, or with
 what our CPU kernels gave. Large ones are timed: blocks of calls in a row,
@@ -27,11 +27,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import run_hlo
 
-ROOT = Path(__file__).resolve().parents[1]
+from benchmarks.studies.gpu import hlo
+
+ROOT = Path(__file__).resolve().parents[3]
 sys.path.insert(0, str(ROOT / "tests/optimizers"))
-RATES = (1e-3, 0.9, 0.99, 0.01)  # as in gpu_hlo.py
+RATES = (1e-3, 0.9, 0.99, 0.01)  # as in lower.py
 DISTINCT = 350_280  # of FBGEMM's 1,048,570 lookups
 Array = Any
 
@@ -176,7 +177,7 @@ def parity(
     path: Path, program: dict[str, Any], device: Any, _: Any
 ) -> dict[str, Any]:
     """How far a small program's results are from those that are right."""
-    compiled, shapes = run_hlo.compiled(
+    compiled, shapes = hlo.compiled(
         path.with_suffix(".hlo.pb").read_bytes(), device, program["states"]
     )
     if program["kind"] == "step":
@@ -271,7 +272,7 @@ def timing(
 
     content = path.with_suffix(".hlo.pb").read_bytes()
     began = time.perf_counter()
-    compiled, shapes = run_hlo.compiled(content, device, program["states"])
+    compiled, shapes = hlo.compiled(content, device, program["states"])
     compiling = time.perf_counter() - began
     text = compiled.hlo_modules()[0].to_string()
     if program["kind"] == "sparse":
@@ -283,7 +284,10 @@ def timing(
     seconds = per_call(
         lambda state: compiled.execute([*state, *rest])[:count], arrays[:count]
     )
-    found = {"ms": round(1e3 * seconds, 3), "compiling_s": round(compiling, 1)}
+    found: dict[str, Any] = {
+        "ms": round(1e3 * seconds, 3),
+        "compiling_s": round(compiling, 1),
+    }
     calls = re.findall(r'custom_call_target="([^"]*)"', text)
     found["custom_calls"] = sorted(set(calls))
     if program["kind"] == "step":

@@ -1,30 +1,32 @@
 """Lion's CPU kernels against memory bandwidth and against other optimizers.
 
-    python benchmarks/lion_kernels.py [--torch-python PATH]
-
 All figures are medians; what a ratio compares was called in turns, in one
 run. The triad a[i] += s * b[i] runs on as many threads as TensorFlow has and
 moves 12 bytes per element; a dense float32 update moves 20 bytes per
-parameter. PyTorch is not in our environment: it runs in that of `PATH`.
+parameter. PyTorch is not in our environment: it runs in that of `torch_python`.
 """
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import os
 import statistics
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import limits
-import measure
 import numpy as np
 
+from benchmarks import measure
+from benchmarks.perf import bandwidth
+from benchmarks.perf.table import Table
+
+SMOKE = {"parameters": 1000, "rows": [200], "repeats": 1}
+
+_PEERS = Path(__file__).resolve().parents[1] / "studies/peers"
 DENSE_BYTES = 20  # read weight, momentum, gradient; write weight, momentum
 TRIAD_BYTES = 12
 BATCH, FEATURES, DIM = 2048, 26, 16
@@ -63,7 +65,7 @@ def batches(rows: int, count: int = 8) -> list[np.ndarray]:
 
 def torch_work(python: str, *arguments: Any) -> Work:
     """Returns a call that does an update of torch_updates.py in `python`."""
-    script = Path(__file__).with_name("torch_updates.py")
+    script = _PEERS / "torch_updates.py"
     process = subprocess.Popen(
         [python, str(script), *map(str, arguments)],
         stdin=subprocess.PIPE,
@@ -83,9 +85,7 @@ def torch_work(python: str, *arguments: Any) -> Work:
     return call
 
 
-def dense(
-    parameters: int, repeats: int, torch_python: str | None
-) -> dict[str, float]:
+def dense(parameters: int, repeats: int, torch_python: str) -> dict[str, float]:
     """Milliseconds of one dense update of `parameters` float32 weights."""
     import keras
     import tensorflow as tf
@@ -105,7 +105,7 @@ def dense(
         return step
 
     works = {
-        "triad": limits.triad(parameters),
+        "triad": bandwidth.triad(parameters),
         "ours": update(Lion(1e-4, weight_decay=0.01, kernel="custom_op")),
         "ours, bfloat16 momentum": update(
             Lion(1e-4, kernel="custom_op", momentum_dtype="bfloat16")
@@ -183,9 +183,7 @@ def numpy_lion(rows: int, all_ids: list[np.ndarray]) -> Work:
     return call
 
 
-def sparse(
-    rows: int, repeats: int, torch_python: str | None
-) -> dict[str, float]:
+def sparse(rows: int, repeats: int, torch_python: str) -> dict[str, float]:
     """Milliseconds of one update of a table by a batch of Zipf ids."""
     import keras
     import tensorflow as tf
@@ -202,7 +200,7 @@ def sparse(
         "keras Lion": keras.optimizers.Lion(1e-4),
         "tf_keras Adagrad": tf_keras.optimizers.Adagrad(1e-4),
     }
-    touches = itertools.cycle(limits.touch(rows, DIM, plain_ids))
+    touches = itertools.cycle(bandwidth.touch(rows, DIM, plain_ids))
     works: dict[str, Work] = {"touch the rows": lambda: next(touches)()}
     for name, optimizer in optimizers.items():
         works[name] = table_update(optimizer, rows, all_ids, values)
@@ -290,91 +288,71 @@ def _status_mib(field: str) -> float:
     raise AssertionError(field)
 
 
-def _print(title: str, got: dict[str, float]) -> None:
-    print(f"\n{title}, ms")
-    for name, value in got.items():
-        print(f"  {name:<42} {value:>10.2f}", flush=True)
+def run(
+    parameters: int = 50_000_000,
+    rows: Sequence[int] = (10**5, 10**6, 10**7),
+    repeats: int = 40,
+    torch_python: str = "",
+) -> Table:
+    """Measure the kernels.
 
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--parameters", type=int, default=50_000_000)
-    parser.add_argument(
-        "--rows", type=int, nargs="+", default=[10**5, 10**6, 10**7]
-    )
-    parser.add_argument("--repeats", type=int, default=40)
-    parser.add_argument(
-        "--torch-python", help="a Python that has torch and numpy"
-    )
-    options = parser.parse_args()
-    repeats, torch_python = options.repeats, options.torch_python
-    least, most = min(options.rows), max(options.rows)
-
-    table = measure.Table("Lion's CPU kernels")
-    if not torch_python:
-        print("torch: not measured (pass --torch-python)")
-    dense_ms = measure.alone(dense, options.parameters, repeats, torch_python)
-    _print(f"Dense update, {options.parameters:,} float32 weights", dense_ms)
+    Args:
+        parameters: of the dense update.
+        rows: of the tables.
+        repeats: of which the median counts.
+        torch_python: a Python that has torch and numpy; "" leaves torch out.
+    """
+    table = Table("Lion's CPU kernels")
+    least, most = min(rows), max(rows)
+    dense_ms = measure.alone(dense, parameters, repeats, torch_python)
+    _lines(table, f"dense, {parameters:,} weights", dense_ms)
     grown = {}
     for mode in MODES:
-        got = measure.alone(growth, mode, options.rows, 5 * repeats)
+        got = measure.alone(growth, mode, list(rows), 5 * repeats)
         grown[mode] = got[-1] / got[0]
-        by_rows = dict(zip(map("{:,}".format, options.rows), got, strict=True))
-        _print(f"Sparse update by rows of the table, {mode}", by_rows)
-    for rows in options.rows:
-        distinct = statistics.mean(len(np.unique(b)) for b in batches(rows))
-        shape = f"{rows:,} x {DIM}, {distinct:,.0f} rows of a batch"
-        sparse_ms = measure.alone(sparse, rows, repeats, torch_python)
-        _print(f"Sparse update, {shape}", sparse_ms)
-    for rows in options.rows:
-        step_ms = measure.alone(training, rows, max(3, repeats // 2))
-        _print(f"Training step, {rows:,} x {DIM}", step_ms)
+        by_rows = dict(zip(map("{:,} rows".format, rows), got, strict=True))
+        _lines(table, f"sparse alone, {mode}", by_rows)
+    for count in rows:
+        sparse_ms = measure.alone(sparse, count, repeats, torch_python)
+        _lines(table, f"sparse, {count:,} rows", sparse_ms)
+    for count in rows:
+        step_ms = measure.alone(training, count, max(3, repeats // 2))
+        _lines(table, f"step, {count:,} rows", step_ms)
     extra = measure.alone(extra_mib, most)
 
-    print("\nGoals; tables of the most rows")
-    rate = {
-        "triad": TRIAD_BYTES * options.parameters / dense_ms["triad"] / 1e6,
-        "ours": DENSE_BYTES * options.parameters / dense_ms["ours"] / 1e6,
-    }
-    share = rate["ours"] / rate["triad"]
+    moved = {"triad": TRIAD_BYTES, "ours": DENSE_BYTES}
+    rate = {k: b * parameters / dense_ms[k] / 1e6 for k, b in moved.items()}
+    table.line("dense: bandwidth", gb_per_s=rate["ours"])
     table.goal(
         "dense: bandwidth, share of the triad",
-        f"{rate['ours']:.1f} GB/s, {share:.0%}",
-        ">= 85 %",
-        share >= 0.85,
+        share=rate["ours"] / rate["triad"],
+        at_least=0.85,
     )
-
-    def ratio(what: str, got: dict[str, float], name: str, goal: float) -> None:
-        value = got[name] / got["ours"]
-        sign = ">" if goal == 1 else ">="
-        met = value > goal or value == goal != 1
-        table.goal(
-            f"{what}: {name} / ours", f"{value:.2f}", f"{sign} {goal:g}", met
-        )
-
-    ratio("dense", dense_ms, "keras Lion", 3)
-    ratio("dense", dense_ms, "keras Lion, XLA", 2.5)
+    for part, got, name, least_ratio in (
+        ("dense", dense_ms, "keras Lion", 3),
+        ("dense", dense_ms, "keras Lion, XLA", 2.5),
+        ("sparse", sparse_ms, "keras Lion", 60),
+        ("sparse", sparse_ms, "tf_keras Adagrad", 3),
+        ("sparse", sparse_ms, "torch SparseAdam", 3),
+        ("step", step_ms, "keras Lion", 20),
+        ("step", step_ms, "keras Adagrad", 1),
+        ("step", step_ms, "keras SGD", 1),
+    ):
+        if name in got:
+            table.goal(
+                f"{part}: {name} / ours",
+                ratio=got[name] / got["ours"],
+                at_least=least_ratio,
+            )
     table.goal(
         f"sparse: {most:,} rows / {least:,} rows",
-        f"{grown['ours']:.2f}",
-        "<= 1.3",
-        grown["ours"] <= 1.3,
+        ratio=grown["ours"],
+        at_most=1.3,
     )
-    ratio("sparse", sparse_ms, "keras Lion", 60)
-    for name in ("tf_keras Adagrad", "torch SparseAdam"):
-        if name in sparse_ms:
-            ratio("sparse", sparse_ms, name, 3)
-    ratio("step", step_ms, "keras Lion", 20)
-    ratio("step", step_ms, "keras Adagrad", 1)
-    ratio("step", step_ms, "keras SGD", 1)
-    table.goal(
-        "memory beyond variable and slot",
-        f"{extra:.0f} MiB",
-        "<= 64 MiB",
-        extra <= 64,
-    )
-    table.exit()
+    table.goal("memory beyond variable and slot", mib=extra, at_most=64)
+    return table
 
 
-if __name__ == "__main__":
-    main()
+def _lines(table: Table, part: str, got: dict[str, float]) -> None:
+    for name, value in got.items():
+        table.line(f"{part}: {name}", ms=value)
