@@ -24,7 +24,7 @@ _NEUTRAL: dict[str, Scalar] = {"f": 0.0, "i": 0, "u": 0, "b": False, "O": ""}
 
 @dataclass(frozen=True)
 class Signature:
-    """What a signature takes and gives: name -> dtype, one value a row."""
+    """Inputs and outputs of a signature: name -> dtype, one value a row."""
 
     inputs: dict[str, np.dtype[Any]]
     outputs: dict[str, np.dtype[Any]]

@@ -73,7 +73,7 @@ class VersionedRestServer(RESTServer):
 
     @property
     def started(self) -> bool:
-        """Whether requests are answered."""
+        """True if requests are answered."""
         return bool(self._server.started)
 
     async def start(self) -> None:

@@ -19,7 +19,7 @@ Fingerprint = frozenset[tuple[str, int, int]]
 
 @dataclass(frozen=True)
 class Snapshot(Generic[Loaded]):
-    """What is loaded at one moment; never changed, only replaced.
+    """Versions loaded at one moment; never changed, only replaced.
 
     served: the version that answers where none is named.
     """
@@ -147,7 +147,7 @@ class VersionWatcher(Generic[Loaded]):
         return None
 
     def _refuses(self, version: int, before: Loaded | None) -> bool:
-        """Whether a loaded version may not replace the served one."""
+        """True if a loaded version may not replace the served one."""
         if self._accept is None or before is None:
             return False
         try:

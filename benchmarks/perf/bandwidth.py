@@ -1,4 +1,4 @@
-"""What memory allows: a triad, and touching the rows of a batch."""
+"""Limits of memory: a triad, and touching the rows of a batch."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ _SKIPPED = ("StatisticsGen", "ExampleValidator")
 
 @dataclass(frozen=True)
 class Score:
-    """Of one model on the later part of one day."""
+    """Metrics of one model on the later part of one day."""
 
     seed: int
     day: int
@@ -51,7 +51,7 @@ class Score:
 
 @dataclass(frozen=True)
 class Settings:
-    """What is the same for all days and models."""
+    """Settings of all days and models."""
 
     rows: int
     drift: float
@@ -231,7 +231,7 @@ def show(scores: list[Score], floor: Any) -> None:
 def values(
     scores: list[Score], metric: str, arm: str, day: int | None = None
 ) -> Any:
-    """Of all seeds, and of all days if none is given."""
+    """Metric of all seeds, and of all days if none is given."""
     return np.array(
         [
             getattr(s, metric)

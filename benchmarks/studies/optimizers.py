@@ -66,7 +66,7 @@ DATASETS: dict[str, tuple[str, list[str]]] = {
 
 @dataclass(frozen=True)
 class Scores:
-    """Of one trained model."""
+    """Metrics of one trained model."""
 
     logloss: float
     auc: float
@@ -74,7 +74,7 @@ class Scores:
 
 @dataclass(frozen=True)
 class Outcome:
-    """Of one candidate on one dataset."""
+    """Outcome of one candidate on one dataset."""
 
     candidate: str
     rates: tuple[float, float]  # of the tables, of the rest
@@ -226,7 +226,7 @@ class Trainer:
             self.milliseconds.append(1e3 * seconds / int(done))
 
     def scores(self, data: Data) -> Scores:
-        """Of the model as it is."""
+        """Metrics of the model as it is."""
         from models.training.metrics import auc, logloss_of_logits
 
         logits = np.concatenate(

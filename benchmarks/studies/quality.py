@@ -97,7 +97,7 @@ def config_of(dataset: str, rows: int, home: Path) -> Path:
 
 
 def ours(path: Path, optimizers: str, seeds: int) -> dict[str, Any]:
-    """What `lionctr compare` says."""
+    """Result of `lionctr compare`."""
     done = subprocess.run(
         [sys.executable, "-m", "pipeline.cli", "compare", str(path), "--json"]
         + ["--optimizers", optimizers, "--seeds", str(seeds)],

@@ -83,7 +83,7 @@ def write(rows: int, table_rows: int, folder: Path) -> None:
 
 
 class _Array:
-    """What `column` takes for a tensor."""
+    """Stand-in of a tensor for `column`."""
 
     def __init__(self, values: Any) -> None:
         self._values = values

@@ -22,7 +22,7 @@ from optimizers import Lion
 
 
 class Spec:
-    """Of the examples on disk, as Transform's output tells it."""
+    """Feature spec of the examples on disk, as of Transform's output."""
 
     def __init__(self, rows: turns.Rows) -> None:
         self._widths = rows.ids.shape[1], rows.dense.shape[1]

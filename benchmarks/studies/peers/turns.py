@@ -1,4 +1,4 @@
-"""What the contenders share: the rows, and training when told to.
+"""Shared harness of the contenders: the rows, and training in turns.
 
 Each runs in a process, and maybe an environment, of its own: `CONTENDER.py
 ROWS` with the folder of rows. It answers each line of input with a line of
@@ -54,7 +54,7 @@ class Rows:
 
 @dataclass(frozen=True)
 class Settings:
-    """Of a model and its training."""
+    """Settings of a model and its training."""
 
     dim: int = DIM
     hidden: tuple[int, ...] = HIDDEN
@@ -87,7 +87,7 @@ def read() -> Rows:
 
 
 def batches(rows: Any, size: int) -> Iterator[Any]:
-    """What `Contender.train` got, in parts of `size` rows."""
+    """Rows of `Contender.train`, in parts of `size`."""
     if isinstance(rows, slice):
         for first in range(rows.start, rows.stop, size):
             yield slice(first, min(first + size, rows.stop))
