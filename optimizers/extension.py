@@ -43,7 +43,7 @@ class Registry:
         return tuple(self._entries)
 
     def is_own(self, name: Any) -> bool:
-        """Whether `name` is a user's, package.module:Name."""
+        """True if `name` is a user's, package.module:Name."""
         return (
             isinstance(name, str)
             and name not in self._entries
@@ -160,7 +160,7 @@ def own_files(package: str) -> list[Path]:
 
 
 def is_ours(package: str) -> bool:
-    """Whether a top-level package of ours has the name."""
+    """True if a top-level package of ours has the name."""
     return package in _OURS
 
 

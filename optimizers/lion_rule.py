@@ -1,4 +1,4 @@
-"""What Lion is in either version of Keras: its arguments and its update."""
+"""Lion in Keras 2 and Keras 3: its arguments and its update."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class LionRule:
 
     @property
     def row_wise(self) -> bool:
-        """Whether a sparse gradient updates its own rows and no other."""
+        """True if a sparse gradient updates its own rows and no other."""
         return self.sparse != "dense"
 
     def apply_rule(

@@ -33,7 +33,7 @@ class SparseOptimizer(keras.optimizers.Optimizer):
 
     @property
     def row_wise(self) -> bool:
-        """Whether a sparse gradient updates its own rows and no other."""
+        """True if a sparse gradient updates its own rows and no other."""
         return True
 
     def build_row_marks(self, var_list: Sequence[Any]) -> None:

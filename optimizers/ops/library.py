@@ -44,13 +44,13 @@ def load() -> Library:
 
 
 def usable() -> bool:
-    """Whether the ops can be called where this is: eagerly or in this graph."""
+    """True if the ops can be called here: eagerly or in this graph."""
     library = load()
     return library.ops is not None and (library.xla or not in_xla())
 
 
 def in_xla() -> bool:
-    """Whether a function is being traced that XLA will compile."""
+    """True while a function is traced that XLA will compile."""
     # A function with jit_compile=True is traced in an XLA context, for which
     # TensorFlow has no public question.
     graph = tf.compat.v1.get_default_graph()

@@ -15,7 +15,7 @@ _u32 = functools.partial(tf.constant, dtype=tf.uint32)
 
 
 class Noise(NamedTuple):
-    """What rounding at random is made of, and whether of weights too."""
+    """Stochastic rounding: its seed and step, and whether weights are rounded."""
 
     seed: Scalar
     step: Scalar | None
@@ -61,7 +61,7 @@ def narrow(
 def rounds_at_random(
     var_dtype: tf.DType, m_dtype: tf.DType, stochastic: bool
 ) -> bool:
-    """Whether a step with state of these dtypes depends on its number."""
+    """True if a step with state of these dtypes depends on its number."""
     return m_dtype == tf.bfloat16 or (stochastic and var_dtype in HALF)
 
 
