@@ -35,7 +35,7 @@ log = logging.getLogger("lionctr.train")
 
 @dataclass
 class Report:
-    """What became of the state of an earlier training.
+    """Outcome of a warm start from the state of an earlier training.
 
     base: where it was. reason: why it is not used. features: feature ->
     number of ids kept, new, gone. carried: number of variables. initialised:
@@ -146,7 +146,7 @@ class Base:
         return now == (self._state.optimizer, self._state.keras)
 
     def _unfit(self, meaning: Meaning) -> set[str]:
-        """What must not be carried though shapes may be the same."""
+        """Variables that must not be carried, though shapes may be the same."""
         reasons = set()
         moved = [
             name

@@ -198,7 +198,7 @@ def _flat(
 
 
 def _problem(bounds: Any) -> str:
-    """What is wrong with a parameter's bounds; nothing if they are right."""
+    """Problem of a parameter's bounds; "" if there is none."""
     if not isinstance(bounds, Mapping) or len(bounds) != 1:
         return f"accepted: one of {_KINDS}"
     ((kind, values),) = bounds.items()

@@ -1,4 +1,4 @@
-"""What the sections of the config are made of."""
+"""Base class and field types of the config's sections."""
 
 from __future__ import annotations
 

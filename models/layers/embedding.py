@@ -235,7 +235,7 @@ class Fused:
         return self.lookup.pool(rows, inputs, query)
 
     def read(self, weight: Any) -> Any:
-        """What TensorFlow's functions take for a weight."""
+        """Tensor that TensorFlow's functions take for a weight."""
         return weight
 
 

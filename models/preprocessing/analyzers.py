@@ -1,4 +1,4 @@
-"""What the transform must know of the training rows, in one pass over them.
+"""Analyzers of the training rows, for Transform, in one pass.
 
 Each part looks at one thing and does as TFT's analyzer of it. What it found in
 one file is saved as a table; the tables of all files are merged one by one, and
@@ -38,7 +38,7 @@ Array = npt.NDArray[Any]
 
 
 class Part(Protocol):
-    """What is found out about one thing."""
+    """Analysis of one quantity."""
 
     schema: pa.Schema
 
@@ -206,7 +206,7 @@ def add(found: Iterable[Part], batch: Observed) -> None:
 
 
 def read(features: Features, folder: str) -> Analysis:
-    """What all parts together left in `folder`."""
+    """Results that all parts together left in `folder`."""
     moments = _load(os.path.join(folder, _MOMENTS))
     return Analysis(
         {

@@ -13,7 +13,7 @@ from models.errors import InputError
 from models.keras_versions import keras_version
 
 LOGS = {"loss": min, "logloss": min, "auc": max}
-"""What an epoch's logs hold, also after `val_`, and which value is better.
+"""Keys of an epoch's logs, also after `val_`, and which value is better.
 
 `logloss`, `auc` and all of `val_` are those of the last evaluation; `loss` is
 that of the last steps of training, `val_loss` the logloss.

@@ -50,7 +50,7 @@ class Team:
         self._gather_replicas = tf.function(self._gather_values)
 
     def gather_from_processes(self, *values: float) -> npt.NDArray[np.float64]:
-        """What each process gave [processes, values], the chief's first.
+        """Values of each process [processes, values], the chief's first.
 
         All must call it, and none goes on before all have.
         """
@@ -121,7 +121,7 @@ def build_strategy(name: str) -> Any:
 
 
 def use_jit(setting: str | bool) -> bool:
-    """Whether XLA compiles steps: on accelerators only, by itself."""
+    """True if XLA compiles steps: by itself on accelerators only."""
     if isinstance(setting, bool):
         return setting
     chosen = bool(tf.config.list_logical_devices("GPU")) or bool(

@@ -37,7 +37,7 @@ _ALL = Negatives()
 
 @dataclass(frozen=True)
 class Result:
-    """What came out of a training."""
+    """Result of a training loop."""
 
     steps: int
     examples: int

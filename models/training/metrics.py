@@ -86,7 +86,7 @@ def sums(data: Rows) -> Array:
 
 
 def entropy(rate: Array) -> Array:
-    """Of a base rate, in nats: logloss of the best constant."""
+    """Entropy of a base rate, in nats: logloss of the best constant."""
     with np.errstate(divide="ignore", invalid="ignore"):
         parts = [np.where(r > 0, r * np.log(r), 0.0) for r in (rate, 1 - rate)]
     return np.asarray(-(parts[0] + parts[1]))
