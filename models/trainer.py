@@ -107,7 +107,7 @@ def state_folder(serving_model_dir: str) -> str:
 def _base(
     fn_args: Any,
 ) -> tuple[warm_start.Base | None, warm_start.Report | None]:
-    """Weights that the training starts from, or a report of why there are none."""
+    """Weights to start from, or else a report of why there are none."""
     source = fn_args.custom_config["train"].get("warm_start")
     if source is None:
         return None, None

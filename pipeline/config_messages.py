@@ -1,4 +1,4 @@
-"""What is wrong with a config, in words: field, received, accepted."""
+"""Messages about a wrong config: field, received, accepted."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ class Run:
 
     @cached_property
     def summary(self) -> dict[str, Any]:
-        """Of `summary.json`; nothing of a run that was killed."""
+        """Content of `summary.json`; {} for a run that was killed."""
         try:
             found = json.loads(
                 (self.folder / "summary.json").read_text("utf-8")
@@ -118,7 +118,7 @@ def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 @dataclass(frozen=True)
 class Plan:
-    """What `plan` found that may go."""
+    """Runs and artifacts that may be deleted, as `plan` found them."""
 
     deleted: list[Run]
     artifacts: list[Path]

@@ -50,7 +50,7 @@ class WheelError(Exception):
 
 @dataclass(frozen=True)
 class Repair:
-    """What to change in one extension module."""
+    """Changes to one extension module."""
 
     package: str
     module: str
@@ -114,7 +114,7 @@ def glibc_version() -> tuple[int, int] | None:
 
 
 def repair_needed() -> bool:
-    """Whether this machine's glibc is older than the wheels ask for."""
+    """True if this machine's glibc is older than the wheels ask for."""
     version = glibc_version()
     return version is not None and version < REQUIRED_GLIBC
 

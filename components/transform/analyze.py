@@ -90,7 +90,7 @@ class _Find(beam.DoFn):
 
 
 def look(file: str, program: Any, features: Features) -> list[pa.Table]:
-    """What there is to find in one file."""
+    """Analysis of one file."""
     found = analyzers.parts(features)
     for batch in batches(file, program):
         analyzers.add(found, tf.nest.map_structure(_array, batch))

@@ -144,7 +144,7 @@ class Arrays:
         return name in self._arrays
 
     def shape(self, name: str) -> list[int]:
-        """Value of an array."""
+        """Shape of an array."""
         shape: list[int] = self._arrays[name]["shape"]
         return shape
 

@@ -15,7 +15,7 @@ _u32 = functools.partial(tf.constant, dtype=tf.uint32)
 
 
 class Noise(NamedTuple):
-    """Stochastic rounding: its seed and step, and whether weights are rounded."""
+    """Seed and step of rounding at random, and whether it rounds weights too."""
 
     seed: Scalar
     step: Scalar | None

@@ -205,7 +205,7 @@ class _Run:
         self._console.line(f"  report            {path}")
 
     def _why(self, error: Exception) -> str:
-        """What a person is told of a failure."""
+        """Message about a failure."""
         places = self._places()
         if self._running == "Pusher":
             places.reverse()
@@ -443,7 +443,7 @@ class _Run:
         return metrics(uri)
 
     def _evaluation(self) -> dict[str, Any]:
-        """What `components.evaluator.evaluation` found of all rows."""
+        """Evaluation of all rows, of `components.evaluator.evaluation`."""
         uri = self._uris.get("Evaluator", {}).get("evaluation")
         if not uri:
             return {}
@@ -570,7 +570,7 @@ class _Run:
 
 
 def _stopped(error: BaseException) -> str:
-    """What a person is told of a run that a signal ended."""
+    """Message about a run that a signal ended."""
     number = error.code if isinstance(error, SystemExit) else None
     by = ""
     if isinstance(number, int) and number > 128:
@@ -579,7 +579,7 @@ def _stopped(error: BaseException) -> str:
 
 
 def _own_workers(config: PipelineConfig) -> bool:
-    """Whether Beam's workers are started by this process."""
+    """True if this process starts Beam's workers."""
     return not any("environment_type" in a for a in config.runner.beam)
 
 

@@ -19,7 +19,7 @@ _SYSTEM = ".system"  # TFX's own files of executions under way
 
 
 class Store:
-    """What earlier runs of a pipeline left: for the only run under way.
+    """Artifacts of earlier runs, for the only run under way.
 
     home: `<root>/<name>`.
     """

@@ -108,7 +108,7 @@ class Schema:
         return self._logical(column, node) or _ARROW[kind]
 
     def _logical(self, column: str, node: Any) -> pa.DataType | None:
-        """What the bytes or numbers of a type mean, where it says so."""
+        """Logical type of bytes or numbers, where the schema has one."""
         if not isinstance(node, dict):
             return None
         logical, digits = node.get("logicalType"), node.get("precision", 0)
@@ -126,7 +126,7 @@ class Schema:
         return _TIMES.get(str(logical))
 
     def _one(self, node: Any) -> Any:
-        """What a union holds besides null; _MIXED if that is several."""
+        """Type that a union holds besides null; _MIXED if there are several."""
         node = self._names.get(node, node) if isinstance(node, str) else node
         if not isinstance(node, list):
             return node

@@ -1,4 +1,4 @@
-"""What every log format must keep to, as a test calls it on a sample file."""
+"""Contract of every log format, for a test to call on a sample file."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ class _Rows:
         self._starts, self._ends = starts.tolist(), ends.tolist()
 
     def open(self, line: int) -> bool:
-        """Whether a quote is open at the end of `line`."""
+        """True if a quote is open at the end of `line`."""
         row = self._data[self._starts[line] : self._ends[line]]
         quote = self._form.quote
         return (

@@ -54,7 +54,7 @@ class Log(Protocol):
 
 @dataclass(frozen=True)
 class JoinedRows:
-    """What became of each row.
+    """Outcome of each row.
 
     impressions, clicks: index into IMPRESSIONS and CLICKS of each row.
     click: of each impression, the index of its click, or -1.

@@ -243,7 +243,7 @@ def _base(
     verdicts: Verdicts,
     field: str = "data.time",
 ) -> dict[str, pa.Array]:
-    """What both logs have of each row."""
+    """Columns of a row that both logs have."""
     keys = split.keys_of(
         _columns(rows, source, key), verdicts, "key to join by"
     )

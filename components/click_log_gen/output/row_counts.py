@@ -1,4 +1,4 @@
-"""What became of the rows: counts, and the reasons against some of them."""
+"""Counts of rows, and the reasons against some of them."""
 
 from __future__ import annotations
 

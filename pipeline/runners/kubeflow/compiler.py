@@ -209,7 +209,7 @@ def _tfjob(config: PipelineConfig, image: str) -> dict[str, Any] | None:
 
 
 def _version_names(config: PipelineConfig) -> list[str]:
-    """What the pipeline depends on that lies outside it; see dag.Versions."""
+    """Versions of all that lies outside the pipeline; see dag.Versions."""
     names = ["data"]
     if config.data.curated_schema is not None:
         names.append("schema")
