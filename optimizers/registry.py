@@ -134,7 +134,7 @@ _NO_SLOTS = ("iteration", "learning_rate", "current_learning_rate")
 def _next_rate(optimizer: Any) -> float:
     import tensorflow as tf
 
-    # What a Keras 2 optimizer calls its learning rate was the last step's.
+    # A Keras 2 optimizer's `learning_rate` was the last step's.
     schedule = getattr(optimizer, "_learning_rate", None)
     if hasattr(optimizer, "apply_gradients") and callable(schedule):
         return float(schedule(tf.convert_to_tensor(optimizer.iterations)))

@@ -339,7 +339,7 @@ def load(path: Path, overrides: Iterable[str] = ()) -> PipelineConfig:
         )
     for override in overrides:
         field = _override(data, override)
-        # What is set on the command line has no line in the file.
+        # A setting of the command line has no line in the file.
         for way in [way for way in lines if way[: len(field)] == field]:
             del lines[way]
         lines[field] = yaml_file.NO_LINE

@@ -56,7 +56,7 @@ class LoadedModel:
             )
         if public_key is not None:
             signature.verify(path, public_key)
-        # What the signature calls a feature -> its name, where they differ.
+        # Name of a feature in the signature -> its own, where they differ.
         self.aliases = _aliases(path)
         self._served = {name: alias for alias, name in self.aliases.items()}
         self.signature_defs = _signature_defs(path)  # name -> SignatureDef

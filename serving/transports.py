@@ -212,7 +212,7 @@ class _Statuses(ExceptionToStatusInterceptor):
 
 
 async def _too_large(_: Any, error: Exception) -> JSONResponse:
-    # What is left of the body is not read: the connection ends.
+    # The rest of the body is not read: the connection ends.
     headers = {"connection": "close"}
     return JSONResponse({"error": str(error)}, 413, headers)
 

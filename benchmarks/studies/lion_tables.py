@@ -122,7 +122,7 @@ CONTENDERS: dict[str, tuple[dict[str, Any], Any]] = {
     ),
 }
 
-# What goes on to the large data, chosen before any result was seen.
+# Contenders on the large data, chosen before any result was seen.
 FINAL = (
     "adam", "adagrad", "row-wise adagrad, adam", "lion lazy .99",
     "lion lazy .95", "lion rows .95", "lion rows .95, adam",

@@ -26,13 +26,13 @@ DAYS = 30  # an entry is kept after its last use
 BYTES = 10 << 30  # of all entries; those used within a day are never removed
 _DAY = 86_400.0
 _BLOCK = 1 << 22
-# Of entries, whole or unfinished, and those of earlier versions (without .zip);
+# Entries, whole or unfinished, and those of earlier versions (without .zip);
 # other files are not ours.
 _NAME = re.compile(r"[0-9a-f]{64}(\.zip)?(\.[0-9a-f]{32})?")
 
 
 def name(file: str, version: str) -> str:
-    """Name of the entry of `file`: a hash of its content, so no run sees old ones.
+    """Name of the entry of `file`: a hash of its content and `version`.
 
     version: what the entry depends on besides the file.
     """

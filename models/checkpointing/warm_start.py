@@ -24,7 +24,7 @@ from models.keras_versions import keras_version
 from models.preprocessing.id_space import IdMapping, Keys, match
 from models.variables import named_variables
 
-# What a new run has of its own.
+# Variables that a new run has of its own.
 _OWN = ("learning_rate", "current_learning_rate", "seed_generator_state")
 # Adafactor's slots: Keras 3 does not say of which table, Keras 2 has some for
 # columns instead of rows.

@@ -19,7 +19,7 @@ from models.preprocessing.input_layout import (
 from models.variables import assign_rows
 
 _PART = 1 << 22  # values
-# Of an embedding at the start. Rows that training seldom meets stay near it:
+# Deviation of embeddings at the start. Rows that training seldom meets stay near:
 # the smaller, the less noise they add.
 STDDEV = 0.01
 

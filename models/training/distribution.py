@@ -65,7 +65,7 @@ class Team:
     def _gather_values(self, values_here: tf.Tensor) -> tf.Tensor:
         def here() -> tf.Tensor:
             context = tf.distribute.get_replica_context()
-            # What was made outside has no device.
+            # A tensor that was made outside has no device.
             return context.all_gather(tf.identity(values_here), axis=0)
 
         found = self.strategy.run(here)
@@ -143,7 +143,7 @@ def _one_of_workers() -> Any:
     """
     cluster = tf_config()["cluster"]
     jobs = [kind for kind in ("chief", "worker") if cluster.get(kind)]
-    # What the strategy would do by itself, but with our heartbeat.
+    # As the strategy would do by itself, but with our heartbeat.
     context.context().configure_coordination_service(
         service_type="standalone",
         service_leader=f"/job:{jobs[0]}/replica:0/task:0",

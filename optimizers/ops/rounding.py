@@ -15,7 +15,7 @@ _u32 = functools.partial(tf.constant, dtype=tf.uint32)
 
 
 class Noise(NamedTuple):
-    """Seed and step of rounding at random, and whether it rounds weights too."""
+    """Seed and step of rounding at random, and whether it is for weights."""
 
     seed: Scalar
     step: Scalar | None

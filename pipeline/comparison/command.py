@@ -48,7 +48,7 @@ def compare(
         raise ConfigError(f"--seeds: received {seeds}; accepted: 1 or more")
     config = load(path, overrides)
     if not config.data.split.test:
-        # What is reported must not be what settings were chosen by.
+        # Reported rows must not be those that settings were chosen by.
         share = config.data.split.eval
         config = load(path, [*overrides, f"data.split.test={share}"])
     settings = ("--out",) if out else ("root", "name")

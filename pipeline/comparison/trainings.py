@@ -63,7 +63,7 @@ class Trainings:
         }
         self._console = console
         job = TrainingRun(sections, self._files)
-        # What is chosen from the log is the same for all.
+        # Settings chosen from the log are the same for all.
         self._sections = job.custom
         self.optimizer: dict[str, Any] = job.custom["optimizer"]
         self.train: dict[str, Any] = job.custom["train"]
@@ -111,7 +111,7 @@ class Trainings:
 
     def _tested(self, sections: dict[str, Any], name: str) -> dict[str, Any]:
         log_dir = self._folder / "tensorboard" / name.replace(", ", "-")
-        # Of a training that was killed.
+        # A leftover of a training that was killed.
         shutil.rmtree(log_dir, ignore_errors=True)
 
         def describe(job: TrainingRun, fitted: Fitted) -> dict[str, Any]:

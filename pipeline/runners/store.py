@@ -81,7 +81,7 @@ class Store:
             for (name,) in connection.execute("SELECT name FROM sqlite_master")
         }
         if not known and "Artifact" in tables and not self._mark():
-            # Of an earlier version, which gave neither of them a number.
+            # An earlier version gave neither of them a number.
             self.artifacts.mkdir(parents=True, exist_ok=True)
             (self.artifacts / _MARK).write_text(_text(number), "utf-8")
         if number != known:

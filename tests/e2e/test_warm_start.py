@@ -123,7 +123,7 @@ def predictions(model: str, users: list[str]) -> Any:
 
 
 def iterations(home: Home) -> list[int]:
-    """Of the states that are kept."""
+    """Iterations of the states that are kept."""
     folders = (home.folder / "models/.training/daily").iterdir()
     found = [Checkpoints(str(folder)).newest() for folder in folders]
     return sorted(read_index(f or "")["state"]["iterations"] for f in found)

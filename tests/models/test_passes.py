@@ -22,7 +22,7 @@ ROWS = 500  # the last of 8 batches has 52
 
 
 class Seen(keras.callbacks.Callback):
-    """What callbacks are told, and after which step."""
+    """Calls of callbacks, and the step before each."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -66,7 +66,7 @@ def inputs(layout: Layout, count: int, seed: int = 1) -> dict[str, Any]:
 
 
 def learnable(layout: Layout, count: int, seed: int) -> Any:
-    """Whether there is a click depends on x and on a and b together."""
+    """Draw rows whose clicks depend on x, and on a and b together."""
     batch = inputs(layout, count, seed)
     pair = (batch["ids"][:, 0] + batch["ids"][:, 1]) % 2
     score = batch["dense"][:, 0] + 2 * tf.cast(pair, tf.float32) - 1
@@ -188,7 +188,7 @@ FEATURES = Features.model_validate(
 
 
 def transformed(raw: Any) -> dict[str, Any]:
-    """What stands for the transform here: raw columns to LISTS's inputs."""
+    """Stand-in for the transform: raw columns to LISTS's inputs."""
 
     def column(name: str) -> tf.Tensor:
         sparse = raw[name]

@@ -1,4 +1,4 @@
-"""What a spec may say: every message, and no TensorFlow to say it."""
+"""Checks of a spec: every message, without TensorFlow."""
 
 from __future__ import annotations
 

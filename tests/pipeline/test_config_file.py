@@ -42,7 +42,7 @@ def loaded(folder: Path, text: str, *overrides: str) -> PipelineConfig:
 
 
 def refusal(folder: Path, text: str, *overrides: str) -> str:
-    """What `load` says against it, the folder's name left out."""
+    """Message of `load` against it, the folder's name left out."""
     with pytest.raises(ConfigError) as error:
         loaded(folder, text, *overrides)
     assert error.value.exit_code == 2

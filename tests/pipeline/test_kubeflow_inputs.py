@@ -1,4 +1,4 @@
-"""What the IR moved out of a task's parameters, and how it comes back."""
+"""Parameters that the IR moved out of a task, and how they come back."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What surrounds a run: its folder, its lock."""
+"""Surroundings of a run: its folder, its lock."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run on this machine stops for between two components."""
+"""Reasons for which a run stops between two components."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is found before a run: paths, columns, sizes, the user's own code."""
+"""Checks before a run: paths, columns, sizes, the user's own code."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def told(*overrides: str) -> str:
-    """What the check says against the config; "" if nothing."""
+    """Message of the check against the config; "" if there is none."""
     config = load(Path("ads.yaml"), overrides)
     try:
         checks.quick(config)

@@ -24,7 +24,7 @@ _MAGIC = {
 _UTF32 = (b"\xff\xfe\0\0", b"\0\0\xfe\xff")
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 _ZLIB = (b"x\x01", b"x\x9c", b"x\xda")
-# What packed files without a mark of their own are called.
+# Suffixes of packed files without a mark of their own.
 _SUFFIXES = {".snappy": "snappy", ".deflate": "zlib", ".z": "compress"}
 PACKED = "alone or packed with gzip, zstd or bzip2"
 TEXT = f"text in UTF-8, {PACKED}"

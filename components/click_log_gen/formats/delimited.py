@@ -140,7 +140,7 @@ def _body(chunk: Chunk, source: LogFiles, head: Head) -> Iterator[Lines]:
 
 @dataclass(frozen=True)
 class _Table:
-    """Table that Arrow made of a block; parsed: as numbers and text, not bytes."""
+    """Table of a block by Arrow; parsed: as numbers and text, not bytes."""
 
     columns: dict[str, pa.Array]
     count: int

@@ -81,7 +81,7 @@ def match(impressions: Log, clicks: Log, window: int, end: int) -> JoinedRows:
     fates = np.full(len(shown), DUPLICATE, np.int8)
     fates[first] = np.where(time[first] + window <= end, KEPT, HELD_BACK)
 
-    # Of each click, the row of its impression; of each key, that of the first.
+    # Row of each click's impression; of each key, that of the first.
     numbers = 1 + max(shown.max(initial=-1), clicked.max(initial=-1))
     by_key = np.full(numbers, -1)
     by_key[shown[first]] = first

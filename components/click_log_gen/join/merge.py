@@ -153,7 +153,7 @@ class _Joined:
 
     @cached_property
     def order(self) -> npt.NDArray[np.int64]:
-        """Order that train and eval are cut by: the time or the row's number."""
+        """Order that cuts train and eval: the time or the row's number."""
         if self._job.partitioning.data.split.by == "time":
             return self.times
         before = np.array(self._job.first_rows, np.int64)

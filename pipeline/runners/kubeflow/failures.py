@@ -11,7 +11,7 @@ from pipeline.runners.kubeflow.api import Api
 _LINES = 6  # of a pod's log
 # Argo's nodes below a task's: its pod, and the tries of that.
 _INNER = re.compile(r"executor(\(\d+\))?|main|.*\(\d+\)")
-# What the launcher and Argo add to a log.
+# Lines that the launcher and Argo add to a log.
 _NOISE = re.compile(r"[IWEF]\d{4} |time=\S+ level=|\s*$")
 _FAILED = ("FAILED", "ERROR", "SYSTEM_ERROR")
 

@@ -1,4 +1,4 @@
-"""What a join must give: plain dicts over the same rows."""
+"""Truth of a join: plain dicts over the same rows."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def text_of(row: Row) -> str:
 
 @dataclass
 class Truth:
-    """What the join must give. Rejected rows are (reason, row)."""
+    """Result that the join must give. Rejected rows are (reason, row)."""
 
     kept: list[tuple[str, float, int, int | None, int]] = field(
         default_factory=list  # tag, price, label, dwell, time

@@ -1,4 +1,4 @@
-"""What XLA makes of Lion's ops, read from its own text."""
+"""HLO that XLA makes of Lion's ops, read from its own text."""
 
 from __future__ import annotations
 
