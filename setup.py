@@ -47,6 +47,8 @@ class BuildOps(Command):
 
 
 class Build(build):
+    """The build of setuptools, with the op library."""
+
     sub_commands = [*build.sub_commands, ("build_ops", None)]
 
 

@@ -76,9 +76,7 @@ def config_of(logs: Path, schema: str | None) -> Any:
 
 
 def prepare(home: Path, seed: int, settings: Settings) -> None:
-    """The logs of all days, ingested and transformed by the pipeline's own
-    components, a folder a day.
-    """
+    """Generate, ingest and transform the logs of all days, a folder a day."""
     from components.batching import prefer_large_batches
     from pipeline import dag
     from pipeline.commands.generate import generate_days

@@ -19,7 +19,7 @@ from models.preprocessing.input_layout import (
 from models.variables import assign_rows
 
 _PART = 1 << 22  # values
-# Deviation of embeddings at the start. Rows that training seldom meets stay near:
+# Deviation of embeddings at the start. Rows that training seldom meets stay so:
 # the smaller, the less noise they add.
 STDDEV = 0.01
 

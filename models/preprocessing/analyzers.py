@@ -118,7 +118,7 @@ class Moments:
         self._state: tuple[int, Array, Array] = 0, np.zeros(1), np.zeros(1)
 
     def add(self, values: Array) -> None:
-        """[N, D]"""
+        """Take vectors, [N, D]."""
         wide = values.astype(np.float64)
         mean = wide.mean(axis=0) if len(wide) else wide.sum(axis=0)
         squares = np.square(wide - mean).sum(axis=0)
@@ -164,7 +164,7 @@ class Quantiles:
         self._sketch = sketches.QuantilesSketch(EPSILON, _MAX_ROWS, 1)
 
     def add(self, values: Array) -> None:
-        """float32 [N]"""
+        """Take values, float32 [N]."""
         self._sketch.AddValues(pa.array(values))
 
     def save(self) -> pa.Table:

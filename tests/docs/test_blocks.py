@@ -23,7 +23,7 @@ PAGES = [
     *sorted((ROOT / "docs").glob("*.md")),
 ]
 _BLOCK = re.compile(r"^( *)```(\w+)[^\n]*\n(.*?)^\1```", re.M | re.S)
-# What a fragment of a config is completed with.
+# Sections that complete a fragment of a config.
 MINIMAL: dict[str, Any] = {
     "name": "ads",
     "data": {
@@ -51,7 +51,7 @@ def _blocks(*languages: str) -> Iterator[Any]:
 @pytest.mark.parametrize(("page", "block"), _blocks("yaml", "yml"))
 def test_a_yaml_block_loads_as_a_config(page, block, tmp_path, monkeypatch):
     for module, name in re.findall(r"\b(\w+):([A-Z]\w*)\"", block):
-        # Of the user's own: the page shows the module's source.
+        # The user's own module: the page shows its source.
         monkeypatch.delitem(sys.modules, module, raising=False)
         for _, _, python in _BLOCK.findall(page.read_text("utf-8")):
             if f"class {name}" in python:

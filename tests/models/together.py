@@ -41,7 +41,7 @@ CASES: dict[str, dict[str, Any]] = {
         "base": "state",
     },
 }
-# What the warm one begins with.
+# Weights that the warm one starts from.
 BEFORE = {**CASES["warm"], "base": None, "state": "state", "negatives": {}}
 TABLE_ROWS = 500 + 40 + 9
 

@@ -90,7 +90,7 @@ def test_a_config_without_a_rate_is_searched(name: str, section: str) -> None:
         config = {"groups": [{"match": ".*", "name": name}]}
     validate(config)
     sections = {"model": {"name": "wide_deep"}, "train": {"batch_size": 64}}
-    # What the log chooses, as `Trainings` does before the search.
+    # Settings that the log chooses, as `Trainings` does before the search.
     chosen_by_log, _ = choose({**sections, "optimizer": asked(config)}, 900, 9)
     config = chosen_by_log["optimizer"]
 

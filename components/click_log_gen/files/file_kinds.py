@@ -101,7 +101,7 @@ def _has_nul_pairs(head: bytes) -> bool:
 
 
 def _ends_in_returns(head: bytes) -> bool:
-    """True if the text is several lines alike that end in a bare \\r."""
+    """True if the text is several lines alike that end in a bare CR."""
     if b"\n" in head or head.count(b"\r") < _FEW:
         return False
     lines = [line for line in head.split(b"\r")[:-1] if line]

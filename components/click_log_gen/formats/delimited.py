@@ -184,7 +184,7 @@ def _parse(
 
 
 def _has_stray_returns(data: bytes) -> bool:
-    """True if there is a \\r that Arrow, but not we, take for a line's end."""
+    """True if there is a CR that only Arrow takes for the end of a line."""
     return b"\r" in data and data.count(b"\r") != data.count(b"\r\n")
 
 
