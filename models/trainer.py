@@ -122,10 +122,12 @@ def _base(
     if source != "latest_blessed":
         raise InputError(f"train.warm_start: {reason}")
     if found["model"] is None:
-        log.info("warm start: %s; training begins anew", reason)
+        log.info("warm start: %s; training starts from new weights", reason)
     else:
         log.warning(
-            "warm start: %s; training begins anew", reason, extra={"keep": True}
+            "warm start: %s; training starts from new weights",
+            reason,
+            extra={"keep": True},
         )
     return None, warm_start.Report(reason=reason)
 

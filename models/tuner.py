@@ -33,7 +33,7 @@ def tuner_fn(fn_args: Any) -> TunerFnResult:
 
     That holds the sections of a `TrainingRun`, `tune`, `code_version`, and two
     folders that outlive the component: `trials`, what has ended there is not
-    done again, and `checkpoints`. The search itself starts anew, as its
+    done again, and `checkpoints`. The search itself restarts, as its
     choices follow from its seed and the results so far.
     """
     custom = fn_args.custom_config

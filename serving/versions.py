@@ -155,7 +155,7 @@ class VersionWatcher(Generic[Loaded]):
         except Exception as error:
             self._fail(version, self._fingerprints[version], error)
             self._refused.add(version)
-            if version == self._served:  # it was written anew
+            if version == self._served:  # it was rewritten
                 self._loaded[version] = before
                 return False
             del self._loaded[version], self._fingerprints[version]

@@ -74,7 +74,7 @@ class Executor(tfx_pusher.Executor):
             raise RefusedError(
                 f"The model was damaged after its export; nothing was pushed."
                 f" {model}: {error}. Remove the folder {artifact} and run"
-                " again: the Trainer then trains anew."
+                " again: the Trainer then trains again."
             ) from None
         path = model_store.path_of(base, version)
         log.info("pushed to %s", path)

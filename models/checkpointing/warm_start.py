@@ -39,7 +39,7 @@ class Report:
 
     base: where it was. reason: why it is not used. features: feature ->
     number of ids kept, new, gone. carried: number of variables. initialised:
-    those that begin anew. left: those that have no place any more.
+    those that start from new values. left: those that have no place any more.
     bias_moved: added to the output's bias as negatives are sampled otherwise.
     """
 
@@ -92,7 +92,7 @@ class Base:
         if not self._same_optimizer(model, meaning):
             reasons.add("optimizer")
             log.warning(
-                "warm start: the optimizer was %s of Keras %d; it begins anew",
+                "warm start: the optimizer was %s of Keras %d; its slots restart",
                 ", ".join(name for _, name in state.optimizer),
                 state.keras,
             )
@@ -140,7 +140,7 @@ class Base:
         return self._state.iterations if same else 0
 
     def _same_optimizer(self, model: Any, meaning: Meaning) -> bool:
-        """The two Kerases name, and keep, what an optimizer has differently."""
+        """Keras 2 and 3 differ in an optimizer's variables and their names."""
         names = list(map(list, meaning.optimizer))
         now = names, keras_version(model)
         return now == (self._state.optimizer, self._state.keras)
@@ -156,7 +156,7 @@ class Base:
         if moved:
             log.warning(
                 "warm start: %s came at another place or width before; the"
-                " layers begin anew, embeddings are kept",
+                " layers start from new weights, embeddings are kept",
                 ", ".join(moved),
             )
             reasons.add("layers")
@@ -262,7 +262,7 @@ def _tell(report: Report) -> None:
     }
     log.info(
         "warm start from %s: ids %s kept, %s new, %s gone; variables %d"
-        " carried, %d begin anew%s",
+        " carried, %d new%s",
         report.base,
         *(f"{total[what]:,}" for what in ("kept", "new", "gone")),
         report.carried,

@@ -12,7 +12,7 @@ class Passes:
     """Passes over training data, which is read ahead across their borders.
 
     Args:
-        data: `Batches`, or a dataset that is gone through anew each epoch.
+        data: `Batches`, or a dataset that is read again each epoch.
         rows: of a pass over a dataset; `Batches` know theirs.
         config: the config section.
         strategy: where the replicas are.

@@ -172,7 +172,7 @@ def randomize(table: Any, stddev: float) -> None:
 
 
 class Fused:
-    """A table of several features: what layers of both Kerases share.
+    """A table of several features: base of the layers of Keras 2 and 3.
 
     A subclass, which is a layer too, makes it when it is built.
 

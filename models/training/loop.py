@@ -129,7 +129,7 @@ class _Training:
         self._model = model
         self._optimizer = optimizer
         self._epochs = passes
-        # Batches would be traced anew at each evaluation.
+        # Batches would be traced again at each evaluation.
         whole = isinstance(eval_data, Batches)
         self._eval_data = eval_data.epoch() if whole else eval_data
         self._total = passes.steps * config.epochs

@@ -24,7 +24,7 @@ def load() -> Library:
     """Returns the library; warns, once, if the fallback must do.
 
     A process may have compiled with XLA before: the ops are registered as
-    kernels of XLA's devices, which TensorFlow looks up anew each time.
+    kernels of XLA's devices, which TensorFlow looks up again each time.
     """
     path, reason = build.find()
     if path is not None:

@@ -23,7 +23,7 @@ def _call(name: str, *arguments: Any, **options: Any) -> Any:
     """Calls the op `name` by one program for all variables of one shape.
 
     A Python number would be traced as a constant, so all become tensors; ids
-    of any number would be compiled anew, so they are padded.
+    of any number would be compiled again, so they are padded.
     """
     bound = inspect.signature(getattr(custom, name)).bind(*arguments, **options)
     bound.apply_defaults()

@@ -34,7 +34,7 @@ class Trainings:
         graph, examples: URIs of what Transform left.
         folder: where finished trainings and TensorBoard's logs are kept.
         code_version: of this project and of the user's own code; another one
-            trains anew.
+            trains again.
         console: gets a line for each training.
     """
 

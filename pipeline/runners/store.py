@@ -99,7 +99,7 @@ class Store:
         return FailedError(
             f"{self.database} is damaged: {why}. It only lists what earlier"
             " runs made; pushed models do not need it. Move it away and run"
-            " again: every step is done anew. Or put a copy of it back"
+            " again: every step is repeated. Or put a copy of it back"
         )
 
     def _mark(self) -> str:

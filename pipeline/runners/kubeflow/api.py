@@ -49,7 +49,7 @@ class Access:
         namespace: of a Kubeflow with several users.
         token: a bearer token; without one, that of `token_file`, of the
             variable KFP_TOKEN, or of a Kubeflow notebook.
-        token_file: read anew for each request, since tokens end.
+        token_file: read again for each request, since tokens end.
         cookies: "NAME=VALUE; ...", or a file with that.
         ca_file: certificates that sign the server's.
     """

@@ -123,7 +123,7 @@ def advice(config: PipelineConfig, image: str) -> list[str]:
     if _state(config, "checkpoints") is None and config.runner.tfjob is None:
         lines.append(
             "runner.kubeflow.state: not set; a Trainer or Tuner that is killed"
-            " begins anew. Accepted: a folder on a volume of runner.volumes,"
+            " restarts. Accepted: a folder on a volume of runner.volumes,"
             f" {', '.join(STATE_STORES)}"
         )
     pods = config.runner.kubeflow
