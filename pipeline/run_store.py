@@ -142,9 +142,9 @@ class Plan:
 def plan(home: Path, keep: int) -> Plan:
     """Which runs may go, with the artifacts that only they use.
 
-    The newest `keep` stay, and all that pushed a model, that made what one of
-    these took from the cache, or that have no summary (a killed run's outputs
-    are unknown).
+    The newest `keep` stay, and all that pushed a model or made what one of
+    these took from the cache. So do those without a summary: a killed run's
+    outputs are unknown.
     """
     everything = runs(home)
     recent = everything[len(everything) - keep :] if keep else []

@@ -3,13 +3,12 @@
     python -m benchmarks.studies.optimizers [generated criteo ...] [--seeds 5]
 
 Each optimizer trains the config's model on the same transformed rows, in as
-many steps. Two rates are searched, of the tables and of all other weights, on
-a grid of nine points, √10 apart, that grows while its edge is best: first both
+many steps. Two rates are searched, of the tables and of all other weights. The
+grid has nine points, √10 apart, and grows while its edge is best: first both
 together, then each by itself. The rates with the best logloss on validation
 rows train anew with each seed (initial weights, dropout, order of the rows);
-what is printed is the mean and deviation on test rows, which nothing was
-chosen by.
-What still lay on an edge is marked with "!". All rates, but those of FTRL
+what is printed is the mean and deviation on test rows, which nothing was chosen
+by. What still lay on an edge is marked with "!". All rates, but those of FTRL
 (see optimizers/registry.py), warm up over a tenth of the steps and then follow
 a cosine to zero.
 """

@@ -3,10 +3,10 @@
     python -m benchmarks.studies.parameter_servers [--rows N] [--steps N]
         [--out JSON]
 
-Starts two servers and two workers as processes, trains a wide model with
-embeddings on clicks whose odds are a sum of hidden weights of ids, first one
-step at a time, then with both workers at once, and compares the first with
-the same steps in one process. docs/parameter_servers.md says why it is so.
+Starts two servers and two workers as processes, and trains a wide model with
+embeddings. Odds of the clicks are a sum of hidden weights of ids. It trains one
+step at a time, then with both workers at once, and compares the first with the
+same steps in one process. docs/parameter_servers.md says why it is so.
 """
 
 from __future__ import annotations

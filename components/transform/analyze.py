@@ -33,8 +33,8 @@ def Analyze(
     """Writes to `folder` what `preprocessing.analyzers` finds in `files`.
 
     Beam carries paths only. With threads in one process (multi_threading, Beam
-    2.77) a timer sends what is in a stream once a second, also in the middle
-    of an element whose pickling lets other threads run. The rest of it is then
+    2.77) a timer flushes a stream once a second. It does so in the middle of an
+    element, too, if pickling lets other threads run. The rest of it is then
     read as an element of its own, of billions of windows: 24 GiB were not
     enough. Strings and numbers are encoded without letting others run.
 

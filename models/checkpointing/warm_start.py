@@ -92,7 +92,7 @@ class Base:
         if not self._same_optimizer(model, meaning):
             reasons.add("optimizer")
             log.warning(
-                "warm start: the optimizer was %s of Keras %d; its slots restart",
+                "warm start: the optimizer was %s of Keras %d; it restarts",
                 ", ".join(name for _, name in state.optimizer),
                 state.keras,
             )

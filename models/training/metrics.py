@@ -143,10 +143,10 @@ def auc_of(negatives: Array, positives: Array) -> Array:
 def pr_auc_of(negatives: Array, positives: Array) -> Array:
     """Area under the precision-recall curve. Arguments as of `auc_of`.
 
-    Between two scores true positives grow evenly with predicted ones (Davis
-    and Goadrich, 2006), as in Keras and TFMA, which look at 10,000 thresholds
-    where this looks at every score. Scikit-learn's average precision takes
-    steps instead: it is larger by about log(positives) / positives.
+    Between two scores true positives grow evenly with predicted ones (Davis and
+    Goadrich, 2006), as in Keras and TFMA. Those take 10,000 thresholds; here
+    every score is one. Scikit-learn's average precision takes steps instead: it
+    is larger by about log(positives) / positives.
     """
     hits = positives[..., ::-1]
     more = hits + negatives[..., ::-1]

@@ -39,9 +39,9 @@ def narrow(
     """Rounds weights and momentum to their dtypes.
 
     A bfloat16 momentum is rounded up or down at random, and so are weights of
-    half precision if they are to be. The mean is right, where rounding to
-    nearest would lose for good what is below half a unit in the last place,
-    as is (1 - beta_2) * grad beside m.
+    half precision if they are to be. The mean is right. Rounding to nearest
+    would lose for good all below half a unit in the last place, such as (1 -
+    beta_2) * grad beside m.
     """
     at_random = rounding.noise.stochastic and dtype in HALF
     noise = None

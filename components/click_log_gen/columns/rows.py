@@ -115,9 +115,9 @@ class Column:
     def text(self, array: pa.Array, verdicts: Verdicts) -> pa.Array:
         """`array` as string, one text for one value (see values.py).
 
-        Lists are joined by `separator`. Bytes that are not UTF-8 are refused,
-        and so are a list of several values in a column without a separator,
-        and one that has it in a value.
+        Lists are joined by `separator`. Bytes that are not UTF-8 are refused.
+        So are a list of several values in a column without a separator, and a
+        value that holds the separator.
         """
         array = self._single_or_joined(array, verdicts)
         if not value_text.is_text(array.type):

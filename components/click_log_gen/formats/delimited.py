@@ -191,8 +191,8 @@ def _has_stray_returns(data: bytes) -> bool:
 def _fits(table: _Table, lines: Lines, form: Form) -> bool:
     """True if each row of `table` is one of `lines`.
 
-    An open quote, or an escape, takes in the lines after it, so that there
-    are fewer rows than lines, unless it is in the last line.
+    An open quote, or an escape, takes in the lines after it. There are then
+    fewer rows than lines, unless it is in the last line.
     """
     marks = (form.quote, form.escape)
     if not any(mark and mark in lines.data for mark in marks):
