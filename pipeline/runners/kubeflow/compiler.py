@@ -122,8 +122,8 @@ def advice(config: PipelineConfig, image: str) -> list[str]:
     lines = []
     if _state(config, "checkpoints") is None and config.runner.tfjob is None:
         lines.append(
-            "runner.kubeflow.state: not set; a Trainer or Tuner that is killed"
-            " restarts. Accepted: a folder on a volume of runner.volumes,"
+            "runner.kubeflow.state: not set; a killed Trainer or Tuner restarts"
+            " at its first step. Accepted: a folder on a volume of runner.volumes,"
             f" {', '.join(STATE_STORES)}"
         )
     pods = config.runner.kubeflow
