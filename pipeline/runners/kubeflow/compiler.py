@@ -123,7 +123,8 @@ def advice(config: PipelineConfig, image: str) -> list[str]:
     if _state(config, "checkpoints") is None and config.runner.tfjob is None:
         lines.append(
             "runner.kubeflow.state: not set; a killed Trainer or Tuner restarts"
-            " at its first step. Accepted: a folder on a volume of runner.volumes,"
+            " at its first step. Accepted: a folder on a volume of"
+            " runner.volumes,"
             f" {', '.join(STATE_STORES)}"
         )
     pods = config.runner.kubeflow
