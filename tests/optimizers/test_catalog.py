@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from optimizers import names, validate
+from optimizers.config import automatic
 from optimizers.config.arguments import KERAS_ARGUMENTS
 from optimizers.config.catalog import OPTIMIZERS, SCHEDULES
 from optimizers.registry import _optimizer_class
@@ -43,16 +44,15 @@ def test_lion_is_importable_by_name_and_nothing_unknown_is():
 
 
 def test_names_are_the_optimizers_that_there_are():
-    assert names() == (
-        "adafactor",
-        "adagrad",
-        "adam",
-        "adamw",
-        "ftrl",
-        "lion",
-        "rmsprop",
-        "sgd",
-    )
+    ours = "adafactor adagrad adam adamw ftrl lion rmsprop sgd"
+    assert set(ours.split()) <= set(names())
+    assert list(names()) == sorted(names())
+
+
+def test_an_optimizer_without_searched_rates_has_that_of_its_class(monkeypatch):
+    assert automatic.rates_of("sgd", "wide_deep", 1.0)["learning_rate"] == 0.1
+    monkeypatch.delitem(automatic._RATES, "sgd")
+    assert automatic.rates_of("sgd", "wide_deep", 1.0)["learning_rate"] == 0.01
 
 
 @pytest.mark.parametrize("name", names())
