@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+import types
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import yaml
 
 from components.click_log_gen.config.log_formats import log_format
 from components.click_log_gen.config.sections import LogFiles
+from models.errors import RefusedError
 from models.training import metric_registry
 from optimizers import build_optimizer
 from optimizers.registry import validate
@@ -67,6 +69,30 @@ def test_the_optimizer_updates_variables_and_tables(here: Path) -> None:
     )
     optimizer.apply([rows], [weight])
     assert weight.numpy().tolist() == [[1.0], [2.5]]
+
+
+def test_the_component_refuses_a_run_of_few_rows(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from tfx.types import channel_utils, standard_artifacts
+
+    executor, component = blocks("A component", "python")
+    package = types.ModuleType("components.row_gate")
+    monkeypatch.setitem(sys.modules, package.__name__, package)
+    for name, code in (("executor", executor), ("component", component)):
+        module = types.ModuleType(f"{package.__name__}.{name}")
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+        setattr(package, name, module)
+        exec(code, module.__dict__)
+    examples = standard_artifacts.Examples()
+    examples.set_int_custom_property("train", 999)
+    gate = package.component.RowGate(
+        channel_utils.as_channel([examples]), least=1000
+    )
+    work = gate.executor_spec.executor_class()
+    with pytest.raises(RefusedError, match="999 training rows; accepted: 1000"):
+        work.Do({"examples": [examples]}, {}, gate.exec_properties)
+    work.Do({"examples": [examples]}, {}, {"least": 999})
 
 
 def test_a_metric_of_ones_own_is_what_the_page_says(here: Path) -> None:
