@@ -138,8 +138,8 @@ def write(path: Path, folder: Path) -> dict[str, Any]:
     np.save(folder / "ids.npy", np.concatenate(ids))
     np.save(folder / "dense.npy", np.concatenate(dense))
     np.save(folder / "label.npy", np.concatenate(label))
-    told = {"sizes": [one.size for one in shape.single], "splits": splits}
-    (folder / "rows.json").write_text(json.dumps(told), "utf-8")
+    rows_file = {"sizes": [one.size for one in shape.single], "splits": splits}
+    (folder / "rows.json").write_text(json.dumps(rows_file), "utf-8")
     return {
         "dim": max(one.dim for one in shape.single),
         "hidden": list(config.model.hidden),
@@ -200,8 +200,8 @@ def judge(dataset: str, options: argparse.Namespace, home: Path) -> None:
             test["logloss"]["values"],
             str(kept),
         )
-    told = json.loads((rows / "rows.json").read_text("utf-8"))
-    trained, first, last = told["splits"]
+    shape = json.loads((rows / "rows.json").read_text("utf-8"))
+    trained, first, last = shape["splits"]
     many = trained > _MANY
     label = np.load(rows / "label.npy")[first:last]
     for name, (python, script) in contenders(options).items():

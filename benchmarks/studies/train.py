@@ -69,8 +69,8 @@ def write(rows: int, table_rows: int, folder: Path) -> None:
     np.save(folder / "ids.npy", ids)
     np.save(folder / "dense.npy", dense)
     np.save(folder / "label.npy", label.astype(np.float32))
-    told = {"sizes": sizes.tolist(), "splits": [rows, rows, rows]}
-    (folder / "rows.json").write_text(json.dumps(told), "utf-8")
+    shape = {"sizes": sizes.tolist(), "splits": [rows, rows, rows]}
+    (folder / "rows.json").write_text(json.dumps(shape), "utf-8")
     parts = np.array_split(np.arange(rows), _FILES)
     for number, part in enumerate(parts):
         columns = {

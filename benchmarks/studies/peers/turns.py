@@ -82,8 +82,8 @@ def read() -> Rows:
     ids, dense, label = (
         np.load(folder / f"{name}.npy") for name in ("ids", "dense", "label")
     )
-    told = json.loads((folder / "rows.json").read_text("utf-8"))
-    return Rows(ids, dense, label, told["sizes"], told["splits"])
+    shape = json.loads((folder / "rows.json").read_text("utf-8"))
+    return Rows(ids, dense, label, shape["sizes"], shape["splits"])
 
 
 def batches(rows: Any, size: int) -> Iterator[Any]:
