@@ -16,7 +16,7 @@ help:
 	@echo "make docs      build the manual into build/site; a dead link fails"
 	@echo "make flink     fetch what the tests on Flink need (320 MB)"
 	@echo "make lint      ruff, mypy    make format    ruff format"
-	@echo "make bench     ingest to server: speed and memory, half an hour;"
+	@echo "make bench     speed and memory, from ingest to server: long;"
 	@echo "               BENCH=\"join step\" for some, JSON in build/bench.json"
 	@echo "make lock      resolve requirements.lock again"
 	@echo "make setup     create or complete the environment"

@@ -137,7 +137,7 @@ def stages(gib: float, steps: int) -> list[Stage]:
     return peaks.stages
 
 
-def run(gib: float = 4.0, steps: int = 40) -> Table:
+def run(gib: float = 1.0, steps: int = 40) -> Table:
     """Measure a table of `gib` GiB; checkpoints come in the middle."""
     table = Table(f"Memory of a training, {gib:g} GiB of tables")
     found = measure.alone(stages, gib, steps)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
 import re
 import shlex
 import sys
@@ -13,6 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
+from benchmarks.perf import __main__ as perf
 from pipeline import cli
 from pipeline.config import load
 
@@ -111,3 +114,14 @@ def test_every_benchmark_that_the_docs_name_exists():
         ):
             path = ROOT.joinpath(*module.split("."))
             assert path.is_dir() or path.with_suffix(".py").exists(), module
+
+
+def test_the_docs_name_benchmarks_and_options_that_there_are():
+    for page in PAGES:
+        text = page.read_text("utf-8")
+        named = re.findall(r"-m benchmarks\.perf (\w+)", text)
+        assert set(named) <= set(perf.NAMES), page
+        for name, option in re.findall(r"--set ([a-z_]+)\.([a-z_]+)=", text):
+            if name in perf.NAMES:
+                module = importlib.import_module(f"benchmarks.perf.{name}")
+                assert option in inspect.signature(module.run).parameters
