@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import resource
 import signal
@@ -10,10 +11,11 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from multiprocessing import get_context
-from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
 
 IN_PROCESS = ("--runner=FnApiRunner",)
 INLINE = "LIONCTR_BENCHMARK_INLINE"  # for smoke tests: one process for all
@@ -79,7 +81,7 @@ def alone(work: Callable[..., Any], *arguments: Any) -> Any:
     # A program that is told to end takes its child and folder with it.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     log = Path(tempfile.gettempdir()) / f"lionctr-benchmark-{os.getpid()}.log"
-    context = get_context("spawn")
+    context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
     child = context.Process(
         target=_quietly, args=(sender, log, work, arguments), daemon=True
