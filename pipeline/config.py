@@ -285,11 +285,6 @@ class PipelineConfig(Section):
                 columns.setdefault(name, "string")
         return columns
 
-    def own_modules(self) -> list[str]:
-        """Modules of the user's own callbacks and optimizers."""
-        called = [one.name.partition(":")[0] for one in self.train.callbacks]
-        return [*called, *registry.own_modules(self.optimizer.spec())]
-
     def resolved(self) -> dict[str, Any]:
         """Every setting, defaults included, in JSON types."""
         optimizer = self.optimizer.spec()

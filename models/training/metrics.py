@@ -300,6 +300,18 @@ def expected_calibration_error(
     return float(calibration_error_of(table))
 
 
+def of_rows(name: str, labels: Array, probabilities: Array) -> float:
+    """The metric `name`, one that needs no groups."""
+    others: dict[str, Callable[[Array, Array], float]] = {
+        "auc": auc,
+        "pr_auc": pr_auc,
+        "expected_calibration_error": expected_calibration_error,
+    }
+    if name in others:
+        return others[name](labels, probabilities)
+    return from_sums(name, labels, probabilities)
+
+
 def sigmoid(logits: npt.ArrayLike) -> Array:
     """1 / (1 + exp(-x))."""
     z = np.asarray(logits, np.float64)

@@ -77,7 +77,7 @@ CLASSES = Registry(
         "rmsprop": "keras.optimizers:RMSprop",
         "sgd": "keras.optimizers:SGD",
     },
-    "a class of Keras 3 optimizers",
+    "a class of Keras 3 optimizers, which takes the arguments beside the name",
 )
 
 SCHEDULES = ("constant", "cosine", "exponential", "linear")

@@ -22,9 +22,10 @@ import yaml
 
 from models import user_code, valid_json
 from models.architectures.user_model import own_version
+from models.config.metric_registry import REGISTERED
 from models.config.search_space import decoded
 from models.errors import FailedError, InputError, RefusedError
-from pipeline import counts, metrics_table
+from pipeline import counts, extensions, metrics_table
 from pipeline.config import ConfigError, PipelineConfig
 from pipeline.console import Console, NoteHandler, quiet
 from pipeline.preflight import checks
@@ -381,12 +382,16 @@ class _Run:
         counts = self._counts()
         tune = self._config.tune
         rows, positives = counts["eval"], counts["positives"]["eval"]
-        if tune and tune.objective == "auc" and positives in (0, rows):
-            told = (
-                f"received 'auc', but all {rows:,} rows of the eval split have"
-                f" the label {int(positives > 0)}; accepted: logloss"
+        metric = REGISTERED.get(tune.objective) if tune else None
+        if metric is None:
+            return
+        lacks = {"positive": positives == 0, "both": positives in (0, rows)}
+        if lacks.get(metric.needs):
+            text = (
+                f"received {metric.name!r}, but all {rows:,} rows of the eval"
+                f" split have the label {int(positives > 0)}; accepted: logloss"
             )
-            raise InputError(self._config.problem("tune.objective", told))
+            raise InputError(self._config.problem("tune.objective", text))
 
     def _state(self, name: str, state: str, seconds: float) -> None:
         rows = ""
@@ -595,7 +600,9 @@ def content_version(path: str | None) -> str:
 
 def user_version(config: PipelineConfig) -> str:
     """Changes when the user's own model, callbacks or optimizer changes."""
-    return own_version(config.model) + user_code.version(config.own_modules())
+    return own_version(config.model) + user_code.version(
+        extensions.own_modules(config)
+    )
 
 
 @contextmanager

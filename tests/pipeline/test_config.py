@@ -368,7 +368,7 @@ REFUSED = [
     ("optimizer.learning_rat=1", ["learning_rat", "learning_rate"]),
     (
         "evaluate.metrics.acu.min=0.5",
-        ["unknown metric 'acu'", "did you mean 'auc'"],
+        ["no metric has the name 'acu'", "did you mean 'auc'"],
     ),
     ("evaluate.metrics.auc={}", ["metrics.auc", "`min`"]),
     ("evaluate.metrics.auc={min: 0.9, max: 0.1}", ["min 0.9", "max 0.1"]),
