@@ -8,12 +8,12 @@ from typing import Any
 import tensorflow as tf
 
 from optimizers import gradients
-from optimizers.config.arguments import (
+from optimizers.config.catalog import (
     KERAS_ARGUMENTS,
     LION_ARGUMENTS,
     NON_NEGATIVE,
-    check_frequency,
 )
+from optimizers.config.validation import check_frequency
 from optimizers.kernel import resolve_kernel
 from optimizers.mirrored import on_this_device
 from optimizers.ops import custom, library, reference, xla
@@ -151,7 +151,12 @@ def check_arguments(
     """
     for argument, value in own.items():
         LION_ARGUMENTS[argument].check(argument, value)
-    check_frequency("frequency_power", own["frequency_power"], own["sparse"])
+    power = own["frequency_power"]
+    accepted = check_frequency(power, own["sparse"])
+    if accepted:
+        raise ValueError(
+            f"`frequency_power` must be {accepted}. Received: {power!r}"
+        )
     KERAS_ARGUMENTS["weight_decay"].check("weight_decay", weight_decay)
     if not callable(learning_rate):
         NON_NEGATIVE.check("learning_rate", learning_rate)

@@ -10,11 +10,12 @@ from optimizers.config.catalog import (
     CLASSES,
     FIXED_RATE,
     NOT_IN_KERAS_2,
+    defaults,
     names,
-    validate,
 )
-from optimizers.config.defaults import asked, defaults, resolved
+from optimizers.config.defaults import asked, resolved
 from optimizers.config.tables import expanded
+from optimizers.config.validation import validate
 
 __all__ = [
     "asked",

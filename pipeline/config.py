@@ -220,8 +220,10 @@ class PipelineConfig(Section):
         # A Keras 2 model takes fewer of the optimizer's arguments.
         try:
             registry.validate(self.optimizer.spec(), self.model.keras)
-        except ValueError as error:
-            raise FieldError("optimizer", str(error)) from error
+        except FieldError as error:
+            raise FieldError(
+                f"optimizer.{error.field}", error.message
+            ) from error
         clicks = self.data.clicks
         carried = clicks.carry if clicks is not None else {}
         for name in kinds.keys() & carried.keys():

@@ -327,7 +327,7 @@ def test_an_optimizer_of_the_users_own_trains(own_rule, grouped) -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"learning_rate": None}, ["learning_rate", "must be given"]),
+        ({"learning_rate": None}, ["learning_rate: missing", "your own"]),
         ({"clipnorm": -1.0}, ["optimizer.clipnorm"]),
         ({"hlaf": 1.0}, ["my_halved_rules:Halved", "cannot be made", "hlaf"]),
         ({"name": "my_halved_rules:none"}, ["optimizer.name", "NoneType"]),
