@@ -19,7 +19,7 @@ from models.config.search_space import Tune, applied, decoded
 from models.errors import InputError
 from models.training.run import Files, TrainingRun
 from models.tuning.trial import IN_EVERY_RECORD, attempt, objective
-from models.tuning.trial_store import Finished, fingerprint
+from models.tuning.trial_store import FinishedTrainings, fingerprint
 
 log = logging.getLogger("lionctr.tune")
 SECTIONS = ("features", "model", "optimizer", "train", "negatives")
@@ -52,7 +52,7 @@ def tuner_fn(fn_args: Any) -> TunerFnResult:
         Tune.model_validate(custom["tune"]),
         sections,
         files,
-        Finished(custom.get("trials")),
+        FinishedTrainings(custom.get("trials")),
         custom.get("checkpoints"),
         fn_args.working_dir,
     )
@@ -67,7 +67,7 @@ class Search(base_tuner.BaseTuner):
         tune: Tune,
         sections: Mapping[str, Any],
         files: Files,
-        finished: Finished,
+        trainings: FinishedTrainings,
         checkpoints: str | None,
         folder: str,
     ) -> None:
@@ -75,7 +75,7 @@ class Search(base_tuner.BaseTuner):
         self._direction = _DIRECTIONS[better(tune.objective)]
         self._sections = sections
         self._files = files
-        self._finished_trials = finished
+        self._finished_trials = trainings
         self._checkpoints = checkpoints
         self._data = fingerprint(files)
         self._best: tuple[float, str] | None = None

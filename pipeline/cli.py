@@ -579,8 +579,9 @@ def _rejected(options: argparse.Namespace) -> int:
 
 def _report(options: argparse.Namespace) -> int:
     from pipeline.report import page
+    from pipeline.run_store import find_run
 
-    print(page.write(page.find(options.run, options.root)))
+    print(page.write(find_run(options.run, options.root)))
     return 0
 
 

@@ -14,7 +14,7 @@ import tensorflow as tf
 from models.training.run import Files
 
 
-class Finished:
+class FinishedTrainings:
     """What came out of trainings, found by all that they were made from.
 
     Args:

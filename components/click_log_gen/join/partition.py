@@ -39,9 +39,11 @@ _ROW = [
     ("row", pa.binary()),  # as it was read
     ("features", pa.binary()),  # as they will be in the example
 ]
-IMPRESSIONS = pa.schema([*_ROW, ("side", pa.int8()), ("sampled", pa.bool_())])
+IMPRESSION_SCHEMA = pa.schema(
+    [*_ROW, ("side", pa.int8()), ("sampled", pa.bool_())]
+)
 # fault: why the click was rejected. Its impression cannot be used either.
-CLICKS = pa.schema([*_ROW, ("label", pa.int8()), ("fault", pa.string())])
+CLICK_SCHEMA = pa.schema([*_ROW, ("label", pa.int8()), ("fault", pa.string())])
 
 
 @dataclass(frozen=True)
@@ -168,7 +170,7 @@ class _Impressions:
         self.feature_check.see(columns)
         features = encode_features(columns)
         base = _filtered(base, good)
-        return _batch(base | {"features": features}, IMPRESSIONS), (
+        return _batch(base | {"features": features}, IMPRESSION_SCHEMA), (
             verdicts.reasons
         )
 
@@ -232,7 +234,7 @@ class _Clicks:
             "fault": pa.array(faults, pa.string()),
         }
         base = _filtered(base, pa.array(needed.good))
-        return _batch(base, CLICKS), verdicts.reasons | needed.reasons
+        return _batch(base, CLICK_SCHEMA), verdicts.reasons | needed.reasons
 
 
 def _base(

@@ -229,18 +229,18 @@ def _add_versions(
 ) -> None:
     from pipeline import dag
 
-    told = {"data": config.data.model_dump_json()}
+    parameters = {"data": config.data.model_dump_json()}
     if config.data.curated_schema is not None:
-        told["schema"] = config.data.curated_schema
+        parameters["schema"] = config.data.curated_schema
     if "model" in outputs:
         own = isinstance(config.model, OwnConfig)
-        told["model"] = config.model.model_dump_json() if own else ""
-        told["callbacks"] = json.dumps(extensions.own_modules(config))
+        parameters["model"] = config.model.model_dump_json() if own else ""
+        parameters["callbacks"] = json.dumps(extensions.own_modules(config))
     if config.train.warm_start is not None:
-        told["warm_start"] = config.train.warm_start
-        told["pushed_to"] = dag.pushed_to(config)
-        told["training"] = json.dumps(dag.training(config, mark("data")))
-    ir.add_versions(spec, image, told, outputs)
+        parameters["warm_start"] = config.train.warm_start
+        parameters["pushed_to"] = dag.pushed_to(config)
+        parameters["training"] = json.dumps(dag.training(config, mark("data")))
+    ir.add_versions(spec, image, parameters, outputs)
 
 
 def pipeline_root(config: PipelineConfig) -> str | None:
