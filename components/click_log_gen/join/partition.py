@@ -134,11 +134,12 @@ class _Impressions:
         data = self._job.data
         assert data.time is not None
         verdicts = Verdicts.none(rows.count)
+        nulls = self.source.null_values
         columns = {
             name: typed(
                 rows.columns[name],
                 kind,
-                _column(rows, self.source, name, separator),
+                rows.column(name, nulls, separator),
                 verdicts,
             )
             for name, (kind, separator) in self._job.columns.items()
@@ -208,11 +209,12 @@ class _Clicks:
             needed,
             "data.clicks.time" if self._job.clicks.time else "data.time",
         )
+        nulls = self.source.null_values
         columns = {
             name: typed(
                 rows.columns[name],
                 kind,
-                _column(rows, self.source, name),
+                rows.column(name, nulls),
                 verdicts,
             )
             for name, kind in self._job.clicks.carry.items()
@@ -221,7 +223,7 @@ class _Clicks:
         if data.label is not None and data.label_column is not None:
             columns[LABEL] = labels.label(
                 rows.columns[data.label_column],
-                _column(rows, self.source, data.label_column),
+                rows.column(data.label_column, nulls),
                 data.label if isinstance(data.label, LabelRule) else None,
                 verdicts,
             )
@@ -251,7 +253,7 @@ def _base(
     )
     times = event_time(
         rows.columns[time.column],
-        _column(rows, source, time.column),
+        rows.column(time.column, source.null_values),
         verdicts,
         time,
         field,
@@ -269,13 +271,8 @@ def _base(
 def _columns(
     rows: Rows, source: LogFiles, names: Sequence[str]
 ) -> list[tuple[pa.Array, Column]]:
-    return [(rows.columns[n], _column(rows, source, n)) for n in names]
-
-
-def _column(
-    rows: Rows, source: LogFiles, name: str, separator: str | None = None
-) -> Column:
-    return Column(name, None if rows.parsed else source.null_values, separator)
+    nulls = source.null_values
+    return [(rows.columns[n], rows.column(n, nulls)) for n in names]
 
 
 def _filtered(
