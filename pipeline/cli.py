@@ -45,10 +45,14 @@ def main(arguments: list[str] | None = None) -> int:
 
 # Extra -> packages that it installs and that the commands import.
 _EXTRAS = {
-    "pipeline": "apache_beam fastavro keras_rs keras_tuner matplotlib pyarrow"
-    " pydantic tensorboard tensorflow_transform tf_keras tfx tfx_bsl yaml",
-    "kubeflow": "kfp",
-    "serving": "kserve",
+    "pipeline": "apache_beam fastavro google_crc32c jinja2 keras_rs keras_tuner"
+    " matplotlib ml_metadata pyarrow pydantic tensorboard"
+    " tensorflow_data_validation tensorflow_metadata tensorflow_model_analysis"
+    " tensorflow_recommenders tensorflow_transform tf_keras tfx tfx_bsl"
+    " threadpoolctl yaml",
+    "kubeflow": "kfp kubernetes urllib3",
+    "serving": "fastapi grpc grpc_interceptor kserve orjson prometheus_client"
+    " starlette tensorflow_serving uvloop",
     "signing": "model_signing",
 }
 
