@@ -11,7 +11,7 @@ import tensorflow as tf
 from optimizers import gradients
 from optimizers.mirrored import mirrors_variables, on_this_device
 from optimizers.ops.library import in_xla
-from optimizers.ops.reference import check_ids
+from optimizers.ops.rows import check_ids
 
 
 class SparseOptimizer(keras.optimizers.Optimizer):

@@ -265,5 +265,5 @@ def _example(row: Mapping[str, Scalar]) -> bytes:
 
 def _first_cause(message: str) -> str:
     # TensorFlow puts the sentence that matters last, before the node's name.
-    told = re.sub(r"\s*(\[\[|\[Op:).*", "", message, flags=re.DOTALL)
-    return told.splitlines()[-1].strip() if told else message
+    cause = re.sub(r"\s*(\[\[|\[Op:).*", "", message, flags=re.DOTALL)
+    return cause.splitlines()[-1].strip() if cause else message

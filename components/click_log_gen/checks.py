@@ -95,7 +95,7 @@ def _clicks(counts: dict[str, Any]) -> str:
         return ""
     fates = ", ".join(
         f"{clicks[name]:,} {name.replace('_', ' ')}"
-        for name, _ in matching.CLICKS
+        for name, _ in matching.CLICK_OUTCOMES
         if clicks.get(name)
     )
     spans = {**counts["times"], "clicks": clicks["times"]}

@@ -53,7 +53,7 @@ from components.evaluator.config import EvaluateConfig
 from components.evaluator.measured import Measured, Sample, measure
 from components.evaluator.predictions import Columns, Value
 from components.evaluator.slicing import Key, Rows, slices
-from models.training import metric_registry
+from models.config import metric_registry
 from models.training.metrics import entropy
 
 FILE = "evaluation.json"
@@ -112,7 +112,7 @@ class _Evaluation:
         self._own = {
             name: metric_registry.own(name)
             for name in config.thresholds()
-            if metric_registry.is_own(name)
+            if metric_registry.METRICS.is_own(name)
         }
         self._names = metric_registry.names_of(
             config.thresholds(), groups is not None

@@ -8,10 +8,11 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 from numbers import Real
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import field_validator, model_validator
+from pydantic import AfterValidator, field_validator, model_validator
 
+from models.config.metric_registry import OBJECTIVES
 from models.config.training import PositiveInt, Section
 
 _KINDS = (
@@ -37,8 +38,9 @@ class Tune(Section):
     """Number of models that the search trains."""
     algorithm: Literal["random", "bayesian"] = "random"
     """How the search chooses the next trial."""
-    objective: Literal["logloss", "auc"] = "logloss"
-    """Metric on the eval split that decides."""
+    objective: Annotated[str, AfterValidator(OBJECTIVES.check)] = "logloss"
+    """Metric on the eval split that decides, or `package.module:Name` of your
+    own."""
     seed: PositiveInt = 1
     """Seed of the search."""
 

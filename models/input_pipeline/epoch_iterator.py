@@ -8,7 +8,7 @@ from models.config.training import TrainConfig
 from models.input_pipeline.dataset import Batches, steps_of
 
 
-class Passes:
+class EpochIterator:
     """Passes over training data, which is read ahead across their borders.
 
     Args:

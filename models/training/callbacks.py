@@ -28,19 +28,16 @@ def configured(config: TrainConfig) -> list[Any]:
     """
     made = []
     for position, callback in enumerate(config.callbacks):
-        field = f"train.callbacks.{position}"
         try:
-            cls = CALLBACKS.load(callback.name, field)
+            made.append(
+                CALLBACKS.make(
+                    callback.name,
+                    f"train.callbacks.{position}",
+                    callback.model_extra,
+                )
+            )
         except ValueError as error:
             raise InputError(str(error)) from error
-        try:
-            made.append(cls(**(callback.model_extra or {})))
-        except Exception as error:  # the user's code may raise anything
-            raise InputError(
-                f"{field}: {callback.name!r} cannot be made:"
-                f" {type(error).__name__}: {error}. Accepted:"
-                f" {CALLBACKS.wanted}"
-            ) from error
     return made
 
 

@@ -14,8 +14,8 @@ import tensorflow as tf
 from models.training.run import Files
 
 
-class Finished:
-    """Store of results of trainings, by all that each was made from.
+class FinishedTrainings:
+    """What came out of trainings, found by all that they were made from.
 
     Args:
         folder: where they are kept, a path or a URI; None keeps nothing.

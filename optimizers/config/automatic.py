@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from optimizers.config.catalog import FIXED_RATE
-from optimizers.config.defaults import defaults
+from optimizers.config.catalog import FIXED_RATE, defaults
 
 _DEFAULT = ""
 _CONSTANT = {"name": "constant"}

@@ -21,7 +21,7 @@ class Library(NamedTuple):
 
 @functools.cache
 def load() -> Library:
-    """Returns the library; warns, once, if the fallback must do.
+    """Returns the library; warns, once, if the Python kernel must do.
 
     A process may have compiled with XLA before: the ops are registered as
     kernels of XLA's devices, which TensorFlow looks up again each time.

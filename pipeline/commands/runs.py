@@ -232,7 +232,7 @@ def _named(runs: list[Run], name: str) -> Run:
 
 
 def _keep(home: Path, options: Options) -> int:
-    from pipeline.runners.local import only_one
+    from pipeline.runners.run_folder import only_one
 
     assert options.keep is not None
     with only_one(home):

@@ -20,7 +20,7 @@ from models.training import loop
 from models.training.evaluation import Evaluation
 from models.training.run import Files, Fitted, TrainingRun
 from models.tuning.trial import attempt
-from models.tuning.trial_store import Finished, fingerprint
+from models.tuning.trial_store import FinishedTrainings, fingerprint
 from pipeline.console import Console
 
 _POINTS = 20  # of a curve
@@ -54,7 +54,7 @@ class Trainings:
         )
         self._test = [f"{examples}/Split-test/*"]
         self._folder = folder
-        self._finished = Finished(str(folder / "trainings"))
+        self._finished = FinishedTrainings(str(folder / "trainings"))
         test = Files(self._files.transform, self._test, [])
         self._made_from = {
             "data": fingerprint(self._files),
@@ -74,7 +74,7 @@ class Trainings:
         train = dict(self._sections["train"])
         if train["early_stopping"] is None:
             train["eval_steps"] = None
-        record = self._one(optimizer, train, "search")
+        record = self._train(optimizer, train, "search")
         return float(record.get("logloss", math.inf))
 
     def test(self, optimizer: Mapping[str, Any], number: int) -> dict[str, Any]:
@@ -83,9 +83,9 @@ class Trainings:
         train["seed"] += number
         if train["early_stopping"] is None:
             train["eval_steps"] = max(1, self.steps // _POINTS)
-        return self._one(optimizer, train, f"seed {train['seed']}")
+        return self._train(optimizer, train, f"seed {train['seed']}")
 
-    def _one(
+    def _train(
         self, optimizer: Mapping[str, Any], train: dict[str, Any], what: str
     ) -> dict[str, Any]:
         sections = {

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from sklearn import metrics as sklearn
 
+from models.config.metric_registry import METRICS, REGISTERED, names_of
 from models.training import group_metrics, metrics
-from models.training.metric_registry import REGISTERED, check, names_of
 
 ROWS = 3000
 
@@ -201,7 +201,7 @@ def test_a_metric_is_known_by_one_name() -> None:
     assert "gauc" not in names_of((), grouped=False)
     assert names_of(["my.metrics:Mine", "auc"], True)[-1] == "my.metrics:Mine"
     for name in ("logloss", "my.metrics:Mine"):
-        assert check(name) == name
+        assert METRICS.check(name) == name
     with pytest.raises(ValueError, match="did you mean 'logloss'") as error:
-        check("log_loss")
+        METRICS.check("log_loss")
     assert all(name in str(error.value) for name in REGISTERED)

@@ -68,7 +68,7 @@ def refusal(folder: Path, text: str, *overrides: str) -> str:
         (
             "{epochs: 1}",
             "{epochs: 1}\noptimizer:\n  name: adam\n  beta_3: 1",
-            "ads.yaml:18: optimizer: `optimizer.beta_3` is not known",
+            "ads.yaml:18: optimizer.beta_3: unknown key (did you mean",
         ),
         (
             "{epochs: 1}",

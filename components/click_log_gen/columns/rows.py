@@ -54,6 +54,21 @@ class Rows:
     parsed: bool = False
     locate_all: Callable[[], tuple[pa.Array, pa.Array]] | None = None
 
+    def column(
+        self,
+        name: str,
+        null_values: tuple[str, ...],
+        separator: str | None = None,
+    ) -> Column:
+        """How to read a column: the one place that says what is missing.
+
+        Args:
+            name: of the column.
+            null_values: of the log.
+            separator: see `Column`.
+        """
+        return Column(name, None if self.parsed else null_values, separator)
+
     def origins(self) -> tuple[pa.StringArray, pa.BinaryArray]:
         """Where each row is, and its bytes."""
         if self.locate_all is not None:

@@ -21,7 +21,7 @@ Fates = npt.NDArray[np.int8]
 
 # Fates of an impression: the name it is counted under, and why it is no
 # example.
-IMPRESSIONS = (
+IMPRESSION_OUTCOMES = (
     ("kept", ""),
     ("duplicates", "duplicate: an earlier impression has this key"),
     ("held_back", "held back: its window ends after the click log"),
@@ -30,7 +30,7 @@ IMPRESSIONS = (
 KEPT, DUPLICATE, HELD_BACK, SPOILED = range(4)
 
 # Fates of a click. A rejected one was so before the join.
-CLICKS = (
+CLICK_OUTCOMES = (
     ("joined", ""),
     ("orphans", "no impression has this key"),
     ("early", "before its impression"),
@@ -42,7 +42,10 @@ CLICKS = (
 JOINED, ORPHAN, EARLY, LATE, REPEATED, WAITING, REJECTED = range(7)
 
 # Reasons that do not count against data.max_rejected.
-NO_FAULT = {IMPRESSIONS[HELD_BACK][1], *(reason for _, reason in CLICKS)}
+NO_FAULT = {
+    IMPRESSION_OUTCOMES[HELD_BACK][1],
+    *(reason for _, reason in CLICK_OUTCOMES),
+}
 
 
 class Log(Protocol):
@@ -56,7 +59,8 @@ class Log(Protocol):
 class JoinedRows:
     """Outcome of each row.
 
-    impressions, clicks: index into IMPRESSIONS and CLICKS of each row.
+    impressions: index into IMPRESSION_OUTCOMES of each.
+    clicks: index into CLICK_OUTCOMES of each.
     click: of each impression, the index of its click, or -1.
     """
 

@@ -71,8 +71,7 @@ def _times(chunk: Chunk, data: DataConfig) -> Times:
     times = [np.zeros(0, np.int64)]
     for rows in log_reader.read(chunk, source, {name: "time"}):
         verdicts = Verdicts.none(rows.count)
-        nulls = None if rows.parsed else source.null_values
-        column = Column(name, nulls)
+        column = rows.column(name, source.null_values)
         found = event_time(rows.columns[name], column, verdicts, data.time)
         times.append(found[verdicts.good])
     return np.concatenate(times)

@@ -46,7 +46,7 @@ def versions(task: dict[str, Any], copies: Path) -> None:
     found = {"data": data_version(given["data"])}
     wanted: Mapping[str, Any] = task["outputs"]["parameters"]
     if "schema" in wanted:
-        from pipeline.runners.local import content_version
+        from pipeline.runners.versions import content_version
 
         found["schema"] = content_version(given["schema"])
     if "model" in wanted:
@@ -114,7 +114,7 @@ def notify(task: dict[str, Any], copies: Path) -> None:
     error = (status.get("error") or {}).get("message", "")
     run = status.get("pipelineJobResourceName", "")
     state = status.get("state", "")
-    told = {
+    outcome = {
         "text": f"{run}: {state}" + (f": {error}" if error else ""),
         "run": run,
         "status": state,
@@ -122,7 +122,7 @@ def notify(task: dict[str, Any], copies: Path) -> None:
     }
     request = urllib.request.Request(
         os.environ[WEBHOOK].strip(),
-        json.dumps(told).encode(),
+        json.dumps(outcome).encode(),
         {"Content-Type": "application/json"},
     )
     for attempt in range(_TRIES):

@@ -24,9 +24,11 @@ from tests.components.click_log_gen.ingest import (
 WINDOW = 10
 COLUMNS = {"tag": ("string", None), "price": ("float", None)}
 HASH = {"by": "hash", "eval": 0.4}
-DUPLICATE, HELD_BACK, SPOILED = (why for _, why in matching.IMPRESSIONS[1:])
+DUPLICATE, HELD_BACK, SPOILED = (
+    why for _, why in matching.IMPRESSION_OUTCOMES[1:]
+)
 ORPHAN, EARLY, LATE, REPEATED, WAITING = (
-    why for _, why in matching.CLICKS[1:6]
+    why for _, why in matching.CLICK_OUTCOMES[1:6]
 )
 
 

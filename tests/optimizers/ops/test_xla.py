@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from reference import rule
 
 from optimizers import ops
-from optimizers.ops import reference
+from optimizers.ops import python
 from optimizers.ops.library import load
 
 pytestmark = pytest.mark.skipif(
@@ -275,7 +275,7 @@ def test_rows_may_have_any_rank():
         tf.function(ops.resource_sparse_apply_lion, jit_compile=True)(
             var, m, *rates, grad, ids, True
         )
-        reference.resource_sparse_apply_lion(
+        python.resource_sparse_apply_lion(
             other, other_m, *rates, grad, ids, True
         )
         np.testing.assert_allclose(var.numpy(), other.numpy(), rtol=1e-6)

@@ -14,7 +14,7 @@ import pytest
 import tensorflow as tf
 
 from optimizers import ops
-from optimizers.ops import reference
+from optimizers.ops import python
 from optimizers.ops.library import load
 
 pytestmark = pytest.mark.skipif(
@@ -109,7 +109,7 @@ print(ir(stage="optimized_hlo"))
 
 @pytest.mark.parametrize("mode", ["lazy", "decayed"])
 @pytest.mark.parametrize("cautious", [False, True])
-@pytest.mark.parametrize("ops", [ops, reference], ids=["library", "python"])
+@pytest.mark.parametrize("ops", [ops, python], ids=["library", "python"])
 @pytest.mark.parametrize(
     ("dtype", "m_dtype"),
     [
@@ -139,7 +139,7 @@ def test_sparse_update_is_in_place_and_copies_no_table(
     text = hlo(step, grad, tf.range(100), tf.constant(1, tf.int32))
     assert len(aliased(text)) == (2 if mode == "lazy" else 3)
     # In pure TensorFlow `last_step` is copied: one integer a row.
-    assert ops is reference or not copies(text, f"[{ROWS}]")
+    assert ops is python or not copies(text, f"[{ROWS}]")
     assert not copies(text, f"[{ROWS},{WIDTH}]")
     if dtype != "float32":  # XLA for CPU widens what it computes with
         assert f"f32[{ROWS},{WIDTH}]" not in text
@@ -193,7 +193,7 @@ def test_a_train_step_is_one_program_and_matches_the_uncompiled_one():
         labels = tf.constant(rng.integers(0, 2, (32, 1)), tf.float32)
         losses = (
             compiled(ids, labels, ops),
-            models[1].step(ids, labels, reference),
+            models[1].step(ids, labels, python),
         )
         np.testing.assert_allclose(*losses, rtol=1e-5)
     for one, other in zip(

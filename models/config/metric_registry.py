@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
 import math
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
@@ -12,11 +10,11 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from models.errors import InputError
 from optimizers.extension import Registry
 
 Array = npt.NDArray[np.float64]
 Better = Literal["higher", "lower", "one", ""]
-_OWN = re.compile(r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")
 
 
 @dataclass(frozen=True)
@@ -66,7 +64,8 @@ class SumMetric(Protocol):
     """A metric of one's own: a function of weighted sums over rows.
 
     `package.module:Name` names a class without arguments. Metrics of this
-    shape get their bootstrap intervals from one matrix product.
+    shape get their bootstrap intervals from one matrix product. An objective
+    of a search also says `better`, "higher" or "lower".
     """
 
     def terms(self, labels: Array, probabilities: Array) -> Array:
@@ -78,20 +77,23 @@ class SumMetric(Protocol):
         ...
 
 
-def check(name: str) -> str:
-    """`name`, if there is such a metric.
-
-    Raises:
-        ValueError: with the names that are accepted.
-    """
-    if name in REGISTERED or _OWN.match(name):
-        return name
-    close = difflib.get_close_matches(name, REGISTERED, 1)
-    hint = f" (did you mean {close[0]!r}?)" if close else ""
-    raise ValueError(
-        f"unknown metric {name!r}{hint}. Accepted: {', '.join(REGISTERED)},"
-        " or package.module:Name of your own"
-    )
+METRICS = Registry(
+    "metric",
+    "evaluate.metrics",
+    REGISTERED,
+    "a class without arguments that has the methods terms and value",
+)
+# What a search may go by: better one way, and defined without groups.
+OBJECTIVES = Registry(
+    "objective",
+    "tune.objective",
+    {
+        name: metric
+        for name, metric in REGISTERED.items()
+        if metric.better in ("higher", "lower") and metric.needs != "group"
+    },
+    "a metric whose class also says better = 'higher' or 'lower'",
+)
 
 
 def limits(name: str) -> tuple[float, float]:
@@ -105,32 +107,33 @@ def limits(name: str) -> tuple[float, float]:
     )
 
 
-def is_own(name: str) -> bool:
-    """Whether `name` is `package.module:Name`."""
-    return ":" in name
-
-
-def own(name: str) -> Any:
+def own(name: str, registry: Registry = METRICS) -> Any:
     """The `SumMetric` that `package.module:Name` names, made.
 
     Raises:
         InputError: it cannot be imported, or is none.
     """
-    from models.errors import InputError
-
-    field = "evaluate.metrics"
-    wanted = f"class {name.partition(':')[2]} with terms and value"
-    registry = Registry("metric", field, {}, wanted)
     try:
-        made = registry.load(name)()
+        made = registry.make(name, needs="terms value")
     except ValueError as error:
         raise InputError(str(error)) from error
-    for method in ("terms", "value"):
-        if not callable(getattr(made, method, None)):
+    if registry is OBJECTIVES:
+        received = getattr(made, "better", None)
+        if received not in ("higher", "lower"):
             raise InputError(
-                f"{field}: {name!r} has no method {method!r}. Wanted: {wanted}"
+                f"{registry.field}: {name!r} has better = {received!r}."
+                f" Accepted: {registry.wanted}"
             )
     return made
+
+
+def better(name: str) -> Better:
+    """Which values of an objective are better."""
+    known = REGISTERED.get(name)
+    if known:
+        return known.better
+    found: Better = own(name, OBJECTIVES).better
+    return found
 
 
 def names_of(thresholds: Iterable[str], grouped: bool) -> list[str]:
@@ -143,4 +146,6 @@ def names_of(thresholds: Iterable[str], grouped: bool) -> list[str]:
     registered = [
         m.name for m in REGISTERED.values() if grouped or m.needs != "group"
     ]
-    return registered + sorted(name for name in thresholds if is_own(name))
+    return registered + sorted(
+        name for name in thresholds if METRICS.is_own(name)
+    )

@@ -1,12 +1,18 @@
-"""Lion's rule in pure TensorFlow: the fallback of the custom ops."""
+"""Lion's rule in pure TensorFlow, the kernel 'python'."""
 
 from __future__ import annotations
 
 import tensorflow as tf
 
-from optimizers.ops import build
-from optimizers.ops.library import in_xla, load, usable
-from optimizers.ops.rounding import HALF, Noise, Rounding, Scalar, narrow
+from optimizers.ops.rounding import Noise, Rounding, Scalar, narrow
+from optimizers.ops.rows import (
+    check_ids,
+    compute_dtype,
+    gather,
+    replace,
+    scalar,
+    sum_rows,
+)
 
 CAUTIOUS_FLOOR = 1e-3
 """Least fraction of kept elements that the cautious rescaling divides by."""
@@ -176,7 +182,7 @@ def resource_sparse_apply_lion(
     _apply_rows(
         var,
         m,
-        tf.cast(_gather(m, rows), dtype),
+        tf.cast(gather(m, rows), dtype),
         (rate, beta_1, beta_2, weight_decay),
         summed,
         rows,
@@ -220,7 +226,7 @@ def resource_sparse_apply_decayed_lion(
         count = tf.gather(seen, rows) + 1
         seen.scatter_update(tf.IndexedSlices(count, rows))
         rate *= _frequency(frequency_power, count, var)
-    old_m = tf.cast(_gather(m, rows), dtype)
+    old_m = tf.cast(gather(m, rows), dtype)
     decay = _decay(beta_2, step, tf.gather(last_step, rows), old_m)
     _apply_rows(
         var,
@@ -315,60 +321,6 @@ def catch_up(
     last_step.assign(tf.fill(last_step.shape, step))
 
 
-def sum_rows(
-    values: tf.Tensor, indices: tf.Tensor
-) -> tuple[tf.Tensor, tf.Tensor]:
-    """Returns `(sums, rows)`: `values` [n, ...] summed per distinct index.
-
-    For XLA, which wants static shapes, they have n rows too: what is left over
-    is zero, of the row that is the index's least number, which every update
-    skips.
-    """
-    if in_xla():
-        return _sum_rows_static(values, indices)
-    rows, segments = tf.unique(indices)
-    return tf.math.unsorted_segment_sum(values, segments, tf.size(rows)), rows
-
-
-def _sum_rows_static(
-    values: tf.Tensor, indices: tf.Tensor
-) -> tuple[tf.Tensor, tf.Tensor]:
-    order = tf.argsort(indices, stable=True)
-    ids = tf.gather(indices, order)
-    new = tf.concat([tf.ones_like(ids[:1], tf.bool), ids[1:] != ids[:-1]], 0)
-    segments = tf.cumsum(tf.cast(new, tf.int32)) - 1
-    n = tf.size(indices)  # a constant to XLA, if not while it is traced
-    # The least number where there is no segment.
-    rows = tf.math.unsorted_segment_max(ids, segments, n)
-    sums = tf.math.unsorted_segment_sum(tf.gather(values, order), segments, n)
-    return sums, rows
-
-
-def check_ids(indices: tf.Tensor, rows: int) -> tf.Tensor:
-    """Returns `indices`, all in [0, rows), or fails with their name.
-
-    A function that XLA compiles fails on a CPU, if the op library is there. A
-    GPU or a TPU cannot: it leaves such rows out.
-    """
-    indices = tf.convert_to_tensor(indices)
-    if in_xla():
-        if build.find()[0] is None or not usable():
-            return indices
-        return load().ops.lion_check_ids(indices=indices, rows=rows)
-    wrong = (indices < 0) | (indices >= rows)
-    message = f"`indices` must be in [0, {rows}), the rows of `var`. Received:"
-    some = tf.boolean_mask(indices, wrong)[:1]
-    with tf.control_dependencies(
-        [tf.debugging.Assert(~tf.reduce_any(wrong), [message, some])]
-    ):
-        return tf.identity(indices)
-
-
-def compute_dtype(dtype: tf.DType) -> tf.DType:
-    """Returns the dtype that the rule is computed in: float32 or float64."""
-    return tf.float64 if tf.as_dtype(dtype) == tf.float64 else tf.float32
-
-
 def _apply_rows(
     var: tf.Variable,
     m: tf.Variable,
@@ -379,39 +331,12 @@ def _apply_rows(
     noise: Noise,
     cautious: bool,
 ) -> None:
-    old_var = _gather(var, rows)
+    old_var = gather(var, rows)
     new_var, new_m = _rule_of_rows(
         old_var, old_m, grad, scalars, rows, m.dtype, noise, cautious
     )
-    _replace(var, new_var, rows)
-    _replace(m, new_m, rows)
-
-
-def _gather(table: tf.Variable, rows: tf.Tensor) -> tf.Tensor:
-    if not _as_bits(table):
-        return tf.gather(table, rows)
-    bits = tf.bitcast(tf.convert_to_tensor(table), tf.uint16)
-    return tf.bitcast(tf.gather(bits, rows), table.dtype)
-
-
-def _replace(table: tf.Variable, values: tf.Tensor, rows: tf.Tensor) -> None:
-    if not _as_bits(table):
-        table.scatter_update(tf.IndexedSlices(values, rows))
-        return
-    bits = tf.tensor_scatter_nd_update(
-        tf.bitcast(tf.convert_to_tensor(table), tf.uint16),
-        rows[:, tf.newaxis],
-        tf.bitcast(values, tf.uint16),
-    )
-    table.assign(tf.bitcast(bits, table.dtype))
-
-
-def _as_bits(table: tf.Variable) -> bool:
-    """True if rows are to be moved as bits.
-
-    XLA for CPU would widen all of a half precision table to move a row of it.
-    """
-    return table.dtype in HALF and in_xla()
+    replace(var, new_var, rows)
+    replace(m, new_m, rows)
 
 
 def _rule_of_rows(
@@ -478,10 +403,3 @@ def _frequency(power: Scalar, count: tf.Tensor, var: tf.Variable) -> tf.Tensor:
     factor = number ** -tf.cast(scalar(power, dtype), tf.float64)
     factor = tf.cast(factor, dtype)
     return tf.reshape(factor, [-1] + [1] * (var.shape.rank - 1))
-
-
-def scalar(value: Scalar, dtype: tf.DType) -> tf.Tensor:
-    # tf.cast would round a Python float to float32 on the way to float64.
-    if isinstance(value, (int, float)):
-        return tf.constant(value, dtype)
-    return tf.cast(tf.convert_to_tensor(value), dtype)

@@ -16,8 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference import ReferenceLion
 
-from optimizers.ops import build, custom
-from optimizers.ops import reference as fallback
+from optimizers.ops import build, custom_op, python
 from optimizers.ops.library import load
 
 pytestmark = pytest.mark.skipif(
@@ -61,7 +60,7 @@ def test_the_ops_and_the_fallback_give_the_same_bits(
     dtype, m_dtype, cautious, index_dtype
 ):
     arguments = (dtype, m_dtype, cautious, index_dtype)
-    ours, theirs = run(custom, *arguments), run(fallback, *arguments)
+    ours, theirs = run(custom_op, *arguments), run(python, *arguments)
     decayed = 1e-6  # powers of beta_2 may differ in the last bit
     tolerance = {"bfloat16": 1e-2, "float16": 2e-3}
     for one, other in zip(ours, theirs, strict=True):
@@ -73,7 +72,7 @@ def test_the_ops_and_the_fallback_give_the_same_bits(
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 def test_rates_by_frequency_have_the_same_bits(dtype, m_dtype):
     states = []
-    for ops in (custom, fallback):
+    for ops in (custom_op, python):
         rng = np.random.default_rng(0)
         var = tf.Variable(random(rng, (ROWS, DIM), dtype))
         m = tf.Variable(random(rng, (ROWS, DIM), m_dtype))
@@ -100,7 +99,7 @@ def test_a_half_precision_variable_takes_a_float32_gradient_as_it_is(
     grad = random(rng, (ROWS, DIM), "float32")
     ids = tf.constant(rng.integers(0, ROWS, ROWS))
     results = []
-    for ops in (custom, fallback):
+    for ops in (custom_op, python):
         var, m = tf.Variable(start), tf.Variable(tf.zeros([ROWS, DIM]))
         ops.resource_apply_lion(var, m, *RULE, grad, cautious)
         ops.resource_sparse_apply_lion(var, m, *RULE, grad, ids, cautious)
@@ -120,12 +119,12 @@ def test_any_ids_update_their_rows_or_are_refused(ids, rows):
     grad = tf.ones([len(ids), 2])
     indices = tf.constant(ids, tf.int64)
     if all(0 <= i < rows for i in ids):
-        custom.resource_sparse_apply_lion(var, m, *RULE, grad, indices)
+        custom_op.resource_sparse_apply_lion(var, m, *RULE, grad, indices)
         counts = np.bincount(np.array(ids, np.int64), minlength=rows)
         expected = np.float32(1 - np.float32(0.99)) * counts
     else:
         with pytest.raises(tf.errors.InvalidArgumentError, match="`indices`"):
-            custom.resource_sparse_apply_lion(var, m, *RULE, grad, indices)
+            custom_op.resource_sparse_apply_lion(var, m, *RULE, grad, indices)
         expected = np.zeros(rows)
     np.testing.assert_allclose(m.numpy()[:, 0], expected, rtol=1e-6)
     np.testing.assert_array_equal(var.numpy()[:, 1] != 0, expected > 0)
@@ -135,7 +134,7 @@ THREADS = """
 import hashlib, sys
 import numpy as np, tensorflow as tf
 tf.config.threading.set_intra_op_parallelism_threads(int(sys.argv[1]))
-from optimizers.ops import custom
+from optimizers.ops import custom_op
 rng = np.random.default_rng(0)
 shape = (5000, 33)
 var = tf.Variable(rng.normal(size=shape).astype(np.float32))
@@ -146,8 +145,8 @@ for step, cautious in enumerate((False, True)):
     grad = rng.normal(size=(60_000, 33)).astype(np.float32)
     grad[::7] *= 1e-39  # subnormals
     ids = rng.zipf(1.2, size=60_000) % 5000
-    custom.resource_sparse_apply_lion(var, m, *rule, grad, ids, *options)
-    custom.resource_apply_lion(var, m, *rule, grad[:5000], *options)
+    custom_op.resource_sparse_apply_lion(var, m, *rule, grad, ids, *options)
+    custom_op.resource_apply_lion(var, m, *rule, grad[:5000], *options)
 state = var.numpy().tobytes() + tf.cast(m, tf.float32).numpy().tobytes()
 print(hashlib.sha256(state).hexdigest())
 """
@@ -296,8 +295,8 @@ def test_no_ids_change_nothing_not_even_the_steps():
     var, m = tf.Variable(tf.ones([4, 2])), tf.Variable(tf.ones([4, 2]))
     last_step = tf.Variable(tf.ones([4], tf.int32))
     none = (tf.zeros([0, 2]), tf.zeros([0], tf.int64))
-    custom.resource_sparse_apply_lion(var, m, *RULE, *none)
-    custom.resource_sparse_apply_decayed_lion(
+    custom_op.resource_sparse_apply_lion(var, m, *RULE, *none)
+    custom_op.resource_sparse_apply_decayed_lion(
         var, m, last_step, 9, *RULE, *none
     )
     for variable in (var, m, last_step):
@@ -307,14 +306,14 @@ def test_no_ids_change_nothing_not_even_the_steps():
 @pytest.mark.parametrize("shape", [(0,), (4, 0), (0, 3)])
 def test_variables_without_elements_are_updated_in_peace(shape):
     var, m = tf.Variable(tf.ones(shape)), tf.Variable(tf.ones(shape))
-    custom.resource_apply_lion(var, m, *RULE, tf.ones(shape), True)
+    custom_op.resource_apply_lion(var, m, *RULE, tf.ones(shape), True)
     ids = tf.zeros([2 if shape[0] else 0], tf.int32)
     grad = tf.ones([ids.shape[0], *shape[1:]])
-    custom.resource_sparse_apply_lion(var, m, *RULE, grad, ids, True)
+    custom_op.resource_sparse_apply_lion(var, m, *RULE, grad, ids, True)
     assert var.numpy().size == 0
 
 
-@pytest.mark.parametrize("ops", [custom, fallback], ids=["custom", "python"])
+@pytest.mark.parametrize("ops", [custom_op, python], ids=["custom", "python"])
 def test_a_bfloat16_momentum_gathers_what_rounding_to_nearest_loses(ops):
     # (1 - beta_2) * (g - m) is a tenth of a unit in the last place of m.
     elements, steps = 4096, 400
@@ -343,7 +342,9 @@ def test_seeds_round_differently_and_each_the_same_again():
     results = {}
     for seed in (0, 0, 1):
         zeros = tf.zeros([1000], tf.bfloat16)
-        m = custom.lion_update(grad, zeros, grad, *RULE, seed=seed, step=1)[1]
+        m = custom_op.lion_update(grad, zeros, grad, *RULE, seed=seed, step=1)[
+            1
+        ]
         if seed in results:
             np.testing.assert_array_equal(results[seed], m.numpy())
         results[seed] = m.numpy()
@@ -355,8 +356,8 @@ def test_an_update_is_in_place_unless_a_reader_holds_the_old_value():
     var, m = tf.Variable(tf.zeros([8, 2])), tf.Variable(tf.zeros([8, 2]))
     held = var.read_value()
     ids = tf.constant([1])
-    custom.resource_sparse_apply_lion(var, m, *RULE, tf.ones([1, 2]), ids)
-    custom.resource_apply_lion(var, m, *RULE, tf.ones([8, 2]))
+    custom_op.resource_sparse_apply_lion(var, m, *RULE, tf.ones([1, 2]), ids)
+    custom_op.resource_apply_lion(var, m, *RULE, tf.ones([8, 2]))
     assert not held.numpy().any()
     assert var.numpy().all()
 
@@ -376,7 +377,7 @@ def test_threads_update_variables_of_their_own_and_one_in_common():
         try:
             for _ in range(steps):
                 for var, m in (pair, shared):
-                    custom.resource_sparse_apply_lion(
+                    custom_op.resource_sparse_apply_lion(
                         var, m, 1.0, 0.9, 0.99, 0.0, grad, ids
                     )
         except Exception as error:
@@ -410,9 +411,9 @@ def test_threads_that_update_distinct_variables_follow_the_reference():
         var, m = pairs[number]
         for gradient in gradients(number):
             if isinstance(gradient, tuple):
-                custom.resource_sparse_apply_lion(var, m, *rule, *gradient)
+                custom_op.resource_sparse_apply_lion(var, m, *rule, *gradient)
             else:
-                custom.resource_apply_lion(var, m, *rule, gradient)
+                custom_op.resource_apply_lion(var, m, *rule, gradient)
 
     with ThreadPoolExecutor(len(pairs)) as pool:
         list(pool.map(work, range(len(pairs))))
@@ -435,7 +436,7 @@ def test_shapes_are_inferred_and_refused_while_tracing():
         ]
     )
     def update(var, grad, ids):
-        new = custom.sparse_lion_update(var, var, grad, ids, *RULE)
+        new = custom_op.sparse_lion_update(var, var, grad, ids, *RULE)
         assert new[0].shape.as_list() == [None, 3]
         assert new[1].shape.as_list() == [None, 3]
         return new
@@ -444,7 +445,7 @@ def test_shapes_are_inferred_and_refused_while_tracing():
 
     @tf.function
     def wrong():
-        return custom.lion_update(
+        return custom_op.lion_update(
             tf.ones([4]), tf.ones([4]), tf.ones([5]), *RULE
         )
 
