@@ -120,7 +120,7 @@ def _finite(report: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _too_few(report: Mapping[str, Any]) -> str:
-    """What there is too little of for a verdict; "" for nothing."""
+    """Name what is too few for a verdict; "" for nothing."""
     where = f"the {report['split']} split has"
     positives = report["positives"]
     for count, noun in (
@@ -200,7 +200,7 @@ def _checks(
 def _kept(
     bound: str, limit: float, value: float, interval: Any, sure: bool | None
 ) -> bool:
-    """Whether the bound is kept; see `Threshold` for `sure`."""
+    """True if the bound is kept; see `Threshold` for `sure`."""
     upper = bound in _UPPER
     judged = value
     if sure is not None and interval is not None:

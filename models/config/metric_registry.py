@@ -19,7 +19,7 @@ Better = Literal["higher", "lower", "one", ""]
 
 @dataclass(frozen=True)
 class Metric:
-    """What is known of a metric besides how it is computed.
+    """Properties of a metric besides how it is computed.
 
     Attributes:
         name: in the config, in TFMA's files and in summary.json.
@@ -83,7 +83,7 @@ METRICS = Registry(
     REGISTERED,
     "a class without arguments that has the methods terms and value",
 )
-# What a search may go by: better one way, and defined without groups.
+# Metrics that a search may go by: better one way, defined without groups.
 OBJECTIVES = Registry(
     "objective",
     "tune.objective",

@@ -15,7 +15,7 @@ from models.training.run import Files
 
 
 class FinishedTrainings:
-    """What came out of trainings, found by all that they were made from.
+    """Store of results of trainings, by all that each was made from.
 
     Args:
         folder: where they are kept, a path or a URI; None keeps nothing.

@@ -120,7 +120,7 @@ def boolean(default: bool = False) -> Argument:
 
 
 def is_integer(value: Any) -> bool:
-    """Whether `value` is an integer and not a bool."""
+    """True if `value` is an integer and not a bool."""
     return isinstance(value, numbers.Integral) and not isinstance(value, bool)
 
 

@@ -42,10 +42,10 @@ KERAS_ARGUMENTS = {
 """The arguments that every Keras optimizer accepts."""
 
 LIMITS = ("clipnorm", "clipvalue", "global_clipnorm")
-"""Of them, those of which one may be given."""
+"""Names among them of which one may be given."""
 
 NOT_IN_KERAS_2 = ("loss_scale_factor", "gradient_accumulation_steps")
-"""Of them, those that tf_keras's optimizers do not have."""
+"""Names among them that tf_keras's optimizers do not have."""
 
 LION_ARGUMENTS = {
     "beta_1": BETA.with_default(0.9),
@@ -163,7 +163,7 @@ TABLE_ARGUMENTS = {
     "table_beta_2": BETA,
     "table_frequency_power": FRACTION,
 }
-"""What embedding tables may have apart from the rest, in a spec of one."""
+"""Arguments of embedding tables apart from the rest, in a spec of one."""
 
 
 def names() -> tuple[str, ...]:

@@ -67,7 +67,7 @@ def validate(spec: Mapping[str, Any], keras: int = 3) -> None:
 
 
 def check_frequency(power: float | None, sparse: str) -> str:
-    """What is accepted, if rows are counted that no mode tells apart; or "".
+    """Accepted values, if rows are counted that no mode tells apart; or "".
 
     Args:
         power: Lion's `frequency_power`, valid by itself.

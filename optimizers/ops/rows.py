@@ -85,7 +85,7 @@ def replace(table: tf.Variable, values: tf.Tensor, rows: tf.Tensor) -> None:
 
 
 def _as_bits(table: tf.Variable) -> bool:
-    """Whether rows are to be moved as bits.
+    """True if rows are to be moved as bits.
 
     XLA for CPU would widen all of a half precision table to move a row of it.
     """

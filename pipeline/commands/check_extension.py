@@ -62,7 +62,7 @@ def kind_of(name: str) -> str:
 
 
 def _is_class(found: Any, *modules: str) -> bool:
-    """Whether `found` derives from a class of Keras of that name."""
+    """True if `found` derives from a class of Keras of that name."""
     return isinstance(found, type) and any(
         f"{base.__module__}.{base.__name__}".startswith(("keras.", "tf_keras."))
         and base.__name__ in modules

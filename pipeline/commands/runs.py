@@ -19,7 +19,7 @@ _HIGHER = ("auc", "pr_auc", "gauc", "ndcg", "recall")  # is better
 
 @dataclass(frozen=True)
 class Options:
-    """What is asked of the runs; see the command's help."""
+    """Arguments of `lionctr runs`; see the command's help."""
 
     sort: str = ""
     diff: Sequence[str] | None = None

@@ -209,7 +209,7 @@ def _is_free(address: str) -> bool:
 
 
 def _own_code(config: PipelineConfig) -> Iterator[Problem]:
-    """What is wrong with the user's own code, as far as it can be told."""
+    """Problems of the user's own code, as far as they can be told."""
     for field, kind, name in extensions.named(config):
         if not kind.is_own(name):
             continue

@@ -269,14 +269,14 @@ class _Run:
         """Sets in a component what is known only when its turn comes."""
         if node.node_info.id == "Pusher":
             self._stop_if_refused()
-            # What it wrote lies outside the artifacts, where the cache
+            # Its files lie outside the artifacts, where the cache
             # does not look; pushing the same model again does nothing.
             node.execution_options.caching_options.enable_cache = False
         if node.node_info.id == "Baseline":
             from components.baseline.executor import served
             from pipeline import dag
 
-            # What is served may change while the model stays the same.
+            # The served model may change while this one stays the same.
             value = node.parameters.parameters["served"].field_value
             value.string_value = served(
                 dag.pushed_to(self._config),

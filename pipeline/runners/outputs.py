@@ -1,4 +1,4 @@
-"""What the components of a run have left, as far as it got."""
+"""Outputs of the components of a run, as far as it got."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Outputs:
         return metrics(uri)
 
     def evaluation(self) -> dict[str, Any]:
-        """What `components.evaluator.evaluation` says of all rows."""
+        """Evaluation of all rows, of `components.evaluator.evaluation`."""
         uri = self.uri("Evaluator", "evaluation")
         if not uri:
             return {}

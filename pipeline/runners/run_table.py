@@ -1,4 +1,4 @@
-"""What a person is shown of a run: its steps, and what came out."""
+"""Table of a run for a person: its steps and its results."""
 
 from __future__ import annotations
 

@@ -126,7 +126,7 @@ class Schema:
         return _TIMES.get(str(logical))
 
     def _type_of(self, node: Any) -> Any:
-        """What a union holds besides null; _MIXED if that is several."""
+        """Type that a union holds besides null; _MIXED if there are several."""
         node = self._names.get(node, node) if isinstance(node, str) else node
         if not isinstance(node, list):
             return node
