@@ -217,6 +217,8 @@ def _version_names(config: PipelineConfig) -> list[str]:
         names.append("schema")
     if isinstance(config.model, OwnConfig) or extensions.own_modules(config):
         names.append("model")
+    if any(r.is_own(name) for _, r, name in config.evaluate.extensions()):
+        names.append("metrics")
     if config.train.warm_start is not None:
         names.append("base")
     return names
@@ -237,6 +239,8 @@ def _add_versions(
         own = isinstance(config.model, OwnConfig)
         parameters["model"] = config.model.model_dump_json() if own else ""
         parameters["callbacks"] = json.dumps(extensions.own_modules(config))
+    if "metrics" in outputs:
+        parameters["evaluate"] = config.evaluate.model_dump_json()
     if config.train.warm_start is not None:
         parameters["warm_start"] = config.train.warm_start
         parameters["pushed_to"] = dag.pushed_to(config)
