@@ -83,7 +83,7 @@ def stages(gib: float, steps: int) -> list[Stage]:
     from models.config.training import EarlyStopping, TrainConfig
     from models.export import weights_digest
     from models.preprocessing.input_layout import IdFeature, Layout
-        from models.training import loop
+    from models.training import loop
     from models.variables import named_variables
     from optimizers.registry import build_optimizer
 
