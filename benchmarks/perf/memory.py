@@ -10,6 +10,7 @@ import gc
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 from benchmarks import measure
@@ -81,8 +82,8 @@ def stages(gib: float, steps: int) -> list[Stage]:
     from models.checkpointing.checkpoint import Checkpoints
     from models.config.architectures import ModelConfig
     from models.config.training import EarlyStopping, TrainConfig
+    from models.export import export_id
     from models.preprocessing.input_layout import IdFeature, Layout
-    from models.trainer import _export_id
     from models.training import loop
     from models.variables import named_variables
     from optimizers.registry import build_optimizer
@@ -117,7 +118,11 @@ def stages(gib: float, steps: int) -> list[Stage]:
         Checkpoints(kept).restore(named_variables(model, optimizer))
         peaks.stage("reading a checkpoint")
         Checkpoints(kept).clear()
-        _export_id(model)
+        Path(folder, "transform/assets").mkdir(parents=True)  # none
+        transform: Any = SimpleNamespace(
+            transform_savedmodel_dir=f"{folder}/transform"
+        )
+        export_id(model, transform, {})
         peaks.stage("name of the export")
         del optimizer
         gc.collect()
