@@ -408,6 +408,9 @@ class _Run:
             splits = self._config.data.split.names
             for line in counts.details(self._counts(), splits):
                 self._console.line(f"    {line}")
+        if name == "Trainer" and state == "cached":  # else it told them
+            for line in self._training().get("warnings", []):
+                self._console.line(f"    warning: {line}")
 
     def _stop_if_refused(self) -> None:
         from components.evaluator.executor import refusals
@@ -482,7 +485,11 @@ class _Run:
             "positives": counted.get("positives", {}),
             "times": counts.times(counted),
             "out_of_range": counted.get("out_of_range", {}),
-            "warnings": counted.get("warnings", []),
+            "warnings": [
+                line
+                for told in (counted, training)
+                for line in told.get("warnings", [])
+            ],
             "rejected": self._uris.get("ClickLogGen", {}).get(
                 "rejected", self._rejected
             )
