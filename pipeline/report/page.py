@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import Any
 
 from models.errors import InputError
 from pipeline.report.gather import RunData, gather
@@ -25,8 +26,11 @@ def write(folder: Path) -> Path:
         InputError: there is no run that has ended.
         OSError: the report cannot be written.
     """
-    text = page(gather(folder))
-    path = folder / REPORT
+    return put(folder / REPORT, page(gather(folder)))
+
+
+def put(path: Path, text: str) -> Path:
+    """Writes a page, whole or not at all."""
     temporary = path.with_suffix(".tmp")
     temporary.write_text(text, "utf-8", errors="backslashreplace")
     temporary.replace(path)
@@ -35,8 +39,6 @@ def write(folder: Path) -> Path:
 
 def page(run: RunData) -> str:
     """The page; a section that cannot be shown says why."""
-    import jinja2
-
     from pipeline.report import sections
 
     shown = []
@@ -54,23 +56,30 @@ def page(run: RunData) -> str:
         shown.append(
             sections.Section("lost", "What could not be read", list(run.lost))
         )
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("pipeline.report", "."),
-        autoescape=True,
-        trim_blocks=True,
-    )
     summary = run.summary
     status = str(summary.get("status"))
     why = [summary.get("message"), (summary.get("undefined") or {}).get("")]
     if summary.get("pushed_model"):
         why.insert(0, f"Pushed to {summary['pushed_model']}")
-    return environment.get_template("report.html.j2").render(
+    return render(
         title=f"{summary.get('name')}: run {summary.get('run')}",
         good=status == "done",
         verdict=_VERDICTS.get(status, status),
         why=[line for line in why if line],
         sections=shown,
     )
+
+
+def render(**values: Any) -> str:
+    """The template, filled in."""
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("pipeline.report", "."),
+        autoescape=True,
+        trim_blocks=True,
+    )
+    return environment.get_template("report.html.j2").render(**values)
 
 
 def find(run: str, root: str) -> Path:

@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from pipeline.report import charts
 from pipeline.report.gather import RunData
@@ -15,12 +15,19 @@ _SLICES = 300  # shown, the most harmful
 _BINS = 50  # rows of a curve's table
 
 
+class Link(NamedTuple):
+    """Text of a cell that leads to another page."""
+
+    text: str
+    href: str
+
+
 @dataclass(frozen=True)
 class Table:
     """Rows of text; columns from the number `texts` on are numbers."""
 
     head: Sequence[str]
-    rows: Sequence[Sequence[str]]
+    rows: Sequence[Sequence[str | Link]]
     texts: int = 1
     caption: str = ""
     folded: bool = False
@@ -59,7 +66,7 @@ def number(value: Any) -> str:
     return str(value)
 
 
-def _range(ends: Any) -> str:
+def interval(ends: Any) -> str:
     return f"{number(ends[0])} to {number(ends[1])}" if ends else "-"
 
 
@@ -80,11 +87,11 @@ def metrics(run: RunData) -> Section | None:
         head += ["baseline", "interval", "difference", "interval"]
     rows, notes = [], []
     for name, entry in found["metrics"].items():
-        row = [name, number(entry["value"]), _range(entry.get("interval"))]
+        row = [name, number(entry["value"]), interval(entry.get("interval"))]
         if paired:
             for key in ("baseline", "difference"):
                 row.append(number(entry.get(key)))
-                row.append(_range(entry.get(f"{key}_interval")))
+                row.append(interval(entry.get(f"{key}_interval")))
         rows.append([*row, number(constant.get(name))])
         if entry.get("undefined"):
             notes.append(f"{name} is undefined: {entry['undefined']}")
@@ -153,7 +160,7 @@ def curves(run: RunData) -> Section | None:
                     [
                         model, number(int(one["rows"])),
                         number(one["prediction"]), number(one["label"]),
-                        _range(one.get("interval")),
+                        interval(one.get("interval")),
                     ]
                     for model, curve in found.items()
                     for one in curve["reliability"]
@@ -179,7 +186,7 @@ def curves(run: RunData) -> Section | None:
             Table(
                 ["predicted", "negatives", "positives"],
                 [
-                    [_range((low, high)), number(no), number(yes)]
+                    [interval((low, high)), number(no), number(yes)]
                     for low, high, no, yes in rows
                 ],
             ),
@@ -216,11 +223,11 @@ def slices(run: RunData) -> Section | None:
             entry = entries.get(metric, {})
             row.append(number(entry.get("value")))
             if metric != "auc":
-                row.append(_range(entry.get("interval")))
+                row.append(interval(entry.get("interval")))
         if paired:
             logloss = entries.get("logloss", {})
             row.append(number(logloss.get("difference")))
-            row.append(_range(logloss.get("difference_interval")))
+            row.append(interval(logloss.get("difference_interval")))
         rows.append(row)
     head = [
         "slice", "rows", "harm", "calibration", "interval", "logloss",
