@@ -11,8 +11,7 @@ from urllib.parse import quote
 
 from models import valid_json
 from pipeline.report import charts
-from pipeline.report.page import put, render
-from pipeline.report.sections import (
+from pipeline.report.elements import (
     Chart,
     Link,
     Section,
@@ -20,6 +19,7 @@ from pipeline.report.sections import (
     interval,
     number,
 )
+from pipeline.report.page import put, render
 
 INDEX = "index.html"
 _SHOWN = ("auc", "logloss", "normalized_entropy", "calibration", "gauc")

@@ -40,6 +40,7 @@ def put(path: Path, text: str) -> Path:
 def page(run: RunData) -> str:
     """The page; a section that cannot be shown says why."""
     from pipeline.report import sections
+    from pipeline.report.elements import Section
 
     shown = []
     for section in sections.ALL:
@@ -49,18 +50,17 @@ def page(run: RunData) -> str:
         except Exception as error:
             log.warning("report: %s", name, exc_info=True)
             note = f"Not shown: {type(error).__name__}: {error}"
-            found = sections.Section(name, name.capitalize(), [note])
+            found = Section(name, name.capitalize(), [note])
         if found:
             shown.append(found)
     if run.lost:
-        shown.append(
-            sections.Section("lost", "What could not be read", list(run.lost))
-        )
+        shown.append(Section("lost", "What could not be read", list(run.lost)))
     summary = run.summary
     status = str(summary.get("status"))
     why = [summary.get("message"), (summary.get("undefined") or {}).get("")]
     if summary.get("pushed_model"):
         why.insert(0, f"Pushed to {summary['pushed_model']}")
+    why += [f"Warning: {line}" for line in summary.get("warnings") or []]
     return render(
         title=f"{summary.get('name')}: run {summary.get('run')}",
         good=status == "done",
