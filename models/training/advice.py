@@ -6,6 +6,9 @@ import math
 from dataclasses import dataclass
 
 FEW_STEPS = 200  # with fewer, hardly a weight leaves its first value
+# Of all that a training gained on the constant, what its last evaluation must
+# bring to ask for more: a rate that falls to 0 makes the last one the best.
+_STILL_GAINS = 0.02
 
 
 @dataclass
@@ -14,7 +17,8 @@ class Course:
 
     evaluations: their number. first, last, best: steps of these; of equal ones
     the earliest is best. logloss: at `best`. constant: logloss of the model
-    that always says the eval rows' base rate.
+    that always says the eval rows' base rate. gain: by which the last
+    evaluation is better than all before it.
     """
 
     evaluations: int = 0
@@ -23,12 +27,14 @@ class Course:
     best: int = 0
     logloss: float = math.inf
     constant: float = math.nan
+    gain: float = 0.0
 
     def add(self, step: int, logloss: float, constant: float) -> None:
         """Takes note of an evaluation."""
         self.evaluations += 1
         self.first = self.first or step
         self.last, self.constant = step, constant
+        self.gain = max(0.0, self.logloss - logloss)
         if logloss < self.logloss:
             self.best, self.logloss = step, logloss
 
@@ -55,7 +61,10 @@ def warnings(steps: int, course: Course, stopped_early: bool) -> list[str]:
         )
     if course.evaluations < 2:  # one is first and last
         return found
-    if course.best == course.last and not stopped_early:
+    if course.best == course.last:
+        whole = max(0.0, course.constant - course.logloss)
+        if stopped_early or course.gain < _STILL_GAINS * whole:
+            return found
         found.append(
             f"the eval logloss is best at the last step, {course.best:,}: give"
             " more train.epochs"

@@ -78,6 +78,8 @@ def test_one_evaluation_is_neither_first_nor_last() -> None:
     [
         ([0.5, 0.4, 0.3], False, "last"),
         ([0.5, 0.4, 0.3], True, ""),  # a callback wanted it so
+        ([0.5, 0.3, 0.2999], False, ""),  # hardly a gain any more
+        ([0.8, 0.7, 0.59], False, "last"),  # worse than the constant to here
         ([0.3, 0.4, 0.5], True, "first"),
         ([0.5, 0.3, 0.4], False, ""),
         ([0.5, 0.3, 0.3], False, ""),  # the earliest of equal ones
