@@ -162,7 +162,7 @@ def _describe(
         "eval_constant": course.constant,
         "best_step": course.best,
         "warnings": warnings(result.steps, course, result.stopped_early),
-        "optimizer": optimizers.resolved(custom["optimizer"]),
+        "optimizer": optimizers.used(custom["optimizer"]),
         "model": custom["model"],
         "train": custom["train"],
         "chosen": [asdict(choice) for choice in job.chosen],
