@@ -26,7 +26,7 @@ import json
 import logging
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -129,7 +129,7 @@ class _Scorer:
 
     def __init__(self, signature: Any, served: Mapping[str, str]) -> None:
         self._signature = signature
-        self._served = {
+        self.served = {
             name: called
             for name, called in served.items()
             if called in signature.structured_input_signature[1]
@@ -137,7 +137,7 @@ class _Scorer:
 
     def __call__(self, columns: Mapping[str, tf.Tensor]) -> Predictions:
         """Probabilities, [N]."""
-        wanted = [(called, columns[n]) for n, called in self._served.items()]
+        wanted = [(called, columns[n]) for n, called in self.served.items()]
         count = int(wanted[0][1].shape[0])
 
         def part(first: int) -> Predictions:
@@ -228,17 +228,20 @@ class _Judge:
 def _permuted(
     features: Features,
     rows: RawRows,
-    score: Callable[[Mapping[str, tf.Tensor]], Predictions],
+    score: _Scorer,
     judged: _Judge,
     predictions: Predictions,
     repeats: int,
 ) -> list[dict[str, Any]]:
-    """Crosses are made inside the model: they go with their features."""
+    """Crosses are made inside the model: they go with their features.
+
+    Features that only training sees are no part of a request.
+    """
     rng = np.random.default_rng(_SEED)
     base = judged.measure(predictions)
     found = []
-    for number, name in enumerate(rows.columns, 1):
-        log.info("importance: feature %d of %d", number, len(rows.columns))
+    for number, name in enumerate(score.served, 1):
+        log.info("importance: feature %d of %d", number, len(score.served))
         others = []
         for _ in range(repeats):
             dealt = rng.permutation(len(rows.labels))

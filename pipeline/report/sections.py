@@ -72,7 +72,7 @@ def metrics(run: RunData) -> Section | None:
             Table(
                 ["with the constants that are served", "candidate", head[2]],
                 [
-                    [name, number(entry["value"]), _range(entry["interval"])]
+                    [name, number(entry["value"]), interval(entry["interval"])]
                     for name, entry in served.items()
                 ],
             )

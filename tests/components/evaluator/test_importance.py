@@ -24,6 +24,7 @@ FEATURES = {
         {"name": "site", "encode": "hash", "buckets": 5},
         {"name": "age", "encode": "identity", "buckets": 9},
         {"name": "tags", "encode": "hash", "buckets": 4, "list": "|"},
+        {"name": "slot", "serve": "1"},
     ],
     "crosses": [{"of": ["site", "age"], "buckets": 7}],
 }
@@ -77,6 +78,7 @@ def rows(count: int, seed: int, users: int) -> dict[str, Any]:
         "user": [b"u%d" % n for n in rng.integers(0, users, count)],
         "site": [b"s%d" % n for n in rng.integers(0, 8, count)],
         "age": rng.integers(0, 9, count),
+        "slot": [b"%d" % n for n in rng.integers(0, 3, count)],
         "tags": [
             b"|".join(b"t%d" % t for t in rng.integers(0, 6, n)) or None
             for n in rng.integers(0, 3, count)
@@ -120,6 +122,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     tf.saved_model.save(model, str(folder), signatures=signatures)
     for name, text in (
         ("assets/vocab_user", b"\n".join(VOCABULARY) + b"\n"),
+        ("assets/vocab_slot", b"0\n1\n2\n"),
         (
             "assets.extra/manifest.json",
             json.dumps(
