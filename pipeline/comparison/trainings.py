@@ -26,7 +26,7 @@ from models.training.evaluation import Evaluation
 from models.training.metrics import sigmoid
 from models.training.run import Files, Fitted, TrainingRun
 from models.tuning.trial import attempt
-from models.tuning.trial_store import Finished, fingerprint
+from models.tuning.trial_store import FinishedTrainings, fingerprint
 from pipeline.comparison.intervals import TestRows
 from pipeline.comparison.report import rates
 from pipeline.console import Console
@@ -48,7 +48,7 @@ class Data:
     rows: TestRows
     unit: str
     folder: Path
-    finished: Finished
+    finished: FinishedTrainings
     made_from: Mapping[str, str]
     console: Console
 
@@ -90,7 +90,7 @@ class Data:
             TestRows(labels, groups, evaluate.replicates),
             "row" if groups is None else str(evaluate.group),
             folder,
-            Finished(str(folder / "trainings")),
+            FinishedTrainings(str(folder / "trainings")),
             {
                 "data": fingerprint(files),
                 "test": fingerprint(Files(transform, test, [])),
@@ -134,7 +134,7 @@ class Trainings:
     ) -> None:
         self._label, self._data = label, data
         job = TrainingRun(sections, data.files)
-        # What is chosen from the log is the same for all.
+        # Settings chosen from the log are the same for all.
         self._sections = job.custom
         self.model: dict[str, Any] = job.custom["model"]
         self.optimizer: dict[str, Any] = job.custom["optimizer"]
@@ -146,7 +146,7 @@ class Trainings:
         train = dict(self._sections["train"])
         if train["early_stopping"] is None:
             train["eval_steps"] = None
-        record = self._one(optimizer, train, "search")
+        record = self._train(optimizer, train, "search")
         return float(record.get("logloss", math.inf))
 
     def test(self, optimizer: Mapping[str, Any], number: int) -> dict[str, Any]:
@@ -155,9 +155,9 @@ class Trainings:
         train["seed"] += number
         if train["early_stopping"] is None:
             train["eval_steps"] = max(1, self.steps // _POINTS)
-        return self._one(optimizer, train, f"seed {train['seed']}")
+        return self._train(optimizer, train, f"seed {train['seed']}")
 
-    def _one(
+    def _train(
         self, optimizer: Mapping[str, Any], train: dict[str, Any], what: str
     ) -> dict[str, Any]:
         sections = {
@@ -186,7 +186,7 @@ class Trainings:
         data = self._data
         folder = re.sub(r"[^\w.-]+", "-", name)
         log_dir = data.folder / "tensorboard" / folder
-        # Of a training that was killed.
+        # A leftover of a training that was killed.
         shutil.rmtree(log_dir, ignore_errors=True)
 
         def describe(job: TrainingRun, fitted: Fitted) -> dict[str, Any]:

@@ -6,7 +6,6 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from models.errors import InputError
 from pipeline.report.gather import RunData, gather
 
 REPORT = "report.html"
@@ -80,27 +79,3 @@ def render(**values: Any) -> str:
         trim_blocks=True,
     )
     return environment.get_template("report.html.j2").render(**values)
-
-
-def find(run: str, root: str) -> Path:
-    """The folder of a run: given by folder, id, `last`, or its config.
-
-    Raises:
-        InputError: there is none.
-    """
-    path = Path(run)
-    if (path / "summary.json").is_file():
-        return path
-    pattern = "*/runs/*" if run == "last" else f"*/runs/{run}"
-    if path.suffix in (".yaml", ".yml"):
-        from pipeline.config import load
-
-        config = load(path)
-        root, pattern = config.root, f"{config.name}/runs/*"
-    folders = [p.parent for p in Path(root).glob(f"{pattern}/summary.json")]
-    if not folders:
-        raise InputError(
-            f"no finished run {root}/{pattern}. Accepted: a run's id, `last`, a"
-            " config, or a folder; --root says where runs are"
-        )
-    return max(folders, key=lambda folder: (folder.name, folder))

@@ -16,7 +16,7 @@ from optimizers import (
     used,
     validate,
 )
-from optimizers.config.defaults import defaults
+from optimizers.config.catalog import defaults
 
 SCHEDULE = {"name": "exponential", "warmup": 0.1}
 GROUPS = {
