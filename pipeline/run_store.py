@@ -79,7 +79,7 @@ def runs(home: Path) -> list[Run]:
 
 
 def rows(some: list[Run]) -> list[dict[str, Any]]:
-    """What the table of runs shows of each, beside the one before it.
+    """Rows of the table of runs, each beside the run before it.
 
     Args:
         some: runs of pipelines, the oldest of each first.

@@ -165,7 +165,7 @@ def _results(
 
 
 def _sections(config: PipelineConfig) -> dict[str, Any]:
-    """What a training takes of the config."""
+    """Sections of the config that a training takes."""
     sections = config.sections()
     names = ("features", "model", "optimizer", "train")
     return {name: sections[name] for name in names} | {

@@ -1,4 +1,4 @@
-"""What a comparison owes to chance: the Evaluator's metrics and bootstrap."""
+"""Intervals of a comparison, by the Evaluator's metrics and bootstrap."""
 
 from __future__ import annotations
 

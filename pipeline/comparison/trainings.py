@@ -37,7 +37,7 @@ _BATCH = 8192  # rows, where nothing is learned
 
 @dataclass(frozen=True)
 class Data:
-    """What all trainings of a comparison share.
+    """Rows, files and records that all trainings of a comparison share.
 
     rows: of the test split. unit: of its bootstrap, "row" or a column.
     made_from: fingerprints of the examples and of the code.
@@ -61,7 +61,7 @@ class Data:
         code_version: str,
         console: Console,
     ) -> Data:
-        """Of what `local.prepare` made.
+        """Finds the data in the artifacts of `local.prepare`.
 
         Args:
             made: component -> output -> URI.

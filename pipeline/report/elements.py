@@ -1,4 +1,4 @@
-"""What a page consists of: sections, tables, charts, and how values look."""
+"""Parts of a page: sections, tables, charts, and how values look."""
 
 from __future__ import annotations
 
@@ -55,7 +55,9 @@ def number(value: Any) -> str:
     if isinstance(value, int):
         return f"{value:,}"
     if isinstance(value, float):
-        return f"{value:.5f}" if 1e-3 <= abs(value) < 1e6 else f"{value:.6g}"
+        if 1e-4 <= abs(value) < 1e6:
+            return f"{value:.5f}"
+        return f"{value:.6g}" if abs(value) >= 1 else f"{value:.3g}"
     return str(value)
 
 

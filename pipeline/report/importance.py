@@ -20,7 +20,7 @@ _BARS = 30  # features in the chart
 
 
 def importance(run: RunData) -> Section | None:
-    """What `evaluate.importance` found; where it was not asked, nothing."""
+    """Features by importance, unseen ids and collisions, if asked for."""
     found = run.evaluation.get("importance")
     if not found:
         return None

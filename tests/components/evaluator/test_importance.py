@@ -35,7 +35,7 @@ VOCABULARY = [b"u%d" % n for n in range(20)]
 
 
 def odds(columns: dict[str, Any]) -> Any:
-    """Of a click, by the model; a missing price counts nothing."""
+    """Log-odds of a click, by the model; a missing price counts nothing."""
     price = tf.where(tf.math.is_nan(columns["price"]), 0.0, columns["price"])
     known = tf.reduce_any(
         tf.equal(columns["user_"][:, None], VOCABULARY[:10]), 1

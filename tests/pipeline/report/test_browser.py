@@ -20,7 +20,7 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = pytest.mark.skipif(
     CHROMIUM is None, reason="no Chromium here: apt-get install chromium"
 )
-# What a person would see, written into the page.
+# Measure what a person would see, and write it into the page.
 LOOK = """<script>
 const box = e => e.getBoundingClientRect();
 const lines = [...document.querySelectorAll("figure svg")].map(svg => ({
@@ -43,7 +43,7 @@ document.getElementById("found").textContent = JSON.stringify(found);
 
 
 def seen(path: Path, width: int = 1000, *more: str) -> dict[str, Any]:
-    """What Chromium shows of a page."""
+    """Measures of a page in Chromium."""
     look = path.with_name("look.html")
     look.write_text(path.read_text("utf-8").replace("</body>", LOOK), "utf-8")
     done = subprocess.run(
