@@ -82,7 +82,7 @@ class Threshold(Section):
 
 
 class Importance(Section):
-    """What the model owes to each feature; ids that training never saw."""
+    """Importance of features; ids that training never saw."""
 
     rows: PositiveInt = 100_000
     """Rows of the evaluated split that are drawn for it."""

@@ -1,4 +1,4 @@
-"""What a model owes to each feature, and what it does not know of ids.
+"""Importance of features, ids that training never saw, hash collisions.
 
 `importance` of `evaluation.json`; ENTRY as there, without a baseline:
 

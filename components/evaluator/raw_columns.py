@@ -159,7 +159,7 @@ def values_of(
 
 
 def _part(feature: Any, column: tf.Tensor) -> tf.Tensor:
-    """What a cross joins of a category."""
+    """Text of a category that a cross joins."""
     if feature.encode != "identity":
         return column
     inside = (column >= 0) & (column < feature.buckets)

@@ -1,4 +1,4 @@
-"""What a training's course says of its settings: warnings, with what to try."""
+"""Warnings of a training, from its course, with what to try."""
 
 from __future__ import annotations
 
