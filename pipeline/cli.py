@@ -184,13 +184,20 @@ def _parser() -> argparse.ArgumentParser:
     config.set_defaults(command=_config)
 
     compare = commands.add_parser(
-        "compare", parents=[common], help="compare optimizers on a config"
+        "compare", parents=[common], help="compare optimizers or models"
     )
     _config_arguments(compare)
     compare.add_argument(
         "--optimizers",
-        default="lion,adamw,adagrad,ftrl",
+        default="",
         metavar="NAME,NAME...",
+        help="default: lion,adamw,adagrad,ftrl; with --models the config's",
+    )
+    compare.add_argument(
+        "--models",
+        default="",
+        metavar="NAME,NAME...",
+        help="architectures to compare, or `all` (default: the config's)",
     )
     compare.add_argument("--seeds", type=int, default=5)
     compare.add_argument(
@@ -268,6 +275,11 @@ def _parser() -> argparse.ArgumentParser:
         nargs=2,
         metavar=("A", "B"),
         help="settings and metrics of two runs, side by side",
+    )
+    runs.add_argument(
+        "--html",
+        action="store_true",
+        help="write an index page of the runs; print its path",
     )
     runs.add_argument(
         "--keep",
@@ -594,6 +606,7 @@ def _compare(options: argparse.Namespace) -> int:
         options.config,
         options.set,
         options.optimizers,
+        options.models,
         options.seeds,
         options.out,
         options.json,
@@ -632,6 +645,7 @@ def _runs(options: argparse.Namespace) -> int:
             options.keep,
             options.dry_run,
             options.json,
+            options.html,
         ),
     )
 

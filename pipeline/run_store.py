@@ -83,6 +83,46 @@ def runs(home: Path) -> list[Run]:
     return [Run(home, path) for path in folders if path.is_dir()]
 
 
+def rows(some: list[Run]) -> list[dict[str, Any]]:
+    """Rows of the table of runs, each beside the run before it.
+
+    Args:
+        some: runs of pipelines, the oldest of each first.
+    """
+    before: dict[Path, Run] = {}
+    found = []
+    for run in some:
+        found.append(_row(run, before.get(run.home)))
+        before[run.home] = run
+    return found
+
+
+def _row(run: Run, before: Run | None) -> dict[str, Any]:
+    summary, settings = run.summary, run.settings()
+    measured = (summary.get("evaluation") or {}).get("metrics") or {}
+    return {
+        "pipeline": run.home.name,
+        "run": run.id,
+        "when": run.when,
+        "status": run.status,
+        "model": (settings.get("model") or {}).get("name"),
+        "optimizer": optimizer_of(settings.get("optimizer") or {}),
+        "changes": []
+        if before is None
+        else changes(before.settings(), settings),
+        "metrics": summary.get("metrics") or {},
+        "intervals": {n: e.get("interval") for n, e in measured.items()},
+        "pushed_model": summary.get("pushed_model"),
+        "report": str(run.folder / "report.html"),
+    }
+
+
+def optimizer_of(section: dict[str, Any]) -> str | None:
+    """Names of the optimizer, of groups each once."""
+    names = [one.get("name") for one in section.get("groups") or [section]]
+    return ", ".join(dict.fromkeys(filter(None, names))) or None
+
+
 def find_run(run: str, root: str) -> Path:
     """The folder of a run that has ended.
 

@@ -26,6 +26,7 @@ class Options:
     keep: int | None = None
     dry_run: bool = False
     as_json: bool = False
+    html: bool = False
 
 
 def main(name: str, root: str, options: Options) -> int:
@@ -56,10 +57,15 @@ def main(name: str, root: str, options: Options) -> int:
     runs = [run for home in homes for run in run_store.runs(home)]
     if options.diff:
         return _diff(runs, options)
-    rows = [_row(run, before) for run, before in _pairs(runs)]
+    rows = run_store.rows(runs)
     rows.reverse()
     if options.sort:
         rows = _sorted(rows, options.sort)
+    if options.html:
+        from pipeline.report import index
+
+        print(index.write(rows, homes[0] if name else homes[0].parent))
+        return 0
     if options.as_json:
         print(valid_json.dumps({"runs": rows}))
         return 0
@@ -93,40 +99,6 @@ def _homes(name: str, root: str) -> list[Path]:
         f"{name}: no runs in {str(Path(root) / name)!r}. Pipelines there:"
         f" {names}; --root says where runs are"
     )
-
-
-def _pairs(runs: list[Run]) -> list[tuple[Run, Run | None]]:
-    """Each run, and the one before it of the same pipeline."""
-    before: dict[Path, Run] = {}
-    pairs = []
-    for run in runs:
-        pairs.append((run, before.get(run.home)))
-        before[run.home] = run
-    return pairs
-
-
-def _row(run: Run, before: Run | None) -> dict[str, Any]:
-    summary, settings = run.summary, run.settings()
-    return {
-        "pipeline": run.home.name,
-        "run": run.id,
-        "when": run.when,
-        "status": run.status,
-        "model": (settings.get("model") or {}).get("name"),
-        "optimizer": (settings.get("optimizer") or {}).get("name"),
-        "changes": []
-        if before is None
-        else run_store.changes(before.settings(), settings),
-        "metrics": summary.get("metrics") or {},
-        "intervals": {
-            name: entry.get("interval")
-            for name, entry in (
-                (summary.get("evaluation") or {}).get("metrics") or {}
-            ).items()
-        },
-        "pushed_model": summary.get("pushed_model"),
-        "report": str(run.folder / "report.html"),
-    }
 
 
 def _sorted(rows: list[dict[str, Any]], metric: str) -> list[dict[str, Any]]:

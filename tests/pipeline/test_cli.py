@@ -82,6 +82,10 @@ def test_every_command_has_help(command: str) -> None:
             "--optimizers: received 'lino'; accepted: some of adafactor",
         ),
         (
+            ("compare", "configs/demo.yaml", "--models", "dlrm,dcn"),
+            "--models: received 'dcn'; accepted: all, or some of wide_deep",
+        ),
+        (
             ("compare", "configs/demo.yaml", "--seeds", "0"),
             "--seeds: received 0",
         ),
