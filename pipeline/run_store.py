@@ -6,11 +6,18 @@ import datetime
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from models.errors import InputError
+from pipeline import object_store
+
+if TYPE_CHECKING:
+    from pipeline.config import PipelineConfig
 
 SECTIONS = ("data", "features", "model", "optimizer", "train", "evaluate")
 
@@ -69,6 +76,45 @@ class Run:
         """The folders of its components' outputs."""
         outputs = (self.summary.get("artifacts") or {}).values()
         return {uri for by_name in outputs for uri in by_name.values()}
+
+
+def root_of(config: PipelineConfig) -> str:
+    """Where the runs of a pipeline are: here, or those of Kubeflow.
+
+    Raises:
+        InputError: Kubeflow keeps none of them.
+    """
+    if not object_store.is_store(config.root):
+        return config.root
+    state = config.runner.kubeflow.state
+    if state is not None:
+        return state.rstrip("/")
+    if config.root.startswith("gs://"):
+        return config.root.rstrip("/")
+    raise InputError(
+        f"root: {config.root!r} holds Kubeflow's artifacts. Runs are kept where"
+        " runner.kubeflow.state says, which is not set. Kubeflow's own pages"
+        " show metrics, the report, and the URI of rejected rows"
+    )
+
+
+def fetched_root(root: str, name: str, files: tuple[str, ...]) -> Path:
+    """A folder of this machine with the runs of an object store.
+
+    Args:
+        root: the URI that holds `<pipeline>/runs/<id>/`.
+        name: of the pipeline; "" for all.
+        files: names of the files that are wanted.
+
+    Raises:
+        InputError: the store cannot be read.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="lionctr-"))
+    names = [name] if name else object_store.folders(root)
+    for one in names:
+        home = f"{root.rstrip('/')}/{one}/runs"
+        object_store.fetch(home, folder / one / "runs", files)
+    return folder
 
 
 def runs(home: Path) -> list[Run]:

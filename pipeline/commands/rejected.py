@@ -11,6 +11,7 @@ from typing import IO, Any, cast
 
 from models import valid_json
 from models.errors import InputError
+from pipeline import object_store, run_store
 
 _WIDEST = 500  # characters shown of a row
 
@@ -61,6 +62,9 @@ def show(
 def _folder(run: str, root: str) -> str:
     """Where the rejected rows of `run` are."""
     path = Path(run)
+    if run.startswith(_FETCHED):
+        run = str(object_store.fetched(run))
+        path = Path(run)
     if "://" in run or (path.is_dir() and not (path / _SUMMARY).exists()):
         if next(_files(run), None) is None and not _counts(run):
             raise InputError(
@@ -72,14 +76,10 @@ def _folder(run: str, root: str) -> str:
         from pipeline.config import load
 
         config = load(path)
-        if "://" in config.root:
-            raise InputError(
-                f"{run}: root {config.root!r} is an object store, whose runs"
-                " are Kubeflow's. Accepted: the URI of the artifact `rejected`,"
-                " which the run's page shows at ClickLogGen, or a copy of it"
-            )
-        path = _last(f"{config.name}/runs/*", config.root)
+        root = _local(run_store.root_of(config), config.name)
+        path = _last(f"{config.name}/runs/*", root)
     elif not path.is_dir():
+        root = _local(root, "")
         path = _last("*/runs/*" if run == "last" else f"*/runs/{run}", root)
     summary = json.loads((path / _SUMMARY).read_text("utf-8"))
     folder = summary.get("rejected")
@@ -88,12 +88,22 @@ def _folder(run: str, root: str) -> str:
             f"{path}: the run has no rejected rows to show; it ended before"
             f" they were written: {summary.get('message') or 'no message'}"
         )
+    if folder.startswith(_FETCHED):
+        return str(object_store.fetched(folder))
     if "://" not in folder and not Path(folder).is_dir():
         raise InputError(f"{path}: its rejected rows, {folder}, are gone")
     return str(folder)
 
 
 _SUMMARY = "summary.json"
+_FETCHED = ("s3://", "minio://")  # Beam opens gs:// itself
+
+
+def _local(root: str, name: str) -> str:
+    """`root`, or a copy of what an object store holds of its runs."""
+    if not object_store.is_store(root):
+        return root
+    return str(run_store.fetched_root(root, name, (_SUMMARY,)))
 
 
 def _last(pattern: str, root: str) -> Path:

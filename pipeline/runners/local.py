@@ -100,6 +100,28 @@ def prepare(
         return run._uris
 
 
+def summarize(
+    config: PipelineConfig, folder: Path, uris: dict[str, dict[str, str]]
+) -> dict[str, Any]:
+    """The summary of a run, of what its components left, before the push.
+
+    Args:
+        config: of the run.
+        folder: of the run; its name is the run's.
+        uris: component -> output -> where it is.
+    """
+    from components.evaluator.executor import refusals
+
+    run = _Run(config, folder.parent.parent, folder, Console(sys.stderr))
+    run._uris = uris
+    run._refusals = refusals(uris["Evaluator"]["evaluation"])
+    status, message = "blessed", "The model is blessed; the push comes next."
+    if run._refusals:
+        status, message = "refused", "The model was refused."
+        message += "".join(f"\n  {line}" for line in run._refusals)
+    return run._summary(status, message)
+
+
 def home_of(config: PipelineConfig) -> Path:
     """The folder of a pipeline's runs on this machine.
 

@@ -82,6 +82,7 @@ class Cluster:
         } | (arguments or {})
         self.cache = {} if cache is None else cache
         self.cached: set[str] = set()
+        self.run_name = f"{self.spec['pipelineInfo']['name']}-x7k2j"
         self._home = home
         self._store = home / "store"
 
@@ -235,6 +236,8 @@ class Cluster:
                 value = self.arguments[source["componentInputParameter"]]
             elif "runtimeValue" in source:
                 value = source["runtimeValue"]["constant"]
+                if value == "{{$.pipeline_job_resource_name}}":
+                    value = self.run_name
             else:
                 value = spec["defaultValue"]
             kinds = _TYPES[spec["parameterType"]]
