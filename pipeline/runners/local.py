@@ -24,7 +24,7 @@ from models import user_code, valid_json
 from models.architectures.user_model import own_version
 from models.config.search_space import decoded
 from models.errors import FailedError, InputError, RefusedError
-from pipeline import counts, metrics_table
+from pipeline import beam, counts, metrics_table
 from pipeline.config import ConfigError, PipelineConfig
 from pipeline.console import Console, NoteHandler, quiet
 from pipeline.preflight import checks
@@ -268,6 +268,7 @@ class _Run:
 
         from components.click_log_gen.files.spans import data_version, log_bytes
 
+        beam.open_files(self._config.runner.beam)
         data = data_version(self._config.data)
         logs = log_bytes(self._config.data)
         schema = self._config.data.curated_schema

@@ -26,6 +26,7 @@ from typing import IO, Any
 
 from google.protobuf import json_format
 from kfp import components
+from pyarrow.fs import FileType
 
 from pipeline.object_store import listed, open_store
 
@@ -335,8 +336,10 @@ class Cluster:
             self._copy(self._in_store(artifact), path)
             return
         store, root = open_store(artifact["uri"], self._environment)
-        folder = listed(store, root)
-        for file in folder or [root]:
+        files = listed(store, root)  # none of an artifact without files
+        if store.get_file_info(root).type == FileType.File:
+            files = [root]
+        for file in files:
             copy = path.parent / (path.name + file[len(root) :])
             copy.parent.mkdir(parents=True, exist_ok=True)
             with store.open_input_stream(file) as stream:

@@ -173,3 +173,31 @@ def test_the_webhook_is_told_metrics_and_where_the_report_is(
     report = f"{state}/Small_ctr/runs/{folder.id}/report.html"
     assert found["report"] == report and found["metrics"] == {"auc": 0.75}
     assert found["text"] == f"small-ctr-x7: SUCCEEDED\nauc 0.75\n{report}"
+
+
+def test_logs_on_s3_are_read_with_the_environments_credentials(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`minio://` is KFP's own scheme: Beam has no file system for it."""
+    for name, value in moto_server.variables(url).items():
+        monkeypatch.setenv(name, value)
+    from tests.components.click_log_gen.ingest import convert_log
+
+    log = f"s3://{BUCKET}/logs/{{DATE}}.tsv"
+    store, _ = object_store.open_store(log)
+    versions = []
+    data = make_config(tmp_path).data.model_dump(mode="json")
+    data["impressions"]["path"] = [log]
+    data["spans"] = {"since": "2026-11-01"}
+    for day in (1, 2):
+        path = f"{BUCKET}/logs/2026-11-0{day}.tsv"
+        text = f"click\tprice\n{day % 2}\t{day}.5\n"
+        object_store.write(store, path, text.encode())
+        versions.append(steps.data_version(json.dumps(data)))
+    assert len(set(versions)) == 2
+    output = convert_log(
+        tmp_path / "out",
+        {"path": f"s3://{BUCKET}/logs/*.tsv", "format": "tsv", "header": True},
+        {"price": ("float", None)},
+    )
+    assert sorted(row["price"] for row in output.kept) == [1.5, 2.5]

@@ -88,7 +88,9 @@ def data_version(data: str) -> str:
 
     from components.click_log_gen.config.sections import DataConfig
     from components.click_log_gen.files import spans
+    from pipeline import beam
 
+    beam.open_files()
     try:
         config = DataConfig.model_validate_json(data)
     except ValidationError as error:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from models.errors import FailedError, InputError, RefusedError
-from pipeline.beam import in_process
+from pipeline.beam import in_process, open_files
 from pipeline.runners.kubeflow import pages as kubeflow_pages
 from pipeline.runners.kubeflow import run_folder
 from pipeline.runners.kubeflow.inputs import local_copy, restored
@@ -37,6 +37,7 @@ def main(arguments: list[str]) -> int:
     from components.batching import prefer_large_batches
 
     prefer_large_batches()
+    open_files(beam)
     # Tests have other places than / to write to.
     copies = Path(os.environ.get("LIONCTR_COPIES", "/"))
     try:
