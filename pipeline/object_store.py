@@ -109,6 +109,13 @@ def folders(uri: str) -> list[str]:
 
     with _named(uri):
         store, root = open_store(uri)
+        if isinstance(store, pyarrow.fs.GcsFileSystem):
+            # There Arrow lists its own marks of folders only.
+            found = listed(store, root)
+            inside = [path[len(root) :].strip("/") for path in found]
+            return sorted(
+                {path.split("/")[0] for path in inside if "/" in path}
+            )
         chosen = pyarrow.fs.FileSelector(root, allow_not_found=True)
         return sorted(
             info.base_name

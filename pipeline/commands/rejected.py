@@ -62,7 +62,7 @@ def show(
 def _folder(run: str, root: str) -> str:
     """Where the rejected rows of `run` are."""
     path = Path(run)
-    if run.startswith(_FETCHED):
+    if object_store.is_store(run):
         run = str(object_store.fetched(run))
         path = Path(run)
     if "://" in run or (path.is_dir() and not (path / _SUMMARY).exists()):
@@ -88,7 +88,7 @@ def _folder(run: str, root: str) -> str:
             f"{path}: the run has no rejected rows to show; it ended before"
             f" they were written: {summary.get('message') or 'no message'}"
         )
-    if folder.startswith(_FETCHED):
+    if object_store.is_store(folder):
         return str(object_store.fetched(folder))
     if "://" not in folder and not Path(folder).is_dir():
         raise InputError(f"{path}: its rejected rows, {folder}, are gone")
@@ -96,7 +96,6 @@ def _folder(run: str, root: str) -> str:
 
 
 _SUMMARY = "summary.json"
-_FETCHED = ("s3://", "minio://")  # Beam opens gs:// itself
 
 
 def _local(root: str, name: str) -> str:

@@ -187,6 +187,7 @@ def wide_config(home: Path, features: int) -> PipelineConfig:
     )
 
 
+@pytest.mark.slow
 def test_5000_features_stay_under_the_limits_of_kubernetes(
     tmp_path: Path,
 ) -> None:

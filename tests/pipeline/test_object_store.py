@@ -1,6 +1,7 @@
 """`lionctr runs`, `report` and `rejected` of runs on an object store."""
 
 import json
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,11 @@ from tests.pipeline import moto_server
 from tests.pipeline.small import make_config
 
 BUCKET = "lionctr-runs"
-REJECTED = f"minio://{BUCKET}/artifacts/rejected"
+
+
+def rejected_of(state: str) -> str:
+    """Where a run's rejected rows are."""
+    return f"{state.partition('://')[0]}://{BUCKET}/artifacts/rejected"
 
 
 @pytest.fixture(scope="module")
@@ -24,11 +29,31 @@ def url() -> Iterator[str]:
         yield address
 
 
-@pytest.fixture(params=["s3", "minio"])
+@pytest.fixture(scope="module")
+def google() -> Iterator[str]:
+    """The address of an emulator of Google's storage, with the bucket."""
+    from gcp_storage_emulator.server import create_server
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    server = create_server(
+        "127.0.0.1", port, in_memory=True, default_bucket=BUCKET
+    )
+    server.start()
+    yield f"http://127.0.0.1:{port}"
+    server.stop()
+
+
+@pytest.fixture(params=["s3", "minio", "gs"])
 def state(
-    url: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+    url: str,
+    google: str,
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> str:
     """The folder of a pipeline's state, in the bucket."""
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", google)
     for name, value in moto_server.variables(url).items():
         monkeypatch.setenv(name, value)
     return f"{request.param}://{BUCKET}/{request.param}/state"
@@ -43,13 +68,13 @@ def folder(state: str) -> RunFolder:
         "name": "Small_ctr",
         "run": made.id,
         "metrics": {"auc": 0.75, "gauc": None},
-        "rejected": REJECTED,
+        "rejected": rejected_of(state),
         "artifacts": {"Trainer": {"model_run": "minio://b/m"}},
     }
     made.write("report.html", "<p>the report</p>")
     made.write("config.yaml", "name: Small_ctr\n")
     made.write_summary(summary)
-    store, root = object_store.open_store(REJECTED)
+    store, root = object_store.open_store(rejected_of(state))
     row = {"reason": "no label", "file": "a", "where": "line 2", "row": "x"}
     for name, value in (
         ("rejected-0.jsonl", row),
@@ -102,7 +127,11 @@ def test_the_report_and_the_rejected_rows_are_fetched(
     config.write_text(yaml.safe_dump(settings), "utf-8")
     assert cli.main(["report", str(config)]) == 0
     assert "report.html" in capsys.readouterr().out
-    for words in (["last", "--root", state], [str(config)], [REJECTED]):
+    for words in (
+        ["last", "--root", state],
+        [str(config)],
+        [rejected_of(state)],
+    ):
         assert cli.main(["rejected", *words]) == 0
         assert "a, line 2: no label" in capsys.readouterr().out
 

@@ -17,6 +17,7 @@ from pipeline import object_store
 # Parameters of the tasks that write to it: where runs are, and which it is.
 RUNS, RUN = "lionctr_runs", "lionctr_run"
 _SUMMARY = "summary.json"
+_TIME = "%Y%m%d-%H%M%S"
 log = logging.getLogger("lionctr.kubeflow")
 
 
@@ -33,15 +34,18 @@ class RunFolder:
 
     def __init__(self, runs: str, run: str) -> None:
         self._store, self._runs = object_store.open_store(runs)
+        now = datetime.datetime.now(datetime.UTC)
+        self.id = f"{now:{_TIME}}-{run}"
         if run.startswith("{{"):  # a backend that does not know it
-            run = "run"
+            self.id = f"{now:{_TIME}}-run"
         found = {
             path[len(self._runs) :].strip("/").partition("/")[0]
             for path in object_store.listed(self._store, self._runs)
         }
-        ours = sorted(name for name in found if name.endswith(f"-{run}"))
-        now = datetime.datetime.now(datetime.UTC)
-        self.id = ours[-1] if ours else f"{now:%Y%m%d-%H%M%S}-{run}"
+        length = len(self.id) - len(run)
+        ours = [name for name in found if name[length:] == run]
+        if ours:
+            self.id = max(ours)
         self.uri = f"{runs.rstrip('/')}/{self.id}"
 
     def write(self, name: str, text: str) -> None:
