@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -146,9 +148,17 @@ def fetch(uri: str, folder: Path, names: tuple[str, ...] = ()) -> None:
 
 
 def fetched(uri: str) -> Path:
-    """A new folder of this machine with what is below `uri`; see `fetch`."""
-    folder = Path(tempfile.mkdtemp(prefix="lionctr-"))
+    """A folder with what is below `uri`, for this process; see `fetch`."""
+    folder = new_folder()
     fetch(uri, folder)
+    return folder
+
+
+def new_folder(keep: bool = False) -> Path:
+    """A folder of this machine, until the process ends or for good."""
+    folder = Path(tempfile.mkdtemp(prefix="lionctr-"))
+    if not keep:
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return folder
 
 

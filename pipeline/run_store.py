@@ -6,7 +6,6 @@ import datetime
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -98,18 +97,21 @@ def root_of(config: PipelineConfig) -> str:
     )
 
 
-def fetched_root(root: str, name: str, files: tuple[str, ...]) -> Path:
+def fetched_root(
+    root: str, name: str, files: tuple[str, ...], keep: bool = False
+) -> Path:
     """A folder of this machine with the runs of an object store.
 
     Args:
         root: the URI that holds `<pipeline>/runs/<id>/`.
         name: of the pipeline; "" for all.
         files: names of the files that are wanted.
+        keep: leaves the folder behind when the process ends.
 
     Raises:
         InputError: the store cannot be read.
     """
-    folder = Path(tempfile.mkdtemp(prefix="lionctr-"))
+    folder = object_store.new_folder(keep)
     names = [name] if name else object_store.folders(root)
     for one in names:
         home = f"{root.rstrip('/')}/{one}/runs"

@@ -99,7 +99,7 @@ def path_of(run: str, root: str) -> Path:
             return folder / REPORT
         return write(folder)
     files = ("summary.json", REPORT)
-    copies = run_store.fetched_root(root, name, files)
+    copies = run_store.fetched_root(root, name, files, keep=True)
     run = "last" if name else run
     return find(run, str(copies), root) / REPORT
 
