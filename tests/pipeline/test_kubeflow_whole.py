@@ -17,7 +17,6 @@ from pipeline.config import PipelineConfig
 from pipeline.runners.kubeflow import compiler, ir
 from pipeline.runners.kubeflow import inputs as inputs_of
 from pipeline.runners.kubeflow.inputs import FILE
-from serving import manifest
 from tests.pipeline import moto_server
 from tests.pipeline.kserve_api import KServe
 from tests.pipeline.kubeflow_tasks import Cluster
@@ -149,10 +148,12 @@ def test_a_warm_started_tfjob_pipeline_runs_to_a_pushed_model(
     assert job.status["conditions"][-1]["type"] == "Succeeded"
     assert cluster.outputs.keys() == cluster.tasks.keys() >= {"WarmStart"}
     assert len(place.versions()) == 2
-    newest = place.home / "serving/Small_ctr" / place.versions()[-1]
-    known = manifest.read(str(newest))
-    assert known is not None
-    assert first in json.dumps(known.about)
+    cluster._fetch(cluster.outputs["WarmStart"]["base_model"], place.home / "b")
+    (base,) = (place.home / "b").rglob("base.json")
+    assert json.loads(base.read_text("utf-8"))["model"].endswith(f"/{first}")
+    cluster._fetch(cluster.outputs["Trainer"]["model_run"], place.home / "r")
+    training = json.loads((place.home / "r/training.json").read_text("utf-8"))
+    assert training["warm_start"]["features"]
     changes = cluster.outputs["Evaluator"]["metrics"]["metadata"]
     assert "auc_change" in changes  # against the first version
 
