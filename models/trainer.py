@@ -103,7 +103,7 @@ def state_folder(serving_model_dir: str) -> str:
 def _base(
     fn_args: Any,
 ) -> tuple[warm_start.Base | None, warm_start.Report | None]:
-    """What the training begins with, or else a report of why with nothing."""
+    """Weights to start from, or else a report of why there are none."""
     source = fn_args.custom_config["train"].get("warm_start")
     if source is None:
         return None, None
@@ -118,10 +118,12 @@ def _base(
     if source != "latest_blessed":
         raise InputError(f"train.warm_start: {reason}")
     if found["model"] is None:
-        log.info("warm start: %s; training begins anew", reason)
+        log.info("warm start: %s; training starts from new weights", reason)
     else:
         log.warning(
-            "warm start: %s; training begins anew", reason, extra={"keep": True}
+            "warm start: %s; training starts from new weights",
+            reason,
+            extra={"keep": True},
         )
     return None, warm_start.Report(reason=reason)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from models.errors import InputError
 from pipeline.report.gather import Copies, RunData, gather
 
 REPORT = "report.html"
@@ -80,28 +79,15 @@ def page(run: RunData) -> str:
 
 
 def path_of(run: str, root: str) -> Path:
-    """A run's report: made anew, or a copy of that on an object store.
+    """Path of a run's report: made anew, or a copy of that on a store.
 
     Raises:
         InputError: there is no such run.
     """
-    from pipeline import object_store, run_store
+    from pipeline.run_store import find_run
 
-    name = ""
-    if run.endswith((".yaml", ".yml")):
-        from pipeline.config import load
-
-        config = load(Path(run))
-        root, name = run_store.root_of(config), config.name
-    if not object_store.is_store(root):
-        folder = find(run, root)
-        if _is_of_kubeflow(folder):
-            return folder / REPORT
-        return write(folder)
-    files = ("summary.json", REPORT)
-    copies = run_store.fetched_root(root, name, files, keep=True)
-    run = "last" if name else run
-    return find(run, str(copies), root) / REPORT
+    folder = find_run(run, root, (REPORT,))
+    return folder / REPORT if _is_of_kubeflow(folder) else write(folder)
 
 
 def _is_of_kubeflow(folder: Path) -> bool:
@@ -112,29 +98,3 @@ def _is_of_kubeflow(folder: Path) -> bool:
     uris = (summary.get("artifacts") or {}).get("Trainer") or {}
     is_there = (folder / REPORT).is_file()
     return is_there and any("://" in uri for uri in uris.values())
-
-
-def find(run: str, root: str, place: str | None = None) -> Path:
-    """The folder of a run: given by folder, id, `last`, or its config.
-
-    `root` holds copies of the runs in `place`, if that is given.
-
-    Raises:
-        InputError: there is none.
-    """
-    path = Path(run)
-    if (path / "summary.json").is_file():
-        return path
-    pattern = "*/runs/*" if run == "last" else f"*/runs/{run}"
-    if path.suffix in (".yaml", ".yml"):
-        from pipeline.config import load
-
-        config = load(path)
-        root, pattern = config.root, f"{config.name}/runs/*"
-    folders = [p.parent for p in Path(root).glob(f"{pattern}/summary.json")]
-    if not folders:
-        raise InputError(
-            f"no finished run {place or root}/{pattern}. Accepted: a run's id,"
-            " `last`, a config, or a folder; --root says where runs are"
-        )
-    return max(folders, key=lambda folder: (folder.name, folder))

@@ -41,14 +41,14 @@ def add(
     """
     given = config.runner.kubeflow.kserve
     assert given is not None
-    told = given.model_dump(mode="json") | {
+    settings = given.model_dump(mode="json") | {
         "image": image,
         "model": config.name,
         "name": given.name or name,
         "storage_uri": given.storage_uri or storage_uri(config),
     }
     try:
-        KServe.model_validate({"name": told["name"]})
+        KServe.model_validate({"name": settings["name"]})
     except ValueError as error:
         raise ConfigError(
             f"runner.kubeflow.kserve.name: missing; {name!r} cannot be one."
@@ -57,7 +57,7 @@ def add(
         ) from error
     ir.add_step(spec, TASK, image, ["kserve", "{{$}}"], outputs={}, cache=False)
     del spec["components"][TASK]["outputDefinitions"]
-    ir.give(spec, TASK, {"kserve": json.dumps(told, sort_keys=True)})
+    ir.give(spec, TASK, {"kserve": json.dumps(settings, sort_keys=True)})
     ir.take_artifact(spec, TASK, "pushed_model", "Pusher", "pushed_model")
 
 
@@ -80,14 +80,14 @@ def storage_uri(config: PipelineConfig) -> str:
     )
 
 
-def service(told: dict[str, Any], version: str) -> dict[str, Any]:
+def service(settings: dict[str, Any], version: str) -> dict[str, Any]:
     """The InferenceService that serves `version`, and nothing before it."""
     container = {
         "name": CONTAINER,
-        "image": told["image"],
+        "image": settings["image"],
         "command": ["lionctr", "serve", "/mnt/models"],
         "args": [
-            f"--name={told['model']}",
+            f"--name={settings['model']}",
             "--host=0.0.0.0",
             f"--port={_PORT}",
             f"--grpc-port={_GRPC}",
@@ -103,15 +103,17 @@ def service(told: dict[str, Any], version: str) -> dict[str, Any]:
     return {
         "apiVersion": f"{GROUP}/{VERSION}",
         "kind": "InferenceService",
-        "metadata": {"name": told["name"]},
+        "metadata": {"name": settings["name"]},
         "spec": {
-            "predictor": changed(predictor, {**told, "canary": None}, version)
+            "predictor": changed(
+                predictor, {**settings, "canary": None}, version
+            )
         },
     }
 
 
 def changed(
-    predictor: dict[str, Any], told: dict[str, Any], version: str
+    predictor: dict[str, Any], settings: dict[str, Any], version: str
 ) -> dict[str, Any]:
     """`predictor` with another version; what only it says stays.
 
@@ -122,18 +124,18 @@ def changed(
     container = _container(predictor)
     if container is None:
         raise InputError(
-            f"InferenceService {told['name']}: has no container {CONTAINER!r}."
-            " runner.kubeflow.kserve.name: accepted: a name that is free, or"
+            f"InferenceService {settings['name']}: has no container"
+            f" {CONTAINER!r}. runner.kubeflow.kserve.name: accepted: a name that is free, or"
             " one that this task, or deploy/kserve.yaml, made"
         )
-    container["image"] = told["image"]
+    container["image"] = settings["image"]
     others = (a for a in container.get("args", ()) if "--pin" not in a)
     container["args"] = [*others, f"--pin={version}"]
     variables = container.get("env") or []
     container["env"] = [one for one in variables if one["name"] != _STORAGE]
-    container["env"] += [{"name": _STORAGE, "value": told["storage_uri"]}]
+    container["env"] += [{"name": _STORAGE, "value": settings["storage_uri"]}]
     for kind in ("requests", "limits"):
-        given = Resources.model_validate(told[kind]).model_dump(
+        given = Resources.model_validate(settings[kind]).model_dump(
             exclude_none=True
         )
         if given:
@@ -142,11 +144,11 @@ def changed(
         ("minReplicas", "min_replicas"),
         ("serviceAccountName", "service_account"),
     ):
-        if told[name] is not None:
-            predictor[key] = told[name]
+        if settings[name] is not None:
+            predictor[key] = settings[name]
     predictor.pop("canaryTrafficPercent", None)
-    if told["canary"] not in (None, 100):
-        predictor["canaryTrafficPercent"] = told["canary"]
+    if settings["canary"] not in (None, 100):
+        predictor["canaryTrafficPercent"] = settings["canary"]
     return predictor
 
 
@@ -158,7 +160,7 @@ def _container(predictor: dict[str, Any]) -> dict[str, Any] | None:
     return None
 
 
-def deploy(told: dict[str, Any], version: str) -> str:
+def deploy(settings: dict[str, Any], version: str) -> str:
     """Creates or changes the InferenceService; returns its address once ready.
 
     One that was not there before serves the version alone. Of one that was,
@@ -173,28 +175,28 @@ def deploy(told: dict[str, Any], version: str) -> str:
     from kubernetes import client, config
 
     config.load_config()
-    namespace = told["namespace"] or _namespace()
+    namespace = settings["namespace"] or _namespace()
     api = client.CustomObjectsApi()
     place = (GROUP, VERSION, namespace, PLURAL)
-    where = f"InferenceService {namespace}/{told['name']}"
+    where = f"InferenceService {namespace}/{settings['name']}"
     try:
-        before = _get(api, place, told["name"])
+        before = _get(api, place, settings["name"])
         if before is None:
-            wanted = service(told, version)
+            wanted = service(settings, version)
             api.create_namespaced_custom_object(*place, wanted)
             log.info("%s was created with version %s", where, version)
         else:
             predictor = before["spec"]["predictor"]
-            _put(api, place, told, changed(predictor, told, version))
+            _put(api, place, settings, changed(predictor, settings, version))
             log.info("%s was given version %s", where, version)
-        why, address = _wait(api, place, told)
+        why, address = _wait(api, place, settings)
         if not why:
             return address
         undone = "it is removed"
         if before is None:
-            api.delete_namespaced_custom_object(*place, told["name"])
+            api.delete_namespaced_custom_object(*place, settings["name"])
         else:
-            _put(api, place, told, before["spec"]["predictor"])
+            _put(api, place, settings, before["spec"]["predictor"])
             undone = "what was served before is restored"
     except client.ApiException as error:
         raise InputError(
@@ -206,7 +208,7 @@ def deploy(told: dict[str, Any], version: str) -> str:
     raise FailedError(
         f"{where}: version {version} did not become ready: {why}; {undone}."
         f" See kubectl -n {namespace} describe inferenceservice"
-        f" {told['name']}"
+        f" {settings['name']}"
     )
 
 
@@ -231,14 +233,14 @@ def _get(api: Any, place: tuple[str, ...], name: str) -> dict[str, Any] | None:
 def _put(
     api: Any,
     place: tuple[str, ...],
-    told: dict[str, Any],
+    settings: dict[str, Any],
     predictor: dict[str, Any],
 ) -> None:
     """Makes `predictor` the service's, as a merge patch (RFC 7386)."""
-    found = _get(api, place, told["name"]) or {"spec": {}}
+    found = _get(api, place, settings["name"]) or {"spec": {}}
     patch = difference(found["spec"].get("predictor", {}), predictor)
     api.patch_namespaced_custom_object(
-        *place, told["name"], {"spec": {"predictor": patch}}
+        *place, settings["name"], {"spec": {"predictor": patch}}
     )
 
 
@@ -258,17 +260,17 @@ def difference(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
 
 
 def _wait(
-    api: Any, place: tuple[str, ...], told: dict[str, Any]
+    api: Any, place: tuple[str, ...], settings: dict[str, Any]
 ) -> tuple[str, str]:
     """Why the service is not ready, or "", and its address."""
     import urllib3
     from kubernetes import client
 
-    until = time.monotonic() + told["timeout"]
+    until = time.monotonic() + settings["timeout"]
     why = "no answer"
     while True:
         try:
-            found = _get(api, place, told["name"])
+            found = _get(api, place, settings["name"])
         except (client.ApiException, urllib3.exceptions.HTTPError) as error:
             if getattr(error, "status", 500) < 500:
                 raise
@@ -282,7 +284,7 @@ def _wait(
             if ready is None:
                 return why, ""
         if time.monotonic() > until:
-            return f"{why}, after {told['timeout']} s", ""
+            return f"{why}, after {settings['timeout']} s", ""
         time.sleep(_SECONDS)
 
 
@@ -306,8 +308,8 @@ def _state(found: dict[str, Any]) -> tuple[bool | None, str]:
     if ready.get("status") == "True" and is_newest:
         return True, ""
     bad = [c for c in conditions.values() if c.get("status") == "False"]
-    told = [c.get("message") or c.get("reason") or c["type"] for c in bad]
-    return False, "; ".join(told) or f"revision {newest} is not ready"
+    whys = [c.get("message") or c.get("reason") or c["type"] for c in bad]
+    return False, "; ".join(whys) or f"revision {newest} is not ready"
 
 
 def _message(error: Any) -> str:
@@ -322,7 +324,7 @@ def run(task: dict[str, Any]) -> None:
     from components import model_store
 
     inputs = task["inputs"]
-    told = json.loads(inputs["parameterValues"]["kserve"])
+    settings = json.loads(inputs["parameterValues"]["kserve"])
     (pushed,) = inputs["artifacts"]["pushed_model"]["artifacts"]
     version = str(pushed["metadata"]["pushed_version"])
     base = str(pushed["metadata"]["pushed_destination"]).rpartition("/")[0]
@@ -330,4 +332,4 @@ def run(task: dict[str, Any]) -> None:
     if pin is not None and str(pin) != version:
         print(f"version {pin} stays served: {base} is pinned")
         return
-    print(f"version {version} is ready: {deploy(told, version)}")
+    print(f"version {version} is ready: {deploy(settings, version)}")

@@ -60,8 +60,8 @@ def add(
         ir.depend(spec, name, ir.REPORT)
     if runs is not None:
         for name in (ir.REPORT, *after):
-            told = {run_folder.RUNS: runs, run_folder.RUN: ir.RUN_NAME}
-            ir.give(spec, name, told)
+            place = {run_folder.RUNS: runs, run_folder.RUN: ir.RUN_NAME}
+            ir.give(spec, name, place)
 
 
 def report(task: dict[str, Any], copies: Path) -> None:
@@ -90,8 +90,10 @@ def _made(
     kept: run_folder.RunFolder | None,
 ) -> str:
     """The page; what `lionctr runs` reads is left in `kept`."""
+    from components.evaluator.executor import refusals
     from pipeline.report import page
-    from pipeline.runners.local import summarize
+    from pipeline.runners.outputs import Outputs
+    from pipeline.runners.summary import summary as summarized
 
     config = PipelineConfig.model_validate(json.loads(config_text))
     local = {
@@ -102,7 +104,9 @@ def _made(
         name = kept.id if kept else "run"
         folder = Path(home) / config.name / "runs" / name
         folder.mkdir(parents=True)
-        summary = summarize(config, folder, local)
+        outputs = Outputs(local)
+        outputs.refusals = refusals(outputs.uri("Evaluator", "evaluation"))
+        summary = summarized(config, outputs, name, *_verdict(outputs.refusals))
         (folder / "summary.json").write_text(valid_json.dumps(summary), "utf-8")
         text = page.write(folder, local).read_text("utf-8")
     if kept is not None:
@@ -123,6 +127,13 @@ def _made(
         else:
             print(f"run: {kept.uri}")
     return text
+
+
+def _verdict(refusals: list[str]) -> tuple[str, str]:
+    """Status and message of a run whose push comes next, or does not."""
+    if not refusals:
+        return "blessed", "The model is blessed; the push comes next."
+    return "refused", "\n  ".join(["The model was refused.", *refusals])
 
 
 def _local(uri: str, copies: Path) -> str:
