@@ -313,7 +313,7 @@ def _parser() -> argparse.ArgumentParser:
         "submit", parents=[common], help="run a pipeline on Kubeflow"
     )
     _config_arguments(submit)
-    submit.add_argument("--image", required=True)
+    submit.add_argument("--image", help="required without --version")
     _kubeflow_arguments(submit)
     submit.add_argument("--experiment", default="lion-ctr")
     submit.add_argument(
@@ -339,6 +339,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     submit.add_argument(
         "--until", metavar="SPAN", help="the last of data.spans, for this run"
+    )
+    submit.add_argument(
+        "--version",
+        metavar="NAME|latest",
+        help="run a version that Kubeflow keeps; --set holds for this run",
     )
     submit.set_defaults(command=_submit)
 
@@ -627,9 +632,8 @@ def _rejected(options: argparse.Namespace) -> int:
 
 def _report(options: argparse.Namespace) -> int:
     from pipeline.report import page
-    from pipeline.run_store import find_run
 
-    print(page.write(find_run(options.run, options.root)))
+    print(page.path_of(options.run, options.root))
     return 0
 
 
@@ -679,6 +683,8 @@ def _submit(options: argparse.Namespace) -> int:
             options.upload,
             options.cron,
             options.until,
+            options.version,
+            options.set,
         ),
     )
 

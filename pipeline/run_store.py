@@ -10,9 +10,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from models.errors import InputError
+from pipeline import object_store
+
+if TYPE_CHECKING:
+    from pipeline.config import PipelineConfig
+
 
 SUMMARY = "summary.json"
 SECTIONS = ("data", "features", "model", "optimizer", "train", "evaluate")
@@ -77,6 +82,48 @@ class Run:
         return {uri for by_name in outputs for uri in by_name.values()}
 
 
+def root_of(config: PipelineConfig) -> str:
+    """Where the runs of a pipeline are: here, or those of Kubeflow.
+
+    Raises:
+        InputError: Kubeflow keeps none of them.
+    """
+    if not object_store.is_store(config.root):
+        return config.root
+    state = config.runner.kubeflow.state
+    if state is not None:
+        return state.rstrip("/")
+    if config.root.startswith("gs://"):
+        return config.root.rstrip("/")
+    raise InputError(
+        f"root: {config.root!r} holds Kubeflow's artifacts. Runs are kept where"
+        " runner.kubeflow.state says, which is not set. Kubeflow's own pages"
+        " show metrics, the report, and the URI of rejected rows"
+    )
+
+
+def fetched_root(
+    root: str, name: str, files: tuple[str, ...], keep: bool = False
+) -> Path:
+    """A folder of this machine with the runs of an object store.
+
+    Args:
+        root: the URI that holds `<pipeline>/runs/<id>/`.
+        name: of the pipeline; "" for all.
+        files: names of the files that are wanted.
+        keep: leaves the folder behind when the process ends.
+
+    Raises:
+        InputError: the store cannot be read.
+    """
+    folder = object_store.new_folder(keep)
+    names = [name] if name else object_store.folders(root)
+    for one in names:
+        home = f"{root.rstrip('/')}/{one}/runs"
+        object_store.fetch(home, folder / one / "runs", files)
+    return folder
+
+
 def runs(home: Path) -> list[Run]:
     """All runs of a pipeline, the oldest first."""
     folders = sorted(path for path in (home / "runs").iterdir())
@@ -123,12 +170,14 @@ def optimizer_of(section: dict[str, Any]) -> str | None:
     return ", ".join(dict.fromkeys(filter(None, names))) or None
 
 
-def find_run(run: str, root: str) -> Path:
-    """The folder of a run that has ended.
+def find_run(run: str, root: str, more: tuple[str, ...] = ()) -> Path:
+    """The folder of a run that has ended; a copy of one on an object store.
 
     Args:
         run: its id or folder, `last`, or a config: the last run of that.
         root: where runs are, for an id and for `last`.
+        more: files that a copy has beside the summary; it then stays when
+            the process ends.
 
     Raises:
         InputError: there is none.
@@ -136,23 +185,22 @@ def find_run(run: str, root: str) -> Path:
     path = Path(run)
     if (path / SUMMARY).is_file():
         return path
-    pattern = "*/runs/*" if run == "last" else f"*/runs/{run}"
+    pattern, name = "*/runs/*" if run == "last" else f"*/runs/{run}", ""
     if path.suffix in (".yaml", ".yml"):
         from pipeline.config import load
 
         config = load(path)
-        root, pattern = config.root, f"{config.name}/runs/*"
-        if "://" in root:
-            raise InputError(
-                f"{run}: root {root!r} is an object store, whose runs are"
-                " Kubeflow's; KFP's page of a run shows its artifacts"
-            )
+        root, name = root_of(config), config.name
+        pattern = f"{name}/runs/*"
+    place = root
+    if object_store.is_store(root):
+        root = str(fetched_root(root, name, (SUMMARY, *more), bool(more)))
     folders = [p.parent for p in Path(root).glob(f"{pattern}/{SUMMARY}")]
     if not folders:
         newest = sorted(Path(root).glob(f"*/runs/*/{SUMMARY}"))[-3:]
         known = ", ".join(path.parent.name for path in newest) or "none"
         raise InputError(
-            f"no finished run {root}/{pattern}. Runs in {root!r}: {known}."
+            f"no finished run {place}/{pattern}. Runs in {place!r}: {known}."
             " Accepted: a run's id, `last`, a config, or a folder; --root says"
             " where runs are"
         )

@@ -9,7 +9,7 @@ from typing import Any
 
 from models import valid_json
 from models.errors import InputError
-from pipeline import run_store
+from pipeline import object_store, run_store
 from pipeline.run_store import Run
 
 _METRICS = ("auc", "logloss", "calibration")  # columns of the table
@@ -40,7 +40,21 @@ def main(name: str, root: str, options: Options) -> int:
     Raises:
         InputError: there is no such pipeline, run or metric.
     """
-    homes = _homes(name, root)
+    if name.endswith((".yaml", ".yml")):
+        from pipeline.config import load
+
+        config = load(Path(name))
+        root, name = run_store.root_of(config), config.name
+    place = root
+    if object_store.is_store(root):
+        if options.keep is not None:
+            raise InputError(
+                f"--keep: received with {root!r}; accepted: runs of this"
+                " machine. A store's own rules of lifetime delete there"
+            )
+        files = ("summary.json", "config.yaml")
+        root = str(run_store.fetched_root(root, name, files))
+    homes = _homes(name, root, place)
     if options.dry_run and options.keep is None:
         raise InputError("--dry-run: received without --keep N")
     if options.keep is not None:
@@ -59,6 +73,8 @@ def main(name: str, root: str, options: Options) -> int:
         return _diff(runs, options)
     rows = run_store.rows(runs)
     rows.reverse()
+    for row in rows if place != root else ():
+        row["report"] = row["report"].replace(root, place.rstrip("/"), 1)
     if options.sort:
         rows = _sorted(rows, options.sort)
     if options.html:
@@ -74,29 +90,21 @@ def main(name: str, root: str, options: Options) -> int:
     return 0
 
 
-def _homes(name: str, root: str) -> list[Path]:
-    """The folders of the pipelines."""
-    if name.endswith((".yaml", ".yml")):
-        from pipeline.config import load
-
-        config = load(Path(name))
-        root, name = config.root, config.name
-    if "://" in root:
-        raise InputError(
-            f"root: received {root!r}; accepted: a folder of this machine."
-            " Runs on an object store are Kubeflow's"
-        )
+def _homes(name: str, root: str, place: str) -> list[Path]:
+    """The folders of the pipelines; `root` holds copies of those in `place`."""
     known = sorted(path.parent for path in Path(root).glob("*/runs"))
     if not name:
         if not known:
-            raise InputError(f"no runs in {root!r}; --root says where they are")
+            raise InputError(
+                f"no runs in {place!r}; --root says where they are"
+            )
         return known
     for home in (Path(root) / name, Path(name)):
         if (home / "runs").is_dir():
             return [home]
     names = ", ".join(home.name for home in known) or "none"
     raise InputError(
-        f"{name}: no runs in {str(Path(root) / name)!r}. Pipelines there:"
+        f"{name}: no runs in {f'{place}/{name}'!r}. Pipelines there:"
         f" {names}; --root says where runs are"
     )
 

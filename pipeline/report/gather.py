@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,6 +16,7 @@ from pipeline.run_store import Run, artifact, runs
 
 log = logging.getLogger("lionctr.report")
 Curves = dict[str, list[tuple[int, float]]]
+Copies = Mapping[str, Mapping[str, str]]
 T = TypeVar("T")
 
 
@@ -56,8 +57,8 @@ class RunData:
     lost: tuple[str, ...] = ()
 
 
-def gather(folder: Path) -> RunData:
-    """Reads the run in `folder`.
+def gather(folder: Path, copies: Copies | None = None) -> RunData:
+    """Reads the run in `folder`; see `page.write`.
 
     Raises:
         InputError: `folder` has no `summary.json` of a run.
@@ -82,6 +83,9 @@ def gather(folder: Path) -> RunData:
     outputs = summary.get("artifacts") or {}
 
     def place(node: str, output: str, older: str = "") -> Path | None:
+        if copies is not None:
+            copy = copies.get(node, {}).get(output)
+            return Path(copy) if copy else None
         uri = (outputs.get(node) or {}).get(output) or summary.get(older)
         return artifact(home, uri) if uri else None
 

@@ -16,7 +16,7 @@ import yaml
 from models import valid_json
 from models.config.metric_registry import REGISTERED
 from models.errors import FailedError, InputError, RefusedError
-from pipeline import counts
+from pipeline import beam, counts
 from pipeline.config import PipelineConfig
 from pipeline.console import Console, NoteHandler, quiet, written
 from pipeline.preflight import checks
@@ -229,6 +229,7 @@ class _Run:
 
         from components.click_log_gen.files.spans import data_version, log_bytes
 
+        beam.open_files(config.runner.beam)
         data = data_version(config.data)
         logs = log_bytes(config.data)
         schema = config.data.curated_schema

@@ -55,6 +55,7 @@ def component(tmp_path_factory: pytest.TempPathFactory) -> Any:
         "defaults": DEFAULTS,
         "tasks": {"Trainer": TRAINER},
         "notify": {"webhook": "chat"},
+        "kserve": {"storage_uri": "pvc://my-claim/serving/Small_ctr"},
     }
     volumes = {"my-claim": "/mnt/pvc"}
     train = {"batch_size": 64, "warm_start": "latest_blessed"}
