@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import gc
-import hashlib
 import json
 import logging
 import os
 from dataclasses import asdict
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 import tensorflow_transform as tft
 
@@ -20,11 +18,9 @@ from models.checkpointing import saved_state, warm_start
 from models.checkpointing.checkpoint import Checkpoints, DamagedError
 from models.config.search_space import applied, decoded
 from models.errors import InputError
-from models.export import Served, export
+from models.export import Served, export, export_id
 from models.training.distribution import LOST
 from models.training.run import Files, Fitted, TrainingRun
-from models.variables import rows_of
-from optimizers.groups import variable_path
 
 TRAINING = "training.json"
 BASE = "base.json"  # where the model is that a training begins with
@@ -74,7 +70,7 @@ def run_fn(fn_args: Any) -> None:
             Served(model, transform, job.features, job.negatives.shift),
             fn_args.serving_model_dir,
             {
-                "export_id": _export_id(model),
+                "export_id": export_id(model, transform, custom),
                 "trained_on": {
                     name: custom.get(name)
                     for name in ("data_version", "code_version")
@@ -128,17 +124,6 @@ def _base(
             "warm start: %s; training begins anew", reason, extra={"keep": True}
         )
     return None, warm_start.Report(reason=reason)
-
-
-def _export_id(model: Any) -> str:
-    """The same for equal weights: pushing a model twice is seen."""
-    digest = hashlib.sha256()
-    for variable in model.variables:
-        digest.update(variable_path(variable).encode())
-        for values in rows_of(variable):
-            part = np.ascontiguousarray(values).reshape(-1).view("u1")
-            digest.update(part.data)
-    return digest.hexdigest()[:32]
 
 
 def _describe(
