@@ -20,6 +20,7 @@ from typing import Any
 
 import yaml
 
+from components import data_checks
 from models import user_code, valid_json
 from models.architectures.user_model import own_version
 from models.config.search_space import decoded
@@ -140,6 +141,7 @@ class _Run:
         self._store = Store(home)
         self._warned: set[str] = set()
         self._refusals: list[str] = []
+        self._refused_checks: dict[str, Any] | None = None
 
     def go(self, debug: bool, watched: Watch) -> dict[str, Any]:
         """Runs to the end, or to the first failure; returns the summary."""
@@ -157,6 +159,7 @@ class _Run:
             self._rejected = error.rejected
         except RefusedError as error:
             status, message = "refused", str(error)
+            self._refused_checks = error.data_checks
         except (KeyboardInterrupt, SystemExit) as error:
             status, message = "failed", _stopped(error)
         except Exception as error:
@@ -320,6 +323,15 @@ class _Run:
                 value.string_value = served(
                     dag.pushed_to(self._config), self._uris["Trainer"]["model"]
                 )
+            if name == "ExampleValidator":
+                from components.example_validator.base_statistics import find
+
+                found = find(
+                    dag.pushed_to(self._config),
+                    self._uris["StatisticsGen"]["statistics"],
+                )
+                value = node.parameters.parameters["base"].field_value
+                value.string_value = found.identity
             store = metadata.Metadata(connection)
             began = time.monotonic()
             try:
@@ -408,6 +420,9 @@ class _Run:
             splits = self._config.data.split.names
             for line in counts.details(self._counts(), splits):
                 self._console.line(f"    {line}")
+        if name == "ExampleValidator" and state != "FAILED":
+            for line in data_checks.lines(self._data_checks()):
+                self._console.line(f"    {line}")
 
     def _stop_if_refused(self) -> None:
         from components.evaluator.executor import refusals
@@ -424,6 +439,12 @@ class _Run:
     def _counts(self) -> dict[str, Any]:
         uri = self._uris.get("ClickLogGen", {}).get("rejected")
         return _read(uri, "counts.json") if uri else {}
+
+    def _data_checks(self) -> dict[str, Any]:
+        uri = self._uris.get("ExampleValidator", {}).get("anomalies")
+        if uri is None:
+            return self._refused_checks or {}
+        return _read(uri, data_checks.FILE)
 
     def _training(self) -> dict[str, Any]:
         uri = self._uris.get("Trainer", {}).get("model_run")
@@ -490,6 +511,7 @@ class _Run:
             "rejected_reasons": counted.get("reasons", {}),
             "clicks": {k: n for k, n in clicks.items() if isinstance(n, int)},
             "rejected_click_reasons": clicks.get("reasons", {}),
+            **data_checks.summary(self._data_checks()),
             "metrics": slices.pop("", {}),
             "slices": slices,
             "undefined": self._undefined(),
