@@ -11,6 +11,7 @@ from tfx.components.statistics_gen import executor as tfx_statistics_gen
 from tfx.dsl.io import fileio
 from tfx.types import artifact_utils
 from tfx.types import standard_component_specs as specs
+from tfx.utils import io_utils
 
 from components.data_checks import SINGLE_FEATURES
 from components.statistics_gen.single_feature import Sample
@@ -99,7 +100,5 @@ def _sample(examples: types.Artifact, whole: bool) -> Sample:
 
 def _leave(sample: Sample, statistics: types.Artifact) -> None:
     text = json.dumps(sample.report(), indent=1)
-    with fileio.open(
-        os.path.join(statistics.uri, SINGLE_FEATURES), "w"
-    ) as file:
-        file.write(text)
+    path = os.path.join(statistics.uri, SINGLE_FEATURES)
+    io_utils.write_string_file(path, text)
