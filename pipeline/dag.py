@@ -230,6 +230,7 @@ def create_pipeline(
         settings={
             "evaluate": sections["evaluate"],
             "kinds": _evaluated_kinds(config),
+            "timed": config.data.timed,
             "metrics_version": versions.metrics,
             **code("Evaluator"),
         },

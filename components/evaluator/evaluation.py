@@ -23,7 +23,11 @@
                         "positives": [n]}, edges are probabilities, equally
                         far apart in log-odds,
                       "roc": {"fpr", "tpr", "threshold"}, each [m],
-                      "pr": {"recall", "precision", "threshold"}, each [m]}
+                      "pr": {"recall", "precision", "threshold"}, each [m],
+                      "time": {"hours": of a span, "spans": [{"start": UTC,
+                        "rows", "positives", "prediction", "label", "interval":
+                        of the label, "calibration", "calibration_interval"}]},
+                        of rows that have a time}
     gate            see `gate.judge`
 
     ENTRY           {"value", "interval": [low, high] or null,
@@ -157,19 +161,37 @@ class _Evaluation:
             ],
             "groups": groups,
             "curves": {
-                name: curves.curves(
-                    measured.scores,
-                    sample,
-                    predictions,
-                    self._draws,
-                    config.confidence,
-                )
+                name: {
+                    **curves.curves(
+                        measured.scores,
+                        sample,
+                        predictions,
+                        self._draws,
+                        config.confidence,
+                    ),
+                    **self._hours(predictions),
+                }
                 for name, measured, predictions in zip(
                     self._models, found, self._columns.predictions, strict=True
                 )
                 if measured is not None
             },
         }
+
+    def _hours(
+        self, predictions: npt.NDArray[np.float32]
+    ) -> dict[str, dict[str, Any]]:
+        """The course of time, of rows that have one."""
+        if self._columns.hours is None:
+            return {}
+        found = curves.hours(
+            self._sample,
+            predictions,
+            self._columns.hours,
+            self._draws,
+            self._config.confidence,
+        )
+        return {"time": found}
 
     def _slicings(self) -> list[tuple[str, ...]]:
         """Each set of columns once; none is the overall slice, which is."""

@@ -41,12 +41,14 @@ class Columns:
     predictions: probability by each model, float32 [N].
     groups: a hash of the group's value, -1 without one; [N], or None.
     slices: column -> its values.
+    hours: since 1970, int32 [N]; None where the rows have no time.
     """
 
     labels: npt.NDArray[np.bool_]
     predictions: tuple[npt.NDArray[np.float32], ...]
     groups: npt.NDArray[np.int64] | None
     slices: dict[str, Values]
+    hours: npt.NDArray[np.int32] | None = None
 
 
 def predictions(
@@ -55,6 +57,7 @@ def predictions(
     kinds: Mapping[str, str],
     slices: Sequence[str] = (),
     group: str | None = None,
+    timed: bool = False,
 ) -> Columns:
     """Calls the `examples` signature of every model on all rows of `files`.
 
@@ -67,6 +70,7 @@ def predictions(
         kinds: column -> float, int or string.
         slices: columns to slice by.
         group: column whose rows belong together.
+        timed: whether the examples carry times: see `tf_example.timed`.
 
     Raises:
         InputError: a model has no such signature.
@@ -91,6 +95,8 @@ def predictions(
         }
         if group is not None:
             out["group"] = _hashed(parsed[group])
+        if timed:
+            out["hours"] = _hours(serialized)
         return out
 
     kept = _Kept(slices, len(loaded))
@@ -146,6 +152,13 @@ def _hashed(column: tf.SparseTensor) -> tf.Tensor:
     )
 
 
+def _hours(serialized: tf.Tensor) -> tf.Tensor:
+    """Hours since 1970 of rows that carry their time."""
+    tails = tf.strings.substr(serialized, -8, 8)
+    seconds = tf.io.decode_raw(tails, tf.int64, fixed_length=8)[:, 0]
+    return tf.cast(seconds // 3600, tf.int32)
+
+
 class _Kept:
     """Columns that grow by batches."""
 
@@ -154,6 +167,7 @@ class _Kept:
         self._labels: list[Any] = []
         self._predictions: list[list[Any]] = [[] for _ in range(models)]
         self._groups: list[Any] = []
+        self._hours: list[Any] = []
         self._known: dict[str, dict[Any, int]] = {name: {} for name in slices}
         self._slices: dict[str, list[tuple[Any, Any]]] = {
             name: [] for name in slices
@@ -169,6 +183,8 @@ class _Kept:
             into.append(values.numpy().astype(_FLOAT))
         if "group" in batch:
             self._groups.append(batch["group"].numpy())
+        if "hours" in batch:
+            self._hours.append(batch["hours"].numpy())
         for name, sparse in batch["slices"].items():
             rows, codes = self._coded(name, sparse)
             self._slices[name].append((rows + self._rows, codes))
@@ -211,6 +227,7 @@ class _Kept:
             ),
             np.concatenate(self._groups) if self._groups else None,
             slices,
+            np.concatenate(self._hours) if self._hours else None,
         )
 
 

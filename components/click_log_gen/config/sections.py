@@ -532,6 +532,11 @@ class DataConfig(Section):
         return (until - _EPOCH) // datetime.timedelta(microseconds=1)
 
     @property
+    def timed(self) -> bool:
+        """Whether the time of each row is read, and stands in its example."""
+        return self.clicks is not None or self.split.by == "time"
+
+    @property
     def label_column(self) -> str | None:
         """The raw column that the label is read or computed from.
 
