@@ -69,13 +69,25 @@ def settings(
 
 def described(name: str, entry: Mapping[str, Any], against: str) -> str:
     """A sentence: feature, distance and the values that moved most."""
-    moved = ", ".join(
-        f"{one['value']} {one['before']:.1%} -> {one['after']:.1%}"
-        for one in entry["moved"]
-    )
     return (
         f"{name}: {entry['measure']} {entry['distance']:.3g} from {against}"
-        f" (threshold {entry['threshold']:.3g}): {moved}"
+        f" (threshold {entry['threshold']:.3g}): {', '.join(moves(entry))}"
+    )
+
+
+def moves(entry: Mapping[str, Any]) -> list[str]:
+    """The values that moved most, and how far."""
+    return [
+        f"{one['value']} {one['before']:.1%} -> {one['after']:.1%}"
+        for one in entry["moved"]
+    ]
+
+
+def leak(name: str, entry: Mapping[str, Any]) -> str:
+    """A sentence: feature, AUC and by what."""
+    return (
+        f"{name}: its values alone give an AUC of {entry['auc']:.5f} on the"
+        f" train split, by {entry['by']}: it tells the label"
     )
 
 
@@ -92,10 +104,7 @@ def leak_lines(checks: Mapping[str, Any]) -> list[str]:
     """A line for each feature that leaks, of what `FILE` holds."""
     leaks = checks.get("leaks") or {}
     return [
-        f"{name}: its values alone give an AUC of"
-        f" {leaks['features'][name]['auc']:.5f} on the train split, by"
-        f" {leaks['features'][name]['by']}: it tells the label"
-        for name in leaks.get("found", ())
+        leak(name, leaks["features"][name]) for name in leaks.get("found", ())
     ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import io
 import re
 from collections.abc import Mapping, Sequence
@@ -10,6 +11,7 @@ from typing import Any
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, date2num
 from matplotlib.figure import Figure
 
 # Drawn in these, and then named by the page's variables: light and dark.
@@ -104,6 +106,35 @@ def histogram(curve: Mapping[str, Any]) -> str:
         axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.legend(frameon=False, labelcolor=_INK)
     return _svg(figure, "histogram")
+
+
+def calibration(times: Mapping[str, Any]) -> str:
+    """Calibration of each model in the course of time."""
+    figure, axes = _axes("from (UTC)", "predicted / observed")
+    for model, time in times.items():
+        spans = [s for s in time["spans"] if s["calibration"] is not None]
+        if not spans:
+            continue
+        y = [span["calibration"] for span in spans]
+        ends = [
+            span["calibration_interval"] or [span["calibration"]] * 2
+            for span in spans
+        ]
+        below = [max(0.0, v - low) for v, (low, _) in zip(y, ends, strict=True)]
+        above = [max(0.0, up - v) for v, (_, up) in zip(y, ends, strict=True)]
+        starts = [datetime.datetime.fromisoformat(s["start"]) for s in spans]
+        x = [float(date2num(start)) for start in starts]
+        axes.errorbar(
+            x, y, [below, above], fmt="o-", ms=3, lw=1, label=model,
+            color=_COLOURS.get(model, _INK),
+        )  # fmt: skip
+    axes.axhline(1, ls="--", lw=1, color=_INK)
+    axes.xaxis_date("UTC")
+    locator = AutoDateLocator(maxticks=6)
+    axes.xaxis.set_major_locator(locator)
+    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+    axes.legend(frameon=False, labelcolor=_INK)
+    return _svg(figure, "calibration")
 
 
 def learning(lines: Mapping[str, Sequence[tuple[int, float]]]) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from components import data_checks
 from models.errors import InputError
 from pipeline.run_store import artifact
 
@@ -39,6 +40,7 @@ class RunData:
         evaluation: of the Evaluator's `evaluation.json`.
         curves: TensorBoard's scalars, tag -> (step, value).
         features: split -> statistics.
+        checks: of ExampleValidator's `data_checks.json`.
         lost: what could not be read, and why.
     """
 
@@ -48,6 +50,7 @@ class RunData:
     evaluation: dict[str, Any] = field(default_factory=dict)
     curves: Curves = field(default_factory=dict)
     features: dict[str, list[Feature]] = field(default_factory=dict)
+    checks: dict[str, Any] = field(default_factory=dict)
     lost: tuple[str, ...] = ()
 
 
@@ -99,6 +102,7 @@ def gather(folder: Path) -> RunData:
         read("statistics", lambda: feature_statistics(statistics), {})
         if statistics
         else {},
+        part(place("ExampleValidator", "anomalies"), data_checks.FILE),
         tuple(lost),
     )
 

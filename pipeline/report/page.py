@@ -7,6 +7,7 @@ from pathlib import Path
 
 from models.errors import InputError
 from pipeline.report.gather import RunData, gather
+from pipeline.report.parts import Section
 
 REPORT = "report.html"
 _VERDICTS = {
@@ -47,13 +48,11 @@ def page(run: RunData) -> str:
         except Exception as error:
             log.warning("report: %s", name, exc_info=True)
             note = f"Not shown: {type(error).__name__}: {error}"
-            found = sections.Section(name, name.capitalize(), [note])
+            found = Section(name, name.capitalize(), [note])
         if found:
             shown.append(found)
     if run.lost:
-        shown.append(
-            sections.Section("lost", "What could not be read", list(run.lost))
-        )
+        shown.append(Section("lost", "What could not be read", list(run.lost)))
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("pipeline.report", "."),
         autoescape=True,

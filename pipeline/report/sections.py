@@ -4,63 +4,17 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from pipeline.report import charts
+from pipeline.report.checks import checks
 from pipeline.report.gather import RunData
+from pipeline.report.parts import Chart, Section, Table, between, number
+from pipeline.report.times import times
 
 _SLICES = 300  # shown, the most harmful
 _BINS = 50  # rows of a curve's table
-
-
-@dataclass(frozen=True)
-class Table:
-    """Rows of text; columns from the number `texts` on are numbers."""
-
-    head: Sequence[str]
-    rows: Sequence[Sequence[str]]
-    texts: int = 1
-    caption: str = ""
-    folded: bool = False
-
-
-@dataclass(frozen=True)
-class Chart:
-    """A picture, and its numbers."""
-
-    caption: str
-    svg: str
-    table: Table
-
-
-@dataclass(frozen=True)
-class Section:
-    """A part of the page."""
-
-    key: str
-    title: str
-    notes: Sequence[str] = ()
-    tables: Sequence[Table] = ()
-    charts: Sequence[Chart] = ()
-
-
-def number(value: Any) -> str:
-    """A value as the page shows it; undefined is a dash."""
-    if value is None or (isinstance(value, float) and not math.isfinite(value)):
-        return "-"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, int):
-        return f"{value:,}"
-    if isinstance(value, float):
-        return f"{value:.5f}" if 1e-3 <= abs(value) < 1e6 else f"{value:.6g}"
-    return str(value)
-
-
-def _range(ends: Any) -> str:
-    return f"{number(ends[0])} to {number(ends[1])}" if ends else "-"
 
 
 def metrics(run: RunData) -> Section | None:
@@ -80,11 +34,11 @@ def metrics(run: RunData) -> Section | None:
         head += ["baseline", "interval", "difference", "interval"]
     rows, notes = [], []
     for name, entry in found["metrics"].items():
-        row = [name, number(entry["value"]), _range(entry.get("interval"))]
+        row = [name, number(entry["value"]), between(entry.get("interval"))]
         if paired:
             for key in ("baseline", "difference"):
                 row.append(number(entry.get(key)))
-                row.append(_range(entry.get(f"{key}_interval")))
+                row.append(between(entry.get(f"{key}_interval")))
         rows.append([*row, number(constant.get(name))])
         if entry.get("undefined"):
             notes.append(f"{name} is undefined: {entry['undefined']}")
@@ -153,7 +107,7 @@ def curves(run: RunData) -> Section | None:
                     [
                         model, number(int(one["rows"])),
                         number(one["prediction"]), number(one["label"]),
-                        _range(one.get("interval")),
+                        between(one.get("interval")),
                     ]
                     for model, curve in found.items()
                     for one in curve["reliability"]
@@ -179,7 +133,7 @@ def curves(run: RunData) -> Section | None:
             Table(
                 ["predicted", "negatives", "positives"],
                 [
-                    [_range((low, high)), number(no), number(yes)]
+                    [between((low, high)), number(no), number(yes)]
                     for low, high, no, yes in rows
                 ],
             ),
@@ -216,11 +170,11 @@ def slices(run: RunData) -> Section | None:
             entry = entries.get(metric, {})
             row.append(number(entry.get("value")))
             if metric != "auc":
-                row.append(_range(entry.get("interval")))
+                row.append(between(entry.get("interval")))
         if paired:
             logloss = entries.get("logloss", {})
             row.append(number(logloss.get("difference")))
-            row.append(_range(logloss.get("difference_interval")))
+            row.append(between(logloss.get("difference_interval")))
         rows.append(row)
     head = [
         "slice", "rows", "harm", "calibration", "interval", "logloss",
@@ -445,5 +399,6 @@ def _json(value: Any) -> str:
 
 
 ALL = (
-    metrics, curves, slices, training, features, ingest, timings, settings,
+    metrics, curves, times, slices, training, features, checks, ingest,
+    timings, settings,
 )  # fmt: skip

@@ -296,7 +296,9 @@ def test_the_course_of_time_has_calibration_with_intervals() -> None:
     assert "time" not in report(data)["curves"]["candidate"]
 
 
-@pytest.mark.parametrize(("days", "step"), [(3, 1), (30, 6), (300, 168), (3000, 504)])
+@pytest.mark.parametrize(
+    ("days", "step"), [(3, 1), (30, 6), (300, 168), (3000, 504)]
+)
 def test_a_long_time_is_cut_into_few_spans(days: int, step: int) -> None:
     data = columns(2000)
     hours = np.linspace(0, days * 24 - 1, 2000).astype(np.int32)
