@@ -533,7 +533,7 @@ class DataConfig(Section):
 
     @property
     def timed(self) -> bool:
-        """Whether the time of each row is read, and stands in its example."""
+        """Whether the examples of all splits but train carry their times."""
         return self.clicks is not None or self.split.by == "time"
 
     @property
