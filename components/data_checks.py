@@ -56,6 +56,18 @@ class DriftConfig(Section):
         return self.features.get(feature, default)
 
 
+def missing(common: Any) -> int:
+    """Rows without a value, of TFDV's CommonStatistics.
+
+    A row without one has the feature, with no value in it, which TFDV does not
+    count as missing.
+    """
+    rows = int(common.num_missing)
+    if common.max_num_values <= 1:
+        rows += int(common.num_non_missing) - int(common.tot_num_values)
+    return rows
+
+
 def settings(
     drift: DriftConfig, leaks: str, features: Mapping[str, str]
 ) -> dict[str, Any]:

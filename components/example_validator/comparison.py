@@ -101,13 +101,23 @@ def compare(
                 "measure": _MEASURES[compared[name].numeric],
                 "distance": max(one.value, 0.0),
                 "threshold": one.threshold,
-                "moved": compared[name].moved(),
+                "moved": _moved(compared[name], skew),
             }
     drifted = sorted(
         anomalies.anomaly_info.keys() & measured.keys(),
         key=lambda n: -measured[n]["distance"] / measured[n]["threshold"],
     )
     return Comparison(against, measured, only, drifted, anomalies)
+
+
+def _moved(item: Shares, skew: bool) -> list[dict[str, Any]]:
+    """Values that moved most: in time, or from train to the other split."""
+    found = item.moved()
+    if not skew:
+        return found
+    return [
+        {**one, "before": one["after"], "after": one["before"]} for one in found
+    ]
 
 
 def _by_name(

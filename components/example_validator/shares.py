@@ -2,9 +2,8 @@
 
 TFDV keeps the 1,000 commonest values of a text feature, and ten equally wide
 ranges of a number, from the least to the greatest. Two samples with one heavy
-tail differ in both. Values that one side does not list are therefore counted as
-near to the other side as they can be, and numbers between the deciles of the
-base. Missing is a value.
+tail differ in both. Rare values are therefore one value, and numbers are
+counted between the deciles of the base. Missing is a value.
 """
 
 from __future__ import annotations
@@ -19,8 +18,11 @@ import numpy as np
 import numpy.typing as npt
 from tensorflow_metadata.proto.v0 import statistics_pb2
 
+from components.data_checks import missing
+
 MISSING, NEW, GONE, OTHERS = "(missing)", "(new)", "(gone)", "(others)"
 _SURE = 4.5  # standard errors: one in 300,000 by chance
+_FEW = 20  # rows of a value; fewer are within `_SURE` of none
 _NEAR = 10  # whole numbers nearer than this may each be in many rows
 Array = npt.NDArray[np.float64]
 
@@ -106,18 +108,18 @@ class _Texts:
             for bucket in stats.rank_histogram.buckets
         }
         self.total = float(stats.common_stats.tot_num_values)
-        self.missing = float(stats.common_stats.num_missing)
+        self.missing = float(missing(stats.common_stats))
         self.complete = len(self.counts) >= stats.unique
         self._least = min(self.counts.values(), default=0.0)
 
-    def count(self, value: str, share: float) -> float:
-        """Of a value; one not listed is as near to `share` as can be."""
-        if value in self.counts:
-            return self.counts[value]
-        return 0.0 if self.complete else min(self._least, share * self.total)
+    def count(self, value: str, other: _Texts) -> float:
+        """Of a value; of one not listed, as near to the other as can be."""
+        if value in self.counts or self.complete:
+            return self.counts.get(value, 0.0)
+        return min(self._least, other.share(value) * self.total)
 
     def share(self, value: str) -> float:
-        """Of all values; 0 of one that is not listed."""
+        """Of all values; 0 of one not listed."""
         return self.counts.get(value, 0.0) / max(self.total, 1.0)
 
     def lacks(self, other: _Texts) -> list[str]:
@@ -126,35 +128,42 @@ class _Texts:
         A sample of this size lacks values, of about the share that values seen
         once have in it (Good and Turing).
         """
-        if not self.complete or not self.total or not other.total:
-            return []
         absent = [value for value in other.counts if value not in self.counts]
+        if not self.complete:
+            return [v for v in absent if _is_common(v, self, other)]
+        if not self.total or not other.total:
+            return []
         share = sum(other.counts[value] for value in absent) / other.total
         once = sum(count == 1 for count in self.counts.values()) / self.total
         error = 0.5 * math.sqrt(1 / self.total + 1 / other.total)
         return absent if share > once + _SURE * error else []
 
 
+def _is_common(value: str, one: _Texts, other: _Texts) -> bool:
+    """Whether as common a value has enough rows on the smaller side.
+
+    Of others, chance decides which are listed there, and how often they came.
+    """
+    share = max(one.share(value), other.share(value))
+    return share * min(one.total, other.total) >= _FEW
+
+
 def _texts(base: _Texts, now: _Texts) -> Shares:
-    new, gone = set(base.lacks(now)), set(now.lacks(base))
+    new, gone = base.lacks(now), now.lacks(base)
+    apart = {*new, *gone}
     names = [
         value
         for value in dict.fromkeys([*base.counts, *now.counts])
-        if value not in new and value not in gone
+        if value not in apart and _is_common(value, base, now)
     ]
     counts = []
-    for side, other, own in ((base, now, gone), (now, base, new)):
-        each = [side.count(value, other.share(value)) for value in names]
-        apart = sum(side.counts[value] for value in own)
-        rest = max(0.0, side.total - sum(each) - apart)
-        counts.append([*each, rest, apart, side.missing])
-    table = np.array(counts)
-    (*first, rest_1, gone_, none_1), (*second, rest_2, new_, none_2) = table
+    for side, other in ((base, now), (now, base)):
+        named = [side.count(value, other) for value in names]
+        sets = [sum(side.count(v, other) for v in some) for some in (gone, new)]
+        rest = max(0.0, side.total - sum(named) - sum(sets))
+        counts.append(np.array([*named, rest, *sets, side.missing]))
     return Shares(
-        [*names, OTHERS, GONE, NEW, MISSING],
-        np.array([*first, rest_1, gone_, 0.0, none_1]),
-        np.array([*second, rest_2, 0.0, new_, none_2]),
-        numeric=False,
+        [*names, OTHERS, GONE, NEW, MISSING], counts[0], counts[1], False
     )
 
 
@@ -168,7 +177,7 @@ class _Quantiles:
         nan = float(found[0].num_nan) if found else 0.0
         counts = [bucket.sample_count for bucket in buckets]
         self.total = max(0.0, float(stats.common_stats.tot_num_values) - nan)
-        self.missing = float(stats.common_stats.num_missing) + nan
+        self.missing = float(missing(stats.common_stats)) + nan
         self.at = np.array(
             [b.low_value for b in buckets[:1]] + [b.high_value for b in buckets]
         )

@@ -167,8 +167,8 @@ def _feature(item: Any) -> Feature:
     name = item.name or ".".join(item.path.step)
     kind = item.WhichOneof("stats")
     common = getattr(item, kind).common_stats if kind else None
-    missing = int(common.num_missing) if common else 0
-    rows = missing + (int(common.num_non_missing) if common else 0)
+    missing = data_checks.missing(common) if common else 0
+    rows = common.num_missing + common.num_non_missing if common else 0
     about = ""
     if kind == "num_stats":
         numbers = item.num_stats
@@ -187,4 +187,4 @@ def _feature(item: Any) -> Feature:
         ]
         if shown:
             about += f": {', '.join(shown)}"
-    return Feature(name, rows, missing, about)
+    return Feature(name, int(rows), missing, about)

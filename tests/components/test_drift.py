@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 import tensorflow_data_validation as tfdv
 from tensorflow_metadata.proto.v0 import schema_pb2
 
-from components.data_checks import DriftConfig, described, lines, summary
+from components.data_checks import (
+    DriftConfig,
+    described,
+    lines,
+    missing,
+    summary,
+)
+from components.example_io import tfrecord
+from components.example_io.tf_example import encode
 from components.example_validator.comparison import Comparison, compare
+from components.statistics_gen.split_statistics import statistics_of
 
 SIZES = (100, 1_000, 10_000, 100_000)
 CATEGORIES = list("abcdef")
@@ -28,6 +39,8 @@ def frame(rows: int, seed: int, shift: bool = False) -> pd.DataFrame:
 
     absent = rng.random(rows) < (0.7 if shift else 0.2)
     heavy = rng.zipf(1.3, rows)
+    shares = np.arange(1, 20_001) ** -0.8
+    many = rng.choice(20_000, rows, p=shares / shares.sum())
     return pd.DataFrame(
         {
             "normal": rng.normal(1.5 * shift, 1, rows),
@@ -40,6 +53,8 @@ def frame(rows: int, seed: int, shift: bool = False) -> pd.DataFrame:
             "coin": pick(["x", "y"], [0.95, 0.05] if shift else None),
             "absent": np.where(absent, None, pick(CATEGORIES)),
             "user": [f"{'n' * shift}{v}" for v in heavy],
+            "many": [f"{'n' * shift}{v}" for v in many],
+            "few_thousand": [f"{'n' * shift}{v % 3000}" for v in many],
             "renamed": pick([f"{'n' * shift}{v}" for v in range(300)]),
             "id": [f"{rng.integers(10**12)}" for _ in range(rows)],
         }
@@ -47,7 +62,18 @@ def frame(rows: int, seed: int, shift: bool = False) -> pd.DataFrame:
 
 
 def statistics(data: pd.DataFrame) -> Any:
-    return tfdv.generate_statistics_from_dataframe(data)
+    """As a run has them: of TFDV's in memory, counts of values are a sketch."""
+    columns = {}
+    for name, values in data.items():
+        array = pa.array(values, from_pandas=True)
+        is_number = pa.types.is_floating(array.type)
+        if pa.types.is_null(array.type):
+            array = array.cast(pa.string())
+        columns[str(name)] = array.cast(pa.float32()) if is_number else array
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(tfrecord.frame(encode(columns)))
+        file.flush()
+        return statistics_of([file.name])
 
 
 def compared(
@@ -85,7 +111,7 @@ def test_a_shift_is_found_in_each_kind_of_feature(rows: int) -> None:
     found = compared(frame(rows, 1, shift=True), frame(rows, 2))
     shifted = set(frame(1, 0).columns) - {"id"}
     if rows == 100:  # too few to tell them from chance
-        shifted -= {"renamed", "sparse"}
+        shifted -= {"renamed", "sparse", "many", "few_thousand"}
     assert shifted <= set(found.drifted)
 
 
@@ -126,7 +152,7 @@ def test_tfdvs_own_ranges_call_two_samples_of_a_heavy_tail_far() -> None:
     schema = schema_pb2.Schema()
     feature = schema.feature.add(name="heavy", type=schema_pb2.FLOAT)
     feature.drift_comparator.jensen_shannon_divergence.threshold = 0.1
-    samples = [statistics(frame(10_000, seed)[["heavy"]]) for seed in (1, 2)]
+    samples = [statistics(frame(10_000, seed)[["heavy"]]) for seed in (1, 3)]
     stock = tfdv.validate_statistics(
         samples[0], schema, previous_statistics=samples[1]
     )
@@ -147,10 +173,10 @@ def test_the_values_that_moved_most_are_named() -> None:
 
 def test_numbers_and_missing_are_named_by_their_ranges() -> None:
     base = pd.DataFrame({"x": np.arange(1000.0)})
-    now = pd.DataFrame({"x": np.where(np.arange(1000) < 500, np.nan, 1e6)})
+    now = pd.DataFrame({"x": np.where(np.arange(1000) < 600, np.nan, 1e6)})
     moved = compared(now, base).features["x"]["moved"]
     assert [one["value"] for one in moved[:2]] == ["(missing)", "above 900"]
-    assert moved[0]["before"] == 0 and moved[0]["after"] == 0.5
+    assert moved[0]["before"] == 0 and moved[0]["after"] == 0.6
 
 
 def overrides() -> list[tuple[dict[str, Any], str, float | None]]:
@@ -221,3 +247,17 @@ def test_nothing_to_compare_is_no_drift() -> None:
     assert found.drifted == []
     assert summary({}) == {"drift": {}, "leaks": {}}
     assert lines({}) == []
+
+
+def test_rows_that_ingest_left_without_a_value_are_missing() -> None:
+    data = pd.DataFrame({"x": [1.0, None] * 30, "y": ["a", None, None] * 20})
+    (dataset,) = statistics(data).datasets
+    found = {
+        feature.path.step[0]: getattr(
+            feature, feature.WhichOneof("stats")
+        ).common_stats
+        for feature in dataset.features
+    }
+    # An empty list is a value's list to TFDV.
+    assert [found[name].num_missing for name in "xy"] == [0, 0]
+    assert [missing(found[name]) for name in "xy"] == [30, 40]
