@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from models.training.metric_registry import COUNTS
+from models.config.metric_registry import COUNTS
 
 _NAME = 26  # characters
 
@@ -44,6 +44,15 @@ def lines(report: Mapping[str, Any]) -> Iterator[str]:
     constant = report["constant"]["logloss"]
     if constant is not None:
         yield f"  {'logloss of the constant':<{_NAME}} {constant:>9.5f}"
+    served = report.get("as_served") or {}
+    if served:
+        yield "  the same with the constants that are served:"
+    for name, entry in served.items():
+        if name not in COUNTS:
+            row = (
+                f"{_number(entry['value']):>9}  {_interval(entry['interval'])}"
+            )
+            yield f"  {name:<{_NAME}} {row}".rstrip()
     for note in report["gate"]["notes"]:
         yield f"  {note}"
 

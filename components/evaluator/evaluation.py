@@ -13,6 +13,9 @@
     metrics         metric -> ENTRY
     slices          [{"key": {column: value}, "name": "device=tv", "rows",
                       "positives", "metrics": metric -> ENTRY}]
+    as_served       null, or metric -> ENTRY of the candidate with the constants
+                    of features that only training sees; all else here is of
+                    the rows as they were logged
     groups          null, or {"column", "k", "left_out": share of impressions in
                     groups of one label, which GAUC does not see,
                     "no_group": share of the rows without a value}
@@ -42,6 +45,7 @@ import math
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -53,7 +57,7 @@ from components.evaluator.config import EvaluateConfig
 from components.evaluator.measured import Measured, Sample, measure
 from components.evaluator.predictions import Columns, Value
 from components.evaluator.slicing import Key, Rows, slices
-from models.training import metric_registry
+from models.config import metric_registry
 from models.training.metrics import entropy
 
 FILE = "evaluation.json"
@@ -94,6 +98,7 @@ class _Evaluation:
         self._columns = columns
         self._config = config
         self._split = split
+        self._weights = weights
         count = len(columns.labels)
         groups = columns.groups
         if groups is not None:
@@ -111,7 +116,7 @@ class _Evaluation:
         self._own = {
             name: metric_registry.own(name)
             for name in config.thresholds()
-            if metric_registry.is_own(name)
+            if metric_registry.METRICS.is_own(name)
         }
         self._names = metric_registry.names_of(
             config.thresholds(), groups is not None
@@ -159,6 +164,7 @@ class _Evaluation:
                 for names in self._slicings()
                 for item in self._slices(names)
             ],
+            "as_served": self._as_served(),
             "groups": groups,
             "curves": {
                 name: {
@@ -193,6 +199,22 @@ class _Evaluation:
         )
         return {"time": found}
 
+    def _as_served(self) -> Metrics | None:
+        served = self._columns.served
+        if served is None:
+            return None
+        alone = replace(
+            self._columns,
+            predictions=(served,),
+            slices={},
+            served=None,
+            hours=None,
+        )
+        config = self._config.model_copy(update={"slices": ()})
+        evaluation = _Evaluation(alone, config, self._split, self._weights)
+        metrics: Metrics = evaluation.report()["metrics"]
+        return metrics
+
     def _slicings(self) -> list[tuple[str, ...]]:
         """Each set of columns once; none is the overall slice, which is."""
         sets = [tuple(sorted(set(names))) for names in self._config.slices]
@@ -200,7 +222,7 @@ class _Evaluation:
 
     def _slices(self, names: Sequence[str]) -> list[dict[str, Any]]:
         found = list(slices(names, self._columns.slices))
-        # Of many small slices those of most rows are worth replicates.
+        # Replicates go to the slices of most rows.
         largest = sorted(range(len(found)), key=lambda i: -len(found[i][1]))
         drawn = set(largest[:MAX_SLICES])
         # NumPy lets other threads run; those of BLAS would only wait.
@@ -233,7 +255,7 @@ class _Evaluation:
         predictions: Sequence[npt.NDArray[np.float32]],
         drawn: bool = True,
     ) -> list[Measured | None]:
-        """Of each model; None where it gave something that is no number."""
+        """Metrics of each model; None where a prediction is not a number."""
         draws = self._draws if drawn else None
         return [
             measure(sample, p, draws, self._own, self._config.k)
@@ -313,7 +335,7 @@ def named(key: Sequence[tuple[str, Value]]) -> str:
 
 
 def undefined_for(rows: int, positives: int, needs: str) -> str:
-    """What rows lack that a metric needs; "" for nothing."""
+    """Name what rows lack that a metric needs; "" for nothing."""
     if not rows:
         return "no rows"
     if not positives and needs:

@@ -81,7 +81,7 @@ def timed(
 
 
 class _Feature:
-    """What comes before the value of a feature: key, kind, lengths."""
+    """Bytes before the value of a feature: key, kind, lengths."""
 
     def __init__(self, name: str, tag: bytes) -> None:
         key = name.encode()

@@ -21,7 +21,7 @@ from models.input_pipeline import row_counts
 
 _TRAIN = "train"
 
-# What stock StatisticsGen is asked for: this executor leaves it to stock.
+# Options of stock StatisticsGen: this executor leaves them to stock.
 _OPTIONS = (
     specs.STATS_OPTIONS_JSON_KEY,
     specs.EXCLUDE_SPLITS_KEY,

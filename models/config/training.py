@@ -69,12 +69,12 @@ class Negatives(Section):
 
     @property
     def weight(self) -> float:
-        """Of a negative in the loss."""
+        """Weight of a negative in the loss."""
         return 1 / self.keep if self.reweight else 1.0
 
     @property
     def shift(self) -> float:
-        """What corrects a logit: p / (1 - p) = keep · q / (1 - q)."""
+        """Correction of a logit: p / (1 - p) = keep · q / (1 - q)."""
         return 0.0 if self.reweight else math.log(self.keep)
 
 
@@ -121,8 +121,9 @@ class TrainConfig(Section):
     """Passes over the training split; by default chosen from the log."""
     jit: Literal["auto"] | bool = "auto"
     """Compile the step with XLA; `auto`: on a GPU or TPU."""
-    precision: Literal["float32", "mixed_bfloat16"] = "float32"
-    """Numbers of the hidden layers."""
+    precision: Literal["auto", "float32", "mixed_bfloat16"] = "float32"
+    """Numbers of the hidden layers; `auto`: mixed_bfloat16 where the device
+    multiplies bfloat16 in hardware, float32 elsewhere."""
     strategy: Literal[
         "auto", "one_device", "mirrored", "multi_worker", "tpu"
     ] = "auto"

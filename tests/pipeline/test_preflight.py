@@ -1,4 +1,4 @@
-"""What is found before a run: paths, columns, sizes, the user's own code."""
+"""Checks before a run: paths, columns, sizes, the user's own code."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def told(*overrides: str) -> str:
-    """What the check says against the config; "" if nothing."""
+    """Message of the check against the config; "" if there is none."""
     config = load(Path("ads.yaml"), overrides)
     try:
         checks.quick(config)
@@ -106,11 +106,12 @@ def test_all_problems_are_told_at_once_with_their_lines(home: Path) -> None:
             "features.categorical.0: its 1.6e+13 weights",
         ),
         ("features.crosses=[{of: [site, user], buckets: 1e18}]", "crosses.0"),
-        ("model.name=nowhere:build", "model.name: there is no module"),
+        ("model.name=nowhere:build", "but there is no module 'nowhere'"),
+        ("model.name=models.my:build", "there is no module 'models.my'"),
         ("train.callbacks=[{name: 'nowhere:X'}]", "callbacks.0: received"),
         (
             "optimizer={name: 'nowhere:X', learning_rate: 0.1}",
-            "optimizer.name: there is no module 'nowhere'",
+            "optimizer.name: received 'nowhere:X', but there is no module",
         ),
     ],
 )
@@ -172,6 +173,24 @@ def test_a_folder_stands_for_its_files(home: Path) -> None:
     assert "no column 'price' in logs/user=a/part-0" in said
 
 
+def test_a_first_line_that_is_a_row_is_told_once(home: Path) -> None:
+    (home / "rows.csv").write_text("0,a,7\n1,b,8\n")
+    log = "{path: rows.csv, format: csv, header: true}"
+    said = told(f"data.impressions={log}")
+    assert re.match(r"ads\.yaml:?\d*: data\.impressions\.header: ", said) or (
+        said.startswith("--set, ads.yaml: data.impressions.header: ")
+    )
+    assert "['0', 'a', '7']" in said
+    assert "columns: [...]" in said
+    assert said.count("\n") == 0
+
+
+def test_columns_that_are_there_are_listed_once(home: Path) -> None:
+    said = told("features.numeric=[price, cost, coast]")
+    assert said.count("no column") == 2
+    assert said.count("Its columns:") == 1
+
+
 def test_days_are_looked_for(home: Path) -> None:
     path = "data.impressions.path=d/{DATE}.csv"
     assert "no file matches" in told(path, "data.spans.last=1")
@@ -195,7 +214,11 @@ def test_own_code_is_called_as_it_can_be(home: Path) -> None:
         "train.callbacks=[{name: 'own_code:Stop', p: 2}]": "argument 'p'",
         "train.callbacks=[{name: 'own_code:Go'}]": "has no 'Go'",
         "model.name=own_code:two": "too many positional arguments",
-        "model.name=own_code:value": "has no 'value' that can be called",
+        "model.name=own_code:value": "int cannot be called",
+        "optimizer={name: 'own_code:two', learning_rate: 1}": "'layout'",
+        "evaluate.metrics={'own_code:Go': {min: 0}}": "has no 'Go'",
+        "evaluate.gates=[{name: 'own_code:build', least: 1}]": "'least'",
+        "evaluate.gates=['own_cod:build']": "no module 'own_cod'",
         "model.name=broken_code:build": "ZeroDivisionError: division by",
     }.items():
         assert words in told(override)

@@ -276,7 +276,7 @@ def test_the_course_of_time_has_calibration_with_intervals() -> None:
     hours = 480_000 + np.arange(6000, dtype=np.int32) // 1500
     off = data.predictions[0].copy()
     off[hours == 480_002] *= 2  # one hour is predicted twice too high
-    found = report(Columns(data.labels, (off,), None, {}, hours))
+    found = report(Columns(data.labels, (off,), None, {}, hours=hours))
     time = found["curves"]["candidate"]["time"]
     assert time["hours"] == 1
     assert [span["start"] for span in time["spans"]] == [
@@ -302,7 +302,9 @@ def test_the_course_of_time_has_calibration_with_intervals() -> None:
 def test_a_long_time_is_cut_into_few_spans(days: int, step: int) -> None:
     data = columns(2000)
     hours = np.linspace(0, days * 24 - 1, 2000).astype(np.int32)
-    found = report(Columns(data.labels, data.predictions, None, {}, hours))
+    found = report(
+        Columns(data.labels, data.predictions, None, {}, hours=hours)
+    )
     time = found["curves"]["candidate"]["time"]
     assert time["hours"] == step
     assert len(time["spans"]) <= 200
@@ -314,7 +316,7 @@ def test_a_span_of_few_rows_or_no_click_claims_nothing() -> None:
     hours = np.r_[np.zeros(4), np.ones(96), np.full(1900, 2)].astype(np.int32)
     labels = data.labels.copy()
     labels[4:100] = False
-    found = report(Columns(labels, data.predictions, None, {}, hours))
+    found = report(Columns(labels, data.predictions, None, {}, hours=hours))
     few, none, many = found["curves"]["candidate"]["time"]["spans"]
     assert few["interval"] is few["calibration_interval"] is None
     assert none["calibration"] is none["calibration_interval"] is None
