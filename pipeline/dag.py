@@ -23,6 +23,7 @@ from components.evaluator.component import Evaluator
 from components.evaluator.eval_config import eval_config
 from components.example_validator.component import ExampleValidator
 from components.pusher.component import Pusher
+from components.serving_gate.component import ServingGate
 from components.statistics_gen.component import StatisticsGen
 from components.transform.component import Transform
 from components.warm_start.component import WarmStart
@@ -55,6 +56,7 @@ _SOURCES = {
     "StatisticsGen": "components.statistics_gen.component",
     "Transform": "components.transform.component",
     "Evaluator": "components.evaluator.component",
+    "ServingGate": "components.serving_gate.component",
     "WarmStart": "components.warm_start.component",
     "Trainer": "models.trainer",
     "Tuner": "models.tuner",
@@ -227,11 +229,27 @@ def create_pipeline(
             **code("Evaluator"),
         },
     )
-    # The ServingGate comes between: it will take the model and the blessing,
-    # and give the Pusher an InfraBlessing.
+    gate: list[BaseComponent] = []
+    if config.serving_gate.enabled:
+        gate = [
+            ServingGate(
+                model=model,
+                model_blessing=evaluator.outputs["blessing"],
+                examples=examples,
+                settings={
+                    "serving_gate": sections["serving_gate"],
+                    "name": config.name,
+                    "split": config.data.split.names[-1],
+                    "separators": separators,
+                    **code("ServingGate"),
+                },
+                pushed_to=pushed_to(config),
+            )
+        ]
     pusher = Pusher(
         model=model,
         model_blessing=evaluator.outputs["blessing"],
+        infra_blessing=gate[0].outputs["blessing"] if gate else None,
         evaluation=evaluator.outputs["evaluation"],
         examples=examples,
         custom_config={
@@ -259,6 +277,7 @@ def create_pipeline(
             trainer,
             *baseline,
             evaluator,
+            *gate,
             pusher,
         ],
         enable_cache=True,

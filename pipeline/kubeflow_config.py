@@ -26,6 +26,7 @@ TASKS = (
     "Notify",
     "Pusher",
     "SchemaGen",
+    "ServingGate",
     "StatisticsGen",
     "Trainer",
     "Transform",

@@ -157,6 +157,9 @@ class _Run:
             self._rejected = error.rejected
         except RefusedError as error:
             status, message = "refused", str(error)
+            if self._running == "ServingGate" and not self._refusals:
+                lines = message.splitlines()[1:]
+                self._refusals = [line.strip() for line in lines]
         except (KeyboardInterrupt, SystemExit) as error:
             status, message = "failed", _stopped(error)
         except Exception as error:
@@ -307,18 +310,17 @@ class _Run:
             node = item.pipeline_node
             name = self._running = node.node_info.id
             self._look_for_room(name, logs)
-            if name == "Pusher":
+            if name in ("ServingGate", "Pusher"):
                 self._stop_if_refused()
+            if name == "Pusher":
                 # What it wrote lies outside the artifacts, where the cache
                 # does not look; pushing the same model again does nothing.
                 node.execution_options.caching_options.enable_cache = False
-            if name == "Baseline":
-                from components.baseline.executor import served
-
+            if name in ("Baseline", "ServingGate"):
                 # What is served may change while the model stays the same.
                 value = node.parameters.parameters["served"].field_value
-                value.string_value = served(
-                    dag.pushed_to(self._config), self._uris["Trainer"]["model"]
+                value.string_value = self._served(
+                    name, dag.pushed_to(self._config)
                 )
             store = metadata.Metadata(connection)
             began = time.monotonic()
@@ -351,6 +353,15 @@ class _Run:
                 self._check_objective()
             if name == until:
                 return
+
+    def _served(self, name: str, pushed_to: str) -> str:
+        """What a component's result depends on of what is served."""
+        from components.baseline import executor as baseline
+        from components.serving_gate import executor as serving_gate
+
+        if name == "ServingGate":
+            return serving_gate.served(pushed_to)
+        return baseline.served(pushed_to, self._uris["Trainer"]["model"])
 
     def _remember(self, name: str, info: Any, store: Any) -> bool:
         """Notes where the outputs are; returns whether they were cached."""
@@ -401,6 +412,8 @@ class _Run:
                 f"  {training['examples']:,} rows in {training['steps']:,}"
                 f" steps, {training['train_examples_per_second']:,.0f} a second"
             )
+        if name == "ServingGate" and state != "FAILED":
+            rows = f"  {_served_as_trained(self._serving_gate())}"
         self._console.line(
             f"  {name:<{_SECTION_WIDTH}} {state:<7} {seconds:7.1f} s{rows}"
         )
@@ -455,6 +468,14 @@ class _Run:
             if name not in ("slices", "curves")
         }
 
+    def _serving_gate(self) -> dict[str, Any]:
+        uri = self._uris.get("ServingGate", {}).get("blessing")
+        if not uri:
+            return {}
+        from components.serving_gate.executor import report
+
+        return report(uri)
+
     def _undefined(self) -> dict[str, str]:
         uri = self._uris.get("Evaluator", {}).get("evaluation")
         if not uri:
@@ -496,6 +517,7 @@ class _Run:
             "evaluation": self._evaluation(),
             "blessed": bool(self._uris.get("Evaluator") and not self._refusals),
             "refusals": self._refusals,
+            "serving_gate": self._serving_gate(),
             "pushed_model": self._pushed or None,
             **self._settings(training),
             "chosen": training.get("chosen", []),
@@ -567,6 +589,15 @@ class _Run:
         )
         models = shlex.quote(str(Path(self._pushed).parent))
         line(f"  serve it          lionctr serve {models}")
+
+
+def _served_as_trained(found: dict[str, Any]) -> str:
+    """What the ServingGate measured, in a line."""
+    times = ", ".join(
+        f"{way} {latency['p50']:.2g} ms, p99 {latency['p99']:.2g}"
+        for way, latency in found["latency"].items()
+    )
+    return f"{found['rows']} rows as trained; {times}"
 
 
 def _stopped(error: BaseException) -> str:
