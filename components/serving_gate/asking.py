@@ -118,8 +118,8 @@ def differences(way: str, answers: Answers, expected: Answers) -> Iterator[str]:
 
 def measured(
     way: str, asks: Sequence[Ask], expected: Answers, limit: float | None
-) -> tuple[Latency, list[str]]:
-    """The latency of requests of one row, and what is wrong with it.
+) -> tuple[Latency, list[str], list[str]]:
+    """The latency of requests of one row.
 
     A round that keeps the limit ends the measurement: of the others a busy
     machine may be the reason.
@@ -129,29 +129,34 @@ def measured(
         asks: one for each row.
         expected: the model's own predictions, [N].
         limit: of the 99th percentile, in milliseconds; None: there is none.
+
+    Returns:
+        The best round, what is wrong with the answers, and with the latency.
     """
     best = Latency(math.inf, math.inf, 0, True)
+    one = f"{way}, one row"
+    wrong: list[str] = []
     try:
         asks[0]()  # connects
         for _ in range(_ROUNDS):
             latency, answers = _round(asks, limit)
-            words = list(
-                differences(
-                    f"{way}, one row", answers, expected[: len(answers)]
-                )
-            )
+            wrong = list(differences(one, answers, expected[: len(answers)]))
             if latency.p99 < best.p99:
                 best = latency
-            if words or limit is None or best.p99 <= limit:
-                return best, words
+            if limit is None or best.p99 <= limit:
+                return best, wrong, []
     except (PredictError, grpc.RpcError) as error:
-        return best, [f"{way}, one row: {_reason(error)}"]
+        return best, [f"{one}: {_reason(error)}"], []
     least = "at least " if best.late else ""
-    return best, [
-        f"{way}: 99 % of {best.requests} requests of one row are answered in"
-        f" {least}{best.p99:.3g} ms, in the best of {_ROUNDS} rounds;"
-        f" threshold: serving_gate.p99_ms {limit:g}"
-    ]
+    return (
+        best,
+        wrong,
+        [
+            f"{way}: 99 % of {len(asks)} requests of one row are answered in"
+            f" {least}{best.p99:.3g} ms, in the best of {_ROUNDS} rounds;"
+            f" threshold: serving_gate.p99_ms {limit:g}"
+        ],
+    )
 
 
 def _round(asks: Sequence[Ask], limit: float | None) -> tuple[Latency, Answers]:

@@ -31,7 +31,10 @@ class ServingGateConfig(Section):
     @classmethod
     def _off(cls, value: Any) -> Any:
         # YAML reads off as false.
-        return {"enabled": False} if value in (False, None, "off") else value
+        known = {None: False, False: False, True: True, "off": False}
+        if isinstance(value, str | bool | None) and value in known:
+            return {"enabled": known[value]}
+        return value
 
 
 def lacking() -> str:

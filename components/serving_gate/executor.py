@@ -209,15 +209,16 @@ def _serve(
             return {}, [str(error)]
         for way, ask in asking.ways(found, rows).items():
             words += asking.faults(way, ask, expected)
-        latencies = {}
-        if not words:
-            for way, asks in asking.singly(found, rows).items():
-                latency, late = asking.measured(
-                    way, asks, expected, gate.p99_ms
-                )
-                latencies[way] = asdict(latency)
-                words += late
+        whole, latencies = bool(words), {}
+        for way, asks in asking.singly(found, rows).items():
+            latency, wrong, late = asking.measured(
+                way, asks, expected, gate.p99_ms
+            )
+            latencies[way] = asdict(latency)
+            # What is wrong with all rows at once needs no second line.
+            words += late + ([] if whole else wrong)
     if gate.warm_up and not words:
+        fileio.makedirs(folder)
         warm_up.write(
             os.path.join(folder, WARM_UP), warm_up.requests(settings.name, rows)
         )

@@ -12,7 +12,7 @@ import yaml
 
 from pipeline.config import ConfigError, PipelineConfig
 from pipeline.runners.kubeflow import compiler
-from serving import manifest
+from serving import manifest, warm_up
 from serving.manifest import Manifest
 from tests.pipeline.kubeflow_tasks import Cluster, TaskFailedError
 from tests.pipeline.small import IMAGE, make_config, write_log
@@ -65,7 +65,7 @@ def test_the_same_config_gives_the_same_bytes(
 def test_every_task_is_a_container_of_our_image(spec: dict[str, Any]) -> None:
     # KFP's open source backend has no resolvers.
     executors = spec["deploymentSpec"]["executors"]
-    assert len(executors) == len(spec["root"]["dag"]["tasks"]) == 10
+    assert len(executors) == len(spec["root"]["dag"]["tasks"]) == 11
     for executor in executors.values():
         assert executor.keys() == {"container"}
         assert executor["container"]["image"] == IMAGE
@@ -79,7 +79,8 @@ def test_argo_sees_no_placeholder_but_the_executor_input(ir: Path) -> None:
 def test_tasks_that_look_outside_are_never_cached(spec: dict[str, Any]) -> None:
     tasks = spec["root"]["dag"]["tasks"]
     cached = {n for n, t in tasks.items() if t["cachingOptions"]["enableCache"]}
-    assert tasks.keys() - cached == {"Versions", "Baseline", "Pusher"}
+    never = {"Versions", "Baseline", "ServingGate", "Pusher"}
+    assert tasks.keys() - cached == never
 
 
 def test_a_curated_schema_is_a_container_task_that_depends_on_its_file(
@@ -276,6 +277,10 @@ def test_every_task_runs_to_a_pushed_model(
     assert metrics["auc"] > 0.6 and metrics["example_count"] > 300
     verdict = finished.folder("Evaluator", "verdict").read_text("utf-8")
     assert verdict.startswith("# Blessed") and "| auc | 0." in verdict
+    served = finished.outputs["ServingGate"]["blessing"]["metadata"]
+    assert served["blessed"] == 1
+    assert manifest.verify(str(version))
+    assert warm_up.NAME in manifest.names_of(str(version))
     model = tf.saved_model.load(str(version))
     ctr = model.signatures["serving_default"](
         price=tf.constant([1.0, 1.0]),
@@ -399,7 +404,7 @@ def test_the_tuner_is_a_task_whose_values_the_trainer_takes(
 ) -> None:
     (document,) = compiled(make_config(home, tune=TUNED), tmp_path / "p.yaml")
     tasks = document["root"]["dag"]["tasks"]
-    assert len(tasks) == 11
+    assert len(tasks) == 12
     assert "Transform" in tasks["Tuner"]["dependentTasks"]
     taken = tasks["Trainer"]["inputs"]["artifacts"]["hyperparameters"]
     assert taken["taskOutputArtifact"] == {
