@@ -155,6 +155,8 @@ def _describe(
         "stopped_early": result.stopped_early,
         "eval_logloss": result.eval_logloss,
         "eval_auc": result.eval_auc,
+        "train_logloss": result.train_logloss,
+        "train_auc": result.train_auc,
         "optimizer": optimizers.resolved(custom["optimizer"]),
         "model": custom["model"],
         "train": custom["train"],

@@ -32,12 +32,17 @@ from models.variables import named_variables
 
 log = logging.getLogger("lionctr.train")
 _STRETCH_SECONDS = 0.5  # of compiled steps, between looks at the clock
+_FIT_ROWS = 20_000  # of the training's own, that the model is measured on
 _ALL = Negatives()
 
 
 @dataclass(frozen=True)
 class Result:
-    """What came out of a training."""
+    """What came out of a training.
+
+    train_logloss, train_auc: of rows of the training, after it; a negative
+        counts for those that were left out.
+    """
 
     steps: int
     examples: int
@@ -46,6 +51,8 @@ class Result:
     eval_logloss: float
     eval_auc: float
     resumed_at: int = 0
+    train_logloss: float = math.nan
+    train_auc: float = math.nan
 
     @property
     def examples_per_second(self) -> float:
@@ -137,6 +144,7 @@ class _Training:
         self._config = config
         self._checkpoints = checkpoints
         self._team = team
+        self._left_out = 1 / negatives.keep
         self._averages = Averages(model, optimizer, team.strategy)
         self._evaluation = Evaluation(model, negatives.shift)
         self._stopping = EarlyStopper(
@@ -190,6 +198,9 @@ class _Training:
                 f"{wrong} holds values that are not finite",
                 self._checkpoints,
             )
+        fit = self._evaluation.scores(
+            self._epochs.sample(_FIT_ROWS), self._left_out
+        )
         return Result(
             state.step,
             state.examples,
@@ -198,6 +209,8 @@ class _Training:
             best_evaluation.logloss,
             best_evaluation.auc,
             first,
+            fit.logloss,
+            fit.auc,
         )
 
     def _epoch(self, caught: list[int]) -> bool:

@@ -292,7 +292,8 @@ def training(run: RunData) -> Section | None:
     names = (
         "steps", "resumed_at_step", "examples", "seconds",
         "train_examples_per_second", "stopped_early", "eval_logloss",
-        "eval_auc", "lion_kernel", "lion_kernel_reason", "slot_bytes", "ids",
+        "eval_auc", "train_logloss", "train_auc", "lion_kernel",
+        "lion_kernel_reason", "slot_bytes", "ids",
     )  # fmt: skip
     tables = [
         Table(

@@ -515,6 +515,7 @@ class _Run:
             "slices": slices,
             "undefined": self._undefined(),
             "evaluation": self._evaluation(),
+            "fit": metrics_table.fit(training),
             "blessed": bool(self._uris.get("Evaluator") and not self._refusals),
             "refusals": self._refusals,
             "serving_gate": self._serving_gate(),
@@ -546,6 +547,8 @@ class _Run:
             return
         line("")
         for text in metrics_table.lines(summary["evaluation"]):
+            line(text)
+        for text in metrics_table.fit_lines(summary["fit"]):
             line(text)
         if "" in undefined:
             line(f"  not defined       {undefined['']}")
