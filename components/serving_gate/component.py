@@ -44,9 +44,9 @@ class ServingGate(base_component.BaseComponent):
     """Gives the InfraBlessing that `tfx.components.Pusher` takes.
 
     A model that the server does not serve as trained is refused: the execution
-    fails, so that no cache keeps a refusal. `served` stands for the inputs of
-    the served version in the cache: see `executor.served`. A runner sets it
-    before the component runs.
+    fails, so that no cache keeps a refusal. `served` stands for what is
+    served in the cache: see `executor.served`. A runner sets it before the
+    component runs.
 
     Args:
         model: of the Trainer.

@@ -117,26 +117,31 @@ def _mark(blessing: types.Artifact, blessed: bool) -> None:
 def _graph_faults(model: str, base: str, gate: ServingGateConfig) -> list[str]:
     """What the graph alone tells, before anything is loaded."""
     try:
-        found = _graph(model)
-        graph.check_ops(found)
-        taken = _inputs(model, found)
+        graph.check_ops(_graph(model))
+        version, changes = _input_changes(model, base)
     except ServingError as error:
         return [str(error)]
-    version, before = _served(base)
-    changes = manifest.input_changes(before, before.keys() & taken.keys())
-    changed = [changes] if changes else []
-    changed += [
-        f"takes {name!r} as {taken[name]} instead of {before[name]}"
-        for name in sorted(before.keys() & taken.keys())
-        if taken[name] != before[name]
-    ]
-    if not changed or gate.allow_input_change:
+    if not changes or gate.allow_input_change:
         return []
     return [
-        f"it has other inputs than the served version {version}: it"
-        f" {'; '.join(changed)}. Clients that send them would be refused."
-        " Accepted: these inputs, or serving_gate.allow_input_change: true"
+        f"it has other inputs than the served version {version}: it {changes}."
+        " Clients that send them would be refused. Accepted: these inputs, or"
+        " serving_gate.allow_input_change: true"
     ]
+
+
+def _input_changes(model: str, base: str) -> tuple[int | None, str]:
+    """The served version, and which of its inputs a model does not take."""
+    taken = _inputs(model, _graph(model))
+    version, before = _served(base)
+    both = sorted(before.keys() & taken.keys())
+    changes = [manifest.input_changes(before, both)]
+    changes += [
+        f"takes {name!r} as {taken[name]} instead of {before[name]}"
+        for name in both
+        if taken[name] != before[name]
+    ]
+    return version, "; ".join(filter(None, changes))
 
 
 def _graph(model: str) -> Any:
@@ -171,9 +176,12 @@ def _served(base: str) -> tuple[int | None, dict[str, str]]:
     return None, {}
 
 
-def served(base: str) -> str:
-    """Other text for other inputs of the served version; for the cache."""
-    return json.dumps(_served(base)[1], sort_keys=True)
+def served(base: str, model: str) -> str:
+    """What of the served version the verdict on a Model artifact depends on."""
+    try:
+        return _input_changes(path_utils.serving_model_path(model), base)[1]
+    except ServingError as error:
+        return str(error)
 
 
 def _serve(

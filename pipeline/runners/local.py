@@ -359,9 +359,8 @@ class _Run:
         from components.baseline import executor as baseline
         from components.serving_gate import executor as serving_gate
 
-        if name == "ServingGate":
-            return serving_gate.served(pushed_to)
-        return baseline.served(pushed_to, self._uris["Trainer"]["model"])
+        served = serving_gate if name == "ServingGate" else baseline
+        return served.served(pushed_to, self._uris["Trainer"]["model"])
 
     def _remember(self, name: str, info: Any, store: Any) -> bool:
         """Notes where the outputs are; returns whether they were cached."""

@@ -195,16 +195,15 @@ def test_inputs_of_the_served_version_that_are_missing_are_refused(
     assert "adds" not in str(refusal.value)  # no client sends these yet
 
 
-def test_what_is_served_is_in_the_key_of_the_cache(
+def test_inputs_that_went_missing_are_in_the_key_of_the_cache(
     tmp_path: Path, tiny: Any
 ) -> None:
     base = str(tmp_path / "tiny")
-    assert executor.served(base) == "{}"
+    assert executor.served(base, tiny.uri) == ""
     shutil.copytree(f"{tiny.uri}/Format-Serving", tmp_path / "tiny/1")
-    first = executor.served(base)
-    assert first == '{"C1": "string", "I1": "float32", "user": "int64"}'
-    shutil.copytree(f"{tiny.uri}/Format-Serving", tmp_path / "tiny/2")
-    assert executor.served(base) == first  # another model, the same inputs
+    assert executor.served(base, tiny.uri) == ""  # its own push changes nothing
+    export(tmp_path / "tiny/2", 0.0, number="I2")
+    assert executor.served(base, tiny.uri) == "lacks 'I2'"
 
 
 def test_no_server_is_started_for_a_model_that_the_evaluator_refused(
