@@ -121,8 +121,9 @@ class TrainConfig(Section):
     """Passes over the training split; by default chosen from the log."""
     jit: Literal["auto"] | bool = "auto"
     """Compile the step with XLA; `auto`: on a GPU or TPU."""
-    precision: Literal["float32", "mixed_bfloat16"] = "float32"
-    """Numbers of the hidden layers."""
+    precision: Literal["auto", "float32", "mixed_bfloat16"] = "float32"
+    """Numbers of the hidden layers; `auto`: mixed_bfloat16 where the device
+    multiplies bfloat16 in hardware, float32 elsewhere."""
     strategy: Literal[
         "auto", "one_device", "mirrored", "multi_worker", "tpu"
     ] = "auto"

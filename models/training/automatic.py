@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from models.training import precision
 from optimizers.config.automatic import rates_of
 from optimizers.config.catalog import AUTO, TABLE_ARGUMENTS
 
@@ -75,6 +76,8 @@ def choose(
                     "several epochs: the best of them is kept",
                 )
             )
+    if train.get("precision") == AUTO:
+        fill("train.precision", *precision.fastest())
     small = rows < _SMALL
     word = "few" if small else "enough"
     fill("model.hidden", [64, 32] if small else [256, 128], f"{word} rows")

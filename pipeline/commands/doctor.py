@@ -130,6 +130,13 @@ def _devices() -> Finding:
     return f"{', '.join(names)}; {os.cpu_count()} cores", ""
 
 
+def _precision() -> Finding:
+    from models.training import precision
+
+    policy, reason = precision.fastest()
+    return f"train.precision auto is {policy}: {reason}", ""
+
+
 def _compiler() -> Finding:
     name = os.environ.get("CXX", "c++")
     path = shutil.which(name)
@@ -187,6 +194,7 @@ _CHECKS: dict[str, Callable[[], Finding]] = {
     "native modules": _native,
     "Keras": _keras,
     "devices": _devices,
+    "precision": _precision,
     "C++ compiler": _compiler,
     "Lion kernel": _kernel,
     **{

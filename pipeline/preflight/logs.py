@@ -99,15 +99,23 @@ def _columns(
     names = chosen.peek(path, log)
     if names is None:
         return
+    if log.header and log.columns is None and wanted.keys().isdisjoint(names):
+        yield (
+            field.replace("path", "header"),
+            f"received true; the first line of {path} names none of the"
+            f" {len(wanted)} columns that the config reads: {names!r:.300}."
+            f" If it is a row, give the names instead: columns: [...]",
+        )
+        return
     names = [*names, *map(unquote, _HIVE.findall(path))]
+    there = f". Its columns: {', '.join(names):.2000}"
     for name, setting in wanted.items():
         if name not in names:
-            there = ", ".join(names)
             yield (
                 setting,
-                f"no column {name!r}{nearest(name, names)} in {path}. Its"
-                f" columns: {there:.2000}",
+                f"no column {name!r}{nearest(name, names)} in {path}{there}",
             )
+            there = ""
 
 
 def _inside(path: str) -> list[str]:

@@ -172,6 +172,24 @@ def test_a_folder_stands_for_its_files(home: Path) -> None:
     assert "no column 'price' in logs/user=a/part-0" in said
 
 
+def test_a_first_line_that_is_a_row_is_told_once(home: Path) -> None:
+    (home / "rows.csv").write_text("0,a,7\n1,b,8\n")
+    log = "{path: rows.csv, format: csv, header: true}"
+    said = told(f"data.impressions={log}")
+    assert re.match(r"ads\.yaml:?\d*: data\.impressions\.header: ", said) or (
+        said.startswith("--set, ads.yaml: data.impressions.header: ")
+    )
+    assert "['0', 'a', '7']" in said
+    assert "columns: [...]" in said
+    assert said.count("\n") == 0
+
+
+def test_columns_that_are_there_are_listed_once(home: Path) -> None:
+    said = told("features.numeric=[price, cost, coast]")
+    assert said.count("no column") == 2
+    assert said.count("Its columns:") == 1
+
+
 def test_days_are_looked_for(home: Path) -> None:
     path = "data.impressions.path=d/{DATE}.csv"
     assert "no file matches" in told(path, "data.spans.last=1")

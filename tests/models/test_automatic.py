@@ -1,0 +1,113 @@
+"""What training chooses where the config says `auto`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tensorflow as tf
+
+from models.training import precision
+from models.training.automatic import batch_size, choose
+
+
+def sections(**given: Any) -> dict[str, Any]:
+    """The sections of a config with nothing but `given` (section__field)."""
+    found: dict[str, Any] = {
+        "model": dict.fromkeys(("hidden", "dropout", "embedding_l2"), "auto")
+        | {"name": "wide_deep"},
+        "optimizer": {"name": "lion", "learning_rate": "auto"},
+        "train": {"batch_size": "auto", "epochs": "auto"},
+    }
+    for path, value in given.items():
+        section, _, field = path.partition("__")
+        found[section][field] = value
+    return found
+
+
+@pytest.mark.parametrize(
+    ("rows", "size"),
+    [(1, 64), (10_000, 64), (100_000, 128), (1_000_000, 512), (10**9, 4096)],
+)
+def test_batches_grow_with_the_root_of_the_rows(rows: int, size: int) -> None:
+    assert batch_size(rows) == size
+
+
+def test_a_setting_that_is_given_stays_and_is_not_said_to_be_chosen() -> None:
+    given = {
+        "train__batch_size": 100,
+        "train__epochs": 3,
+        "model__hidden": [7],
+        "model__dropout": 0.5,
+        "model__embedding_l2": 0.1,
+        "optimizer__learning_rate": 0.25,
+    }
+    found, chosen = choose(sections(**given), 10_000, 50)
+    for path, value in given.items():
+        section, _, field = path.partition("__")
+        assert found[section][field] == value
+    assert [c.path for c in chosen] == []
+
+
+@pytest.mark.parametrize("rows", [1, 500, 20_000, 400_000, 5_000_000])
+@pytest.mark.parametrize("name", ["lion", "adam", "ftrl"])
+def test_every_auto_becomes_a_value_with_a_reason(rows: int, name: str) -> None:
+    found, chosen = choose(sections(optimizer__name=name), rows, 50)
+    values = [v for section in found.values() for v in section.values()]
+    assert "auto" not in values
+    assert all(choice.reason for choice in chosen)
+    assert 1 <= found["train"]["epochs"] <= 8
+    assert found["optimizer"]["learning_rate"] > 0
+
+
+@pytest.mark.parametrize(
+    ("flags", "policy"),
+    [
+        ((), "float32"),
+        (("avx2", "avx512f"), "float32"),
+        (("avx512_bf16",), "mixed_bfloat16"),
+        (("avx512f", "amx_bf16"), "mixed_bfloat16"),
+    ],
+)
+def test_precision_asks_the_processor(
+    flags: tuple[str, ...], policy: str
+) -> None:
+    assert precision.of_cpu(flags)[0] == policy
+
+
+@pytest.mark.parametrize(
+    ("capability", "policy"),
+    [
+        ((7, 5), "float32"),
+        ((8, 0), "mixed_bfloat16"),
+        ((10, 0), "mixed_bfloat16"),
+    ],
+)
+def test_precision_asks_the_gpu(
+    capability: tuple[int, int], policy: str
+) -> None:
+    assert precision.of_gpu(capability)[0] == policy
+
+
+def test_flags_are_those_that_linux_lists(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = "processor\t: 0\nflags\t\t: fpu avx2 amx_bf16\nbugs\t\t: x\n"
+    (tmp_path / "cpuinfo").write_text(text)
+    monkeypatch.setattr(precision, "_CPU_INFO", tmp_path / "cpuinfo")
+    assert precision.cpu_flags() == {"fpu", "avx2", "amx_bf16"}
+    monkeypatch.setattr(precision, "_CPU_INFO", tmp_path / "none")
+    assert precision.cpu_flags() == frozenset()
+
+
+@pytest.mark.skipif(
+    bool(tf.config.list_physical_devices("GPU")), reason="asks the GPU"
+)
+def test_auto_precision_becomes_what_the_machine_multiplies() -> None:
+    found, chosen = choose(sections(train__precision="auto"), 10_000, 50)
+    policy, reason = precision.of_cpu(precision.cpu_flags())
+    assert found["train"]["precision"] == policy
+    assert (("train.precision", policy, reason)) in [
+        (c.path, c.value, c.reason) for c in chosen
+    ]
