@@ -1,15 +1,18 @@
 """The graph of an exported model, read without loading it."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import tensorflow as tf
 from google.protobuf.message import DecodeError
+from tensorflow.core.framework import types_pb2
 from tensorflow.core.protobuf import saved_model_pb2
 
 from serving.errors import ServingError
 
 # Registered in Python only: they call functions of the exporting process.
 _PYTHON = frozenset({"EagerPyFunc", "PyFunc", "PyFuncStateless"})
+_HALF = frozenset({types_pb2.DT_BFLOAT16, types_pb2.DT_HALF})
 
 
 def parse(content: bytes) -> Any:
@@ -34,8 +37,7 @@ def check_ops(graph: Any) -> None:
     """
     library = graph.graph_def.library.function
     functions = {function.signature.name for function in library}
-    ops = {node.op for node in graph.graph_def.node}
-    ops.update(node.op for function in library for node in function.node_def)
+    ops = {node.op for node in _nodes(graph)}
     # Names with an underscore are TensorFlow's own, and not public.
     foreign = {
         op
@@ -47,6 +49,21 @@ def check_ops(graph: Any) -> None:
             f"its graph has ops that stock TensorFlow {tf.__version__} does"
             f" not serve: {', '.join(sorted(foreign))}"
         )
+
+
+def is_half(graph: Any) -> bool:
+    """Whether anything is computed in half precision."""
+    return any(
+        attribute.type in _HALF
+        for node in _nodes(graph)
+        for attribute in node.attr.values()
+    )
+
+
+def _nodes(graph: Any) -> Iterator[Any]:
+    yield from graph.graph_def.node
+    for function in graph.graph_def.library.function:
+        yield from function.node_def
 
 
 def inputs(graph: Any, signature: str) -> dict[str, str]:

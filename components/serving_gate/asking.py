@@ -18,6 +18,7 @@ from components.serving_gate.server import Server
 from serving.client import Client, PredictError
 
 TOLERANCE = 1e-5  # of a probability
+HALF = 1e-2  # where half precision rounds batches of other sizes otherwise
 _TIMEOUT = 60.0  # seconds for an answer
 _ROUNDS = 3  # a busy machine makes some answers late, never early
 _SHARE = 0.99
@@ -90,34 +91,42 @@ class _Grpc:
         return np.frombuffer(content, np.float32).tolist()
 
 
-def faults(way: str, ask: Ask, expected: Answers) -> Iterator[str]:
+def faults(
+    way: str, ask: Ask, expected: Answers, tolerance: float = TOLERANCE
+) -> Iterator[str]:
     """What is wrong with the answers to all rows, in words."""
     try:
         answers = _numbers(ask())
     except (PredictError, grpc.RpcError) as error:
         yield f"{way}: {_reason(error)}"
         return
-    yield from differences(way, answers, expected)
+    yield from differences(way, answers, expected, tolerance)
 
 
-def differences(way: str, answers: Answers, expected: Answers) -> Iterator[str]:
+def differences(
+    way: str, answers: Answers, expected: Answers, tolerance: float = TOLERANCE
+) -> Iterator[str]:
     """How answers differ from the model's own, in words; [N] and [N]."""
     if len(answers) != len(expected):
         yield f"{way}: {len(answers)} answers to {len(expected)} rows"
         return
     # An answer that is no number is at any distance.
-    far = ~(np.abs(answers - expected) <= TOLERANCE)
+    far = ~(np.abs(answers - expected) <= tolerance)
     if far.any():
         row = int(np.argmax(far))
         yield (
             f"{way}: {int(far.sum())} of {len(far)} rows differ from the"
-            f" model's own prediction by more than {TOLERANCE:g}; row {row} is"
+            f" model's own prediction by more than {tolerance:g}; row {row} is"
             f" {answers[row]:.9g} instead of {expected[row]:.9g}"
         )
 
 
 def measured(
-    way: str, asks: Sequence[Ask], expected: Answers, limit: float | None
+    way: str,
+    asks: Sequence[Ask],
+    expected: Answers,
+    limit: float | None,
+    tolerance: float = TOLERANCE,
 ) -> tuple[Latency, list[str], list[str]]:
     """The latency of requests of one row.
 
@@ -129,6 +138,7 @@ def measured(
         asks: one for each row.
         expected: the model's own predictions, [N].
         limit: of the 99th percentile, in milliseconds; None: there is none.
+        tolerance: of the answers.
 
     Returns:
         The best round, what is wrong with the answers, and with the latency.
@@ -140,7 +150,9 @@ def measured(
         asks[0]()  # connects
         for _ in range(_ROUNDS):
             latency, answers = _round(asks, limit)
-            wrong = list(differences(one, answers, expected[: len(answers)]))
+            wrong = list(
+                differences(one, answers, expected[: len(answers)], tolerance)
+            )
             if latency.p99 < best.p99:
                 best = latency
             if limit is None or best.p99 <= limit:

@@ -197,7 +197,9 @@ def _serve(
 
     gate = settings.gate
     with server.serving(model, settings.name) as starting:
-        names = graph.inputs(_graph(model), _DEFAULT)
+        meta = _graph(model)
+        tolerance = asking.HALF if graph.is_half(meta) else asking.TOLERANCE
+        names = graph.inputs(meta, _DEFAULT)
         known = _names(model)
         own = {name: known.get(name, name) for name in names}
         serialized = read(files, gate.rows)
@@ -216,11 +218,11 @@ def _serve(
         except RefusedError as error:
             return {}, [str(error)]
         for way, ask in asking.ways(found, rows).items():
-            words += asking.faults(way, ask, expected)
+            words += asking.faults(way, ask, expected, tolerance)
         whole, latencies = bool(words), {}
         for way, asks in asking.singly(found, rows).items():
             latency, wrong, late = asking.measured(
-                way, asks, expected, gate.p99_ms
+                way, asks, expected, gate.p99_ms, tolerance
             )
             latencies[way] = asdict(latency)
             # What is wrong with all rows at once needs no second line.
@@ -233,7 +235,7 @@ def _serve(
     return {
         "split": settings.split,
         "rows": len(serialized),
-        "tolerance": asking.TOLERANCE,
+        "tolerance": tolerance,
         "p99_ms": gate.p99_ms,
         "latency": latencies,
     }, words

@@ -7,9 +7,17 @@ import time
 
 import numpy as np
 import pytest
+from tensorflow.core.framework import types_pb2
+from tensorflow.core.protobuf import meta_graph_pb2
 
-from components.serving_gate.asking import differences, faults, measured
+from components.serving_gate.asking import (
+    HALF,
+    differences,
+    faults,
+    measured,
+)
 from serving.client import PredictError
+from serving.graph import is_half
 
 
 def test_answers_within_the_tolerance_are_the_models_own() -> None:
@@ -18,6 +26,20 @@ def test_answers_within_the_tolerance_are_the_models_own() -> None:
     (line,) = differences("REST", expected + [0, 2e-5], expected)
     assert line.startswith("REST: 1 of 2 rows differ")
     assert line.endswith("row 1 is 0.20002 instead of 0.2")
+
+
+def test_half_precision_has_a_tolerance_of_its_own() -> None:
+    types = ["DT_FLOAT", "DT_BFLOAT16", "DT_HALF"]
+    found = []
+    for name in types:
+        graph = meta_graph_pb2.MetaGraphDef()
+        function = graph.graph_def.library.function.add()
+        node = function.node_def.add(op="MatMul")
+        node.attr["T"].type = types_pb2.DataType.Value(name)
+        found.append(is_half(graph))
+    assert found == [False, True, True]
+    expected = np.array([0.1])
+    assert not list(differences("REST", expected + 9e-3, expected, HALF))
 
 
 def test_an_answer_that_is_no_number_differs() -> None:
