@@ -25,6 +25,7 @@ features:
   categorical: [ad_id, advertiser_id, site_category, device, country SLOT]
 evaluate:
   metrics: {logloss: {max: 1}, calibration: {min: 0.1, max: 10}}
+serving_gate: off
 push: {to: models}
 """
 ROWS = 60_000
