@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import re
@@ -294,3 +295,16 @@ def test_an_empty_file_beside_others_has_no_say(home: Path) -> None:
     log = f"data.impressions={{{paths}, format: csv, header: true}}"
     said = told(log, "features.numeric=[cost]")
     assert "no column 'cost' in 1.csv" in said and "0.csv" not in said
+
+
+def test_a_gate_without_the_server_is_told_before_a_run(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util,
+        "find_spec",
+        lambda name, *rest: None if name == "kserve" else find(name, *rest),
+    )
+    assert "serving_gate: the server is not installed: pip install" in told()
+    assert told("serving_gate=off") == ""
