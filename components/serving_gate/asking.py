@@ -77,9 +77,11 @@ class _Grpc:
     """TF Serving's PredictionService, of one model."""
 
     def __init__(self, server: Server) -> None:
-        channel = grpc.insecure_channel(
-            server.grpc, options=[("grpc.max_receive_message_length", -1)]
-        )
+        options = [
+            ("grpc.max_receive_message_length", -1),
+            ("grpc.enable_http_proxy", 0),  # it is on this machine
+        ]
+        channel = grpc.insecure_channel(server.grpc, options)
         self._stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
 
     def __call__(self, request: predict_pb2.PredictRequest) -> Sequence[float]:

@@ -30,11 +30,10 @@ class ServingGateConfig(Section):
     @model_validator(mode="before")
     @classmethod
     def _off(cls, value: Any) -> Any:
-        # YAML reads off as false.
-        known = {None: False, False: False, True: True, "off": False}
-        if isinstance(value, str | bool | None) and value in known:
-            return {"enabled": known[value]}
-        return value
+        # YAML 1.1 reads off as false.
+        if value in (None, False, "off"):
+            return {"enabled": False}
+        return {} if value in (True, "on") else value
 
 
 def lacking() -> str:

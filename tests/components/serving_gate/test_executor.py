@@ -45,9 +45,15 @@ def rows(home: Path) -> Any:
 
 @pytest.fixture(scope="module")
 def blessing(home: Path, tiny: Any, rows: Any) -> Any:
-    """Of the tiny model, beside a served version that takes I2."""
+    """Of the tiny model, beside a served version that takes I2.
+
+    There is a proxy for the network, which no request may go through.
+    """
     export(home / "models/tiny/3", 0.0, number="I2")
-    return small.gate(tiny, rows, home, allow_input_change=True)
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("http_proxy", "grpc_proxy", "HTTP_PROXY"):
+            patch.setenv(name, "http://127.0.0.1:9")
+        return small.gate(tiny, rows, home, allow_input_change=True)
 
 
 def test_a_model_that_is_served_as_trained_is_blessed(blessing: Any) -> None:
