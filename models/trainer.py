@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import gc
-import hashlib
 import json
 import logging
 import os
 from dataclasses import asdict
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 import tensorflow_transform as tft
 
@@ -20,11 +18,9 @@ from models.checkpointing import saved_state, warm_start
 from models.checkpointing.checkpoint import Checkpoints, DamagedError
 from models.config.search_space import applied, decoded
 from models.errors import InputError
-from models.export import Served, export
+from models.export import Served, export, export_id
 from models.training.distribution import LOST
 from models.training.run import Files, Fitted, TrainingRun
-from models.variables import rows_of
-from optimizers.groups import variable_path
 
 TRAINING = "training.json"
 BASE = "base.json"  # where the model is that a training begins with
@@ -74,7 +70,7 @@ def run_fn(fn_args: Any) -> None:
             Served(model, transform, job.features, job.negatives.shift),
             fn_args.serving_model_dir,
             {
-                "export_id": _export_id(model),
+                "export_id": export_id(model, transform, custom),
                 "trained_on": {
                     name: custom.get(name)
                     for name in ("data_version", "code_version")
@@ -107,7 +103,7 @@ def state_folder(serving_model_dir: str) -> str:
 def _base(
     fn_args: Any,
 ) -> tuple[warm_start.Base | None, warm_start.Report | None]:
-    """What the training begins with, or else a report of why with nothing."""
+    """Weights to start from, or else a report of why there are none."""
     source = fn_args.custom_config["train"].get("warm_start")
     if source is None:
         return None, None
@@ -122,23 +118,14 @@ def _base(
     if source != "latest_blessed":
         raise InputError(f"train.warm_start: {reason}")
     if found["model"] is None:
-        log.info("warm start: %s; training begins anew", reason)
+        log.info("warm start: %s; training starts from new weights", reason)
     else:
         log.warning(
-            "warm start: %s; training begins anew", reason, extra={"keep": True}
+            "warm start: %s; training starts from new weights",
+            reason,
+            extra={"keep": True},
         )
     return None, warm_start.Report(reason=reason)
-
-
-def _export_id(model: Any) -> str:
-    """The same for equal weights: pushing a model twice is seen."""
-    digest = hashlib.sha256()
-    for variable in model.variables:
-        digest.update(variable_path(variable).encode())
-        for values in rows_of(variable):
-            part = np.ascontiguousarray(values).reshape(-1).view("u1")
-            digest.update(part.data)
-    return digest.hexdigest()[:32]
 
 
 def _describe(

@@ -12,7 +12,7 @@ LIONCTR_WORKERS, the number of pods, has it made of the pod's name (JobSet).
 
 Exit codes, as the training operator's restartPolicy ExitCode and the
 podFailurePolicy of `deploy/trainjob.yaml` read them: 1 and 2 end the job, those
-from 128 on start the process anew.
+from 128 on restart the process.
 """
 
 from __future__ import annotations

@@ -45,10 +45,14 @@ def main(arguments: list[str] | None = None) -> int:
 
 # Extra -> packages that it installs and that the commands import.
 _EXTRAS = {
-    "pipeline": "apache_beam fastavro keras_rs keras_tuner matplotlib pyarrow"
-    " pydantic tensorboard tensorflow_transform tf_keras tfx tfx_bsl yaml",
-    "kubeflow": "kfp",
-    "serving": "kserve",
+    "pipeline": "apache_beam fastavro google_crc32c jinja2 keras_rs keras_tuner"
+    " matplotlib ml_metadata pyarrow pydantic tensorboard"
+    " tensorflow_data_validation tensorflow_metadata tensorflow_model_analysis"
+    " tensorflow_recommenders tensorflow_transform tf_keras tfx tfx_bsl"
+    " threadpoolctl yaml",
+    "kubeflow": "kfp kubernetes urllib3",
+    "serving": "fastapi grpc grpc_interceptor kserve orjson prometheus_client"
+    " starlette tensorflow_serving uvloop",
     "signing": "model_signing",
 }
 
@@ -127,9 +131,23 @@ def _parser() -> argparse.ArgumentParser:
     check = commands.add_parser(
         "check",
         parents=[common],
-        help="look for mistakes in a config, its paths and its columns",
+        help="look for mistakes in a config, its paths and its columns, or"
+        " test code of your own",
     )
-    _config_arguments(check)
+    check.add_argument(
+        "what",
+        type=_text_path,
+        metavar="CONFIG|MODULE:NAME",
+        help="a config; or an architecture, an optimizer, a metric, a gate, a"
+        " callback or a log format of your own, as a config names it",
+    )
+    _settings_argument(check)
+    check.add_argument(
+        "--sample",
+        type=_path,
+        metavar="FILE",
+        help="with a log format: a file of three rows or more",
+    )
     check.set_defaults(command=_check)
 
     config = commands.add_parser(
@@ -451,6 +469,10 @@ def _text_path(text: str) -> str:
 
 def _config_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("config", type=_path, metavar="CONFIG")
+    _settings_argument(parser)
+
+
+def _settings_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--set",
         action="append",
@@ -526,9 +548,14 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> int:
-    from pipeline.preflight import checks
+    path = Path(options.what)
+    if path.suffix in (".yaml", ".yml") or path.exists():
+        from pipeline.preflight import checks
 
-    return checks.check(options.config, options.set)
+        return checks.check(path, options.set)
+    from pipeline.commands import check_extension
+
+    return check_extension.check(options.what, options.set, options.sample)
 
 
 def _config(options: argparse.Namespace) -> int:
@@ -565,8 +592,9 @@ def _rejected(options: argparse.Namespace) -> int:
 
 def _report(options: argparse.Namespace) -> int:
     from pipeline.report import page
+    from pipeline.run_store import find_run
 
-    print(page.write(page.find(options.run, options.root)))
+    print(page.write(find_run(options.run, options.root)))
     return 0
 
 

@@ -1,4 +1,4 @@
-"""What `lionctr run` shows: components, progress, a closing table.
+"""Output of `lionctr run`: components, progress, a closing table.
 
 Everything else that is printed, by Python or native code, goes to the run's
 log file: file descriptors 1 and 2 point there while the pipeline runs. No

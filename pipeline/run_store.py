@@ -12,6 +12,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from models.errors import InputError
+
+SUMMARY = "summary.json"
 SECTIONS = ("data", "features", "model", "optimizer", "train", "evaluate")
 
 
@@ -41,11 +44,9 @@ class Run:
 
     @cached_property
     def summary(self) -> dict[str, Any]:
-        """Of `summary.json`; nothing of a run that was killed."""
+        """Content of `summary.json`; {} for a run that was killed."""
         try:
-            found = json.loads(
-                (self.folder / "summary.json").read_text("utf-8")
-            )
+            found = json.loads((self.folder / SUMMARY).read_text("utf-8"))
         except (OSError, ValueError):
             return {}
         return found if isinstance(found, dict) else {}
@@ -75,6 +76,42 @@ def runs(home: Path) -> list[Run]:
     """All runs of a pipeline, the oldest first."""
     folders = sorted(path for path in (home / "runs").iterdir())
     return [Run(home, path) for path in folders if path.is_dir()]
+
+
+def find_run(run: str, root: str) -> Path:
+    """The folder of a run that has ended.
+
+    Args:
+        run: its id or folder, `last`, or a config: the last run of that.
+        root: where runs are, for an id and for `last`.
+
+    Raises:
+        InputError: there is none.
+    """
+    path = Path(run)
+    if (path / SUMMARY).is_file():
+        return path
+    pattern = "*/runs/*" if run == "last" else f"*/runs/{run}"
+    if path.suffix in (".yaml", ".yml"):
+        from pipeline.config import load
+
+        config = load(path)
+        root, pattern = config.root, f"{config.name}/runs/*"
+        if "://" in root:
+            raise InputError(
+                f"{run}: root {root!r} is an object store, whose runs are"
+                " Kubeflow's; KFP's page of a run shows its artifacts"
+            )
+    folders = [p.parent for p in Path(root).glob(f"{pattern}/{SUMMARY}")]
+    if not folders:
+        newest = sorted(Path(root).glob(f"*/runs/*/{SUMMARY}"))[-3:]
+        known = ", ".join(path.parent.name for path in newest) or "none"
+        raise InputError(
+            f"no finished run {root}/{pattern}. Runs in {root!r}: {known}."
+            " Accepted: a run's id, `last`, a config, or a folder; --root says"
+            " where runs are"
+        )
+    return max(folders, key=lambda folder: (folder.name, folder))
 
 
 def artifact(home: Path, uri: str) -> Path | None:
@@ -118,7 +155,7 @@ def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 @dataclass(frozen=True)
 class Plan:
-    """What `plan` found that may go."""
+    """Runs and artifacts that may be deleted, as `plan` found them."""
 
     deleted: list[Run]
     artifacts: list[Path]
@@ -142,9 +179,9 @@ class Plan:
 def plan(home: Path, keep: int) -> Plan:
     """Which runs may go, with the artifacts that only they use.
 
-    The newest `keep` stay, and all that pushed a model, that made what one of
-    these took from the cache, or that have no summary (a killed run's outputs
-    are unknown).
+    The newest `keep` stay, and all that pushed a model or made what one of
+    these took from the cache. So do those without a summary: a killed run's
+    outputs are unknown.
     """
     everything = runs(home)
     recent = everything[len(everything) - keep :] if keep else []
@@ -172,12 +209,12 @@ def plan(home: Path, keep: int) -> Plan:
         artifact(home, uri) for run in deleted for uri in run.artifacts() - used
     }
     # A run of an older version does not say which artifacts it uses.
-    told = all(
+    all_named = all(
         "artifacts" in run.summary
         for run in everything
         if run.id in kept and run.summary
     )
-    artifacts = sorted(p for p in candidates if told and p and p.is_dir())
+    artifacts = sorted(p for p in candidates if all_named and p and p.is_dir())
     folders = [*artifacts, *(run.folder for run in deleted)]
     return Plan(deleted, artifacts, sum(map(_size, folders)), why)
 

@@ -151,7 +151,7 @@ def _joined(
     joined = each(partitions, "Join", merge.join_partition, job=job)
     impressions = _total([*ours, *(part["impressions"] for part in joined)])
     clicks = _total([*theirs, *(part["clicks"] for part in joined)])
-    names = [name for name, _ in matching.CLICKS if name != "rejected"]
+    names = [name for name, _ in matching.CLICK_OUTCOMES if name != "rejected"]
     counts = {
         **_counts(impressions, data.split.names),
         **feature_check.total(ours, columns),

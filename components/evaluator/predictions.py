@@ -1,4 +1,4 @@
-"""What exported models say of examples: NumPy columns, a few bytes a row."""
+"""Predictions of exported models: NumPy columns, a few bytes a row."""
 
 from __future__ import annotations
 

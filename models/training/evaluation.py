@@ -1,4 +1,4 @@
-"""What a model says of held-out rows, while it is trained."""
+"""Evaluation on held-out rows during training."""
 
 from __future__ import annotations
 

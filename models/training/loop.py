@@ -17,7 +17,7 @@ import optimizers
 from models.checkpointing.checkpoint import Checkpoints
 from models.config.training import Negatives, TrainConfig
 from models.input_pipeline.dataset import Batches
-from models.input_pipeline.epoch_iterator import Passes
+from models.input_pipeline.epoch_iterator import EpochIterator
 from models.training.averages import Averages
 from models.training.callbacks import callback_list, release
 from models.training.distribution import Team, use_jit
@@ -38,7 +38,7 @@ _ALL = Negatives()
 
 @dataclass(frozen=True)
 class Result:
-    """What came out of a training.
+    """Result of a training loop.
 
     train_logloss, train_auc: of rows of the training, after it; a negative
         counts for those that were left out.
@@ -105,7 +105,7 @@ def train(
         training = _Training(
             model,
             optimizer,
-            Passes(train_data, rows, config, team.strategy),
+            EpochIterator(train_data, rows, config, team.strategy),
             eval_data,
             config,
             negatives,
@@ -125,7 +125,7 @@ class _Training:
         self,
         model: Any,
         optimizer: Any,
-        passes: Passes,
+        epochs: EpochIterator,
         eval_data: Any,
         config: TrainConfig,
         negatives: Negatives,
@@ -135,12 +135,12 @@ class _Training:
     ) -> None:
         self._model = model
         self._optimizer = optimizer
-        self._epochs = passes
+        self._epochs = epochs
         # Batches would be traced anew at each evaluation.
         whole = isinstance(eval_data, Batches)
         self._eval_data = eval_data.epoch() if whole else eval_data
-        self._total = passes.steps * config.epochs
-        self._eval_every = config.eval_steps or passes.steps
+        self._total = epochs.steps * config.epochs
+        self._eval_every = config.eval_steps or epochs.steps
         self._config = config
         self._checkpoints = checkpoints
         self._team = team

@@ -44,7 +44,7 @@ log = logging.getLogger("lionctr.train")
 
 @dataclass(frozen=True)
 class Files:
-    """What Transform left: its graph, and examples (paths or globs)."""
+    """Output of Transform: its graph, and examples (paths or globs)."""
 
     transform: tft.TFTransformOutput
     train: Sequence[str]
@@ -53,7 +53,7 @@ class Files:
 
 @dataclass(frozen=True)
 class Fitted:
-    """What came out of a training."""
+    """Result of a training."""
 
     model: Any
     optimizer: Any
@@ -109,7 +109,7 @@ class TrainingRun:
 
     @cached_property
     def meaning(self) -> Meaning:
-        """What the model's rows, columns and slots stand for."""
+        """Meaning of the model's rows, columns and slots."""
         sizes = {f.name: f.size for f in self.shape.ids}
         return Meaning(
             keys_of(self.features, sizes),
@@ -127,7 +127,7 @@ class TrainingRun:
 
     @property
     def key(self) -> str:
-        """Of this very training: the same settings, examples and start."""
+        """Identity of this training: the same settings, examples and start."""
         text = json.dumps(
             [
                 {k: v for k, v in self.custom.items() if k not in _FOLDERS},

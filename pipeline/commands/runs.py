@@ -19,7 +19,7 @@ _HIGHER = ("auc", "pr_auc", "gauc", "ndcg", "recall")  # is better
 
 @dataclass(frozen=True)
 class Options:
-    """What is asked of the runs; see the command's help."""
+    """Arguments of `lionctr runs`; see the command's help."""
 
     sort: str = ""
     diff: Sequence[str] | None = None
@@ -232,7 +232,7 @@ def _named(runs: list[Run], name: str) -> Run:
 
 
 def _keep(home: Path, options: Options) -> int:
-    from pipeline.runners.local import only_one
+    from pipeline.runners.run_folder import only_one
 
     assert options.keep is not None
     with only_one(home):

@@ -7,21 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from optimizers.config.automatic import rates_of
 from optimizers.config.catalog import FIXED_RATE, TABLE_ARGUMENTS
 
 # Exponents of 10 around the start.
 _GRIDS = {
     "learning_rate": (-1.0, -0.5, 0.0, 0.5, 1.0),
     "weight_decay": (-0.5, 0.0, 0.5),
-}
-RATES = {
-    "adafactor": 1e-2,
-    "adagrad": 1e-1,
-    "adam": 1e-3,
-    "adamw": 1e-3,
-    "ftrl": 1.0,
-    "rmsprop": 1e-3,
-    "sgd": 1e-1,
 }
 _ADAMW_DECAY = 1e-2
 # arXiv 2302.06675, section 5: a rate 3 to 10 times smaller than AdamW's, and
@@ -54,7 +46,9 @@ def start(
         decay = adamw.get("weight_decay") or 0.0  # null is none, too
         spec["weight_decay"] = _short(decay * _RATIO)
     else:
-        spec.setdefault("learning_rate", RATES[name])
+        spec.setdefault(
+            "learning_rate", rates_of(name, "", 1.0)["learning_rate"]
+        )
     if name == "adamw":
         spec.setdefault("weight_decay", _ADAMW_DECAY)
     schedule = config.get("schedule")

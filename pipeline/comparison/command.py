@@ -19,6 +19,8 @@ from pipeline.comparison import candidates
 from pipeline.config import ConfigError, PipelineConfig, load
 from pipeline.console import Console, NoteHandler, quiet
 from pipeline.runners import local
+from pipeline.runners.run_folder import home_of, only_one
+from pipeline.runners.versions import user_version
 
 if TYPE_CHECKING:
     from pipeline.comparison.trainings import Trainings
@@ -48,12 +50,12 @@ def compare(
         raise ConfigError(f"--seeds: received {seeds}; accepted: 1 or more")
     config = load(path, overrides)
     if not config.data.split.test:
-        # What is reported must not be what settings were chosen by.
+        # Reported rows must not be those that settings were chosen by.
         share = config.data.split.eval
         config = load(path, [*overrides, f"data.split.test={share}"])
     settings = ("--out",) if out else ("root", "name")
-    out = out or local.home_of(config) / "compare"
-    with local.only_one(out, settings):
+    out = out or home_of(config) / "compare"
+    with only_one(out, settings):
         (out / "config.yaml").write_text(
             yaml.safe_dump(config.resolved(), sort_keys=False), "utf-8"
         )
@@ -111,7 +113,7 @@ def _results(
             made["Transform"]["transform_graph"],
             made["Transform"]["transformed_examples"],
             out,
-            code_version("models.trainer") + local.user_version(config),
+            code_version("models.trainer") + user_version(config),
             console,
         )
         found = _search(trainings.optimizer, chosen, trainings)

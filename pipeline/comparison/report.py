@@ -1,4 +1,4 @@
-"""What a comparison shows: a table, and a plot of the losses."""
+"""Output of a comparison: a table, and a plot of the losses."""
 
 from __future__ import annotations
 

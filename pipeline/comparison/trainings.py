@@ -20,7 +20,7 @@ from models.training import loop
 from models.training.evaluation import Evaluation
 from models.training.run import Files, Fitted, TrainingRun
 from models.tuning.trial import attempt
-from models.tuning.trial_store import Finished, fingerprint
+from models.tuning.trial_store import FinishedTrainings, fingerprint
 from pipeline.console import Console
 
 _POINTS = 20  # of a curve
@@ -34,7 +34,7 @@ class Trainings:
         graph, examples: URIs of what Transform left.
         folder: where finished trainings and TensorBoard's logs are kept.
         code_version: of this project and of the user's own code; another one
-            trains anew.
+            trains again.
         console: gets a line for each training.
     """
 
@@ -54,7 +54,7 @@ class Trainings:
         )
         self._test = [f"{examples}/Split-test/*"]
         self._folder = folder
-        self._finished = Finished(str(folder / "trainings"))
+        self._finished = FinishedTrainings(str(folder / "trainings"))
         test = Files(self._files.transform, self._test, [])
         self._made_from = {
             "data": fingerprint(self._files),
@@ -63,7 +63,7 @@ class Trainings:
         }
         self._console = console
         job = TrainingRun(sections, self._files)
-        # What is chosen from the log is the same for all.
+        # Settings chosen from the log are the same for all.
         self._sections = job.custom
         self.optimizer: dict[str, Any] = job.custom["optimizer"]
         self.train: dict[str, Any] = job.custom["train"]
@@ -74,7 +74,7 @@ class Trainings:
         train = dict(self._sections["train"])
         if train["early_stopping"] is None:
             train["eval_steps"] = None
-        record = self._one(optimizer, train, "search")
+        record = self._train(optimizer, train, "search")
         return float(record.get("logloss", math.inf))
 
     def test(self, optimizer: Mapping[str, Any], number: int) -> dict[str, Any]:
@@ -83,9 +83,9 @@ class Trainings:
         train["seed"] += number
         if train["early_stopping"] is None:
             train["eval_steps"] = max(1, self.steps // _POINTS)
-        return self._one(optimizer, train, f"seed {train['seed']}")
+        return self._train(optimizer, train, f"seed {train['seed']}")
 
-    def _one(
+    def _train(
         self, optimizer: Mapping[str, Any], train: dict[str, Any], what: str
     ) -> dict[str, Any]:
         sections = {
@@ -111,7 +111,7 @@ class Trainings:
 
     def _tested(self, sections: dict[str, Any], name: str) -> dict[str, Any]:
         log_dir = self._folder / "tensorboard" / name.replace(", ", "-")
-        # Of a training that was killed.
+        # A leftover of a training that was killed.
         shutil.rmtree(log_dir, ignore_errors=True)
 
         def describe(job: TrainingRun, fitted: Fitted) -> dict[str, Any]:

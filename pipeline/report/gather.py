@@ -1,4 +1,4 @@
-"""What a run left, read from its folder and artifacts without TensorFlow."""
+"""Content of a report, read from a run without TensorFlow."""
 
 from __future__ import annotations
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from models.errors import InputError
 from pipeline.report.gather import RunData, gather
 
 REPORT = "report.html"
@@ -71,27 +70,3 @@ def page(run: RunData) -> str:
         why=[line for line in why if line],
         sections=shown,
     )
-
-
-def find(run: str, root: str) -> Path:
-    """The folder of a run: given by folder, id, `last`, or its config.
-
-    Raises:
-        InputError: there is none.
-    """
-    path = Path(run)
-    if (path / "summary.json").is_file():
-        return path
-    pattern = "*/runs/*" if run == "last" else f"*/runs/{run}"
-    if path.suffix in (".yaml", ".yml"):
-        from pipeline.config import load
-
-        config = load(path)
-        root, pattern = config.root, f"{config.name}/runs/*"
-    folders = [p.parent for p in Path(root).glob(f"{pattern}/summary.json")]
-    if not folders:
-        raise InputError(
-            f"no finished run {root}/{pattern}. Accepted: a run's id, `last`, a"
-            " config, or a folder; --root says where runs are"
-        )
-    return max(folders, key=lambda folder: (folder.name, folder))

@@ -19,7 +19,7 @@ _SYSTEM = ".system"  # TFX's own files of executions under way
 
 
 class Store:
-    """What earlier runs of a pipeline left: for the only run under way.
+    """Artifacts of earlier runs, for the only run under way.
 
     home: `<root>/<name>`.
     """
@@ -81,7 +81,7 @@ class Store:
             for (name,) in connection.execute("SELECT name FROM sqlite_master")
         }
         if not known and "Artifact" in tables and not self._mark():
-            # Of an earlier version, which gave neither of them a number.
+            # An earlier version gave neither of them a number.
             self.artifacts.mkdir(parents=True, exist_ok=True)
             (self.artifacts / _MARK).write_text(_text(number), "utf-8")
         if number != known:
@@ -99,7 +99,7 @@ class Store:
         return FailedError(
             f"{self.database} is damaged: {why}. It only lists what earlier"
             " runs made; pushed models do not need it. Move it away and run"
-            " again: every step is done anew. Or put a copy of it back"
+            " again: every step is repeated. Or put a copy of it back"
         )
 
     def _mark(self) -> str:

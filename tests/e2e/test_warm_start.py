@@ -124,7 +124,7 @@ def predictions(model: str, users: list[str]) -> Any:
 
 
 def iterations(home: Home) -> list[int]:
-    """Of the states that are kept."""
+    """Iterations of the states that are kept."""
     folders = (home.folder / "models/.training/daily").iterdir()
     found = [Checkpoints(str(folder)).newest() for folder in folders]
     return sorted(read_index(f or "")["state"]["iterations"] for f in found)
@@ -223,7 +223,7 @@ def test_without_the_state_it_begins_anew_and_says_why(
     found = home.run(1, WARM, "optimizer.learning_rate=0.02")
     assert found["status"] == "done", found["console"]
     assert "was pushed without the state" in found["warm_start"]["reason"]
-    assert "training begins anew" in found["console"]
+    assert "training starts from new weights" in found["console"]
     # The next day has a state again, though that of days before is lost.
     assert len(iterations(home)) == 1
 

@@ -9,7 +9,7 @@ import keras
 import pytest
 
 from optimizers import Lion, build_optimizer, names, resolved, validate
-from optimizers.config.defaults import defaults
+from optimizers.config.catalog import defaults
 
 SCHEDULE = {"name": "exponential", "warmup": 0.1}
 GROUPS = {

@@ -288,7 +288,7 @@ class Cluster:
     def _publish(
         self, artifact: dict[str, Any], reported: Any, pod: Path
     ) -> dict[str, Any]:
-        """What KFP's metadata store makes of an output."""
+        """Artifact that KFP's metadata store makes of an output."""
         (found,) = reported["artifacts"] if reported else ({},)
         assert found.get("uri", artifact["uri"]) == artifact["uri"]
         self._copy(self._in_pod(artifact, pod), self._in_store(artifact))
@@ -335,7 +335,7 @@ def _all(half: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _identities(given: dict[str, Any]) -> Any:
-    """What of an ExecutorInput is in the key of KFP's cache.
+    """Part of an ExecutorInput that is in the key of KFP's cache.
 
     Input artifacts by their names in the metadata store, outputs by theirs.
     """
@@ -354,7 +354,7 @@ def _without_empty(**fields: Any) -> dict[str, Any]:
 
 
 def _read_output(path: Path) -> dict[str, Any]:
-    """What the task reported; it may have nothing to report."""
+    """Report of the task, which may have none."""
     if not path.exists():
         return {}
     output: dict[str, Any] = json.loads(path.read_text("utf-8"))

@@ -36,7 +36,7 @@ def test_lion_starts_where_the_paper_says() -> None:
     assert spec["learning_rate"] < adamw["learning_rate"]
 
 
-@pytest.mark.parametrize("name", sorted(candidates.RATES) + ["lion"])
+@pytest.mark.parametrize("name", names())
 def test_every_start_is_a_section_and_keeps_the_schedule(name: str) -> None:
     schedule = {"name": "cosine", "warmup": 0.1}
     spec = candidates.start(name, {"name": "adam", "schedule": schedule})
@@ -90,7 +90,7 @@ def test_a_config_without_a_rate_is_searched(name: str, section: str) -> None:
         config = {"groups": [{"match": ".*", "name": name}]}
     validate(config)
     sections = {"model": {"name": "wide_deep"}, "train": {"batch_size": 64}}
-    # What the log chooses, as `Trainings` does before the search.
+    # Settings that the log chooses, as `Trainings` does before the search.
     chosen_by_log, _ = choose({**sections, "optimizer": asked(config)}, 900, 9)
     config = chosen_by_log["optimizer"]
 

@@ -1,4 +1,4 @@
-"""What is found before a run: paths, columns, sizes, the user's own code."""
+"""Checks before a run: paths, columns, sizes, the user's own code."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def told(*overrides: str) -> str:
-    """What the check says against the config; "" if nothing."""
+    """Message of the check against the config; "" if there is none."""
     config = load(Path("ads.yaml"), overrides)
     try:
         checks.quick(config)
@@ -107,11 +107,12 @@ def test_all_problems_are_told_at_once_with_their_lines(home: Path) -> None:
             "features.categorical.0: its 1.6e+13 weights",
         ),
         ("features.crosses=[{of: [site, user], buckets: 1e18}]", "crosses.0"),
-        ("model.name=nowhere:build", "model.name: there is no module"),
+        ("model.name=nowhere:build", "but there is no module 'nowhere'"),
+        ("model.name=models.my:build", "there is no module 'models.my'"),
         ("train.callbacks=[{name: 'nowhere:X'}]", "callbacks.0: received"),
         (
             "optimizer={name: 'nowhere:X', learning_rate: 0.1}",
-            "optimizer.name: there is no module 'nowhere'",
+            "optimizer.name: received 'nowhere:X', but there is no module",
         ),
     ],
 )
@@ -214,7 +215,11 @@ def test_own_code_is_called_as_it_can_be(home: Path) -> None:
         "train.callbacks=[{name: 'own_code:Stop', p: 2}]": "argument 'p'",
         "train.callbacks=[{name: 'own_code:Go'}]": "has no 'Go'",
         "model.name=own_code:two": "too many positional arguments",
-        "model.name=own_code:value": "has no 'value' that can be called",
+        "model.name=own_code:value": "int cannot be called",
+        "optimizer={name: 'own_code:two', learning_rate: 1}": "'layout'",
+        "evaluate.metrics={'own_code:Go': {min: 0}}": "has no 'Go'",
+        "evaluate.gates=[{name: 'own_code:build', least: 1}]": "'least'",
+        "evaluate.gates=['own_cod:build']": "no module 'own_cod'",
         "model.name=broken_code:build": "ZeroDivisionError: division by",
     }.items():
         assert words in told(override)

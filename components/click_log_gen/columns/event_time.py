@@ -115,7 +115,7 @@ def event_time(
 
 
 def reading(kind: str | None) -> str:
-    """What to read a time's column as, if it is read as `kind` besides.
+    """Kind to read a time's column as, if it is read as `kind` besides.
 
     As a float 20130606000104192 would lose its last digit.
     """
@@ -129,7 +129,7 @@ def _is_number(kind: pa.DataType) -> bool:
 def _typed(
     array: pa.Array, column: Column, time: TimeColumn, field: str
 ) -> pa.Array:
-    """Of a column that holds times."""
+    """Microseconds in UTC of a column that holds times."""
     if time.format is not None:
         raise InputError(
             f"column {column.name!r} holds {array.type}, which is a time"

@@ -43,7 +43,7 @@ class Chunk:
 
     @property
     def whole(self) -> bool:
-        """Whether the chunk is its whole file."""
+        """True if the chunk is its whole file."""
         return self.end < 0
 
 

@@ -205,7 +205,7 @@ def _glob(pattern: str) -> str:
 
 
 def _regex(pattern: str) -> str:
-    """What the paths that `pattern` stands for look like.
+    """Regular expression of the paths that `pattern` stands for.
 
     The groups are placeholders, numbered, since one may come again.
     """

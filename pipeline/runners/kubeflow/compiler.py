@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from models.config.architectures import OwnConfig
+from pipeline import extensions
 from pipeline.config import ConfigError, PipelineConfig
 from pipeline.console import quiet
 from pipeline.kubeflow_config import STATE_STORES, TASKS
@@ -122,8 +123,9 @@ def advice(config: PipelineConfig, image: str) -> list[str]:
     lines = []
     if _state(config, "checkpoints") is None and config.runner.tfjob is None:
         lines.append(
-            "runner.kubeflow.state: not set; a Trainer or Tuner that is killed"
-            " begins anew. Accepted: a folder on a volume of runner.volumes,"
+            "runner.kubeflow.state: not set; a killed Trainer or Tuner restarts"
+            " at its first step. Accepted: a folder on a volume of"
+            " runner.volumes,"
             f" {', '.join(STATE_STORES)}"
         )
     pods = config.runner.kubeflow
@@ -209,12 +211,14 @@ def _tfjob(config: PipelineConfig, image: str) -> dict[str, Any] | None:
 
 
 def _version_names(config: PipelineConfig) -> list[str]:
-    """What the pipeline depends on that lies outside it; see dag.Versions."""
+    """Versions of all that lies outside the pipeline; see dag.Versions."""
     names = ["data"]
     if config.data.curated_schema is not None:
         names.append("schema")
-    if isinstance(config.model, OwnConfig) or config.own_modules():
+    if isinstance(config.model, OwnConfig) or extensions.own_modules(config):
         names.append("model")
+    if any(r.is_own(name) for _, r, name in config.evaluate.extensions()):
+        names.append("metrics")
     if config.train.warm_start is not None:
         names.append("base")
     return names
@@ -228,18 +232,20 @@ def _add_versions(
 ) -> None:
     from pipeline import dag
 
-    told = {"data": config.data.model_dump_json()}
+    parameters = {"data": config.data.model_dump_json()}
     if config.data.curated_schema is not None:
-        told["schema"] = config.data.curated_schema
+        parameters["schema"] = config.data.curated_schema
     if "model" in outputs:
         own = isinstance(config.model, OwnConfig)
-        told["model"] = config.model.model_dump_json() if own else ""
-        told["callbacks"] = json.dumps(config.own_modules())
+        parameters["model"] = config.model.model_dump_json() if own else ""
+        parameters["callbacks"] = json.dumps(extensions.own_modules(config))
+    if "metrics" in outputs:
+        parameters["evaluate"] = config.evaluate.model_dump_json()
     if config.train.warm_start is not None:
-        told["warm_start"] = config.train.warm_start
-        told["pushed_to"] = dag.pushed_to(config)
-        told["training"] = json.dumps(dag.training(config, mark("data")))
-    ir.add_versions(spec, image, told, outputs)
+        parameters["warm_start"] = config.train.warm_start
+        parameters["pushed_to"] = dag.pushed_to(config)
+        parameters["training"] = json.dumps(dag.training(config, mark("data")))
+    ir.add_versions(spec, image, parameters, outputs)
 
 
 def pipeline_root(config: PipelineConfig) -> str | None:

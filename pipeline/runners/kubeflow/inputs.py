@@ -27,7 +27,7 @@ _CHUNK = 80_000  # characters: the container of a task is one argument too
 
 
 def mark(name: str) -> str:
-    """What stands for the version `name` in a parameter."""
+    """Placeholder of the version `name` in a parameter."""
     return f"@{VERSION}{name}@"
 
 

@@ -1,4 +1,4 @@
-"""What Kubeflow needs in a pipeline's IR beyond what TFX writes."""
+"""Additions to a pipeline's IR that Kubeflow needs beyond TFX's."""
 
 from __future__ import annotations
 

@@ -147,7 +147,7 @@ def mirrored(task: dict[str, Any], folder: Path) -> Iterator[dict[str, Any]]:
     task = json.loads(json.dumps(task))
     values = task.get("inputs", {}).get("parameterValues", {})
     text = values.get("custom_config")
-    # Of TFX's own Pusher it is "null".
+    # TFX's own Pusher has "null" here.
     custom = json.loads(text) if isinstance(text, str) and text else None
     custom = custom if isinstance(custom, dict) else {}
     with contextlib.ExitStack() as stack:

@@ -38,19 +38,25 @@ def versions(task: dict[str, Any], copies: Path) -> None:
 
     Parameters: `data`, the config's section; where there are such, `schema`
     (a path), `model` (the config's section, if it is the user's own) and
-    `callbacks` (JSON, their modules), `warm_start`, `pushed_to` and
-    `training` (the base that a training begins with). Output parameters: those
-    of `pipeline.dag.Versions` that the task declares.
+    `callbacks` (JSON, their modules), `evaluate` (the config's section, if it
+    names code of the user's own), `warm_start`, `pushed_to` and `training`
+    (the base that a training begins with). Output parameters: those of
+    `pipeline.dag.Versions` that the task declares.
     """
     given = restored(task, copies)["inputs"]["parameterValues"]
     found = {"data": data_version(given["data"])}
     wanted: Mapping[str, Any] = task["outputs"]["parameters"]
     if "schema" in wanted:
-        from pipeline.runners.local import content_version
+        from pipeline.runners.versions import content_version
 
         found["schema"] = content_version(given["schema"])
     if "model" in wanted:
         found["model"] = _code_version(given["model"], given["callbacks"])
+    if "metrics" in wanted:
+        from components.evaluator.config import EvaluateConfig
+
+        evaluate = EvaluateConfig.model_validate_json(given["evaluate"])
+        found["metrics"] = evaluate.own_version()
     if "base" in wanted:
         training = given["training"].replace(mark("data"), found["data"])
         found["base"] = _base_version(given, json.loads(training))
@@ -114,7 +120,7 @@ def notify(task: dict[str, Any], copies: Path) -> None:
     error = (status.get("error") or {}).get("message", "")
     run = status.get("pipelineJobResourceName", "")
     state = status.get("state", "")
-    told = {
+    outcome = {
         "text": f"{run}: {state}" + (f": {error}" if error else ""),
         "run": run,
         "status": state,
@@ -122,7 +128,7 @@ def notify(task: dict[str, Any], copies: Path) -> None:
     }
     request = urllib.request.Request(
         os.environ[WEBHOOK].strip(),
-        json.dumps(told).encode(),
+        json.dumps(outcome).encode(),
         {"Content-Type": "application/json"},
     )
     for attempt in range(_TRIES):

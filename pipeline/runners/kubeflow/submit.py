@@ -183,7 +183,7 @@ def _wait(
 
 
 def _states(api: Api, run: str, address: str) -> Iterator[dict[str, Any]]:
-    """What the API says of the run, again and again.
+    """Poll the state of the run.
 
     While the API is away, an answer without a state.
     """

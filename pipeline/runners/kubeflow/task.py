@@ -165,7 +165,7 @@ def finish(
 
 
 def _is_of_kfp(found: dict[str, Any]) -> bool:
-    """Whether an ArtifactList is of a type of KFP, such as system.Artifact."""
+    """True if an ArtifactList is of a type of KFP, such as system.Artifact."""
     return any(
         artifact.get("type", {}).get("schemaTitle", "").startswith("system.")
         for artifact in found["artifacts"]

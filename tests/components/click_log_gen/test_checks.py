@@ -1,4 +1,4 @@
-"""What an ingest says of times, labels, integers and empty columns."""
+"""Messages of an ingest about times, labels, integers and empty columns."""
 
 from __future__ import annotations
 
