@@ -52,7 +52,7 @@ def check_ops(graph: Any) -> None:
 
 
 def is_half(graph: Any) -> bool:
-    """Whether anything is computed in half precision."""
+    """True if anything is computed in half precision."""
     return any(
         attribute.type in _HALF
         for node in _nodes(graph)

@@ -96,7 +96,7 @@ class _Grpc:
 def faults(
     way: str, ask: Ask, expected: Answers, tolerance: float = TOLERANCE
 ) -> Iterator[str]:
-    """What is wrong with the answers to all rows, in words."""
+    """Faults of the answers to all rows, in words."""
     try:
         answers = _numbers(ask())
     except (PredictError, grpc.RpcError) as error:
@@ -108,7 +108,7 @@ def faults(
 def differences(
     way: str, answers: Answers, expected: Answers, tolerance: float = TOLERANCE
 ) -> Iterator[str]:
-    """How answers differ from the model's own, in words; [N] and [N]."""
+    """Differences of answers from the model's own, in words; [N] and [N]."""
     if len(answers) != len(expected):
         yield f"{way}: {len(answers)} answers to {len(expected)} rows"
         return

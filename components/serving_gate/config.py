@@ -37,7 +37,7 @@ class ServingGateConfig(Section):
 
 
 def lacking() -> str:
-    """What to install for the server; "" if it is there."""
+    """Advice to install the server; "" if it is there."""
     if all(importlib.util.find_spec(name) for name in _NEEDED):
         return ""
     return (

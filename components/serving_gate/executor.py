@@ -115,7 +115,7 @@ def _mark(blessing: types.Artifact, blessed: bool) -> None:
 
 
 def _graph_faults(model: str, base: str, gate: ServingGateConfig) -> list[str]:
-    """What the graph alone tells, before anything is loaded."""
+    """Faults that the graph alone shows, before anything is loaded."""
     try:
         graph.check_ops(_graph(model))
         version, changes = _input_changes(model, base)
@@ -177,7 +177,7 @@ def _served(base: str) -> tuple[int | None, dict[str, str]]:
 
 
 def served(base: str, model: str) -> str:
-    """What of the served version the verdict on a Model artifact depends on."""
+    """Inputs of the served version that a Model artifact lacks, for the cache."""
     try:
         return _input_changes(path_utils.serving_model_path(model), base)[1]
     except ServingError as error:
@@ -242,7 +242,7 @@ def _serve(
 
 
 def report(blessing: str) -> dict[str, Any]:
-    """What the server was asked, and its latency; {} if it was not."""
+    """Rows that the server was asked, and its latency; {} if it was not."""
     path = os.path.join(blessing, FILE)
     if not fileio.exists(path):
         return {}

@@ -16,7 +16,7 @@ _SIGNATURE = "examples"
 def predictions(
     model: str, serialized: Sequence[bytes]
 ) -> npt.NDArray[np.float64]:
-    """What `examples` gives for rows, as the Evaluator calls it; [N].
+    """Probabilities by `examples`, as the Evaluator calls it; [N].
 
     On the CPU, as the server that is asked.
 
@@ -34,7 +34,7 @@ def predictions(
 
 
 def faults(expected: npt.NDArray[np.float64], split: str) -> list[str]:
-    """What is wrong with the predictions themselves, in words."""
+    """Faults of the predictions themselves, in words."""
     if not len(expected):
         return [f"the {split} split has no row to ask the server"]
     bad = ~np.isfinite(expected)

@@ -24,7 +24,7 @@ _BANNER = re.compile(r" at (http://\S+?)/v1/.* gRPC (\S+);")
 
 @dataclass(frozen=True)
 class Server:
-    """Where a server answers.
+    """Addresses of a server.
 
     name: of the model.
     """

@@ -14,7 +14,7 @@ from components.serving_gate.rows import Rows
 
 
 def requests(model: str, rows: Rows) -> Iterator[predict_pb2.PredictRequest]:
-    """What the server was asked by gRPC: all rows at once, and one by one."""
+    """Requests of the gate by gRPC: all rows at once, and one by one."""
     yield rows.request(model, slice(None))
     yield rows.examples_request(model)
     for row in range(len(rows.serialized)):

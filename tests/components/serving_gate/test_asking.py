@@ -1,4 +1,4 @@
-"""What the ServingGate makes of answers and of their times."""
+"""Answers and their times, as the ServingGate judges them."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ def rows(home: Path) -> Any:
 
 @pytest.fixture(scope="module")
 def blessing(home: Path, tiny: Any, rows: Any) -> Any:
-    """Of the tiny model, beside a served version that takes I2.
+    """The tiny model's, beside a served version that takes I2.
 
     There is a proxy for the network, which no request may go through.
     """
