@@ -177,7 +177,7 @@ def _served(base: str) -> tuple[int | None, dict[str, str]]:
 
 
 def served(base: str, model: str) -> str:
-    """Inputs of the served version that a Model artifact lacks, for the cache."""
+    """Inputs of the served version that a Model lacks, for the cache."""
     try:
         return _input_changes(path_utils.serving_model_path(model), base)[1]
     except ServingError as error:
