@@ -229,9 +229,9 @@ def create_pipeline(
             **code("Evaluator"),
         },
     )
-    gate: list[BaseComponent] = []
+    served: list[BaseComponent] = []
     if config.serving_gate.enabled:
-        gate = [
+        served = [
             ServingGate(
                 model=model,
                 model_blessing=evaluator.outputs["blessing"],
@@ -249,7 +249,7 @@ def create_pipeline(
     pusher = Pusher(
         model=model,
         model_blessing=evaluator.outputs["blessing"],
-        infra_blessing=gate[0].outputs["blessing"] if gate else None,
+        infra_blessing=served[0].outputs["blessing"] if served else None,
         evaluation=evaluator.outputs["evaluation"],
         examples=examples,
         custom_config={
@@ -277,7 +277,7 @@ def create_pipeline(
             trainer,
             *baseline,
             evaluator,
-            *gate,
+            *served,
             pusher,
         ],
         enable_cache=True,
