@@ -81,8 +81,8 @@ def stages(gib: float, steps: int) -> list[Stage]:
     from models.checkpointing.checkpoint import Checkpoints
     from models.config.architectures import ModelConfig
     from models.config.training import EarlyStopping, TrainConfig
+    from models.export import weights_digest
     from models.preprocessing.input_layout import IdFeature, Layout
-    from models.trainer import _export_id
     from models.training import loop
     from models.variables import named_variables
     from optimizers.registry import build_optimizer
@@ -117,7 +117,7 @@ def stages(gib: float, steps: int) -> list[Stage]:
         Checkpoints(kept).restore(named_variables(model, optimizer))
         peaks.stage("reading a checkpoint")
         Checkpoints(kept).clear()
-        _export_id(model)
+        weights_digest(model)
         peaks.stage("name of the export")
         del optimizer
         gc.collect()
