@@ -1,11 +1,19 @@
-"""Copies of exported models, compared with their manifests on the way."""
+"""Copies of exported models, compared with their manifests on the way.
+
+A file of the same disk is linked or cloned where that is asked for and the file
+system can: a link is the file itself under a second name, and lives until its
+last name is gone; a clone shares blocks until one of the two is written to.
+"""
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import logging
 import os
-from collections.abc import Mapping
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from components import model_store
@@ -14,10 +22,45 @@ from serving.manifest import CHUNK, Digest, Manifest
 
 log = logging.getLogger("lionctr.versions")
 _GRAPH = "saved_model.pb"
+_FICLONE = 0x40049409  # of linux/fs.h
+Share = Callable[[str, str], bool]
+
+
+def link(source: str, target: str) -> bool:
+    """Links a file; False where that is not possible.
+
+    For files that nobody writes to in place.
+    """
+    try:
+        os.link(source, target)
+    except OSError:  # another disk, or one that knows no links
+        return clone(source, target)
+    return True
+
+
+def clone(source: str, target: str) -> bool:
+    """Clones a file (reflink); False where the file system cannot."""
+    try:
+        with Path(source).open("rb") as read, Path(target).open("xb") as write:
+            fcntl.ioctl(write, _FICLONE, read.fileno())
+    except OSError:
+        Path(target).unlink(missing_ok=True)
+        return False
+    return True
+
+
+def linked(source: str, target: str) -> None:
+    """Links a file, or copies it where links are not possible."""
+    if not link(source, target):
+        shutil.copyfile(source, target)
 
 
 def copy(
-    model: str, target: str, more: Mapping[str, Any] | None = None
+    model: str,
+    target: str,
+    more: Mapping[str, Any] | None = None,
+    added: Mapping[str, str] | None = None,
+    share: Share | None = clone,
 ) -> None:
     """Copies a SavedModel; compares every byte with its manifest on the way.
 
@@ -28,10 +71,14 @@ def copy(
         model: the folder to copy.
         target: the folder to write.
         more: what the copy's manifest says beside what the export wrote.
+        added: path in the copy -> file that it has besides.
+        share: `link` or `clone`, tried before a file is copied; see there.
 
     Raises:
         DamagedError: a file is not what was exported.
     """
+    if model_store.is_remote(model) or model_store.is_remote(target):
+        share = None
     files = model_store.files_of(model)
     known = manifest.read(model, files)
     if known is None:
@@ -40,7 +87,7 @@ def copy(
     digests = {}
     for name in sorted(names - {_GRAPH}):
         digests[name] = _copy_file(
-            os.path.join(model, name), os.path.join(target, name)
+            os.path.join(model, name), os.path.join(target, name), share
         )
     graph = b""
     if _GRAPH in names or known is None:
@@ -50,15 +97,21 @@ def copy(
     if known is not None:
         manifest.compare(known, digests)
         about = {**known.about, **(more or {})}
-        text = Manifest(known.files, about).to_json()
+        others = {
+            name: _copy_file(source, os.path.join(target, name))
+            for name, source in (added or {}).items()
+        }
+        text = Manifest({**known.files, **others}, about).to_json()
         _write(os.path.join(target, manifest.NAME), text.encode())
     _write(os.path.join(target, _GRAPH), graph)
 
 
-def _copy_file(source: str, target: str) -> Digest:
+def _copy_file(source: str, target: str, share: Share | None = None) -> Digest:
     """Returns the digest of what was read, which is what was written."""
     to = model_store.files_of(target)
     to.makedirs(target.rpartition("/")[0])
+    if share is not None and share(source, target):
+        return manifest.digest_of(target)
     digest, size = hashlib.sha256(), 0
     with (
         model_store.files_of(source).open(source, "rb") as read,

@@ -149,6 +149,8 @@ def _describe(
         "eval_constant": course.constant,
         "best_step": course.best,
         "warnings": warnings(result.steps, course, result.stopped_early),
+        "train_logloss": result.train_logloss,
+        "train_auc": result.train_auc,
         "optimizer": optimizers.used(custom["optimizer"]),
         "model": custom["model"],
         "train": custom["train"],

@@ -22,6 +22,7 @@ from pydantic import (
 
 from components.click_log_gen.config.sections import DataConfig
 from components.evaluator.config import EvaluateConfig, Threshold
+from components.serving_gate.config import ServingGateConfig
 from models.config.search_space import Tune, put
 from models.config.section import FieldError, PathText
 from models.config.training import Features, ModelConfig, Section, TrainConfig
@@ -171,6 +172,8 @@ class PipelineConfig(Section):
     """Search for settings; null: none."""
     evaluate: EvaluateConfig = EvaluateConfig()
     """Gate before the push."""
+    serving_gate: ServingGateConfig = ServingGateConfig()
+    """Gate after it: the server must serve the model as trained; off: none."""
     push: PushConfig = PushConfig()
     """Where models go."""
     runner: RunnerConfig = RunnerConfig()

@@ -23,6 +23,7 @@ from components.evaluator.component import Evaluator
 from components.evaluator.eval_config import eval_config
 from components.example_validator.component import ExampleValidator
 from components.pusher.component import Pusher
+from components.serving_gate.component import ServingGate
 from components.statistics_gen.component import StatisticsGen
 from components.transform.component import Transform
 from components.warm_start.component import WarmStart
@@ -56,6 +57,7 @@ _SOURCES = {
     "ExampleValidator": "components.example_validator.component",
     "Transform": "components.transform.component",
     "Evaluator": "components.evaluator.component",
+    "ServingGate": "components.serving_gate.component",
     "WarmStart": "components.warm_start.component",
     "Trainer": "models.trainer",
     "Tuner": "models.tuner",
@@ -235,11 +237,27 @@ def create_pipeline(
             **code("Evaluator"),
         },
     )
-    # The ServingGate comes between: it will take the model and the blessing,
-    # and give the Pusher an InfraBlessing.
+    served: list[BaseComponent] = []
+    if config.serving_gate.enabled:
+        served = [
+            ServingGate(
+                model=model,
+                model_blessing=evaluator.outputs["blessing"],
+                examples=examples,
+                settings={
+                    "serving_gate": sections["serving_gate"],
+                    "name": config.name,
+                    "split": config.data.split.names[-1],
+                    "separators": separators,
+                    **code("ServingGate"),
+                },
+                pushed_to=pushed_to(config),
+            )
+        ]
     pusher = Pusher(
         model=model,
         model_blessing=evaluator.outputs["blessing"],
+        infra_blessing=served[0].outputs["blessing"] if served else None,
         evaluation=evaluator.outputs["evaluation"],
         examples=examples,
         statistics=statistics.outputs["statistics"],
@@ -268,6 +286,7 @@ def create_pipeline(
             trainer,
             *baseline,
             evaluator,
+            *served,
             pusher,
         ],
         enable_cache=True,

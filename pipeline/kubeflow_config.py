@@ -28,6 +28,7 @@ TASKS = (
     "Pusher",
     "Report",
     "SchemaGen",
+    "ServingGate",
     "StatisticsGen",
     "Trainer",
     "Transform",

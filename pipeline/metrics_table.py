@@ -57,6 +57,35 @@ def lines(report: Mapping[str, Any]) -> Iterator[str]:
         yield f"  {note}"
 
 
+def fit(training: Mapping[str, Any]) -> dict[str, dict[str, float | None]]:
+    """Split -> metric -> value, of the trained model; {} without them.
+
+    Args:
+        training: the Trainer's `training.json`.
+    """
+    return {
+        split: {
+            name: training[f"{split}_{name}"] for name in ("logloss", "auc")
+        }
+        for split in ("train", "eval")
+        if f"{split}_logloss" in training
+    }
+
+
+def fit_lines(
+    found: Mapping[str, Mapping[str, float | None]],
+) -> Iterator[str]:
+    """Train against eval, in a line: a gap tells that rows were memorized."""
+    if len(found) < 2:
+        return
+    parts = [
+        f"{name} {_number(found['train'][name])} on train,"
+        f" {_number(found['eval'][name])} on eval"
+        for name in ("logloss", "auc")
+    ]
+    yield f"  {'train against eval':<{_NAME}} {'; '.join(parts)}"
+
+
 def _number(value: float | None, sign: str = "") -> str:
     return "-" if value is None else f"{value:{sign}.5f}"
 

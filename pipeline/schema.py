@@ -22,6 +22,8 @@ _SHORT: dict[str, tuple[dict[str, Any], ...]] = {
     "NumericFeature": (_TEXT,),
     "OptimizerConfig": (_TEXT,),
     "Retries": ({"type": "integer", "minimum": 0},),
+    # YAML 1.1 reads off as a boolean, YAML 1.2 as text.
+    "ServingGateConfig": ({"type": "boolean"}, {"enum": ["on", "off"]}),
     "TimeColumn": (_TEXT,),
 }
 # A single name stands for a list of one.

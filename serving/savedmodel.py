@@ -3,16 +3,15 @@
 import logging
 import re
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from tensorflow.core.protobuf import saved_model_pb2
 
-from serving import columns, manifest, signature
+from serving import columns, graph, manifest, signature, warm_up
 from serving.columns import Array
 from serving.errors import BadInputError, ServingError
 from serving.tf_serving import DEFAULT_SIGNATURE
@@ -35,7 +34,7 @@ class LoadedModel:
     """A SavedModel and those of its signatures that a request can fill."""
 
     def __init__(self, path: Path, public_key: Path | None = None) -> None:
-        """Verifies the files, loads the SavedModel and calls it once.
+        """Verifies the files, loads the SavedModel and warms it up.
 
         Args:
             path: the version's folder, named by its integer.
@@ -44,8 +43,8 @@ class LoadedModel:
         Raises:
             DamagedError: a file is not what the manifest says, or the
                 signature does not hold.
-            ServingError: there is no usable `serving_default`, or it answers
-                a row of neutral values with NaN.
+            ServingError: there is no usable `serving_default`, it answers a
+                row of neutral values with NaN, or its graph has ops of others.
             Exception: whatever TensorFlow raises for a broken SavedModel.
         """
         self.version = int(path.name)
@@ -59,7 +58,9 @@ class LoadedModel:
         # Name of a feature in the signature -> its own, where they differ.
         self.aliases = _aliases(path)
         self._served = {name: alias for alias, name in self.aliases.items()}
-        self.signature_defs = _signature_defs(path)  # name -> SignatureDef
+        meta = graph.parse((path / "saved_model.pb").read_bytes())
+        graph.check_ops(meta)
+        self.signature_defs = dict(meta.signature_def)
         # The signatures hold weak references to the object's variables.
         self._saved_model = _load(path)
         self.signatures: dict[str, Signature] = {}
@@ -77,6 +78,7 @@ class LoadedModel:
             )
         self.inputs = {k: s.inputs for k, s in self.signatures.items()}
         self._warm_up()
+        self._replay(warm_up.read(path))
 
     def predict(
         self, signature: str, features: Mapping[str, Array]
@@ -139,6 +141,16 @@ class LoadedModel:
                 _logger.debug("warm-up of signature %s: %s", name, error)
             else:
                 _check_finite(name, outputs)
+
+    def _replay(self, requests: Iterable[warm_up.Request]) -> None:
+        """Answers requests that the version brings, as TF Serving does."""
+        try:
+            for name, given in requests:
+                inputs = {self.aliases.get(k, k): v for k, v in given.items()}
+                self.predict(name or DEFAULT_SIGNATURE, inputs)
+        except Exception as error:
+            # They make the first answers fast, and are no part of the model.
+            _logger.debug("version %d: warm-up ends: %s", self.version, error)
 
 
 def check_inputs(new: LoadedModel, served: LoadedModel) -> None:
@@ -242,12 +254,6 @@ def _flat(
         }
 
     return call
-
-
-def _signature_defs(path: Path) -> dict[str, Any]:
-    proto = saved_model_pb2.SavedModel()
-    proto.ParseFromString((path / "saved_model.pb").read_bytes())
-    return dict(proto.meta_graphs[0].signature_def)
 
 
 def _example(row: Mapping[str, Scalar]) -> bytes:

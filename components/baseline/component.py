@@ -32,7 +32,7 @@ class BaselineSpec(types.ComponentSpec):
 
 
 class Baseline(base_component.BaseComponent):
-    """Copies the served model, or leaves the output empty if there is none.
+    """Links the served model, or leaves the output empty if there is none.
 
     `served` stands for that model in the cache: see `executor.served`. Before
     the candidate is trained nobody knows it; a runner sets it then.

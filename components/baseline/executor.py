@@ -19,7 +19,10 @@ log = logging.getLogger("lionctr.baseline")
 
 
 class Executor(base_executor.BaseExecutor):
-    """Copies the served version, or the next one if that is the candidate."""
+    """Links the served version, or the next one if that is the candidate.
+
+    Its files outlive the version: a push removes names, and writes to none.
+    """
 
     def Do(
         self,
@@ -36,7 +39,7 @@ class Executor(base_executor.BaseExecutor):
         )
         for path in others(exec_properties["pushed_to"], candidate):
             try:
-                verified_copy.copy(path, output)
+                verified_copy.copy(path, output, share=verified_copy.link)
             except (DamagedError, OSError) as error:
                 log.warning("%s is passed over: %s", path, error)
                 if fileio.exists(output):

@@ -22,6 +22,7 @@ from serving.errors import ServingError
 
 log = logging.getLogger("lionctr.push")
 METRICS = "metrics.json"  # of the Evaluator: slice -> metric -> value
+_WARM_UP = "tf_serving_warmup_requests"  # of the ServingGate
 _KEEP = {"keep": True}  # the run shows the line to its user
 
 
@@ -46,7 +47,8 @@ class Executor(tfx_pusher.Executor):
             self._MarkNotPushed(pushed)
             raise RefusedError(
                 "The model is not blessed; nothing was pushed. The Evaluator's"
-                " log names the metrics that missed their thresholds."
+                " log names the metrics that missed their thresholds, the"
+                " ServingGate's what the server answered."
             )
         model = self.GetModelPath(input_dict)
         destination = pusher_pb2.PushDestination()
@@ -66,6 +68,7 @@ class Executor(tfx_pusher.Executor):
                 },
                 options.get("keep"),
                 options.get("sign"),
+                _warm_up(input_dict),
             )
         except ServingError as error:
             raise InputError(f"push.sign: {error}") from None
@@ -90,6 +93,7 @@ def push(
     more: Mapping[str, Any] | None = None,
     keep: int | None = None,
     key: str | None = None,
+    added: Mapping[str, str] | None = None,
 ) -> int:
     """Makes a model the newest version, unless it is that already.
 
@@ -99,6 +103,7 @@ def push(
         more: what the manifest says beside what the export wrote.
         keep: versions that stay there; None: all.
         key: the private key to sign the version with.
+        added: path in the version -> file that it has besides.
 
     Raises:
         DamagedError: a file is not what was exported; nothing is pushed.
@@ -114,7 +119,7 @@ def push(
             states.keep(artifact, base, identity)
         version = _newest_is(identity, base)
         if version is None:
-            version = publish.publish(model, base, more, key)
+            version = publish.publish(model, base, more, key, added)
             _warn(version, before, base)
         if not alone:
             states.keep(artifact, base, identity)
@@ -197,4 +202,15 @@ def _metrics(
         if files.exists(path):
             with files.open(path, "r") as file:
                 return {"metrics": json.loads(file.read()).get("", {})}
+    return {}
+
+
+def _warm_up(
+    input_dict: Mapping[str, list[types.Artifact]],
+) -> dict[str, str]:
+    """The ServingGate's requests, where TF Serving and `serving` look."""
+    for blessing in input_dict.get("infra_blessing", ()):
+        path = os.path.join(blessing.uri, _WARM_UP)
+        if model_store.files_of(path).exists(path):
+            return {f"assets.extra/{_WARM_UP}": path}
     return {}

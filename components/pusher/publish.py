@@ -25,19 +25,22 @@ def publish(
     base: str,
     more: Mapping[str, Any] | None = None,
     key: str | None = None,
+    added: Mapping[str, str] | None = None,
 ) -> int:
     """Copies a SavedModel to a version of its own; returns the number.
 
     Every byte that is copied is compared with the manifest that the export
-    wrote. The version appears by one rename. An object store cannot rename a
-    folder; there, saved_model.pb is copied last, and servers take a folder
-    without it for unfinished.
+    wrote. No file is linked: whatever becomes of the artifact, a version that
+    is served stays as it is. The version appears by one rename. An object store
+    cannot rename a folder; there, saved_model.pb is copied last, and servers
+    take a folder without it for unfinished.
 
     Args:
         model: the folder of the SavedModel.
         base: the folder of the versions; see `model_store.locked`.
         more: what the manifest says beside what the export wrote.
         key: the private key to sign the version with; local versions only.
+        added: path in the version -> file that it has besides.
 
     Raises:
         DamagedError: a file is not what was exported; nothing is pushed.
@@ -48,14 +51,14 @@ def publish(
         version = _next(base)
         target = model_store.path_of(base, version)
         try:
-            verified_copy.copy(model, target, more)
+            verified_copy.copy(model, target, more, added)
         except BaseException:
             model_store.files_of(base).rmtree(target)
             raise
         return version
     temporary = Path(base) / f"{_NEW}{uuid.uuid4().hex}"
     try:
-        verified_copy.copy(model, str(temporary), more)
+        verified_copy.copy(model, str(temporary), more, added)
         if key is not None:
             signature.sign(temporary, Path(key))
         return _appear(temporary, base)
@@ -78,7 +81,7 @@ def republish(version: int, base: str) -> int:
     manifest.verify(source)
     temporary = Path(base) / f"{_NEW}{uuid.uuid4().hex}"
     try:
-        shutil.copytree(source, temporary, copy_function=link)
+        shutil.copytree(source, temporary, copy_function=verified_copy.linked)
         return _appear(temporary, base)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -113,14 +116,6 @@ def drop(base: str, keep: int, before: int | None) -> list[int]:
 def inputs_of(model: str) -> set[str]:
     """Names of the features that a version takes, as it says."""
     return set(model_store.about(model).get("inputs", {}))
-
-
-def link(source: str, target: str) -> None:
-    """Links a file, or copies it where links are not possible."""
-    try:
-        os.link(source, target)
-    except OSError:  # another disk, or one that knows no links
-        shutil.copyfile(source, target)
 
 
 def sync(folder: Path) -> None:

@@ -7,8 +7,8 @@ import shutil
 import uuid
 from pathlib import Path
 
-from components import model_store
-from components.pusher.publish import link, sync
+from components import model_store, verified_copy
+from components.pusher.publish import sync
 from models.checkpointing.checkpoint import INDEX
 from models.checkpointing.saved_state import FOLDER
 
@@ -32,7 +32,7 @@ def keep(artifact: str, base: str, identity: str) -> None:
     Path(target).parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(f"{target}.{uuid.uuid4().hex}")
     try:
-        shutil.copytree(source, temporary, copy_function=link)
+        shutil.copytree(source, temporary, copy_function=verified_copy.linked)
         sync(temporary)
         shutil.rmtree(target, ignore_errors=True)  # one without an index
         temporary.rename(target)

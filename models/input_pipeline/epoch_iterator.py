@@ -26,6 +26,7 @@ class EpochIterator:
     ) -> None:
         self._data = data
         self._epochs = config.epochs
+        self._batch = config.batch_size
         self._strategy = strategy
         self._iterator: Any = None
         whole = isinstance(data, Batches)
@@ -40,6 +41,13 @@ class EpochIterator:
             )
         # Replicas have equally many batches, and steps are counted.
         strategy.extended.experimental_enable_get_next_as_optional = False
+
+    def sample(self, rows: int) -> Any:
+        """Batches of some of the rows, at random where passes are shuffled."""
+        data = self._data
+        whole = isinstance(data, Batches)
+        size = data.batch_size if whole else self._batch
+        return (data.epoch() if whole else data).take(-(-rows // size))
 
     def at(self, step: int) -> Any:
         """An iterator over batches from this step to its epoch's end, or on.

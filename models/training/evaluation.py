@@ -54,13 +54,21 @@ class Evaluation:
             np.concatenate(logits).astype(np.float64) + self._shift,
         )
 
-    def scores(self, data: Any) -> Scores:
-        """Metrics of all rows of `data`."""
+    def scores(self, data: Any, negatives: float = 1.0) -> Scores:
+        """Metrics of all rows of `data`.
+
+        Args:
+            data: (inputs, label), in batches.
+            negatives: weight of each negative, for those that were left out.
+        """
         labels, logits = self.predict(data)
         if len(labels):
             self.constant = float(entropy(np.asarray(labels.mean())))
+        weights = None
+        if negatives != 1:
+            weights = np.where(labels > 0.5, 1.0, negatives)
         return Scores(
-            logloss_of_logits(labels, logits),
-            auc(labels, logits),
-            calibration(labels, sigmoid(logits)),
+            logloss_of_logits(labels, logits, weights),
+            auc(labels, logits, weights),
+            calibration(labels, sigmoid(logits), weights),
         )

@@ -33,12 +33,17 @@ from models.variables import named_variables
 
 log = logging.getLogger("lionctr.train")
 _STRETCH_SECONDS = 0.5  # of compiled steps, between looks at the clock
+_FIT_ROWS = 20_000  # of the training's own, that the model is measured on
 _ALL = Negatives()
 
 
 @dataclass(frozen=True)
 class Result:
-    """Result of a training loop."""
+    """Result of a training loop.
+
+    train_logloss, train_auc: of rows of the training, after it; a negative
+        counts for those that were left out.
+    """
 
     steps: int
     examples: int
@@ -48,6 +53,8 @@ class Result:
     eval_auc: float
     resumed_at: int = 0
     course: Course = field(default_factory=Course)
+    train_logloss: float = math.nan
+    train_auc: float = math.nan
 
     @property
     def examples_per_second(self) -> float:
@@ -139,6 +146,7 @@ class _Training:
         self._config = config
         self._checkpoints = checkpoints
         self._team = team
+        self._left_out = 1 / negatives.keep
         self._averages = Averages(model, optimizer, team.strategy)
         self._evaluation = Evaluation(model, negatives.shift)
         self._stopping = EarlyStopper(
@@ -192,6 +200,9 @@ class _Training:
                 f"{wrong} holds values that are not finite",
                 self._checkpoints,
             )
+        fit = self._evaluation.scores(
+            self._epochs.sample(_FIT_ROWS), self._left_out
+        )
         return Result(
             state.step,
             state.examples,
@@ -201,6 +212,8 @@ class _Training:
             best_evaluation.auc,
             first,
             state.course,
+            fit.logloss,
+            fit.auc,
         )
 
     def _epoch(self, caught: list[int]) -> bool:

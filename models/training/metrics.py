@@ -256,10 +256,17 @@ def logloss(
     return from_sums("logloss", labels, probabilities, weights)
 
 
-def logloss_of_logits(labels: npt.ArrayLike, logits: npt.ArrayLike) -> float:
+def logloss_of_logits(
+    labels: npt.ArrayLike,
+    logits: npt.ArrayLike,
+    weights: npt.ArrayLike | None = None,
+) -> float:
     """Mean binary cross-entropy in nats, stable for large logits."""
-    data = rows(labels, logits)
-    return float(losses_of_logits(data.labels, data.probabilities).mean())
+    data = rows(labels, logits, weights)
+    if weights is None:
+        return float(losses_of_logits(data.labels, data.probabilities).mean())
+    found = losses_of_logits(data.labels, data.probabilities)
+    return float(ratio((data.weights * found).sum(), data.weights.sum()))
 
 
 def normalized_entropy(

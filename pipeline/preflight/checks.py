@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from components.click_log_gen.config.log_formats import FORMATS
+from components.serving_gate.config import lacking
 from models.config.paths import is_local
 from models.errors import InputError
 from models.training.cluster import tf_config, workers
@@ -75,6 +76,8 @@ def _quick(config: PipelineConfig) -> Iterator[Problem]:
     key = config.push.sign
     if key is not None and not Path(key).is_file():
         yield "push.sign", f"no file {key!r}"
+    if config.serving_gate.enabled and (text := lacking()):
+        yield "serving_gate", text
     yield from _curated_schema(config.data.curated_schema)
     yield from _warm_start(config.train.warm_start)
     yield from _strategy(config.train.strategy)

@@ -258,7 +258,8 @@ def training(run: RunData) -> Section | None:
     names = (
         "steps", "resumed_at_step", "examples", "seconds",
         "train_examples_per_second", "stopped_early", "best_step",
-        "eval_logloss", "eval_constant", "eval_auc", "lion_kernel",
+        "eval_logloss", "eval_constant", "eval_auc", "train_logloss",
+        "train_auc", "lion_kernel",
         "lion_kernel_reason", "slot_bytes", "ids",
     )  # fmt: skip
     tables = [

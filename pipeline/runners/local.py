@@ -133,6 +133,9 @@ class _Run:
         except RefusedError as error:
             status, message = "refused", str(error)
             self._outputs.refused_checks = error.data_checks or {}
+            if self._running == "ServingGate" and not self._outputs.refusals:
+                lines = message.splitlines()[1:]
+                self._outputs.refusals = [line.strip() for line in lines]
         except (KeyboardInterrupt, SystemExit) as error:
             status, message = "failed", _stopped(error)
         except Exception as error:
@@ -271,8 +274,10 @@ class _Run:
 
     def _prepare(self, node: Any) -> None:
         """Sets in a component what is known only when its turn comes."""
-        if node.node_info.id == "Pusher":
+        name = node.node_info.id
+        if name in ("ServingGate", "Pusher"):
             self._stop_if_refused()
+        if name == "Pusher":
             # Its files lie outside the artifacts, where the cache
             # does not look; pushing the same model again does nothing.
             node.execution_options.caching_options.enable_cache = False
@@ -285,11 +290,13 @@ class _Run:
                 dag.pushed_to(self._config),
                 self._outputs.uri("StatisticsGen", "statistics"),
             ).identity
-        if node.node_info.id == "Baseline":
-            from components.baseline.executor import served
+        if name in ("Baseline", "ServingGate"):
+            from components.baseline import executor as baseline
+            from components.serving_gate import executor as serving_gate
             from pipeline import dag
 
             # The served model may change while this one stays the same.
+            served = (baseline if name == "Baseline" else serving_gate).served
             value = node.parameters.parameters["served"].field_value
             value.string_value = served(
                 dag.pushed_to(self._config),

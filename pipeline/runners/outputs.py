@@ -19,7 +19,7 @@ class Outputs:
     uris: where they are.
     pushed: the folder of the pushed version, or "".
     rejected: where rejected rows are, of an ingest that was stopped, or "".
-    refusals: lines of the gate.
+    refusals: lines of the gates.
     refused_checks: what stopped ExampleValidator, whose outputs are gone.
     seconds: of each component.
     """
@@ -74,6 +74,15 @@ class Outputs:
             for name, value in report(uri).items()
             if name not in ("slices", "curves")
         }
+
+    def serving_gate(self) -> dict[str, Any]:
+        """Rows that the server was asked, and its latency."""
+        uri = self.uri("ServingGate", "blessing")
+        if not uri:
+            return {}
+        from components.serving_gate.executor import report
+
+        return report(uri)
 
     def undefined(self) -> dict[str, str]:
         """Slice -> why metrics are undefined."""

@@ -57,7 +57,18 @@ def _about(name: str, outputs: Outputs) -> str:
             f"  {training['examples']:,} rows in {training['steps']:,} steps,"
             f" {training['train_examples_per_second']:,.0f} a second"
         )
+    if name == "ServingGate":
+        return f"  {_served(outputs.serving_gate())}"
     return ""
+
+
+def _served(gate: dict[str, Any]) -> str:
+    """Measurements of the ServingGate, in a line."""
+    times = ", ".join(
+        f"{way} {latency['p50']:.2g} ms, p99 {latency['p99']:.2g}"
+        for way, latency in gate["latency"].items()
+    )
+    return f"{gate['rows']} rows as trained; {times}"
 
 
 def metrics(summary: dict[str, Any]) -> Iterator[str]:
@@ -66,6 +77,7 @@ def metrics(summary: dict[str, Any]) -> Iterator[str]:
         return
     yield ""
     yield from metrics_table.lines(summary["evaluation"])
+    yield from metrics_table.fit_lines(summary["fit"])
     undefined = summary["undefined"]
     if "" in undefined:
         yield f"  not defined       {undefined['']}"

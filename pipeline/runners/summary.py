@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from components import data_checks
-from pipeline import counts
+from pipeline import counts, metrics_table
 from pipeline.config import PipelineConfig
 from pipeline.runners.outputs import Outputs
 
@@ -60,8 +60,10 @@ def summary(
         "slices": slices,
         "undefined": outputs.undefined(),
         "evaluation": outputs.evaluation(),
+        "fit": metrics_table.fit(training),
         "blessed": bool(outputs.uris.get("Evaluator") and not outputs.refusals),
         "refusals": outputs.refusals,
+        "serving_gate": outputs.serving_gate(),
         "pushed_model": outputs.pushed or None,
         **_settings(config, training),
         "chosen": training.get("chosen", []),

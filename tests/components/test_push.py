@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import itertools
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -422,3 +424,70 @@ def test_a_version_with_files_added_beside_the_model_is_a_baseline(
     candidate = model_folder(tmp_path / "b", "b")
     found = baseline_of(candidate, base, tmp_path, "b1")
     assert model_store.export_id(str(found)) == "a"
+
+
+def inodes(folder: Path) -> dict[str, int]:
+    return {name: (folder / name).stat().st_ino for name in FILES}
+
+
+def test_the_baseline_is_linked_and_outlives_its_version(
+    tmp_path: Path,
+) -> None:
+    base = push_each(tmp_path, "a")
+    candidate = model_folder(tmp_path / "b", "b")
+    version = base / str(versions(base)[0])
+    found = baseline_of(candidate, base, tmp_path, "b1")
+    numbers = inodes(version)
+    del numbers["saved_model.pb"]  # is read before it is written
+    assert numbers.items() <= inodes(found).items()
+    push(candidate, base)
+    push(model_folder(tmp_path / "c", "c"), base, keep=1)
+    assert ids(base) == ["b", "c"]
+    assert manifest.verify(str(found))
+    assert model_store.export_id(str(found)) == "a"
+
+
+@pytest.mark.parametrize("clones", [False, True])
+def test_without_links_the_baseline_is_a_clone_or_a_copy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clones: bool
+) -> None:
+    base = push_each(tmp_path, "a")
+    candidate = model_folder(tmp_path / "b", "b")
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise OSError(18, "Invalid cross-device link")
+
+    def clone(target: Any, request: int, source: int) -> None:
+        # What a file system with reflinks does, by bytes.
+        assert request == 0x40049409
+        with open(source, "rb", closefd=False) as file:
+            target.write(file.read())
+
+    monkeypatch.setattr(os, "link", refuse)
+    monkeypatch.setattr(fcntl, "ioctl", clone if clones else refuse)
+    found = baseline_of(candidate, base, tmp_path, "b1")
+    assert manifest.verify(str(found))
+    version = base / str(versions(base)[0])
+    assert not set(inodes(found).values()) & set(inodes(version).values())
+
+
+def test_a_pushed_version_is_independent_of_the_artifact(
+    tmp_path: Path,
+) -> None:
+    """No link: what is written into the artifact later is not served."""
+    model = model_folder(tmp_path / "m", "one")
+    path = pushed_to(push(model, tmp_path / "served"))
+    for name in FILES:
+        flip(tmp_path / "m/Format-Serving" / name)
+    assert manifest.verify(str(path))
+
+
+def test_a_model_without_the_infra_blessing_is_refused(tmp_path: Path) -> None:
+    model = model_folder(tmp_path / "m", "one")
+    blessing = standard_artifacts.InfraBlessing()
+    blessing.uri = str(tmp_path / "blessing")
+    with pytest.raises(RefusedError, match="ServingGate"):
+        push(model, tmp_path / "served", more={"infra_blessing": [blessing]})
+    blessing.set_int_custom_property("blessed", 1)
+    push(model, tmp_path / "served", more={"infra_blessing": [blessing]})
+    assert ids(tmp_path / "served") == ["one"]

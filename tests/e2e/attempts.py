@@ -34,6 +34,7 @@ model: {hidden: [8]}
 train: {batch_size: 256, epochs: 2, checkpoint_steps: 5}
 evaluate:
   metrics: {example_count: {min: 1}, logloss: {max_change: 1}}
+serving_gate: off
 push: {to: models}
 """
 

@@ -92,11 +92,22 @@ def test_a_run_says_what_it_did(
     assert rows["rejected"] == 3
     assert rows["eval"] == pytest.approx(ROWS / 10, rel=0.01)
     assert summary["blessed"] is True
+    assert summary["serving_gate"]["rows"] == 200
+    assert summary["serving_gate"]["latency"].keys() == {"REST", "gRPC"}
+    fit = summary["fit"]
+    assert 0 < fit["train"]["logloss"] < 1 and 0.5 < fit["eval"]["auc"] < 1
+    assert "train against eval" in console
     assert summary["lion_kernel"] in ("python", "custom_op", "xla")
     assert summary["train_examples_per_second"] > 0
     config = load(Path("configs/demo.yaml"), home.settings[1::2])
     assert summary["config_sha256"] == config.sha256()
-    for name in ("ClickLogGen", "Transform", "Trainer", "Evaluator", "Pusher"):
+    for name in (
+        "ClickLogGen",
+        "Trainer",
+        "Evaluator",
+        "ServingGate",
+        "Pusher",
+    ):
         assert summary["seconds"][name] >= 0
         assert name in console
     (folder,) = (home.folder / "runs/demo/runs").glob(summary["run"])
@@ -104,6 +115,8 @@ def test_a_run_says_what_it_did(
     assert load(folder / "config.yaml").sha256() == config.sha256()
     assert [int(Path(summary["pushed_model"]).name)] == home.versions()
     assert manifest.verify(summary["pushed_model"])
+    names = manifest.names_of(summary["pushed_model"])
+    assert "assets.extra/tf_serving_warmup_requests" in names
     about = manifest.about(summary["pushed_model"])
     assert about["metrics"] == pytest.approx(summary["metrics"])
     assert about["trained_on"]["config_sha256"] == config.sha256()
@@ -314,6 +327,8 @@ def test_a_second_run_reuses_everything_and_pushes_nothing(
     for name in ("ClickLogGen", "StatisticsGen", "Transform", "Trainer"):
         assert f"{name:<17} cached" in console
     assert f"{'Evaluator':<17} cached" in console
+    assert f"{'ServingGate':<17} cached" in console
+    assert summary["serving_gate"] == first[0]["serving_gate"]
 
 
 def test_a_model_below_the_threshold_is_refused(
@@ -328,6 +343,9 @@ def test_a_model_below_the_threshold_is_refused(
     assert summary["pushed_model"] is None
     auc = first[0]["metrics"]["auc"]
     assert f"auc is {auc:.6g}; threshold: min 0.99" in console
+    for shown in ("metrics of the eval split: 4,999 rows", "train against ev"):
+        assert shown in console
+    assert "ServingGate" not in summary["seconds"]
     assert len(home.versions()) == 1
     found = summary["evaluation"]["importance"]
     kinds = load(Path("configs/demo.yaml")).features.kinds()

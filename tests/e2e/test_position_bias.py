@@ -32,6 +32,7 @@ features:
     site_category, device, position, country, connection SLOT]
 evaluate:
   metrics: {logloss: {max: 1}, calibration: {min: 0.1, max: 10}}
+serving_gate: off
 push: {to: models}
 """
 ROWS = 60_000

@@ -76,6 +76,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
         # Without weight decay there is less to search.
         optimizer={"name": "adamw", "weight_decay": 0},
         evaluate={"metrics": {"auc": {"min": 0.5}}},
+        serving_gate="off",
     )
     split = config.data.split.model_copy(update={"test": 0.2})
     data = config.data.model_copy(update={"split": split})

@@ -63,6 +63,7 @@ class Home:
             "optimizer": {"name": "lion", "sparse": "decayed"},
             "train": {"batch_size": 32, "epochs": 1, "jit": False},
             "evaluate": {"metrics": {"auc": {"min": 0.01}}},
+            "serving_gate": "off",
             "push": {"to": str(folder / "models")},
         }
         (folder / "daily.yaml").write_text(yaml.safe_dump(config))

@@ -141,6 +141,8 @@ def test_training_learns_and_reports(tmp_path: Path, name: str) -> None:
     assert result.steps == 64
     assert result.examples == 4000
     assert result.eval_auc > 0.95
+    labels, logits = Evaluation(model).predict(learnable(1000, 1).batch(100))
+    assert result.train_auc == pytest.approx(roc_auc_score(labels, logits))
     labels, logits = Evaluation(model).predict(learnable(500, 2).batch(100))
     assert result.eval_logloss == pytest.approx(
         log_loss(labels, metrics.sigmoid(logits)), rel=1e-4
@@ -200,6 +202,7 @@ def test_probabilities_are_right_where_negatives_were_left_out(
     assert metrics.calibration(clicks, found) == pytest.approx(1, abs=0.06)
     best = log_loss(clicks, rates[ids])
     assert result.eval_logloss == pytest.approx(best, rel=0.01)
+    assert result.train_logloss == pytest.approx(best, rel=0.03)
 
 
 def test_early_stopping_keeps_the_best_weights() -> None:

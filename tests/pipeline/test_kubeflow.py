@@ -13,7 +13,7 @@ import yaml
 from pipeline import cli
 from pipeline.config import ConfigError, PipelineConfig, load
 from pipeline.runners.kubeflow import compiler
-from serving import manifest
+from serving import manifest, warm_up
 from serving.manifest import Manifest
 from tests.pipeline.kubeflow_tasks import Cluster, TaskFailedError
 from tests.pipeline.small import IMAGE, make_config, write_log
@@ -84,8 +84,8 @@ def test_argo_sees_no_placeholder_but_kfps_own(ir: Path) -> None:
 def test_tasks_that_look_outside_are_never_cached(spec: dict[str, Any]) -> None:
     tasks = spec["root"]["dag"]["tasks"]
     cached = {n for n, t in tasks.items() if t["cachingOptions"]["enableCache"]}
-    outside = {"Versions", "ExampleValidator", "Baseline", "Report", "Pusher"}
-    assert tasks.keys() - cached == outside
+    outside = {"Versions", "ExampleValidator", "Baseline", "ServingGate"}
+    assert tasks.keys() - cached == outside | {"Report", "Pusher"}
 
 
 def test_a_curated_schema_is_a_container_task_that_depends_on_its_file(
@@ -287,6 +287,10 @@ def test_every_task_runs_to_a_pushed_model(
     for title in ("Metrics", "Training", "Features", "Ingest", "Settings"):
         assert f"{title}</h2>" in page
     assert "could not be read" not in page and "Not shown" not in page
+    served = finished.outputs["ServingGate"]["blessing"]["metadata"]
+    assert served["blessed"] == 1
+    assert manifest.verify(str(version))
+    assert warm_up.NAME in manifest.names_of(str(version))
     model = tf.saved_model.load(str(version))
     ctr = model.signatures["serving_default"](
         price=tf.constant([1.0, 1.0]),
@@ -434,7 +438,7 @@ def test_the_tuner_is_a_task_whose_values_the_trainer_takes(
 ) -> None:
     (document,) = compiled(make_config(home, tune=TUNED), tmp_path / "p.yaml")
     tasks = document["root"]["dag"]["tasks"]
-    assert len(tasks) == 11
+    assert len(tasks) == 12
     assert "Transform" in tasks["Tuner"]["dependentTasks"]
     taken = tasks["Trainer"]["inputs"]["artifacts"]["hyperparameters"]
     assert taken["taskOutputArtifact"] == {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pipeline.metrics_table import lines
+from pipeline.metrics_table import fit, fit_lines, lines
 
 
 def report(paired: bool) -> dict[str, Any]:
@@ -49,3 +49,18 @@ def test_a_model_alone_has_no_differences() -> None:
     text = "\n".join(lines(report(False)))
     assert "baseline" not in text and "*" not in text
     assert "0.36000   0.35000 0.37500" in text
+
+
+def test_train_against_eval_is_a_line() -> None:
+    training = {
+        "train_logloss": 0.30, "train_auc": 0.8, "steps": 7,
+        "eval_logloss": 0.36, "eval_auc": None,
+    }  # fmt: skip
+    found = fit(training)
+    assert found["eval"] == {"logloss": 0.36, "auc": None}
+    (line,) = fit_lines(found)
+    assert line.split(maxsplit=3)[3] == (
+        "logloss 0.30000 on train, 0.36000 on eval; auc 0.80000 on train,"
+        " - on eval"
+    )
+    assert not list(fit_lines(fit({"eval_logloss": 0.36, "eval_auc": 0.7})))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import importlib.util
 import json
 import os
 import re
@@ -364,3 +365,16 @@ def test_a_log_of_clicks_may_be_empty(home: Path) -> None:
     (home / "clicks.jsonl").touch()
     clicks = "data.clicks={path: clicks.jsonl, format: jsonl, key: user}"
     assert told(clicks, "data.label=null", "data.time=ts") == ""
+
+
+def test_a_gate_without_the_server_is_told_before_a_run(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util,
+        "find_spec",
+        lambda name, *rest: None if name == "kserve" else find(name, *rest),
+    )
+    assert "serving_gate: the server is not installed: pip install" in told()
+    assert told("serving_gate=off") == ""

@@ -102,6 +102,9 @@ def test_the_schema_takes_every_shipped_config(path):
             },
         ),
         ("tune", {"trials": 2, "model.dropout": {"linear": [0.0, 0.5]}}),
+        ("serving_gate", False),
+        ("serving_gate", "off"),
+        ("serving_gate", {"rows": 50, "p99_ms": None}),
     ],
 )
 def test_the_schema_takes_what_the_loader_takes(section, value):

@@ -50,8 +50,24 @@ def expected_ctr(
     return 1.0 / (1.0 + math.exp(-logit))
 
 
-def export(path: Path, bias: float, number: str = "I1") -> None:
-    """Writes the tiny model as `models/export.py` writes a real one."""
+def export(
+    path: Path,
+    bias: float,
+    number: str = "I1",
+    skew: float = 0.0,
+    python: bool = False,
+    slow: int = 400_000,
+) -> None:
+    """Writes the tiny model as `models/export.py` writes a real one.
+
+    Args:
+        path: the folder to write.
+        bias: of the logit.
+        number: name of the numeric feature.
+        skew: added to the logit by `serving_default` only.
+        python: whether the graph calls a Python function.
+        slow: turns of a loop that SLOW_USER takes.
+    """
     import tensorflow as tf
 
     class Tiny(tf.Module):
@@ -68,14 +84,16 @@ def export(path: Path, bias: float, number: str = "I1") -> None:
             )
             with tf.control_dependencies([valid]):
                 user = tf.cast(x["user"], tf.float32)
-            steps = tf.where(tf.reduce_any(x["user"] == SLOW_USER), 400_000, 0)
+            steps = tf.where(tf.reduce_any(x["user"] == SLOW_USER), slow, 0)
             (end,) = tf.while_loop(lambda i: i < steps, lambda i: i + 1, [0])
             user += tf.cast(tf.minimum(end, 0), tf.float32)
             logit = self.bias + i1 + 0.1 * length + 0.01 * user
-            return {"ctr": tf.sigmoid(logit)}
+            if python:
+                logit = tf.py_function(lambda x: x, [logit], tf.float32)
+            return {"ctr": tf.sigmoid(logit + x.get("skew", 0.0))}
 
         def by_feature(self, **features: Any) -> Any:
-            return self.score(features)
+            return self.score({**features, "skew": skew})
 
         def by_example(self, examples: Any) -> Any:
             nan = float("nan")

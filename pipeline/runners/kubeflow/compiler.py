@@ -25,7 +25,7 @@ _COMMAND = ("python", "-m", "pipeline.runners.kubeflow.task")
 _STORES = ("gs://", "s3://", "minio://")
 _NAME_LENGTH = 128
 # They look at what is served.
-_OUTSIDE = {"Baseline", "ExampleValidator", "Pusher"}
+_OUTSIDE = {"Baseline", "ExampleValidator", "Pusher", "ServingGate"}
 _IMAGE = re.compile(
     r"([A-Za-z0-9.-]+(:\d+)?/)?"  # registry
     r"[a-z0-9]+(([._-]+|/)[a-z0-9]+)*"  # repository

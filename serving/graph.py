@@ -1,0 +1,75 @@
+"""The graph of an exported model, read without loading it."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import tensorflow as tf
+from google.protobuf.message import DecodeError
+from tensorflow.core.framework import types_pb2
+from tensorflow.core.protobuf import saved_model_pb2
+
+from serving.errors import ServingError
+
+# Registered in Python only: they call functions of the exporting process.
+_PYTHON = frozenset({"EagerPyFunc", "PyFunc", "PyFuncStateless"})
+_HALF = frozenset({types_pb2.DT_BFLOAT16, types_pb2.DT_HALF})
+
+
+def parse(content: bytes) -> Any:
+    """The MetaGraphDef in the bytes of a `saved_model.pb`.
+
+    Raises:
+        ServingError: there is none.
+    """
+    try:
+        return saved_model_pb2.SavedModel.FromString(content).meta_graphs[0]
+    except (DecodeError, IndexError):
+        raise ServingError("saved_model.pb is damaged") from None
+
+
+def check_ops(graph: Any) -> None:
+    """Looks for ops that a server of stock TensorFlow cannot run.
+
+    Libraries that this process has loaded do not count.
+
+    Raises:
+        ServingError: there are some; names them.
+    """
+    library = graph.graph_def.library.function
+    functions = {function.signature.name for function in library}
+    ops = {node.op for node in _nodes(graph)}
+    # Names with an underscore are TensorFlow's own, and not public.
+    foreign = {
+        op
+        for op in ops - functions
+        if op in _PYTHON or not (op.startswith("_") or hasattr(tf.raw_ops, op))
+    }
+    if foreign:
+        raise ServingError(
+            f"its graph has ops that stock TensorFlow {tf.__version__} does"
+            f" not serve: {', '.join(sorted(foreign))}"
+        )
+
+
+def is_half(graph: Any) -> bool:
+    """True if anything is computed in half precision."""
+    return any(
+        attribute.type in _HALF
+        for node in _nodes(graph)
+        for attribute in node.attr.values()
+    )
+
+
+def _nodes(graph: Any) -> Iterator[Any]:
+    yield from graph.graph_def.node
+    for function in graph.graph_def.library.function:
+        yield from function.node_def
+
+
+def inputs(graph: Any, signature: str) -> dict[str, str]:
+    """Input of a signature -> TensorFlow's name of its dtype."""
+    found = graph.signature_def[signature].inputs
+    return {
+        name: tf.dtypes.as_dtype(tensor.dtype).name
+        for name, tensor in sorted(found.items())
+    }
