@@ -51,7 +51,7 @@ class DriftConfig(Section):
         return value
 
     def threshold(self, feature: str, numeric: bool) -> float | None:
-        """Of a feature; None where it is not compared."""
+        """Threshold of a feature; None where it is not compared."""
         default = self.numeric if numeric else self.categorical
         return self.features.get(feature, default)
 
@@ -74,7 +74,7 @@ def settings(
     features: Mapping[str, str],
     split_key: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """What ExampleValidator is told, in JSON types.
+    """Settings of ExampleValidator, in JSON types.
 
     Args:
         drift: section of the config. leaks: action.
@@ -131,7 +131,7 @@ def leak_lines(checks: Mapping[str, Any]) -> list[str]:
 
 
 def lines(checks: Mapping[str, Any]) -> list[str]:
-    """What was found, for a console."""
+    """Lines about what was found, for a console."""
     told = []
     drift, leaks = checks.get("drift"), checks.get("leaks")
     if drift:
