@@ -32,6 +32,7 @@
                         of the label, "calibration", "calibration_interval"}]},
                         of rows that have a time}
     gate            see `gate.judge`
+    importance      see `importance`; where the config asks for it
 
     ENTRY           {"value", "interval": [low, high] or null,
                      "undefined": in words, where the value is null,

@@ -104,13 +104,13 @@ def predictions(
         if served is not None:
             out["served"] = tf.reshape(served(serialized), [-1])
         if group is not None:
-            out["group"] = _hashed(parsed[group])
+            out["group"] = hashed(parsed[group])
         if timed:
             out["hours"] = _hours(serialized)
         return out
 
     kept = _Kept(slices, len(loaded))
-    for batch in _batches(files, step):
+    for batch in batches(files, step):
         kept.add(batch)
     return kept.columns()
 
@@ -145,7 +145,7 @@ def _called(signature: Any) -> Callable[[tf.Tensor], tf.Tensor] | None:
     return lambda serialized: signature(**{argument: serialized})["ctr"]
 
 
-def _batches(files: Sequence[str], step: Any) -> Any:
+def batches(files: Sequence[str], step: Any) -> Any:
     """`step` of each batch; gzipped files and others are read alike."""
     data = None
     for compression in ("GZIP", ""):
@@ -164,7 +164,7 @@ def _batches(files: Sequence[str], step: Any) -> Any:
     )
 
 
-def _hashed(column: tf.SparseTensor) -> tf.Tensor:
+def hashed(column: tf.SparseTensor) -> tf.Tensor:
     """A number for the first value of each row; -1 without one."""
     values = column.values
     if values.dtype != tf.string:

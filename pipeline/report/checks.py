@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from components import data_checks
+from pipeline.report.elements import Section, Table, number
 from pipeline.report.gather import RunData
-from pipeline.report.parts import Section, Table, number
 
 
 def checks(run: RunData) -> Section | None:

@@ -9,8 +9,9 @@ from typing import Any
 
 from pipeline.report import charts
 from pipeline.report.checks import checks
+from pipeline.report.elements import Chart, Section, Table, interval, number
 from pipeline.report.gather import RunData
-from pipeline.report.parts import Chart, Section, Table, between, number
+from pipeline.report.importance import by_feature, importance
 from pipeline.report.times import times
 
 _SLICES = 300  # shown, the most harmful
@@ -34,11 +35,11 @@ def metrics(run: RunData) -> Section | None:
         head += ["baseline", "interval", "difference", "interval"]
     rows, notes = [], []
     for name, entry in found["metrics"].items():
-        row = [name, number(entry["value"]), between(entry.get("interval"))]
+        row = [name, number(entry["value"]), interval(entry.get("interval"))]
         if paired:
             for key in ("baseline", "difference"):
                 row.append(number(entry.get(key)))
-                row.append(between(entry.get(f"{key}_interval")))
+                row.append(interval(entry.get(f"{key}_interval")))
         rows.append([*row, number(constant.get(name))])
         if entry.get("undefined"):
             notes.append(f"{name} is undefined: {entry['undefined']}")
@@ -73,7 +74,7 @@ def metrics(run: RunData) -> Section | None:
             Table(
                 ["with the constants that are served", "candidate", head[2]],
                 [
-                    [name, number(entry["value"]), between(entry["interval"])]
+                    [name, number(entry["value"]), interval(entry["interval"])]
                     for name, entry in served.items()
                 ],
             )
@@ -118,7 +119,7 @@ def curves(run: RunData) -> Section | None:
                     [
                         model, number(int(one["rows"])),
                         number(one["prediction"]), number(one["label"]),
-                        between(one.get("interval")),
+                        interval(one.get("interval")),
                     ]
                     for model, curve in found.items()
                     for one in curve["reliability"]
@@ -144,7 +145,7 @@ def curves(run: RunData) -> Section | None:
             Table(
                 ["predicted", "negatives", "positives"],
                 [
-                    [between((low, high)), number(no), number(yes)]
+                    [interval((low, high)), number(no), number(yes)]
                     for low, high, no, yes in rows
                 ],
             ),
@@ -181,11 +182,11 @@ def slices(run: RunData) -> Section | None:
             entry = entries.get(metric, {})
             row.append(number(entry.get("value")))
             if metric != "auc":
-                row.append(between(entry.get("interval")))
+                row.append(interval(entry.get("interval")))
         if paired:
             logloss = entries.get("logloss", {})
             row.append(number(logloss.get("difference")))
-            row.append(between(logloss.get("difference_interval")))
+            row.append(interval(logloss.get("difference_interval")))
         rows.append(row)
     head = [
         "slice", "rows", "harm", "calibration", "interval", "logloss",
@@ -256,8 +257,9 @@ def training(run: RunData) -> Section | None:
         shown.append(Chart("Learning curve", charts.learning(lines), table))
     names = (
         "steps", "resumed_at_step", "examples", "seconds",
-        "train_examples_per_second", "stopped_early", "eval_logloss",
-        "eval_auc", "lion_kernel", "lion_kernel_reason", "slot_bytes", "ids",
+        "train_examples_per_second", "stopped_early", "best_step",
+        "eval_logloss", "eval_constant", "eval_auc", "lion_kernel",
+        "lion_kernel_reason", "slot_bytes", "ids",
     )  # fmt: skip
     tables = [
         Table(
@@ -280,7 +282,8 @@ def training(run: RunData) -> Section | None:
         value = summary.get(key) or told.get(key)
         if value:
             tables.append(Table([caption, ""], list(_flat(value)), 2))
-    return Section("training", "Training", tables=tables, charts=shown)
+    notes = [f"Warning: {text}" for text in told.get("warnings") or []]
+    return Section("training", "Training", notes, tables, shown)
 
 
 def features(run: RunData) -> Section | None:
@@ -293,15 +296,19 @@ def features(run: RunData) -> Section | None:
         for one in run.features[split]:
             names.setdefault(one.name, {})[split] = one
     rows = []
+    known = by_feature(run)
     for name, by_split in names.items():
         first = next(iter(by_split.values()))
         shares = [
             f"{100 * one.missing / max(1, one.rows):.2f} %" if one else "-"
             for one in map(by_split.get, splits)
         ]
-        rows.append([name, first.about, *shares])
+        more = known.get(name, ["-"] * 4) if known else []
+        rows.append([name, first.about, *shares, *more])
     head = ["feature", f"values ({splits[0]})"]
     head += [f"missing, {split}" for split in splits]
+    if known:
+        head += ["importance", "interval", "ids unseen", "out of vocabulary"]
     return Section("features", "Features", tables=[Table(head, rows, 2)])
 
 
@@ -372,6 +379,14 @@ def settings(run: RunData) -> Section | None:
     summary = run.summary
     chosen = {one["path"] for one in run.training.get("chosen") or []}
     tables = []
+    if run.pushed_before:
+        changed = [
+            [one["path"], _json(one["before"]), _json(one["after"])]
+            for one in run.changes
+        ]
+        head = ["differs from the last pushed run", run.pushed_before, "here"]
+        rows = changed or [["nothing", "", ""]]
+        tables.append(Table(head, rows, 3))
     for name in ("model", "optimizer", "train", "data", "features", "evaluate"):
         rows = [
             [f"{name}.{path}", value]
@@ -410,6 +425,6 @@ def _json(value: Any) -> str:
 
 
 ALL = (
-    metrics, curves, times, slices, training, features, checks, ingest,
-    timings, settings,
+    metrics, curves, times, slices, training, features, importance, checks,
+    ingest, timings, settings,
 )  # fmt: skip

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from pipeline.report import charts
+from pipeline.report.elements import Chart, Section, Table, interval, number
 from pipeline.report.gather import RunData
-from pipeline.report.parts import Chart, Section, Table, between, number
 
 
 def times(run: RunData) -> Section | None:
@@ -20,8 +20,8 @@ def times(run: RunData) -> Section | None:
         [
             model, span["start"], number(span["rows"]),
             number(span["positives"]), number(span["prediction"]),
-            number(span["label"]), between(span["interval"]),
-            number(span["calibration"]), between(span["calibration_interval"]),
+            number(span["label"]), interval(span["interval"]),
+            number(span["calibration"]), interval(span["calibration_interval"]),
         ]
         for model, time in found.items()
         for span in time["spans"]

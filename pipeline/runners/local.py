@@ -16,9 +16,9 @@ import yaml
 from models import valid_json
 from models.config.metric_registry import REGISTERED
 from models.errors import FailedError, InputError, RefusedError
-from pipeline import counts
+from pipeline import beam, counts
 from pipeline.config import PipelineConfig
-from pipeline.console import Console, NoteHandler, quiet
+from pipeline.console import Console, NoteHandler, quiet, written
 from pipeline.preflight import checks
 from pipeline.runners import disk, run_table
 from pipeline.runners.launch import CompiledPipeline
@@ -66,7 +66,7 @@ def run(
                 run.leave_report()
             if as_json:
                 out.write(text + "\n")
-            return int(_EXIT[summary["status"]])
+            return int(_EXIT[summary["status"]]) or written(out, console)
 
 
 def prepare(
@@ -230,6 +230,7 @@ class _Run:
 
         from components.click_log_gen.files.spans import data_version, log_bytes
 
+        beam.open_files(config.runner.beam)
         data = data_version(config.data)
         logs = log_bytes(config.data)
         schema = config.data.curated_schema
@@ -245,6 +246,8 @@ class _Run:
             pipeline = CompiledPipeline(
                 config, self._home, self._store, run, data, *own
             )
+        for line in self._store.sweep_checkpoints(pipeline.codes.values()):
+            self._console.line(f"  {line}")
         for node in pipeline.nodes:
             watched.leave_if_told()
             name = self._running = node.node_info.id

@@ -1,11 +1,18 @@
-"""Parts of a section of a report."""
+"""Parts of a page: sections, tables, charts, and how values look."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
+
+
+class Link(NamedTuple):
+    """Text of a cell that leads to another page."""
+
+    text: str
+    href: str
 
 
 @dataclass(frozen=True)
@@ -13,7 +20,7 @@ class Table:
     """Rows of text; columns from the number `texts` on are numbers."""
 
     head: Sequence[str]
-    rows: Sequence[Sequence[str]]
+    rows: Sequence[Sequence[str | Link]]
     texts: int = 1
     caption: str = ""
     folded: bool = False
@@ -48,10 +55,16 @@ def number(value: Any) -> str:
     if isinstance(value, int):
         return f"{value:,}"
     if isinstance(value, float):
-        return f"{value:.5f}" if 1e-3 <= abs(value) < 1e6 else f"{value:.6g}"
+        if 1e-4 <= abs(value) < 1e6:
+            return f"{value:.5f}"
+        return f"{value:.6g}" if abs(value) >= 1 else f"{value:.3g}"
     return str(value)
 
 
-def between(ends: Any) -> str:
-    """An interval as the page shows it."""
+def interval(ends: Any) -> str:
     return f"{number(ends[0])} to {number(ends[1])}" if ends else "-"
+
+
+def share(value: float | None) -> str:
+    """A part of 1 in percent; undefined is a dash."""
+    return "-" if value is None else f"{100 * value:.2f} %"
