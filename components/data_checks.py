@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
@@ -51,7 +51,7 @@ class DriftConfig(Section):
         return value
 
     def threshold(self, feature: str, numeric: bool) -> float | None:
-        """Of a feature; None where it is not compared."""
+        """Threshold of a feature; None where it is not compared."""
         default = self.numeric if numeric else self.categorical
         return self.features.get(feature, default)
 
@@ -69,13 +69,23 @@ def missing(common: Any) -> int:
 
 
 def settings(
-    drift: DriftConfig, leaks: str, features: Mapping[str, str]
+    drift: DriftConfig,
+    leaks: str,
+    features: Mapping[str, str],
+    split_key: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """What ExampleValidator is told, in JSON types."""
+    """Settings of ExampleValidator, in JSON types.
+
+    Args:
+        drift: section of the config. leaks: action.
+        features: names of the model's.
+        split_key: columns whose values are in one split each, by intent.
+    """
     return {
         "drift": drift.model_dump(mode="json"),
         "leaks": leaks,
         "features": sorted(features),
+        "split_key": sorted(split_key),
     }
 
 
@@ -121,7 +131,7 @@ def leak_lines(checks: Mapping[str, Any]) -> list[str]:
 
 
 def lines(checks: Mapping[str, Any]) -> list[str]:
-    """What was found, for a console."""
+    """Lines about what was found, for a console."""
     told = []
     drift, leaks = checks.get("drift"), checks.get("leaks")
     if drift:

@@ -140,7 +140,10 @@ def create_pipeline(
         statistics=statistics.outputs["statistics"],
         schema=schema,
         settings=data_checks.settings(
-            config.data.drift, config.data.leaks, config.features.kinds()
+            config.data.drift,
+            config.data.leaks,
+            config.features.kinds(),
+            config.data.split.key,
         ),
         pushed_to=pushed_to(config),
         **code("ExampleValidator"),

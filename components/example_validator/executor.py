@@ -94,8 +94,9 @@ class Executor(tfx_validator.Executor):
             base = base_statistics.find(
                 exec_properties["pushed_to"], statistics.uri
             )
-            compared = list(_comparisons(statistics, base, config, schema,
-                                         settings["features"]))  # fmt: skip
+            compared = list(
+                _comparisons(statistics, base, config, schema, settings)
+            )
             checks["drift"] = {
                 "base": base.version,
                 "why": base.why,
@@ -150,9 +151,10 @@ def _comparisons(
     base: base_statistics.Base,
     config: DriftConfig,
     schema: Any,
-    features: list[str],
+    settings: Mapping[str, Any],
 ) -> Iterator[Comparison]:
     """Train with the pushed model's data, and with each other split."""
+    features = settings["features"]
     splits = artifact_utils.decode_split_names(statistics.split_names)
     found = {}
     for split in splits:
@@ -166,6 +168,7 @@ def _comparisons(
     train = found.pop(_TRAIN)
     if base.statistics is not None:
         yield compare(train, base.statistics, _PUSHED, config, schema, features)
+    features = [f for f in features if f not in settings["split_key"]]
     for split, other in found.items():
         yield compare(
             train, other, f"the {split} split", config, schema, features,
@@ -196,7 +199,7 @@ def _merge(path: str, compared: list[Comparison], stop: bool) -> None:
 
 
 def _leaks(statistics: str, features: list[str]) -> dict[str, Any]:
-    """What StatisticsGen found of single features, and which of them leak."""
+    """StatisticsGen's account of single features, and which of them leak."""
     path = os.path.join(statistics, SINGLE_FEATURES)
     if not fileio.exists(path):
         why = f"StatisticsGen left no {SINGLE_FEATURES}"

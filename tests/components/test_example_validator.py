@@ -112,9 +112,13 @@ class Place:
         return Path(model_store.statistics_folder(self.pushed_to, identity))
 
     def check(
-        self, statistics: Any, drift: Any = "warn", leaks: str = "warn"
+        self,
+        statistics: Any,
+        drift: Any = "warn",
+        leaks: str = "warn",
+        split_key: tuple[str, ...] = (),
     ) -> tuple[dict[str, Any], Any]:
-        """What is in the artifact: FILE, and the train split's anomalies."""
+        """Content of the artifact: FILE, and the train split's anomalies."""
         schema = standard_artifacts.Schema()
         schema.uri = str(self._folder / "schema")
         stats = tfdv.load_stats_binary(
@@ -129,6 +133,7 @@ class Place:
             data_checks.DriftConfig.model_validate(drift),
             leaks,
             {"site": "string", "price": "float"},
+            split_key,
         )
         Executor().Do(
             {"statistics": [statistics], "schema": [schema]},
@@ -179,6 +184,10 @@ def test_skew_between_train_and_eval_is_told(place: Place) -> None:
     assert only["against"] == "the eval split"
     assert only["drifted"] == ["site"]
     assert any(i.skew_measurements for i in anomalies.drift_skew_info)
+    # Each of its values is in one split, because the config says so.
+    found, _ = place.check(now, split_key=("site",))
+    (only,) = found["drift"]["comparisons"]
+    assert list(only["features"]) == ["price"]
 
 
 def test_a_run_on_the_same_data_is_compared_with_the_model_before(
