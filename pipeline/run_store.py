@@ -39,13 +39,18 @@ class Run:
         return str(self.summary.get("status", "unfinished"))
 
     @property
+    def began(self) -> datetime.datetime | None:
+        """The time in the id, in UTC; None where there is none."""
+        try:
+            return datetime.datetime.strptime(self.id[:15], "%Y%m%d-%H%M%S")
+        except ValueError:
+            return None
+
+    @property
     def when(self) -> str:
         """The time in the id, in UTC."""
-        try:
-            moment = datetime.datetime.strptime(self.id[:15], "%Y%m%d-%H%M%S")
-        except ValueError:
-            return ""
-        return f"{moment:%Y-%m-%d %H:%M:%S}"
+        began = self.began
+        return "" if began is None else f"{began:%Y-%m-%d %H:%M:%S}"
 
     @cached_property
     def summary(self) -> dict[str, Any]:
@@ -123,6 +128,46 @@ def runs(home: Path) -> list[Run]:
     """All runs of a pipeline, the oldest first."""
     folders = sorted(path for path in (home / "runs").iterdir())
     return [Run(home, path) for path in folders if path.is_dir()]
+
+
+def rows(some: list[Run]) -> list[dict[str, Any]]:
+    """Rows of the table of runs, each beside the run before it.
+
+    Args:
+        some: runs of pipelines, the oldest of each first.
+    """
+    before: dict[Path, Run] = {}
+    found = []
+    for run in some:
+        found.append(_row(run, before.get(run.home)))
+        before[run.home] = run
+    return found
+
+
+def _row(run: Run, before: Run | None) -> dict[str, Any]:
+    summary, settings = run.summary, run.settings()
+    measured = (summary.get("evaluation") or {}).get("metrics") or {}
+    return {
+        "pipeline": run.home.name,
+        "run": run.id,
+        "when": run.when,
+        "status": run.status,
+        "model": (settings.get("model") or {}).get("name"),
+        "optimizer": optimizer_of(settings.get("optimizer") or {}),
+        "changes": []
+        if before is None
+        else changes(before.settings(), settings),
+        "metrics": summary.get("metrics") or {},
+        "intervals": {n: e.get("interval") for n, e in measured.items()},
+        "pushed_model": summary.get("pushed_model"),
+        "report": str(run.folder / "report.html"),
+    }
+
+
+def optimizer_of(section: dict[str, Any]) -> str | None:
+    """Names of the optimizer, of groups each once."""
+    names = [one.get("name") for one in section.get("groups") or [section]]
+    return ", ".join(dict.fromkeys(filter(None, names))) or None
 
 
 def find_run(run: str, root: str, more: tuple[str, ...] = ()) -> Path:
@@ -207,18 +252,21 @@ class Plan:
 
     deleted: list[Run]
     artifacts: list[Path]
+    checkpoints: list[Path]  # of trainings that were stopped
     bytes: int
     kept_for: list[tuple[Run, str]] = field(default_factory=list)
 
     def carry_out(self) -> None:
         """Deletes: artifacts first, so that no run names less than it has."""
-        for path in [*self.artifacts, *(run.folder for run in self.deleted)]:
+        folders = [*self.artifacts, *self.checkpoints]
+        for path in [*folders, *(run.folder for run in self.deleted)]:
             shutil.rmtree(path)
 
     def to_json(self) -> dict[str, Any]:
         return {
             "deleted": [run.id for run in self.deleted],
             "artifacts": [str(path) for path in self.artifacts],
+            "checkpoints": [str(path) for path in self.checkpoints],
             "bytes": self.bytes,
             "kept_for": {run.id: why for run, why in self.kept_for},
         }
@@ -229,7 +277,8 @@ def plan(home: Path, keep: int) -> Plan:
 
     The newest `keep` stay, and all that pushed a model or made what one of
     these took from the cache. So do those without a summary: a killed run's
-    outputs are unknown.
+    outputs are unknown. Checkpoints go that none of the newest `keep` has
+    written.
     """
     everything = runs(home)
     recent = everything[len(everything) - keep :] if keep else []
@@ -263,8 +312,27 @@ def plan(home: Path, keep: int) -> Plan:
         if run.id in kept and run.summary
     )
     artifacts = sorted(p for p in candidates if all_named and p and p.is_dir())
-    folders = [*artifacts, *(run.folder for run in deleted)]
-    return Plan(deleted, artifacts, sum(map(_size, folders)), why)
+    checkpoints = _written_before(home / "checkpoints", recent)
+    folders = [*artifacts, *checkpoints, *(run.folder for run in deleted)]
+    size = sum(map(_size, folders))
+    return Plan(deleted, artifacts, checkpoints, size, why)
+
+
+def _written_before(folder: Path, recent: list[Run]) -> list[Path]:
+    """The folders in `folder` without a file from the time of `recent`."""
+    began = recent[0].began if recent else datetime.datetime.max
+    if began is None:
+        return []
+    since = began.replace(tzinfo=datetime.UTC)
+    return [
+        path
+        for path in sorted(folder.glob("*/"))
+        if all(
+            datetime.datetime.fromtimestamp(p.stat().st_mtime, datetime.UTC)
+            < since
+            for p in path.rglob("*")
+        )
+    ]
 
 
 def _size(folder: Path) -> int:

@@ -28,6 +28,7 @@
                       "roc": {"fpr", "tpr", "threshold"}, each [m],
                       "pr": {"recall", "precision", "threshold"}, each [m]}
     gate            see `gate.judge`
+    importance      see `importance`; where the config asks for it
 
     ENTRY           {"value", "interval": [low, high] or null,
                      "undefined": in words, where the value is null,

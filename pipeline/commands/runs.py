@@ -26,6 +26,7 @@ class Options:
     keep: int | None = None
     dry_run: bool = False
     as_json: bool = False
+    html: bool = False
 
 
 def main(name: str, root: str, options: Options) -> int:
@@ -46,9 +47,10 @@ def main(name: str, root: str, options: Options) -> int:
         root, name = run_store.root_of(config), config.name
     place = root
     if object_store.is_store(root):
-        if options.keep is not None:
+        if options.keep is not None or options.html:
+            option = "--html" if options.html else "--keep"
             raise InputError(
-                f"--keep: received with {root!r}; accepted: runs of this"
+                f"{option}: received with {root!r}; accepted: runs of this"
                 " machine. A store's own rules of lifetime delete there"
             )
         files = ("summary.json", "config.yaml")
@@ -70,12 +72,17 @@ def main(name: str, root: str, options: Options) -> int:
     runs = [run for home in homes for run in run_store.runs(home)]
     if options.diff:
         return _diff(runs, options)
-    rows = [_row(run, before) for run, before in _pairs(runs)]
+    rows = run_store.rows(runs)
     rows.reverse()
     for row in rows if place != root else ():
         row["report"] = row["report"].replace(root, place.rstrip("/"), 1)
     if options.sort:
         rows = _sorted(rows, options.sort)
+    if options.html:
+        from pipeline.report import index
+
+        print(index.write(rows, homes[0] if name else homes[0].parent))
+        return 0
     if options.as_json:
         print(valid_json.dumps({"runs": rows}))
         return 0
@@ -101,40 +108,6 @@ def _homes(name: str, root: str, place: str) -> list[Path]:
         f"{name}: no runs in {f'{place}/{name}'!r}. Pipelines there:"
         f" {names}; --root says where runs are"
     )
-
-
-def _pairs(runs: list[Run]) -> list[tuple[Run, Run | None]]:
-    """Each run, and the one before it of the same pipeline."""
-    before: dict[Path, Run] = {}
-    pairs = []
-    for run in runs:
-        pairs.append((run, before.get(run.home)))
-        before[run.home] = run
-    return pairs
-
-
-def _row(run: Run, before: Run | None) -> dict[str, Any]:
-    summary, settings = run.summary, run.settings()
-    return {
-        "pipeline": run.home.name,
-        "run": run.id,
-        "when": run.when,
-        "status": run.status,
-        "model": (settings.get("model") or {}).get("name"),
-        "optimizer": (settings.get("optimizer") or {}).get("name"),
-        "changes": []
-        if before is None
-        else run_store.changes(before.settings(), settings),
-        "metrics": summary.get("metrics") or {},
-        "intervals": {
-            name: entry.get("interval")
-            for name, entry in (
-                (summary.get("evaluation") or {}).get("metrics") or {}
-            ).items()
-        },
-        "pushed_model": summary.get("pushed_model"),
-        "report": str(run.folder / "report.html"),
-    }
 
 
 def _sorted(rows: list[dict[str, Any]], metric: str) -> list[dict[str, Any]]:
@@ -253,12 +226,14 @@ def _keep(home: Path, options: Options) -> int:
     word = "would delete" if options.dry_run else "deleted"
     for run in plan.deleted:
         print(f"{word} run {run.id}, {run.status}")
-    for path in plan.artifacts:
+    for path in [*plan.artifacts, *plan.checkpoints]:
         print(f"{word} {path}")
     for run, why in plan.kept_for:
         print(f"kept run {run.id}: {why}")
+    count = len(plan.checkpoints)
+    stopped = f", checkpoints of {count} stopped trainings" if count else ""
     print(
-        f"{word} {len(plan.deleted)} runs and {len(plan.artifacts)} artifacts,"
-        f" {plan.bytes:,} bytes"
+        f"{word} {len(plan.deleted)} runs and {len(plan.artifacts)} artifacts"
+        f"{stopped}, {plan.bytes:,} bytes"
     )
     return 0

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from models.errors import InputError
-from pipeline.run_store import artifact
+from pipeline import run_store
+from pipeline.run_store import Run, artifact, runs
 
 log = logging.getLogger("lionctr.report")
 Curves = dict[str, list[tuple[int, float]]]
@@ -40,6 +41,8 @@ class RunData:
         evaluation: of the Evaluator's `evaluation.json`.
         curves: TensorBoard's scalars, tag -> (step, value).
         features: split -> statistics.
+        pushed_before: id of the last run before it that pushed a model.
+        changes: settings that differ from those of that run.
         lost: what could not be read, and why.
     """
 
@@ -49,6 +52,8 @@ class RunData:
     evaluation: dict[str, Any] = field(default_factory=dict)
     curves: Curves = field(default_factory=dict)
     features: dict[str, list[Feature]] = field(default_factory=dict)
+    pushed_before: str = ""
+    changes: list[dict[str, Any]] = field(default_factory=list)
     lost: tuple[str, ...] = ()
 
 
@@ -94,6 +99,8 @@ def gather(folder: Path, copies: Copies | None = None) -> RunData:
             return {}
         return read(name, lambda: _json(where / name), {})
 
+    before: tuple[str, list[dict[str, Any]]] = ("", [])
+    before = read("runs before it", lambda: _changes(Run(home, folder)), before)
     return RunData(
         summary,
         part(rejected, "counts.json"),
@@ -103,8 +110,18 @@ def gather(folder: Path, copies: Copies | None = None) -> RunData:
         read("statistics", lambda: feature_statistics(statistics), {})
         if statistics
         else {},
+        *before,
         tuple(lost),
     )
+
+
+def _changes(run: Run) -> tuple[str, list[dict[str, Any]]]:
+    """The last run before it that pushed, and settings that differ."""
+    before = [one for one in runs(run.home) if one.id < run.id]
+    for one in reversed(before):
+        if one.summary.get("pushed_model"):
+            return one.id, run_store.changes(one.settings(), run.settings())
+    return "", []
 
 
 def _json(path: Path) -> dict[str, Any]:

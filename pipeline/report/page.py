@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import Any
 
 from pipeline.report.gather import Copies, RunData, gather
 
@@ -30,8 +31,11 @@ def write(folder: Path, copies: Copies | None = None) -> Path:
         InputError: there is no run that has ended.
         OSError: the report cannot be written.
     """
-    text = page(gather(folder, copies))
-    path = folder / REPORT
+    return put(folder / REPORT, page(gather(folder, copies)))
+
+
+def put(path: Path, text: str) -> Path:
+    """Writes a page, whole or not at all."""
     temporary = path.with_suffix(".tmp")
     temporary.write_text(text, "utf-8", errors="backslashreplace")
     temporary.replace(path)
@@ -40,9 +44,8 @@ def write(folder: Path, copies: Copies | None = None) -> Path:
 
 def page(run: RunData) -> str:
     """The page; a section that cannot be shown says why."""
-    import jinja2
-
     from pipeline.report import sections
+    from pipeline.report.elements import Section
 
     shown = []
     for section in sections.ALL:
@@ -52,30 +55,36 @@ def page(run: RunData) -> str:
         except Exception as error:
             log.warning("report: %s", name, exc_info=True)
             note = f"Not shown: {type(error).__name__}: {error}"
-            found = sections.Section(name, name.capitalize(), [note])
+            found = Section(name, name.capitalize(), [note])
         if found:
             shown.append(found)
     if run.lost:
-        shown.append(
-            sections.Section("lost", "What could not be read", list(run.lost))
-        )
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("pipeline.report", "."),
-        autoescape=True,
-        trim_blocks=True,
-    )
+        shown.append(Section("lost", "What could not be read", list(run.lost)))
     summary = run.summary
     status = str(summary.get("status"))
     why = [summary.get("message"), (summary.get("undefined") or {}).get("")]
     if summary.get("pushed_model"):
         why.insert(0, f"Pushed to {summary['pushed_model']}")
-    return environment.get_template("report.html.j2").render(
+    why += [f"Warning: {line}" for line in summary.get("warnings") or []]
+    return render(
         title=f"{summary.get('name')}: run {summary.get('run')}",
         good=status in ("done", "blessed"),
         verdict=_VERDICTS.get(status, status),
         why=[line for line in why if line],
         sections=shown,
     )
+
+
+def render(**values: Any) -> str:
+    """The template, filled in."""
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("pipeline.report", "."),
+        autoescape=True,
+        trim_blocks=True,
+    )
+    return environment.get_template("report.html.j2").render(**values)
 
 
 def path_of(run: str, root: str) -> Path:

@@ -18,7 +18,7 @@ from models.config.metric_registry import REGISTERED
 from models.errors import FailedError, InputError, RefusedError
 from pipeline import beam, counts
 from pipeline.config import PipelineConfig
-from pipeline.console import Console, NoteHandler, quiet
+from pipeline.console import Console, NoteHandler, quiet, written
 from pipeline.preflight import checks
 from pipeline.runners import disk, run_table
 from pipeline.runners.launch import CompiledPipeline
@@ -66,7 +66,7 @@ def run(
                 run.leave_report()
             if as_json:
                 out.write(text + "\n")
-            return int(_EXIT[summary["status"]])
+            return int(_EXIT[summary["status"]]) or written(out, console)
 
 
 def prepare(
@@ -245,6 +245,8 @@ class _Run:
             pipeline = CompiledPipeline(
                 config, self._home, self._store, run, data, *own
             )
+        for line in self._store.sweep_checkpoints(pipeline.codes.values()):
+            self._console.line(f"  {line}")
         for node in pipeline.nodes:
             watched.leave_if_told()
             name = self._running = node.node_info.id

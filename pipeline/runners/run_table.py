@@ -36,6 +36,9 @@ def step(
     if name == "ClickLogGen" and not failed:
         for line in counts.details(outputs.counts(), splits):
             yield f"    {line}"
+    if name == "Trainer" and state == "cached":  # else it said so itself
+        for line in outputs.training().get("warnings", []):
+            yield f"    warning: {line}"
 
 
 def _about(name: str, outputs: Outputs) -> str:

@@ -43,7 +43,11 @@ def summary(
         "positives": counted.get("positives", {}),
         "times": counts.times(counted),
         "out_of_range": counted.get("out_of_range", {}),
-        "warnings": counted.get("warnings", []),
+        "warnings": [
+            line
+            for source in (counted, training)
+            for line in source.get("warnings", [])
+        ],
         "rejected": outputs.uri("ClickLogGen", "rejected")
         or outputs.rejected
         or None,

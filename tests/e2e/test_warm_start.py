@@ -194,8 +194,13 @@ def test_killed_it_goes_on_from_its_own_checkpoint(
         process.send_signal(signal.SIGKILL)
         process.communicate(timeout=60)
     assert process.returncode == -signal.SIGKILL
+    (origin,) = folder.glob("*/origin.json")
+    graph = Path(json.loads(origin.read_text())["graph"])
+    assert home.folder.joinpath(graph, "saved_model.pb").exists()
     found = home.run(2, *settings)
     assert found["status"] == "done", found["console"]
+    assert "removed" not in found["console"]
+    assert not list(folder.iterdir())
     # On top of those of the model it began with.
     assert iterations(home)[-1] == 123 + 40 * 30
 

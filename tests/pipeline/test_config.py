@@ -404,6 +404,7 @@ REFUSED = [
     ("name=my pipeline", ["name", "'my pipeline'"]),
     ("train.epochs", ["--set", "train.epochs", "path.to.field=value"]),
     ("features.categorical.7.dim=8", ["'7'", "0 to 1"]),
+    ("features.categorical.².dim=8", ["'²'", "0 to 1"]),
 ]
 
 

@@ -142,6 +142,7 @@ def test_the_report_and_the_rejected_rows_are_fetched(
     [
         (["runs", "other"], "other: no runs in"),
         (["runs", "Small_ctr", "--keep", "1"], "--keep: received with"),
+        (["runs", "Small_ctr", "--html"], "--html: received with"),
         (["report", "gone"], "no finished run"),
         (["rejected", "gone"], "no finished run"),
     ],

@@ -92,7 +92,7 @@ def restored(task: dict[str, Any], copies: Path) -> dict[str, Any]:
         changes |= changes_of(values.pop(f"lionctr_{name}", ""))
     until = values.pop(UNTIL, "")
     if until:
-        number = int(until) if until.isdigit() else until
+        number = int(until) if until.isdecimal() else until
         changes[f"data.spans.{UNTIL}"] = number
     _change(values, changes)
     for name, value in values.items():
