@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tfx  # noqa: F401 (not among the quick tests)
 import yaml
 from google.protobuf import json_format
 from kfp import components

@@ -240,7 +240,7 @@ def test_own_code_is_called_as_it_can_be(home: Path) -> None:
         "model.name=own_code:value": "int cannot be called",
         "optimizer={name: 'own_code:two', learning_rate: 1}": "'layout'",
         "evaluate.metrics={'own_code:Go': {min: 0}}": "has no 'Go'",
-        "evaluate.gates=[{name: 'own_code:build', least: 1}]": "'least'",
+        "evaluate.gates=[{name: 'own_code:build', least: 1}]": "'config'",
         "evaluate.gates=['own_cod:build']": "no module 'own_cod'",
         "model.name=broken_code:build": "ZeroDivisionError: division by",
     }.items():

@@ -125,8 +125,8 @@ def changed(
     if container is None:
         raise InputError(
             f"InferenceService {settings['name']}: has no container"
-            f" {CONTAINER!r}. runner.kubeflow.kserve.name: accepted: a free"
-            " name, or one that this task, or deploy/kserve.yaml, made"
+            f" {CONTAINER!r}. runner.kubeflow.kserve.name: accepted: a name"
+            " that is free, or one that this task, or deploy/kserve.yaml, made"
         )
     container["image"] = settings["image"]
     others = (a for a in container.get("args", ()) if "--pin" not in a)
