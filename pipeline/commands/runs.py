@@ -47,9 +47,10 @@ def main(name: str, root: str, options: Options) -> int:
         root, name = run_store.root_of(config), config.name
     place = root
     if object_store.is_store(root):
-        if options.keep is not None:
+        if options.keep is not None or options.html:
+            option = "--html" if options.html else "--keep"
             raise InputError(
-                f"--keep: received with {root!r}; accepted: runs of this"
+                f"{option}: received with {root!r}; accepted: runs of this"
                 " machine. A store's own rules of lifetime delete there"
             )
         files = ("summary.json", "config.yaml")

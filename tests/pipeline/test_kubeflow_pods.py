@@ -343,6 +343,6 @@ def test_the_manuals_yaml_is_accepted() -> None:
     blocks = re.findall(
         r"```yaml\n(.*?)```", manual.read_text("utf-8"), re.DOTALL
     )
-    assert len(blocks) == 4
+    assert len(blocks) == 5
     for block in blocks:
         RunnerConfig.model_validate(yaml.safe_load(block)["runner"])

@@ -61,7 +61,7 @@ def state(
 
 @pytest.fixture
 def folder(state: str) -> RunFolder:
-    """What the tasks of one run left there."""
+    """Files that the tasks of one run left there."""
     made = RunFolder(f"{state}/Small_ctr/runs", "small-ctr-x7")
     summary = {
         "status": "blessed",
@@ -142,6 +142,7 @@ def test_the_report_and_the_rejected_rows_are_fetched(
     [
         (["runs", "other"], "other: no runs in"),
         (["runs", "Small_ctr", "--keep", "1"], "--keep: received with"),
+        (["runs", "Small_ctr", "--html"], "--html: received with"),
         (["report", "gone"], "no finished run"),
         (["rejected", "gone"], "no finished run"),
     ],

@@ -1,4 +1,4 @@
-"""What a run on Kubeflow leaves for `lionctr runs`, on a volume or a store.
+"""Folders of runs on Kubeflow, on a volume or a store, for `lionctr runs`.
 
 Folders lie as those of local runs do: `<state>/<name>/runs/<id>/`. An id is the
 time, and the name that Kubeflow gives the run.
