@@ -409,6 +409,71 @@ def _parser() -> argparse.ArgumentParser:
     )
     models.set_defaults(command=_models)
 
+    predict = commands.add_parser(
+        "predict", parents=[common], help="score a log with a pushed model"
+    )
+    predict.add_argument(
+        "model",
+        metavar="MODEL",
+        type=_text_path,
+        help="a model's name, the folder of its versions, its config, or the"
+        " folder of one version",
+    )
+    predict.add_argument(
+        "logs",
+        nargs="+",
+        metavar="LOGS",
+        help="files, folders or globs, as in data.impressions.path",
+    )
+    predict.add_argument("--out", type=_path, required=True, metavar="DIR")
+    predict.add_argument(
+        "--columns",
+        default="",
+        metavar="NAME,NAME...",
+        help="of the log, to keep beside the predictions, as text",
+    )
+    predict.add_argument(
+        "--format", default="parquet", choices=("parquet", "csv")
+    )
+    predict.add_argument(
+        "--config",
+        type=_path,
+        metavar="CONFIG",
+        help="how the log is read (default: as the model's log was)",
+    )
+    predict.add_argument(
+        "--since",
+        metavar="DAY",
+        help="the first day, with {DATE} in LOGS (default: the last alone)",
+    )
+    predict.add_argument(
+        "--until", metavar="DAY", help="the last day (default: the newest)"
+    )
+    predict.add_argument(
+        "--max-rejected",
+        type=_amount,
+        metavar="SHARE",
+        help="of the rows (default: data.max_rejected of the config)",
+    )
+    predict.add_argument(
+        "--beam",
+        action="append",
+        default=[],
+        metavar="OPTION",
+        help="of Beam, such as --beam=--runner=FlinkRunner",
+    )
+    predict.add_argument(
+        "--to",
+        type=_text_path,
+        default="serving_models",
+        metavar="DIR",
+        help="push.to, where a name is looked for (default: serving_models)",
+    )
+    predict.add_argument(
+        "--json", action="store_true", help="print one JSON object"
+    )
+    predict.set_defaults(command=_predict)
+
     doctor = commands.add_parser(
         "doctor", parents=[common], help="check this installation"
     )
@@ -670,6 +735,25 @@ def _models(options: argparse.Namespace) -> int:
         options.action,
         options.version,
         options.to,
+        options.json,
+    )
+
+
+def _predict(options: argparse.Namespace) -> int:
+    from pipeline.commands import predict
+    from pipeline.prediction.job import Output
+
+    keep = tuple(name for name in options.columns.split(",") if name)
+    return predict.predict(
+        options.model,
+        options.logs,
+        Output(options.out, options.format, keep),
+        options.to,
+        options.config,
+        options.since,
+        options.until,
+        options.max_rejected,
+        options.beam,
         options.json,
     )
 

@@ -42,7 +42,8 @@ class Pusher(base_component.BaseComponent):
         evaluation: of the Evaluator; its metrics go into the manifest.
         examples: of ClickLogGen; their spans go into the manifest.
         custom_config: `keep`, how many versions stay (None: all), `sign`, a
-            private key's path or None, and `config_sha256` of the run.
+            private key's path or None, `config_sha256` of the run, and
+            `reading`, how its log is read.
     """
 
     SPEC_CLASS = PusherSpec
