@@ -125,6 +125,7 @@ setup(
         ],
         "serving": [
             "kserve>=0.21,<0.22",
+            "pyarrow>=18,<19",
             "tensorflow-serving-api>=2.19,<2.20",
         ],
         # model-signing 1.1.1 imports OpenSSL without naming it.
