@@ -14,6 +14,7 @@ from models.config.training import LABEL, Features
 from models.preprocessing.category_text import canonical
 from serving import manifest
 
+AS_LOGGED = "examples_as_logged"  # signature, for evaluation alone
 EXTRA = "assets.extra"  # SavedModel's folder for files of ours
 _DTYPES = {"float": tf.float32, "int": tf.int64, "string": tf.string}
 _MISSING = {"float": float("nan"), "int": -1, "string": ""}
@@ -25,7 +26,9 @@ class Served(tf.Module):
     `serving_default` takes one tensor [N] a raw feature, under its
     served name (see `names`), missing values as NaN, "" or -1;
     `examples` takes serialized tf.Examples [N]. Both give {"ctr": float32 [N]}.
-    `logit_shift` corrects for negatives that training did not see.
+    A feature that only training sees is a constant in both; if there is one,
+    `examples_as_logged` takes it from the examples. `logit_shift` corrects
+    for negatives that training did not see.
     Text features mean what the ingest makes of them: `True` is 1, `4.0` is 4.
     """
 
@@ -47,12 +50,14 @@ class Served(tf.Module):
             name: spec[name] for name in features.kinds() if name in spec
         }
         self._kinds = features.kinds()
+        self._constants = features.constants()
         self._separators = {
             f.name: f.list
             for f in features.categorical
             if self._kinds[f.name] == "string" and f.name in self._spec
         }
-        self.names = served_names(self._kinds)
+        served = features.served_kinds()
+        self.names = served_names(served)
         self.exported = {
             "serving_default": tf.function(
                 self._raw,
@@ -61,7 +66,7 @@ class Served(tf.Module):
                         name: tf.TensorSpec(
                             [None], _DTYPES[kind], self.names[name]
                         )
-                        for name, kind in self._kinds.items()
+                        for name, kind in served.items()
                     }
                 ],
             ),
@@ -70,10 +75,15 @@ class Served(tf.Module):
                 input_signature=[tf.TensorSpec([None], tf.string, "examples")],
             ),
         }
+        if self._constants:
+            self.exported[AS_LOGGED] = tf.function(
+                self._logged,
+                input_signature=[tf.TensorSpec([None], tf.string, "examples")],
+            )
 
     def _raw(self, columns: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         sparse = {}
-        for name in self._spec:
+        for name in self._requested():
             values = columns[name]
             kind = self._kinds[name]
             if kind == "float":
@@ -87,10 +97,44 @@ class Served(tf.Module):
                 tf.boolean_mask(values, present),
                 tf.stack([rows, 1]),
             )
-        return self._score(sparse)
+        rows = tf.shape(next(iter(columns.values())), tf.int64)[0]
+        return self._score(sparse | self._filled(rows))
 
     def _examples(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
+        rows = tf.shape(examples, tf.int64)[0]
+        wanted = self._requested()
+        parsed = tf.io.parse_example(examples, wanted) if wanted else {}
+        return self._score(parsed | self._filled(rows))
+
+    def _logged(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
         return self._score(tf.io.parse_example(examples, self._spec))
+
+    def _requested(self) -> dict[str, Any]:
+        """The raw spec of what a request holds."""
+        return {
+            name: spec
+            for name, spec in self._spec.items()
+            if name not in self._constants
+        }
+
+    def _filled(self, rows: tf.Tensor) -> dict[str, tf.SparseTensor]:
+        """The columns that a request does not hold, [rows, 1]."""
+        columns = {}
+        for name, value in self._constants.items():
+            if name not in self._spec:
+                continue
+            dtype = _DTYPES[self._kinds[name]]
+            count = tf.zeros_like(rows) if value is None else rows
+            if self._kinds[name] == "int":
+                value = int(value or 0)
+            text = value if value is not None else _MISSING[self._kinds[name]]
+            indices = tf.expand_dims(tf.range(count), 1)
+            columns[name] = tf.SparseTensor(
+                tf.concat([indices, tf.zeros_like(indices)], 1),
+                tf.fill([count], tf.constant(text, dtype)),
+                tf.stack([rows, 1]),
+            )
+        return columns
 
     def _score(self, raw: dict[str, Any]) -> dict[str, tf.Tensor]:
         inputs = self._transform_layer(canonical(raw, self._separators))

@@ -13,6 +13,9 @@
     metrics         metric -> ENTRY
     slices          [{"key": {column: value}, "name": "device=tv", "rows",
                       "positives", "metrics": metric -> ENTRY}]
+    as_served       null, or metric -> ENTRY of the candidate with the constants
+                    of features that only training sees; all else here is of
+                    the rows as they were logged
     groups          null, or {"column", "k", "left_out": share of impressions in
                     groups of one label, which GAUC does not see,
                     "no_group": share of the rows without a value}
@@ -38,6 +41,7 @@ import math
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -90,6 +94,7 @@ class _Evaluation:
         self._columns = columns
         self._config = config
         self._split = split
+        self._weights = weights
         count = len(columns.labels)
         groups = columns.groups
         if groups is not None:
@@ -155,6 +160,7 @@ class _Evaluation:
                 for names in self._slicings()
                 for item in self._slices(names)
             ],
+            "as_served": self._as_served(),
             "groups": groups,
             "curves": {
                 name: curves.curves(
@@ -170,6 +176,18 @@ class _Evaluation:
                 if measured is not None
             },
         }
+
+    def _as_served(self) -> Metrics | None:
+        served = self._columns.served
+        if served is None:
+            return None
+        alone = replace(
+            self._columns, predictions=(served,), slices={}, served=None
+        )
+        config = self._config.model_copy(update={"slices": ()})
+        evaluation = _Evaluation(alone, config, self._split, self._weights)
+        metrics: Metrics = evaluation.report()["metrics"]
+        return metrics
 
     def _slicings(self) -> list[tuple[str, ...]]:
         """Each set of columns once; none is the overall slice, which is."""

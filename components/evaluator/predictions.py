@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from models.config.training import LABEL
 from models.errors import InputError
+from models.export import AS_LOGGED
 
 BATCH = 8192  # rows of a call of the model
 _TYPES = {"float": tf.float32, "int": tf.int64, "string": tf.string}
@@ -39,6 +40,8 @@ class Columns:
 
     labels: 0 or 1; bool [N].
     predictions: probability by each model, float32 [N].
+    served: probability by the first model as it would be served, float32 [N];
+        None where that is the same.
     groups: a hash of the group's value, -1 without one; [N], or None.
     slices: column -> its values.
     """
@@ -47,6 +50,7 @@ class Columns:
     predictions: tuple[npt.NDArray[np.float32], ...]
     groups: npt.NDArray[np.int64] | None
     slices: dict[str, Values]
+    served: npt.NDArray[np.float32] | None = None
 
 
 def predictions(
@@ -56,7 +60,10 @@ def predictions(
     slices: Sequence[str] = (),
     group: str | None = None,
 ) -> Columns:
-    """Calls the `examples` signature of every model on all rows of `files`.
+    """Calls every model on all rows of `files`.
+
+    The signature is `examples`, or `examples_as_logged` of a model with
+    features that only training sees; the first model is then asked by both.
 
     Batches run on TensorFlow's threads, in order; what is kept of a row is
     its label, a float a model, and a number for its group and each slice.
@@ -71,7 +78,9 @@ def predictions(
     Raises:
         InputError: a model has no such signature.
     """
-    loaded = [_signature(name, path) for name, path in models.items()]
+    opened = [_Model(name, path) for name, path in models.items()]
+    loaded = [model.as_logged for model in opened]
+    served = opened[0].as_served if opened else None
     wanted = sorted({*slices, *([group] if group is not None else [])})
     spec: dict[str, Any] = {
         name: tf.io.VarLenFeature(_TYPES[kinds.get(name, "string")])
@@ -84,11 +93,12 @@ def predictions(
         out = {
             "label": parsed[LABEL] > 0,
             "predictions": tuple(
-                tf.reshape(signature(serialized), [-1])
-                for _, signature in loaded
+                tf.reshape(signature(serialized), [-1]) for signature in loaded
             ),
             "slices": {name: parsed[name] for name in slices},
         }
+        if served is not None:
+            out["served"] = tf.reshape(served(serialized), [-1])
         if group is not None:
             out["group"] = _hashed(parsed[group])
         return out
@@ -99,17 +109,34 @@ def predictions(
     return kept.columns()
 
 
-def _signature(name: str, path: str) -> tuple[Any, Any]:
-    """The model, which must live as long, and its signature as a function."""
-    model = tf.saved_model.load(path)
-    signature = model.signatures.get("examples")
+class _Model:
+    """A SavedModel, which must live as long as its signatures are called.
+
+    as_logged: serialized examples -> probabilities, of the rows as they are.
+    as_served: the same with the constants of features that only training
+    sees; None where there is no such feature.
+    """
+
+    def __init__(self, name: str, path: str) -> None:
+        self._model = tf.saved_model.load(path)
+        signatures = self._model.signatures
+        served = _called(signatures.get("examples"))
+        if served is None:
+            raise InputError(
+                f"the {name} model {path} has no signature `examples` with the"
+                f" output `ctr`. It has: {', '.join(signatures)}"
+            )
+        logged = _called(signatures.get(AS_LOGGED))
+        self.as_logged = logged or served
+        self.as_served = served if logged else None
+
+
+def _called(signature: Any) -> Callable[[tf.Tensor], tf.Tensor] | None:
+    """A signature as a function of serialized examples."""
     if signature is None or "ctr" not in signature.structured_outputs:
-        raise InputError(
-            f"the {name} model {path} has no signature `examples` with the"
-            f" output `ctr`. It has: {', '.join(model.signatures)}"
-        )
+        return None
     (argument,) = signature.structured_input_signature[1]
-    return model, lambda serialized: signature(**{argument: serialized})["ctr"]
+    return lambda serialized: signature(**{argument: serialized})["ctr"]
 
 
 def _batches(files: Sequence[str], step: Any) -> Any:
@@ -153,6 +180,7 @@ class _Kept:
         self._rows = 0
         self._labels: list[Any] = []
         self._predictions: list[list[Any]] = [[] for _ in range(models)]
+        self._served: list[Any] = []
         self._groups: list[Any] = []
         self._known: dict[str, dict[Any, int]] = {name: {} for name in slices}
         self._slices: dict[str, list[tuple[Any, Any]]] = {
@@ -167,6 +195,8 @@ class _Kept:
             self._predictions, batch["predictions"], strict=True
         ):
             into.append(values.numpy().astype(_FLOAT))
+        if "served" in batch:
+            self._served.append(batch["served"].numpy().astype(_FLOAT))
         if "group" in batch:
             self._groups.append(batch["group"].numpy())
         for name, sparse in batch["slices"].items():
@@ -211,6 +241,7 @@ class _Kept:
             ),
             np.concatenate(self._groups) if self._groups else None,
             slices,
+            np.concatenate(self._served) if self._served else None,
         )
 
 

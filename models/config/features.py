@@ -5,13 +5,26 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from models.config.section import FieldError, Name, PositiveInt, Section
 from models.config.served_names import served_names
 
 LABEL = "label"  # the feature name of the label in every tf.Example
+MISSING = "missing"  # as `serve`: no value
 Kind = Literal["float", "int", "string"]
+
+
+def _category(value: Any) -> Any:
+    """The text of a category that YAML read as a number or a boolean."""
+    if isinstance(value, bool | int):
+        return str(int(value))
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return repr(value) if isinstance(value, float) else value
+
+
+Category = Annotated[str, Field(min_length=1), BeforeValidator(_category)]
 
 
 class NumericFeature(Section):
@@ -37,6 +50,11 @@ class NumericFeature(Section):
     """
     dim: PositiveInt = 16
     """Embedding dimension, with `transform: buckets`."""
+    serve: Literal["missing"] | float | None = None
+    """Value of every request, for a number that only training sees.
+
+    `missing` stands for no value; null: the caller sends the number.
+    """
 
 
 class CategoricalFeature(Section):
@@ -73,6 +91,12 @@ class CategoricalFeature(Section):
     Features with the same `table`, or whose `table` is another feature's name,
     share both.
     """
+    serve: Category | None = None
+    """Value of every request, for a feature that only training sees.
+
+    Such as the position of an ad, which is not known when ads are ranked.
+    `missing` stands for no value; null: the caller sends the value.
+    """
 
     @property
     def rows(self) -> str:
@@ -94,6 +118,18 @@ class CategoricalFeature(Section):
             raise ValueError(
                 "`list` works with `encode: vocab` or `encode: hash`;"
                 " received `encode: identity`"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _constant_is_an_id(self) -> CategoricalFeature:
+        if self.encode != "identity" or self.serve in (None, MISSING):
+            return self
+        text = str(self.serve)
+        if not text.isdecimal() or int(text) >= self.buckets:
+            raise ValueError(
+                f"`serve` received {text!r}; accepted with `encode: identity`:"
+                f" missing, or an integer from 0 to {self.buckets - 1}"
             )
         return self
 
@@ -193,6 +229,11 @@ class Features(Section):
                     f"{LABEL!r} is reserved for the label; rename the column",
                 )
         served_names(names)
+        if not self.served_kinds():
+            raise ValueError(
+                "every feature has `serve`: a request would hold nothing."
+                " Leave it out of one at least"
+            )
         single = {f.name for f in self.categorical if f.list is None} | {
             f.name for f in self.numeric if f.transform == "buckets"
         }
@@ -253,6 +294,30 @@ class Features(Section):
             f.name: f.buckets
             for f in self.categorical
             if f.encode == "identity"
+        }
+
+    def constants(self) -> dict[str, str | float | None]:
+        """Feature that only training sees -> its value when served.
+
+        None stands for a missing value.
+        """
+        given: dict[str, str | float | None] = {
+            f.name: f.serve for f in self.numeric
+        }
+        given |= {f.name: f.serve for f in self.categorical}
+        return {
+            name: None if value == MISSING else value
+            for name, value in given.items()
+            if value is not None
+        }
+
+    def served_kinds(self) -> dict[str, Kind]:
+        """`kinds` of the features that a request holds."""
+        constants = self.constants()
+        return {
+            name: kind
+            for name, kind in self.kinds().items()
+            if name not in constants
         }
 
     def kinds(self) -> dict[str, Kind]:
