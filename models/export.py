@@ -12,6 +12,7 @@ import tensorflow_transform as tft
 from models.config.served_names import served_names
 from models.config.training import LABEL, Features
 from models.preprocessing.category_text import canonical
+from models.preprocessing.input_layout import asset_name
 from serving import manifest
 
 AS_LOGGED = "examples_as_logged"  # signature, for evaluation alone
@@ -41,6 +42,7 @@ class Served(tf.Module):
     ) -> None:
         super().__init__()
         self._model = model
+        self._features = features
         self._shift = logit_shift
         self._transform_layer = transform.transform_features_layer()
         spec = transform.raw_feature_spec()
@@ -80,6 +82,14 @@ class Served(tf.Module):
                 self._logged,
                 input_signature=[tf.TensorSpec([None], tf.string, "examples")],
             )
+
+    def vocabularies(self) -> dict[str, dict[str, str | None]]:
+        """Requested feature with a vocabulary -> its asset, list separator."""
+        return {
+            f.name: {"asset": asset_name(f), "separator": f.list}
+            for f in self._features.categorical
+            if f.encode == "vocab" and f.name in self._requested()
+        }
 
     def _raw(self, columns: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         sparse = {}
@@ -158,7 +168,8 @@ class _Files:
 def export(served: Served, folder: str, description: dict[str, Any]) -> None:
     """Writes the SavedModel to `folder`, and its manifest with `description`.
 
-    `inputs` of the manifest tells the server what raw features are called.
+    `inputs` of the manifest tells the server what raw features are called,
+    `vocabularies` which asset has the known values of one.
     """
     tf.saved_model.save(served, folder, signatures=served.exported)
     tf.io.gfile.makedirs(os.path.join(folder, EXTRA))
@@ -169,6 +180,7 @@ def export(served: Served, folder: str, description: dict[str, Any]) -> None:
             **description,
             "created": now.isoformat(timespec="seconds"),
             "inputs": dict(served.names),  # tf.Module wraps it
+            "vocabularies": served.vocabularies(),
         },
         _Files(),
     )

@@ -371,6 +371,33 @@ def _parser() -> argparse.ArgumentParser:
         metavar="N",
         help="that wait for the model; more is answered with 503",
     )
+    serve.add_argument(
+        "--log-requests",
+        type=_path,
+        metavar="DIR",
+        help="write requests and predictions there, as parquet",
+    )
+    serve.add_argument(
+        "--share",
+        type=_amount,
+        default=0.01,
+        metavar="SHARE",
+        help="with --log-requests: of the requests (default: 0.01)",
+    )
+    serve.add_argument(
+        "--log-file-mb",
+        type=_amount,
+        default=64.0,
+        metavar="MB",
+        help="with --log-requests: size at which a file is ended",
+    )
+    serve.add_argument(
+        "--log-file-seconds",
+        type=_amount,
+        default=600.0,
+        metavar="S",
+        help="with --log-requests: age at which a file is ended",
+    )
     serve.set_defaults(command=_serve)
 
     models = commands.add_parser(
@@ -697,7 +724,7 @@ def _access(options: argparse.Namespace) -> Access:
 
 def _serve(options: argparse.Namespace) -> int:
     from serving.access import Access
-    from serving.limits import Limits
+    from serving.limits import Limits, LogOptions
     from serving.server import serve
 
     limits = Limits(
@@ -723,6 +750,14 @@ def _serve(options: argparse.Namespace) -> int:
             options.tls_key,
             options.tls_client_ca,
         ),
+        log_requests=LogOptions(
+            options.log_requests,
+            options.share,
+            int(options.log_file_mb * (1 << 20)),
+            options.log_file_seconds,
+        )
+        if options.log_requests
+        else None,
     )
     return 0
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
@@ -31,12 +32,28 @@ class Predictor(Protocol):
         """Runs one signature."""
 
 
+class Observer(Protocol):
+    """Hears of each call of the model, in the thread that made it."""
+
+    def called(self, waits: list[float], rows: int, seconds: float) -> None:
+        """Seconds that each request waited, rows, and seconds of the call."""
+
+    def answered(
+        self,
+        signature: str,
+        columns: Mapping[str, Array],
+        outputs: Mapping[str, Array],
+    ) -> None:
+        """One request of a call."""
+
+
 @dataclass(frozen=True)
 class _Piece:
     signature: str
     columns: Mapping[str, Array]
     rows: int
     answer: asyncio.Future[dict[str, Array]]
+    asked: float
 
 
 class Batcher:
@@ -52,6 +69,7 @@ class Batcher:
         executor: Executor,
         wait: float = 0.0,
         most_waiting: int = 65536,
+        observer: Observer | None = None,
     ) -> None:
         """Calls nothing yet.
 
@@ -60,13 +78,15 @@ class Batcher:
             executor: whose threads call it.
             wait: seconds that a request waits for others, at most.
             most_waiting: rows that may wait; further requests are refused.
+            observer: hears of each call.
         """
         self._predictor = predictor
         self._executor = executor
         self._wait = wait
         self._most_waiting = most_waiting
+        self._observer = observer
         self._pieces: deque[_Piece] = deque()
-        self._running = 0
+        self.running = 0  # calls
         self._timer: asyncio.TimerHandle | None = None
         self.waiting = 0  # rows
 
@@ -101,7 +121,9 @@ class Batcher:
         self, signature: str, columns: Mapping[str, Array], rows: int
     ) -> dict[str, Array]:
         answer = asyncio.get_running_loop().create_future()
-        self._pieces.append(_Piece(signature, columns, rows, answer))
+        self._pieces.append(
+            _Piece(signature, columns, rows, answer, time.perf_counter())
+        )
         self.waiting += rows
         if self._wait and self.waiting < _LARGEST:
             if self._timer is None:
@@ -116,14 +138,18 @@ class Batcher:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        while self._pieces and self._running < _PARALLEL:
+        while self._pieces and self.running < _PARALLEL:
             batch = self._next()
             if not batch:
                 continue
-            self._running += 1
+            self.running += 1
             loop = asyncio.get_running_loop()
             call = loop.run_in_executor(
-                self._executor, call_together, self._predictor, batch
+                self._executor,
+                observed,
+                self._predictor,
+                batch,
+                self._observer,
             )
             call.add_done_callback(functools.partial(self._end, batch))
 
@@ -145,7 +171,7 @@ class Batcher:
         return batch
 
     def _end(self, batch: list[_Piece], done: asyncio.Future[Any]) -> None:
-        self._running -= 1
+        self.running -= 1
         error = done.exception()
         answers = [error] * len(batch) if error else done.result()
         for piece, answer in zip(batch, answers, strict=True):
@@ -156,6 +182,24 @@ class Batcher:
             else:
                 piece.answer.set_result(answer)
         self._start()
+
+
+def observed(
+    predictor: Predictor, batch: Sequence[_Piece], observer: Observer | None
+) -> list[dict[str, Array] | Exception]:
+    """As `call_together`; the observer hears of it."""
+    start = time.perf_counter()
+    answers = call_together(predictor, batch)
+    if observer is not None:
+        observer.called(
+            [start - piece.asked for piece in batch],
+            sum(piece.rows for piece in batch),
+            time.perf_counter() - start,
+        )
+        for piece, answer in zip(batch, answers, strict=True):
+            if not isinstance(answer, Exception):
+                observer.answered(piece.signature, piece.columns, answer)
+    return answers
 
 
 def call_together(

@@ -1,5 +1,6 @@
 """One version of an exported model, loaded and ready to answer."""
 
+import datetime
 import logging
 import re
 import tempfile
@@ -56,8 +57,15 @@ class LoadedModel:
             )
         if public_key is not None:
             signature.verify(path, public_key)
+        about = manifest.about(str(path))
+        self.created = _created(about, path)  # in seconds since 1970
+        # Feature -> its vocabulary, a value a line, and list separator.
+        self.vocabularies = {
+            name: (path / "assets" / entry["asset"], entry["separator"])
+            for name, entry in about.get("vocabularies", {}).items()
+        }
         # What the signature calls a feature -> its name, where they differ.
-        self.aliases = _aliases(path)
+        self.aliases = _aliases(about)
         self._served = {name: alias for alias, name in self.aliases.items()}
         self.signature_defs = _signature_defs(path)  # name -> SignatureDef
         # The signatures hold weak references to the object's variables.
@@ -182,9 +190,17 @@ def _load(path: Path) -> Any:
         return tf.saved_model.load(str(link))
 
 
-def _aliases(path: Path) -> dict[str, str]:
+def _created(about: Mapping[str, Any], path: Path) -> float:
+    """When a version was exported, or else written."""
+    try:
+        return datetime.datetime.fromisoformat(about["created"]).timestamp()
+    except (KeyError, TypeError, ValueError):
+        return path.stat().st_mtime
+
+
+def _aliases(about: Mapping[str, Any]) -> dict[str, str]:
     """From what `models/export.py` writes; nothing for other models."""
-    names = manifest.about(str(path)).get("inputs", {})
+    names = about.get("inputs", {})
     return {served: name for name, served in names.items() if served != name}
 
 

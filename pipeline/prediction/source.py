@@ -82,14 +82,15 @@ def find(
         files = LogFiles.model_validate({**log, "path": tuple(logs)})
     except ValidationError as error:
         raise InputError(f"{LOGS}: {error.errors()[0]['msg']}") from None
-    kinds = features.kinds()
+    kinds = features.served_kinds()
+    ranges = features.ranges()
     lists = {f.name: f.list for f in features.categorical if f.list}
     return Source(
         os.path.abspath(model),  # noqa: PTH100 (workers may start elsewhere)
         str(about.get("export_id", "")),
         _with_spans(files, since, until),
         {name: (kind, lists.get(name)) for name, kind in kinds.items()},
-        features.ranges(),
+        {name: ranges[name] for name in ranges.keys() & kinds.keys()},
         max_rejected,
         config.runner.beam if config is not None else (),
     )

@@ -12,86 +12,25 @@ import time
 from pathlib import Path
 from typing import Any
 
-import fastavro
 import numpy as np
 import pyarrow as pa
-import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
-import tensorflow as tf
 
-from models.config.training import Features
-from models.export import Served, export
 from pipeline.cli import main
+from tests.components.click_log_gen.ingest import FORMATS, log_of, write_log
+from tests.serving.features import FEATURES, ROWS, SPEC, ctr, export_model
 from tests.serving.tiny import RunningServer
 
-FEATURES = {
-    "numeric": ["x"],
-    "categorical": [
-        "c",
-        {"name": "tags", "list": "|"},
-        {"name": "n", "encode": "identity", "buckets": 9},
-    ],
-}
-SPEC = {"x": tf.float32, "c": tf.string, "tags": tf.string, "n": tf.int64}
 TSV = {"format": "tsv", "header": True, "null_values": ["", "NA"]}
-ROWS: list[dict[str, Any]] = [
-    {
-        "id": f"r{number}",
-        "x": None if number % 7 == 0 else number / 8,
-        "c": [None, "1", "é", "blue"][number % 4],
-        "tags": [None, "a", "a|b", "1|c|dd"][number // 4 % 4],
-        "n": None if number % 5 == 0 else number % 9,
-    }
-    for number in range(50)
-]
-
-
-class Transform:
-    """As much of a TFTransformOutput as the export needs."""
-
-    def transform_features_layer(self) -> Any:
-        return lambda raw: {k: tf.sparse.to_dense(v) for k, v in raw.items()}
-
-    def raw_feature_spec(self) -> dict[str, Any]:
-        return {name: tf.io.VarLenFeature(t) for name, t in SPEC.items()}
-
-
-def model(inputs: dict[str, tf.Tensor], training: bool) -> tf.Tensor:
-    """Something of every feature; a column that is empty counts as 0."""
-    assert not training
-    text = tf.strings.length(inputs["tags"]) + 2 * tf.strings.length(
-        inputs["c"]
-    )
-    return tf.add_n(
-        [
-            tf.reduce_sum(tf.cast(values, tf.float32), 1)
-            for values in (inputs["x"], inputs["n"], text)
-        ]
-    )
-
-
-def ctr(x: float | None, c: str | None, tags: str | None, n: int | None) -> Any:
-    """What the model answers, from the formula."""
-    length = len((tags or "").encode()) + 2 * len((c or "").encode())
-    logit = (x or 0.0) + (n or 0) + length
-    return pytest.approx(1 / (1 + np.exp(-logit)), rel=1e-5)
 
 
 @pytest.fixture(scope="module")
 def version(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The one version of `ads`."""
     folder = tmp_path_factory.mktemp("serving_models") / "ads/7"
-    export(
-        Served(model, Transform(), Features.model_validate(FEATURES)),
-        str(folder),
-        {
-            "export_id": "e",
-            "config": {"features": FEATURES},
-            "reading": {"log": TSV, "max_rejected": 0.01},
-        },
-    )
-    return folder
+    reading = {"log": TSV, "max_rejected": 0.01}
+    return export_model(folder, export_id="e", reading=reading)
 
 
 def tsv(rows: list[dict[str, Any]]) -> str:
@@ -103,68 +42,24 @@ def tsv(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def table() -> pa.Table:
-    return pa.Table.from_pylist(ROWS)
-
-
-def write_examples(path: Path) -> None:
-    with tf.io.TFRecordWriter(str(path)) as writer:
-        for row in ROWS:
-            example = tf.train.Example()
-            for name, value in row.items():
-                feature = example.features.feature[name]
-                if isinstance(value, str):
-                    feature.bytes_list.value.append(value.encode())
-                elif isinstance(value, float):
-                    feature.float_list.value.append(value)
-                elif value is not None:
-                    feature.int64_list.value.append(value)
-            writer.write(example.SerializeToString())
-
-
-def write_avro(path: Path) -> None:
-    kinds = {"id": "string", "x": "double", "c": "string", "tags": "string"}
-    fields = [
-        {"name": name, "type": ["null", kinds.get(name, "long")]}
-        for name in ROWS[0]
-    ]
-    schema = {"type": "record", "name": "Row", "fields": fields}
-    with path.open("wb") as file:
-        fastavro.writer(file, schema, ROWS)
-
-
-WRITE = {
-    "tsv": lambda path: path.write_text(tsv(ROWS), "utf-8"),
-    "csv": lambda path: pa.csv.write_csv(table(), path),
-    "jsonl": lambda path: path.write_text(
-        "".join(json.dumps(row) + "\n" for row in ROWS), "utf-8"
-    ),
-    "parquet": lambda path: pq.write_table(table(), path),
-    "tfrecord": write_examples,
-    "avro": write_avro,
-}
-
-
 def read(folder: Path) -> pa.Table:
     return pa.concat_tables(
         pq.read_table(path) for path in sorted(folder.glob("*.parquet"))
     )
 
 
-@pytest.mark.parametrize("format", WRITE)
+@pytest.mark.parametrize("format", FORMATS)
 def test_every_format_gives_what_the_model_says(
     version: Path, tmp_path: Path, format: str
 ) -> None:
     log, config = tmp_path / "log", tmp_path / "ads.yaml"
-    WRITE[format](log)
-    reading = TSV if format == "tsv" else {"format": format}
-    if format == "csv":
-        reading = {"format": "csv", "header": True}
+    write_log(log, format, ROWS)
+    reading = log_of("x", format)
     config.write_text(
         json.dumps(
             {
                 "name": "ads",
-                "data": {"impressions": {"path": "x", **reading}, "label": "l"},
+                "data": {"impressions": reading, "label": "l"},
                 "features": FEATURES,
             }
         )
