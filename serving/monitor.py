@@ -81,6 +81,7 @@ class Monitor:
             self._known[model] = {
                 name: hashes(path)
                 for name, (path, _) in model.vocabularies.items()
+                if path.exists()  # its version may be gone
             }
         known = self._known[model]
         for name, whole in columns.items():
@@ -94,11 +95,8 @@ class Monitor:
 
 
 def hashes(path: Path) -> Hashes:
-    """Of the lines of a file; none if it is gone."""
-    try:
-        lines = path.read_bytes().split(b"\n")
-    except OSError:
-        return np.zeros(0, np.int64)
+    """Of the lines of a file."""
+    lines = path.read_bytes().split(b"\n")
     return np.array([hash(line) for line in lines], np.int64)
 
 
