@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import functools
 import os
 from typing import Any
 
@@ -11,6 +12,7 @@ import tensorflow_transform as tft
 
 from models.config.served_names import served_names
 from models.config.training import LABEL, Features
+from models.layers.compact_table import is_compact, variables_of
 from models.preprocessing.category_text import canonical
 from models.preprocessing.input_layout import asset_name
 from serving import manifest
@@ -41,7 +43,11 @@ class Served(tf.Module):
         logit_shift: float = 0.0,
     ) -> None:
         super().__init__()
-        self._model = model
+        # Of a model with compact tables only what is read goes into the file.
+        self._tracked = (
+            variables_of(model) if is_compact(model) else {"model": model}
+        )
+        self._network = functools.partial(model, training=False)
         self._features = features
         self._shift = logit_shift
         self._transform_layer = transform.transform_features_layer()
@@ -152,7 +158,7 @@ class Served(tf.Module):
         for name, value in inputs.items():
             if isinstance(value, tf.SparseTensor):
                 inputs[name] = tf.RaggedTensor.from_sparse(value)
-        logits = self._model(inputs, training=False)
+        logits = self._network(inputs)
         logits = tf.cast(logits, tf.float32) + self._shift
         return {"ctr": tf.sigmoid(logits)}
 

@@ -179,7 +179,7 @@ def create_pipeline(
     }
     job = {
         name: sections[name]
-        for name in ("features", "model", "optimizer", "train")
+        for name in ("features", "model", "optimizer", "train", "export")
     } | {
         "negatives": sections["data"]["negatives"],
         "checkpoints": checkpoints,

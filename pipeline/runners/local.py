@@ -500,6 +500,7 @@ class _Run:
             **self._settings(training),
             "chosen": training.get("chosen", []),
             "tuned": training.get("tuned", {}),
+            "export": training.get("export"),
             "lion_kernel": training.get("lion_kernel"),
             "warm_start": training.get("warm_start"),
             "seconds": self._seconds,
