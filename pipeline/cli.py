@@ -102,6 +102,13 @@ def _parser() -> argparse.ArgumentParser:
         help="with --days: share of users, ads and effects that is new a day",
     )
     generate.add_argument(
+        "--position-bias",
+        type=float,
+        default=0.0,
+        help="shape ads: how much a worse slot of a page costs clicks; 1 is"
+        " much. Adds the column slot",
+    )
+    generate.add_argument(
         "--reuse",
         action="store_true",
         help="do nothing if the folder holds these very logs",
@@ -582,6 +589,7 @@ def _generate(options: argparse.Namespace) -> int:
             format=options.format,
             drift=options.drift,
             reuse=options.reuse,
+            position_bias=options.position_bias,
         ):
             print(f"{summary}\n")
         return 0
@@ -594,6 +602,7 @@ def _generate(options: argparse.Namespace) -> int:
         format=options.format,
         shape=options.shape,
         reuse=options.reuse,
+        position_bias=options.position_bias,
     )
     print(summary)
     return 0

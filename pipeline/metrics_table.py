@@ -44,6 +44,15 @@ def lines(report: Mapping[str, Any]) -> Iterator[str]:
     constant = report["constant"]["logloss"]
     if constant is not None:
         yield f"  {'logloss of the constant':<{_NAME}} {constant:>9.5f}"
+    served = report.get("as_served") or {}
+    if served:
+        yield "  the same with the constants that are served:"
+    for name, entry in served.items():
+        if name not in COUNTS:
+            row = (
+                f"{_number(entry['value']):>9}  {_interval(entry['interval'])}"
+            )
+            yield f"  {name:<{_NAME}} {row}".rstrip()
     for note in report["gate"]["notes"]:
         yield f"  {note}"
 

@@ -15,10 +15,10 @@ import numpy as np
 import pyarrow as pa
 
 from models.errors import InputError
-from pipeline.synthetic.ads import Ads
+from pipeline.synthetic.ads import Ads, ranked
 from pipeline.synthetic.clicks import GRID, WINDOW_SECONDS, ClickLog, ids, iso
 from pipeline.synthetic.criteo import Criteo
-from pipeline.synthetic.draw import DAY, NONE, Ints
+from pipeline.synthetic.draw import DAY, NONE, Floats, Ints
 from pipeline.synthetic.files import open_log
 from pipeline.synthetic.truth import Truth
 
@@ -90,6 +90,7 @@ class Summary:
     truth_auc_last_tenth: float | None
     files: dict[str, str]
     day: dict[str, Any] | None = None
+    position_bias: float = 0.0
 
     def __str__(self) -> str:
         auc = "none" if self.truth_auc is None else f"{self.truth_auc:.4f}"
@@ -115,6 +116,7 @@ def generate(
     reuse: bool = False,
     progress: Callable[[int, int], None] | None = None,
     day: Day | None = None,
+    position_bias: float = 0.0,
 ) -> Summary:
     """Write `rows` impressions, their clicks and the truth into `out`.
 
@@ -143,12 +145,23 @@ def generate(
         reuse: Return at once if `out` holds what these arguments give.
         progress: Called with (rows done, rows) after each chunk.
         day: All rows are of this day; `shape="ads"` only.
+        position_bias: How much a worse slot costs, `shape="ads"` only. Above
+            0, a ranker of the past has put the rows of each page, eight of
+            them, into the column `slot`, 1 to 8: it favoured the advertisers
+            that paid. Slot s lowers the log-odds of a click by
+            position_bias·log(s). `truth.parquet` then has the probability in
+            slot 1 as `relevance`.
 
     Raises:
         GenerateError: An argument is wrong, or `out` is not a folder.
     """
     out = Path(out)
     _check(rows, out, seed, format, shape)
+    if position_bias and (shape != "ads" or not 0 < position_bias <= 5):
+        raise GenerateError(
+            "`position_bias` must be a number from 0 to 5, with the shape ads."
+            f" Received: {position_bias!r} and {shape!r}"
+        )
     if day is not None:
         _check_day(day, shape)
     names = {"impressions": f"impressions.{format}", "truth": "truth.parquet"}
@@ -162,6 +175,7 @@ def generate(
         "rows": rows,
         "files": names,
         "day": None if day is None else asdict(day),
+        "position_bias": float(position_bias),
     }
     if reuse and (found := _read_summary(out, wanted)) is not None:
         return found
@@ -172,7 +186,9 @@ def generate(
             paths[kind] = out / f".{name}.{os.getpid()}.tmp"
             undo.callback(paths[kind].unlink, missing_ok=True)
         ending = paths.pop("summary")
-        counts = _write(paths, rows, seed, format, shape, progress, day)
+        counts = _write(
+            paths, rows, seed, format, shape, progress, day, position_bias
+        )
         summary = Summary(**wanted, **counts)
         ending.write_text(json.dumps(asdict(summary), indent=2) + "\n")
         # Cut off in between, the files of two runs must not look like one.
@@ -192,6 +208,7 @@ def generate_days(
     *,
     drift: float = 0.0,
     reuse: bool = False,
+    position_bias: float = 0.0,
 ) -> list[Summary]:
     """Write `rows` impressions a day, each day's logs in a folder of its own.
 
@@ -202,7 +219,7 @@ def generate_days(
         rows: How many good rows a day.
         out: Folder, made if absent.
         days: How many days.
-        seed, format, reuse: As in `generate`.
+        seed, format, reuse, position_bias: As in `generate`.
         drift: From 0 to below 1. Each day this share of users and ads is
             replaced by new ones, and this share of the variance of all
             effects is drawn anew.
@@ -213,7 +230,15 @@ def generate_days(
         day = Day(number, days, drift)
         folder = Path(out) / f"{date:%Y-%m-%d}"
         summaries.append(
-            generate(rows, folder, seed, format, reuse=reuse, day=day)
+            generate(
+                rows,
+                folder,
+                seed,
+                format,
+                reuse=reuse,
+                day=day,
+                position_bias=position_bias,
+            )
         )
     return summaries
 
@@ -276,6 +301,7 @@ def _write(
     shape: str,
     progress: Callable[[int, int], None] | None,
     day: Day | None,
+    position_bias: float,
 ) -> dict[str, Any]:
     """Writes all but the summary; returns the figures that go into it."""
     ads = shape == "ads"
@@ -303,8 +329,13 @@ def _write(
             stop = min(start + _CHUNK, rows)
             time = _times(rng, start, stop, rows, day)
             columns, logit = world.draw(rng, time)
-            chance = np.rint(GRID / (1 + np.exp(-logit))).astype(np.int64)
-            chance = np.clip(chance, 1, GRID - 1)
+            relevance = {}
+            if position_bias:
+                relevance["relevance"] = pa.array(_chance(logit) / GRID)
+                slot = ranked(rng, seed, columns["advertiser_id"], logit)
+                columns["slot"] = pa.array(slot)
+                logit = logit - position_bias * np.log(slot)
+            chance = _chance(logit)
             label = rng.integers(0, GRID, stop - start) < chance
             truth.add(start, chance, label)
             key = pa.array(np.arange(start, stop))
@@ -323,13 +354,19 @@ def _write(
             name = "impression_id" if ads else "row"
             probability = pa.array(chance / GRID)
             files["truth"].write(
-                pa.table({name: key, "probability": probability})
+                pa.table({name: key, "probability": probability, **relevance})
             )
             if progress is not None:
                 progress(stop, rows)
         if ads:
             files["clicks"].write(log.rest())
     return {"broken_lines": len(broken), **log.counts, **truth.scores()}
+
+
+def _chance(logit: Floats) -> Ints:
+    """Probabilities, in parts of GRID."""
+    chance = np.rint(GRID / (1 + np.exp(-logit))).astype(np.int64)
+    return np.clip(chance, 1, GRID - 1)
 
 
 def _rng(seed: int, *key: int) -> np.random.Generator:

@@ -113,6 +113,17 @@ def metrics(run: RunData) -> Section | None:
         for one in found.get("gate", {}).get("checks", [])
     ]
     tables = [Table([*head, "constant"], rows)]
+    served = found.get("as_served") or {}
+    if served:
+        tables.append(
+            Table(
+                ["with the constants that are served", "candidate", head[2]],
+                [
+                    [name, number(entry["value"]), _range(entry["interval"])]
+                    for name, entry in served.items()
+                ],
+            )
+        )
     if checks:
         heads = ["check of the gate", "kept", "value", "limit"]
         tables.append(Table(heads, checks, 2))

@@ -33,6 +33,31 @@ _CROSSES = (
 )
 
 
+PAGE = 8  # impressions that a ranker puts into slots 1 to PAGE
+
+
+def ranked(
+    rng: np.random.Generator, world: int, advertisers: Any, logit: Floats
+) -> Ints:
+    """Slots of rows in pages of PAGE, by a ranker that favours advertisers.
+
+    Args:
+        rng: of the rows.
+        world: seed of the favours.
+        advertisers: their ids, a letter and a number.
+        logit: of the rows.
+    """
+    favours = np.random.default_rng(world).standard_normal(1000)
+    number = pc.cast(pc.utf8_slice_codeunits(advertisers, 1), pa.int64())
+    seen = logit / logit.std() + 2 * favours[number.to_numpy() % 1000]
+    seen += 0.5 * rng.standard_normal(len(logit))
+    page = np.arange(len(logit)) // PAGE
+    order = np.lexsort((-seen, page))
+    slot: Ints = np.empty(len(logit), np.int64)
+    slot[order] = 1 + np.arange(len(logit)) - PAGE * page
+    return slot
+
+
 class Ads:
     """Impressions of advertisements on sites."""
 

@@ -404,3 +404,38 @@ def test_wrong_days_are_refused(
     assert main([*given, *arguments]) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "x").exists()
+
+
+def test_clicks_are_biased_by_the_slot_of_a_page(tmp_path: Path) -> None:
+    generate(40_000, tmp_path, 3, "parquet", position_bias=1.0)
+    rows = _read(tmp_path, "impressions", "parquet")
+    truth = pd.read_parquet(tmp_path / "truth.parquet")
+    pages = rows["slot"].to_numpy().reshape(-1, 8)
+    assert (np.sort(pages, axis=1) == np.arange(1, 9)).all()
+    odds = truth["relevance"] / (1 - truth["relevance"]) / rows["slot"]
+    np.testing.assert_allclose(
+        truth["probability"], odds / (1 + odds), atol=2e-6
+    )
+    # The ranker favours advertisers whose ads are no better.
+    means = rows.assign(relevance=truth["relevance"]).groupby("advertiser_id")[
+        ["slot", "relevance"]
+    ]
+    assert means.mean()["slot"].std() > 1
+    assert abs(means.mean().corr().iloc[0, 1]) < 0.6
+
+
+def test_without_bias_the_bytes_are_as_before(tmp_path: Path) -> None:
+    generate(500, tmp_path / "a", 3)
+    generate(500, tmp_path / "b", 3, position_bias=0.0)
+    assert _bytes(tmp_path / "a") == _bytes(tmp_path / "b")
+    assert b"slot" not in (tmp_path / "a" / "impressions.tsv").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("bias", "shape"), [(-1.0, "ads"), (6.0, "ads"), (1.0, "criteo")]
+)
+def test_wrong_biases_are_refused(
+    tmp_path: Path, bias: float, shape: str
+) -> None:
+    with pytest.raises(GenerateError, match="position_bias"):
+        generate(10, tmp_path, shape=shape, position_bias=bias)
