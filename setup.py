@@ -144,6 +144,7 @@ setup(
             "pytest-cov>=7,<8",
             "pytest-xdist>=3.8",
             "ruff>=0.11",
+            "schemathesis>=4.32,<5",
             "scikit-learn>=1.5",
             # Its protos have the names of KServe's: never import both.
             "types-PyYAML",

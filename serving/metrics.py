@@ -148,6 +148,7 @@ class ServingMetrics:
             registry=registry,
         )
 
+        self._answered: dict[int, tuple[Any, Any, Any]] = {}
         # Known from the start, at 0, so that rates see the first rows too.
         self._logged.labels(model)
         for reason in ("queue", "value", "write"):
@@ -192,10 +193,18 @@ class ServingMetrics:
 
     def answered(self, version: int, rows: int, seconds: float) -> None:
         """Records one request that was answered."""
-        labels = (self._model, str(version))
-        self._requests.labels(*labels, "200").inc()
-        self._rows.labels(*labels).inc(rows)
-        self._seconds.labels(*labels).observe(seconds)
+        known = self._answered.get(version)
+        if known is None:  # looking labels up costs more than counting
+            labels = (self._model, str(version))
+            known = self._answered[version] = (
+                self._requests.labels(*labels, "200"),
+                self._rows.labels(*labels),
+                self._seconds.labels(*labels),
+            )
+        requests, scored, took = known
+        requests.inc()
+        scored.inc(rows)
+        took.observe(seconds)
 
     def refused(self, version: int | str, code: int) -> None:
         """Records one request that got an error; "" before it has a version."""

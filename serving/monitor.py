@@ -15,7 +15,7 @@ import numpy.typing as npt
 from serving.columns import Array
 
 _logger = logging.getLogger(__name__)
-_SECONDS = 0.25  # between two looks, whatever the load
+_SECONDS = 1.0  # between two looks, whatever the load
 _ROWS = 256  # that one look sees
 
 Hashes = npt.NDArray[np.int64]
@@ -43,7 +43,7 @@ class Version(Protocol):
 class Monitor:
     """Looks at some requests in a thread of its own.
 
-    A request pays for a look at the clock; at most four a second are handed
+    A request pays for a look at the clock; at most one a second is handed
     over, and none while the thread is busy.
     """
 

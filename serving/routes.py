@@ -15,6 +15,7 @@ from starlette.exceptions import HTTPException
 from serving import (
     open_inference,
     open_inference_json,
+    openapi,
     tf_serving,
     tf_serving_examples,
 )
@@ -112,10 +113,22 @@ def tf_serving_router(repository: VersionRepository) -> APIRouter:
         )
 
     for where in ("", "/versions/{version}", "/labels/{label}"):
-        router.add_api_route(f"{where}:predict", predict, methods=["POST"])
+        router.add_api_route(
+            f"{where}:predict",
+            predict,
+            methods=["POST"],
+            openapi_extra=openapi.operation(
+                router.prefix + where, openapi.PREDICT
+            ),
+        )
         for verb, encode in _ENCODERS.items():
             router.add_api_route(
-                f"{where}:{verb}", examples(encode), methods=["POST"]
+                f"{where}:{verb}",
+                examples(encode),
+                methods=["POST"],
+                openapi_extra=openapi.operation(
+                    router.prefix + where, openapi.EXAMPLES
+                ),
             )
         router.add_api_route(f"{where}/metadata", metadata)
     for where in ("", "/versions/{version}"):
@@ -172,7 +185,14 @@ def open_inference_router(
         return JSONResponse(await dataplane.model_metadata(key))
 
     for where in ("", "/versions/{version}"):
-        router.add_api_route(f"{where}/infer", infer, methods=["POST"])
+        router.add_api_route(
+            f"{where}/infer",
+            infer,
+            methods=["POST"],
+            openapi_extra=openapi.operation(
+                router.prefix + where, openapi.INFER
+            ),
+        )
         router.add_api_route(f"{where}/ready", ready)
         router.add_api_route(where, metadata)
     return router

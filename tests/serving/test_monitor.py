@@ -65,8 +65,8 @@ def test_looks_are_few_whatever_the_load(
     monitor, version = Monitor(Counts()), Version(tmp_path)
     looks: list[int] = []
     monkeypatch.setattr(monitor, "look", lambda *_: looks.append(1))
-    end = time.monotonic() + 1
+    end = time.monotonic() + 1.5
     while time.monotonic() < end:
         monitor.offer(version, COLUMNS)
     time.sleep(0.2)
-    assert 1 <= len(looks) <= 5
+    assert 1 <= len(looks) <= 2
