@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import datetime
 import functools
+import hashlib
+import json
 import os
+from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 import tensorflow_transform as tft
 
@@ -15,6 +19,8 @@ from models.config.training import LABEL, Features
 from models.layers.compact_table import is_compact, variables_of
 from models.preprocessing.category_text import canonical
 from models.preprocessing.input_layout import asset_name
+from models.variables import rows_of
+from optimizers.groups import variable_path
 from serving import manifest
 
 AS_LOGGED = "examples_as_logged"  # signature, for evaluation alone
@@ -161,6 +167,43 @@ class Served(tf.Module):
         logits = self._network(inputs)
         logits = tf.cast(logits, tf.float32) + self._shift
         return {"ctr": tf.sigmoid(logits)}
+
+
+# Settings of a training that say what its weights are used for.
+_MEANING = (
+    "export",
+    "features",
+    "model",
+    "negatives",
+    "model_version",
+    "code_version",
+)
+
+
+def export_id(
+    model: Any, transform: tft.TFTransformOutput, settings: Mapping[str, Any]
+) -> str:
+    """Identifies what an export answers: pushing it twice is seen.
+
+    Args:
+        model: whose weights count.
+        transform: whose vocabularies count.
+        settings: of the training; those in `_MEANING` count.
+    """
+    digest = hashlib.sha256()
+    meaning = {name: settings.get(name) for name in _MEANING}
+    digest.update(json.dumps(meaning, sort_keys=True).encode())
+    assets = os.path.join(transform.transform_savedmodel_dir, "assets")
+    for name in sorted(tf.io.gfile.listdir(assets)):
+        digest.update(name.encode())
+        with tf.io.gfile.GFile(os.path.join(assets, name), "rb") as file:
+            digest.update(hashlib.sha256(file.read()).digest())
+    for variable in model.variables:
+        digest.update(variable_path(variable).encode())
+        for values in rows_of(variable):
+            part = np.ascontiguousarray(values).reshape(-1).view("u1")
+            digest.update(part.data)
+    return digest.hexdigest()[:32]
 
 
 class _Files:

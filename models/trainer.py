@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import gc
-import hashlib
 import json
 import logging
 import os
 from dataclasses import asdict
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 import tensorflow_transform as tft
 
@@ -21,12 +19,10 @@ from models.checkpointing.checkpoint import Checkpoints, DamagedError
 from models.config.search_space import applied, decoded
 from models.config.training import ExportConfig
 from models.errors import InputError
-from models.export import Served, export
+from models.export import Served, export, export_id
 from models.layers.compact_table import Precision, compact
 from models.training.distribution import LOST
 from models.training.run import Files, Fitted, TrainingRun
-from models.variables import rows_of
-from optimizers.groups import variable_path
 
 TRAINING = "training.json"
 BASE = "base.json"  # where the model is that a training begins with
@@ -78,7 +74,7 @@ def run_fn(fn_args: Any) -> None:
             Served(model, transform, job.features, job.negatives.shift),
             fn_args.serving_model_dir,
             {
-                "export_id": _export_id(model, precision),
+                "export_id": export_id(model, transform, custom),
                 "trained_on": {
                     name: custom.get(name)
                     for name in ("data_version", "code_version")
@@ -158,19 +154,6 @@ def _compacted(
         extra={"keep": True},
     )
     return report
-
-
-def _export_id(model: Any, precision: Precision) -> str:
-    """The same for equal exports: pushing a model twice is seen."""
-    digest = hashlib.sha256()
-    if precision != "float32":
-        digest.update(precision.encode())
-    for variable in model.variables:
-        digest.update(variable_path(variable).encode())
-        for values in rows_of(variable):
-            part = np.ascontiguousarray(values).reshape(-1).view("u1")
-            digest.update(part.data)
-    return digest.hexdigest()[:32]
 
 
 def _describe(

@@ -35,20 +35,20 @@ class Predictor(Protocol):
 class Observer(Protocol):
     """Hears of each call of the model, in the thread that made it."""
 
-    def called(self, waits: list[float], rows: int, seconds: float) -> None:
-        """Seconds that each request waited, rows, and seconds of the call."""
-
-    def answered(
+    def called(
         self,
-        signature: str,
-        columns: Mapping[str, Array],
-        outputs: Mapping[str, Array],
+        batch: Sequence[Piece],
+        answers: Sequence[dict[str, Array] | Exception],
+        start: float,
+        end: float,
     ) -> None:
-        """One request of a call."""
+        """A call of so many requests, from `start` to `end`."""
 
 
-@dataclass(frozen=True)
-class _Piece:
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A request, or a part of one; `asked` by `time.perf_counter`."""
+
     signature: str
     columns: Mapping[str, Array]
     rows: int
@@ -85,7 +85,7 @@ class Batcher:
         self._wait = wait
         self._most_waiting = most_waiting
         self._observer = observer
-        self._pieces: deque[_Piece] = deque()
+        self._pieces: deque[Piece] = deque()
         self.running = 0  # calls
         self._timer: asyncio.TimerHandle | None = None
         self.waiting = 0  # rows
@@ -122,7 +122,7 @@ class Batcher:
     ) -> dict[str, Array]:
         answer = asyncio.get_running_loop().create_future()
         self._pieces.append(
-            _Piece(signature, columns, rows, answer, time.perf_counter())
+            Piece(signature, columns, rows, answer, time.perf_counter())
         )
         self.waiting += rows
         if self._wait and self.waiting < _LARGEST:
@@ -153,8 +153,8 @@ class Batcher:
             )
             call.add_done_callback(functools.partial(self._end, batch))
 
-    def _next(self) -> list[_Piece]:
-        batch: list[_Piece] = []
+    def _next(self) -> list[Piece]:
+        batch: list[Piece] = []
         rows = 0
         while self._pieces:
             piece = self._pieces[0]
@@ -170,7 +170,7 @@ class Batcher:
                 rows += piece.rows
         return batch
 
-    def _end(self, batch: list[_Piece], done: asyncio.Future[Any]) -> None:
+    def _end(self, batch: list[Piece], done: asyncio.Future[Any]) -> None:
         self.running -= 1
         error = done.exception()
         answers = [error] * len(batch) if error else done.result()
@@ -185,25 +185,18 @@ class Batcher:
 
 
 def observed(
-    predictor: Predictor, batch: Sequence[_Piece], observer: Observer | None
+    predictor: Predictor, batch: Sequence[Piece], observer: Observer | None
 ) -> list[dict[str, Array] | Exception]:
     """As `call_together`; the observer hears of it."""
     start = time.perf_counter()
     answers = call_together(predictor, batch)
     if observer is not None:
-        observer.called(
-            [start - piece.asked for piece in batch],
-            sum(piece.rows for piece in batch),
-            time.perf_counter() - start,
-        )
-        for piece, answer in zip(batch, answers, strict=True):
-            if not isinstance(answer, Exception):
-                observer.answered(piece.signature, piece.columns, answer)
+        observer.called(batch, answers, start, time.perf_counter())
     return answers
 
 
 def call_together(
-    predictor: Predictor, batch: Sequence[_Piece]
+    predictor: Predictor, batch: Sequence[Piece]
 ) -> list[dict[str, Array] | Exception]:
     """The answer to each of several requests of one signature."""
     try:
@@ -219,7 +212,7 @@ def call_together(
 
 
 def _call(
-    predictor: Predictor, batch: Sequence[_Piece]
+    predictor: Predictor, batch: Sequence[Piece]
 ) -> list[dict[str, Array] | Exception]:
     rows = sum(piece.rows for piece in batch)
     missing = -rows % BLOCK

@@ -13,8 +13,7 @@ from prometheus_client import (
 )
 from prometheus_client.core import GaugeMetricFamily, Metric
 
-_BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
-_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+from serving.call_metrics import SECONDS, CallCollector, CallMetrics
 
 
 class State(Protocol):
@@ -30,26 +29,6 @@ class State(Protocol):
     queued: int
     running: int
     open: int
-
-
-class CallMetrics:
-    """Figures of the calls of one version."""
-
-    def __init__(self, *figures: Any) -> None:
-        self._waited, self._computed, self._rows, *rest = figures
-        self._count, self._sum = rest
-
-    def called(self, waits: list[float], rows: int, seconds: float) -> None:
-        """Records a call: how long each request waited, rows, its time."""
-        for wait in waits:
-            self._waited.observe(wait)
-        self._computed.observe(seconds)
-        self._rows.observe(rows)
-
-    def predicted(self, rows: int, total: float) -> None:
-        """Records the sum of the probabilities of some rows."""
-        self._count.inc(rows)
-        self._sum.inc(total)
 
 
 class ServingMetrics:
@@ -73,7 +52,7 @@ class ServingMetrics:
             "lionctr_predict_seconds",
             "From a read body to an encoded answer.",
             labels,
-            buckets=_BUCKETS,
+            buckets=SECONDS,
             registry=registry,
         )
         self._served = Gauge(
@@ -82,39 +61,8 @@ class ServingMetrics:
             ["model"],
             registry=registry,
         )
-        self._waited = Histogram(
-            "lionctr_wait_seconds",
-            "That a request waited for a call of the model.",
-            labels,
-            buckets=_BUCKETS,
-            registry=registry,
-        )
-        self._computed = Histogram(
-            "lionctr_compute_seconds",
-            "Of a call of the model, for all requests in it.",
-            labels,
-            buckets=_BUCKETS,
-            registry=registry,
-        )
-        self._batch = Histogram(
-            "lionctr_batch_rows",
-            "Rows of a call of the model.",
-            labels,
-            buckets=_SIZES,
-            registry=registry,
-        )
-        self._predicted = Counter(
-            "lionctr_predictions",
-            "Rows with a probability.",
-            labels,
-            registry=registry,
-        )
-        self._sum = Counter(
-            "lionctr_predictions_sum",
-            "Sum of the probabilities; divided by the rows: their mean.",
-            labels,
-            registry=registry,
-        )
+        self._calls: dict[int, CallMetrics] = {}
+        registry.register(CallCollector(model, self._calls))
         feature = ["model", "feature"]
         self._values = Counter(
             "lionctr_feature_rows",
@@ -148,6 +96,7 @@ class ServingMetrics:
             registry=registry,
         )
 
+        self._seen: dict[str, tuple[Any, Any]] = {}
         self._answered: dict[int, tuple[Any, Any, Any]] = {}
         # Known from the start, at 0, so that rates see the first rows too.
         self._logged.labels(model)
@@ -155,27 +104,26 @@ class ServingMetrics:
             self._dropped.labels(model, reason)
 
     def calls(self, version: int) -> CallMetrics:
-        """The figures of a version's calls, looked up once."""
-        figures = (
-            self._waited,
-            self._computed,
-            self._batch,
-            self._predicted,
-            self._sum,
-        )
-        return CallMetrics(
-            *(figure.labels(self._model, str(version)) for figure in figures)
-        )
+        """The figures of a version's calls."""
+        if version not in self._calls:
+            self._calls[version] = CallMetrics()
+        return self._calls[version]
 
     def seen(
         self, feature: str, rows: int, missing: int, unknown: int | None
     ) -> None:
         """Records a look at a feature; unknown: None without vocabulary."""
-        labels = (self._model, feature)
-        self._values.labels(*labels).inc(rows)
-        self._missing.labels(*labels).inc(missing)
+        known = self._seen.get(feature)
+        if known is None:
+            labels = (self._model, feature)
+            known = self._seen[feature] = (
+                self._values.labels(*labels),
+                self._missing.labels(*labels),
+            )
+        known[0].inc(rows)
+        known[1].inc(missing)
         if unknown is not None:
-            self._unknown.labels(*labels).inc(unknown)
+            self._unknown.labels(self._model, feature).inc(unknown)
 
     def logged(self, rows: int) -> None:
         """Records rows in a file of the request log."""

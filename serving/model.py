@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from typing import Any, TypeVar
 
@@ -11,11 +11,12 @@ from kserve.errors import InvalidInput, ModelNotFound, ModelNotReady
 from kserve.metrics import PREDICT_HIST_TIME, get_labels
 
 from serving import open_inference
-from serving.batching import Batcher
+from serving.batching import Batcher, Piece
+from serving.call_metrics import CallMetrics
 from serving.columns import Array
 from serving.errors import BadInputError, OverloadedError, TooLargeError
 from serving.limits import DEFAULTS, Limits
-from serving.metrics import CallMetrics, ServingMetrics
+from serving.metrics import ServingMetrics
 from serving.monitor import Monitor
 from serving.request_log import RequestLog
 from serving.savedmodel import LoadedModel, Scalar
@@ -42,21 +43,29 @@ class _Observer:
         self._loaded = loaded
         self._metrics = metrics
         self._monitor = monitor
-        self.called = metrics.called
 
-    def answered(
+    def called(
         self,
-        signature: str,
-        columns: Mapping[str, Array],
-        outputs: Mapping[str, Array],
+        batch: Sequence[Piece],
+        answers: Sequence[dict[str, Array] | Exception],
+        start: float,
+        end: float,
     ) -> None:
-        """Adds up the probabilities, and has the monitor look."""
-        values = outputs.get(CTR)
-        if values is not None:
-            total = values.item() if values.size == 1 else values.sum()
-            self._metrics.predicted(len(values), float(total))
-        if self._monitor is not None and signature == DEFAULT_SIGNATURE:
-            self._monitor.offer(self._loaded, columns)
+        """Adds up what a call did, and has the monitor look."""
+        rows, predicted, total = 0, 0, 0.0
+        for piece, answer in zip(batch, answers, strict=True):
+            rows += piece.rows
+            values = {} if isinstance(answer, Exception) else answer
+            ctr = values.get(CTR)
+            if ctr is not None:
+                predicted += piece.rows
+                # A sum of one value costs 20 times as much.
+                total += ctr.item() if ctr.size == 1 else float(ctr.sum())
+        waits = [start - piece.asked for piece in batch]
+        self._metrics.called(waits, rows, end - start, predicted, total)
+        first = batch[0]
+        if self._monitor is not None and first.signature == DEFAULT_SIGNATURE:
+            self._monitor.offer(self._loaded, first.columns)
 
 
 class UnknownVersion(ModelNotFound):

@@ -14,7 +14,7 @@ from components.evaluator.config import EvaluateConfig
 from components.evaluator.evaluation import evaluate
 from components.evaluator.predictions import predictions
 from models.config.features import Features
-from models.export import AS_LOGGED, Served, export
+from models.export import AS_LOGGED, Served, export, export_id
 
 SPEC = {"place": tf.string, "user": tf.string, "age": tf.float32}
 SPEC |= {"slot": tf.int64}
@@ -196,3 +196,46 @@ def test_the_evaluation_is_of_the_rows_as_logged_and_as_served(
         value = found[key]["logloss"]["value"]
         assert value == pytest.approx(loss, rel=1e-6)
     assert "baseline" not in found["as_served"]["logloss"]
+
+
+class Vocabularies:
+    """A transform whose vocabulary is `text`."""
+
+    def __init__(self, folder: Path, text: str) -> None:
+        (folder / "assets").mkdir(parents=True)
+        (folder / "assets" / "vocab_user").write_text(text)
+        self.transform_savedmodel_dir = str(folder)
+
+
+def test_an_export_is_another_if_its_weights_mean_something_else(
+    tmp_path: Path,
+) -> None:
+    settings: dict[str, Any] = {
+        "features": features().model_dump(mode="json"),
+        "negatives": {"keep": 1.0},
+        "code_version": "1",
+        "optimizer": {"name": "lion"},
+    }
+    constant = features(place="top").model_dump(mode="json")
+    others = [
+        settings | {"features": constant},
+        settings | {"negatives": {"keep": 0.5}},
+        settings | {"code_version": "2"},
+    ]
+
+    class Weighted:
+        variables = (tf.Variable([1.0, 2.0], name="w"),)
+
+    one, same, other = (
+        Vocabularies(tmp_path / name, text)
+        for name, text in (("a", "u\nw"), ("b", "u\nw"), ("c", "w\nu"))
+    )
+    first = export_id(Weighted(), one, settings)
+    assert export_id(Weighted(), same, settings) == first
+    told = settings | {"optimizer": {"name": "adam"}}
+    assert export_id(Weighted(), one, told) == first
+    found = [export_id(Weighted(), one, some) for some in others]
+    found.append(export_id(Weighted(), other, settings))
+    Weighted.variables[0].assign([1.0, 3.0])
+    found.append(export_id(Weighted(), one, settings))
+    assert len({first, *found}) == len(found) + 1
