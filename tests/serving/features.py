@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from models.config.training import Features
 from models.export import Served, export
+from serving import manifest
 
 FEATURES = {
     "numeric": ["x"],
@@ -69,4 +70,8 @@ def export_model(folder: Path, **about: Any) -> Path:
     """A version; its manifest has the features and `about`."""
     served = Served(model, Transform(), Features.model_validate(FEATURES))
     export(served, str(folder), {"config": {"features": FEATURES}, **about})
+    for name, words in (("c", "1\nblue\n"), ("tags", "a\nb\n")):
+        (folder / "assets").mkdir(exist_ok=True)
+        (folder / f"assets/vocab_{name}").write_text(words)
+    manifest.write(str(folder), manifest.about(str(folder)))
     return folder

@@ -241,6 +241,8 @@ def test_prometheus_is_told_of_the_model_and_the_server(
     looked = found["lionctr_feature_rows_total"]
     assert set(looked) == {(f"feature={name}",) for name in SPEC}
     assert 0 < looked[("feature=c",)] <= 50
+    unknown = found["lionctr_feature_unknown_rows_total"]
+    assert set(unknown) == {("feature=c",), ("feature=tags",)}
     assert found["lionctr_requests_total"][("code=400", "version=7")] == 1
     calls = found["lionctr_batch_rows_count"][("version=7",)]
     assert found["lionctr_compute_seconds_count"][("version=7",)] == calls
