@@ -12,11 +12,12 @@ help:
 	@echo "make demo      set up, generate logs, run the whole pipeline"
 	@echo "make check     ruff, mypy, import rules, quick tests: a minute"
 	@echo "make test      the tests (make slow: the long ones too)"
-	@echo "make coverage  the tests, with branch coverage"
+	@echo "make coverage  the tests, with branch coverage: a third slower"
 	@echo "make docs      build the manual into build/site; a dead link fails"
 	@echo "make flink     fetch what the tests on Flink need (320 MB)"
-	@echo "make lint      ruff, mypy    make format    ruff format"
-	@echo "make bench     the benchmarks behind the figures of the manual"
+	@echo "make lint      ruff, mypy, hadolint    make format    ruff format"
+	@echo "make bench     speed and memory, from ingest to server: long;"
+	@echo "               BENCH=\"join step\" for some, JSON in build/bench.json"
 	@echo "make lock      resolve requirements.lock again"
 	@echo "make setup     create or complete the environment"
 	@echo "make clean     remove the environment, caches and builds"
@@ -39,7 +40,7 @@ slow: setup
 	@$(BIN)/python $(PYTEST) -m "slow or not slow"
 
 coverage: setup
-	@$(BIN)/python $(PYTEST) --cov --cov-branch --cov-report term:skip-covered
+	@$(BIN)/python $(PYTEST) --cov --cov-report term:skip-covered
 
 docs: setup
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
@@ -51,6 +52,7 @@ lint: setup
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
+	@$(BIN)/hadolint deploy/Dockerfile
 
 format: setup
 	@$(BIN)/ruff format .
@@ -62,17 +64,14 @@ lock: setup
 	  --custom-compile-command "make lock" -o requirements.lock
 	@cp requirements.lock deploy/requirements.lock  # the same versions
 	@$(BIN)/uv pip compile setup.py --extra pipeline --extra serving \
-	  --extra signing --extra kubeflow --extra install \
+	  --extra signing --extra kubeflow --extra s3 --extra install \
 	  --generate-hashes --universal --python-version 3.11 --quiet --no-annotate \
 	  --custom-compile-command "make lock" -o deploy/requirements.lock
 
 bench: setup
-	@$(BIN)/python benchmarks/ingest.py
-	@$(BIN)/python benchmarks/join.py
-	@$(BIN)/python benchmarks/transform.py
-	@$(BIN)/python benchmarks/demo.py
-	@$(BIN)/python benchmarks/lion_kernels.py
+	@mkdir -p build
+	@$(BIN)/python -m benchmarks.perf $(BENCH) --json build/bench.json
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache \
-	  .pytest_cache .hypothesis
+	  .pytest_cache .hypothesis .coverage*

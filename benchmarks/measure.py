@@ -1,7 +1,8 @@
-"""Measurements in fresh processes, and a table of them beside their goals."""
+"""Measure work in fresh processes, executors and single functions."""
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import resource
 import signal
@@ -10,32 +11,77 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from multiprocessing import get_context
-from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
 
 IN_PROCESS = ("--runner=FnApiRunner",)
+INLINE = "LIONCTR_BENCHMARK_INLINE"  # for smoke tests: one process for all
 
 
 class Seconds(NamedTuple):
-    """What a piece of work took; other programs slow `cpu` down less."""
+    """Seconds of the clock and of the CPU; other programs slow `cpu` less."""
 
     wall: float
     cpu: float
 
 
+class Stopwatch:
+    """Seconds since the construction."""
+
+    def __init__(self) -> None:
+        self._wall, self._cpu = time.perf_counter(), time.process_time()
+
+    def seconds(self) -> Seconds:
+        """Seconds so far."""
+        return Seconds(
+            time.perf_counter() - self._wall, time.process_time() - self._cpu
+        )
+
+
+@contextmanager
+def timed(owner: Any, *names: str) -> Iterator[dict[str, Seconds]]:
+    """Times functions of a module, or methods of a class, while it lasts.
+
+    Yields:
+        Name -> seconds of its last call.
+    """
+    took: dict[str, Seconds] = {}
+    works = {name: getattr(owner, name) for name in names}
+
+    def wrapped(name: str) -> Callable[..., Any]:
+        def call(*arguments: Any) -> Any:
+            watch = Stopwatch()
+            result = works[name](*arguments)
+            took[name] = watch.seconds()
+            return result
+
+        return call
+
+    for name in names:
+        setattr(owner, name, wrapped(name))
+    try:
+        yield took
+    finally:
+        for name, work in works.items():
+            setattr(owner, name, work)
+
+
 def alone(work: Callable[..., Any], *arguments: Any) -> Any:
-    """Calls `work` in a new Python process; its output goes to a log.
+    """Call `work` in a new Python process; its output goes to a log.
 
     `work` is a function of a module, its arguments and result are pickled.
     The calling process must stay small: a child's peak memory begins at its
     parent's.
     """
+    if os.environ.get(INLINE):
+        return work(*arguments)
     # A program that is told to end takes its child and folder with it.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     log = Path(tempfile.gettempdir()) / f"lionctr-benchmark-{os.getpid()}.log"
-    context = get_context("spawn")
+    context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
     child = context.Process(
         target=_quietly, args=(sender, log, work, arguments), daemon=True
@@ -45,7 +91,7 @@ def alone(work: Callable[..., Any], *arguments: Any) -> Any:
     try:
         result = receiver.recv()
     except EOFError:
-        sys.exit(f"{work.__name__} failed; log: {log}")
+        raise RuntimeError(f"{work.__name__} failed; log: {log}") from None
     finally:
         child.terminate()
         child.join()
@@ -86,7 +132,7 @@ def execute(
         beam: Beam's options; by default those that its pipeline gave it.
 
     Returns:
-        What the executor's `Do` took, and output name -> artifact.
+        Seconds of the executor's `Do`, and output name -> artifact.
     """
     from tfx.dsl.components.base.base_beam_executor import BaseBeamExecutor
 
@@ -105,47 +151,17 @@ def execute(
         (folder / name).mkdir()
         outputs[name] = artifact
     given = {name: [artifact] for name, artifact in inputs.items()}
-    wall, cpu = time.perf_counter(), time.process_time()
+    watch = Stopwatch()
     executor.Do(
         given,
         {name: [artifact] for name, artifact in outputs.items()},
         dict(component.exec_properties),
     )
-    seconds = Seconds(time.perf_counter() - wall, time.process_time() - cpu)
-    return seconds, outputs
-
-
-class Table:
-    """Lines of name, value and, where there is one, goal and verdict."""
-
-    def __init__(self, title: str) -> None:
-        print(f"{title}\n{os.cpu_count()} cores, {_load()} at the start\n")
-        self._missed: list[str] = []
-
-    def line(self, name: str, value: str) -> None:
-        """Prints a figure without a goal."""
-        print(f"  {name:<42} {value:>24}", flush=True)
-
-    def goal(self, name: str, value: str, goal: str, met: bool) -> None:
-        """Prints a figure, its goal and whether it is met."""
-        verdict = "met" if met else "MISSED"
-        print(f"  {name:<42} {value:>24}   goal {goal}: {verdict}", flush=True)
-        if not met:
-            self._missed.append(name)
-
-    def exit(self) -> None:
-        """Ends the program: 0 if every goal is met, else 1."""
-        print(f"\n{_load()} at the end")
-        sys.exit(1 if self._missed else 0)
-
-
-def _load() -> str:
-    one, five, _ = os.getloadavg()
-    return f"load average {one:.1f} over 1 minute, {five:.1f} over 5"
+    return watch.seconds(), outputs
 
 
 @contextmanager
 def scratch() -> Iterator[Path]:
-    """A folder that is removed in the end."""
+    """Yield a folder that is removed in the end."""
     with tempfile.TemporaryDirectory(prefix="lionctr-benchmark-") as folder:
         yield Path(folder)

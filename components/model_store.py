@@ -45,7 +45,7 @@ class _LocalFiles(manifest.LocalFiles):
 
 
 def is_remote(path: str) -> bool:
-    """Whether a path is a URI, of an object store."""
+    """True if a path is a URI, of an object store."""
     return "://" in path
 
 
@@ -78,7 +78,7 @@ def path_of(base: str, version: int) -> str:
 
 
 def about(model: str) -> dict[str, Any]:
-    """What an exported model says of itself; {} if it is damaged."""
+    """Description inside an exported model; {} if it is damaged."""
     try:
         return manifest.about(model, files_of(model))
     except manifest.DamagedError as error:

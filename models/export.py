@@ -198,12 +198,19 @@ def export_id(
         digest.update(name.encode())
         with tf.io.gfile.GFile(os.path.join(assets, name), "rb") as file:
             digest.update(hashlib.sha256(file.read()).digest())
+    digest.update(weights_digest(model))
+    return digest.hexdigest()[:32]
+
+
+def weights_digest(model: Any) -> bytes:
+    """The SHA-256 of a model's weights, read in parts: tables are large."""
+    digest = hashlib.sha256()
     for variable in model.variables:
         digest.update(variable_path(variable).encode())
         for values in rows_of(variable):
             part = np.ascontiguousarray(values).reshape(-1).view("u1")
             digest.update(part.data)
-    return digest.hexdigest()[:32]
+    return digest.digest()
 
 
 class _Files:

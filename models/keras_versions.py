@@ -13,7 +13,7 @@ def keras_version(model: Any) -> int:
 
 
 def start_afresh(seed: int) -> None:
-    """Layers' names and random states as in a fresh process, of both Kerases.
+    """Layers' names and random states as in a fresh process, of Keras 2 and 3.
 
     Seeding one of them leaves the other where earlier models brought it.
     """

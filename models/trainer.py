@@ -21,6 +21,7 @@ from models.config.training import ExportConfig
 from models.errors import InputError
 from models.export import Served, export, export_id
 from models.layers.compact_table import Precision, compact
+from models.training.advice import warnings
 from models.training.distribution import LOST
 from models.training.run import Files, Fitted, TrainingRun
 
@@ -57,6 +58,8 @@ def run_fn(fn_args: Any) -> None:
     team = fitted.team
     if team.chief:
         described = _describe(job, fitted, custom) | {"tuned": tuned}
+        for line in described["warnings"]:
+            log.warning("warning: %s", line, extra={"keep": True})
         begun = fitted.warm_start or cold
         described["warm_start"] = asdict(begun) if begun else None
         model = fitted.model
@@ -107,7 +110,7 @@ def state_folder(serving_model_dir: str) -> str:
 def _base(
     fn_args: Any,
 ) -> tuple[warm_start.Base | None, warm_start.Report | None]:
-    """What the training begins with, or else a report of why with nothing."""
+    """Weights to start from, or else a report of why there are none."""
     source = fn_args.custom_config["train"].get("warm_start")
     if source is None:
         return None, None
@@ -122,10 +125,12 @@ def _base(
     if source != "latest_blessed":
         raise InputError(f"train.warm_start: {reason}")
     if found["model"] is None:
-        log.info("warm start: %s; training begins anew", reason)
+        log.info("warm start: %s; training starts from new weights", reason)
     else:
         log.warning(
-            "warm start: %s; training begins anew", reason, extra={"keep": True}
+            "warm start: %s; training starts from new weights",
+            reason,
+            extra={"keep": True},
         )
     return None, warm_start.Report(reason=reason)
 
@@ -161,6 +166,7 @@ def _describe(
 ) -> dict[str, Any]:
     kernel, reason = optimizers.kernel_status()
     result = fitted.result
+    course = result.course
     return {
         "steps": result.steps,
         "resumed_at_step": result.resumed_at,
@@ -170,7 +176,10 @@ def _describe(
         "stopped_early": result.stopped_early,
         "eval_logloss": result.eval_logloss,
         "eval_auc": result.eval_auc,
-        "optimizer": optimizers.resolved(custom["optimizer"]),
+        "eval_constant": course.constant,
+        "best_step": course.best,
+        "warnings": warnings(result.steps, course, result.stopped_early),
+        "optimizer": optimizers.used(custom["optimizer"]),
         "model": custom["model"],
         "train": custom["train"],
         "chosen": [asdict(choice) for choice in job.chosen],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import keras_tuner
@@ -13,11 +14,12 @@ from keras_tuner.engine import base_tuner
 from keras_tuner.oracles import BayesianOptimizationOracle, RandomSearchOracle
 from tfx.components.tuner.component import TunerFnResult
 
+from models.config.metric_registry import better
 from models.config.search_space import Tune, applied, decoded
 from models.errors import InputError
 from models.training.run import Files, TrainingRun
-from models.tuning.trial import attempt
-from models.tuning.trial_store import Finished, fingerprint
+from models.tuning.trial import IN_EVERY_RECORD, attempt, objective
+from models.tuning.trial_store import FinishedTrainings, fingerprint
 
 log = logging.getLogger("lionctr.tune")
 SECTIONS = ("features", "model", "optimizer", "train", "negatives")
@@ -25,7 +27,7 @@ _ORACLES = {
     "random": RandomSearchOracle,
     "bayesian": BayesianOptimizationOracle,
 }
-_DIRECTIONS = {"logloss": "min", "auc": "max"}
+_DIRECTIONS = {"lower": "min", "higher": "max"}
 
 
 def tuner_fn(fn_args: Any) -> TunerFnResult:
@@ -33,7 +35,7 @@ def tuner_fn(fn_args: Any) -> TunerFnResult:
 
     That holds the sections of a `TrainingRun`, `tune`, `code_version`, and two
     folders that outlive the component: `trials`, what has ended there is not
-    done again, and `checkpoints`. The search itself starts anew, as its
+    done again, and `checkpoints`. The search itself restarts, as its
     choices follow from its seed and the results so far.
     """
     custom = fn_args.custom_config
@@ -50,7 +52,7 @@ def tuner_fn(fn_args: Any) -> TunerFnResult:
         Tune.model_validate(custom["tune"]),
         sections,
         files,
-        Finished(custom.get("trials")),
+        FinishedTrainings(custom.get("trials")),
         custom.get("checkpoints"),
         fn_args.working_dir,
     )
@@ -65,14 +67,15 @@ class Search(base_tuner.BaseTuner):
         tune: Tune,
         sections: Mapping[str, Any],
         files: Files,
-        finished: Finished,
+        trainings: FinishedTrainings,
         checkpoints: str | None,
         folder: str,
     ) -> None:
         self._tune = tune
+        self._direction = _DIRECTIONS[better(tune.objective)]
         self._sections = sections
         self._files = files
-        self._finished_trials = finished
+        self._finished_trials = trainings
         self._checkpoints = checkpoints
         self._data = fingerprint(files)
         self._best: tuple[float, str] | None = None
@@ -80,7 +83,7 @@ class Search(base_tuner.BaseTuner):
         super().__init__(
             _ORACLES[tune.algorithm](
                 objective=keras_tuner.Objective(
-                    tune.objective, _DIRECTIONS[tune.objective]
+                    tune.objective, self._direction
                 ),
                 max_trials=tune.trials,
                 hyperparameters=tune.hyperparameters(),
@@ -100,12 +103,18 @@ class Search(base_tuner.BaseTuner):
         values = decoded(trial.hyperparameters.values)
         sections = applied(self._sections, values)
         made_from = {**sections, "data": self._data}
+        name = self._tune.objective
+        if name not in IN_EVERY_RECORD:
+            made_from["objective"] = name
         record = self._finished_trials.get(made_from)
         known = record is not None
         if record is None:
             try:
                 record = attempt(
-                    sections, self._files, checkpoints=self._checkpoints
+                    sections,
+                    self._files,
+                    describe=partial(objective, name),
+                    checkpoints=self._checkpoints,
                 )
             except Exception as error:
                 # KerasTuner would go on after any other error too.
@@ -117,7 +126,7 @@ class Search(base_tuner.BaseTuner):
         if "failed" in record:
             self._failed = record["failed"]
             raise errors.FailedTrialError(record["failed"])
-        return {name: record[name] for name in _DIRECTIONS}
+        return {name: record[name]}
 
     def on_search_end(self) -> None:
         """Stops if there is no best trial."""
@@ -141,7 +150,7 @@ class Search(base_tuner.BaseTuner):
             score = record[name]
             better = self._best is None or (
                 score < self._best[0]
-                if _DIRECTIONS[name] == "min"
+                if self._direction == "min"
                 else score > self._best[0]
             )
             if better:

@@ -12,7 +12,7 @@ LIONCTR_WORKERS, the number of pods, has it made of the pod's name (JobSet).
 
 Exit codes, as the training operator's restartPolicy ExitCode and the
 podFailurePolicy of `deploy/trainjob.yaml` read them: 1 and 2 end the job, those
-from 128 on start the process anew.
+from 128 on restart the process.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def tf_config(environment: Mapping[str, str], hostname: str) -> str | None:
     if given is None:
         return None
     match = re.fullmatch(r"(.+)-([a-z0-9]+)-(\d+)-(\d+)", hostname)
-    if not given.isdigit() or match is None or int(match[4]) >= int(given):
+    if not given.isdecimal() or match is None or int(match[4]) >= int(given):
         raise InputError(
             f"LIONCTR_WORKERS: received {given!r} on the host {hostname!r};"
             " accepted: the number of pods of a JobSet, on one of them, which"

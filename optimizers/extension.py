@@ -25,12 +25,13 @@ class Registry:
     Args:
         kind: what an error calls one of them, such as "log format".
         field: the setting that names one, such as "model.name".
-        entries: our name -> "package.module:Name", imported when it is loaded.
+        entries: our name -> the extension, or "package.module:Name" of what
+            is imported when it is loaded.
         wanted: what a user's own must be.
     """
 
     def __init__(
-        self, kind: str, field: str, entries: Mapping[str, str], wanted: str
+        self, kind: str, field: str, entries: Mapping[str, Any], wanted: str
     ) -> None:
         self.kind = kind
         self.field = field
@@ -43,7 +44,7 @@ class Registry:
         return tuple(self._entries)
 
     def is_own(self, name: Any) -> bool:
-        """Whether `name` is a user's, package.module:Name."""
+        """True if `name` is a user's, package.module:Name."""
         return (
             isinstance(name, str)
             and name not in self._entries
@@ -70,7 +71,7 @@ class Registry:
 
     def target(self, name: str) -> str:
         """package.module:Name of one of our names; a user's as it is."""
-        return self._entries.get(name, name)
+        return str(self._entries.get(name, name))
 
     def load(self, name: str, field: str = "") -> Any:
         """The extension that `name` names.
@@ -88,7 +89,10 @@ class Registry:
             self.check(name)
         except ValueError as error:
             raise ValueError(f"{field}: {error}") from None
-        module, _, attribute = self.target(name).partition(":")
+        entry = self._entries.get(name, name)
+        if not isinstance(entry, str):
+            return entry
+        module, _, attribute = entry.partition(":")
         try:
             # A clash is said once the module is known to be found.
             clash = _clash(module, find(module))
@@ -107,6 +111,43 @@ class Registry:
         if clash:
             warnings.warn(f"{field}: {clash}", stacklevel=2)
         return getattr(imported, attribute)
+
+    def make(
+        self,
+        name: str,
+        field: str = "",
+        arguments: Mapping[str, Any] | None = None,
+        needs: str = "",
+    ) -> Any:
+        """The extension that `name` names, called if it can be.
+
+        Args:
+            name: see `load`.
+            field: see `load`.
+            arguments: of the call, by name.
+            needs: attributes that the made one must have, apart by spaces.
+
+        Raises:
+            ValueError: as `load`; or the call fails, or what it makes lacks
+                an attribute.
+        """
+        field = field or self.field
+        made = self.load(name, field)
+        if callable(made):
+            try:
+                made = made(**(arguments or {}))
+            except Exception as error:  # the user's code may raise anything
+                raise ValueError(
+                    f"{field}: {name!r} cannot be made: {type(error).__name__}:"
+                    f" {error}. Accepted: {self.wanted}"
+                ) from error
+        for attribute in needs.split():
+            if not hasattr(made, attribute):
+                raise ValueError(
+                    f"{field}: received {name!r}, a {type(made).__name__}"
+                    f" without {attribute!r}. Accepted: {self.wanted}"
+                )
+        return made
 
 
 def search(folder: Path) -> None:
@@ -160,7 +201,7 @@ def own_files(package: str) -> list[Path]:
 
 
 def is_ours(package: str) -> bool:
-    """Whether a top-level package of ours has the name."""
+    """True if a top-level package of ours has the name."""
     return package in _OURS
 
 

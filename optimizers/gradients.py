@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from optimizers.ops.reference import check_ids, compute_dtype, sum_rows
+from optimizers.ops.rows import check_ids, compute_dtype, sum_rows
 
 
 class SparseGradient:

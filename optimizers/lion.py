@@ -7,6 +7,7 @@ from typing import Any
 
 import keras
 
+from optimizers.dispatch import Slots
 from optimizers.lion_rule import LionRule, check_arguments
 from optimizers.sparse_optimizer import SparseOptimizer
 
@@ -145,9 +146,11 @@ class Lion(LionRule, SparseOptimizer):
             gradient,
             variable,
             learning_rate,
-            self._momentums[index].value,
-            last_step,
-            self._seen[index].value if self.frequency_power else None,
+            Slots(
+                self._momentums[index].value,
+                last_step,
+                self._seen[index].value if self.frequency_power else None,
+            ),
             seed=index,
         )
 

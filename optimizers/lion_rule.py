@@ -1,4 +1,4 @@
-"""What Lion is in either version of Keras: its arguments and its update."""
+"""Lion in Keras 2 and Keras 3: its arguments and its update."""
 
 from __future__ import annotations
 
@@ -7,22 +7,17 @@ from typing import Any
 
 import tensorflow as tf
 
-from optimizers import gradients
-from optimizers.config.arguments import (
+from optimizers import dispatch, gradients
+from optimizers.config.catalog import (
     KERAS_ARGUMENTS,
     LION_ARGUMENTS,
     NON_NEGATIVE,
-    check_frequency,
 )
+from optimizers.config.validation import check_frequency
+from optimizers.dispatch import Hyperparameters, Slots
 from optimizers.kernel import resolve_kernel
 from optimizers.mirrored import on_this_device
-from optimizers.ops import custom, library, reference, xla
-
-_IMPLEMENTATIONS: dict[str, Any] = {
-    "custom_op": custom,
-    "xla": xla,
-    "python": reference,
-}
+from optimizers.ops import library
 
 
 class LionRule:
@@ -60,7 +55,7 @@ class LionRule:
 
     @property
     def row_wise(self) -> bool:
-        """Whether a sparse gradient updates its own rows and no other."""
+        """True if a sparse gradient updates its own rows and no other."""
         return self.sparse != "dense"
 
     def apply_rule(
@@ -68,9 +63,7 @@ class LionRule:
         gradient: Any,
         variable: tf.Variable,
         learning_rate: Any,
-        m: tf.Variable,
-        last_step: tf.Variable | None,
-        seen: tf.Variable | None,
+        slots: Slots,
         seed: int,
     ) -> None:
         """Applies one step to one variable.
@@ -79,53 +72,33 @@ class LionRule:
             gradient: tf.Tensor, tf.IndexedSlices or `gradients.MarkedRows`.
             variable: the weights.
             learning_rate: scalar.
-            m: the slot `momentum`.
-            last_step: the slot of the mode "decayed", None in the others.
-            seen: the slot of `frequency_power`, None where that is 0.
+            slots: their state.
             seed: of the rounding at random; another per variable.
         """
         decay = self.weight_decay or 0.0
         if decay and not self._use_weight_decay(variable):
             decay = 0.0
-        variable, m = on_this_device(variable), on_this_device(m)
-        dtype = reference.compute_dtype(variable.dtype)
-        # A tf.function takes no Keras variable; "xla" is one.
-        rate = reference.scalar(learning_rate, dtype)
-        rule = (rate, self.beta_1, self.beta_2, decay)
-        ops = _IMPLEMENTATIONS[self.kernel_in_use]
-        step = tf.cast(self.iterations, tf.int32) + 1
+        rule = Hyperparameters(
+            learning_rate,
+            self.beta_1,
+            self.beta_2,
+            decay,
+            self.cautious,
+            self.stochastic_rounding,
+            self.frequency_power,
+        )
+        variable = on_this_device(variable)
         if not self.row_wise:
             gradient = gradients.densify(gradient, variable)
-        if last_step is not None:
-            last_step = on_this_device(last_step)
-        if seen is not None:
-            seen = on_this_device(seen)
-        counted = (seen, self.frequency_power)
-        if isinstance(gradient, gradients.MarkedRows):
-            reference.apply_lion_to_marked_rows(
-                *(variable, m, last_step, step, *rule, *gradient),
-                *(self.cautious, seed, self.stochastic_rounding, *counted),
-            )
-            return
-        if not isinstance(gradient, tf.IndexedSlices):
-            if last_step is not None:
-                reference.catch_up(m, last_step, step, self.beta_2)
-            ops.resource_apply_lion(
-                *(variable, m, *rule, gradient),
-                *(self.cautious, seed, step, self.stochastic_rounding),
-            )
-            return
-        rows = (gradient.values, gradient.indices)
-        if last_step is not None:
-            ops.resource_sparse_apply_decayed_lion(
-                *(variable, m, last_step, step, *rule, *rows),
-                *(self.cautious, seed, self.stochastic_rounding, *counted),
-            )
-        else:
-            ops.resource_sparse_apply_lion(
-                *(variable, m, *rule, *rows, self.cautious, seed, step),
-                *(self.stochastic_rounding, *counted),
-            )
+        dispatch.apply(
+            self.kernel_in_use,
+            variable,
+            Slots(*(s if s is None else on_this_device(s) for s in slots)),
+            gradient,
+            rule,
+            tf.cast(self.iterations, tf.int32) + 1,
+            seed,
+        )
 
     def rule_config(self) -> dict[str, Any]:
         """Returns Lion's own arguments, for `get_config`."""
@@ -151,7 +124,12 @@ def check_arguments(
     """
     for argument, value in own.items():
         LION_ARGUMENTS[argument].check(argument, value)
-    check_frequency("frequency_power", own["frequency_power"], own["sparse"])
+    power = own["frequency_power"]
+    accepted = check_frequency(power, own["sparse"])
+    if accepted:
+        raise ValueError(
+            f"`frequency_power` must be {accepted}. Received: {power!r}"
+        )
     KERAS_ARGUMENTS["weight_decay"].check("weight_decay", weight_decay)
     if not callable(learning_rate):
         NON_NEGATIVE.check("learning_rate", learning_rate)

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 
 def mirrors_variables() -> bool:
-    """Whether the strategy in scope keeps every variable on each device."""
+    """True if the strategy in scope keeps every variable on each device."""
     return isinstance(
         tf.distribute.get_strategy(),
         (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,20 +11,21 @@ from optimizers.config.catalog import (
     CLASSES,
     FIXED_RATE,
     NOT_IN_KERAS_2,
+    defaults,
     names,
-    validate,
 )
-from optimizers.config.defaults import asked, defaults, resolved
+from optimizers.config.defaults import asked, resolved
 from optimizers.config.tables import expanded
+from optimizers.config.validation import validate
 
 __all__ = [
     "asked",
     "build_optimizer",
     "learning_rates",
     "names",
-    "own_modules",
     "resolved",
     "slot_bytes",
+    "used",
     "validate",
 ]
 
@@ -134,7 +136,7 @@ _NO_SLOTS = ("iteration", "learning_rate", "current_learning_rate")
 def _next_rate(optimizer: Any) -> float:
     import tensorflow as tf
 
-    # What a Keras 2 optimizer calls its learning rate was the last step's.
+    # A Keras 2 optimizer's `learning_rate` was the last step's.
     schedule = getattr(optimizer, "_learning_rate", None)
     if hasattr(optimizer, "apply_gradients") and callable(schedule):
         return float(schedule(tf.convert_to_tensor(optimizer.iterations)))
@@ -183,27 +185,32 @@ def _made(spec: Mapping[str, Any], cls: Any, arguments: dict[str, Any]) -> Any:
         return cls(**arguments)
     import keras
 
-    try:
-        made = cls(**arguments)
-    except Exception as error:  # the user's code may raise anything
-        raise ValueError(
-            f"`optimizer.name`: {spec['name']!r} cannot be made: "
-            f"{type(error).__name__}: {error}. Accepted: {CLASSES.wanted} "
-            "that takes the arguments beside the name"
-        ) from error
+    made = CLASSES.make(spec["name"], arguments=arguments)
     if not isinstance(made, keras.optimizers.Optimizer):
         raise ValueError(
-            f"`optimizer.name` must be {CLASSES.wanted}. "
-            f"Received: {spec['name']!r}, a {type(made).__name__}"
+            f"{CLASSES.field}: received {spec['name']!r}, a"
+            f" {type(made).__name__}. Accepted: {CLASSES.wanted}"
         )
     return made
 
 
-def own_modules(spec: Mapping[str, Any]) -> list[str]:
-    """Modules of the optimizers of the user's own that a spec names."""
-    sections = spec.get("groups") or (spec,)
-    used = [one["name"] for one in sections if CLASSES.is_own(one.get("name"))]
-    return sorted({name.partition(":")[0] for name in used})
+def used(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """As `resolved`, with the defaults in the signatures of the user's own.
+
+    It imports their modules.
+    """
+    full = resolved(spec)
+    for one in full.get("groups", [full]):
+        if not CLASSES.is_own(one["name"]):
+            continue
+        parameters = inspect.signature(CLASSES.load(one["name"])).parameters
+        for key, parameter in parameters.items():
+            if key != "name" and isinstance(parameter.default, _SHOWN):
+                one.setdefault(key, parameter.default)
+    return full
+
+
+_SHOWN = (bool, int, float, str, type(None))
 
 
 def _build_schedule(

@@ -11,7 +11,7 @@ import tensorflow as tf
 from optimizers import gradients
 from optimizers.mirrored import mirrors_variables, on_this_device
 from optimizers.ops.library import in_xla
-from optimizers.ops.reference import check_ids
+from optimizers.ops.rows import check_ids
 
 
 class SparseOptimizer(keras.optimizers.Optimizer):
@@ -33,7 +33,7 @@ class SparseOptimizer(keras.optimizers.Optimizer):
 
     @property
     def row_wise(self) -> bool:
-        """Whether a sparse gradient updates its own rows and no other."""
+        """True if a sparse gradient updates its own rows and no other."""
         return True
 
     def build_row_marks(self, var_list: Sequence[Any]) -> None:

@@ -9,6 +9,7 @@ import tensorflow as tf
 import tf_keras
 
 from optimizers import gradients
+from optimizers.dispatch import Slots
 from optimizers.lion_rule import LionRule, check_arguments
 
 _Schedule = tf_keras.optimizers.schedules.LearningRateSchedule
@@ -107,9 +108,11 @@ class Lion(LionRule, tf_keras.optimizers.Optimizer):
             gradient,
             variable,
             self.learning_rate,
-            self.momentums[index],
-            self.last_steps[index] if self.sparse == "decayed" else None,
-            self.seen[index] if self.frequency_power else None,
+            Slots(
+                self.momentums[index],
+                self.last_steps[index] if self.sparse == "decayed" else None,
+                self.seen[index] if self.frequency_power else None,
+            ),
             seed=index,
         )
 

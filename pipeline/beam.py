@@ -25,7 +25,7 @@ def arguments(given: Sequence[str]) -> list[str]:
 
 
 def threads(given: Sequence[str]) -> list[str]:
-    """What lets ingest and Transform use two cores in one process.
+    """Options that let ingest and Transform use two cores in one process.
 
     Their work is in Arrow and TensorFlow, which leave the interpreter to others
     meanwhile; more threads would mostly wait for it, and each holds 120 MB of
@@ -37,14 +37,26 @@ def threads(given: Sequence[str]) -> list[str]:
     return ["--direct_num_workers=2", "--direct_running_mode=multi_threading"]
 
 
+def open_files(given: Sequence[str] = ()) -> None:
+    """Gives Beam's file systems their options before a pipeline does.
+
+    Without any, that of s3:// refuses. Credentials and endpoint are those of
+    the environment.
+    """
+    from apache_beam.io.filesystems import FileSystems
+    from apache_beam.options.pipeline_options import PipelineOptions
+
+    FileSystems.set_options(PipelineOptions(list(given)))
+
+
 def in_process(given: Sequence[str]) -> bool:
-    """Whether Beam's workers share this process's files and packages."""
+    """True if Beam's workers share this process's files and packages."""
     runner = _options(given)["runner"] or "DirectRunner"
     return runner.rsplit(".", 1)[-1].lower() in _IN_PROCESS
 
 
 def _have_code(given: Sequence[str]) -> bool:
-    """Whether Beam's workers find this project without being sent it."""
+    """True if Beam's workers find this project without being sent it."""
     return in_process(given) or _options(given)["environment_type"] in _STARTED
 
 

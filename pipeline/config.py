@@ -228,8 +228,10 @@ class PipelineConfig(Section):
         # A Keras 2 model takes fewer of the optimizer's arguments.
         try:
             registry.validate(self.optimizer.spec(), self.model.keras)
-        except ValueError as error:
-            raise FieldError("optimizer", str(error)) from error
+        except FieldError as error:
+            raise FieldError(
+                f"optimizer.{error.field}", error.message
+            ) from error
         clicks = self.data.clicks
         carried = clicks.carry if clicks is not None else {}
         for name in kinds.keys() & carried.keys():
@@ -293,11 +295,6 @@ class PipelineConfig(Section):
                 columns.setdefault(name, "string")
         return columns
 
-    def own_modules(self) -> list[str]:
-        """Modules of the user's own callbacks and optimizers."""
-        called = [one.name.partition(":")[0] for one in self.train.callbacks]
-        return [*called, *registry.own_modules(self.optimizer.spec())]
-
     def resolved(self) -> dict[str, Any]:
         """Every setting, defaults included, in JSON types."""
         optimizer = self.optimizer.spec()
@@ -347,7 +344,7 @@ def load(path: Path, overrides: Iterable[str] = ()) -> PipelineConfig:
         )
     for override in overrides:
         field = _override(data, override)
-        # What is set on the command line has no line in the file.
+        # A setting of the command line has no line in the file.
         for way in [way for way in lines if way[: len(field)] == field]:
             del lines[way]
         lines[field] = yaml_file.NO_LINE

@@ -1,4 +1,4 @@
-"""What is wrong with a config, in words: field, received, accepted."""
+"""Messages about a wrong config: field, received, accepted."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ def explain(
     more: set[str] = set()
     for item in error.errors(include_url=False):
         loc = above + item["loc"]
-        cause = item.get("ctx", {}).get("error")
-        if isinstance(cause, FieldError):
-            loc += tuple(cause.field.split("."))
         walk = _Walk(root, loc, item["type"])
+        cause = item.get("ctx", {}).get("error")
+        if isinstance(cause, FieldError) and cause.field:
+            walk.parts += cause.field.split(".")
         field = ".".join(walk.parts) or "(top level)"
         if field not in found and len(found) == _SHOWN:
             more.add(field)
@@ -93,8 +93,8 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def shown(value: Any) -> str:
-    """A received value, cut where it is long."""
-    text = repr(value)
+    """A received value, cut where it is long; null as YAML writes it."""
+    text = "null" if value is None else repr(value)
     if len(text) > _WIDEST:
         return f"{text[:_WIDEST]}... ({len(text):,} characters)"
     return text
@@ -121,7 +121,8 @@ def _text(item: Any, walk: _Walk) -> str:
     if kind == "missing":
         return "missing; it is required"
     if kind == "value_error":
-        return str(item["ctx"]["error"])
+        cause = item["ctx"]["error"]
+        return cause.message if isinstance(cause, FieldError) else str(cause)
     received = shown(item["input"])
     if kind == "invalid_key":
         return f"received {received} as a key; accepted: text, in quotes"

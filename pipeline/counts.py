@@ -1,4 +1,4 @@
-"""What the ingest counted, in lines for a person."""
+"""Counts of the ingest, in lines for a person."""
 
 from __future__ import annotations
 

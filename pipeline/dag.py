@@ -33,7 +33,7 @@ from pipeline.config import PipelineConfig
 
 @dataclass(frozen=True)
 class Versions:
-    """What cached results depend on besides the config.
+    """Versions, besides the config, that cached results depend on.
 
     data: state of the raw files. code: component -> state of its sources.
     base: the model that training begins with. model: state of the code of
@@ -72,7 +72,7 @@ def pushed_to(config: PipelineConfig) -> str:
 
 
 def training(config: PipelineConfig, data: str) -> dict[str, Any]:
-    """What a training is, besides code: its settings and its data."""
+    """Identity of a training, besides code: its settings and its data."""
     sections = config.sections()
     names = ("features", "model", "optimizer", "train")
     return {

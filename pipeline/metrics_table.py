@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from models.training.metric_registry import COUNTS
+from models.config.metric_registry import COUNTS
 
 _NAME = 26  # characters
 

@@ -14,6 +14,7 @@ from pipeline.config import PipelineConfig
 _TEXT = {"type": "string"}
 # Section -> the JSON types that stand for a mapping of one key.
 _SHORT: dict[str, tuple[dict[str, Any], ...]] = {
+    "Importance": ({"type": "boolean"},),
     "CategoricalFeature": (_TEXT,),
     "NumericFeature": (_TEXT,),
     "OptimizerConfig": (_TEXT,),

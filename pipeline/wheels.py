@@ -1,9 +1,9 @@
 """Let two Linux wheels that ask for glibc 2.39 run on an older glibc.
 
 The wheels of ml-metadata 1.21 and tensorflow-data-validation 1.21 were linked
-on a new distribution, so pip refuses them on Debian 12, Ubuntu 22.04 and
-RHEL 9. They use nothing new: each names a handful of symbols whose older
-twins do the same. For each of the two extension modules this tool
+on a new distribution. So pip refuses them on Debian 12, Ubuntu 22.04 and RHEL
+9. They use nothing new: each names a handful of symbols whose older twins do
+the same. For each of the two extension modules this tool
 
 1. drops the version from those symbols, so that any libc may provide them;
 2. renames them to the older twin (`__isoc23_strtol` -> `strtol`);
@@ -50,7 +50,7 @@ class WheelError(Exception):
 
 @dataclass(frozen=True)
 class Repair:
-    """What to change in one extension module."""
+    """Changes to one extension module."""
 
     package: str
     module: str
@@ -114,7 +114,7 @@ def glibc_version() -> tuple[int, int] | None:
 
 
 def repair_needed() -> bool:
-    """Whether this machine's glibc is older than the wheels ask for."""
+    """True if this machine's glibc is older than the wheels ask for."""
     version = glibc_version()
     return version is not None and version < REQUIRED_GLIBC
 

@@ -40,7 +40,7 @@ class YamlError(Exception):
 
 @dataclass(frozen=True)
 class Document:
-    """What a file holds.
+    """Content of a YAML file.
 
     lines: path of keys -> the line where the value is declared, from 1. An
     element of a list is under its number and, if it has one, its `name`.
@@ -234,7 +234,7 @@ def _below(node: Node) -> Iterator[tuple[str, yaml.Mark, Node]]:
 
 
 def _name(node: Node) -> str:
-    """What `--set` may call an element of a list by."""
+    """Names by which `--set` may call an element of a list."""
     if isinstance(node, ScalarNode):
         return str(node.value)
     for key, _, value in _below(node):

@@ -25,7 +25,7 @@ FREE_CALLS = (
 
 @dataclass(frozen=True)
 class Access:
-    """What a client has to show; nothing by default.
+    """Credentials that a client has to show; none by default.
 
     token: sent as `Authorization: Bearer TOKEN`.
     certificate, key: of this server, in PEM.
@@ -74,7 +74,7 @@ class Access:
         return cls(token, certificate, key, client_ca)
 
     def allows(self, authorization: str) -> bool:
-        """Whether the header `Authorization` has the token."""
+        """True if the header `Authorization` has the token."""
         expected = f"Bearer {self.token}".encode()
         return hmac.compare_digest(authorization.encode(), expected)
 

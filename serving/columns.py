@@ -37,7 +37,7 @@ _ACCEPTED: dict[str, tuple[str, frozenset[type]]] = {
 
 
 def supported(dtype: np.dtype[Any]) -> bool:
-    """Whether values of this dtype can be read from a request."""
+    """True if values of this dtype can be read from a request."""
     return dtype.kind in _ACCEPTED
 
 
@@ -146,7 +146,7 @@ def number_text(value: object) -> object:
 
 
 def is_unicode(column: Array) -> bool:
-    """Whether every text of a column can be written as UTF-8."""
+    """True if every text of a column can be written as UTF-8."""
     try:
         for value in column:
             if isinstance(value, str):

@@ -37,7 +37,7 @@ class VersionedDataPlane(DataPlane):
         self._repository = repository
 
     async def ready(self) -> bool:
-        """Whether a version is loaded to answer with."""
+        """True if a version is loaded to answer with."""
         return await self._repository.is_model_ready(self._repository.name)
 
     def metadata(self) -> dict[str, Any]:
@@ -150,7 +150,7 @@ class RateLimit(logging.Filter):
         self._start = self._count = 0.0
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether a record is written."""
+        """True if a record is written."""
         if record.created - self._start >= self._seconds:
             kept = int(self._count - self._lines)
             if kept > 0:

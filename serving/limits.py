@@ -10,7 +10,7 @@ from serving.errors import TooLargeError
 
 @dataclass(frozen=True)
 class Limits:
-    """What is refused, and how long a request may wait for company.
+    """Limits of requests, and how long one may wait for a batch.
 
     body: bytes of a request, decompressed.
     rows: of a request.

@@ -138,7 +138,7 @@ def read(folder: str, files: FileSystem = LOCAL) -> Manifest | None:
 
 
 def about(folder: str, files: FileSystem = LOCAL) -> dict[str, Any]:
-    """What an export says of itself; {} for a foreign SavedModel.
+    """Description inside an export; {} for a foreign SavedModel.
 
     Raises:
         DamagedError: the manifest is not what was written.

@@ -1,4 +1,4 @@
-"""What Prometheus is told about requests, beside KServe's own figures."""
+"""Prometheus metrics of requests, beside KServe's own."""
 
 import time
 from collections.abc import Iterator, Mapping

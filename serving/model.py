@@ -368,7 +368,7 @@ class VersionRepository(ModelRepository):
         return {self.name: self.models[self.name]}
 
     async def is_model_ready(self, name: str) -> bool:
-        """Whether a version is loaded to answer with."""
+        """True if a version is loaded to answer with."""
         return bool(self.get_model(name).ready)
 
     def load(self, name: str) -> bool:

@@ -59,7 +59,7 @@ class InferRequest:
     binary: bool = False
 
     def is_binary(self, output: str) -> bool:
-        """Whether an output is wanted in bytes."""
+        """True if an output is wanted in bytes."""
         return self.outputs.get(output, self.binary)
 
 

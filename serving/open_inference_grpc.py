@@ -41,7 +41,7 @@ class OpenInferenceServicer(InferenceServicer):
     async def ModelReady(
         self, request: pb.ModelReadyRequest, context: ServicerContext
     ) -> pb.ModelReadyResponse:
-        """Whether a model, or one version of it, can be asked."""
+        """Answer if a model, or one version of it, is ready."""
         try:
             model = self._find(request.name, request.version, ready=False)
         except ModelNotFound as error:
@@ -53,7 +53,7 @@ class OpenInferenceServicer(InferenceServicer):
     async def ModelMetadata(
         self, request: pb.ModelMetadataRequest, context: ServicerContext
     ) -> pb.ModelMetadataResponse:
-        """What a version takes and gives, and the versions there are."""
+        """Answer with the inputs and outputs of a version, and all versions."""
         key = request.name
         if request.version:
             key = f"{key}/versions/{request.version}"

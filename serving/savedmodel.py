@@ -25,7 +25,7 @@ _NEUTRAL: dict[str, Scalar] = {"f": 0.0, "i": 0, "u": 0, "b": False, "O": ""}
 
 @dataclass(frozen=True)
 class Signature:
-    """What a signature takes and gives: name -> dtype, one value a row."""
+    """Inputs and outputs of a signature: name -> dtype, one value a row."""
 
     inputs: dict[str, np.dtype[Any]]
     outputs: dict[str, np.dtype[Any]]
@@ -64,7 +64,7 @@ class LoadedModel:
             name: (path / "assets" / entry["asset"], entry["separator"])
             for name, entry in about.get("vocabularies", {}).items()
         }
-        # What the signature calls a feature -> its name, where they differ.
+        # Name of a feature in the signature -> its own, where they differ.
         self.aliases = _aliases(about)
         self._served = {name: alias for alias, name in self.aliases.items()}
         self.signature_defs = _signature_defs(path)  # name -> SignatureDef
@@ -281,5 +281,5 @@ def _example(row: Mapping[str, Scalar]) -> bytes:
 
 def _first_cause(message: str) -> str:
     # TensorFlow puts the sentence that matters last, before the node's name.
-    told = re.sub(r"\s*(\[\[|\[Op:).*", "", message, flags=re.DOTALL)
-    return told.splitlines()[-1].strip() if told else message
+    cause = re.sub(r"\s*(\[\[|\[Op:).*", "", message, flags=re.DOTALL)
+    return cause.splitlines()[-1].strip() if cause else message

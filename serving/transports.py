@@ -73,7 +73,7 @@ class VersionedRestServer(RESTServer):
 
     @property
     def started(self) -> bool:
-        """Whether requests are answered."""
+        """True if requests are answered."""
         return bool(self._server.started)
 
     async def start(self) -> None:
@@ -212,7 +212,7 @@ class _Statuses(ExceptionToStatusInterceptor):
 
 
 async def _too_large(_: Any, error: Exception) -> JSONResponse:
-    # What is left of the body is not read: the connection ends.
+    # The rest of the body is not read: the connection ends.
     headers = {"connection": "close"}
     return JSONResponse({"error": str(error)}, 413, headers)
 

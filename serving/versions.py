@@ -19,7 +19,7 @@ Fingerprint = frozenset[tuple[str, int, int]]
 
 @dataclass(frozen=True)
 class Snapshot(Generic[Loaded]):
-    """What is loaded at one moment; never changed, only replaced.
+    """Versions loaded at one moment; never changed, only replaced.
 
     served: the version that answers where none is named.
     """
@@ -147,7 +147,7 @@ class VersionWatcher(Generic[Loaded]):
         return None
 
     def _refuses(self, version: int, before: Loaded | None) -> bool:
-        """Whether a loaded version may not replace the served one."""
+        """True if a loaded version may not replace the served one."""
         if self._accept is None or before is None:
             return False
         try:
@@ -155,7 +155,7 @@ class VersionWatcher(Generic[Loaded]):
         except Exception as error:
             self._fail(version, self._fingerprints[version], error)
             self._refused.add(version)
-            if version == self._served:  # it was written anew
+            if version == self._served:  # it was rewritten
                 self._loaded[version] = before
                 return False
             del self._loaded[version], self._fingerprints[version]

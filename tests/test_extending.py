@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+import types
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,8 +15,12 @@ import yaml
 
 from components.click_log_gen.config.log_formats import log_format
 from components.click_log_gen.config.sections import LogFiles
-from models.training import metric_registry
-from optimizers import build_optimizer
+from components.evaluator.config import EvaluateConfig
+from components.evaluator.contract import check_gate, check_metric
+from components.evaluator.gates import reasons
+from models.config import metric_registry
+from models.errors import RefusedError
+from optimizers import build_optimizer, contract
 from optimizers.registry import validate
 
 PAGE = (Path(__file__).parents[1] / "docs/extending.md").read_text()
@@ -30,11 +35,11 @@ def blocks(section: str, language: str) -> list[str]:
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
-    mine = ("my_formats", "my_rules", "my_metrics")
-    for name in mine:  # another test's
+    modules = ("my_formats", "my_rules", "my_metrics", "my_gates")
+    for name in modules:  # another test's
         sys.modules.pop(name, None)
     yield tmp_path
-    for name in mine:
+    for name in modules:
         sys.modules.pop(name, None)
     log_format.cache_clear()
 
@@ -59,6 +64,7 @@ def test_the_optimizer_updates_variables_and_tables(here: Path) -> None:
     (text,) = blocks("An optimizer", "yaml")
     spec = yaml.safe_load(text)["optimizer"]
     validate(spec)
+    contract.check(spec["name"], {"learning_rate": 0.001})
     optimizer = build_optimizer({**spec, "learning_rate": 0.5}, 10)
     weight = keras.Variable([[1.0], [2.0]], name="w")
     optimizer.build([weight])
@@ -67,6 +73,30 @@ def test_the_optimizer_updates_variables_and_tables(here: Path) -> None:
     )
     optimizer.apply([rows], [weight])
     assert weight.numpy().tolist() == [[1.0], [2.5]]
+
+
+def test_the_component_refuses_a_run_of_few_rows(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from tfx.types import channel_utils, standard_artifacts
+
+    executor, component = blocks("A component", "python")
+    package = types.ModuleType("components.row_gate")
+    monkeypatch.setitem(sys.modules, package.__name__, package)
+    for name, code in (("executor", executor), ("component", component)):
+        module = types.ModuleType(f"{package.__name__}.{name}")
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+        setattr(package, name, module)
+        exec(code, module.__dict__)
+    examples = standard_artifacts.Examples()
+    examples.set_int_custom_property("train", 999)
+    gate = package.component.RowGate(
+        channel_utils.as_channel([examples]), least=1000
+    )
+    work = gate.executor_spec.executor_class()
+    with pytest.raises(RefusedError, match="999 training rows; accepted: 1000"):
+        work.Do({"examples": [examples]}, {}, gate.exec_properties)
+    work.Do({"examples": [examples]}, {}, {"least": 999})
 
 
 def test_a_metric_of_ones_own_is_what_the_page_says(here: Path) -> None:
@@ -79,3 +109,15 @@ def test_a_metric_of_ones_own_is_what_the_page_says(here: Path) -> None:
     terms = bias.terms(labels, probabilities)
     sums = np.concatenate([[2.0], terms.sum(0)])
     assert bias.value(sums) == pytest.approx(0.125)
+    check_metric(name)
+
+
+def test_a_gate_of_ones_own_is_what_the_page_says(here: Path) -> None:
+    (code,) = blocks("A gate", "python")
+    (here / "my_gates.py").write_text(code)
+    (section,) = blocks("A gate", "yaml")
+    config = EvaluateConfig.model_validate(yaml.safe_load(section)["evaluate"])
+    (gate,) = config.gates
+    check_gate(gate.name, gate.options)
+    report = {"bootstrap": {"units": 99, "unit": "user_id"}}
+    assert reasons(gate, report) == ["99 user_ids; threshold: 100"]

@@ -122,7 +122,7 @@ CONTENDERS: dict[str, tuple[dict[str, Any], Any]] = {
     ),
 }
 
-# What goes on to the large data, chosen before any result was seen.
+# Contenders on the large data, chosen before any result was seen.
 FINAL = (
     "adam", "adagrad", "row-wise adagrad, adam", "lion lazy .99",
     "lion lazy .95", "lion rows .95", "lion rows .95, adam",
@@ -168,7 +168,7 @@ def draw(rows: int, seed: int) -> dict[str, np.ndarray]:
         "numbers": np.stack(numbers, 1),
         "label": label,
         "probability": probability,
-        "rows": np.int64(sum(sizes)),
+        "rows": np.asarray(sum(sizes)),
     }
 
 
@@ -476,7 +476,7 @@ class Trainer:
         state = jax.jit(self._state)(jax.random.key(seed))
         program = self._compiled[bool(padded[0]["muon"])]
         rng = np.random.default_rng(seed)
-        told: list[list[dict[str, float]]] = [[] for _ in settings]
+        scores_of: list[list[dict[str, float]]] = [[] for _ in settings]
         for _ in range(self.epochs):
             order = rng.permutation(self.train)[: self.steps * self.batch]
             order = order.astype(np.int32)
@@ -488,8 +488,8 @@ class Trainer:
                 for i, scores in enumerate(
                     pool.map(self._judge, found[: len(settings)])
                 ):
-                    told[i].append(scores)
-        return told
+                    scores_of[i].append(scores)
+        return scores_of
 
     def _judge(self, logit: Any) -> dict[str, float]:
         labels = self.labels[self.train :][: len(logit)]

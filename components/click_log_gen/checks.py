@@ -1,4 +1,4 @@
-"""What an ingest counted: what of it stops the run, or is worth a word."""
+"""Checks of an ingest's counts: some stop the run, some warn."""
 
 from __future__ import annotations
 
@@ -89,13 +89,13 @@ def _check_classes(counts: dict[str, Any], data: DataConfig) -> None:
 
 
 def _clicks(counts: dict[str, Any]) -> str:
-    """What became of the clicks, and when both logs happened."""
+    """Outcome of the clicks, and the times of both logs."""
     clicks = counts.get("clicks")
     if not clicks:
         return ""
     fates = ", ".join(
         f"{clicks[name]:,} {name.replace('_', ' ')}"
-        for name, _ in matching.CLICKS
+        for name, _ in matching.CLICK_OUTCOMES
         if clicks.get(name)
     )
     spans = {**counts["times"], "clicks": clicks["times"]}

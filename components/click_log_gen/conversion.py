@@ -197,7 +197,7 @@ class _Batch:
 
     def _column(self, name: str, separator: str | None = None) -> Column:
         nulls = self._job.data.impressions.null_values
-        return Column(name, None if self._rows.parsed else nulls, separator)
+        return self._rows.column(name, nulls, separator)
 
     def _sides(self) -> split.Sides | None:
         """Where rows go; None: the example's features tell."""

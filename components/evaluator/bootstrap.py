@@ -81,7 +81,7 @@ def intervals(
 def _quantile(
     rising: Array, known: npt.NDArray[np.int64], share: float
 ) -> Array:
-    """Of the first `known` of each row, with linear interpolation."""
+    """Quantiles of the first `known` of each row, with linear interpolation."""
     at = np.maximum(known - 1, 0) * share
     low = np.floor(at).astype(np.int64)
     high = np.minimum(low + 1, np.maximum(known - 1, 0))

@@ -5,10 +5,27 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
+from models.config import metric_registry
 from models.config.section import FieldError, Name, PositiveInt, Section
-from models.training import metric_registry
+from optimizers.extension import Registry
+
+GATES = Registry(
+    "gate",
+    "evaluate.gates",
+    {"slice": "components.evaluator.gate:slice_thresholds"},
+    "a function of the report of an evaluation, with the other keys as"
+    " arguments, that returns the reasons to refuse",
+)
 
 
 class Threshold(Section):
@@ -64,6 +81,15 @@ class Threshold(Section):
         return self
 
 
+class Importance(Section):
+    """Importance of features; ids that training never saw."""
+
+    rows: PositiveInt = 100_000
+    """Rows of the evaluated split that are drawn for it."""
+    repeats: Annotated[int, Field(ge=1, le=100)] = 1
+    """Permutations of each feature; few rows want several."""
+
+
 DEFAULTS: Mapping[str, Threshold] = {
     # better than the constant
     "normalized_entropy": Threshold(below=1),
@@ -73,6 +99,36 @@ DEFAULTS: Mapping[str, Threshold] = {
 }
 
 
+class Gate(BaseModel):
+    """A function that may refuse the model; its arguments stand beside it."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="allow", use_attribute_docstrings=True
+    )
+
+    name: Annotated[str, AfterValidator(GATES.check)]
+    """`slice`, or `package.module:function` of your own."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _by_name(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The arguments."""
+        return dict(self.model_extra or {})
+
+
+class SliceGate(Section):
+    """Arguments of the gate `slice`."""
+
+    slice: str
+    """Name of the slice in the report, such as `device=tv`."""
+    metrics: dict[str, Threshold]
+    """Metric -> bounds."""
+
+
 class EvaluateConfig(Section):
     """Metrics on the last split, and the bounds that a model must keep."""
 
@@ -80,6 +136,9 @@ class EvaluateConfig(Section):
         default={}, validate_default=True
     )
     """Metric -> bounds, besides the defaults; null takes a default out."""
+    gates: tuple[Gate, ...] = ()
+    """Gates besides those bounds, each a name or `{name: ..., argument: ...}`;
+    any of them may refuse the model."""
     slices: tuple[tuple[Name, ...], ...] = ()
     """Lists of columns; the report has the metrics of each of their values."""
     baseline: Literal["latest_blessed"] | None = "latest_blessed"
@@ -97,12 +156,24 @@ class EvaluateConfig(Section):
     too_few: Literal["refuse", "pass"] = "refuse"
     """Verdict where there are too few positives, negatives or groups: refuse,
     or push without a verdict."""
+    importance: Importance | None = None
+    """Look at importance of features, unseen ids and hash collisions; true for
+    the defaults, null or false: not."""
+
+    @field_validator("importance", mode="before")
+    @classmethod
+    def _on_or_off(cls, value: Any) -> Any:
+        if isinstance(value, bool):
+            return {} if value else None
+        return value
 
     @field_validator("metrics")
     @classmethod
     def _known(cls, value: dict[str, Any]) -> dict[str, Any]:
         for name, threshold in value.items():
-            low, high = metric_registry.limits(metric_registry.check(name))
+            low, high = metric_registry.limits(
+                metric_registry.METRICS.check(name)
+            )
             bounds = threshold.out_of_reach(low, high) if threshold else ""
             if bounds:
                 raise FieldError(
@@ -111,6 +182,20 @@ class EvaluateConfig(Section):
                     f" to {high:g} can reach",
                 )
         return {**DEFAULTS, **value}
+
+    @field_validator("gates")
+    @classmethod
+    def _of_a_slice(cls, value: tuple[Gate, ...]) -> tuple[Gate, ...]:
+        for number, gate in enumerate(value):
+            if gate.name != "slice":
+                continue
+            try:
+                SliceGate.model_validate(gate.options)
+            except ValidationError as error:
+                first = error.errors()[0]
+                field = ".".join(map(str, (number, *first["loc"])))
+                raise FieldError(field, first["msg"]) from error
+        return value
 
     @model_validator(mode="after")
     def _grouped(self) -> EvaluateConfig:
@@ -128,8 +213,16 @@ class EvaluateConfig(Section):
         """Metric -> bounds, without those that are taken out."""
         return {name: t for name, t in self.metrics.items() if t is not None}
 
+    def extensions(self) -> list[tuple[str, Registry, str]]:
+        """Setting, registry and name of each metric and gate."""
+        metrics = metric_registry.METRICS
+        return [
+            *((f"metrics.{name}", metrics, name) for name in self.thresholds()),
+            *((f"gates.{n}", GATES, g.name) for n, g in enumerate(self.gates)),
+        ]
+
     def own_version(self) -> str:
-        """Changes with the code of metrics of one's own; "" without any.
+        """Changes with the code of one's own metrics and gates; "" without any.
 
         Raises:
             InputError: there is no such module.
@@ -137,7 +230,7 @@ class EvaluateConfig(Section):
         from models.user_code import module_version
 
         return ",".join(
-            module_version(name, f"evaluate.metrics.{name}")
-            for name in self.thresholds()
-            if metric_registry.is_own(name)
+            module_version(name, f"evaluate.{field}")
+            for field, registry, name in self.extensions()
+            if registry.is_own(name)
         )

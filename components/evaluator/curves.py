@@ -1,4 +1,4 @@
-"""What plots of a model show: reliability, histogram of scores, ROC, PR."""
+"""Points of a model's plots: reliability, histogram of scores, ROC, PR."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def curves(
 def _reliability(
     bins: Array, draws: Array, confidence: float
 ) -> list[dict[str, Any]]:
-    """Of each quantile of the prediction; see `by_quantile` for `bins`."""
+    """Reliability of each quantile of the prediction; see `by_quantile`."""
     total = bins.sum(0)
     weight, label, drawn = (
         *draw([bins[..., 0], bins[..., 1]], draws),

@@ -34,7 +34,7 @@ FINITE = 1e300  # beyond it there is no bound of the user's
 
 
 class Bounds(Protocol):
-    """What `pipeline.config.Threshold` has."""
+    """Attributes of `pipeline.config.Threshold`."""
 
     @property
     def min(self) -> float | None: ...

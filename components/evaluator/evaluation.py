@@ -28,6 +28,7 @@
                       "roc": {"fpr", "tpr", "threshold"}, each [m],
                       "pr": {"recall", "precision", "threshold"}, each [m]}
     gate            see `gate.judge`
+    importance      see `importance`; where the config asks for it
 
     ENTRY           {"value", "interval": [low, high] or null,
                      "undefined": in words, where the value is null,
@@ -53,7 +54,7 @@ from components.evaluator.config import EvaluateConfig
 from components.evaluator.measured import Measured, Sample, measure
 from components.evaluator.predictions import Columns, Value
 from components.evaluator.slicing import Key, Rows, slices
-from models.training import metric_registry
+from models.config import metric_registry
 from models.training.metrics import entropy
 
 FILE = "evaluation.json"
@@ -112,7 +113,7 @@ class _Evaluation:
         self._own = {
             name: metric_registry.own(name)
             for name in config.thresholds()
-            if metric_registry.is_own(name)
+            if metric_registry.METRICS.is_own(name)
         }
         self._names = metric_registry.names_of(
             config.thresholds(), groups is not None
@@ -196,7 +197,7 @@ class _Evaluation:
 
     def _slices(self, names: Sequence[str]) -> list[dict[str, Any]]:
         found = list(slices(names, self._columns.slices))
-        # Of many small slices those of most rows are worth replicates.
+        # Replicates go to the slices of most rows.
         largest = sorted(range(len(found)), key=lambda i: -len(found[i][1]))
         drawn = set(largest[:MAX_SLICES])
         # NumPy lets other threads run; those of BLAS would only wait.
@@ -229,7 +230,7 @@ class _Evaluation:
         predictions: Sequence[npt.NDArray[np.float32]],
         drawn: bool = True,
     ) -> list[Measured | None]:
-        """Of each model; None where it gave something that is no number."""
+        """Metrics of each model; None where a prediction is not a number."""
         draws = self._draws if drawn else None
         return [
             measure(sample, p, draws, self._own, self._config.k)
@@ -309,7 +310,7 @@ def named(key: Sequence[tuple[str, Value]]) -> str:
 
 
 def undefined_for(rows: int, positives: int, needs: str) -> str:
-    """What rows lack that a metric needs; "" for nothing."""
+    """Name what rows lack that a metric needs; "" for nothing."""
     if not rows:
         return "no rows"
     if not positives and needs:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from components.evaluator import gates
 from components.evaluator.bootstrap import MIN_UNITS
 from components.evaluator.config import EvaluateConfig, Threshold
 
@@ -23,7 +24,8 @@ def judge(report: Mapping[str, Any], config: EvaluateConfig) -> dict[str, Any]:
         notes: what was not judged, and why, a line each.
         checks: [{metric, bound, limit, value, interval, passed, words}], for
             `min_change` and `max_change` of the difference; a bound without a
-            baseline to compare with is none.
+            baseline to compare with is none. A gate of `evaluate.gates` is a
+            check whose metric is the gate's name, and whose bound is "gate".
     """
     thresholds = config.thresholds()
     checks = [_finite(report)]
@@ -44,6 +46,7 @@ def judge(report: Mapping[str, Any], config: EvaluateConfig) -> dict[str, Any]:
             found, note = _checks(name, threshold, report)
             checks += found
             notes += note
+    checks += [gates.check(gate, report) for gate in config.gates]
     broken = [check for check in checks if not check["passed"]]
     refusals = [check["words"] for check in broken]
     if lack and config.too_few == "refuse":
@@ -54,6 +57,28 @@ def judge(report: Mapping[str, Any], config: EvaluateConfig) -> dict[str, Any]:
         "notes": notes,
         "checks": checks,
     }
+
+
+def slice_thresholds(
+    report: Mapping[str, Any], slice: str, metrics: Mapping[str, Any]
+) -> list[str]:
+    """The gate `slice`: bounds that the metrics of one slice must keep.
+
+    Args:
+        report: see `evaluation`.
+        slice: its name in the report, such as "device=tv".
+        metrics: metric -> bounds, as in `evaluate.metrics`.
+    """
+    named = {one["name"]: one for one in report["slices"]}
+    if slice not in named:
+        return [f"there is no slice {slice!r}"]
+    part = {**report, **named[slice]}
+    return [
+        f"{slice}: {check['words']}"
+        for name, bounds in metrics.items()
+        for check in _checks(name, Threshold.model_validate(bounds), part)[0]
+        if not check["passed"]
+    ]
 
 
 def _check(
@@ -95,7 +120,7 @@ def _finite(report: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _too_few(report: Mapping[str, Any]) -> str:
-    """What there is too little of for a verdict; "" for nothing."""
+    """Name what is too few for a verdict; "" for nothing."""
     where = f"the {report['split']} split has"
     positives = report["positives"]
     for count, noun in (
@@ -175,7 +200,7 @@ def _checks(
 def _kept(
     bound: str, limit: float, value: float, interval: Any, sure: bool | None
 ) -> bool:
-    """Whether the bound is kept; see `Threshold` for `sure`."""
+    """True if the bound is kept; see `Threshold` for `sure`."""
     upper = bound in _UPPER
     judged = value
     if sure is not None and interval is not None:

@@ -162,7 +162,7 @@ def _units(sample: Sample) -> int:
 def _gaps(
     sample: Sample, predictions: npt.NDArray[np.float32], scores: Scores
 ) -> Array:
-    """What the calibration error is made of, [UNITS, 1 + BINS]."""
+    """Terms of the calibration error, [UNITS, 1 + BINS]."""
     bins = of_rows(scores, quantile_bins(scores, sample.weights))
     gaps = sample.weights * (predictions - sample.labels)
     table = np.bincount(sample.units * BINS + bins, gaps, UNITS * BINS)
@@ -245,7 +245,7 @@ def _coarse(scores: Scores) -> npt.NDArray[np.int64]:
 def of_rows(
     scores: Scores, values: npt.NDArray[np.int64]
 ) -> npt.NDArray[np.int64]:
-    """What each row has, from what each distinct score has."""
+    """Values of rows, from those of distinct scores."""
     lengths = np.diff(np.r_[scores.starts, len(scores.order)])
     each = np.empty(len(scores.order), np.int64)
     each[scores.order] = np.repeat(values, lengths)

@@ -1,4 +1,4 @@
-"""What exported models say of examples: NumPy columns, a few bytes a row."""
+"""Predictions of exported models: NumPy columns, a few bytes a row."""
 
 from __future__ import annotations
 
@@ -100,11 +100,11 @@ def predictions(
         if served is not None:
             out["served"] = tf.reshape(served(serialized), [-1])
         if group is not None:
-            out["group"] = _hashed(parsed[group])
+            out["group"] = hashed(parsed[group])
         return out
 
     kept = _Kept(slices, len(loaded))
-    for batch in _batches(files, step):
+    for batch in batches(files, step):
         kept.add(batch)
     return kept.columns()
 
@@ -139,7 +139,7 @@ def _called(signature: Any) -> Callable[[tf.Tensor], tf.Tensor] | None:
     return lambda serialized: signature(**{argument: serialized})["ctr"]
 
 
-def _batches(files: Sequence[str], step: Any) -> Any:
+def batches(files: Sequence[str], step: Any) -> Any:
     """`step` of each batch; gzipped files and others are read alike."""
     data = None
     for compression in ("GZIP", ""):
@@ -158,7 +158,7 @@ def _batches(files: Sequence[str], step: Any) -> Any:
     )
 
 
-def _hashed(column: tf.SparseTensor) -> tf.Tensor:
+def hashed(column: tf.SparseTensor) -> tf.Tensor:
     """A number for the first value of each row; -1 without one."""
     values = column.values
     if values.dtype != tf.string:

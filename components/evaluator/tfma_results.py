@@ -1,4 +1,4 @@
-"""What TFMA's own executor found: metrics, and refusals in words."""
+"""Results of TFMA's own executor: metrics, and refusals in words."""
 
 from __future__ import annotations
 

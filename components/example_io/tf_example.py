@@ -55,7 +55,7 @@ def wrap(*features: pa.BinaryArray) -> pa.BinaryArray:
 
 
 class _Feature:
-    """What comes before the value of a feature: key, kind, lengths."""
+    """Bytes before the value of a feature: key, kind, lengths."""
 
     def __init__(self, name: str, tag: bytes) -> None:
         key = name.encode()

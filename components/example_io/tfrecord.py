@@ -23,7 +23,7 @@ _PIECE = 1 << 20
 
 
 def is_header(head: bytes) -> bool:
-    """Whether the first bytes of a file are a length and its checksum."""
+    """True if the first bytes of a file are a length and its checksum."""
     if len(head) < _HEADER.size:
         return False
     return bool(_masked(head[:8]) == _HEADER.unpack(head[: _HEADER.size])[1])

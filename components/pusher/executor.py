@@ -75,7 +75,7 @@ class Executor(tfx_pusher.Executor):
             raise RefusedError(
                 f"The model was damaged after its export; nothing was pushed."
                 f" {model}: {error}. Remove the folder {artifact} and run"
-                " again: the Trainer then trains anew."
+                " again: the Trainer then trains again."
             ) from None
         path = model_store.path_of(base, version)
         log.info("pushed to %s", path)
@@ -173,7 +173,7 @@ def _trained_on(
     input_dict: Mapping[str, list[types.Artifact]],
     options: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """What only the run knows of the training's origin."""
+    """Origin of the training, as only the run knows it."""
     known = manifest.about(model, model_store.files_of(model))
     origin = dict(known.get("trained_on", {}))
     if "config_sha256" in options:
@@ -188,7 +188,7 @@ def _trained_on(
 def _metrics(
     input_dict: Mapping[str, list[types.Artifact]],
 ) -> dict[str, Any]:
-    """What the Evaluator measured, over all rows."""
+    """Metrics of the Evaluator over all rows."""
     for evaluation in input_dict.get("evaluation", ()):
         path = os.path.join(evaluation.uri, METRICS)
         files = model_store.files_of(path)

@@ -41,7 +41,7 @@ def keep(artifact: str, base: str, identity: str) -> None:
 
 
 def is_kept(target: str) -> bool:
-    """Whether a state is there whole: it begins with its index."""
+    """True if a state is there whole, with its index."""
     files = model_store.files_of(target)
     return files.isdir(target) and any(
         files.exists(os.path.join(target, name, INDEX))

@@ -14,7 +14,7 @@ from tfx.types import standard_component_specs as specs
 
 from components.statistics_gen.split_statistics import statistics_of
 
-# What stock StatisticsGen is asked for: this executor leaves it to stock.
+# Options of stock StatisticsGen: this executor leaves them to stock.
 _OPTIONS = (
     specs.STATS_OPTIONS_JSON_KEY,
     specs.EXCLUDE_SPLITS_KEY,

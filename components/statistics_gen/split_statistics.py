@@ -85,7 +85,7 @@ class _Batches:
 
 
 class _Accumulator:
-    """What one thread has seen: TFDV's accumulators, and counts of values."""
+    """Statistics of one thread: TFDV's accumulators, and counts of values."""
 
     def __init__(self) -> None:
         self._options = StatsOptions()

@@ -33,8 +33,8 @@ def Analyze(
     """Writes to `folder` what `preprocessing.analyzers` finds in `files`.
 
     Beam carries paths only. With threads in one process (multi_threading, Beam
-    2.77) a timer sends what is in a stream once a second, also in the middle
-    of an element whose pickling lets other threads run. The rest of it is then
+    2.77) a timer flushes a stream once a second. It does so in the middle of an
+    element, too, if pickling lets other threads run. The rest of it is then
     read as an element of its own, of billions of windows: 24 GiB were not
     enough. Strings and numbers are encoded without letting others run.
 
@@ -90,7 +90,7 @@ class _Find(beam.DoFn):
 
 
 def look(file: str, program: Any, features: Features) -> list[pa.Table]:
-    """What there is to find in one file."""
+    """Analysis of one file."""
     found = analyzers.parts(features)
     for batch in batches(file, program):
         analyzers.add(found, tf.nest.map_structure(_array, batch))

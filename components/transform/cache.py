@@ -1,4 +1,4 @@
-"""What the analysis found in a file, kept for later runs.
+"""Cache of the analysis of a file, for later runs.
 
 An entry is a zip archive of Arrow streams, one for each part of the analysis,
 in a folder that TensorFlow reads. It may be emptied while no run uses it.
@@ -26,13 +26,13 @@ DAYS = 30  # an entry is kept after its last use
 BYTES = 10 << 30  # of all entries; those used within a day are never removed
 _DAY = 86_400.0
 _BLOCK = 1 << 22
-# Of entries, whole or unfinished, and those of earlier versions (without .zip);
+# Entries, whole or unfinished, and those of earlier versions (without .zip);
 # other files are not ours.
 _NAME = re.compile(r"[0-9a-f]{64}(\.zip)?(\.[0-9a-f]{32})?")
 
 
 def name(file: str, version: str) -> str:
-    """Of the entry of `file`: of its content, so that no run sees old ones.
+    """Name of the entry of `file`: a hash of its content and `version`.
 
     version: what the entry depends on besides the file.
     """
@@ -49,7 +49,7 @@ def path(folder: str, name: str) -> str:
 
 
 def has(folder: str, name: str, schemas: Sequence[pa.Schema]) -> bool:
-    """Whether there is an entry, whole and of tables of these schemas.
+    """True if there is an entry, whole and of tables of these schemas.
 
     If so, it counts as used now.
     """
@@ -81,7 +81,7 @@ def put(folder: str, name: str, found: Sequence[pa.Table]) -> str:
 
 
 def read(entry: str, index: int) -> pa.Table:
-    """What the part `index` has found, of the entry at that path."""
+    """Tables of the part `index`, of the entry at that path."""
     with (
         tf.io.gfile.GFile(entry, "rb") as file,
         zipfile.ZipFile(file) as archive,

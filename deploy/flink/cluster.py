@@ -295,7 +295,7 @@ def born(pid: int) -> str:
 
 
 def _signal(pid: int, number: int) -> bool:
-    """Whether `pid` was there to take the signal."""
+    """True if `pid` was there to take the signal."""
     try:
         os.kill(pid, number)
     except ProcessLookupError:

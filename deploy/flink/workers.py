@@ -20,7 +20,7 @@ from apache_beam.portability.api import (
     beam_fn_api_pb2_grpc,
 )
 
-# What the workers of our pipelines import.
+# Modules that the workers of our pipelines import.
 WARM = (
     "components.click_log_gen.executor",
     "models.preprocessing.preprocessing_fn",

@@ -1,4 +1,4 @@
-"""What the Keras 3 architectures share: tables, hidden layers, one logit."""
+"""Base of the Keras 3 architectures: tables, hidden layers, one logit."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Deep(keras.layers.Layer):
     def interaction(
         self, tables: list[tf.Tensor], numbers: tf.Tensor | None
     ) -> tuple[tf.Tensor, Any]:
-        """What the hidden layers see, and what is added to their logit.
+        """Input of the hidden layers, and a term of the logit.
 
         Args:
             tables: [N, fields, dim] of each table, narrow ones first.

@@ -5,24 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from models.architectures import user_model
-from models.config.architectures import ModelConfig, OwnConfig
+from models.config.architectures import BUILDERS, ModelConfig, OwnConfig
 from models.errors import InputError
 from models.preprocessing.input_layout import Layout
-from optimizers.extension import Registry
-
-BUILDERS = Registry(
-    "architecture",
-    "model.name",
-    {
-        "wide_deep": "models.architectures.wide_deep:build",
-        "dcn_v2": "models.architectures.dcn_v2:build",
-        "dlrm": "models.architectures.dlrm:build",
-        "deepfm": "models.architectures.deepfm:build",
-        "tfrs_dcn": "models.keras2.tfrs_dcn:build",
-        "tfrs_dlrm": "models.keras2.tfrs_dlrm:build",
-    },
-    "a function (layout, config, base_rate) that returns a Keras model",
-)
 
 
 def build_model(layout: Layout, config: ModelConfig, base_rate: float) -> Any:

@@ -33,7 +33,7 @@ def move_bias(
 
 
 def is_weight(name: str) -> bool:
-    """Whether it is one of the model's, or a moving average of one."""
+    """True for a bias of the model, or a moving average of one."""
     plain = name.removesuffix(":0")
     average = plain.startswith("optimizer/average/")  # Keras 2
     return plain[:6] == "model/" or average or plain.endswith("_average")

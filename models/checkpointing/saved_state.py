@@ -32,7 +32,7 @@ _PART = 1 << 24  # bytes of a table read at a time
 
 @dataclass(frozen=True)
 class Meaning:
-    """What rows, columns and slots of a model stand for.
+    """Meaning of the rows, columns and slots of a model.
 
     keys: feature -> of its ids.
     text: reads a vocabulary by its name: values, a line each.
@@ -78,7 +78,7 @@ def save(folder: str, model: Any, optimizer: Any, meaning: Meaning) -> None:
 
 
 class SavedTrainingState:
-    """What `save` wrote: what its arrays mean, and the arrays.
+    """State that `save` wrote: arrays and their meaning.
 
     Args:
         folder: that `save` was given.
@@ -117,7 +117,7 @@ class SavedTrainingState:
 
     @property
     def names(self) -> list[str]:
-        """Of all that training had changed."""
+        """Names of all that training had changed."""
         return [n for n in self._arrays if not n.startswith(_VOCABULARY)]
 
     def text(self, vocabulary: str) -> bytes:
@@ -144,7 +144,7 @@ class Arrays:
         return name in self._arrays
 
     def shape(self, name: str) -> list[int]:
-        """Of an array."""
+        """Shape of an array."""
         shape: list[int] = self._arrays[name]["shape"]
         return shape
 

@@ -24,7 +24,7 @@ from models.keras_versions import keras_version
 from models.preprocessing.id_space import IdMapping, Keys, match
 from models.variables import named_variables
 
-# What a new run has of its own.
+# Variables that a new run has of its own.
 _OWN = ("learning_rate", "current_learning_rate", "seed_generator_state")
 # Adafactor's slots: Keras 3 does not say of which table, Keras 2 has some for
 # columns instead of rows.
@@ -35,11 +35,11 @@ log = logging.getLogger("lionctr.train")
 
 @dataclass
 class Report:
-    """What became of the state of an earlier training.
+    """Outcome of a warm start from the state of an earlier training.
 
     base: where it was. reason: why it is not used. features: feature ->
     number of ids kept, new, gone. carried: number of variables. initialised:
-    those that begin anew. left: those that have no place any more.
+    those that start from new values. left: those that have no place any more.
     bias_moved: added to the output's bias as negatives are sampled otherwise.
     """
 
@@ -92,7 +92,7 @@ class Base:
         if not self._same_optimizer(model, meaning):
             reasons.add("optimizer")
             log.warning(
-                "warm start: the optimizer was %s of Keras %d; it begins anew",
+                "warm start: the optimizer was %s of Keras %d; it restarts",
                 ", ".join(name for _, name in state.optimizer),
                 state.keras,
             )
@@ -140,13 +140,13 @@ class Base:
         return self._state.iterations if same else 0
 
     def _same_optimizer(self, model: Any, meaning: Meaning) -> bool:
-        """The two Kerases name, and keep, what an optimizer has differently."""
+        """Keras 2 and 3 differ in an optimizer's variables and their names."""
         names = list(map(list, meaning.optimizer))
         now = names, keras_version(model)
         return now == (self._state.optimizer, self._state.keras)
 
     def _unfit(self, meaning: Meaning) -> set[str]:
-        """What must not be carried though shapes may be the same."""
+        """Variables that must not be carried, though shapes may be the same."""
         reasons = set()
         moved = [
             name
@@ -156,7 +156,7 @@ class Base:
         if moved:
             log.warning(
                 "warm start: %s came at another place or width before; the"
-                " layers begin anew, embeddings are kept",
+                " layers start from new weights, embeddings are kept",
                 ", ".join(moved),
             )
             reasons.add("layers")
@@ -262,7 +262,7 @@ def _tell(report: Report) -> None:
     }
     log.info(
         "warm start from %s: ids %s kept, %s new, %s gone; variables %d"
-        " carried, %d begin anew%s",
+        " carried, %d new%s",
         report.base,
         *(f"{total[what]:,}" for what in ("kept", "new", "gone")),
         report.carried,

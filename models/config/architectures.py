@@ -126,26 +126,27 @@ class OwnConfig(ModelConfig):
     """Every key of the section but `name`, for your function."""
 
 
-ARCHITECTURES: dict[str, type[ModelConfig]] = {
-    "wide_deep": ModelConfig,
-    "dcn_v2": DcnConfig,
-    "dlrm": DlrmConfig,
-    "deepfm": DeepFmConfig,
-    "tfrs_dcn": TfrsDcnConfig,
-    "tfrs_dlrm": TfrsDlrmConfig,
+_BUILT: dict[str, tuple[type[ModelConfig], str]] = {
+    "wide_deep": (ModelConfig, "models.architectures.wide_deep:build"),
+    "dcn_v2": (DcnConfig, "models.architectures.dcn_v2:build"),
+    "dlrm": (DlrmConfig, "models.architectures.dlrm:build"),
+    "deepfm": (DeepFmConfig, "models.architectures.deepfm:build"),
+    "tfrs_dcn": (TfrsDcnConfig, "models.keras2.tfrs_dcn:build"),
+    "tfrs_dlrm": (TfrsDlrmConfig, "models.keras2.tfrs_dlrm:build"),
 }
-_OWN = frozenset(OwnConfig.model_fields)
-_NAMES = Registry(
+ARCHITECTURES = {name: section for name, (section, _) in _BUILT.items()}
+BUILDERS = Registry(
     "architecture",
     "model.name",
-    {n: f"{s.__module__}:{s.__name__}" for n, s in ARCHITECTURES.items()},
+    {name: builder for name, (_, builder) in _BUILT.items()},
     "a function (layout, config, base_rate) that returns a Keras model",
 )
+_OWN = frozenset(OwnConfig.model_fields)
 
 
 def _section_of(options: Mapping[str, Any]) -> type[ModelConfig]:
     name = options.get("name", "wide_deep")
-    return ARCHITECTURES.get(_NAMES.check(name), OwnConfig)
+    return ARCHITECTURES.get(BUILDERS.check(name), OwnConfig)
 
 
 def _without_name(options: Mapping[str, Any]) -> dict[str, Any]:

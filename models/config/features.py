@@ -151,7 +151,7 @@ class Cross(Section):
 
     @property
     def name(self) -> str:
-        """What the cross is called in layouts: C1_x_C2."""
+        """Name of the cross in layouts: C1_x_C2."""
         return "_x_".join(self.of)
 
 

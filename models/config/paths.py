@@ -37,7 +37,7 @@ def expanded(path: str) -> str:
 
 
 def is_local(path: str) -> bool:
-    """Whether `path` lies on this machine, as far as its text says."""
+    """True if `path` lies on this machine, as far as its text says."""
     return "://" not in path
 
 

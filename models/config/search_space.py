@@ -8,10 +8,11 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 from numbers import Real
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import field_validator, model_validator
+from pydantic import AfterValidator, field_validator, model_validator
 
+from models.config.metric_registry import OBJECTIVES
 from models.config.training import PositiveInt, Section
 
 _KINDS = (
@@ -37,8 +38,9 @@ class Tune(Section):
     """Number of models that the search trains."""
     algorithm: Literal["random", "bayesian"] = "random"
     """How the search chooses the next trial."""
-    objective: Literal["logloss", "auc"] = "logloss"
-    """Metric on the eval split that decides."""
+    objective: Annotated[str, AfterValidator(OBJECTIVES.check)] = "logloss"
+    """Metric on the eval split that decides, or `package.module:Name` of your
+    own."""
     seed: PositiveInt = 1
     """Seed of the search."""
 
@@ -177,7 +179,7 @@ def _index(items: list[Any], part: str) -> int:
         name = item.get("name") if isinstance(item, dict) else item
         if name == part:
             return number
-    if not part.isdigit() or int(part) >= len(items):
+    if not part.isdecimal() or int(part) >= len(items):
         raise ValueError(
             f"received {part!r}; accepted: 0 to {len(items) - 1}, or the"
             " `name` of an element"
@@ -198,7 +200,7 @@ def _flat(
 
 
 def _problem(bounds: Any) -> str:
-    """What is wrong with a parameter's bounds; nothing if they are right."""
+    """Problem of a parameter's bounds; "" if there is none."""
     if not isinstance(bounds, Mapping) or len(bounds) != 1:
         return f"accepted: one of {_KINDS}"
     ((kind, values),) = bounds.items()

@@ -1,4 +1,4 @@
-"""What the sections of the config are made of."""
+"""Base class and field types of the config's sections."""
 
 from __future__ import annotations
 
@@ -17,18 +17,10 @@ from pydantic import (
 )
 
 from models.config.paths import expanded
+from optimizers.config.arguments import FieldError
 from optimizers.config.catalog import AUTO
 
-
-class FieldError(ValueError):
-    """A problem of one field, found by the check of a section above it.
-
-    field: the path, dotted, from that section.
-    """
-
-    def __init__(self, field: str, message: str) -> None:
-        super().__init__(message)
-        self.field = field
+__all__ = ["FieldError", "Name", "PathText", "PositiveInt", "Section"]
 
 
 def _no_boolean(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""What a column is called in the exported model's signature."""
+"""Names of columns in the exported model's signature."""
 
 from __future__ import annotations
 

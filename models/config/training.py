@@ -70,12 +70,12 @@ class Negatives(Section):
 
     @property
     def weight(self) -> float:
-        """Of a negative in the loss."""
+        """Weight of a negative in the loss."""
         return 1 / self.keep if self.reweight else 1.0
 
     @property
     def shift(self) -> float:
-        """What corrects a logit: p / (1 - p) = keep · q / (1 - q)."""
+        """Correction of a logit: p / (1 - p) = keep · q / (1 - q)."""
         return 0.0 if self.reweight else math.log(self.keep)
 
 

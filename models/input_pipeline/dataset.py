@@ -145,7 +145,7 @@ class Batches:
         return data.flat_map(split).prefetch(tf.data.AUTOTUNE)
 
     def _plans(self, epoch: int, skip: int) -> Iterator[tuple[Ints, Ints]]:
-        """Of each buffer of an epoch, what to read and in which order.
+        """Reading plan of each buffer of an epoch, in order.
 
         Yields:
             Pieces of blocks [P, 4]: file, first byte of the block, rows to

@@ -8,11 +8,11 @@ from models.config.training import TrainConfig
 from models.input_pipeline.dataset import Batches, steps_of
 
 
-class Passes:
+class EpochIterator:
     """Passes over training data, which is read ahead across their borders.
 
     Args:
-        data: `Batches`, or a dataset that is gone through anew each epoch.
+        data: `Batches`, or a dataset that is read again each epoch.
         rows: of a pass over a dataset; `Batches` know theirs.
         config: the config section.
         strategy: where the replicas are.

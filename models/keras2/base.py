@@ -1,4 +1,4 @@
-"""What the models of TensorFlow Recommenders share: Keras 2 all through."""
+"""Base of the models of TensorFlow Recommenders: Keras 2 all through."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class Deep(tf_keras.layers.Layer):
     def interaction(
         self, tables: list[tf.Tensor], numbers: tf.Tensor | None
     ) -> tf.Tensor:
-        """What the hidden layers see, [N, width].
+        """Input of the hidden layers, [N, width].
 
         Args:
             tables: [N, fields, dim] of each table, narrow ones first.

@@ -19,7 +19,7 @@ from models.preprocessing.input_layout import (
 from models.variables import assign_rows
 
 _PART = 1 << 22  # values
-# Of an embedding at the start. Rows that training seldom meets stay near it:
+# Deviation of embeddings at the start. Rows that training seldom meets stay so:
 # the smaller, the less noise they add.
 STDDEV = 0.01
 
@@ -179,7 +179,7 @@ def randomize(table: Any, stddev: float) -> None:
 
 
 class Fused:
-    """A table of several features: what layers of both Kerases share.
+    """A table of several features: base of the layers of Keras 2 and 3.
 
     A subclass, which is a layer too, makes it when it is built.
 
@@ -245,7 +245,7 @@ class Fused:
         return self.lookup.pool(rows, inputs, query)
 
     def read(self, weight: Any) -> Any:
-        """What TensorFlow's functions take for a weight."""
+        """Tensor that TensorFlow's functions take for a weight."""
         return weight
 
 

@@ -57,8 +57,8 @@ def dense_layers(
 def head(kind: Any, initializers: Any, base_rate: float) -> Any:
     """The layer that gives the logit, in float32.
 
-    With clicks as rare as they are, and a sign update that moves a weight by
-    the learning rate at most, a bias of 0 would take long.
+    Clicks are rare, and a sign update moves a weight by the learning rate at
+    most. A bias that starts at 0 would take long.
     """
     logit = math.log(base_rate / (1 - base_rate))
     return kind.Dense(

@@ -1,4 +1,4 @@
-"""What the transform must know of the training rows, in one pass over them.
+"""Analyzers of the training rows, for Transform, in one pass.
 
 Each part looks at one thing and does as TFT's analyzer of it. What it found in
 one file is saved as a table; the tables of all files are merged one by one, and
@@ -38,7 +38,7 @@ Array = npt.NDArray[Any]
 
 
 class Part(Protocol):
-    """What is found out about one thing."""
+    """Analysis of one quantity."""
 
     schema: pa.Schema
 
@@ -118,7 +118,7 @@ class Moments:
         self._state: tuple[int, Array, Array] = 0, np.zeros(1), np.zeros(1)
 
     def add(self, values: Array) -> None:
-        """[N, D]"""
+        """Take vectors, [N, D]."""
         wide = values.astype(np.float64)
         mean = wide.mean(axis=0) if len(wide) else wide.sum(axis=0)
         squares = np.square(wide - mean).sum(axis=0)
@@ -164,7 +164,7 @@ class Quantiles:
         self._sketch = sketches.QuantilesSketch(EPSILON, _MAX_ROWS, 1)
 
     def add(self, values: Array) -> None:
-        """float32 [N]"""
+        """Take values, float32 [N]."""
         self._sketch.AddValues(pa.array(values))
 
     def save(self) -> pa.Table:
@@ -206,7 +206,7 @@ def add(found: Iterable[Part], batch: Observed) -> None:
 
 
 def read(features: Features, folder: str) -> Analysis:
-    """What all parts together left in `folder`."""
+    """Results that all parts together left in `folder`."""
     moments = _load(os.path.join(folder, _MOMENTS))
     return Analysis(
         {

@@ -1,4 +1,4 @@
-"""What the ids of a feature stand for, and how those of two days meet."""
+"""Meaning of a feature's ids, and how those of two days meet."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Ids = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Keys:
-    """What the ids of a feature stand for.
+    """Meaning of a feature's ids.
 
     kind: "vocab", "hash", "identity", "buckets" or "cross".
     size: ids in all.
@@ -37,7 +37,7 @@ class Keys:
 
     @property
     def missing(self) -> bool:
-        """Whether id 0 is "missing"."""
+        """True if id 0 is "missing"."""
         return self.kind != "cross"
 
 

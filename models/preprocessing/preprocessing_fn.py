@@ -33,7 +33,7 @@ EPSILON = 0.001  # of a quantile's rank
 
 
 class Observed(NamedTuple):
-    """What of some rows the analysis looks at; tensors, or their arrays.
+    """Columns that the analysis looks at; tensors, or their arrays.
 
     label: int64 [N]. texts: string [(values)], one for each vocabulary.
     dense: float32 [N, D], before scaling. numbers: float32 [(values)], one
@@ -48,7 +48,7 @@ class Observed(NamedTuple):
 
 @dataclass(frozen=True)
 class Analysis:
-    """What the analysis found out.
+    """Result of the analysis.
 
     vocabularies: table -> file. mean, variance: float32 [D], of
     `Observed.dense`. boundaries: feature name -> float32 [1, buckets - 1].
@@ -150,7 +150,7 @@ def scalars(features: Features) -> list[NumericFeature]:
 
 
 def vocabularies(features: Features) -> list[Vocabulary]:
-    """Of `by_vocabulary`, in order."""
+    """Features of `by_vocabulary`, in order."""
     return [
         Vocabulary(asset_name(f), f.min_count, f.max_size)
         for f, *_ in by_vocabulary(features).values()

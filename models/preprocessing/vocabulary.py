@@ -24,7 +24,7 @@ from apache_beam.transforms.window import GlobalWindow
 from apache_beam.utils.timestamp import MIN_TIMESTAMP
 from apache_beam.utils.windowed_value import WindowedValue
 
-# What TFT writes where nothing is left: a table must not be empty.
+# TFT's entry where nothing is left: a table must not be empty.
 EMPTY_VOCABULARY = b"49d0cd50-04bb-48c0-bc6f-5b575dce351a"
 _MERGE_AT = 64  # tables of counts kept before they are merged
 

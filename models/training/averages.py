@@ -12,7 +12,7 @@ from models.variables import local_replica
 
 
 class Averages:
-    """What an optimizer with `use_ema` keeps beside the weights.
+    """Moving averages of an optimizer with `use_ema`.
 
     The averages are evaluated, judged by early stopping and exported; training
     goes on with the weights. Without `use_ema` nothing is done.

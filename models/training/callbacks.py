@@ -13,7 +13,7 @@ from models.errors import InputError
 from models.keras_versions import keras_version
 
 LOGS = {"loss": min, "logloss": min, "auc": max}
-"""What an epoch's logs hold, also after `val_`, and which value is better.
+"""Keys of an epoch's logs, also after `val_`, and which value is better.
 
 `logloss`, `auc` and all of `val_` are those of the last evaluation; `loss` is
 that of the last steps of training, `val_loss` the logloss.
@@ -28,19 +28,16 @@ def configured(config: TrainConfig) -> list[Any]:
     """
     made = []
     for position, callback in enumerate(config.callbacks):
-        field = f"train.callbacks.{position}"
         try:
-            cls = CALLBACKS.load(callback.name, field)
+            made.append(
+                CALLBACKS.make(
+                    callback.name,
+                    f"train.callbacks.{position}",
+                    callback.model_extra,
+                )
+            )
         except ValueError as error:
             raise InputError(str(error)) from error
-        try:
-            made.append(cls(**(callback.model_extra or {})))
-        except Exception as error:  # the user's code may raise anything
-            raise InputError(
-                f"{field}: {callback.name!r} cannot be made:"
-                f" {type(error).__name__}: {error}. Accepted:"
-                f" {CALLBACKS.wanted}"
-            ) from error
     return made
 
 

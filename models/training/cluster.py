@@ -16,7 +16,7 @@ def workers() -> int:
 
 
 def is_chief() -> bool:
-    """Whether this process writes what all of them have found."""
+    """True if this process writes for all of them."""
     task = tf_config().get("task", {})
     if "chief" in tf_config().get("cluster", {}):
         return task.get("type") == "chief"

@@ -50,7 +50,7 @@ class Team:
         self._gather_replicas = tf.function(self._gather_values)
 
     def gather_from_processes(self, *values: float) -> npt.NDArray[np.float64]:
-        """What each process gave [processes, values], the chief's first.
+        """Values of each process [processes, values], the chief's first.
 
         All must call it, and none goes on before all have.
         """
@@ -65,7 +65,7 @@ class Team:
     def _gather_values(self, values_here: tf.Tensor) -> tf.Tensor:
         def here() -> tf.Tensor:
             context = tf.distribute.get_replica_context()
-            # What was made outside has no device.
+            # A tensor that was made outside has no device.
             return context.all_gather(tf.identity(values_here), axis=0)
 
         found = self.strategy.run(here)
@@ -121,7 +121,7 @@ def build_strategy(name: str) -> Any:
 
 
 def use_jit(setting: str | bool) -> bool:
-    """Whether XLA compiles steps: on accelerators only, by itself."""
+    """True if XLA compiles steps: by itself on accelerators only."""
     if isinstance(setting, bool):
         return setting
     chosen = bool(tf.config.list_logical_devices("GPU")) or bool(
@@ -143,7 +143,7 @@ def _one_of_workers() -> Any:
     """
     cluster = tf_config()["cluster"]
     jobs = [kind for kind in ("chief", "worker") if cluster.get(kind)]
-    # What the strategy would do by itself, but with our heartbeat.
+    # As the strategy would do by itself, but with our heartbeat.
     context.context().configure_coordination_service(
         service_type="standalone",
         service_leader=f"/job:{jobs[0]}/replica:0/task:0",

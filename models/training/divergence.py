@@ -1,4 +1,4 @@
-"""What is no longer a number, and what is said about it."""
+"""Divergence: the values that are no longer finite, and its message."""
 
 from __future__ import annotations
 

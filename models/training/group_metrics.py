@@ -19,7 +19,7 @@ def group_sums(
     weights: Array,
     k: int,
 ) -> Array:
-    """What the metrics of all groups are made of, [groups, COLUMNS].
+    """Sums that the metrics of groups are made of, [groups, COLUMNS].
 
     A group's AUC counts by the weight of its rows (its impressions), and only
     with rows of both labels. Its NDCG and recall count by the mean weight of

@@ -8,7 +8,7 @@ import signal
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import tensorflow as tf
@@ -17,7 +17,8 @@ import optimizers
 from models.checkpointing.checkpoint import Checkpoints
 from models.config.training import Negatives, TrainConfig
 from models.input_pipeline.dataset import Batches
-from models.input_pipeline.epoch_iterator import Passes
+from models.input_pipeline.epoch_iterator import EpochIterator
+from models.training.advice import Course
 from models.training.averages import Averages
 from models.training.callbacks import callback_list, release
 from models.training.distribution import Team, use_jit
@@ -37,7 +38,7 @@ _ALL = Negatives()
 
 @dataclass(frozen=True)
 class Result:
-    """What came out of a training."""
+    """Result of a training loop."""
 
     steps: int
     examples: int
@@ -46,6 +47,7 @@ class Result:
     eval_logloss: float
     eval_auc: float
     resumed_at: int = 0
+    course: Course = field(default_factory=Course)
 
     @property
     def examples_per_second(self) -> float:
@@ -98,7 +100,7 @@ def train(
         training = _Training(
             model,
             optimizer,
-            Passes(train_data, rows, config, team.strategy),
+            EpochIterator(train_data, rows, config, team.strategy),
             eval_data,
             config,
             negatives,
@@ -118,7 +120,7 @@ class _Training:
         self,
         model: Any,
         optimizer: Any,
-        passes: Passes,
+        epochs: EpochIterator,
         eval_data: Any,
         config: TrainConfig,
         negatives: Negatives,
@@ -128,12 +130,12 @@ class _Training:
     ) -> None:
         self._model = model
         self._optimizer = optimizer
-        self._epochs = passes
+        self._epochs = epochs
         # Batches would be traced anew at each evaluation.
         whole = isinstance(eval_data, Batches)
         self._eval_data = eval_data.epoch() if whole else eval_data
-        self._total = passes.steps * config.epochs
-        self._eval_every = config.eval_steps or passes.steps
+        self._total = epochs.steps * config.epochs
+        self._eval_every = config.eval_steps or epochs.steps
         self._config = config
         self._checkpoints = checkpoints
         self._team = team
@@ -198,6 +200,7 @@ class _Training:
             best_evaluation.logloss,
             best_evaluation.auc,
             first,
+            state.course,
         )
 
     def _epoch(self, caught: list[int]) -> bool:
@@ -304,6 +307,8 @@ class _Training:
             )
             self._stopping.judge(step, scores)
         self._newest = scores
+        constant = self._evaluation.constant
+        self._state.course.add(step, scores.logloss, constant)
         self._callbacks.on_test_end(scores._asdict())
         self._progress.scalars(
             step, {f"eval/{k}": v for k, v in scores._asdict().items()}

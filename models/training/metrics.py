@@ -20,7 +20,7 @@ EPSILON = 1e-7  # probabilities are clipped to it in the logloss, as in Keras
 BINS = 20  # of the expected calibration error
 
 
-class Rows(NamedTuple):
+class WeightedRows(NamedTuple):
     """Labels 0/1, probabilities and weights of rows, each float64 [N]."""
 
     labels: Array
@@ -32,7 +32,7 @@ def rows(
     labels: npt.ArrayLike,
     probabilities: npt.ArrayLike,
     weights: npt.ArrayLike | None = None,
-) -> Rows:
+) -> WeightedRows:
     """Rows; without weights each counts 1."""
     y = np.asarray(labels, np.float64)
     p = np.asarray(probabilities, np.float64)
@@ -44,7 +44,7 @@ def rows(
     w = np.ones_like(y) if weights is None else np.asarray(weights, np.float64)
     if w.shape != y.shape:
         raise ValueError(f"weights must be {y.shape}. Received: {w.shape}")
-    return Rows(y, p, w)
+    return WeightedRows(y, p, w)
 
 
 # Functions of sums: what is summed, and the metrics.
@@ -75,7 +75,7 @@ def terms(labels: Array, probabilities: Array) -> Array:
     )
 
 
-def sums(data: Rows) -> Array:
+def sums(data: WeightedRows) -> Array:
     """[5]: the weights' sum, then those of the weighted `terms`."""
     return np.concatenate(
         [
@@ -86,7 +86,7 @@ def sums(data: Rows) -> Array:
 
 
 def entropy(rate: Array) -> Array:
-    """Of a base rate, in nats: logloss of the best constant."""
+    """Entropy of a base rate, in nats: logloss of the best constant."""
     with np.errstate(divide="ignore", invalid="ignore"):
         parts = [np.where(r > 0, r * np.log(r), 0.0) for r in (rate, 1 - rate)]
     return np.asarray(-(parts[0] + parts[1]))
@@ -143,10 +143,10 @@ def auc_of(negatives: Array, positives: Array) -> Array:
 def pr_auc_of(negatives: Array, positives: Array) -> Array:
     """Area under the precision-recall curve. Arguments as of `auc_of`.
 
-    Between two scores true positives grow evenly with predicted ones (Davis
-    and Goadrich, 2006), as in Keras and TFMA, which look at 10,000 thresholds
-    where this looks at every score. Scikit-learn's average precision takes
-    steps instead: it is larger by about log(positives) / positives.
+    Between two scores true positives grow evenly with predicted ones (Davis and
+    Goadrich, 2006), as in Keras and TFMA. Those take 10,000 thresholds; here
+    every score is one. Scikit-learn's average precision takes steps instead: it
+    is larger by about log(positives) / positives.
     """
     hits = positives[..., ::-1]
     more = hits + negatives[..., ::-1]
@@ -229,7 +229,7 @@ def pr_auc(
     return _by_order(pr_auc_of, rows(labels, scores, weights))
 
 
-def _by_order(of: Callable[[Array, Array], Array], data: Rows) -> float:
+def _by_order(of: Callable[[Array, Array], Array], data: WeightedRows) -> float:
     if np.isnan(data.probabilities).any():
         return float("nan")
     found = by_score(data.labels, data.probabilities, data.weights)
@@ -298,6 +298,18 @@ def expected_calibration_error(
     gaps = data.weights * (data.probabilities - data.labels)
     table = np.r_[data.weights.sum(), np.bincount(each, gaps, bins)]
     return float(calibration_error_of(table))
+
+
+def of_rows(name: str, labels: Array, probabilities: Array) -> float:
+    """The metric `name`, one that needs no groups."""
+    others: dict[str, Callable[[Array, Array], float]] = {
+        "auc": auc,
+        "pr_auc": pr_auc,
+        "expected_calibration_error": expected_calibration_error,
+    }
+    if name in others:
+        return others[name](labels, probabilities)
+    return from_sums(name, labels, probabilities)
 
 
 def sigmoid(logits: npt.ArrayLike) -> Array:

@@ -1,4 +1,4 @@
-"""What a training shows: lines now and then, and TensorBoard's scalars."""
+"""Progress of a training: lines now and then, and TensorBoard's scalars."""
 
 from __future__ import annotations
 

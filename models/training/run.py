@@ -14,6 +14,7 @@ import keras
 import tensorflow_transform as tft
 
 from models.architectures.registry import build_model
+from models.checkpointing.checkpoint import Checkpoints
 from models.checkpointing.saved_state import (
     Meaning,
     columns_of,
@@ -45,7 +46,7 @@ log = logging.getLogger("lionctr.train")
 
 @dataclass(frozen=True)
 class Files:
-    """What Transform left: its graph, and examples (paths or globs)."""
+    """Output of Transform: its graph, and examples (paths or globs)."""
 
     transform: tft.TFTransformOutput
     train: Sequence[str]
@@ -54,7 +55,7 @@ class Files:
 
 @dataclass(frozen=True)
 class Fitted:
-    """What came out of a training."""
+    """Result of a training."""
 
     model: Any
     optimizer: Any
@@ -110,7 +111,7 @@ class TrainingRun:
 
     @cached_property
     def meaning(self) -> Meaning:
-        """What the model's rows, columns and slots stand for."""
+        """Meaning of the model's rows, columns and slots."""
         sizes = {f.name: f.size for f in self.shape.ids}
         return Meaning(
             keys_of(self.features, sizes),
@@ -128,7 +129,7 @@ class TrainingRun:
 
     @property
     def key(self) -> str:
-        """Of this very training: the same settings, examples and start."""
+        """Identity of this training: the same settings, examples and start."""
         text = json.dumps(
             [
                 {k: v for k, v in self.custom.items() if k not in _FOLDERS},
@@ -204,6 +205,11 @@ class TrainingRun:
         row_counts.check("Transform", self.files.train, self.rows)
         row_counts.check("Trainer", self.files.train, train.rows)
         row_counts.check("Trainer", self.files.eval, held_out.rows)
+        if checkpoints and team.chief:
+            Checkpoints(checkpoints).describe(
+                self.files.transform.transform_savedmodel_dir,
+                self.custom.get("code_version", ""),
+            )
         result = loop.train(
             model,
             optimizer,

@@ -16,7 +16,7 @@ Scalars = dict[str, Any]
 
 
 class Stretch(NamedTuple):
-    """What some steps did.
+    """Result of some steps.
 
     loss: mean over the rows. diverged: None, or the first variable with a
     gradient that is not finite, or "the loss".
@@ -261,7 +261,7 @@ class TrainStep:
 
 
 def _moves(states: Sequence[Sequence[tf.Tensor]]) -> Scalars:
-    """What two steps did to weights, from those before, between, after."""
+    """Effect of two steps on weights, from those before, between, after."""
     moves = [
         [b - a for a, b in zip(old, new, strict=True)]
         for old, new in pairwise(states)
@@ -282,7 +282,7 @@ def _moves(states: Sequence[Sequence[tf.Tensor]]) -> Scalars:
 def _finite(
     gradients: Sequence[Any], variables: Sequence[Any]
 ) -> tuple[list[Any], list[str]]:
-    """Whether each gradient is finite, and whose it is.
+    """Finiteness of each gradient, and its variable.
 
     Those of tables are left out: what is not finite in them is so in the
     loss, or in the weights next to them.

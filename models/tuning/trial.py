@@ -8,8 +8,16 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
+
 from models.checkpointing.checkpoint import Checkpoints
+from models.config import metric_registry
+from models.input_pipeline.dataset import Batches
+from models.training.evaluation import Evaluation
+from models.training.metrics import of_rows, sigmoid
 from models.training.run import Files, Fitted, TrainingRun
+
+IN_EVERY_RECORD = ("logloss", "auc")
 
 
 def attempt(
@@ -55,3 +63,36 @@ def attempt(
     if kept:
         Checkpoints(kept).clear()
     return record | {"seconds": round(time.monotonic() - began, 3)}
+
+
+def objective(name: str, job: TrainingRun, fitted: Fitted) -> dict[str, float]:
+    """The value of an objective on the eval split, as a part of the record.
+
+    Args:
+        name: see `models.config.metric_registry.OBJECTIVES`.
+        job: the training.
+        fitted: what came out of it.
+
+    Raises:
+        InputError: it is a metric of the user's own that cannot be used.
+        FloatingPointError: the value is not finite.
+    """
+    if name in IN_EVERY_RECORD:
+        return {}
+    held_out = Batches(
+        job.files.eval,
+        job.files.transform,
+        job.custom["train"]["batch_size"],
+    )
+    evaluation = Evaluation(fitted.model, job.negatives.shift)
+    labels, logits = evaluation.predict(held_out)
+    probabilities = sigmoid(logits)
+    if metric_registry.OBJECTIVES.is_own(name):
+        metric = metric_registry.own(name, metric_registry.OBJECTIVES)
+        terms = metric.terms(labels, probabilities).sum(0)
+        value = float(metric.value(np.concatenate([[len(labels)], terms])))
+    else:
+        value = of_rows(name, labels, probabilities)
+    if not math.isfinite(value):
+        raise FloatingPointError(f"the eval {name} is not finite")
+    return {name: value}

@@ -1,1 +1,1 @@
-"""What a configuration may say of an optimizer, checked without Keras."""
+"""Settings of optimizers in a config, checked without Keras."""

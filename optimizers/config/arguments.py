@@ -1,15 +1,44 @@
-"""What each kind of argument accepts, checked without importing TensorFlow."""
+"""Kinds of arguments: what each accepts, its default, and how it is refused."""
 
 from __future__ import annotations
 
 import math
 import numbers
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 SPARSE_MODES = ("lazy", "decayed", "dense")
 MOMENTUM_DTYPES = ("float32", "float64", "bfloat16", "float16")
+
+
+class FieldError(ValueError):
+    """A problem of one field of a section.
+
+    field: the path, dotted, from that section.
+    message: received and accepted, without the field.
+    """
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(message)
+        self.field = field
+        self.message = message
+
+
+class SettingError(FieldError):
+    """A setting of an optimizer is wrong; a path from the section on."""
+
+    def __str__(self) -> str:
+        field = f"optimizer.{self.field}" if self.field else "optimizer"
+        return f"{field}: {self.message}"
+
+
+def refusal(field: str, received: Any, accepted: str) -> SettingError:
+    """The error of a setting, in the words of every other section."""
+    return SettingError(
+        field,
+        f"received {received!r}{_yaml_hint(received)}; accepted: {accepted}",
+    )
 
 
 @dataclass(frozen=True)
@@ -18,15 +47,24 @@ class Argument:
 
     accepts: str
     test: Callable[[Any], bool]
+    default: Any = None
 
-    def check(self, where: str, value: Any) -> None:
-        """Raises a ValueError that names `where` if `value` does not pass."""
-        if self.test(value):
-            return
-        raise ValueError(
-            f"`{where}` must be {self.accepts}. "
-            f"Received: {value!r}{_yaml_hint(value)}"
-        )
+    def with_default(self, default: Any) -> Self:
+        """The same argument of an optimizer that has this default."""
+        return replace(self, default=default)
+
+    def check(self, name: str, value: Any) -> None:
+        """Raises a ValueError of Keras's form if `value` does not pass."""
+        if not self.test(value):
+            raise ValueError(
+                f"`{name}` must be {self.accepts}. "
+                f"Received: {value!r}{_yaml_hint(value)}"
+            )
+
+    def check_setting(self, field: str, value: Any) -> None:
+        """Raises a SettingError if `value` does not pass."""
+        if not self.test(value):
+            raise refusal(field, value, self.accepts)
 
 
 def number(
@@ -74,13 +112,15 @@ def choice(accepted: tuple[str, ...], *, optional: bool = False) -> Argument:
     return Argument(_or_null(f"one of {listed}", optional), test)
 
 
-def boolean() -> Argument:
+def boolean(default: bool = False) -> Argument:
     """True or False."""
-    return Argument("true or false", lambda value: isinstance(value, bool))
+    return Argument(
+        "true or false", lambda value: isinstance(value, bool), default
+    )
 
 
 def is_integer(value: Any) -> bool:
-    """Whether `value` is an integer and not a bool."""
+    """True if `value` is an integer and not a bool."""
     return isinstance(value, numbers.Integral) and not isinstance(value, bool)
 
 
@@ -115,52 +155,3 @@ def _yaml_hint(value: Any) -> str:
     except ValueError:
         return ""
     return " (text, not a number: YAML reads 1e-4 as text, 1.0e-4 as a number)"
-
-
-POSITIVE = number(0, above=True)
-NON_NEGATIVE = number(0)
-FRACTION = number(0, 1)
-BETA = number(0, 1, below=True)
-FINITE = number()
-FLAG = boolean()
-
-KERAS_ARGUMENTS = {
-    "learning_rate": POSITIVE,
-    "weight_decay": number(0, optional=True),
-    "clipnorm": number(0, above=True, optional=True),
-    "clipvalue": number(0, above=True, optional=True),
-    "global_clipnorm": number(0, above=True, optional=True),
-    "use_ema": FLAG,
-    "ema_momentum": FRACTION,
-    "ema_overwrite_frequency": integer(1, optional=True),
-    "loss_scale_factor": number(0, above=True, optional=True),
-    "gradient_accumulation_steps": integer(2, optional=True),
-}
-"""The arguments that every Keras optimizer accepts."""
-
-LION_ARGUMENTS = {
-    "beta_1": BETA,
-    "beta_2": BETA,
-    "sparse": choice(SPARSE_MODES),
-    "momentum_dtype": choice(MOMENTUM_DTYPES, optional=True),
-    "cautious": FLAG,
-    "stochastic_rounding": FLAG,
-    "frequency_power": FRACTION,
-}
-"""Lion's own; its `kernel` is judged by `optimizers.kernel`."""
-
-
-def check_frequency(where: str, power: float | None, sparse: str) -> None:
-    """Raises a ValueError if rows are to be counted that no mode tells apart.
-
-    Args:
-        where: the field of `power`.
-        power: Lion's `frequency_power`, valid by itself.
-        sparse: Lion's `sparse`.
-    """
-    if power and sparse == "dense":
-        raise ValueError(
-            f"`{where}` must be 0 with sparse: dense, which updates every row "
-            "in every step; accepted beside another: lazy, decayed. "
-            f"Received: {power!r}"
-        )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from optimizers.config.catalog import FIXED_RATE
+from optimizers.config.catalog import FIXED_RATE, defaults
 
 _DEFAULT = ""
 _CONSTANT = {"name": "constant"}
@@ -83,7 +83,9 @@ def rates_of(
         scale: of the rates, 1 at batches of 512.
         few_rows: whether the log gives several epochs of few steps.
     """
-    rates = _RATES[optimizer]
+    # An optimizer that was not searched has the rate of its class.
+    default = {"learning_rate": defaults(optimizer)["learning_rate"]}
+    rates = _RATES.get(optimizer, {_DEFAULT: default})
     if few_rows:
         rates = _FEW_ROWS.get(optimizer, rates)
     found = rates.get(architecture, rates[_DEFAULT])

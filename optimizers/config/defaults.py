@@ -1,72 +1,13 @@
-"""Every argument of an optimizer, with its default where a spec has none."""
+"""Specs with every default filled in."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from optimizers.config.catalog import AUTO
+from optimizers.config.catalog import AUTO, OPTIMIZERS, defaults
 
-# As in the classes' signatures, which a test compares: importing Keras to
-# check a config would take seconds.
-_COMMON = {
-    "learning_rate": 0.001,
-    "weight_decay": None,
-    "clipnorm": None,
-    "clipvalue": None,
-    "global_clipnorm": None,
-    "use_ema": False,
-    "ema_momentum": 0.99,
-    "ema_overwrite_frequency": None,
-    "loss_scale_factor": None,
-    "gradient_accumulation_steps": None,
-}
-_ADAM = {"beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-7, "amsgrad": False}
-_OWN: dict[str, dict[str, Any]] = {
-    "adafactor": {
-        "beta_2_decay": -0.8,
-        "epsilon_1": 1e-30,
-        "epsilon_2": 1e-3,
-        "clip_threshold": 1.0,
-        "relative_step": True,
-    },
-    "adagrad": {"initial_accumulator_value": 0.1, "epsilon": 1e-7},
-    "adam": _ADAM,
-    "adamw": {**_ADAM, "weight_decay": 0.004},
-    "ftrl": {
-        "learning_rate_power": -0.5,
-        "initial_accumulator_value": 0.1,
-        "l1_regularization_strength": 0.0,
-        "l2_regularization_strength": 0.0,
-        "l2_shrinkage_regularization_strength": 0.0,
-        "beta": 0.0,
-    },
-    "lion": {
-        "learning_rate": 1e-4,
-        "beta_1": 0.9,
-        "beta_2": 0.99,
-        "weight_decay": 0.0,
-        "sparse": "lazy",
-        "kernel": "auto",
-        "momentum_dtype": None,
-        "cautious": False,
-        "stochastic_rounding": False,
-        "frequency_power": 0.0,
-    },
-    "rmsprop": {
-        "rho": 0.9,
-        "momentum": 0.0,
-        "epsilon": 1e-7,
-        "centered": False,
-    },
-    "sgd": {"learning_rate": 0.01, "momentum": 0.0, "nesterov": False},
-}
 _FINAL = {"exponential": 0.01, "constant": None}
-
-
-def defaults(name: str) -> dict[str, Any]:
-    """Argument -> default, of the optimizer that the config calls `name`."""
-    return {**_COMMON, **_OWN[name]}
 
 
 def asked(spec: Mapping[str, Any]) -> dict[str, Any]:
@@ -98,7 +39,7 @@ def _filled(spec: Mapping[str, Any]) -> dict[str, Any]:
         return {
             "name": spec["name"],
             # The user's own have theirs in their signatures.
-            **(defaults(spec["name"]) if spec["name"] in _OWN else {}),
+            **(defaults(spec["name"]) if spec["name"] in OPTIMIZERS else {}),
             **spec,
             "schedule": schedule,
         }

@@ -1,6 +1,6 @@
 """Lion at the level of TensorFlow ops, for use without Keras.
 
-The ops of the library run if it is built and fits, else the fallback, which
+The ops of the library run if it is built and fits, else TensorFlow, which
 gives the same numbers. TensorFlow is imported by the first call.
 """
 
@@ -21,7 +21,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module("optimizers.ops.custom"), name)
+    return getattr(import_module("optimizers.ops.custom_op"), name)
 
 
 def __dir__() -> list[str]:

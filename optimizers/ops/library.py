@@ -21,10 +21,10 @@ class Library(NamedTuple):
 
 @functools.cache
 def load() -> Library:
-    """Returns the library; warns, once, if the fallback must do.
+    """Returns the library; warns, once, if the Python kernel must do.
 
     A process may have compiled with XLA before: the ops are registered as
-    kernels of XLA's devices, which TensorFlow looks up anew each time.
+    kernels of XLA's devices, which TensorFlow looks up again each time.
     """
     path, reason = build.find()
     if path is not None:
@@ -44,13 +44,13 @@ def load() -> Library:
 
 
 def usable() -> bool:
-    """Whether the ops can be called where this is: eagerly or in this graph."""
+    """True if the ops can be called here: eagerly or in this graph."""
     library = load()
     return library.ops is not None and (library.xla or not in_xla())
 
 
 def in_xla() -> bool:
-    """Whether a function is being traced that XLA will compile."""
+    """True while a function is traced that XLA will compile."""
     # A function with jit_compile=True is traced in an XLA context, for which
     # TensorFlow has no public question.
     graph = tf.compat.v1.get_default_graph()

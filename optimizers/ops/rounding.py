@@ -15,7 +15,7 @@ _u32 = functools.partial(tf.constant, dtype=tf.uint32)
 
 
 class Noise(NamedTuple):
-    """What rounding at random is made of, and whether of weights too."""
+    """Seed and step of rounding at random, and whether it is for weights."""
 
     seed: Scalar
     step: Scalar | None
@@ -39,9 +39,9 @@ def narrow(
     """Rounds weights and momentum to their dtypes.
 
     A bfloat16 momentum is rounded up or down at random, and so are weights of
-    half precision if they are to be. The mean is right, where rounding to
-    nearest would lose for good what is below half a unit in the last place,
-    as is (1 - beta_2) * grad beside m.
+    half precision if they are to be. The mean is right. Rounding to nearest
+    would lose for good all below half a unit in the last place, such as (1 -
+    beta_2) * grad beside m.
     """
     at_random = rounding.noise.stochastic and dtype in HALF
     noise = None
@@ -61,7 +61,7 @@ def narrow(
 def rounds_at_random(
     var_dtype: tf.DType, m_dtype: tf.DType, stochastic: bool
 ) -> bool:
-    """Whether a step with state of these dtypes depends on its number."""
+    """True if a step with state of these dtypes depends on its number."""
     return m_dtype == tf.bfloat16 or (stochastic and var_dtype in HALF)
 
 

@@ -1,21 +1,24 @@
-"""Lion's rule compiled by XLA, outside of a function that XLA compiles."""
+"""Lion's rule compiled by XLA, the kernel 'xla'.
+
+For calls outside of a function that XLA compiles as a whole.
+"""
 
 from __future__ import annotations
 
 import functools
-import inspect
 from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
 
-from optimizers.ops import custom, reference, rounding
+from optimizers.ops import custom_op, rounding
 from optimizers.ops.library import load
+from optimizers.ops.rows import check_ids, compute_dtype, scalar
 
 
 @functools.cache
 def _compiled(name: str) -> Callable[..., Any]:
-    function = getattr(custom, name)
+    function = getattr(custom_op, name)
     return tf.function(function, jit_compile=True)
 
 
@@ -23,22 +26,22 @@ def _call(name: str, *arguments: Any, **options: Any) -> Any:
     """Calls the op `name` by one program for all variables of one shape.
 
     A Python number would be traced as a constant, so all become tensors; ids
-    of any number would be compiled anew, so they are padded.
+    of any number would be compiled again, so they are padded.
     """
-    bound = inspect.signature(getattr(custom, name)).bind(*arguments, **options)
+    bound = custom_op.signature(name).bind(*arguments, **options)
     bound.apply_defaults()
     given = bound.arguments
-    wide = reference.compute_dtype(given["var"].dtype)
-    for rate in ("lr", "beta_1", "beta_2", "weight_decay", "frequency_power"):
+    wide = compute_dtype(given["var"].dtype)
+    for rate in custom_op.RATES:
         if rate not in given:
             continue
-        given[rate] = reference.scalar(given[rate], wide)
+        given[rate] = scalar(given[rate], wide)
     given["step"] = tf.cast(rounding.step_or_chance(given["step"]), tf.int32)
     given["seed"] = tf.cast(given["seed"], tf.int32)
     if "indices" in given:
         ids = tf.convert_to_tensor(given["indices"])
         if load().ops is None:  # whose kernels check for themselves
-            ids = reference.check_ids(ids, given["var"].shape[0])
+            ids = check_ids(ids, given["var"].shape[0])
         grad = tf.convert_to_tensor(given["grad"])
         given["grad"], given["indices"] = _padded(grad, ids)
     return _compiled(name)(**given)

@@ -31,6 +31,16 @@ _PACKAGES = (
 )
 _OPTIONAL = {"kfp": "kubeflow", "kserve": "serving"}
 _LEAST_FREE_GIB = 2.0
+# Those of `pipeline.extensions`, which a broken installation cannot import.
+_KINDS = (
+    "log formats",
+    "architectures",
+    "optimizers",
+    "metrics",
+    "objectives",
+    "gates",
+    "callbacks",
+)
 
 # A finding is what to show, and what to do about it ("" if all is well).
 Finding = tuple[str, str]
@@ -158,23 +168,13 @@ def _kernel() -> Finding:
     return f"{kernel} ({reason})", ""
 
 
-def _extensions(kind: str) -> Finding:
+def _names(kind: str) -> Finding:
     """The names that a config may use; each is imported."""
-    from components.click_log_gen.config.log_formats import FORMATS
-    from models.architectures.registry import BUILDERS
-    from models.config.training import CALLBACKS
-    from optimizers.config.catalog import CLASSES
+    from pipeline.extensions import KINDS
 
-    kinds = {
-        "log formats": FORMATS,
-        "architectures": BUILDERS,
-        "optimizers": CLASSES,
-        "callbacks": CALLBACKS,
-    }
-    names = kinds[kind].names
-    for name in names:
-        kinds[kind].load(name)
-    return ", ".join((*names, "package.module:Name")), ""
+    for name in KINDS[kind].names:
+        KINDS[kind].load(name)
+    return ", ".join((*KINDS[kind].names, "package.module:Name")), ""
 
 
 def _disk() -> Finding:
@@ -197,9 +197,6 @@ _CHECKS: dict[str, Callable[[], Finding]] = {
     "precision": _precision,
     "C++ compiler": _compiler,
     "Lion kernel": _kernel,
-    **{
-        kind: partial(_extensions, kind)
-        for kind in ("log formats", "architectures", "optimizers", "callbacks")
-    },
+    **{kind: partial(_names, kind) for kind in _KINDS},
     "disk": _disk,
 }

@@ -63,7 +63,7 @@ class GenerateError(InputError, ValueError):
 
 @dataclass(frozen=True)
 class Summary:
-    """What was written; `summary.json` holds the same.
+    """Summary of the written logs, as in `summary.json`.
 
     `clicks` counts the lines of the click log. Among them are `duplicates`
     (a further click of the same impression), `orphans` (the impression is

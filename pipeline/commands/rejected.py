@@ -11,6 +11,8 @@ from typing import IO, Any, cast
 
 from models import valid_json
 from models.errors import InputError
+from pipeline import object_store
+from pipeline.run_store import SUMMARY, find_run
 
 _WIDEST = 500  # characters shown of a row
 
@@ -61,53 +63,29 @@ def show(
 def _folder(run: str, root: str) -> str:
     """Where the rejected rows of `run` are."""
     path = Path(run)
-    if "://" in run or (path.is_dir() and not (path / _SUMMARY).exists()):
+    if object_store.is_store(run):
+        run = str(object_store.fetched(run))
+        path = Path(run)
+    if "://" in run or (path.is_dir() and not (path / SUMMARY).exists()):
         if next(_files(run), None) is None and not _counts(run):
             raise InputError(
-                f"{run}: neither a run's folder (there is no {_SUMMARY}) nor"
+                f"{run}: neither a run's folder (there is no {SUMMARY}) nor"
                 " one of rejected rows"
             )
         return run
-    if path.suffix in (".yaml", ".yml"):
-        from pipeline.config import load
-
-        config = load(path)
-        if "://" in config.root:
-            raise InputError(
-                f"{run}: root {config.root!r} is an object store, whose runs"
-                " are Kubeflow's. Accepted: the URI of the artifact `rejected`,"
-                " which the run's page shows at ClickLogGen, or a copy of it"
-            )
-        path = _last(f"{config.name}/runs/*", config.root)
-    elif not path.is_dir():
-        path = _last("*/runs/*" if run == "last" else f"*/runs/{run}", root)
-    summary = json.loads((path / _SUMMARY).read_text("utf-8"))
+    path = find_run(run, root)
+    summary = json.loads((path / SUMMARY).read_text("utf-8"))
     folder = summary.get("rejected")
     if not folder:
         raise InputError(
             f"{path}: the run has no rejected rows to show; it ended before"
             f" they were written: {summary.get('message') or 'no message'}"
         )
+    if object_store.is_store(folder):
+        return str(object_store.fetched(folder))
     if "://" not in folder and not Path(folder).is_dir():
         raise InputError(f"{path}: its rejected rows, {folder}, are gone")
     return str(folder)
-
-
-_SUMMARY = "summary.json"
-
-
-def _last(pattern: str, root: str) -> Path:
-    """The newest run that a pattern matches."""
-    runs = [path.parent for path in Path(root).glob(f"{pattern}/{_SUMMARY}")]
-    if not runs:
-        some = sorted(Path(root).glob(f"*/runs/*/{_SUMMARY}"))[-3:]
-        known = ", ".join(path.parent.name for path in some) or "none"
-        raise InputError(
-            f"no finished run {root}/{pattern}. Runs in {root!r}: {known}."
-            " Accepted: a run's id, `last`, a config, or a folder; --root says"
-            " where runs are"
-        )
-    return max(runs, key=lambda path: (path.name, path))
 
 
 def _chosen(folder: str, reason: str, limit: int) -> Iterator[dict[str, str]]:

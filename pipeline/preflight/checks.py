@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import os
 import socket
@@ -14,16 +13,15 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from models.architectures.user_model import own_version
-from models.config.architectures import OwnConfig
+from components.click_log_gen.config.log_formats import FORMATS
 from models.config.paths import is_local
-from models.config.training import Callback
 from models.errors import InputError
 from models.training.cluster import tf_config, workers
-from optimizers import extension, registry
+from optimizers import extension
+from pipeline import extensions
 from pipeline.config import PipelineConfig, load
 from pipeline.console import quiet
-from pipeline.preflight import logs, sizes
+from pipeline.preflight import logs, sizes, stores
 
 Problem = tuple[str, str]  # field, and what is wrong with it
 
@@ -40,10 +38,12 @@ def quick(config: PipelineConfig) -> None:
 def slow(config: PipelineConfig) -> None:
     """Imports the user's own code, and looks at how it can be called.
 
+    Looks for the file systems of other machines too.
+
     Raises:
         InputError: one line for each problem.
     """
-    _raise(config, [*_own_model(config), *_callbacks(config)])
+    _raise(config, [*_own_code(config), *stores.problems(config)])
 
 
 def check(path: Path, overrides: list[str]) -> int:
@@ -79,25 +79,19 @@ def _quick(config: PipelineConfig) -> Iterator[Problem]:
     yield from _warm_start(config.train.warm_start)
     yield from _strategy(config.train.strategy)
     yield from sizes.problems(config)
-    try:
-        own_version(config.model)
-    except InputError as error:
-        yield "model.name", str(error).removeprefix("model.name: ")
-    for module in registry.own_modules(config.optimizer.spec()):
+    for field, kind, name in extensions.named(config):
+        if not kind.is_own(name):
+            continue
+        module = name.partition(":")[0]
+        top = module.partition(".")[0]
+        if not extension.is_ours(top):
+            # Looking for a module inside a package imports the package.
+            module = top
         if extension.find(module) is None:
             yield (
-                "optimizer.name",
-                f"there is no module {module!r} in the environment or in"
-                f" {extension.places()}",
-            )
-    for number, callback in enumerate(config.train.callbacks):
-        # Looking for a module inside a package imports the package.
-        module = callback.name.partition(":")[0].partition(".")[0]
-        if extension.find(module) is None:
-            yield (
-                f"train.callbacks.{number}",
-                f"received {callback.name!r}, but there is no module"
-                f" {module!r} in the environment or in {extension.places()}",
+                field,
+                f"received {name!r}, but there is no module {module!r} in the"
+                f" environment or in {extension.places()}",
             )
 
 
@@ -216,55 +210,54 @@ def _is_free(address: str) -> bool:
     return True
 
 
-def _own_model(config: PipelineConfig) -> Iterator[Problem]:
-    if isinstance(config.model, OwnConfig):
-        name = config.model.name
-        arguments: tuple[Any, ...] = (None, config.model, 0.5)
-        wanted = "a function (layout, config, base_rate)"
-        for text in _misfit(name, wanted, *arguments):
-            yield "model.name", text
+def _own_code(config: PipelineConfig) -> Iterator[Problem]:
+    """Problems of the user's own code, as far as they can be told."""
+    for field, kind, name in extensions.named(config):
+        if not kind.is_own(name):
+            continue
+        try:
+            found = kind.load(name, field)
+        except ValueError as error:
+            yield field, str(error).removeprefix(f"{field}: ")
+            continue
+        text = _misfit(found, *_call(config, field))
+        if text and not (kind is FORMATS and not callable(found)):
+            yield field, f"received {name!r}; {text}. Accepted: {kind.wanted}"
 
 
-def _callbacks(config: PipelineConfig) -> Iterator[Problem]:
-    for number, callback in enumerate(config.train.callbacks):
-        wanted = "package.module:Class of a Keras callback, with its arguments"
-        arguments = _arguments(callback)
-        for text in _misfit(callback.name, wanted, **arguments):
-            yield f"train.callbacks.{number}", text
+def _call(
+    config: PipelineConfig, field: str
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arguments with which a setting's extension is called."""
+    section, *rest = field.split(".")
+    if section == "model":
+        return (None, config.model, 0.5), {}
+    if section == "optimizer":
+        spec = config.optimizer.spec()
+        spec = spec["groups"][int(rest[1])] if rest[0] == "groups" else spec
+        return (), {k: v for k, v in spec.items() if k not in _OF_A_SPEC}
+    if section == "train":
+        return (), dict(config.train.callbacks[int(rest[1])].model_extra or {})
+    if rest[0] == "gates":
+        return ({},), config.evaluate.gates[int(rest[1])].options
+    return (), {}
 
 
-def _arguments(callback: Callback) -> dict[str, Any]:
-    return dict(callback.model_extra or {})
+_OF_A_SPEC = ("name", "match", "schedule")
 
 
 def _misfit(
-    name: str, wanted: str, *arguments: Any, **named: Any
-) -> Iterator[str]:
-    """Why what `name` names cannot be called with these arguments."""
-    module, _, attribute = name.partition(":")
-    try:
-        extension.find(module)  # makes users' folders known
-        found = getattr(importlib.import_module(module), attribute, None)
-    except Exception as error:  # the user's code may raise anything
-        yield (
-            f"received {name!r}, but {module!r} cannot be imported:"
-            f" {type(error).__name__}: {error}"
-        )
-        return
+    found: Any, arguments: tuple[Any, ...], named: Mapping[str, Any]
+) -> str:
+    """Why an extension cannot be called with these arguments; "" if it can."""
     if not callable(found):
-        yield (
-            f"received {name!r}, but {module!r} has no {attribute!r} that can"
-            f" be called. Accepted: {wanted}"
-        )
-        return
+        return f"a {type(found).__name__} cannot be called"
     try:
         signature = inspect.signature(found)
     except ValueError:  # of built-in functions, which do not say
-        return
+        return ""
     try:
         signature.bind(*arguments, **named)
     except TypeError as error:
-        yield (
-            f"{name!r} cannot be called: {error}. Accepted: {wanted};"
-            f" received: {name}{signature}"
-        )
+        return f"{signature} cannot be called: {error}"
+    return ""

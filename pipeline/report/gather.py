@@ -1,20 +1,22 @@
-"""What a run left, read from its folder and artifacts without TensorFlow."""
+"""Content of a report, read from a run without TensorFlow."""
 
 from __future__ import annotations
 
 import json
 import logging
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 from models.errors import InputError
-from pipeline.run_store import artifact
+from pipeline import run_store
+from pipeline.run_store import Run, artifact, runs
 
 log = logging.getLogger("lionctr.report")
 Curves = dict[str, list[tuple[int, float]]]
+Copies = Mapping[str, Mapping[str, str]]
 T = TypeVar("T")
 
 
@@ -39,6 +41,8 @@ class RunData:
         evaluation: of the Evaluator's `evaluation.json`.
         curves: TensorBoard's scalars, tag -> (step, value).
         features: split -> statistics.
+        pushed_before: id of the last run before it that pushed a model.
+        changes: settings that differ from those of that run.
         lost: what could not be read, and why.
     """
 
@@ -48,11 +52,13 @@ class RunData:
     evaluation: dict[str, Any] = field(default_factory=dict)
     curves: Curves = field(default_factory=dict)
     features: dict[str, list[Feature]] = field(default_factory=dict)
+    pushed_before: str = ""
+    changes: list[dict[str, Any]] = field(default_factory=list)
     lost: tuple[str, ...] = ()
 
 
-def gather(folder: Path) -> RunData:
-    """Reads the run in `folder`.
+def gather(folder: Path, copies: Copies | None = None) -> RunData:
+    """Reads the run in `folder`; see `page.write`.
 
     Raises:
         InputError: `folder` has no `summary.json` of a run.
@@ -77,6 +83,9 @@ def gather(folder: Path) -> RunData:
     outputs = summary.get("artifacts") or {}
 
     def place(node: str, output: str, older: str = "") -> Path | None:
+        if copies is not None:
+            copy = copies.get(node, {}).get(output)
+            return Path(copy) if copy else None
         uri = (outputs.get(node) or {}).get(output) or summary.get(older)
         return artifact(home, uri) if uri else None
 
@@ -90,6 +99,8 @@ def gather(folder: Path) -> RunData:
             return {}
         return read(name, lambda: _json(where / name), {})
 
+    before: tuple[str, list[dict[str, Any]]] = ("", [])
+    before = read("runs before it", lambda: _changes(Run(home, folder)), before)
     return RunData(
         summary,
         part(rejected, "counts.json"),
@@ -99,8 +110,18 @@ def gather(folder: Path) -> RunData:
         read("statistics", lambda: feature_statistics(statistics), {})
         if statistics
         else {},
+        *before,
         tuple(lost),
     )
+
+
+def _changes(run: Run) -> tuple[str, list[dict[str, Any]]]:
+    """The last run before it that pushed, and settings that differ."""
+    before = [one for one in runs(run.home) if one.id < run.id]
+    for one in reversed(before):
+        if one.summary.get("pushed_model"):
+            return one.id, run_store.changes(one.settings(), run.settings())
+    return "", []
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -3,38 +3,32 @@
 from __future__ import annotations
 
 import datetime
-import fcntl
-import hashlib
-import json
 import logging
-import shlex
 import signal
 import sys
 import time
 import traceback
-import uuid
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from models import user_code, valid_json
-from models.architectures.user_model import own_version
-from models.config.search_space import decoded
+from models import valid_json
+from models.config.metric_registry import REGISTERED
 from models.errors import FailedError, InputError, RefusedError
-from pipeline import counts, metrics_table
-from pipeline.config import ConfigError, PipelineConfig
-from pipeline.console import Console, NoteHandler, quiet
+from pipeline import beam, counts
+from pipeline.config import PipelineConfig
+from pipeline.console import Console, NoteHandler, quiet, written
 from pipeline.preflight import checks
-from pipeline.runners import disk
+from pipeline.runners import disk, run_table
+from pipeline.runners.launch import CompiledPipeline
+from pipeline.runners.outputs import Outputs
 from pipeline.runners.plain_path import plain, unlinked
+from pipeline.runners.run_folder import home_of, new_folder, only_one, write
 from pipeline.runners.store import Store
+from pipeline.runners.summary import summary as summarized
+from pipeline.runners.versions import user_version
 from pipeline.runners.watch import Watch, watch
-
-_SECTION_WIDTH = 17
-_RUN = "%Y%m%d-%H%M%S"
 
 
 def run(
@@ -48,7 +42,7 @@ def run(
     home = home_of(config)
     with watch(_own_workers(config)) as watched, only_one(home):
         try:
-            folder = _new_folder(home / "runs")
+            folder = new_folder(home / "runs")
             (folder / "config.yaml").write_text(
                 yaml.safe_dump(config.resolved(), sort_keys=False), "utf-8"
             )
@@ -64,7 +58,7 @@ def run(
             summary = run.go(debug, watched)
             text = valid_json.dumps(summary)
             try:
-                _write(folder / "summary.json", text)
+                write(folder / "summary.json", text)
             except OSError as error:
                 console.line(disk.explain(error, [folder]) or str(error))
                 summary["status"] = "failed"
@@ -72,7 +66,7 @@ def run(
                 run.leave_report()
             if as_json:
                 out.write(text + "\n")
-            return int(_EXIT[summary["status"]])
+            return int(_EXIT[summary["status"]]) or written(out, console)
 
 
 def prepare(
@@ -97,22 +91,7 @@ def prepare(
             raise
         except Exception as error:
             raise FailedError(run._why(error)) from error
-        return run._uris
-
-
-def home_of(config: PipelineConfig) -> Path:
-    """The folder of a pipeline's runs on this machine.
-
-    Raises:
-        ConfigError: `root` is an object store.
-    """
-    if "://" in config.root:
-        raise ConfigError(
-            f"root: received {config.root!r}; accepted here: a folder of this"
-            " machine, such as --set root=runs. Runs on an object store are"
-            " Kubeflow's: lionctr submit"
-        )
-    return Path(config.root) / config.name
+        return run._outputs.uris
 
 
 _EXIT = {"done": 0, "failed": 1, "refused": 1, "input_error": 2}
@@ -132,14 +111,10 @@ class _Run:
         self._home = home
         self._folder = folder
         self._console = console
-        self._seconds: dict[str, float] = {}
-        self._uris: dict[str, dict[str, str]] = {}
-        self._pushed = ""
-        self._rejected = ""
+        self._outputs = Outputs()
         self._running = ""
         self._store = Store(home)
         self._warned: set[str] = set()
-        self._refusals: list[str] = []
 
     def go(self, debug: bool, watched: Watch) -> dict[str, Any]:
         """Runs to the end, or to the first failure; returns the summary."""
@@ -154,7 +129,7 @@ class _Run:
                 self._launch(watched)
         except InputError as error:
             status, message = "input_error", str(error)
-            self._rejected = error.rejected
+            self._outputs.rejected = error.rejected
         except RefusedError as error:
             status, message = "refused", str(error)
         except (KeyboardInterrupt, SystemExit) as error:
@@ -168,11 +143,18 @@ class _Run:
             ours.removeHandler(handler)
         # The folder's own name, where the components saw a link.
         home = self._folder.parent.parent
-        summary = unlinked(self._summary(status, message), self._home, home)
-        if status == "done":
-            self._table(summary)
-        else:
-            self._metrics_table(summary)
+        found = summarized(
+            self._config, self._outputs, self._folder.name, status, message
+        )
+        summary = unlinked(found, self._home, home)
+        done = status == "done"
+        for line in (
+            run_table.table(summary, self._folder)
+            if done
+            else run_table.metrics(summary)
+        ):
+            console.line(line)
+        if not done:
             console.line(summary["message"])
             console.line(f"log: {self._folder / 'log.txt'}")
         self._rewrite_config(summary)
@@ -185,7 +167,7 @@ class _Run:
             settings[name] = summary[name]
         text = yaml.safe_dump(settings, sort_keys=False)
         try:
-            _write(self._folder / "config.yaml", text)
+            write(self._folder / "config.yaml", text)
         except OSError as error:
             self._console.line(
                 f"  warning: config.yaml keeps what was asked for: {error}"
@@ -205,7 +187,7 @@ class _Run:
         self._console.line(f"  report            {path}")
 
     def _why(self, error: Exception) -> str:
-        """What a person is told of a failure."""
+        """Message about a failure."""
         places = self._places()
         if self._running == "Pusher":
             places.reverse()
@@ -229,7 +211,7 @@ class _Run:
         if name == "ClickLogGen":
             need = logs
         elif name == "Transform":
-            folder = Path(self._uris["ClickLogGen"]["examples"])
+            folder = Path(self._outputs.uri("ClickLogGen", "examples"))
             files = (p for p in folder.rglob("*") if p.is_file())
             need = sum(p.stat().st_size for p in files)
         for line in disk.check(name, self._places(), need):
@@ -241,337 +223,107 @@ class _Run:
         """Runs the components, up to the one that is named."""
         # Mistakes are told before Beam and TFX are imported, which take
         # seconds.
-        checks.quick(self._config)
+        config = self._config
+        checks.quick(config)
         from apache_beam.io.filesystems import FileSystems
 
         from components.click_log_gen.files.spans import data_version, log_bytes
 
-        data = data_version(self._config.data)
-        logs = log_bytes(self._config.data)
-        schema = self._config.data.curated_schema
+        beam.open_files(config.runner.beam)
+        data = data_version(config.data)
+        logs = log_bytes(config.data)
+        schema = config.data.curated_schema
         if schema is not None and not FileSystems.exists(schema):
             raise InputError(f"data.curated_schema: no file {schema!r}")
-        model = user_version(self._config)
-        metrics = self._config.evaluate.own_version()
+        own = user_version(config), config.evaluate.own_version()
         for line in self._store.tidy():
             self._console.line(f"  {line}")
         self._look_for_room("ClickLogGen", logs)
         with self._console.running("loading TFX"):
-            from tfx.dsl.compiler import compiler
-            from tfx.orchestration import metadata
-            from tfx.orchestration.local import runner_utils
-            from tfx.orchestration.portable import (
-                launcher,
-                runtime_parameter_utils,
+            checks.slow(config)
+            run = self._folder.name
+            pipeline = CompiledPipeline(
+                config, self._home, self._store, run, data, *own
             )
-
-            from components.batching import prefer_large_batches
-            from components.warm_start.executor import base_version
-            from pipeline import dag
-
-            checks.slow(self._config)
-            prefer_large_batches()
-            connection = metadata.sqlite_metadata_connection_config(
-                str(self._store.database)
-            )
-            base = base_version(
-                self._config.train.warm_start,
-                dag.pushed_to(self._config),
-                dag.training(self._config, data),
-            )
-            pipeline = compiler.Compiler().compile(
-                dag.create_pipeline(
-                    self._config,
-                    str(self._store.artifacts),
-                    dag.Versions(
-                        data,
-                        dag.code_versions(),
-                        base,
-                        model,
-                        content_version(schema),
-                        metrics,
-                    ),
-                    connection,
-                    analysis_cache=str(self._home / "analysis_cache"),
-                    trials=str(self._store.trials),
-                    checkpoints=str(self._store.checkpoints),
-                )
-            )
-            runtime_parameter_utils.substitute_runtime_parameter(
-                pipeline,
-                {"pipeline-run-id": f"{self._folder.name}-{uuid.uuid4().hex}"},
-            )
-            deployment = runner_utils.extract_local_deployment_config(pipeline)
-        for item in pipeline.nodes:
+        for line in self._store.sweep_checkpoints(pipeline.codes.values()):
+            self._console.line(f"  {line}")
+        for node in pipeline.nodes:
             watched.leave_if_told()
-            node = item.pipeline_node
             name = self._running = node.node_info.id
             self._look_for_room(name, logs)
-            if name == "Pusher":
-                self._stop_if_refused()
-                # What it wrote lies outside the artifacts, where the cache
-                # does not look; pushing the same model again does nothing.
-                node.execution_options.caching_options.enable_cache = False
-            if name == "Baseline":
-                from components.baseline.executor import served
-
-                # What is served may change while the model stays the same.
-                value = node.parameters.parameters["served"].field_value
-                value.string_value = served(
-                    dag.pushed_to(self._config), self._uris["Trainer"]["model"]
-                )
-            store = metadata.Metadata(connection)
+            self._prepare(node)
             began = time.monotonic()
             try:
                 with self._console.running(name):
-                    info = launcher.Launcher(
-                        pipeline_node=node,
-                        mlmd_connection=store,
-                        pipeline_info=pipeline.pipeline_info,
-                        pipeline_runtime_spec=pipeline.runtime_spec,
-                        executor_spec=runner_utils.extract_executor_spec(
-                            deployment, name
-                        ),
-                        custom_driver_spec=(
-                            runner_utils.extract_custom_driver_spec(
-                                deployment, name
-                            )
-                        ),
-                    ).launch()
+                    launched = pipeline.launch(node)
             except BaseException:
-                seconds = time.monotonic() - began
-                self._seconds[name] = round(seconds, 3)
-                self._state(name, "FAILED", seconds)
+                self._tell(name, "FAILED", time.monotonic() - began)
                 raise
-            seconds = time.monotonic() - began
-            self._seconds[name] = round(seconds, 3)
-            cached = self._remember(name, info, store)
-            self._state(name, "cached" if cached else "done", seconds)
+            self._outputs.uris[name] = launched.uris
+            self._outputs.pushed = launched.pushed or self._outputs.pushed
+            state = "cached" if launched.cached else "done"
+            self._tell(name, state, time.monotonic() - began)
             if name == "ClickLogGen":
                 self._check_objective()
             if name == until:
                 return
 
-    def _remember(self, name: str, info: Any, store: Any) -> bool:
-        """Notes where the outputs are; returns whether they were cached."""
-        from ml_metadata.proto import metadata_store_pb2
-        from tfx.orchestration.portable.mlmd import execution_lib
+    def _prepare(self, node: Any) -> None:
+        """Sets in a component what is known only when its turn comes."""
+        if node.node_info.id == "Pusher":
+            self._stop_if_refused()
+            # Its files lie outside the artifacts, where the cache
+            # does not look; pushing the same model again does nothing.
+            node.execution_options.caching_options.enable_cache = False
+        if node.node_info.id == "Baseline":
+            from components.baseline.executor import served
+            from pipeline import dag
 
-        with store as handle:
-            (execution,) = handle.store.get_executions_by_id(
-                [info.execution_id]
+            # The served model may change while this one stays the same.
+            value = node.parameters.parameters["served"].field_value
+            value.string_value = served(
+                dag.pushed_to(self._config),
+                self._outputs.uri("Trainer", "model"),
             )
-            outputs = execution_lib.get_output_artifacts(
-                handle, info.execution_id
-            )
-        self._uris[name] = {
-            key: artifacts[0].uri for key, artifacts in outputs.items()
-        }
-        if name == "Pusher":
-            artifact = outputs["pushed_model"][0]
-            self._pushed = artifact.get_string_custom_property(
-                "pushed_destination"
-            )
-        return bool(
-            execution.last_known_state == metadata_store_pb2.Execution.CACHED
-        )
+
+    def _tell(self, name: str, state: str, seconds: float) -> None:
+        self._outputs.seconds[name] = round(seconds, 3)
+        splits = self._config.data.split.names
+        for line in run_table.step(name, state, seconds, self._outputs, splits):
+            self._console.line(line)
 
     def _check_objective(self) -> None:
         """Stops before the search if its objective is not defined."""
-        counts = self._counts()
+        counted = self._outputs.counts()
         tune = self._config.tune
-        rows, positives = counts["eval"], counts["positives"]["eval"]
-        if tune and tune.objective == "auc" and positives in (0, rows):
-            told = (
-                f"received 'auc', but all {rows:,} rows of the eval split have"
-                f" the label {int(positives > 0)}; accepted: logloss"
+        rows, positives = counted["eval"], counted["positives"]["eval"]
+        metric = REGISTERED.get(tune.objective) if tune else None
+        if metric is None:
+            return
+        lacks = {"positive": positives == 0, "both": positives in (0, rows)}
+        if lacks.get(metric.needs):
+            text = (
+                f"received {metric.name!r}, but all {rows:,} rows of the eval"
+                f" split have the label {int(positives > 0)}; accepted: logloss"
             )
-            raise InputError(self._config.problem("tune.objective", told))
-
-    def _state(self, name: str, state: str, seconds: float) -> None:
-        rows = ""
-        if name == "ClickLogGen" and state != "FAILED":
-            rows = f"  {counts.rows(self._counts())}"
-        if name == "Tuner" and state != "FAILED":
-            best = decoded(self._best())
-            rows = "  " + ", ".join(f"{k} {v}" for k, v in best.items())
-        if name == "Trainer" and state != "FAILED":
-            training = self._training()
-            rows = (
-                f"  {training['examples']:,} rows in {training['steps']:,}"
-                f" steps, {training['train_examples_per_second']:,.0f} a second"
-            )
-        self._console.line(
-            f"  {name:<{_SECTION_WIDTH}} {state:<7} {seconds:7.1f} s{rows}"
-        )
-        if name == "ClickLogGen" and state != "FAILED":
-            splits = self._config.data.split.names
-            for line in counts.details(self._counts(), splits):
-                self._console.line(f"    {line}")
+            raise InputError(self._config.problem("tune.objective", text))
 
     def _stop_if_refused(self) -> None:
         from components.evaluator.executor import refusals
 
-        self._refusals = refusals(self._uris["Evaluator"]["evaluation"])
-        if self._refusals:
+        outputs = self._outputs
+        outputs.refusals = refusals(outputs.uri("Evaluator", "evaluation"))
+        if outputs.refusals:
             judged = self._config.data.split.names[-1]
-            lines = self._refusals + counts.about(self._counts(), judged)
+            lines = outputs.refusals + counts.about(outputs.counts(), judged)
             raise RefusedError(
                 "The model was refused; nothing was pushed.\n"
                 + "\n".join(f"  {line}" for line in lines)
             )
 
-    def _counts(self) -> dict[str, Any]:
-        uri = self._uris.get("ClickLogGen", {}).get("rejected")
-        return _read(uri, "counts.json") if uri else {}
-
-    def _training(self) -> dict[str, Any]:
-        uri = self._uris.get("Trainer", {}).get("model_run")
-        return _read(uri, "training.json") if uri else {}
-
-    def _best(self) -> dict[str, Any]:
-        uri = self._uris["Tuner"]["best_hyperparameters"]
-        values: dict[str, Any] = _read(uri, "best_hyperparameters.txt")
-        return dict(values["values"])
-
-    def _metrics(self) -> dict[str, Any]:
-        uri = self._uris.get("Evaluator", {}).get("evaluation")
-        if not uri:
-            return {}
-        from components.evaluator.executor import metrics
-
-        return metrics(uri)
-
-    def _evaluation(self) -> dict[str, Any]:
-        """What `components.evaluator.evaluation` found of all rows."""
-        uri = self._uris.get("Evaluator", {}).get("evaluation")
-        if not uri:
-            return {}
-        from components.evaluator.executor import report
-
-        return {
-            name: value
-            for name, value in report(uri).items()
-            if name not in ("slices", "curves")
-        }
-
-    def _undefined(self) -> dict[str, str]:
-        uri = self._uris.get("Evaluator", {}).get("evaluation")
-        if not uri:
-            return {}
-        from components.evaluator.executor import undefined
-
-        return undefined(uri)
-
-    def _summary(self, status: str, message: str) -> dict[str, Any]:
-        counted, training = self._counts(), self._training()
-        slices = self._metrics()
-        rows = [
-            "read", "kept", "rejected", "held_back", "sampled_out", "gap",
-            *self._config.data.split.names,
-        ]  # fmt: skip
-        clicks = counted.get("clicks", {})
-        schema = self._uris.get("SchemaGen", {}).get("schema")
-        return {
-            "status": status,
-            "message": message,
-            "run": self._folder.name,
-            "name": self._config.name,
-            "config_sha256": self._config.sha256(),
-            "rows": {name: counted.get(name) for name in rows},
-            "positives": counted.get("positives", {}),
-            "times": counts.times(counted),
-            "out_of_range": counted.get("out_of_range", {}),
-            "warnings": counted.get("warnings", []),
-            "rejected": self._uris.get("ClickLogGen", {}).get(
-                "rejected", self._rejected
-            )
-            or None,
-            "rejected_reasons": counted.get("reasons", {}),
-            "clicks": {k: n for k, n in clicks.items() if isinstance(n, int)},
-            "rejected_click_reasons": clicks.get("reasons", {}),
-            "metrics": slices.pop("", {}),
-            "slices": slices,
-            "undefined": self._undefined(),
-            "evaluation": self._evaluation(),
-            "blessed": bool(self._uris.get("Evaluator") and not self._refusals),
-            "refusals": self._refusals,
-            "pushed_model": self._pushed or None,
-            **self._settings(training),
-            "chosen": training.get("chosen", []),
-            "tuned": training.get("tuned", {}),
-            "export": training.get("export"),
-            "lion_kernel": training.get("lion_kernel"),
-            "warm_start": training.get("warm_start"),
-            "seconds": self._seconds,
-            "train_examples_per_second": training.get(
-                "train_examples_per_second"
-            ),
-            "schema": f"{schema}/schema.pbtxt" if schema else None,
-            "tensorboard": self._uris.get("Trainer", {}).get("model_run"),
-            "artifacts": self._uris,
-        }
-
-    def _settings(self, training: dict[str, Any]) -> dict[str, Any]:
-        """The sections of the config, as the training used them."""
-        settings = self._config.resolved()
-        names = ("data", "features", "model", "optimizer", "train", "evaluate")
-        return {name: training.get(name, settings[name]) for name in names}
-
-    def _metrics_table(self, summary: dict[str, Any]) -> None:
-        """Shows the metrics, also of a model that was refused."""
-        line, undefined = self._console.line, summary["undefined"]
-        if not summary["evaluation"]:
-            return
-        line("")
-        for text in metrics_table.lines(summary["evaluation"]):
-            line(text)
-        if "" in undefined:
-            line(f"  not defined       {undefined['']}")
-        slices = len(undefined) - ("" in undefined)
-        if slices:
-            line(
-                f"  not defined       AUC of {slices:,} slices, whose rows have"
-                " one label"
-            )
-
-    def _table(self, summary: dict[str, Any]) -> None:
-        line = self._console.line
-        self._metrics_table(summary)
-        line("")
-        rejected = summary["rows"]["rejected"]
-        if rejected:
-            line(
-                f"  rejected rows     {rejected:,}: lionctr rejected"
-                f" {shlex.quote(str(self._folder))}"
-            )
-        clicks = summary["clicks"]
-        if clicks:
-            line(
-                f"  held back rows    {summary['rows']['held_back']:,}: younger"
-                " than data.clicks.window"
-            )
-            others = [
-                f"{count:,} {name.replace('_', ' ')}"
-                for name, count in clicks.items()
-                if name not in ("read", "joined") and count
-            ]
-            line(
-                f"  clicks            {clicks['joined']:,} of"
-                f" {clicks['read']:,} joined; {', '.join(others) or 'all'}"
-            )
-        line(f"  pushed model      {summary['pushed_model']}")
-        line(f"  summary           {self._folder / 'summary.json'}")
-        line(
-            "  TensorBoard       tensorboard --logdir"
-            f" {shlex.quote(summary['tensorboard'])}"
-        )
-        models = shlex.quote(str(Path(self._pushed).parent))
-        line(f"  serve it          lionctr serve {models}")
-
 
 def _stopped(error: BaseException) -> str:
-    """What a person is told of a run that a signal ended."""
+    """Message about a run that a signal ended."""
     number = error.code if isinstance(error, SystemExit) else None
     by = ""
     if isinstance(number, int) and number > 128:
@@ -580,76 +332,5 @@ def _stopped(error: BaseException) -> str:
 
 
 def _own_workers(config: PipelineConfig) -> bool:
-    """Whether Beam's workers are started by this process."""
+    """True if this process starts Beam's workers."""
     return not any("environment_type" in a for a in config.runner.beam)
-
-
-def content_version(path: str | None) -> str:
-    """Changes when a file's content does; "" without a file."""
-    if path is None:
-        return ""
-    from apache_beam.io.filesystems import FileSystems
-
-    with FileSystems.open(path) as stream:
-        return hashlib.sha256(stream.read()).hexdigest()[:16]
-
-
-def user_version(config: PipelineConfig) -> str:
-    """Changes when the user's own model, callbacks or optimizer changes."""
-    return own_version(config.model) + user_code.version(config.own_modules())
-
-
-@contextmanager
-def only_one(
-    home: Path, settings: Sequence[str] = ("root", "name")
-) -> Iterator[None]:
-    """Keeps two runs of one pipeline apart; a killed run leaves no lock.
-
-    Args:
-        home: the folder that only one may use.
-        settings: those that say where it is.
-    """
-    try:
-        home.mkdir(parents=True, exist_ok=True)
-        lock = (home / ".lock").open("w")
-    except OSError as error:
-        raise ConfigError(
-            f"{settings[0]}: cannot write to {home}: {error.strerror}"
-        ) from error
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ConfigError(
-                f"Another run of this pipeline is under way in {home}. Wait"
-                f" for it, or give this one another {' or '.join(settings)}"
-            ) from None
-        yield
-
-
-def _new_folder(runs: Path) -> Path:
-    """A folder with the time as its name, but after those of all runs before.
-
-    Their order is that of their names, also where the clock was put back.
-    """
-    runs.mkdir(parents=True, exist_ok=True)
-    now = datetime.datetime.now(datetime.UTC)
-    for path in runs.iterdir():
-        with suppress(ValueError):
-            then = datetime.datetime.strptime(path.name[:15], _RUN)
-            then = then.replace(tzinfo=datetime.UTC)
-            now = max(now, then + datetime.timedelta(seconds=1))
-    folder = runs / now.strftime(_RUN)
-    folder.mkdir()
-    return folder
-
-
-def _read(uri: str, name: str) -> dict[str, Any]:
-    data: dict[str, Any] = json.loads((Path(uri) / name).read_text("utf-8"))
-    return data
-
-
-def _write(path: Path, text: str) -> None:
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(text + "\n", "utf-8")
-    temporary.replace(path)

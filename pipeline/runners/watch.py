@@ -18,7 +18,7 @@ _MOMENT = 0.05  # seconds for a destructor to end
 
 
 class _Leave(SystemExit):
-    """What a signal raises."""
+    """Error that a signal raises."""
 
 
 class Watch:
@@ -93,7 +93,7 @@ class Watch:
                 _send()
 
     def _mine(self) -> bool:
-        """Whether no other handler, of a training, saves its state first."""
+        """True if no handler of a training saves state first."""
         return signal.getsignal(signal.SIGTERM) == self.receive
 
     def end(self) -> None:
@@ -136,7 +136,7 @@ def _send() -> None:
 
 
 def waits_for_nobody() -> bool:
-    """Whether Beam's runner waits, and no worker does what it waits for.
+    """True if Beam's runner waits, and no worker does what it waits for.
 
     A worker that dies leaves no answer, and the runner waits for ever. Workers
     are threads of this process, or processes that a thread of this one waits

@@ -1,1 +1,1 @@
-"""What `lionctr generate` draws and writes, one concern a file."""
+"""Logs of `lionctr generate`: drawing and writing, one concern a file."""

@@ -122,7 +122,7 @@ class Ads:
         Args:
             rng: of the day.
             share: of users and ads that are replaced by new ones, and of the
-                variance of effects that is drawn anew. The logit of all
+                variance of effects that is redrawn. The logit of all
                 moves by a deviation of `share` too.
         """
         for name, field in self._fields.items():

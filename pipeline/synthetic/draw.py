@@ -85,7 +85,7 @@ class Field:
 
         Args:
             rng: of the day.
-            share: of the variance of the effects that is drawn anew.
+            share: part of the variance of the effects that is redrawn.
             renew: whether that share of the ids, numbered ones, is replaced.
         """
         draw = effects_of(rng, self.weight, self._spread)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
 import re
 import shlex
 import sys
@@ -13,6 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
+from benchmarks.perf import __main__ as perf
 from pipeline import cli
 from pipeline.config import load
 
@@ -23,7 +26,7 @@ PAGES = [
     *sorted((ROOT / "docs").glob("*.md")),
 ]
 _BLOCK = re.compile(r"^( *)```(\w+)[^\n]*\n(.*?)^\1```", re.M | re.S)
-# What a fragment of a config is completed with.
+# Sections that complete a fragment of a config.
 MINIMAL: dict[str, Any] = {
     "name": "ads",
     "data": {
@@ -51,7 +54,7 @@ def _blocks(*languages: str) -> Iterator[Any]:
 @pytest.mark.parametrize(("page", "block"), _blocks("yaml", "yml"))
 def test_a_yaml_block_loads_as_a_config(page, block, tmp_path, monkeypatch):
     for module, name in re.findall(r"\b(\w+):([A-Z]\w*)\"", block):
-        # Of the user's own: the page shows the module's source.
+        # The user's own module: the page shows its source.
         monkeypatch.delitem(sys.modules, module, raising=False)
         for _, _, python in _BLOCK.findall(page.read_text("utf-8")):
             if f"class {name}" in python:
@@ -111,3 +114,14 @@ def test_every_benchmark_that_the_docs_name_exists():
         ):
             path = ROOT.joinpath(*module.split("."))
             assert path.is_dir() or path.with_suffix(".py").exists(), module
+
+
+def test_the_docs_name_benchmarks_and_options_that_there_are():
+    for page in PAGES:
+        text = page.read_text("utf-8")
+        named = re.findall(r"-m benchmarks\.perf (\w+)", text)
+        assert set(named) <= set(perf.NAMES), page
+        for name, option in re.findall(r"--set ([a-z_]+)\.([a-z_]+)=", text):
+            if name in perf.NAMES:
+                module = importlib.import_module(f"benchmarks.perf.{name}")
+                assert option in inspect.signature(module.run).parameters

@@ -23,6 +23,7 @@ TRIALS = 5
 # Five trials of these six: one at least diverges, one at least does not.
 TUNE = {
     "trials": TRIALS,
+    "objective": "brier",
     "optimizer.learning_rate": {"choice": [3e-3, 3e-2, 1e30]},
     "model.hidden": {"choice": [[8], [4, 4]]},
 }
@@ -128,7 +129,7 @@ def test_the_best_values_reach_the_trainer(
     ]
     best = min(
         (r for r in records if "failed" not in r["record"]),
-        key=lambda r: r["record"]["logloss"],
+        key=lambda r: r["record"]["brier"],
     )
     (path,) = folder.glob("artifacts/Trainer/model_run/*/training.json")
     training = json.loads(path.read_text())
@@ -176,6 +177,52 @@ def test_a_search_without_a_result_names_the_last_failure(
         tuner.search()
 
 
+@pytest.mark.slow
+def test_a_search_by_a_metric_of_ones_own(
+    home: Home,
+    tuned: tuple[dict[str, int], dict[str, Any], str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from models.tuner import tuner_fn
+
+    (tmp_path / "own_aims.py").write_text(
+        "import numpy as np\n"
+        "class Aim:\n"
+        "    better = 'higher'\n"
+        "    def terms(self, labels, probabilities):\n"
+        "        return np.stack([probabilities], 1)\n"
+        "    def value(self, sums):\n"
+        "        return sums[..., 1] / sums[..., 0]\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    artifacts = home.folder / "runs/Small_ctr/artifacts/Transform"
+    (graph,) = (artifacts / "transform_graph").iterdir()
+    (examples,) = (artifacts / "transformed_examples").iterdir()
+    sections = home.config.resolved()
+    tune = {
+        "trials": 2,
+        "objective": "own_aims:Aim",
+        "parameters": {"optimizer.learning_rate": {"choice": [3e-3, 3e-2]}},
+    }
+    tuner = tuner_fn(
+        SimpleNamespace(
+            custom_config=sections
+            | {"negatives": sections["data"]["negatives"], "tune": tune},
+            transform_graph_path=str(graph),
+            train_files=[f"{examples}/Split-train/*"],
+            eval_files=[f"{examples}/Split-eval/*"],
+            working_dir=str(tmp_path / "search"),
+        )
+    ).tuner
+    tuner.search()
+    scores = [trial.score for trial in tuner.oracle.trials.values()]
+    assert len(set(scores)) == 2 and all(0 < score < 1 for score in scores)
+    (best,) = tuner.oracle.get_best_trials(1)
+    assert best.score == max(scores)
+
+
 COMPARE = ("--optimizers", "lion,adagrad", "--seeds", "2", "--json")
 
 
@@ -214,7 +261,12 @@ def test_a_comparison_judges_on_rows_that_nothing_was_chosen_by(
     rows = results["rows"]
     assert sum(rows.values()) == 1000
     assert list(results["optimizers"]) == ["lion", "adagrad"]
+    (first,) = results["baseline"].items()
+    assert first[0] == "logistic regression" and not first[1]["difference"]
     for name, one in results["optimizers"].items():
+        low, high = one["intervals"]["logloss"]
+        assert low < one["test"]["logloss"]["mean"] < high
+        assert one["difference"]["logloss"]["interval"]
         assert one["optimizer"]["name"] == name
         best = min(one["tried"], key=lambda tried: tried["eval_logloss"])
         assert one["optimizer"] == best["optimizer"]

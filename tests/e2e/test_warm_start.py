@@ -123,7 +123,7 @@ def predictions(model: str, users: list[str]) -> Any:
 
 
 def iterations(home: Home) -> list[int]:
-    """Of the states that are kept."""
+    """Iterations of the states that are kept."""
     folders = (home.folder / "models/.training/daily").iterdir()
     found = [Checkpoints(str(folder)).newest() for folder in folders]
     return sorted(read_index(f or "")["state"]["iterations"] for f in found)
@@ -194,8 +194,13 @@ def test_killed_it_goes_on_from_its_own_checkpoint(
         process.send_signal(signal.SIGKILL)
         process.communicate(timeout=60)
     assert process.returncode == -signal.SIGKILL
+    (origin,) = folder.glob("*/origin.json")
+    graph = Path(json.loads(origin.read_text())["graph"])
+    assert home.folder.joinpath(graph, "saved_model.pb").exists()
     found = home.run(2, *settings)
     assert found["status"] == "done", found["console"]
+    assert "removed" not in found["console"]
+    assert not list(folder.iterdir())
     # On top of those of the model it began with.
     assert iterations(home)[-1] == 123 + 40 * 30
 
@@ -222,7 +227,7 @@ def test_without_the_state_it_begins_anew_and_says_why(
     found = home.run(1, WARM, "optimizer.learning_rate=0.02")
     assert found["status"] == "done", found["console"]
     assert "was pushed without the state" in found["warm_start"]["reason"]
-    assert "training begins anew" in found["console"]
+    assert "training starts from new weights" in found["console"]
     # The next day has a state again, though that of days before is lost.
     assert len(iterations(home)) == 1
 

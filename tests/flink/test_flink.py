@@ -51,7 +51,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 
 def command(name: str, cluster: Cluster) -> subprocess.CompletedProcess[str]:
-    """What `cluster.py` answers on the command line."""
+    """Answer of `cluster.py` on the command line."""
     script = Path(fetch.__file__).with_name("cluster.py")
     return subprocess.run(
         [sys.executable, str(script), name, "--home", str(cluster.home)],
@@ -239,7 +239,7 @@ def kill_when_writing(pid: int, home: Path) -> None:
 
 
 def failures(cluster: Cluster) -> list[dict[str, Any]]:
-    """What Flink had to recover from in its newest job."""
+    """Failures that Flink recovered from in its newest job."""
     jobs: list[dict[str, Any]] = cluster.rest("/jobs/overview")["jobs"]
     newest = max(jobs, key=lambda job: job["start-time"])
     answer = cluster.rest(f"/jobs/{newest['jid']}/exceptions")

@@ -1,4 +1,4 @@
-"""What training chooses where the config says `auto`."""
+"""Choices of a training where the config says `auto`."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ def library(model: str) -> Any:
     "monitor", ["auc", "val_auc", "logloss", "val_loss", "loss"]
 )
 def test_early_stopping_on_any_log(model: str, monitor: str) -> None:
-    # What it must gain in an epoch cannot be gained.
+    # No epoch can gain as much as it must.
     stop = library(model).callbacks.EarlyStopping(
         monitor=monitor, patience=2, min_delta=0.9
     )

@@ -33,7 +33,7 @@ def examples(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def replicas(examples: Path) -> dict[str, Any]:
-    """What each process found: a mirrored one, and two workers."""
+    """Results of each process: a mirrored one, and two workers."""
     cases = list(together.CASES)
     # To save time; Adam's exchange is the same.
     few = [case for case in cases if case != "adam"]
@@ -79,7 +79,7 @@ def start(
 
 
 def finish(started: dict[str, tuple[Any, Path]]) -> dict[str, Any]:
-    """What processes found; the errors of all if one failed."""
+    """Results of processes; the errors of all if one failed."""
     errors = {
         name: process.communicate(timeout=900)[1]
         for name, (process, _) in started.items()

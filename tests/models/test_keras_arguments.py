@@ -1,4 +1,4 @@
-"""What every Keras optimizer accepts, in our loop beside Keras's own `fit`."""
+"""Arguments of every Keras optimizer, in our loop beside Keras's own `fit`."""
 
 from __future__ import annotations
 

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import math
+import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from sklearn import metrics as sklearn
 
+from models.config.metric_registry import (
+    METRICS,
+    OBJECTIVES,
+    REGISTERED,
+    better,
+    names_of,
+)
+from models.errors import InputError
 from models.training import group_metrics, metrics
-from models.training.metric_registry import REGISTERED, check, names_of
 
 ROWS = 3000
 
@@ -201,7 +210,37 @@ def test_a_metric_is_known_by_one_name() -> None:
     assert "gauc" not in names_of((), grouped=False)
     assert names_of(["my.metrics:Mine", "auc"], True)[-1] == "my.metrics:Mine"
     for name in ("logloss", "my.metrics:Mine"):
-        assert check(name) == name
+        assert METRICS.check(name) == name
     with pytest.raises(ValueError, match="did you mean 'logloss'") as error:
-        check("log_loss")
+        METRICS.check("log_loss")
     assert all(name in str(error.value) for name in REGISTERED)
+
+
+def test_a_search_goes_by_a_metric_that_is_better_one_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own_goals.py").write_text(
+        "class Goal:\n"
+        "    better = 'lower'\n"
+        "    def terms(self, labels, probabilities): ...\n"
+        "    def value(self, sums): ...\n"
+        "class Either(Goal):\n"
+        "    better = 'one'\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    assert {"auc", "brier", "logloss"} < set(OBJECTIVES.names)
+    assert not {"calibration", "gauc", "positives"} & set(OBJECTIVES.names)
+    assert [better(n) for n in ("auc", "brier")] == ["higher", "lower"]
+    assert better("own_goals:Goal") == "lower"
+    with pytest.raises(InputError, match="better = 'one'"):
+        better("own_goals:Either")
+    sys.modules.pop("own_goals")
+
+
+def test_every_objective_is_computed_of_rows() -> None:
+    labels, probabilities = np.array([0.0, 1.0, 0.0]), np.array([0.2, 0.7, 0.4])
+    for name in OBJECTIVES.names:
+        assert np.isfinite(metrics.of_rows(name, labels, probabilities))
+    squares = np.square(labels - probabilities)
+    assert metrics.of_rows("brier", labels, probabilities) == squares.mean()

@@ -9,9 +9,9 @@ import keras
 import pytest
 import tensorflow as tf
 
-from models.architectures.registry import BUILDERS, build_model
+from models.architectures.registry import build_model
 from models.architectures.user_model import own_version
-from models.config.architectures import ARCHITECTURES
+from models.config.architectures import ARCHITECTURES, BUILDERS
 from models.config.training import Features, ModelConfig
 from models.errors import InputError
 from models.preprocessing.input_layout import IdFeature, Layout, layout

@@ -18,7 +18,7 @@ def test_lion_runs_on_the_servers_and_gives_the_weights_of_one_process(
     tmp_path: Path,
 ) -> None:
     out = tmp_path / "result.json"
-    command = [sys.executable, "benchmarks/parameter_servers.py"]
+    command = [sys.executable, "-m", "benchmarks.studies.parameter_servers"]
     command += ["--rows", "20000", "--steps", "60", "--out", str(out)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     subprocess.run(command, cwd=ROOT, env=environment, check=True, timeout=900)

@@ -1,4 +1,4 @@
-"""What was learned goes where its value is now, whatever the vocabularies."""
+"""Learned rows go where their value is now, whatever the vocabularies."""
 
 from __future__ import annotations
 

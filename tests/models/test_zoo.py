@@ -16,28 +16,23 @@ from tensorflow.core.protobuf import saved_model_pb2
 from models.architectures.registry import build_model
 from models.config.architectures import ARCHITECTURES
 from models.config.training import Features, ModelConfig, TrainConfig
+from models.contracts import architecture
+from models.contracts.rows import ALL as LISTS
+from models.contracts.rows import BARE, PLAIN, inputs, learnable
 from models.export import Served, export
 from models.keras_versions import keras_version, start_afresh
-from models.preprocessing.input_layout import IdFeature, Layout
+from models.preprocessing.input_layout import Layout
 from models.training import loop
 from optimizers.groups import variable_path
 from optimizers.registry import build_optimizer
 
 NAMES = list(ARCHITECTURES)
-LISTS = Layout(
-    single=(
-        IdFeature("a", 12, 4),
-        IdFeature("b", 12, 2),
-        IdFeature("a_x_b", 40, 0),
-    ),
-    lists=(
-        IdFeature("tags", 9, 4, pool="attention"),
-        IdFeature("seen", 12, 4, table="a"),
-    ),
-    dense=("x", "y"),
-)
-PLAIN = Layout(LISTS.single[:2], (), ("x",))
-BARE = Layout(LISTS.single[:2], (), ())
+TWO_AND_SLOW = [
+    name
+    if name in ("dcn_v2", "tfrs_dlrm")
+    else pytest.param(name, marks=pytest.mark.slow)
+    for name in NAMES
+]
 
 
 @pytest.fixture(autouse=True)
@@ -45,33 +40,6 @@ def _fresh() -> Iterator[None]:
     start_afresh(1)
     yield
     keras.config.set_dtype_policy("float32")
-
-
-def inputs(layout: Layout, count: int, seed: int = 1) -> dict[str, Any]:
-    """Random inputs; every third list is empty."""
-    rng = np.random.default_rng(seed)
-    sizes = [f.size for f in layout.single]
-    ids = rng.integers(0, sizes, (count, len(sizes)))
-    found: dict[str, Any] = {"ids": tf.constant(ids, tf.int64)}
-    if layout.dense:
-        numbers = rng.normal(size=(count, len(layout.dense)))
-        found["dense"] = tf.constant(numbers, tf.float32)
-    for f in layout.lists:
-        lengths = np.arange(count) % 3
-        values = rng.integers(0, f.size, lengths.sum())
-        found[f"list_{f.name}"] = tf.RaggedTensor.from_row_lengths(
-            tf.constant(values, tf.int64), lengths
-        )
-    return found
-
-
-def learnable(layout: Layout, count: int, seed: int) -> Any:
-    """Whether there is a click depends on x and on a and b together."""
-    batch = inputs(layout, count, seed)
-    pair = (batch["ids"][:, 0] + batch["ids"][:, 1]) % 2
-    score = batch["dense"][:, 0] + 2 * tf.cast(pair, tf.float32) - 1
-    label = tf.cast(score > 0, tf.float32)
-    return tf.data.Dataset.from_tensor_slices((batch, label))
 
 
 def model_of(name: str, layout: Layout, **options: Any) -> Any:
@@ -90,6 +58,11 @@ def gradients(model: Any, batch: Any, jit: bool = False) -> Any:
         return logits, tape.gradient(loss, model.trainable_variables)
 
     return step(batch)
+
+
+@pytest.mark.parametrize("name", TWO_AND_SLOW)
+def test_every_architecture_keeps_to_the_contract(name: str) -> None:
+    architecture.check(name, {"hidden": [16]})
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -123,15 +96,7 @@ def test_an_untrained_model_gives_the_base_rate(
     assert mean == pytest.approx(0.2, rel=0.35)
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        name
-        if name in ("dcn_v2", "tfrs_dlrm")
-        else pytest.param(name, marks=pytest.mark.slow)
-        for name in NAMES
-    ],
-)
+@pytest.mark.parametrize("name", TWO_AND_SLOW)
 def test_it_learns_and_the_export_is_the_model(
     name: str, tmp_path: Path
 ) -> None:
@@ -188,7 +153,7 @@ FEATURES = Features.model_validate(
 
 
 def transformed(raw: Any) -> dict[str, Any]:
-    """What stands for the transform here: raw columns to LISTS's inputs."""
+    """Stand-in for the transform: raw columns to LISTS's inputs."""
 
     def column(name: str) -> tf.Tensor:
         sparse = raw[name]

@@ -41,13 +41,13 @@ CASES: dict[str, dict[str, Any]] = {
         "base": "state",
     },
 }
-# What the warm one begins with.
+# Weights that the warm one starts from.
 BEFORE = {**CASES["warm"], "base": None, "state": "state", "negatives": {}}
 TABLE_ROWS = 500 + 40 + 9
 
 
 def settings(case: str) -> dict[str, Any]:
-    """Of `training.train`, for a case."""
+    """Arguments of `training.train`, for a case."""
     # Dropout draws a mask for each replica: other weights than alone.
     return {"dropout": 0.0, "epochs": 1, **CASES[case]}
 

@@ -46,7 +46,7 @@ LAYOUT = Layout(
 
 
 class Spec:
-    """What of Transform's output the inputs need."""
+    """Part of Transform's output that the inputs need."""
 
     def transformed_feature_spec(self) -> dict[str, Any]:
         return {
@@ -83,7 +83,7 @@ def write(folder: Path, rows: int = ROWS, files: int = 3) -> None:
 
 
 def meaning(spec: Mapping[str, Any], shift: float, later: bool) -> Meaning:
-    """Of LAYOUT; later `a` has other values, and the same in other places."""
+    """Meaning of LAYOUT; later `a` has other values, and some elsewhere."""
     values = [b"%d" % i for i in range(498)]
     if later:
         values = [b"%d" % i for i in range(510, 12, -1)]
@@ -106,7 +106,7 @@ def train(
     settings: dict[str, Any] | None = None,
     callbacks: Sequence[Any] = (),
 ) -> tuple[loop.Result, dict[str, Any]]:
-    """What came out, and all that training changed."""
+    """Result, and all that training changed."""
     given: dict[str, Any] = {
         "batch_size": BATCH,
         "epochs": 4,
@@ -163,7 +163,7 @@ def train(
 
 
 def scalars(checkpoints: Path) -> dict[str, dict[int, float]]:
-    """What TensorBoard was told: tag -> step -> value."""
+    """Scalars of TensorBoard: tag -> step -> value."""
     from tensorboard.backend.event_processing.event_accumulator import (
         EventAccumulator,
     )

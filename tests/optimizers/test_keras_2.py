@@ -17,7 +17,7 @@ STEPS = 6
 
 
 def gradients(step: int) -> tuple[tf.IndexedSlices, tf.Tensor]:
-    """Of a table [5, 2], row 1 twice and row 4 never; and of a matrix."""
+    """Gradients of a matrix and a table [5, 2]: row 1 twice, row 4 never."""
     rng = np.random.default_rng(step)
     slices = tf.IndexedSlices(
         tf.constant(rng.normal(size=(4, 2)), tf.float32),

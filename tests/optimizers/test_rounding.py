@@ -10,8 +10,7 @@ from reference import DTYPES, FLOAT16, ReferenceLion, at_random, noise
 from tables import needs_library
 
 from optimizers import Lion
-from optimizers.ops import custom, xla
-from optimizers.ops import reference as fallback
+from optimizers.ops import custom_op, python, xla
 
 ROWS, DIM = 64, 64
 KINDS = {**DTYPES, "float16": FLOAT16}
@@ -139,8 +138,8 @@ def test_a_resumed_training_rounds_as_one_that_never_stopped(kernel):
 @pytest.mark.parametrize(
     "ops",
     [
-        fallback,
-        pytest.param(custom, marks=needs_library),
+        python,
+        pytest.param(custom_op, marks=needs_library),
         pytest.param(xla, marks=needs_library),
     ],
 )

@@ -15,7 +15,7 @@ PACKAGES = ("components", "models", "optimizers", "pipeline", "serving")
 
 
 def parsed(module: str) -> set[str]:
-    """What Python's own parser says that a module imports."""
+    """Imports of a module, as Python's own parser finds them."""
     path = ROOT.joinpath(*module.split("."))
     file = path.with_suffix(".py")
     tree = ast.parse(

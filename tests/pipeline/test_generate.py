@@ -377,7 +377,7 @@ def test_days_drift_apart(tmp_path: Path) -> None:
     assert not still[0].ad_id.equals(still[1].ad_id)
     top = [set(day.ad_id.value_counts().index[:100]) for day in still]
     assert len(top[0] & top[1]) > 80
-    # What makes them click is another thing each day.
+    # Each day something else makes them click.
     rates = [day.groupby("device").click.mean() for day in (*still, days[2])]
     assert np.abs(rates[0] - rates[1]).max() < 0.03
     assert np.abs(rates[0] - rates[2]).max() > 0.03

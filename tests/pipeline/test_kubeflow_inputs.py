@@ -1,11 +1,13 @@
-"""What the IR moved out of a task's parameters, and how it comes back."""
+"""Parameters that the IR moved out of a task, and how they come back."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from components.evaluator.config import EvaluateConfig
 from pipeline.runners.kubeflow import ir, steps
 from pipeline.runners.kubeflow.inputs import FILE, mark, packed, restored
 
@@ -121,3 +123,29 @@ def test_pieces_are_put_together_in_their_order(tmp_path: Path) -> None:
     assert len(pieces) > 10
     names = [f"{FILE}{number:03d}" for number in range(len(pieces))]
     assert sorted(names) == names
+
+
+def test_the_version_of_an_evaluation_follows_ones_own_gate(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    (tmp_path / "a.csv").write_text("click\n1\n")
+    log = {"path": "a.csv", "format": "csv", "header": True}
+    data = {"impressions": log, "label": "click"}
+    gate = tmp_path / "own_kf_gates.py"
+    evaluate = EvaluateConfig.model_validate(
+        {"gates": [{"name": "own_kf_gates:enough", "least": 3}]}
+    )
+    out = tmp_path / "metrics"
+    given = {"data": json.dumps(data), "evaluate": evaluate.model_dump_json()}
+    task = {
+        "inputs": {"parameterValues": given},
+        "outputs": {"parameters": {"metrics": {"outputFile": str(out)}}},
+    }
+    found = []
+    for text in ("one = 1", "two = 2"):
+        gate.write_text(text)
+        steps.versions(task, tmp_path)
+        found.append(out.read_text())
+    assert all(found) and found[0] != found[1]

@@ -1,4 +1,4 @@
-"""What KFP's pages are given to show of an evaluation."""
+"""Artifacts of an evaluation for KFP's pages."""
 
 import json
 import math

@@ -16,7 +16,7 @@ from tests.pipeline.small import IMAGE, make_config
 
 @pytest.fixture
 def spec(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """What the compiler gives: it takes seconds, others look at its work."""
+    """Stand-in for the compiler, which takes seconds and has its own tests."""
     spec = {"pipelineInfo": {"name": "small-ctr"}}
     monkeypatch.setattr(compiler, "compiled", lambda *_: [spec])
     return spec

@@ -1,4 +1,4 @@
-"""What stands between KFP's launcher and TFX's executors."""
+"""Adapter between KFP's launcher and TFX's executors."""
 
 import json
 from pathlib import Path

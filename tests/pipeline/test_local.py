@@ -1,4 +1,4 @@
-"""What surrounds a run: its folder, its lock."""
+"""Surroundings of a run: its folder, its lock."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.runners import local
+from pipeline.runners import run_folder
 
 
 class _Clock(datetime.datetime):
@@ -24,9 +24,9 @@ class _Clock(datetime.datetime):
 def test_runs_keep_their_order_when_the_clock_goes_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(local.datetime, "datetime", _Clock)
+    monkeypatch.setattr(run_folder.datetime, "datetime", _Clock)
     (tmp_path / "runs").mkdir()
     (tmp_path / "runs" / "notes").mkdir()
-    names = [local._new_folder(tmp_path / "runs").name for _ in range(12)]
+    names = [run_folder.new_folder(tmp_path / "runs").name for _ in range(12)]
     assert names == sorted(names)
     assert len(set(names)) == 12

@@ -1,4 +1,4 @@
-"""What a run on this machine stops for between two components."""
+"""Reasons for which a run stops between two components."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def check(folder: Path, train: int, eval: int, **sections: Any) -> None:
     (folder / "counts.json").write_text(json.dumps(counts), "utf-8")
     config = make_config(folder, **sections)
     run = _Run(config, folder, folder, Console(io.StringIO()))
-    run._uris["ClickLogGen"] = {"rejected": str(folder)}
+    run._outputs.uris["ClickLogGen"] = {"rejected": str(folder)}
     run._check_objective()
 
 

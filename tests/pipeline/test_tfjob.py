@@ -46,7 +46,7 @@ def rows(count: int, seed: int) -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def given(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """What TFX gives to a trainer, but for the folders of its outputs."""
+    """Arguments that TFX gives a trainer, but for its output folders."""
     folder = tmp_path_factory.mktemp("transform")
     files = {"train": {"data": rows(2010, 1)}, "eval": {"data": rows(300, 2)}}
     run(Executor, folder, files, SPEC, FEATURES)
@@ -67,7 +67,7 @@ def given(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 def arguments(given: Any, home: Path, **custom: Any) -> Any:
-    """Of a run_fn that writes to `home`."""
+    """Arguments of a run_fn that writes to `home`."""
     return SimpleNamespace(
         **{**given, "custom_config": given["custom_config"] | custom},
         serving_model_dir=str(home / "model"),
@@ -76,7 +76,7 @@ def arguments(given: Any, home: Path, **custom: Any) -> Any:
 
 
 def shared(home: Path) -> dict[str, Any]:
-    """What `create_pipeline` gives for `runner.tfjob`."""
+    """Pipeline of `create_pipeline` for `runner.tfjob`."""
     return {
         "workers": 2,
         "folder": str(home / "volume/jobs"),

@@ -30,7 +30,7 @@ FEATURES = Features.model_validate(
     {"numeric": ["x"], "categorical": ["c", {"name": "tags", "list": "|"}]}
 )
 SPEC = {"x": tf.float32, "c": tf.string, "tags": tf.string}
-# Of a vocabulary with the line 1, whose row has a weight of its own.
+# Model of a vocabulary with the line 1, whose row has its own weight.
 KNOWN, OTHER = 1 / (1 + math.exp(-2.0)), 0.5
 
 

@@ -31,6 +31,8 @@ class Stub(ThreadingHTTPServer):
 
 
 class Handler(BaseHTTPRequestHandler):
+    """Answers from a list."""
+
     protocol_version = "HTTP/1.1"
     server: Stub
 

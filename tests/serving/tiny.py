@@ -44,7 +44,7 @@ serve(model_dir, port=0, grpc_port=0)
 def expected_ctr(
     bias: float, i1: float | None, c1: str | None, user: int | None
 ) -> float:
-    """What the tiny model answers; a missing I1 counts as 0."""
+    """Answer of the tiny model; a missing I1 counts as 0."""
     logit = bias + (i1 or 0.0) + 0.1 * len((c1 or "").encode())
     logit += 0.01 * (-1 if user is None else user)
     return 1.0 / (1.0 + math.exp(-logit))

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 
 class FeatureCheck:
-    """Of the good rows of a chunk.
+    """Check of the good rows of a chunk.
 
     ranges: column of integers -> they are from 0 to below.
     """
@@ -43,7 +43,7 @@ class FeatureCheck:
 def total(
     parts: Iterable[Mapping[str, Any]], columns: Iterable[str]
 ) -> dict[str, Any]:
-    """Of all chunks: counts out of range, and columns without any value."""
+    """Sum of all chunks: counts out of range, and columns without any value."""
     outside: Counter[str] = Counter()
     empty = set(columns)
     for part in parts:

@@ -34,7 +34,7 @@ def label(
 
 
 def kind(rule: LabelRule | str) -> str:
-    """What a reader should read the label's column as."""
+    """Kind that a reader should read the label's column as."""
     if isinstance(rule, LabelRule):
         return "string" if isinstance(rule.equals, str) else "float"
     return "label"

@@ -55,7 +55,7 @@ def as_text(name: str, value: Any, kind: str = "string") -> Any:
 
 
 def text_array(values: list[Any]) -> pa.Array:
-    """What `as_text` gave, as strings or lists of strings."""
+    """Result of `as_text`, as strings or lists of strings."""
     if any(isinstance(value, list) for value in values):
         values = [[v] if isinstance(v, str) else v for v in values]
         return pa.array(values, pa.list_(pa.string()))

@@ -54,6 +54,21 @@ class Rows:
     parsed: bool = False
     locate_all: Callable[[], tuple[pa.Array, pa.Array]] | None = None
 
+    def column(
+        self,
+        name: str,
+        null_values: tuple[str, ...],
+        separator: str | None = None,
+    ) -> Column:
+        """How to read a column: the one place that says what is missing.
+
+        Args:
+            name: of the column.
+            null_values: of the log.
+            separator: see `Column`.
+        """
+        return Column(name, None if self.parsed else null_values, separator)
+
     def origins(self) -> tuple[pa.StringArray, pa.BinaryArray]:
         """Where each row is, and its bytes."""
         if self.locate_all is not None:
@@ -115,9 +130,9 @@ class Column:
     def text(self, array: pa.Array, verdicts: Verdicts) -> pa.Array:
         """`array` as string, one text for one value (see values.py).
 
-        Lists are joined by `separator`. Bytes that are not UTF-8 are refused,
-        and so are a list of several values in a column without a separator,
-        and one that has it in a value.
+        Lists are joined by `separator`. Bytes that are not UTF-8 are refused.
+        So are a list of several values in a column without a separator, and a
+        value that holds the separator.
         """
         array = self._single_or_joined(array, verdicts)
         if not value_text.is_text(array.type):

@@ -1,4 +1,4 @@
-"""What a value that was not taken for a time may be: a format to try."""
+"""Formats to try for a value that was not taken for a time."""
 
 from __future__ import annotations
 

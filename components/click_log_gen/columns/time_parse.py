@@ -24,8 +24,8 @@ def micros(text: pa.Array, format: TimeFormat, zone: str | None) -> pa.Array:
 
     As datetime.strptime reads it in the C locale, and besides: blanks around
     are ignored, %f has up to 9 digits (cut to 6), %b and its like are English,
-    codes that touch have all their digits, and a number alone gets its
-    leading zeros back.
+    and codes that touch have all their digits; a number alone gets its leading
+    zeros back.
     """
     found = _sliced(text, format)
     if found is None:

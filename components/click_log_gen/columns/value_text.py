@@ -77,7 +77,7 @@ def _clock(value: datetime.datetime | datetime.time) -> str:
 
 
 def is_text(kind: pa.DataType) -> bool:
-    """Whether values of the type are bytes that should be UTF-8."""
+    """True if values of the type are bytes that should be UTF-8."""
     return bool(
         pa.types.is_string(kind)
         or pa.types.is_large_string(kind)

@@ -30,17 +30,4 @@ def log_format(name: str) -> Any:
     Raises:
         ValueError: there is none; it names the field and what is accepted.
     """
-    loaded = FORMATS.load(name, "`format`")
-    try:
-        made = loaded() if isinstance(loaded, type) else loaded
-    except Exception as error:  # the user's code may raise anything
-        raise ValueError(
-            f"`format`: {name!r} cannot be made: {type(error).__name__}:"
-            f" {error}. Accepted: {FORMATS.wanted}"
-        ) from error
-    if not hasattr(made, "settings"):
-        raise ValueError(
-            f"`format`: received {name!r}, a {type(made).__name__}."
-            f" Accepted: {FORMATS.wanted}"
-        )
-    return made
+    return FORMATS.make(name, "`format`", needs="settings")

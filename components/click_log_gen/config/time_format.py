@@ -87,7 +87,7 @@ class TimeFormat:
 
     @property
     def digits_only(self) -> bool:
-        """Whether a value is one number, whose leading zeros may be lost."""
+        """True if a value is one number, whose leading zeros may be lost."""
         return all(code in _WIDTHS for code, _ in self.pieces)
 
     @cached_property
@@ -110,7 +110,7 @@ class TimeFormat:
         return rf"\A(?i:{''.join(found)})(?P<rest>(?s:.*))\z"
 
     def _tight(self, index: int) -> bool:
-        """Whether a numeric code touches other digits."""
+        """True if a numeric code touches other digits."""
         code = self.pieces[index][0]
         if code not in _WIDTHS and code != "f":
             return False

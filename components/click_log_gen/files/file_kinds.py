@@ -1,4 +1,4 @@
-"""What a file is that cannot be read as the config says: one line for each."""
+"""Kinds of files that cannot be read as the config says: a line for each."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _MAGIC = {
 _UTF32 = (b"\xff\xfe\0\0", b"\0\0\xfe\xff")
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 _ZLIB = (b"x\x01", b"x\x9c", b"x\xda")
-# What packed files without a mark of their own are called.
+# Suffixes of packed files without a mark of their own.
 _SUFFIXES = {".snappy": "snappy", ".deflate": "zlib", ".z": "compress"}
 PACKED = "alone or packed with gzip, zstd or bzip2"
 TEXT = f"text in UTF-8, {PACKED}"
@@ -80,7 +80,7 @@ def _what(head: bytes, path: str, own: bytes, is_text: bool) -> str:
 
 
 def _is_text(head: bytes) -> bool:
-    """Whether the bytes are UTF-8 without control characters such as NUL."""
+    """True if the bytes are UTF-8 without control characters such as NUL."""
     try:
         text = head.decode()
     except UnicodeDecodeError as error:
@@ -91,7 +91,7 @@ def _is_text(head: bytes) -> bool:
 
 
 def _has_nul_pairs(head: bytes) -> bool:
-    """Whether each second byte is NUL, as in UTF-16 of Latin letters."""
+    """True if each second byte is NUL, as in UTF-16 of Latin letters."""
     pairs = len(head) // 2 * 2
     for zeros, others in ((0, 1), (1, 0)):
         found = head[zeros:pairs:2].count(0)
@@ -101,7 +101,7 @@ def _has_nul_pairs(head: bytes) -> bool:
 
 
 def _ends_in_returns(head: bytes) -> bool:
-    """Whether the text is several lines alike that end in a bare \\r."""
+    """True if the text is several lines alike that end in a bare CR."""
     if b"\n" in head or head.count(b"\r") < _FEW:
         return False
     lines = [line for line in head.split(b"\r")[:-1] if line]

@@ -18,7 +18,7 @@ class Lines:
     """The lines of `data` that are not empty, numbered from 0.
 
     `offset` is where `data` begins in the (uncompressed) file. Lines end in
-    \\n or \\r\\n, which are no part of a row; the last needs no end.
+    LF or CRLF, which are no part of a row; the last needs no end.
     `spans`: start and end of each, where they are rows of several lines.
     `refused`: why none of them can be used.
     """

@@ -110,7 +110,7 @@ def _listed(glob: str, field: str) -> list[File]:
 
 
 def _is_hidden(path: str, glob: str) -> bool:
-    """Whether a part of `path` that the glob leaves open is a hidden name."""
+    """True if a part of `path` that the glob leaves open is a hidden name."""
     wanted = glob.split("/")
     fixed = 0
     while fixed < len(wanted) and not _is_open(wanted[fixed]):
@@ -126,7 +126,7 @@ def _is_hidden(path: str, glob: str) -> bool:
 
 
 def _is_open(part: str) -> bool:
-    """Whether a part of a glob matches several names."""
+    """True if a part of a glob matches several names."""
     return bool(_GLOB.search(_ESCAPED.sub("", part)))
 
 

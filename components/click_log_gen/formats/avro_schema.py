@@ -76,13 +76,13 @@ class Schema:
         Raises:
             InputError: there is no such column, or it is a record or a map.
         """
-        node = self._one(self._find(column))
+        node = self._type_of(self._find(column))
         return None if node is _MIXED else self._arrow(column, node)
 
     def _find(self, column: str) -> Any:
         node: Any = self._root
         for part in column.split("."):
-            node = self._one(node)
+            node = self._type_of(node)
             fields = node["fields"] if self._kind(node) == "record" else []
             found = [f["type"] for f in fields if f["name"] == part]
             if not found:
@@ -96,7 +96,7 @@ class Schema:
     def _arrow(self, column: str, node: Any) -> pa.DataType | None:
         kind = self._kind(node)
         if kind == "array":
-            item = self._one(node["items"])
+            item = self._type_of(node["items"])
             if item is not _MIXED and self._kind(item) in _ARROW:
                 return pa.list_(self._arrow(column, item))
             return None
@@ -108,7 +108,7 @@ class Schema:
         return self._logical(column, node) or _ARROW[kind]
 
     def _logical(self, column: str, node: Any) -> pa.DataType | None:
-        """What the bytes or numbers of a type mean, where it says so."""
+        """Logical type of bytes or numbers, where the schema has one."""
         if not isinstance(node, dict):
             return None
         logical, digits = node.get("logicalType"), node.get("precision", 0)
@@ -125,13 +125,13 @@ class Schema:
             return pa.binary(node["size"]) if node["size"] == 16 else None
         return _TIMES.get(str(logical))
 
-    def _one(self, node: Any) -> Any:
-        """What a union holds besides null; _MIXED if that is several."""
+    def _type_of(self, node: Any) -> Any:
+        """Type that a union holds besides null; _MIXED if there are several."""
         node = self._names.get(node, node) if isinstance(node, str) else node
         if not isinstance(node, list):
             return node
         given = [n for n in node if self._kind(n) != "null"]
-        return self._one(given[0]) if len(given) == 1 else _MIXED
+        return self._type_of(given[0]) if len(given) == 1 else _MIXED
 
     def _kind(self, node: Any) -> str:
         if isinstance(node, str):

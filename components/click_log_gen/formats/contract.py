@@ -1,4 +1,4 @@
-"""What every log format must keep to, as a test calls it on a sample file."""
+"""Contract of every log format, for a test to call on a sample file."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from components.click_log_gen.columns.rows import Column, Verdicts
+from components.click_log_gen.columns.rows import Verdicts
 from components.click_log_gen.config.sections import LogFiles
 from components.click_log_gen.files import chunks
 from components.click_log_gen.files.chunks import naming
@@ -120,9 +120,8 @@ def _rows(source: LogFiles, columns: Mapping[str, str]) -> list[Row]:
                 assert len(wheres) == len(texts) == rows.count, "places"
                 arrays = []
                 for name in columns:
-                    nulls = None if rows.parsed else source.null_values
                     verdicts = Verdicts.none(rows.count)
-                    column = Column(name, nulls)
+                    column = rows.column(name, source.null_values)
                     array = column.text(rows.columns[name], verdicts)
                     assert len(array) == rows.count, f"length of {name}"
                     arrays.append(array.to_pylist())

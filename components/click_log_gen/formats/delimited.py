@@ -140,7 +140,7 @@ def _body(chunk: Chunk, source: LogFiles, head: Head) -> Iterator[Lines]:
 
 @dataclass(frozen=True)
 class _Table:
-    """What Arrow made of a block; parsed: as numbers and text, not bytes."""
+    """Table of a block by Arrow; parsed: as numbers and text, not bytes."""
 
     columns: dict[str, pa.Array]
     count: int
@@ -184,15 +184,15 @@ def _parse(
 
 
 def _has_stray_returns(data: bytes) -> bool:
-    """Whether there is a \\r that Arrow, but not we, take for a line's end."""
+    """True if there is a CR that only Arrow takes for the end of a line."""
     return b"\r" in data and data.count(b"\r") != data.count(b"\r\n")
 
 
 def _fits(table: _Table, lines: Lines, form: Form) -> bool:
-    """Whether each row of `table` is one of `lines`.
+    """True if each row of `table` is one of `lines`.
 
-    An open quote, or an escape, takes in the lines after it, so that there
-    are fewer rows than lines, unless it is in the last line.
+    An open quote, or an escape, takes in the lines after it. There are then
+    fewer rows than lines, unless it is in the last line.
     """
     marks = (form.quote, form.escape)
     if not any(mark and mark in lines.data for mark in marks):
@@ -206,7 +206,7 @@ def _fits(table: _Table, lines: Lines, form: Form) -> bool:
 def _is_line_by_line(
     lines: Lines, source: LogFiles, head: Head, form: Form
 ) -> bool:
-    """Whether each of `lines` is a row of its own."""
+    """True if each of `lines` is a row of its own."""
     assert form.quote is not None and head.names is not None
     data = lines.data
     if form.quote not in data or not len(lines):

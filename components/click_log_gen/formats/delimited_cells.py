@@ -11,7 +11,7 @@ from components.click_log_gen.config.sections import LogFiles
 
 @dataclass(frozen=True)
 class Form:
-    """What splits a line, and into how many cells.
+    """Delimiter, quoting and number of cells of a line.
 
     A quote counts only at the start of a cell, as in Python's csv module; an
     escape counts everywhere.

@@ -59,7 +59,7 @@ def _by_arrow(
 ) -> dict[str, pa.Array] | None:
     """Arrow's reader; None where it would not give what the lines say.
 
-    It stops at the first bad line and does not tell which, takes values of
+    It stops at the first bad line and does not tell which. It takes values of
     one type only, knows NaN, and crashes on a first line that says null.
     """
     if not len(lines):

@@ -1,4 +1,4 @@
-"""What a log format is: one object that the whole ingest asks."""
+"""Interface of a log format: one object that the whole ingest asks."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class LogFormat(ABC):
         yield 0, -1
 
     def is_head(self, head: bytes) -> bool:
-        """Whether the first bytes of a file are surely of this format."""
+        """True if the first bytes of a file are surely of this format."""
         return bool(self.magic) and head.startswith(self.magic)
 
     def check_head(self, head: bytes, path: str) -> None:

@@ -141,7 +141,7 @@ def _texts(arrays: Mapping[str, pa.Array]) -> pa.BinaryArray:
 
 
 def _has_text(kind: pa.DataType) -> bool:
-    """Whether Arrow can write every value of the type."""
+    """True if Arrow can write every value of the type."""
     return bool(
         pa.types.is_integer(kind)
         or pa.types.is_floating(kind)

@@ -1,10 +1,10 @@
 """csv rows that go on over several lines, inside quotes.
 
-A line with an open quote begins such a row if the quote is closed at the end
-of a cell, and the row has the right number of cells, within ROW_BYTES; if not,
-that line alone is no row, and the next one is looked at. So where a row ends
-is told by the ROW_BYTES after its start, and any worker can find out whether a
-row begins at some place by looking at the lines in the ROW_BYTES before it.
+A line with an open quote may begin such a row. It does if the quote is closed
+at the end of a cell, with the right number of cells, within ROW_BYTES; if not,
+that line alone is no row, and the next one is looked at. So the ROW_BYTES after
+the start of a row tell where it ends. Any worker can find the starts of rows
+from the ROW_BYTES of lines before a place.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class _Rows:
         self._starts, self._ends = starts.tolist(), ends.tolist()
 
     def open(self, line: int) -> bool:
-        """Whether a quote is open at the end of `line`."""
+        """True if a quote is open at the end of `line`."""
         row = self._data[self._starts[line] : self._ends[line]]
         quote = self._form.quote
         return (

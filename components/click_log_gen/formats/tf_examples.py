@@ -44,7 +44,7 @@ class TFExamples(LogFormat):
         return sum(len(batch) for batch in _record_batches(chunk, source))
 
     def is_head(self, head: bytes) -> bool:
-        """Whether a file begins with a record, whatever its length is like."""
+        """True if a file begins with a record, of any length."""
         return tfrecord.is_header(head)
 
 

@@ -21,7 +21,7 @@ Fates = npt.NDArray[np.int8]
 
 # Fates of an impression: the name it is counted under, and why it is no
 # example.
-IMPRESSIONS = (
+IMPRESSION_OUTCOMES = (
     ("kept", ""),
     ("duplicates", "duplicate: an earlier impression has this key"),
     ("held_back", "held back: its window ends after the click log"),
@@ -30,7 +30,7 @@ IMPRESSIONS = (
 KEPT, DUPLICATE, HELD_BACK, SPOILED = range(4)
 
 # Fates of a click. A rejected one was so before the join.
-CLICKS = (
+CLICK_OUTCOMES = (
     ("joined", ""),
     ("orphans", "no impression has this key"),
     ("early", "before its impression"),
@@ -42,7 +42,10 @@ CLICKS = (
 JOINED, ORPHAN, EARLY, LATE, REPEATED, WAITING, REJECTED = range(7)
 
 # Reasons that do not count against data.max_rejected.
-NO_FAULT = {IMPRESSIONS[HELD_BACK][1], *(reason for _, reason in CLICKS)}
+NO_FAULT = {
+    IMPRESSION_OUTCOMES[HELD_BACK][1],
+    *(reason for _, reason in CLICK_OUTCOMES),
+}
 
 
 class Log(Protocol):
@@ -54,9 +57,10 @@ class Log(Protocol):
 
 @dataclass(frozen=True)
 class JoinedRows:
-    """What became of each row.
+    """Outcome of each row.
 
-    impressions, clicks: index into IMPRESSIONS and CLICKS of each row.
+    impressions: index into IMPRESSION_OUTCOMES of each.
+    clicks: index into CLICK_OUTCOMES of each.
     click: of each impression, the index of its click, or -1.
     """
 
@@ -81,7 +85,7 @@ def match(impressions: Log, clicks: Log, window: int, end: int) -> JoinedRows:
     fates = np.full(len(shown), DUPLICATE, np.int8)
     fates[first] = np.where(time[first] + window <= end, KEPT, HELD_BACK)
 
-    # Of each click, the row of its impression; of each key, that of the first.
+    # Row of each click's impression; of each key, that of the first.
     numbers = 1 + max(shown.max(initial=-1), clicked.max(initial=-1))
     by_key = np.full(numbers, -1)
     by_key[shown[first]] = first

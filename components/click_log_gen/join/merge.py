@@ -66,8 +66,8 @@ def join_partition(partition: Partition, job: JoinSettings) -> dict[str, Any]:
     """
     joined = _Joined(partition, job)
     fates = joined.match
-    shown = _tally(fates.impressions, matching.IMPRESSIONS)
-    clicked = _tally(fates.clicks, matching.CLICKS)
+    shown = _tally(fates.impressions, matching.IMPRESSION_OUTCOMES)
+    clicked = _tally(fates.clicks, matching.CLICK_OUTCOMES)
     shown.counts["rejected"] = sum(
         shown.counts[name] for name in ("duplicates", "spoiled")
     )
@@ -129,10 +129,10 @@ class _Joined:
         shown = job.partitioning.shown
         self._job = job
         self._impressions = spill.SpilledRows(
-            paths[:shown], partition.number, partitions.IMPRESSIONS
+            paths[:shown], partition.number, partitions.IMPRESSION_SCHEMA
         )
         self._clicks = spill.SpilledRows(
-            paths[shown:], partition.number, partitions.CLICKS
+            paths[shown:], partition.number, partitions.CLICK_SCHEMA
         )
         self.match = matching.match(
             self._impressions,
@@ -153,7 +153,7 @@ class _Joined:
 
     @cached_property
     def order(self) -> npt.NDArray[np.int64]:
-        """What train and eval are cut by: the time or the row's number."""
+        """Order that cuts train and eval: the time or the row's number."""
         if self._job.partitioning.data.split.by == "time":
             return self.times
         before = np.array(self._job.first_rows, np.int64)
@@ -214,10 +214,13 @@ class _Joined:
                 self._impressions,
                 paths[:shown],
                 self.match.impressions,
-                matching.IMPRESSIONS,
+                matching.IMPRESSION_OUTCOMES,
             ),
             _rejected(
-                self._clicks, paths[shown:], self.match.clicks, matching.CLICKS
+                self._clicks,
+                paths[shown:],
+                self.match.clicks,
+                matching.CLICK_OUTCOMES,
             ),
         )
 

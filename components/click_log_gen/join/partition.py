@@ -39,9 +39,11 @@ _ROW = [
     ("row", pa.binary()),  # as it was read
     ("features", pa.binary()),  # as they will be in the example
 ]
-IMPRESSIONS = pa.schema([*_ROW, ("side", pa.int8()), ("sampled", pa.bool_())])
+IMPRESSION_SCHEMA = pa.schema(
+    [*_ROW, ("side", pa.int8()), ("sampled", pa.bool_())]
+)
 # fault: why the click was rejected. Its impression cannot be used either.
-CLICKS = pa.schema([*_ROW, ("label", pa.int8()), ("fault", pa.string())])
+CLICK_SCHEMA = pa.schema([*_ROW, ("label", pa.int8()), ("fault", pa.string())])
 
 
 @dataclass(frozen=True)
@@ -132,11 +134,12 @@ class _Impressions:
         data = self._job.data
         assert data.time is not None
         verdicts = Verdicts.none(rows.count)
+        nulls = self.source.null_values
         columns = {
             name: typed(
                 rows.columns[name],
                 kind,
-                _column(rows, self.source, name, separator),
+                rows.column(name, nulls, separator),
                 verdicts,
             )
             for name, (kind, separator) in self._job.columns.items()
@@ -168,7 +171,7 @@ class _Impressions:
         self.feature_check.see(columns)
         features = encode_features(columns)
         base = _filtered(base, good)
-        return _batch(base | {"features": features}, IMPRESSIONS), (
+        return _batch(base | {"features": features}, IMPRESSION_SCHEMA), (
             verdicts.reasons
         )
 
@@ -206,11 +209,12 @@ class _Clicks:
             needed,
             "data.clicks.time" if self._job.clicks.time else "data.time",
         )
+        nulls = self.source.null_values
         columns = {
             name: typed(
                 rows.columns[name],
                 kind,
-                _column(rows, self.source, name),
+                rows.column(name, nulls),
                 verdicts,
             )
             for name, kind in self._job.clicks.carry.items()
@@ -219,7 +223,7 @@ class _Clicks:
         if data.label is not None and data.label_column is not None:
             columns[LABEL] = labels.label(
                 rows.columns[data.label_column],
-                _column(rows, self.source, data.label_column),
+                rows.column(data.label_column, nulls),
                 data.label if isinstance(data.label, LabelRule) else None,
                 verdicts,
             )
@@ -232,7 +236,7 @@ class _Clicks:
             "fault": pa.array(faults, pa.string()),
         }
         base = _filtered(base, pa.array(needed.good))
-        return _batch(base, CLICKS), verdicts.reasons | needed.reasons
+        return _batch(base, CLICK_SCHEMA), verdicts.reasons | needed.reasons
 
 
 def _base(
@@ -243,13 +247,13 @@ def _base(
     verdicts: Verdicts,
     field: str = "data.time",
 ) -> dict[str, pa.Array]:
-    """What both logs have of each row."""
+    """Columns of a row that both logs have."""
     keys = split.keys_of(
         _columns(rows, source, key), verdicts, "key to join by"
     )
     times = event_time(
         rows.columns[time.column],
-        _column(rows, source, time.column),
+        rows.column(time.column, source.null_values),
         verdicts,
         time,
         field,
@@ -267,13 +271,8 @@ def _base(
 def _columns(
     rows: Rows, source: LogFiles, names: Sequence[str]
 ) -> list[tuple[pa.Array, Column]]:
-    return [(rows.columns[n], _column(rows, source, n)) for n in names]
-
-
-def _column(
-    rows: Rows, source: LogFiles, name: str, separator: str | None = None
-) -> Column:
-    return Column(name, None if rows.parsed else source.null_values, separator)
+    nulls = source.null_values
+    return [(rows.columns[n], rows.column(n, nulls)) for n in names]
 
 
 def _filtered(

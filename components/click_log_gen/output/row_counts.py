@@ -1,4 +1,4 @@
-"""What became of the rows: counts, and the reasons against some of them."""
+"""Counts of rows, and the reasons against some of them."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class RowCounts:
         for name, (first, last) in other["times"].items():
             self._widen(name, first, last)
         self._note(other["clock"])
-        # Of several examples the one of the first part stays.
+        # The first part's example stays.
         self.examples = {**other["examples"], **self.examples}
 
     def to_json(self) -> dict[str, Any]:

@@ -38,7 +38,7 @@ class Cut:
     gap: int = 0
 
     def sides(self, values: npt.NDArray[np.int64]) -> Sides:
-        """What rows of these times, or these numbers, fall to."""
+        """Split of the rows of these times, or these numbers."""
         sides = np.searchsorted(self.at, values, "right")
         if self.gap:
             later = np.searchsorted(self.at, values + self.gap, "right")
@@ -71,8 +71,7 @@ def _times(chunk: Chunk, data: DataConfig) -> Times:
     times = [np.zeros(0, np.int64)]
     for rows in log_reader.read(chunk, source, {name: "time"}):
         verdicts = Verdicts.none(rows.count)
-        nulls = None if rows.parsed else source.null_values
-        column = Column(name, nulls)
+        column = rows.column(name, source.null_values)
         found = event_time(rows.columns[name], column, verdicts, data.time)
         times.append(found[verdicts.good])
     return np.concatenate(times)
@@ -158,12 +157,12 @@ def told_apart(records: pa.BinaryArray) -> pa.BinaryArray:
 def key_sides(
     columns: Sequence[tuple[pa.Array, Column]], split: Split, verdicts: Verdicts
 ) -> Sides:
-    """What the rows of each key fall to; a row without one is refused."""
+    """Split of the rows of each key; a row without a key is refused."""
     return hash_sides(keys_of(columns, verdicts, "value to split by"), split)
 
 
 def hash_sides(keys: pa.Array, split: Split) -> Sides:
-    """What each key falls to, by a stable hash of its bytes, on any host."""
+    """Split of each key, by a stable hash of its bytes, on any host."""
     found = buckets(keys, _BUCKETS)
     sides = (found < (split.eval + split.test) * _BUCKETS).astype(np.int8)
     sides[(found >= split.eval * _BUCKETS) & (sides > 0)] = 2

@@ -49,7 +49,7 @@ class Access:
         namespace: of a Kubeflow with several users.
         token: a bearer token; without one, that of `token_file`, of the
             variable KFP_TOKEN, or of a Kubeflow notebook.
-        token_file: read anew for each request, since tokens end.
+        token_file: read again for each request, since tokens end.
         cookies: "NAME=VALUE; ...", or a file with that.
         ca_file: certificates that sign the server's.
     """
@@ -122,13 +122,13 @@ class Api:
         )
 
     def get(self, path: str, **query: str | None) -> dict[str, Any]:
-        """What the API answers to a GET; see `call`."""
+        """Answer to a GET; see `call`."""
         return self.call("GET", path, query=query)
 
     def post(
         self, path: str, body: Mapping[str, Any] | None = None
     ) -> dict[str, Any]:
-        """What the API answers to a POST of JSON; see `call`."""
+        """Answer to a POST of JSON; see `call`."""
         return self.call("POST", path, body=json.dumps(body or {}).encode())
 
     def call(
@@ -296,7 +296,7 @@ def _is_html(response: Any) -> bool:
 
 
 def _shown(response: Any) -> str:
-    """What an answer is that is not JSON, in a few words."""
+    """Describe an answer that is not JSON in a few words."""
     text = response.data.decode("utf-8", "replace")
     if _is_html(response):
         title = re.search(r"<title[^>]*>(.*?)</title>", text, re.S | re.I)

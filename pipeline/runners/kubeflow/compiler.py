@@ -12,10 +12,11 @@ from typing import Any
 import yaml
 
 from models.config.architectures import OwnConfig
+from pipeline import extensions
 from pipeline.config import ConfigError, PipelineConfig
 from pipeline.console import quiet
 from pipeline.kubeflow_config import STATE_STORES, TASKS
-from pipeline.runners.kubeflow import ir, pages
+from pipeline.runners.kubeflow import ir, kserve, pages, report, run_folder
 from pipeline.runners.kubeflow import pods as kubeflow_pods
 from pipeline.runners.kubeflow.api import KubeflowError
 from pipeline.runners.kubeflow.inputs import mark
@@ -103,6 +104,8 @@ def unreachable(config: PipelineConfig) -> list[str]:
     for field, place in places:
         if place is None or place.startswith(("gs://", *mounts)):
             continue
+        if place.startswith("s3://") and field.endswith(".path"):
+            continue  # Beam reads the logs
         if "://" in place:
             lines.append(
                 f"{field}: the image has no file system for {place!r}; use"
@@ -120,10 +123,14 @@ def unreachable(config: PipelineConfig) -> list[str]:
 def advice(config: PipelineConfig, image: str) -> list[str]:
     """One line for each thing of the pods that is likely not meant."""
     lines = []
-    if _state(config, "checkpoints") is None and config.runner.tfjob is None:
+    if (
+        state_folder(config, "checkpoints") is None
+        and config.runner.tfjob is None
+    ):
         lines.append(
-            "runner.kubeflow.state: not set; a Trainer or Tuner that is killed"
-            " begins anew. Accepted: a folder on a volume of runner.volumes,"
+            "runner.kubeflow.state: not set; a killed Trainer or Tuner restarts"
+            " at its first step. Accepted: a folder on a volume of"
+            " runner.volumes,"
             f" {', '.join(STATE_STORES)}"
         )
     pods = config.runner.kubeflow
@@ -168,9 +175,9 @@ def _documents(config: PipelineConfig, image: str) -> list[dict[str, Any]]:
             dag.Versions(code=dag.code_versions(), **marks),
             pipeline_name=kfp_name(config.name),
             tfjob=_tfjob(config, image),
-            analysis_cache=_state(config, "analysis_cache"),
-            checkpoints=_state(config, "checkpoints"),
-            trials=_state(config, "trials"),
+            analysis_cache=state_folder(config, "analysis_cache"),
+            checkpoints=state_folder(config, "checkpoints"),
+            trials=state_folder(config, "trials"),
         ),
         write_out=False,
     )
@@ -183,12 +190,17 @@ def _documents(config: PipelineConfig, image: str) -> list[dict[str, Any]]:
         tasks[name]["cachingOptions"] = {"enableCache": False}
     ir.declare_outputs(spec)
     pages.add_outputs(spec)
+    runs = state_folder(config, "runs")
+    report.add(spec, config, image, runs)
+    if config.runner.kubeflow.kserve is not None:
+        kserve.add(spec, config, image, kfp_name(config.name))
     _add_versions(spec, config, image, outputs)
     if config.data.spans is not None:
         ir.add_until(spec)
+    ir.add_set(spec)
     ir.spill(spec, image)
     if config.runner.kubeflow.notify is not None:
-        ir.add_notify(spec, image)
+        ir.add_notify(spec, image, {run_folder.RUNS: runs} if runs else {})
     kubeflow_pods.set_pods(spec, config.runner.kubeflow)
     platform = kubeflow_pods.platform(
         spec, config.runner.kubeflow, config.runner.volumes
@@ -209,12 +221,14 @@ def _tfjob(config: PipelineConfig, image: str) -> dict[str, Any] | None:
 
 
 def _version_names(config: PipelineConfig) -> list[str]:
-    """What the pipeline depends on that lies outside it; see dag.Versions."""
+    """Versions of all that lies outside the pipeline; see dag.Versions."""
     names = ["data"]
     if config.data.curated_schema is not None:
         names.append("schema")
-    if isinstance(config.model, OwnConfig) or config.own_modules():
+    if isinstance(config.model, OwnConfig) or extensions.own_modules(config):
         names.append("model")
+    if any(r.is_own(name) for _, r, name in config.evaluate.extensions()):
+        names.append("metrics")
     if config.train.warm_start is not None:
         names.append("base")
     return names
@@ -228,18 +242,20 @@ def _add_versions(
 ) -> None:
     from pipeline import dag
 
-    told = {"data": config.data.model_dump_json()}
+    parameters = {"data": config.data.model_dump_json()}
     if config.data.curated_schema is not None:
-        told["schema"] = config.data.curated_schema
+        parameters["schema"] = config.data.curated_schema
     if "model" in outputs:
         own = isinstance(config.model, OwnConfig)
-        told["model"] = config.model.model_dump_json() if own else ""
-        told["callbacks"] = json.dumps(config.own_modules())
+        parameters["model"] = config.model.model_dump_json() if own else ""
+        parameters["callbacks"] = json.dumps(extensions.own_modules(config))
+    if "metrics" in outputs:
+        parameters["evaluate"] = config.evaluate.model_dump_json()
     if config.train.warm_start is not None:
-        told["warm_start"] = config.train.warm_start
-        told["pushed_to"] = dag.pushed_to(config)
-        told["training"] = json.dumps(dag.training(config, mark("data")))
-    ir.add_versions(spec, image, told, outputs)
+        parameters["warm_start"] = config.train.warm_start
+        parameters["pushed_to"] = dag.pushed_to(config)
+        parameters["training"] = json.dumps(dag.training(config, mark("data")))
+    ir.add_versions(spec, image, parameters, outputs)
 
 
 def pipeline_root(config: PipelineConfig) -> str | None:
@@ -249,7 +265,7 @@ def pipeline_root(config: PipelineConfig) -> str | None:
     return f"{config.root.rstrip('/')}/{config.name}"
 
 
-def _state(config: PipelineConfig, name: str) -> str | None:
+def state_folder(config: PipelineConfig, name: str) -> str | None:
     """A folder that outlives tasks and runs; None where there is no place.
 
     No launcher copies it, and a pod has no credentials of s3:// or minio://

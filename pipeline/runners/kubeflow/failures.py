@@ -11,7 +11,7 @@ from pipeline.runners.kubeflow.api import Api
 _LINES = 6  # of a pod's log
 # Argo's nodes below a task's: its pod, and the tries of that.
 _INNER = re.compile(r"executor(\(\d+\))?|main|.*\(\d+\)")
-# What the launcher and Argo add to a log.
+# Lines that the launcher and Argo add to a log.
 _NOISE = re.compile(r"[IWEF]\d{4} |time=\S+ level=|\s*$")
 _FAILED = ("FAILED", "ERROR", "SYSTEM_ERROR")
 
@@ -50,7 +50,7 @@ def failures(api: Api, run: Mapping[str, Any], namespace: str) -> Iterator[str]:
 def _parents(
     tasks: list[dict[str, Any]],
 ) -> dict[int, dict[str, Any]]:
-    """Of each failed task the failed one above it."""
+    """Failed task -> the failed task above it."""
     parents = {}
     for task in tasks:
         below = {
@@ -87,7 +87,7 @@ def _pods(task: Mapping[str, Any]) -> list[str]:
 
 
 def _error(found: Mapping[str, Any]) -> str:
-    """What an API object says of its error, else the last of its states."""
+    """Error of an API object, else the last of its states."""
     states = found.get("state_history") or ()
     for holder in (found, *reversed(states)):
         message = (holder.get("error") or {}).get("message")

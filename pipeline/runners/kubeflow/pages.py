@@ -1,4 +1,4 @@
-"""What KFP's pages show of a run: metrics, the ROC curve, the gate's verdict.
+"""Artifacts that KFP's pages show: metrics, the ROC curve, the gate's verdict.
 
 KFP's frontend reads the metadata of `system.Metrics` (numbers; run comparison
 lists them) and of `system.ClassificationMetrics` (`confidenceMetrics`: the ROC

@@ -74,7 +74,7 @@ def manifest(
                 "Worker": {
                     "replicas": workers,
                     # 1 and 2 end the job; 138 (another was lost) and what
-                    # signals give start the pod anew.
+                    # signals give restart the pod.
                     "restartPolicy": "ExitCode",
                     "template": pod,
                 }

@@ -117,7 +117,7 @@ def log_of(path: Path | list[str] | str, format: str, **options: Any) -> Row:
 
 @dataclass
 class Output:
-    """What an ingest left behind."""
+    """Outputs of an ingest."""
 
     folder: Path
     counts: Row
@@ -176,7 +176,7 @@ def convert_log(
 def one_by_one(
     pieces: Sequence[Any], label: str, work: Any, **arguments: Any
 ) -> list[Row]:
-    """What Beam does."""
+    """Do as Beam does."""
     results = [work(piece, **arguments) for piece in pieces]
     return json.loads(json.dumps(results))
 
@@ -230,7 +230,7 @@ def check_place(rejected: Row) -> None:
 
 
 def unpack(data: bytes) -> bytes:
-    """What `pack` was given."""
+    """Undo `pack`."""
     if data[:2] == b"\x1f\x8b":
         return gzip.decompress(data)
     if data[:3] == b"BZh":

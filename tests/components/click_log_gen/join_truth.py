@@ -1,4 +1,4 @@
-"""What a join must give: plain dicts over the same rows."""
+"""Truth of a join: plain dicts over the same rows."""
 
 from __future__ import annotations
 
@@ -24,9 +24,11 @@ from tests.components.click_log_gen.ingest import (
 WINDOW = 10
 COLUMNS = {"tag": ("string", None), "price": ("float", None)}
 HASH = {"by": "hash", "eval": 0.4}
-DUPLICATE, HELD_BACK, SPOILED = (why for _, why in matching.IMPRESSIONS[1:])
+DUPLICATE, HELD_BACK, SPOILED = (
+    why for _, why in matching.IMPRESSION_OUTCOMES[1:]
+)
 ORPHAN, EARLY, LATE, REPEATED, WAITING = (
-    why for _, why in matching.CLICKS[1:6]
+    why for _, why in matching.CLICK_OUTCOMES[1:6]
 )
 
 
@@ -36,7 +38,7 @@ def text_of(row: Row) -> str:
 
 @dataclass
 class Truth:
-    """What the join must give. Rejected rows are (reason, row)."""
+    """Result that the join must give. Rejected rows are (reason, row)."""
 
     kept: list[tuple[str, float, int, int | None, int]] = field(
         default_factory=list  # tag, price, label, dwell, time

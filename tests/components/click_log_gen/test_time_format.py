@@ -50,7 +50,7 @@ def parse(values: list[Any], format: str, zone: str | None = None) -> list[Any]:
 
 
 def truth(text: str | None, format: str) -> int | None:
-    """What Python says, in UTC where there is no zone."""
+    """Python's answer, in UTC where there is no zone."""
     if text is None:
         return None
     try:

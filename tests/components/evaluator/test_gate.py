@@ -202,12 +202,42 @@ def test_a_broken_baseline_does_not_hold_back_a_good_model() -> None:
     ]
 
 
+def test_a_slice_may_have_bounds_of_its_own() -> None:
+    found = report()
+    part = report({"logloss": entry(0.5, 0.01, 0.01, 0.002)})
+    keys = ("metrics", "rows", "positives")
+    found["slices"] = [{"name": "tv", **{key: part[key] for key in keys}}]
+    for slice, most, expected in (
+        ("tv", 0.02, []),
+        ("tv", 0.001, ["slice: tv: logloss changed by 0.01 (95 % interval"]),
+        ("pc", 0.02, ["slice: there is no slice 'pc'"]),
+    ):
+        bounds = {"logloss": {"max_change": most}}
+        gate = {"name": "slice", "slice": slice, "metrics": bounds}
+        lines = refusals(found, gates=[gate])
+        assert len(lines) == len(expected)
+        assert all(map(str.startswith, lines, expected))
+
+
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
+        ({"gates": ["slices"]}, "no gate has the name 'slices'.*'slice'"),
+        ({"gates": ["slice"]}, "Field required"),
+        (
+            {
+                "gates": [
+                    {"name": "slice", "slice": "a", "metrics": {"auc": {}}}
+                ]
+            },
+            "give `min`",
+        ),
         ({"metrics": {"gauc": {"min": 0.5}}}, "by group.*`evaluate.group`"),
         ({"metrics": {"auc": {"sure": True}}}, "give `min`"),
-        ({"metrics": {"area": {"min": 1}}}, "unknown metric 'area'.*Accepted"),
+        (
+            {"metrics": {"area": {"min": 1}}},
+            "no metric has the name 'area'.*Accepted",
+        ),
         ({"confidence": 1}, "less than 1"),
         ({"too_few": "warn"}, "'refuse' or 'pass'"),
     ],

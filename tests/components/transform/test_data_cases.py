@@ -67,7 +67,7 @@ def ingest(
     format: str = "csv",
     **more: Any,
 ) -> Output:
-    """What ClickLogGen makes of one file."""
+    """Examples that ClickLogGen makes of one file."""
     path = folder / "log"
     path.write_bytes(data)
     known = Features.model_validate(features)

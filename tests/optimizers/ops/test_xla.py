@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from reference import rule
 
 from optimizers import ops
-from optimizers.ops import reference
+from optimizers.ops import python
 from optimizers.ops.library import load
 
 pytestmark = pytest.mark.skipif(
@@ -206,7 +206,7 @@ def test_bfloat16_momentum_does_not_lose_small_contributions():
         step()
     expected = 1.1 - 0.1 * BETA_2**50
     assert abs(np.mean(m.numpy().astype(np.float32)) - expected) < 2e-3
-    # What rounding to nearest would have left, step for step.
+    # Rounding to nearest would have left this, step for step.
     nearest = np.float32(BETA_2 + (1 - BETA_2) * 1.1)
     assert nearest.astype(ml_dtypes.bfloat16) == 1
 
@@ -275,7 +275,7 @@ def test_rows_may_have_any_rank():
         tf.function(ops.resource_sparse_apply_lion, jit_compile=True)(
             var, m, *rates, grad, ids, True
         )
-        reference.resource_sparse_apply_lion(
+        python.resource_sparse_apply_lion(
             other, other_m, *rates, grad, ids, True
         )
         np.testing.assert_allclose(var.numpy(), other.numpy(), rtol=1e-6)
@@ -328,7 +328,7 @@ def test_uninitialized_variable_is_an_error():
 def test_a_wrong_shape_is_an_error_that_names_the_argument(name, shapes):
     var = tf.Variable(tf.ones([ROWS, WIDTH]))
     m = tf.Variable(tf.zeros([ROWS, WIDTH]))
-    # Of unknown rank, or the error would be that of the shape inference.
+    # The rank is unknown, or shape inference would raise first.
     unknown = [tf.TensorSpec(None, d) for d in (tf.float32, tf.int32)]
 
     @tf.function(jit_compile=True, input_signature=[*unknown, unknown[0]])

@@ -1,7 +1,8 @@
-"""What XLA makes of Lion's ops, read from its own text."""
+"""HLO that XLA makes of Lion's ops, read from its own text."""
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -13,7 +14,7 @@ import pytest
 import tensorflow as tf
 
 from optimizers import ops
-from optimizers.ops import reference
+from optimizers.ops import python
 from optimizers.ops.library import load
 
 pytestmark = pytest.mark.skipif(
@@ -108,7 +109,7 @@ print(ir(stage="optimized_hlo"))
 
 @pytest.mark.parametrize("mode", ["lazy", "decayed"])
 @pytest.mark.parametrize("cautious", [False, True])
-@pytest.mark.parametrize("ops", [ops, reference], ids=["library", "python"])
+@pytest.mark.parametrize("ops", [ops, python], ids=["library", "python"])
 @pytest.mark.parametrize(
     ("dtype", "m_dtype"),
     [
@@ -138,7 +139,7 @@ def test_sparse_update_is_in_place_and_copies_no_table(
     text = hlo(step, grad, tf.range(100), tf.constant(1, tf.int32))
     assert len(aliased(text)) == (2 if mode == "lazy" else 3)
     # In pure TensorFlow `last_step` is copied: one integer a row.
-    assert ops is reference or not copies(text, f"[{ROWS}]")
+    assert ops is python or not copies(text, f"[{ROWS}]")
     assert not copies(text, f"[{ROWS},{WIDTH}]")
     if dtype != "float32":  # XLA for CPU widens what it computes with
         assert f"f32[{ROWS},{WIDTH}]" not in text
@@ -192,7 +193,7 @@ def test_a_train_step_is_one_program_and_matches_the_uncompiled_one():
         labels = tf.constant(rng.integers(0, 2, (32, 1)), tf.float32)
         losses = (
             compiled(ids, labels, ops),
-            models[1].step(ids, labels, reference),
+            models[1].step(ids, labels, python),
         )
         np.testing.assert_allclose(*losses, rtol=1e-5)
     for one, other in zip(
@@ -225,22 +226,22 @@ def test_functional_ops_lower_for_a_gpu(dtype, cautious):
     )
 
 
-def test_script_saves_what_lowers_for_a_gpu_and_a_tpu(tmp_path):
-    sizes = ["--parameters=1000", f"--rows={ROWS}", f"--width={WIDTH}"]
+@pytest.mark.parametrize("platform", ["GPU", "TPU"])
+def test_script_saves_what_lowers_for_a_gpu_and_a_tpu(platform, tmp_path):
     run(
-        str(ROOT / "benchmarks" / "lion_hlo.py"),
-        *(f"--out={tmp_path}", *sizes, "--ids=100"),
+        *("-m", "benchmarks.studies.gpu.lower", "--updates"),
+        *(f"--out={tmp_path}", f"--platform={platform}"),
     )
-    for platform in ("gpu", "tpu"):
-        dense, sparse = (
-            (tmp_path / f"{name}-{platform}.hlo.txt").read_text()
-            for name in ("lion_update", "sparse_lion_update")
+    programs = json.loads((tmp_path / "programs.json").read_text())
+    sparse = [p["name"] for p in programs if p["kind"] == "sparse"]
+    assert len(sparse) == len(programs) / 2 == 5
+    for name in sparse:
+        check_lowered(
+            (tmp_path / f"dense{name[6:]}.hlo.txt").read_text(),
+            (tmp_path / f"{name}.hlo.txt").read_text(),
         )
-        check_lowered(dense, sparse)
     for path in tmp_path.glob("*.pb"):
         assert b"parameter" in path.read_bytes()
-    for path in tmp_path.glob("*-cpu-optimized.txt"):
-        assert len(aliased(path.read_text())) == 2
 
 
 def check_lowered(dense, sparse):

@@ -1,0 +1,84 @@
+"""`summary.json` of a run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pipeline import counts
+from pipeline.config import PipelineConfig
+from pipeline.runners.outputs import Outputs
+
+
+def summary(
+    config: PipelineConfig,
+    outputs: Outputs,
+    run: str,
+    status: str,
+    message: str,
+) -> dict[str, Any]:
+    """The content of `summary.json`; docs/operations.md has the keys.
+
+    Args:
+        config: of the pipeline.
+        outputs: what the run has left.
+        run: its id.
+        status: "done", "failed", "refused" or "input_error".
+        message: what a person is told; "" of a run that is done.
+    """
+    counted, training = outputs.counts(), outputs.training()
+    slices = outputs.metrics()
+    rows = [
+        "read", "kept", "rejected", "held_back", "sampled_out", "gap",
+        *config.data.split.names,
+    ]  # fmt: skip
+    clicks = counted.get("clicks", {})
+    schema = outputs.uri("SchemaGen", "schema")
+    return {
+        "status": status,
+        "message": message,
+        "run": run,
+        "name": config.name,
+        "config_sha256": config.sha256(),
+        "rows": {name: counted.get(name) for name in rows},
+        "positives": counted.get("positives", {}),
+        "times": counts.times(counted),
+        "out_of_range": counted.get("out_of_range", {}),
+        "warnings": [
+            line
+            for source in (counted, training)
+            for line in source.get("warnings", [])
+        ],
+        "rejected": outputs.uri("ClickLogGen", "rejected")
+        or outputs.rejected
+        or None,
+        "rejected_reasons": counted.get("reasons", {}),
+        "clicks": {k: n for k, n in clicks.items() if isinstance(n, int)},
+        "rejected_click_reasons": clicks.get("reasons", {}),
+        "metrics": slices.pop("", {}),
+        "slices": slices,
+        "undefined": outputs.undefined(),
+        "evaluation": outputs.evaluation(),
+        "blessed": bool(outputs.uris.get("Evaluator") and not outputs.refusals),
+        "refusals": outputs.refusals,
+        "pushed_model": outputs.pushed or None,
+        **_settings(config, training),
+        "chosen": training.get("chosen", []),
+        "tuned": training.get("tuned", {}),
+        "export": training.get("export"),
+        "lion_kernel": training.get("lion_kernel"),
+        "warm_start": training.get("warm_start"),
+        "seconds": outputs.seconds,
+        "train_examples_per_second": training.get("train_examples_per_second"),
+        "schema": f"{schema}/schema.pbtxt" if schema else None,
+        "tensorboard": outputs.uri("Trainer", "model_run") or None,
+        "artifacts": outputs.uris,
+    }
+
+
+def _settings(
+    config: PipelineConfig, training: dict[str, Any]
+) -> dict[str, Any]:
+    """The sections of the config, as the training used them."""
+    settings = config.resolved()
+    names = ("data", "features", "model", "optimizer", "train", "evaluate")
+    return {name: training.get(name, settings[name]) for name in names}
