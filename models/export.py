@@ -49,7 +49,7 @@ class Served(tf.Module):
         logit_shift: float = 0.0,
     ) -> None:
         super().__init__()
-        # Of a model with compact tables only what is read goes into the file.
+        # Keep what is read alone: compacted tables stay out of the file.
         self._tracked = (
             variables_of(model) if is_compact(model) else {"model": model}
         )

@@ -1,4 +1,4 @@
-"""What the server takes of requests and all that wait, and what it logs."""
+"""Limits of requests and of all that wait; settings of the request log."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ DEFAULTS = Limits()
 
 @dataclass(frozen=True)
 class LogOptions:
-    """What is logged, and when a file is ended.
+    """Settings of the request log.
 
     folder: of the files. share: of the requests, each with all its rows.
     file_bytes, file_seconds: size and age at which a file gets its name.

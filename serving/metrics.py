@@ -17,7 +17,7 @@ from serving.call_metrics import SECONDS, CallCollector, CallMetrics
 
 
 class State(Protocol):
-    """What the server is doing, when it is asked.
+    """State of the server when it is asked.
 
     created: loaded version -> when it was exported, in seconds since 1970.
     failed: versions that are skipped. queued: rows that wait for the model.

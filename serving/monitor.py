@@ -1,4 +1,4 @@
-"""What requests look like to the model: missing and unknown values, sampled."""
+"""Count missing and unknown values in a sample of the requests."""
 
 import logging
 import queue
@@ -95,7 +95,7 @@ class Monitor:
 
 
 def hashes(path: Path) -> Hashes:
-    """Of the lines of a file, sorted."""
+    """Hashes of the lines of a file, sorted."""
     lines = path.read_bytes().split(b"\n")
     return np.sort(np.array([hash(line) for line in lines], np.int64))
 

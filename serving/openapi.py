@@ -1,4 +1,4 @@
-"""What /openapi.json says of the bodies that our routes read themselves."""
+"""Describe in OpenAPI the bodies that our routes read themselves."""
 
 import re
 from collections.abc import Mapping

@@ -264,7 +264,7 @@ class _File:
         return max(0.0, self._options.file_seconds - age)
 
     def is_full(self) -> bool:
-        """Whether it is large or old enough."""
+        """True if it is large or old enough."""
         size = 0 if self._writer is None else self._hidden.stat().st_size
         return size >= self._options.file_bytes or not self.seconds_left()
 

@@ -18,7 +18,7 @@ CORES = 2  # of the goal
 
 
 def lionctr(*arguments: object) -> tuple[str, float]:
-    """What the command prints, and its seconds of CPU."""
+    """Run the command; return its output and seconds of CPU."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     command = [sys.executable, "-m", "pipeline.cli", *map(str, arguments)]
     done = subprocess.run(

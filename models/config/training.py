@@ -109,7 +109,7 @@ class Callback(BaseModel):
 
 
 class ExportConfig(Section):
-    """What the exported model is like."""
+    """Form of the exported model."""
 
     tables: Literal["float32", "bfloat16", "int8"] = "float32"
     """Precision of the embedding tables in the export.

@@ -55,7 +55,7 @@ class CompactTable(tf.Module):
 
     @property
     def bytes(self) -> int:
-        """Of all values."""
+        """Size of all values."""
         parts = [self.values] + ([] if self.scale is None else [self.scale])
         return sum(p.shape.num_elements() * p.dtype.size for p in parts)
 
@@ -98,7 +98,7 @@ def tables_of(model: Any) -> Iterator[Fused]:
 
 
 def is_compact(model: Any) -> bool:
-    """Whether some table of a model is read in fewer bits."""
+    """True if some table of a model is read in fewer bits."""
     return any(layer.compact is not None for layer in tables_of(model))
 
 

@@ -192,7 +192,7 @@ class Fused:
     add_weight: Any
     add_loss: Any
     compute_dtype: Any
-    # What is read in the table's place, in an export with fewer bits.
+    # Table that is read instead, in an export with fewer bits.
     compact: Any = None
 
     def __init__(

@@ -1,4 +1,4 @@
-"""What is scored: a version of a model, and how the log is read for it."""
+"""Source of a scoring: a version of a model, and how its log is read."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def find(
 def _reading(
     path: str, about: Mapping[str, Any]
 ) -> tuple[dict[str, Any], float]:
-    """What the Pusher wrote of the log, and `data.max_rejected`."""
+    """Settings of the log and `data.max_rejected`, as the Pusher wrote them."""
     try:
         reading = about["reading"]
         return dict(reading["log"]), float(reading["max_rejected"])

@@ -60,7 +60,7 @@ def model(inputs: dict[str, tf.Tensor], training: bool) -> tf.Tensor:
 
 
 def ctr(x: float | None, c: str | None, tags: str | None, n: int | None) -> Any:
-    """What the model answers, from the formula."""
+    """Answer of the model, from the formula."""
     length = len((tags or "").encode()) + 2 * len((c or "").encode())
     logit = (x or 0.0) + (n or 0) + length
     return pytest.approx(1 / (1 + np.exp(-logit)), rel=1e-5)

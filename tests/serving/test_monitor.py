@@ -12,7 +12,7 @@ from serving.monitor import Monitor
 
 
 class Counts:
-    """What was seen: feature -> rows, missing, unknown."""
+    """Looks so far: feature -> rows, missing, unknown."""
 
     def __init__(self) -> None:
         self.found: dict[str, list[int | None]] = {}

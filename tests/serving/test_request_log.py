@@ -1,4 +1,4 @@
-"""What was served is the next training log, and what Prometheus is told."""
+"""Served requests are the next training log; Prometheus hears of them."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ READ[3] |= {"c": "1", "tags": "a|1"}
 
 @dataclass
 class Logged:
-    """What a server wrote that had answered the rows of SENT, in order.
+    """Output of a server that had answered the rows of SENT, in order.
 
     answers: its predictions. metrics: name -> {labels: value}, at the end.
     """
