@@ -36,8 +36,8 @@ class Executor(tfx_evaluator.Executor):
 
     It needs some 60 bytes a row besides, so no Beam runner is asked, a
     cluster's neither. The exec property `settings` is JSON: `evaluate`, the
-    config section, and `kinds`, of the columns in it. Without it, TFX's own
-    executor evaluates by TFMA.
+    config section, `kinds`, of the columns in it, and `timed`: whether the
+    examples carry times. Without it, TFX's own executor evaluates by TFMA.
 
     An empty baseline is left out, and every broken threshold is logged.
     """
@@ -99,6 +99,7 @@ class Executor(tfx_evaluator.Executor):
             settings["kinds"],
             list(dict.fromkeys(n for names in config.slices for n in names)),
             config.group,
+            settings.get("timed", False),
         )
         found = evaluate(columns, config, split)
         found["gate"] = gate.judge(found, config)

@@ -108,6 +108,35 @@ def histogram(curve: Mapping[str, Any]) -> str:
     return _svg(figure, "histogram")
 
 
+def calibration(times: Mapping[str, Any]) -> str:
+    """Calibration of each model in the course of time."""
+    figure, axes = _axes("from (UTC)", "predicted / observed")
+    for model, time in times.items():
+        spans = [s for s in time["spans"] if s["calibration"] is not None]
+        if not spans:
+            continue
+        y = [span["calibration"] for span in spans]
+        ends = [
+            span["calibration_interval"] or [span["calibration"]] * 2
+            for span in spans
+        ]
+        below = [max(0.0, v - low) for v, (low, _) in zip(y, ends, strict=True)]
+        above = [max(0.0, up - v) for v, (_, up) in zip(y, ends, strict=True)]
+        starts = [datetime.datetime.fromisoformat(s["start"]) for s in spans]
+        x = [float(date2num(start)) for start in starts]
+        axes.errorbar(
+            x, y, [below, above], fmt="o-", ms=3, lw=1, label=model,
+            color=_COLOURS.get(model, _INK),
+        )  # fmt: skip
+    axes.axhline(1, ls="--", lw=1, color=_INK)
+    axes.xaxis_date("UTC")
+    locator = AutoDateLocator(maxticks=6)
+    axes.xaxis.set_major_locator(locator)
+    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+    axes.legend(frameon=False, labelcolor=_INK)
+    return _svg(figure, "calibration")
+
+
 def learning(lines: Mapping[str, Sequence[tuple[int, float]]]) -> str:
     """Logloss of training and eval rows by step."""
     figure, axes = _axes("step", "logloss")

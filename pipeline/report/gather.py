@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from components import data_checks
 from models.errors import InputError
 from pipeline import run_store
 from pipeline.run_store import Run, artifact, runs
@@ -43,6 +44,7 @@ class RunData:
         features: split -> statistics.
         pushed_before: id of the last run before it that pushed a model.
         changes: settings that differ from those of that run.
+        checks: of ExampleValidator's `data_checks.json`.
         lost: what could not be read, and why.
     """
 
@@ -54,6 +56,7 @@ class RunData:
     features: dict[str, list[Feature]] = field(default_factory=dict)
     pushed_before: str = ""
     changes: list[dict[str, Any]] = field(default_factory=list)
+    checks: dict[str, Any] = field(default_factory=dict)
     lost: tuple[str, ...] = ()
 
 
@@ -111,6 +114,7 @@ def gather(folder: Path, copies: Copies | None = None) -> RunData:
         if statistics
         else {},
         *before,
+        part(place("ExampleValidator", "anomalies"), data_checks.FILE),
         tuple(lost),
     )
 
@@ -184,8 +188,8 @@ def _feature(item: Any) -> Feature:
     name = item.name or ".".join(item.path.step)
     kind = item.WhichOneof("stats")
     common = getattr(item, kind).common_stats if kind else None
-    missing = int(common.num_missing) if common else 0
-    rows = missing + (int(common.num_non_missing) if common else 0)
+    missing = data_checks.missing(common) if common else 0
+    rows = common.num_missing + common.num_non_missing if common else 0
     about = ""
     if kind == "num_stats":
         numbers = item.num_stats
@@ -204,4 +208,4 @@ def _feature(item: Any) -> Feature:
         ]
         if shown:
             about += f": {', '.join(shown)}"
-    return Feature(name, rows, missing, about)
+    return Feature(name, int(rows), missing, about)

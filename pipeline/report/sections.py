@@ -8,9 +8,11 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from pipeline.report import charts
+from pipeline.report.checks import checks
 from pipeline.report.elements import Chart, Section, Table, interval, number
 from pipeline.report.gather import RunData
 from pipeline.report.importance import by_feature, importance
+from pipeline.report.times import times
 
 _SLICES = 300  # shown, the most harmful
 _BINS = 50  # rows of a curve's table
@@ -427,6 +429,6 @@ def _json(value: Any) -> str:
 
 
 ALL = (
-    metrics, curves, slices, training, features, importance, ingest, timings,
-    settings,
+    metrics, curves, times, slices, training, features, importance, checks,
+    ingest, timings, settings,
 )  # fmt: skip

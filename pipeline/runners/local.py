@@ -132,6 +132,7 @@ class _Run:
             self._outputs.rejected = error.rejected
         except RefusedError as error:
             status, message = "refused", str(error)
+            self._outputs.refused_checks = error.data_checks or {}
         except (KeyboardInterrupt, SystemExit) as error:
             status, message = "failed", _stopped(error)
         except Exception as error:
@@ -275,6 +276,15 @@ class _Run:
             # Its files lie outside the artifacts, where the cache
             # does not look; pushing the same model again does nothing.
             node.execution_options.caching_options.enable_cache = False
+        if node.node_info.id == "ExampleValidator":
+            from components.example_validator.base_statistics import find
+            from pipeline import dag
+
+            value = node.parameters.parameters["base"].field_value
+            value.string_value = find(
+                dag.pushed_to(self._config),
+                self._outputs.uri("StatisticsGen", "statistics"),
+            ).identity
         if node.node_info.id == "Baseline":
             from components.baseline.executor import served
             from pipeline import dag

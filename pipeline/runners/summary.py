@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from components import data_checks
 from pipeline import counts
 from pipeline.config import PipelineConfig
 from pipeline.runners.outputs import Outputs
@@ -54,6 +55,7 @@ def summary(
         "rejected_reasons": counted.get("reasons", {}),
         "clicks": {k: n for k, n in clicks.items() if isinstance(n, int)},
         "rejected_click_reasons": clicks.get("reasons", {}),
+        **data_checks.summary(outputs.data_checks()),
         "metrics": slices.pop("", {}),
         "slices": slices,
         "undefined": outputs.undefined(),

@@ -24,7 +24,8 @@ from pipeline.runners.kubeflow.inputs import mark
 _COMMAND = ("python", "-m", "pipeline.runners.kubeflow.task")
 _STORES = ("gs://", "s3://", "minio://")
 _NAME_LENGTH = 128
-_OUTSIDE = {"Baseline", "Pusher"}  # they look at what is served
+# They look at what is served.
+_OUTSIDE = {"Baseline", "ExampleValidator", "Pusher"}
 _IMAGE = re.compile(
     r"([A-Za-z0-9.-]+(:\d+)?/)?"  # registry
     r"[a-z0-9]+(([._-]+|/)[a-z0-9]+)*"  # repository

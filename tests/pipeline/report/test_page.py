@@ -107,6 +107,56 @@ def curve() -> dict[str, Any]:
         },
         "roc": {"fpr": line, "tpr": line, "threshold": line},
         "pr": {"recall": line, "precision": line[::-1], "threshold": line},
+        "time": {
+            "hours": 3,
+            "spans": [
+                {
+                    "start": f"2024-10-04T{hour:02}:00Z",
+                    "rows": 1717,
+                    "positives": 171 * hour,
+                    "prediction": 0.1,
+                    "label": 0.11,
+                    "interval": [0.1, 0.12],
+                    "calibration": 0.90909 if hour else None,
+                    "calibration_interval": [0.8, 1.1] if hour > 3 else None,
+                }
+                for hour in (0, 3, 6)
+            ],
+        },
+    }
+
+
+def data_checks() -> dict[str, Any]:
+    def far(distance: float) -> dict[str, Any]:
+        moved = {"value": HOSTILE, "before": 0.125, "after": 0.625}
+        return {
+            "measure": "infinity norm",
+            "distance": distance,
+            "threshold": 0.1,
+            "moved": [moved],
+        }
+
+    features = {"f1": far(0.03), "f2": far(0.54321)}
+    one = {
+        "against": "the data of the pushed model",
+        "features": features,
+        "only": {"base": ["f9"], "now": [], "types": []},
+        "drifted": ["f2"],
+    }
+    alone = {
+        "f1": {"auc": 0.99765, "by": "the value itself"},
+        "f2": {"auc": None, "by": "too few rows of one label"},
+    }
+    return {
+        "version": 1,
+        "drift": {"base": 7, "why": "", "comparisons": [one]},
+        "leaks": {
+            "rows": 5000,
+            "total": 16000,
+            "positives": 9,
+            "features": alone,
+            "found": ["f1"],
+        },
     }
 
 
@@ -245,6 +295,8 @@ def run(home: Path, count: int = 3, **changes: Any) -> Path:
 
     rejected, trained = place("rejected/1"), place("model_run/2")
     evaluated, counted = place("evaluation/3"), place("statistics/4")
+    checked = place("anomalies/5")
+    (checked / "data_checks.json").write_text(json.dumps(data_checks()))
     reason = f"column {HOSTILE}: not a number"
     (rejected / "counts.json").write_text(
         json.dumps(
@@ -289,6 +341,7 @@ def run(home: Path, count: int = 3, **changes: Any) -> Path:
             "Trainer": {"model_run": str(trained)},
             "Evaluator": {"evaluation": str(evaluated)},
             "StatisticsGen": {"statistics": str(counted)},
+            "ExampleValidator": {"anomalies": str(checked)},
         },
         **changes,
     }
@@ -311,6 +364,9 @@ def test_every_number_stands_in_the_page(tmp_path: Path) -> None:
         "Warning: few steps", "Warning: told at the top", "0.04321",
         "a_x_b", "12.34 %", "23.46 %", "0.61234", "555", "20.00 %",
         "2,020 of 4,040 rows of the test split",
+        "0.54321", "12.5% -> 62.5%", "only there: f9", "0.99765",
+        "on 5,000 of 16,000 rows", "1 of 2 features are far",
+        "2024-10-04T06:00Z", "1,026", "0.80000 to 1.10000", "3 hours",
     ):  # fmt: skip
         assert text in found.text, text
     assert found.seen.count("svg") == 6
@@ -329,6 +385,26 @@ def test_slices_come_by_harm(tmp_path: Path) -> None:
     text = shown(run(tmp_path)).text
     slices = text[text.index("Harm: ") :]
     assert slices.index(HOSTILE) < slices.index("small=1")
+
+
+def test_a_run_that_stopped_for_its_data_says_what_was_found(
+    tmp_path: Path,
+) -> None:
+    checks = data_checks()
+    one = checks["drift"]["comparisons"][0]
+    drift = {"feature": "f2", "against": "day", **one["features"]["f2"]}
+    leak = {"feature": "f1", **checks["leaks"]["features"]["f1"]}
+    found = shown(
+        run(
+            tmp_path,
+            status="refused",
+            artifacts={},
+            drift={"base": 7, "why": "", "found": [drift]},
+            leaks={"rows": 5, "total": 5, "found": [leak]},
+        )
+    )
+    assert "f2: infinity norm 0.543 from day" in found.text
+    assert "f1: its values alone give an AUC of 0.99765" in found.text
 
 
 def test_harm_is_the_logloss_of_a_wrong_mean() -> None:
