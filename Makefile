@@ -63,9 +63,9 @@ lock: setup
 	  --universal --python-version 3.11 --quiet \
 	  --custom-compile-command "make lock" -o requirements.lock
 	@cp requirements.lock deploy/requirements.lock  # the same versions
-	@$(BIN)/uv pip compile setup.py --extra serving --extra kubeflow \
-	  --extra s3 --extra install --generate-hashes --universal --python-version 3.11 \
-	  --quiet --no-annotate \
+	@$(BIN)/uv pip compile setup.py --extra pipeline --extra serving \
+	  --extra signing --extra kubeflow --extra s3 --extra install \
+	  --generate-hashes --universal --python-version 3.11 --quiet --no-annotate \
 	  --custom-compile-command "make lock" -o deploy/requirements.lock
 
 bench: setup

@@ -127,6 +127,7 @@ setup(
         ],
         "serving": [
             "kserve>=0.21,<0.22",
+            "pyarrow>=18,<19",
             "tensorflow-serving-api>=2.19,<2.20",
         ],
         # model-signing 1.1.1 imports OpenSSL without naming it.
@@ -149,6 +150,7 @@ setup(
             "pytest-cov>=7,<8",
             "pytest-xdist>=3.8",
             "ruff>=0.11",
+            "schemathesis>=4.32,<5",
             "scikit-learn>=1.5",
             # Its protos have the names of KServe's: never import both.
             "types-PyYAML",

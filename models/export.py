@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import functools
 import hashlib
 import json
 import os
@@ -15,7 +16,9 @@ import tensorflow_transform as tft
 
 from models.config.served_names import served_names
 from models.config.training import LABEL, Features
+from models.layers.compact_table import is_compact, variables_of
 from models.preprocessing.category_text import canonical
+from models.preprocessing.input_layout import asset_name
 from models.variables import rows_of
 from optimizers.groups import variable_path
 from serving import manifest
@@ -46,7 +49,12 @@ class Served(tf.Module):
         logit_shift: float = 0.0,
     ) -> None:
         super().__init__()
-        self._model = model
+        # Keep what is read alone: compacted tables stay out of the file.
+        self._tracked = (
+            variables_of(model) if is_compact(model) else {"model": model}
+        )
+        self._network = functools.partial(model, training=False)
+        self._features = features
         self._shift = logit_shift
         self._transform_layer = transform.transform_features_layer()
         spec = transform.raw_feature_spec()
@@ -86,6 +94,14 @@ class Served(tf.Module):
                 self._logged,
                 input_signature=[tf.TensorSpec([None], tf.string, "examples")],
             )
+
+    def vocabularies(self) -> dict[str, dict[str, str | None]]:
+        """Requested feature with a vocabulary -> its asset, list separator."""
+        return {
+            f.name: {"asset": asset_name(f), "separator": f.list}
+            for f in self._features.categorical
+            if f.encode == "vocab" and f.name in self._requested()
+        }
 
     def _raw(self, columns: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         sparse = {}
@@ -148,13 +164,20 @@ class Served(tf.Module):
         for name, value in inputs.items():
             if isinstance(value, tf.SparseTensor):
                 inputs[name] = tf.RaggedTensor.from_sparse(value)
-        logits = self._model(inputs, training=False)
+        logits = self._network(inputs)
         logits = tf.cast(logits, tf.float32) + self._shift
         return {"ctr": tf.sigmoid(logits)}
 
 
 # Settings of a training that say what its weights are used for.
-_MEANING = ("features", "model", "negatives", "model_version", "code_version")
+_MEANING = (
+    "export",
+    "features",
+    "model",
+    "negatives",
+    "model_version",
+    "code_version",
+)
 
 
 def export_id(
@@ -201,7 +224,8 @@ class _Files:
 def export(served: Served, folder: str, description: dict[str, Any]) -> None:
     """Writes the SavedModel to `folder`, and its manifest with `description`.
 
-    `inputs` of the manifest tells the server what raw features are called.
+    `inputs` of the manifest tells the server what raw features are called,
+    `vocabularies` which asset has the known values of one.
     """
     tf.saved_model.save(served, folder, signatures=served.exported)
     tf.io.gfile.makedirs(os.path.join(folder, EXTRA))
@@ -212,6 +236,7 @@ def export(served: Served, folder: str, description: dict[str, Any]) -> None:
             **description,
             "created": now.isoformat(timespec="seconds"),
             "inputs": dict(served.names),  # tf.Module wraps it
+            "vocabularies": served.vocabularies(),
         },
         _Files(),
     )

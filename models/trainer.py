@@ -17,8 +17,10 @@ from models import valid_json
 from models.checkpointing import saved_state, warm_start
 from models.checkpointing.checkpoint import Checkpoints, DamagedError
 from models.config.search_space import applied, decoded
+from models.config.training import ExportConfig
 from models.errors import InputError
 from models.export import Served, export, export_id
+from models.layers.compact_table import Precision, compact
 from models.training.advice import warnings
 from models.training.distribution import LOST
 from models.training.run import Files, Fitted, TrainingRun
@@ -69,6 +71,8 @@ def run_fn(fn_args: Any) -> None:
         )
         del fitted
         gc.collect()  # the slots make room: a SavedModel copies tables
+        precision = ExportConfig.model_validate(custom.get("export", {})).tables
+        described["export"] = _compacted(job, model, precision)
         export(
             Served(model, transform, job.features, job.negatives.shift),
             fn_args.serving_model_dir,
@@ -129,6 +133,32 @@ def _base(
             extra={"keep": True},
         )
     return None, warm_start.Report(reason=reason)
+
+
+def _compacted(
+    job: TrainingRun, model: Any, precision: Precision
+) -> dict[str, Any]:
+    """Keeps the tables in fewer bits; size and metrics before and after."""
+    if precision == "float32":
+        return {"tables": precision}
+    before = job.scores(model)
+    sizes = compact(model, precision)
+    after = job.scores(model)
+    report = {
+        "tables": precision,
+        "table_bytes": sizes,
+        "eval": {"before": before._asdict(), "after": after._asdict()},
+    }
+    log.info(
+        "tables in %s: %.2f MB instead of %.2f; eval logloss %.5f, was %.5f",
+        precision,
+        sizes["after"] / 1e6,
+        sizes["before"] / 1e6,
+        after.logloss,
+        before.logloss,
+        extra={"keep": True},
+    )
+    return report
 
 
 def _describe(

@@ -435,6 +435,33 @@ def _parser() -> argparse.ArgumentParser:
         metavar="N",
         help="that wait for the model; more is answered with 503",
     )
+    serve.add_argument(
+        "--log-requests",
+        type=_path,
+        metavar="DIR",
+        help="write requests and predictions there, as parquet",
+    )
+    serve.add_argument(
+        "--share",
+        type=_amount,
+        default=0.01,
+        metavar="SHARE",
+        help="with --log-requests: of the requests (default: 0.01)",
+    )
+    serve.add_argument(
+        "--log-file-mb",
+        type=_amount,
+        default=64.0,
+        metavar="MB",
+        help="with --log-requests: size at which a file is ended",
+    )
+    serve.add_argument(
+        "--log-file-seconds",
+        type=_amount,
+        default=600.0,
+        metavar="S",
+        help="with --log-requests: age at which a file is ended",
+    )
     serve.set_defaults(command=_serve)
 
     models = commands.add_parser(
@@ -472,6 +499,71 @@ def _parser() -> argparse.ArgumentParser:
         "--json", action="store_true", help="print one JSON object"
     )
     models.set_defaults(command=_models)
+
+    predict = commands.add_parser(
+        "predict", parents=[common], help="score a log with a pushed model"
+    )
+    predict.add_argument(
+        "model",
+        metavar="MODEL",
+        type=_text_path,
+        help="a model's name, the folder of its versions, its config, or the"
+        " folder of one version",
+    )
+    predict.add_argument(
+        "logs",
+        nargs="+",
+        metavar="LOGS",
+        help="files, folders or globs, as in data.impressions.path",
+    )
+    predict.add_argument("--out", type=_path, required=True, metavar="DIR")
+    predict.add_argument(
+        "--columns",
+        default="",
+        metavar="NAME,NAME...",
+        help="of the log, to keep beside the predictions, as text",
+    )
+    predict.add_argument(
+        "--format", default="parquet", choices=("parquet", "csv")
+    )
+    predict.add_argument(
+        "--config",
+        type=_path,
+        metavar="CONFIG",
+        help="how the log is read (default: as the model's log was)",
+    )
+    predict.add_argument(
+        "--since",
+        metavar="DAY",
+        help="the first day, with {DATE} in LOGS (default: the last alone)",
+    )
+    predict.add_argument(
+        "--until", metavar="DAY", help="the last day (default: the newest)"
+    )
+    predict.add_argument(
+        "--max-rejected",
+        type=_amount,
+        metavar="SHARE",
+        help="of the rows (default: data.max_rejected of the config)",
+    )
+    predict.add_argument(
+        "--beam",
+        action="append",
+        default=[],
+        metavar="OPTION",
+        help="of Beam, such as --beam=--runner=FlinkRunner",
+    )
+    predict.add_argument(
+        "--to",
+        type=_text_path,
+        default="serving_models",
+        metavar="DIR",
+        help="push.to, where a name is looked for (default: serving_models)",
+    )
+    predict.add_argument(
+        "--json", action="store_true", help="print one JSON object"
+    )
+    predict.set_defaults(command=_predict)
 
     doctor = commands.add_parser(
         "doctor", parents=[common], help="check this installation"
@@ -711,7 +803,7 @@ def _access(options: argparse.Namespace) -> Access:
 
 def _serve(options: argparse.Namespace) -> int:
     from serving.access import Access
-    from serving.limits import Limits
+    from serving.limits import Limits, LogOptions
     from serving.server import serve
 
     limits = Limits(
@@ -737,6 +829,14 @@ def _serve(options: argparse.Namespace) -> int:
             options.tls_key,
             options.tls_client_ca,
         ),
+        log_requests=LogOptions(
+            options.log_requests,
+            options.share,
+            int(options.log_file_mb * (1 << 20)),
+            options.log_file_seconds,
+        )
+        if options.log_requests
+        else None,
     )
     return 0
 
@@ -749,6 +849,25 @@ def _models(options: argparse.Namespace) -> int:
         options.action,
         options.version,
         options.to,
+        options.json,
+    )
+
+
+def _predict(options: argparse.Namespace) -> int:
+    from pipeline.commands import predict
+    from pipeline.prediction.job import Output
+
+    keep = tuple(name for name in options.columns.split(",") if name)
+    return predict.predict(
+        options.model,
+        options.logs,
+        Output(options.out, options.format, keep),
+        options.to,
+        options.config,
+        options.since,
+        options.until,
+        options.max_rejected,
+        options.beam,
         options.json,
     )
 

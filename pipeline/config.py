@@ -25,7 +25,13 @@ from components.evaluator.config import EvaluateConfig, Threshold
 from components.serving_gate.config import ServingGateConfig
 from models.config.search_space import Tune, put
 from models.config.section import FieldError, PathText
-from models.config.training import Features, ModelConfig, Section, TrainConfig
+from models.config.training import (
+    ExportConfig,
+    Features,
+    ModelConfig,
+    Section,
+    TrainConfig,
+)
 from models.errors import InputError
 from optimizers import extension, registry
 from pipeline import yaml_file
@@ -168,6 +174,8 @@ class PipelineConfig(Section):
     optimizers."""
     train: TrainConfig = TrainConfig()
     """Training loop."""
+    export: ExportConfig = ExportConfig()
+    """The exported model."""
     tune: Tune | None = None
     """Search for settings; null: none."""
     evaluate: EvaluateConfig = EvaluateConfig()

@@ -85,6 +85,13 @@ def training(config: PipelineConfig, data: str) -> dict[str, Any]:
     }
 
 
+def reading(config: PipelineConfig) -> dict[str, Any]:
+    """How the log is read, whatever its files: `lionctr predict` does so."""
+    log = config.data.impressions
+    settings = log.model_dump(mode="json", exclude={"path"})
+    return {"log": settings, "max_rejected": config.data.max_rejected}
+
+
 def create_pipeline(
     config: PipelineConfig,
     pipeline_root: str,
@@ -184,7 +191,7 @@ def create_pipeline(
     }
     job = {
         name: sections[name]
-        for name in ("features", "model", "optimizer", "train")
+        for name in ("features", "model", "optimizer", "train", "export")
     } | {
         "negatives": sections["data"]["negatives"],
         "checkpoints": checkpoints,
@@ -268,6 +275,7 @@ def create_pipeline(
             "config_sha256": config.sha256(),
             "keep": config.push.keep,
             "sign": config.push.sign,
+            "reading": reading(config),
         },
         push_destination=pusher_pb2.PushDestination(
             filesystem=pusher_pb2.PushDestination.Filesystem(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
@@ -31,12 +32,28 @@ class Predictor(Protocol):
         """Runs one signature."""
 
 
-@dataclass(frozen=True)
-class _Piece:
+class Observer(Protocol):
+    """Hears of each call of the model, in the thread that made it."""
+
+    def called(
+        self,
+        batch: Sequence[Piece],
+        answers: Sequence[dict[str, Array] | Exception],
+        start: float,
+        end: float,
+    ) -> None:
+        """A call of so many requests, from `start` to `end`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A request, or a part of one; `asked` by `time.perf_counter`."""
+
     signature: str
     columns: Mapping[str, Array]
     rows: int
     answer: asyncio.Future[dict[str, Array]]
+    asked: float
 
 
 class Batcher:
@@ -52,6 +69,7 @@ class Batcher:
         executor: Executor,
         wait: float = 0.0,
         most_waiting: int = 65536,
+        observer: Observer | None = None,
     ) -> None:
         """Calls nothing yet.
 
@@ -60,13 +78,15 @@ class Batcher:
             executor: whose threads call it.
             wait: seconds that a request waits for others, at most.
             most_waiting: rows that may wait; further requests are refused.
+            observer: hears of each call.
         """
         self._predictor = predictor
         self._executor = executor
         self._wait = wait
         self._most_waiting = most_waiting
-        self._pieces: deque[_Piece] = deque()
-        self._running = 0
+        self._observer = observer
+        self._pieces: deque[Piece] = deque()
+        self.running = 0  # calls
         self._timer: asyncio.TimerHandle | None = None
         self.waiting = 0  # rows
 
@@ -101,7 +121,9 @@ class Batcher:
         self, signature: str, columns: Mapping[str, Array], rows: int
     ) -> dict[str, Array]:
         answer = asyncio.get_running_loop().create_future()
-        self._pieces.append(_Piece(signature, columns, rows, answer))
+        self._pieces.append(
+            Piece(signature, columns, rows, answer, time.perf_counter())
+        )
         self.waiting += rows
         if self._wait and self.waiting < _LARGEST:
             if self._timer is None:
@@ -116,19 +138,23 @@ class Batcher:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        while self._pieces and self._running < _PARALLEL:
+        while self._pieces and self.running < _PARALLEL:
             batch = self._next()
             if not batch:
                 continue
-            self._running += 1
+            self.running += 1
             loop = asyncio.get_running_loop()
             call = loop.run_in_executor(
-                self._executor, call_together, self._predictor, batch
+                self._executor,
+                observed,
+                self._predictor,
+                batch,
+                self._observer,
             )
             call.add_done_callback(functools.partial(self._end, batch))
 
-    def _next(self) -> list[_Piece]:
-        batch: list[_Piece] = []
+    def _next(self) -> list[Piece]:
+        batch: list[Piece] = []
         rows = 0
         while self._pieces:
             piece = self._pieces[0]
@@ -144,8 +170,8 @@ class Batcher:
                 rows += piece.rows
         return batch
 
-    def _end(self, batch: list[_Piece], done: asyncio.Future[Any]) -> None:
-        self._running -= 1
+    def _end(self, batch: list[Piece], done: asyncio.Future[Any]) -> None:
+        self.running -= 1
         error = done.exception()
         answers = [error] * len(batch) if error else done.result()
         for piece, answer in zip(batch, answers, strict=True):
@@ -158,8 +184,19 @@ class Batcher:
         self._start()
 
 
+def observed(
+    predictor: Predictor, batch: Sequence[Piece], observer: Observer | None
+) -> list[dict[str, Array] | Exception]:
+    """As `call_together`; the observer hears of it."""
+    start = time.perf_counter()
+    answers = call_together(predictor, batch)
+    if observer is not None:
+        observer.called(batch, answers, start, time.perf_counter())
+    return answers
+
+
 def call_together(
-    predictor: Predictor, batch: Sequence[_Piece]
+    predictor: Predictor, batch: Sequence[Piece]
 ) -> list[dict[str, Array] | Exception]:
     """The answer to each of several requests of one signature."""
     try:
@@ -175,7 +212,7 @@ def call_together(
 
 
 def _call(
-    predictor: Predictor, batch: Sequence[_Piece]
+    predictor: Predictor, batch: Sequence[Piece]
 ) -> list[dict[str, Array] | Exception]:
     rows = sum(piece.rows for piece in batch)
     missing = -rows % BLOCK

@@ -1,8 +1,9 @@
-"""How much the server takes of a request, and of all that wait."""
+"""Limits of requests and of all that wait; settings of the request log."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from serving.errors import TooLargeError
 
@@ -41,3 +42,19 @@ class Limits:
 
 
 DEFAULTS = Limits()
+
+
+@dataclass(frozen=True)
+class LogOptions:
+    """Settings of the request log.
+
+    folder: of the files. share: of the requests, each with all its rows.
+    file_bytes, file_seconds: size and age at which a file gets its name.
+    waiting: rows that may wait to be written; more are dropped.
+    """
+
+    folder: Path
+    share: float = 0.01
+    file_bytes: int = 64 << 20
+    file_seconds: float = 600.0
+    waiting: int = 65_536

@@ -1,5 +1,9 @@
 """Prometheus metrics of requests, beside KServe's own."""
 
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any, Protocol
+
 from prometheus_client import (
     REGISTRY,
     CollectorRegistry,
@@ -7,8 +11,24 @@ from prometheus_client import (
     Gauge,
     Histogram,
 )
+from prometheus_client.core import GaugeMetricFamily, Metric
 
-_BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
+from serving.call_metrics import SECONDS, CallCollector, CallMetrics
+
+
+class State(Protocol):
+    """State of the server when it is asked.
+
+    created: loaded version -> when it was exported, in seconds since 1970.
+    failed: versions that are skipped. queued: rows that wait for the model.
+    running: calls of the model. open: requests that are not answered yet.
+    """
+
+    created: Mapping[int, float]
+    failed: int
+    queued: int
+    running: int
+    open: int
 
 
 class ServingMetrics:
@@ -32,7 +52,7 @@ class ServingMetrics:
             "lionctr_predict_seconds",
             "From a read body to an encoded answer.",
             labels,
-            buckets=_BUCKETS,
+            buckets=SECONDS,
             registry=registry,
         )
         self._served = Gauge(
@@ -41,18 +61,131 @@ class ServingMetrics:
             ["model"],
             registry=registry,
         )
+        self._calls: dict[int, CallMetrics] = {}
+        registry.register(CallCollector(model, self._calls))
+        feature = ["model", "feature"]
+        self._values = Counter(
+            "lionctr_feature_rows",
+            "Rows of sampled requests that were looked at.",
+            feature,
+            registry=registry,
+        )
+        self._missing = Counter(
+            "lionctr_feature_missing_rows",
+            "Of those, rows without a value.",
+            feature,
+            registry=registry,
+        )
+        self._unknown = Counter(
+            "lionctr_feature_unknown_rows",
+            "Of those, rows with a value that is not in the vocabulary.",
+            feature,
+            registry=registry,
+        )
+        self._logged = Counter(
+            "lionctr_logged_rows",
+            "Rows in files of the request log that are whole.",
+            ["model"],
+            registry=registry,
+        )
+        self._dropped = Counter(
+            "lionctr_log_dropped_rows",
+            "Rows that the request log left out: queue (full), value (not"
+            " writable), write (disk).",
+            ["model", "reason"],
+            registry=registry,
+        )
+
+        self._seen: dict[str, tuple[Any, Any]] = {}
+        self._answered: dict[int, tuple[Any, Any, Any]] = {}
+        # Known from the start, at 0, so that rates see the first rows too.
+        self._logged.labels(model)
+        for reason in ("queue", "value", "write"):
+            self._dropped.labels(model, reason)
+
+    def calls(self, version: int) -> CallMetrics:
+        """The figures of a version's calls."""
+        if version not in self._calls:
+            self._calls[version] = CallMetrics()
+        return self._calls[version]
+
+    def seen(
+        self, feature: str, rows: int, missing: int, unknown: int | None
+    ) -> None:
+        """Records a look at a feature; unknown: None without vocabulary."""
+        known = self._seen.get(feature)
+        if known is None:
+            labels = (self._model, feature)
+            known = self._seen[feature] = (
+                self._values.labels(*labels),
+                self._missing.labels(*labels),
+            )
+        known[0].inc(rows)
+        known[1].inc(missing)
+        if unknown is not None:
+            self._unknown.labels(self._model, feature).inc(unknown)
+
+    def logged(self, rows: int) -> None:
+        """Records rows in a file of the request log."""
+        self._logged.labels(self._model).inc(rows)
+
+    def log_dropped(self, reason: str, rows: int) -> None:
+        """Records rows that the request log left out."""
+        self._dropped.labels(self._model, reason).inc(rows)
+
+    def watch(
+        self, state: State, registry: CollectorRegistry = REGISTRY
+    ) -> None:
+        """Asks the server for its state at each scrape; requests pay none."""
+        registry.register(_StateCollector(self._model, state))
 
     def answered(self, version: int, rows: int, seconds: float) -> None:
         """Records one request that was answered."""
-        labels = (self._model, str(version))
-        self._requests.labels(*labels, "200").inc()
-        self._rows.labels(*labels).inc(rows)
-        self._seconds.labels(*labels).observe(seconds)
+        known = self._answered.get(version)
+        if known is None:  # looking labels up costs more than counting
+            labels = (self._model, str(version))
+            known = self._answered[version] = (
+                self._requests.labels(*labels, "200"),
+                self._rows.labels(*labels),
+                self._seconds.labels(*labels),
+            )
+        requests, scored, took = known
+        requests.inc()
+        scored.inc(rows)
+        took.observe(seconds)
 
-    def refused(self, version: int, code: int) -> None:
-        """Records one request that got an error."""
+    def refused(self, version: int | str, code: int) -> None:
+        """Records one request that got an error; "" before it has a version."""
         self._requests.labels(self._model, str(version), str(code)).inc()
 
     def serve(self, version: int) -> None:
         """Records which version is the current one."""
         self._served.labels(self._model).set(version)
+
+
+class _StateCollector:
+    """Gauges that are read when they are asked for."""
+
+    def __init__(self, model: str, state: State) -> None:
+        self._model, self._state = model, state
+
+    def collect(self) -> Iterator[Metric]:
+        """Called at each scrape."""
+        state = self._state
+        age = GaugeMetricFamily(
+            "lionctr_version_age_seconds",
+            "Since the export of a loaded version.",
+            labels=["model", "version"],
+        )
+        for version, created in state.created.items():
+            age.add_metric([self._model, str(version)], time.time() - created)
+        yield age
+        for name, text, value in (
+            ("versions_failed", "Versions that are skipped.", state.failed),
+            ("queued_rows", "Rows that wait for the model.", state.queued),
+            ("running_calls", "Calls of the model.", state.running),
+            ("open_requests", "Requests without an answer yet.", state.open),
+        ):
+            gauge = GaugeMetricFamily(f"lionctr_{name}", text, labels=["model"])
+            gauge.add_metric([self._model], value)
+            yield gauge

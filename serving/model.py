@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from typing import Any, TypeVar
 
@@ -11,11 +11,14 @@ from kserve.errors import InvalidInput, ModelNotFound, ModelNotReady
 from kserve.metrics import PREDICT_HIST_TIME, get_labels
 
 from serving import open_inference
-from serving.batching import Batcher
+from serving.batching import Batcher, Piece
+from serving.call_metrics import CallMetrics
 from serving.columns import Array
 from serving.errors import BadInputError, OverloadedError, TooLargeError
 from serving.limits import DEFAULTS, Limits
 from serving.metrics import ServingMetrics
+from serving.monitor import Monitor
+from serving.request_log import RequestLog
 from serving.savedmodel import LoadedModel, Scalar
 from serving.tf_serving import DEFAULT_SIGNATURE
 from serving.versions import Snapshot
@@ -24,7 +27,45 @@ Answer = TypeVar("Answer")
 # Reads a request: the signature that it is for, and its columns.
 Read = Callable[[LoadedModel], tuple[str, dict[str, Array]]]
 _SMALL = 1 << 16  # bytes that are read faster than a thread is woken
+CTR = "ctr"  # the output that is a probability
 LABELS = ("stable", "canary")  # the served version, the newest one
+
+
+class _Observer:
+    """Hears of the calls of one version, for the metrics."""
+
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        metrics: CallMetrics,
+        monitor: Monitor | None,
+    ) -> None:
+        self._loaded = loaded
+        self._metrics = metrics
+        self._monitor = monitor
+
+    def called(
+        self,
+        batch: Sequence[Piece],
+        answers: Sequence[dict[str, Array] | Exception],
+        start: float,
+        end: float,
+    ) -> None:
+        """Adds up what a call did, and has the monitor look."""
+        rows, predicted, total = 0, 0, 0.0
+        for piece, answer in zip(batch, answers, strict=True):
+            rows += piece.rows
+            values = {} if isinstance(answer, Exception) else answer
+            ctr = values.get(CTR)
+            if ctr is not None:
+                predicted += piece.rows
+                # A sum of one value costs 20 times as much.
+                total += ctr.item() if ctr.size == 1 else float(ctr.sum())
+        waits = [start - piece.asked for piece in batch]
+        self._metrics.called(waits, rows, end - start, predicted, total)
+        first = batch[0]
+        if self._monitor is not None and first.signature == DEFAULT_SIGNATURE:
+            self._monitor.offer(self._loaded, first.columns)
 
 
 class UnknownVersion(ModelNotFound):
@@ -45,6 +86,8 @@ class CtrModel(Model):
         executor: Executor,
         metrics: ServingMetrics,
         limits: Limits,
+        request_log: RequestLog | None = None,
+        monitor: Monitor | None = None,
     ) -> None:
         """Wraps a loaded version; `None` is a model that is not ready."""
         super().__init__(name)
@@ -53,11 +96,17 @@ class CtrModel(Model):
         self.limits = limits
         self._executor = executor
         self._metrics = metrics
+        self._log = request_log
         self._kserve = PREDICT_HIST_TIME.labels(**get_labels(name))
-        self._batcher: Batcher | None = None
+        self.batcher: Batcher | None = None
+        self.open = 0  # requests
         if loaded is not None:
-            self._batcher = Batcher(
-                loaded, executor, limits.batch_wait, limits.waiting
+            self.batcher = Batcher(
+                loaded,
+                executor,
+                limits.batch_wait,
+                limits.waiting,
+                _Observer(loaded, metrics.calls(loaded.version), monitor),
             )
 
     def load(self) -> bool:
@@ -69,6 +118,7 @@ class CtrModel(Model):
         read: Read,
         write: Callable[[LoadedModel, dict[str, Array]], Answer],
         size: int = 0,
+        identify: Callable[[], str] = lambda: "",
     ) -> Answer:
         """Answers one request of any protocol.
 
@@ -76,6 +126,7 @@ class CtrModel(Model):
             read: decodes the request.
             write: encodes the outputs.
             size: of the request, in bytes.
+            identify: the request's id, for the request log.
 
         Raises:
             InvalidInput: the request does not fit the model.
@@ -83,7 +134,20 @@ class CtrModel(Model):
             OverloadedError: too many rows wait.
             TooLargeError: the request has too many rows.
         """
-        loaded, batcher = self.loaded, self._batcher
+        self.open += 1
+        try:
+            return await self._answer(read, write, size, identify)
+        finally:
+            self.open -= 1
+
+    async def _answer(
+        self,
+        read: Read,
+        write: Callable[[LoadedModel, dict[str, Array]], Answer],
+        size: int,
+        identify: Callable[[], str],
+    ) -> Answer:
+        loaded, batcher = self.loaded, self.batcher
         if loaded is None or batcher is None:
             raise ModelNotReady(self.name)
         start = time.perf_counter()
@@ -115,6 +179,8 @@ class CtrModel(Model):
         rows = len(next(iter(outputs.values())))
         seconds = time.perf_counter() - start
         self._metrics.answered(loaded.version, rows, seconds)
+        if self._log is not None:
+            self._log.offer(loaded, signature, columns, outputs, identify)
         return answer
 
     async def _in_thread(
@@ -154,6 +220,7 @@ class VersionRepository(ModelRepository):
         metrics: ServingMetrics,
         limits: Limits = DEFAULTS,
         ignore_unknown: bool = False,
+        request_log: RequestLog | None = None,
     ) -> None:
         """Starts without a version, not ready.
 
@@ -167,6 +234,8 @@ class VersionRepository(ModelRepository):
         self.ignore_unknown = ignore_unknown
         self._executor = executor
         self._metrics = metrics
+        self._log = request_log
+        self._monitor = Monitor(metrics)
         self.publish(self.snapshot)
 
     def publish(self, snapshot: Snapshot[LoadedModel]) -> None:
@@ -224,7 +293,11 @@ class VersionRepository(ModelRepository):
         if label is not None:
             version = self._labelled(label)
         key = name if version is None else f"{name}/versions/{version}"
-        model = self.get_model(key)
+        try:
+            model = self.get_model(key)
+        except UnknownVersion:
+            self._metrics.refused("", 404)
+            raise
         if not model.ready:
             raise ModelNotReady(key)
         return model
@@ -256,6 +329,40 @@ class VersionRepository(ModelRepository):
         assert loaded is not None
         return loaded.version, loaded.example_row()
 
+    def refused(self, code: int) -> None:
+        """Counts a request that was refused before it had a version."""
+        self._metrics.refused("", code)
+
+    @property
+    def created(self) -> dict[int, float]:
+        """Loaded version -> when it was exported."""
+        loaded = self.snapshot.loaded
+        return {version: model.created for version, model in loaded.items()}
+
+    @property
+    def failed(self) -> int:
+        """How many versions are skipped."""
+        return len(self.snapshot.failed)
+
+    @property
+    def queued(self) -> int:
+        """Rows that wait for a call of the model."""
+        return sum(batcher.waiting for batcher in self._batchers())
+
+    @property
+    def running(self) -> int:
+        """Calls of the model that are under way."""
+        return sum(batcher.running for batcher in self._batchers())
+
+    @property
+    def open(self) -> int:
+        """Requests that are not answered yet."""
+        return sum(model.open for model in set(self.models.values()))
+
+    def _batchers(self) -> list[Batcher]:
+        models = set(self.models.values())
+        return [model.batcher for model in models if model.batcher is not None]
+
     def get_models(self) -> Mapping[str, CtrModel]:
         """The one model, under its plain name."""
         return {self.name: self.models[self.name]}
@@ -278,5 +385,11 @@ class VersionRepository(ModelRepository):
 
     def _model(self, loaded: LoadedModel | None) -> CtrModel:
         return CtrModel(
-            self.name, loaded, self._executor, self._metrics, self.limits
+            self.name,
+            loaded,
+            self._executor,
+            self._metrics,
+            self.limits,
+            self._log,
+            self._monitor,
         )

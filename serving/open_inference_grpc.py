@@ -16,6 +16,7 @@ from serving.errors import BadInputError
 from serving.model import VersionRepository
 from serving.open_inference import SIGNATURE, InferRequest, Tensor
 from serving.savedmodel import LoadedModel
+from serving.tf_serving_grpc import request_id
 
 _CONTENTS = {
     "BOOL": "bool_contents",
@@ -82,7 +83,12 @@ class OpenInferenceServicer(InferenceServicer):
             assert asked is not None
             return _write(asked, model.name, loaded.version, outputs)
 
-        return await model.answer(read, write, request.ByteSize())
+        return await model.answer(
+            read,
+            write,
+            request.ByteSize(),
+            lambda: request.id or request_id(context),
+        )
 
     def _find(self, name: str, version: str, ready: bool = True) -> Any:
         if ready:

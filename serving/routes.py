@@ -15,15 +15,18 @@ from starlette.exceptions import HTTPException
 from serving import (
     open_inference,
     open_inference_json,
+    openapi,
     tf_serving,
     tf_serving_examples,
 )
 from serving.columns import Array
+from serving.errors import TooLargeError
 from serving.limits import Limits
 from serving.model import VersionRepository
 from serving.savedmodel import LoadedModel
 from serving.tf_serving import DEFAULT_SIGNATURE
 
+REQUEST_ID = "x-request-id"  # names a request in the request log
 _ENCODERS = {
     "classify": tf_serving_examples.encode_classes,
     "regress": tf_serving_examples.encode_values,
@@ -35,11 +38,14 @@ def tf_serving_router(repository: VersionRepository) -> APIRouter:
     router = APIRouter(prefix="/v1/models/{name}", tags=["TF Serving"])
 
     async def ask(request: Request, read: Any, write: Any) -> Response:
-        body = await read_body(request, repository.limits)
+        body = await _body(request, repository)
         # The request holds this version to its end, whatever is switched in.
         model = repository.find(**request.path_params)
         answer = await model.answer(
-            lambda loaded: read(body, loaded), write, len(body)
+            lambda loaded: read(body, loaded),
+            write,
+            len(body),
+            lambda: request.headers.get(REQUEST_ID, ""),
         )
         return Response(answer, media_type="application/json")
 
@@ -107,10 +113,22 @@ def tf_serving_router(repository: VersionRepository) -> APIRouter:
         )
 
     for where in ("", "/versions/{version}", "/labels/{label}"):
-        router.add_api_route(f"{where}:predict", predict, methods=["POST"])
+        router.add_api_route(
+            f"{where}:predict",
+            predict,
+            methods=["POST"],
+            openapi_extra=openapi.operation(
+                router.prefix + where, openapi.PREDICT
+            ),
+        )
         for verb, encode in _ENCODERS.items():
             router.add_api_route(
-                f"{where}:{verb}", examples(encode), methods=["POST"]
+                f"{where}:{verb}",
+                examples(encode),
+                methods=["POST"],
+                openapi_extra=openapi.operation(
+                    router.prefix + where, openapi.EXAMPLES
+                ),
             )
         router.add_api_route(f"{where}/metadata", metadata)
     for where in ("", "/versions/{version}"):
@@ -125,7 +143,7 @@ def open_inference_router(
     router = APIRouter(prefix="/v2/models/{name}", tags=["V2"])
 
     async def infer(request: Request) -> Response:
-        body = await read_body(request, repository.limits)
+        body = await _body(request, repository)
         model = repository.find(**request.path_params)
         asked: open_inference.InferRequest | None = None
 
@@ -146,7 +164,11 @@ def open_inference_router(
                 asked, model.name, loaded.version, outputs
             )
 
-        answer, length = await model.answer(read, write, len(body))
+        def identify() -> str:
+            header = request.headers.get(REQUEST_ID, "")
+            return header if asked is None else asked.id or header
+
+        answer, length = await model.answer(read, write, len(body), identify)
         if length is None:
             return Response(answer, media_type="application/json")
         header = {open_inference_json.LENGTH_HEADER: str(length)}
@@ -163,7 +185,14 @@ def open_inference_router(
         return JSONResponse(await dataplane.model_metadata(key))
 
     for where in ("", "/versions/{version}"):
-        router.add_api_route(f"{where}/infer", infer, methods=["POST"])
+        router.add_api_route(
+            f"{where}/infer",
+            infer,
+            methods=["POST"],
+            openapi_extra=openapi.operation(
+                router.prefix + where, openapi.INFER
+            ),
+        )
         router.add_api_route(f"{where}/ready", ready)
         router.add_api_route(where, metadata)
     return router
@@ -181,6 +210,18 @@ def monitoring_router() -> APIRouter:
         )
 
     return router
+
+
+async def _body(request: Request, repository: VersionRepository) -> bytes:
+    """As `read_body`; what is refused is counted."""
+    try:
+        return await read_body(request, repository.limits)
+    except HTTPException as error:
+        repository.refused(error.status_code)
+        raise
+    except TooLargeError:
+        repository.refused(413)
+        raise
 
 
 async def read_body(request: Request, limits: Limits) -> bytes:

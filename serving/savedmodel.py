@@ -1,5 +1,6 @@
 """One version of an exported model, loaded and ready to answer."""
 
+import datetime
 import logging
 import re
 import tempfile
@@ -55,8 +56,15 @@ class LoadedModel:
             )
         if public_key is not None:
             signature.verify(path, public_key)
+        about = manifest.about(str(path))
+        self.created = _created(about, path)  # in seconds since 1970
+        # Feature -> its vocabulary, a value a line, and list separator.
+        self.vocabularies = {
+            name: (path / "assets" / entry["asset"], entry["separator"])
+            for name, entry in about.get("vocabularies", {}).items()
+        }
         # Name of a feature in the signature -> its own, where they differ.
-        self.aliases = _aliases(path)
+        self.aliases = _aliases(about)
         self._served = {name: alias for alias, name in self.aliases.items()}
         meta = graph.parse((path / "saved_model.pb").read_bytes())
         graph.check_ops(meta)
@@ -194,9 +202,17 @@ def _load(path: Path) -> Any:
         return tf.saved_model.load(str(link))
 
 
-def _aliases(path: Path) -> dict[str, str]:
+def _created(about: Mapping[str, Any], path: Path) -> float:
+    """When a version was exported, or else written."""
+    try:
+        return datetime.datetime.fromisoformat(about["created"]).timestamp()
+    except (KeyError, TypeError, ValueError):
+        return path.stat().st_mtime
+
+
+def _aliases(about: Mapping[str, Any]) -> dict[str, str]:
     """From what `models/export.py` writes; nothing for other models."""
-    names = manifest.about(str(path)).get("inputs", {})
+    names = about.get("inputs", {})
     return {served: name for name, served in names.items() if served != name}
 
 

@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 from serving.access import OPEN, Access
 from serving.errors import ServingError
-from serving.limits import DEFAULTS, Limits
+from serving.limits import DEFAULTS, Limits, LogOptions
 from serving.listen import bind
 from serving.model_folder import scan
 from serving.versions import VersionWatcher
@@ -36,6 +36,7 @@ def serve(
     limits: Limits = DEFAULTS,
     ignore_unknown: bool = False,
     access: Access = OPEN,
+    log_requests: LogOptions | None = None,
 ) -> None:
     """Serves a model directory until SIGTERM or SIGINT.
 
@@ -58,6 +59,7 @@ def serve(
         limits: of requests, and of how long they wait for company.
         ignore_unknown: leaves columns out that are no feature.
         access: who may ask, and by TLS or not.
+        log_requests: which requests are logged, and where; None: none.
 
     Raises:
         ServingError: there is no version to serve, or a port is taken.
@@ -75,6 +77,7 @@ def serve(
         from serving.kserve_server import Server
         from serving.metrics import ServingMetrics
         from serving.model import VersionRepository
+        from serving.request_log import RequestLog
         from serving.savedmodel import LoadedModel, check_inputs
     # The libraries never go away; not looking at them makes the collection
     # after a version's unloading short.
@@ -82,9 +85,14 @@ def serve(
     gc.freeze()
     threads = min(32, (os.cpu_count() or 1) + 4)
     with ThreadPoolExecutor(threads, "predict") as executor:
-        repository = VersionRepository(
-            name, executor, ServingMetrics(name), limits, ignore_unknown
+        metrics = ServingMetrics(name)
+        request_log = (
+            RequestLog(log_requests, metrics) if log_requests else None
         )
+        repository = VersionRepository(
+            name, executor, metrics, limits, ignore_unknown, request_log
+        )
+        metrics.watch(repository)
         server = Server(repository, listener, host, grpc_port, access)
         watcher = VersionWatcher(
             model_dir,
@@ -121,6 +129,8 @@ def serve(
             server.run(announce)
         finally:
             watcher.stop()
+            if request_log is not None:
+                request_log.close()
 
 
 def _model_name(model_dir: Path) -> str:

@@ -41,6 +41,18 @@ def decode(
     return to_columns(rows, find_signature(None, signatures), aliases)
 
 
+def values_of(example: Any) -> dict[str, list[Any]]:
+    """The values of a tf.Example."""
+    values: dict[str, list[Any]] = {}
+    for name, feature in example.features.feature.items():
+        kind = feature.WhichOneof("kind")
+        found = list(getattr(feature, kind).value) if kind else []
+        if kind == "float_list":  # of 32 bits, widened
+            found = [float(str(np.float32(v))) for v in found]
+        values[name] = found
+    return values
+
+
 def to_columns(
     rows: Iterable[Mapping[str, Any]], inputs: Inputs, aliases: Aliases
 ) -> dict[str, Array]:

@@ -31,6 +31,7 @@ from serving.tf_serving import (
     find_signature,
     renamed,
 )
+from serving.tf_serving_examples import values_of
 
 _DEFINITIONS = "signature_def"  # the one metadata field that there is
 _UNKNOWN_ERROR = 2  # of TensorFlow's error codes
@@ -85,7 +86,9 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
             )
 
         model = _find(self._repository, spec)
-        return await model.answer(read, write, request.ByteSize())
+        return await model.answer(
+            read, write, request.ByteSize(), lambda: request_id(context)
+        )
 
     async def Classify(
         self,
@@ -109,7 +112,7 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
                     row.classes.add(label=label, score=score)
             return response
 
-        return await self._examples(request, write)
+        return await self._examples(request, context, write)
 
     async def Regress(
         self,
@@ -129,7 +132,7 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
                 response.result.regressions.add(value=value)
             return response
 
-        return await self._examples(request, write)
+        return await self._examples(request, context, write)
 
     async def GetModelMetadata(
         self,
@@ -153,7 +156,9 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
         response.metadata[_DEFINITIONS].Pack(definitions)
         return response
 
-    async def _examples(self, request: Any, write: Any) -> Any:
+    async def _examples(
+        self, request: Any, context: ServicerContext, write: Any
+    ) -> Any:
         model = _find(self._repository, request.model_spec)
 
         def read(loaded: LoadedModel) -> tuple[str, dict[str, Array]]:
@@ -164,7 +169,9 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
                 rows, inputs, loaded.aliases
             )
 
-        return await model.answer(read, write, request.ByteSize())
+        return await model.answer(
+            read, write, request.ByteSize(), lambda: request_id(context)
+        )
 
 
 class ModelService(model_service_pb2_grpc.ModelServiceServicer):
@@ -200,6 +207,12 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
             status.status.error_code = _UNKNOWN_ERROR if reason else 0
             status.status.error_message = reason
         return response
+
+
+def request_id(context: ServicerContext) -> str:
+    """The metadata x-request-id of a call; "" without it."""
+    metadata = dict(context.invocation_metadata() or ())
+    return str(metadata.get("x-request-id", ""))
 
 
 def _find(repository: VersionRepository, spec: model_pb2.ModelSpec) -> CtrModel:
@@ -245,19 +258,8 @@ def _array(name: str, tensor: Any, limits: Limits) -> Array:
 def _rows(given: input_pb2.Input) -> Iterator[Mapping[str, Any]]:
     if given.WhichOneof("kind") == "example_list_with_context":
         part = given.example_list_with_context
-        context = _values(part.context)
+        context = values_of(part.context)
         for example in part.examples:
-            yield {**context, **_values(example)}
+            yield {**context, **values_of(example)}
     else:
-        yield from map(_values, given.example_list.examples)
-
-
-def _values(example: Any) -> dict[str, list[Any]]:
-    values: dict[str, list[Any]] = {}
-    for name, feature in example.features.feature.items():
-        kind = feature.WhichOneof("kind")
-        found = list(getattr(feature, kind).value) if kind else []
-        if kind == "float_list":  # of 32 bits, widened
-            found = [float(str(tf.float32.as_numpy_dtype(v))) for v in found]
-        values[name] = found
-    return values
+        yield from map(values_of, given.example_list.examples)

@@ -34,6 +34,7 @@ NAMES = (
     "step",
     "memory",
     "lion_kernels",
+    "predict",
     "serve",
 )
 _ROOT = Path(__file__).resolve().parents[2]

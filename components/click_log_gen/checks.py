@@ -26,7 +26,7 @@ def check(counts: dict[str, Any], data: DataConfig) -> None:
         raise InputError(
             f"{', '.join(data.impressions.path)}: no rows in any file"
         )
-    _check_rejected(counts, data.max_rejected, "rows")
+    check_rejected(counts, data.max_rejected, "rows")
     if data.clicks is not None:
         _check_join(counts["clicks"], data, data.clicks)
     for name in data.split.names:
@@ -149,7 +149,7 @@ def _left_out(counts: dict[str, Any]) -> str:
 def _check_join(
     clicks: dict[str, Any], data: DataConfig, source: ClickFiles
 ) -> None:
-    _check_rejected(clicks, data.max_rejected, "clicks")
+    check_rejected(clicks, data.max_rejected, "clicks")
     if clicks["read"] and clicks["orphans"] == clicks["read"]:
         raise InputError(
             f"{', '.join(source.path)}: none of the {clicks['read']:,} clicks"
@@ -159,7 +159,8 @@ def _check_join(
         )
 
 
-def _check_rejected(counts: dict[str, Any], accepted: float, what: str) -> None:
+def check_rejected(counts: dict[str, Any], accepted: float, what: str) -> None:
+    """Raises InputError where more than the accepted share was rejected."""
     read, rejected = counts["read"], counts["rejected"]
     if rejected <= accepted * read:
         return

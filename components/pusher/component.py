@@ -46,7 +46,8 @@ class Pusher(base_component.BaseComponent):
         examples: of ClickLogGen; their spans go into the manifest.
         statistics: of StatisticsGen; the next run compares its data with them.
         custom_config: `keep`, how many versions stay (None: all), `sign`, a
-            private key's path or None, and `config_sha256` of the run.
+            private key's path or None, `config_sha256` of the run, and
+            `reading`, how its log is read.
     """
 
     SPEC_CLASS = PusherSpec

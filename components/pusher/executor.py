@@ -65,6 +65,7 @@ class Executor(tfx_pusher.Executor):
                 {
                     **_trained_on(model, input_dict, options),
                     **_metrics(input_dict),
+                    **{k: options[k] for k in ("reading",) if k in options},
                 },
                 options.get("keep"),
                 options.get("sign"),

@@ -30,6 +30,7 @@ __all__ = [
     "CategoricalFeature",
     "Cross",
     "EarlyStopping",
+    "ExportConfig",
     "Features",
     "Kind",
     "ModelConfig",
@@ -105,6 +106,17 @@ class Callback(BaseModel):
 
     name: Annotated[str, AfterValidator(CALLBACKS.check)]
     """Class, as `package.module:Class`; the other keys are its arguments."""
+
+
+class ExportConfig(Section):
+    """Form of the exported model."""
+
+    tables: Literal["float32", "bfloat16", "int8"] = "float32"
+    """Precision of the embedding tables in the export.
+
+    `int8` has a scale for each row. The training goes on in its own precision;
+    the gate judges the export.
+    """
 
 
 class TrainConfig(Section):

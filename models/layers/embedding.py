@@ -70,7 +70,8 @@ class Lookup:
 
         Args:
             table: tf.Variable [rows, dim]. tf.gather on the variable itself
-                reads only the rows wanted, and its gradient stays sparse.
+                reads only the rows wanted, and its gradient stays sparse. Or
+                a `CompactTable`.
             inputs: `ids` [N, F] and ragged `list_*` [N, (values)].
         """
         parts = []
@@ -85,7 +86,7 @@ class Lookup:
             for f in self._lists
         ]
         ids = tf.concat(parts, 0) if len(parts) > 1 else parts[0]
-        return tf.gather(table, ids)
+        return read(table, ids)
 
     def pool(
         self, rows: tf.Tensor, inputs: Mapping[str, Any], queries: Any = None
@@ -116,6 +117,12 @@ class Lookup:
                 pooled = mean_pool(piece, ragged)
             outputs.append(pooled[:, None, :])
         return tf.concat(outputs, 1)
+
+
+def read(table: Any, ids: tf.Tensor) -> tf.Tensor:
+    """Rows [R, dim] of ids [R]."""
+    rows = getattr(table, "rows", None)  # of a CompactTable
+    return tf.gather(table, ids) if rows is None else rows(ids)
 
 
 def mean_pool(values: tf.Tensor, ragged: tf.RaggedTensor) -> tf.Tensor:
@@ -185,6 +192,8 @@ class Fused:
     add_weight: Any
     add_loss: Any
     compute_dtype: Any
+    # Table that is read instead, in an export with fewer bits.
+    compact: Any = None
 
     def __init__(
         self,
@@ -227,7 +236,8 @@ class Fused:
         self, inputs: Mapping[str, Any], training: bool = False
     ) -> tf.Tensor:
         """[N, fields, dim]."""
-        rows = self.lookup.gather(self.read(self.table), inputs)
+        table = self.compact or self.read(self.table)
+        rows = self.lookup.gather(table, inputs)
         if self._l2 and training:
             self.add_loss(self._l2 * penalty(rows, inputs))
         rows = tf.cast(rows, self.compute_dtype)

@@ -37,6 +37,7 @@ from models.training import loop
 from models.training.automatic import choose
 from models.training.callbacks import configured
 from models.training.distribution import Team, build_strategy
+from models.training.evaluation import Evaluation, Scores
 from optimizers.registry import build_optimizer
 
 _FOLDERS = ("analysis_cache", "checkpoints")  # not what is trained
@@ -140,6 +141,13 @@ class TrainingRun:
             sort_keys=True,
         )
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def scores(self, model: Any) -> Scores:
+        """Metrics of a model on the eval split."""
+        data = Batches(
+            self.files.eval, self.files.transform, self._train.batch_size
+        )
+        return Evaluation(model, self.negatives.shift).scores(data)
 
     def fit(
         self,

@@ -39,7 +39,7 @@ def main(
         RefusedError: the version does not hold, or there is none before.
     """
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
-    base = _base(name, to)
+    base = folder_of(name, to)
     if version is not None and action not in ("pin", "rollback"):
         raise InputError(
             f"received version {version}; only pin and rollback take one"
@@ -63,8 +63,12 @@ def main(
     return _list(base, as_json)
 
 
-def _base(name: str, to: str) -> str:
-    """The folder of the versions."""
+def folder_of(name: str, to: str) -> str:
+    """The folder of a model's versions.
+
+    Raises:
+        InputError: there is no version.
+    """
     if name.endswith((".yaml", ".yml")):
         from pipeline.config import load
 

@@ -279,7 +279,11 @@ def training(run: RunData) -> Section | None:
                 3,
             )
         )
-    for caption, key in (("Tuned", "tuned"), ("Warm start", "warm_start")):
+    for caption, key in (
+        ("Tuned", "tuned"),
+        ("Warm start", "warm_start"),
+        ("Export", "export"),
+    ):
         value = summary.get(key) or told.get(key)
         if value:
             tables.append(Table([caption, ""], list(_flat(value)), 2))

@@ -68,6 +68,7 @@ def summary(
         **_settings(config, training),
         "chosen": training.get("chosen", []),
         "tuned": training.get("tuned", {}),
+        "export": training.get("export"),
         "lion_kernel": training.get("lion_kernel"),
         "warm_start": training.get("warm_start"),
         "seconds": outputs.seconds,

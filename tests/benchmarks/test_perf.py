@@ -26,6 +26,7 @@ SLOW = pytest.mark.slow  # they train a model first
         ("step", "memory", "lion_kernels"),
         pytest.param(("transform", "evaluate"), marks=SLOW),
         pytest.param(("serve",), marks=SLOW),
+        pytest.param(("predict",), marks=SLOW),
     ],
     ids="-".join,
 )

@@ -1,0 +1,1 @@
+"""Batch scoring: a log in, predictions out."""

@@ -1,0 +1,254 @@
+"""One chunk of a log to a file of predictions, on whatever worker."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import apache_beam as beam
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+import pyarrow.parquet
+from apache_beam.utils.shared import Shared
+
+from components.click_log_gen.columns.feature_check import FeatureCheck
+from components.click_log_gen.columns.rows import (
+    Column,
+    Rows,
+    Verdicts,
+    typed,
+)
+from components.click_log_gen.config.sections import LogFiles
+from components.click_log_gen.files.chunks import Chunk, naming
+from components.click_log_gen.formats import log_reader
+from components.click_log_gen.output.row_counts import RowCounts
+from components.click_log_gen.output.shards import Shards
+from models.errors import InputError
+from pipeline.prediction.source import CTR
+from serving.batching import BLOCK
+
+SIGNATURE = "serving_default"
+CALL_ROWS = 4096  # of one call of the model, a multiple of BLOCK
+REJECTED = "rejected"
+COUNTS = ".counts-{:05d}.json"  # of a chunk whose file is whole
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """All that a worker needs besides the chunk.
+
+    keep: columns of the log beside the predictions.
+    folder: of the files; all workers reach it. format: parquet or csv.
+    """
+
+    model: str
+    log: LogFiles
+    features: Mapping[str, tuple[str, str | None]]
+    ranges: Mapping[str, int]
+    keep: tuple[str, ...]
+    folder: str
+    format: str
+    chunks: int
+
+
+class Score(beam.DoFn):
+    """Scores chunks; the threads of a process share the model."""
+
+    def __init__(self, job: Scoring) -> None:
+        super().__init__()
+        self._job = job
+        self._shared = Shared()
+
+    def process(self, chunk: Chunk) -> list[str]:
+        """The chunk's error as the one result; runners lose its type."""
+        try:
+            model = self._shared.acquire(self._load, self._job.model)
+            score(chunk, self._job, model)
+        except InputError as error:
+            return [str(error)]
+        return []
+
+    def _load(self) -> Model:
+        return Model(self._job.model)
+
+
+class Model:
+    """A version as the server loads it."""
+
+    def __init__(self, path: str) -> None:
+        """Loads it.
+
+        Raises:
+            InputError: it cannot be loaded.
+        """
+        from serving.errors import ServingError
+        from serving.savedmodel import LoadedModel  # imports TensorFlow
+
+        try:
+            self._loaded = LoadedModel(Path(path))
+        except ServingError as error:
+            raise InputError(f"{path}: {error}") from None
+
+    def predict(
+        self, features: Mapping[str, pa.Array]
+    ) -> npt.NDArray[np.float32]:
+        """Probability of each row, [rows].
+
+        Calls are whole blocks, as the server's are, so that the bits are the
+        same.
+
+        Args:
+            features: name -> float32, int64 or string, [rows].
+        """
+        columns = {name: _served(array) for name, array in features.items()}
+        rows = len(next(iter(columns.values())))
+        found = [np.zeros(0, np.float32)]
+        for start in range(0, rows, CALL_ROWS):
+            size = min(CALL_ROWS, rows - start)
+            missing = -size % BLOCK
+            part = {
+                name: np.concatenate([values, values[:1].repeat(missing)])
+                if missing
+                else values
+                for name, whole in columns.items()
+                for values in [whole[start : start + size]]
+            }
+            outputs = self._loaded.predict(SIGNATURE, part)
+            found.append(outputs[CTR].reshape(-1)[:size])
+        return np.concatenate(found)
+
+
+def _served(array: pa.Array) -> npt.NDArray[Any]:
+    """A column as the signature takes it: NaN, -1 or "" for what is missing."""
+    if pa.types.is_floating(array.type):
+        return pc.fill_null(array, np.nan).to_numpy(zero_copy_only=False)
+    if pa.types.is_integer(array.type):
+        return pc.fill_null(array, -1).to_numpy(zero_copy_only=False)
+    # One Python object for each value that differs, and not for each row.
+    coded = pc.fill_null(array, "").dictionary_encode()
+    texts = coded.dictionary.cast(pa.binary()).to_numpy(zero_copy_only=False)
+    return texts[coded.indices.to_numpy()]
+
+
+def score(chunk: Chunk, job: Scoring, model: Model) -> None:
+    """Writes the predictions of a chunk, its rejected rows and its counts.
+
+    The counts come last: a chunk that has them is not scored again.
+
+    Raises:
+        InputError: the file as a whole cannot be read; with its name.
+    """
+    tally = RowCounts()
+    check = FeatureCheck(job.ranges)
+    wanted = {name: kind for name, (kind, _) in job.features.items()}
+    # As text, so that none is rounded.
+    wanted |= dict.fromkeys(job.keep, "string")
+    low, high, total = 1.0, 0.0, 0.0
+    rejected = {REJECTED: os.path.join(job.folder, REJECTED)}
+    shards = Shards(rejected, chunk.number, job.chunks)
+    with naming(chunk.path), shards, _File(job, chunk.number) as file:
+        for rows in log_reader.read(chunk, job.log, wanted):
+            verdicts = Verdicts.none(rows.count)
+            features = _features(rows, job, verdicts)
+            kept = _kept(rows, job, verdicts)
+            bad = rows.refused(chunk.path, verdicts.reasons)
+            tally.reject(bad)
+            shards.reject(bad)
+            tally.counts["read"] += rows.count + len(rows.rejected)
+            if not verdicts.good.all():
+                good = pa.array(verdicts.good)
+                features = {n: a.filter(good) for n, a in features.items()}
+                kept = [array.filter(good) for array in kept]
+            ctr = model.predict(features)
+            file.write(kept, ctr)
+            check.see(features)
+            tally.counts["scored"] += len(ctr)
+            if len(ctr):
+                low, high = min(low, ctr.min()), max(high, ctr.max())
+                total += float(ctr.sum(dtype=np.float64))
+    counts = {
+        **tally.to_json(),
+        **check.to_json(),
+        "ctr": {"sum": total, "min": float(low), "max": float(high)},
+    }
+    write_whole(Path(job.folder, COUNTS.format(chunk.number)), counts)
+
+
+def write_whole(path: Path, value: Any) -> None:
+    """Writes JSON, whole or not at all."""
+    temporary = path.with_name(f"{path.name}.new")
+    temporary.write_text(json.dumps(value, indent=1), "utf-8")
+    temporary.replace(path)
+
+
+def _features(
+    rows: Rows, job: Scoring, verdicts: Verdicts
+) -> dict[str, pa.Array]:
+    """As ingest makes them."""
+    return {
+        name: typed(
+            rows.columns[name],
+            kind,
+            _column(rows, job, name, separator),
+            verdicts,
+        )
+        for name, (kind, separator) in job.features.items()
+    }
+
+
+def _kept(rows: Rows, job: Scoring, verdicts: Verdicts) -> list[pa.Array]:
+    found = []
+    for name in job.keep:
+        separator = job.features.get(name, ("", None))[1]
+        column = _column(rows, job, name, separator)
+        found.append(column.written(rows.columns[name], verdicts))
+    return found
+
+
+def _column(
+    rows: Rows, job: Scoring, name: str, separator: str | None
+) -> Column:
+    nulls = None if rows.parsed else job.log.null_values
+    return Column(name, nulls, separator)
+
+
+class _File:
+    """The predictions of one chunk; it exists only if it is whole."""
+
+    def __init__(self, job: Scoring, number: int) -> None:
+        name = f"predictions-{number:05d}-of-{job.chunks:05d}.{job.format}"
+        self._path = Path(job.folder, name)
+        self._temporary = Path(job.folder, f".{name}")
+        self._schema = schema(job.keep)
+        self._is_csv = job.format == "csv"
+
+    def __enter__(self) -> _File:
+        kind = pa.csv.CSVWriter if self._is_csv else pa.parquet.ParquetWriter
+        self._writer = kind(self._temporary, self._schema)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._writer.close()
+        if kind is None:
+            self._temporary.replace(self._path)
+
+    def write(
+        self, kept: Sequence[pa.Array], ctr: npt.NDArray[np.float32]
+    ) -> None:
+        """Adds rows."""
+        columns = [array.cast(pa.string()) for array in kept]
+        table = pa.table([*columns, pa.array(ctr)], schema=self._schema)
+        self._writer.write_table(table)
+
+
+def schema(keep: Sequence[str]) -> pa.Schema:
+    """The columns that are kept, as text, and the prediction."""
+    fields = [(name, pa.string()) for name in keep]
+    return pa.schema([*fields, (CTR, pa.float32())])
