@@ -15,7 +15,7 @@ help:
 	@echo "make coverage  the tests, with branch coverage: a third slower"
 	@echo "make docs      build the manual into build/site; a dead link fails"
 	@echo "make flink     fetch what the tests on Flink need (320 MB)"
-	@echo "make lint      ruff, mypy    make format    ruff format"
+	@echo "make lint      ruff, mypy, hadolint    make format    ruff format"
 	@echo "make bench     speed and memory, from ingest to server: long;"
 	@echo "               BENCH=\"join step\" for some, JSON in build/bench.json"
 	@echo "make lock      resolve requirements.lock again"
@@ -52,6 +52,7 @@ lint: setup
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
+	@$(BIN)/hadolint deploy/Dockerfile
 
 format: setup
 	@$(BIN)/ruff format .
@@ -63,7 +64,7 @@ lock: setup
 	  --custom-compile-command "make lock" -o requirements.lock
 	@cp requirements.lock deploy/requirements.lock  # the same versions
 	@$(BIN)/uv pip compile setup.py --extra serving --extra kubeflow \
-	  --extra install --generate-hashes --universal --python-version 3.11 \
+	  --extra s3 --extra install --generate-hashes --universal --python-version 3.11 \
 	  --quiet --no-annotate \
 	  --custom-compile-command "make lock" -o deploy/requirements.lock
 

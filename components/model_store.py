@@ -21,6 +21,7 @@ from serving.model_folder import PIN, pin_of, preferred, version_number
 
 log = logging.getLogger("lionctr.versions")
 _STATES = ".training"  # beside the models' folders: no server looks there
+_STATISTICS = ".statistics"
 
 
 class FileSystem(manifest.FileSystem, Protocol):
@@ -161,8 +162,17 @@ def served(base: str) -> int | None:
 
 def state_folder(base: str, identity: str = "") -> str:
     """Where the state of a pushed model's training is kept."""
+    return _beside(base, _STATES, identity)
+
+
+def statistics_folder(base: str, identity: str = "") -> str:
+    """Where the statistics of a pushed model's data are kept."""
+    return _beside(base, _STATISTICS, identity)
+
+
+def _beside(base: str, kind: str, identity: str) -> str:
     above, _, name = base.rstrip("/").rpartition("/")
-    return os.path.join(above, _STATES, name, identity)
+    return os.path.join(above, kind, name, identity)
 
 
 @contextmanager

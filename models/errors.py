@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class UserError(Exception):
     """Base class of all of them: the message says what to do.
@@ -23,7 +25,12 @@ class InputError(UserError):
 
 
 class RefusedError(UserError):
-    """A gate refused; the message says which bound was broken and how far."""
+    """A gate refused; the message says which bound was broken and how far.
+
+    data_checks: what was found in the data, if that is why.
+    """
+
+    data_checks: dict[str, Any] | None = None
 
 
 class FailedError(UserError):

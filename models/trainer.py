@@ -19,6 +19,7 @@ from models.checkpointing.checkpoint import Checkpoints, DamagedError
 from models.config.search_space import applied, decoded
 from models.errors import InputError
 from models.export import Served, export, export_id
+from models.training.advice import warnings
 from models.training.distribution import LOST
 from models.training.run import Files, Fitted, TrainingRun
 
@@ -55,6 +56,8 @@ def run_fn(fn_args: Any) -> None:
     team = fitted.team
     if team.chief:
         described = _describe(job, fitted, custom) | {"tuned": tuned}
+        for line in described["warnings"]:
+            log.warning("warning: %s", line, extra={"keep": True})
         begun = fitted.warm_start or cold
         described["warm_start"] = asdict(begun) if begun else None
         model = fitted.model
@@ -133,6 +136,7 @@ def _describe(
 ) -> dict[str, Any]:
     kernel, reason = optimizers.kernel_status()
     result = fitted.result
+    course = result.course
     return {
         "steps": result.steps,
         "resumed_at_step": result.resumed_at,
@@ -142,7 +146,10 @@ def _describe(
         "stopped_early": result.stopped_early,
         "eval_logloss": result.eval_logloss,
         "eval_auc": result.eval_auc,
-        "optimizer": optimizers.resolved(custom["optimizer"]),
+        "eval_constant": course.constant,
+        "best_step": course.best,
+        "warnings": warnings(result.steps, course, result.stopped_early),
+        "optimizer": optimizers.used(custom["optimizer"]),
         "model": custom["model"],
         "train": custom["train"],
         "chosen": [asdict(choice) for choice in job.chosen],

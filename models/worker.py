@@ -60,7 +60,7 @@ def tf_config(environment: Mapping[str, str], hostname: str) -> str | None:
     if given is None:
         return None
     match = re.fullmatch(r"(.+)-([a-z0-9]+)-(\d+)-(\d+)", hostname)
-    if not given.isdigit() or match is None or int(match[4]) >= int(given):
+    if not given.isdecimal() or match is None or int(match[4]) >= int(given):
         raise InputError(
             f"LIONCTR_WORKERS: received {given!r} on the host {hostname!r};"
             " accepted: the number of pods of a JobSet, on one of them, which"

@@ -14,6 +14,7 @@ from optimizers.registry import (
     names,
     resolved,
     slot_bytes,
+    used,
     validate,
 )
 
@@ -34,6 +35,7 @@ __all__ = [
     "resolved",
     "slot_bytes",
     "tf_keras",
+    "used",
     "validate",
 ]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -24,6 +25,7 @@ __all__ = [
     "names",
     "resolved",
     "slot_bytes",
+    "used",
     "validate",
 ]
 
@@ -190,6 +192,25 @@ def _made(spec: Mapping[str, Any], cls: Any, arguments: dict[str, Any]) -> Any:
             f" {type(made).__name__}. Accepted: {CLASSES.wanted}"
         )
     return made
+
+
+def used(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """As `resolved`, with the defaults in the signatures of the user's own.
+
+    It imports their modules.
+    """
+    full = resolved(spec)
+    for one in full.get("groups", [full]):
+        if not CLASSES.is_own(one["name"]):
+            continue
+        parameters = inspect.signature(CLASSES.load(one["name"])).parameters
+        for key, parameter in parameters.items():
+            if key != "name" and isinstance(parameter.default, _SHOWN):
+                one.setdefault(key, parameter.default)
+    return full
+
+
+_SHOWN = (bool, int, float, str, type(None))
 
 
 def _build_schedule(

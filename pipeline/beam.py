@@ -37,6 +37,18 @@ def threads(given: Sequence[str]) -> list[str]:
     return ["--direct_num_workers=2", "--direct_running_mode=multi_threading"]
 
 
+def open_files(given: Sequence[str] = ()) -> None:
+    """Gives Beam's file systems their options before a pipeline does.
+
+    Without any, that of s3:// refuses. Credentials and endpoint are those of
+    the environment.
+    """
+    from apache_beam.io.filesystems import FileSystems
+    from apache_beam.options.pipeline_options import PipelineOptions
+
+    FileSystems.set_options(PipelineOptions(list(given)))
+
+
 def in_process(given: Sequence[str]) -> bool:
     """True if Beam's workers share this process's files and packages."""
     runner = _options(given)["runner"] or "DirectRunner"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,12 +13,33 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pipeline.runners.kubeflow.api import Access
 
-from pipeline.console import standard_streams
+from pipeline.console import lost, standard_streams, unwritten
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs one command; returns 0 (done), 1 (failed, refused) or 2 (input)."""
+    """Runs one command; returns 0 (done), 1 (failed, refused) or 2 (input).
+
+    And 141, as after SIGPIPE, where all is well but the reader of standard
+    output went away.
+    """
     standard_streams()
+    try:
+        code = _command(arguments)
+    except SystemExit as end:  # of --help, and of arguments that are wrong
+        code = end.code if isinstance(end.code, int) else 0
+        if lost(sys.stdout) is None:
+            raise
+    error = lost(sys.stdout)
+    if error is None:
+        return code
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for what is still buffered
+    if error.errno == errno.EPIPE:
+        return code or 128 + signal.SIGPIPE
+    print(f"lionctr: {unwritten(error)}", file=sys.stderr)
+    return code or 1
+
+
+def _command(arguments: list[str] | None) -> int:
     parser = _parser()
     options = parser.parse_args(arguments)
     # TensorFlow's start-up notices are noise in every command.
@@ -26,10 +49,9 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)
         return 1
-    except BrokenPipeError:  # of `lionctr ... | head -1`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return 1
     except Exception as error:
+        if isinstance(error, OSError) and lost(sys.stdout) is not None:
+            return 0  # but for the output
         if options.debug:
             raise
         extra = _extra(error)
@@ -162,13 +184,20 @@ def _parser() -> argparse.ArgumentParser:
     config.set_defaults(command=_config)
 
     compare = commands.add_parser(
-        "compare", parents=[common], help="compare optimizers on a config"
+        "compare", parents=[common], help="compare optimizers or models"
     )
     _config_arguments(compare)
     compare.add_argument(
         "--optimizers",
-        default="lion,adamw,adagrad,ftrl",
+        default="",
         metavar="NAME,NAME...",
+        help="default: lion,adamw,adagrad,ftrl; with --models the config's",
+    )
+    compare.add_argument(
+        "--models",
+        default="",
+        metavar="NAME,NAME...",
+        help="architectures to compare, or `all` (default: the config's)",
     )
     compare.add_argument("--seeds", type=int, default=5)
     compare.add_argument(
@@ -248,6 +277,11 @@ def _parser() -> argparse.ArgumentParser:
         help="settings and metrics of two runs, side by side",
     )
     runs.add_argument(
+        "--html",
+        action="store_true",
+        help="write an index page of the runs; print its path",
+    )
+    runs.add_argument(
         "--keep",
         type=int,
         metavar="N",
@@ -279,7 +313,7 @@ def _parser() -> argparse.ArgumentParser:
         "submit", parents=[common], help="run a pipeline on Kubeflow"
     )
     _config_arguments(submit)
-    submit.add_argument("--image", required=True)
+    submit.add_argument("--image", help="required without --version")
     _kubeflow_arguments(submit)
     submit.add_argument("--experiment", default="lion-ctr")
     submit.add_argument(
@@ -305,6 +339,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     submit.add_argument(
         "--until", metavar="SPAN", help="the last of data.spans, for this run"
+    )
+    submit.add_argument(
+        "--version",
+        metavar="NAME|latest",
+        help="run a version that Kubeflow keeps; --set holds for this run",
     )
     submit.set_defaults(command=_submit)
 
@@ -572,6 +611,7 @@ def _compare(options: argparse.Namespace) -> int:
         options.config,
         options.set,
         options.optimizers,
+        options.models,
         options.seeds,
         options.out,
         options.json,
@@ -592,9 +632,8 @@ def _rejected(options: argparse.Namespace) -> int:
 
 def _report(options: argparse.Namespace) -> int:
     from pipeline.report import page
-    from pipeline.run_store import find_run
 
-    print(page.write(find_run(options.run, options.root)))
+    print(page.path_of(options.run, options.root))
     return 0
 
 
@@ -610,6 +649,7 @@ def _runs(options: argparse.Namespace) -> int:
             options.keep,
             options.dry_run,
             options.json,
+            options.html,
         ),
     )
 
@@ -643,6 +683,8 @@ def _submit(options: argparse.Namespace) -> int:
             options.upload,
             options.cron,
             options.until,
+            options.version,
+            options.set,
         ),
     )
 

@@ -224,6 +224,12 @@ class PipelineConfig(Section):
             raise FieldError(
                 f"optimizer.{error.field}", error.message
             ) from error
+        for name in self.data.drift.features.keys() - kinds.keys():
+            raise FieldError(
+                f"data.drift.features.{name}",
+                f"no feature {name!r}{nearest(name, kinds)}. Accepted:"
+                f" {', '.join(kinds)}",
+            )
         clicks = self.data.clicks
         carried = clicks.carry if clicks is not None else {}
         for name in kinds.keys() & carried.keys():

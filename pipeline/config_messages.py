@@ -93,8 +93,8 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def shown(value: Any) -> str:
-    """A received value, cut where it is long."""
-    text = repr(value)
+    """A received value, cut where it is long; null as YAML writes it."""
+    text = "null" if value is None else repr(value)
     if len(text) > _WIDEST:
         return f"{text[:_WIDEST]}... ({len(text):,} characters)"
     return text

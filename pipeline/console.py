@@ -7,6 +7,7 @@ line decides over a run: a full disk or a lost terminal costs lines only.
 
 from __future__ import annotations
 
+import errno
 import io
 import logging
 import os
@@ -92,16 +93,57 @@ class NoteHandler(logging.Handler):
             self._console.note(record.getMessage())
 
 
-class _Tolerant(io.FileIO):
-    """A descriptor whose writes never fail: what it cannot take is dropped."""
+class _Descriptor(io.FileIO):
+    """A descriptor that drops what it cannot take, and keeps the error.
+
+    With `strict` a write raises the error too.
+    """
+
+    error: OSError | None = None
+    strict = False
 
     def write(self, data: Any) -> int:
         """Returns the bytes that count as written."""
-        with suppress(OSError):
+        try:
             written: int | None = super().write(data)
-            if written is not None:
-                return written
-        return memoryview(data).nbytes
+        except OSError as error:
+            self.error = self.error or error
+            if self.strict:
+                raise
+            written = None
+        if written is None and not self.strict:
+            return memoryview(data).nbytes
+        return written  # type: ignore[return-value]  # None: try again
+
+
+def lost(stream: TextIO) -> OSError | None:
+    """Why a stream of this module, flushed now, could not be written to.
+
+    EPIPE, where a reader such as `head` went away, counts as well.
+    """
+    try:
+        stream.flush()
+    except OSError as error:
+        return error
+    raw = getattr(getattr(stream, "buffer", None), "raw", None)
+    return raw.error if isinstance(raw, _Descriptor) else None
+
+
+def unwritten(error: OSError) -> str:
+    """The message for standard output that took not all of the answer."""
+    return f"cannot write to standard output: {error.strerror}"
+
+
+def written(out: TextIO, console: Console) -> int:
+    """Exit code of a run that is done: 1 if a full disk took its answer.
+
+    A reader or a terminal that went away wanted no more.
+    """
+    error = lost(out)
+    if error is None or error.errno in (errno.EPIPE, errno.EIO):
+        return 0
+    console.line(f"lionctr: {unwritten(error)}")
+    return 1
 
 
 @contextmanager
@@ -139,22 +181,38 @@ def standard_streams() -> None:
     """Opens the descriptors 0 to 2 that the caller left closed.
 
     Else the next file that is opened, a lock or a model, becomes one of them,
-    and is written to or closed as such.
+    and is written to or closed as such. Standard output keeps the error of a
+    write that failed; what standard error cannot take is dropped.
     """
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
         os.set_inheritable(descriptor, True)
     os.close(descriptor)
-    sys.stdout = sys.stdout or _stream(1)
-    sys.stderr = sys.stderr or _stream(2)
+    if sys.stdout is None or sys.stdout is sys.__stdout__:
+        sys.stdout = _strict(1, getattr(sys.stdout, "encoding", "utf-8"))
+    if sys.stderr is None or sys.stderr is sys.__stderr__:
+        sys.stderr = _stream(2, getattr(sys.stderr, "encoding", "utf-8"))
 
 
-def _stream(descriptor: int, closefd: bool = False) -> TextIO:
+def _stream(
+    descriptor: int, encoding: str = "utf-8", closefd: bool = False
+) -> TextIO:
     return io.TextIOWrapper(
-        io.BufferedWriter(_Tolerant(descriptor, "w", closefd=closefd)),
-        encoding="utf-8",
-        errors="replace",
+        io.BufferedWriter(_Descriptor(descriptor, "w", closefd=closefd)),
+        encoding=encoding,
+        errors="backslashreplace",
         line_buffering=True,
         write_through=True,
+    )
+
+
+def _strict(descriptor: int, encoding: str) -> TextIO:
+    raw = _Descriptor(descriptor, "w", closefd=False)
+    raw.strict = True
+    return io.TextIOWrapper(
+        io.BufferedWriter(raw),
+        encoding=encoding,
+        errors="backslashreplace",
+        line_buffering=raw.isatty(),
     )
 
 

@@ -11,11 +11,11 @@ from tfx.components import (
     Trainer,
     Tuner,
 )
-from tfx.components import StatisticsGen as BeamStatisticsGen
 from tfx.dsl.components.base.base_component import BaseComponent
 from tfx.orchestration.pipeline import Pipeline
 from tfx.proto import pusher_pb2, trainer_pb2
 
+from components import data_checks
 from components.baseline.component import Baseline
 from components.click_log_gen.component import ClickLogGen
 from components.curated_schema.component import CuratedSchema
@@ -53,6 +53,7 @@ class Versions:
 _SOURCES = {
     "ClickLogGen": "components.click_log_gen.component",
     "StatisticsGen": "components.statistics_gen.component",
+    "ExampleValidator": "components.example_validator.component",
     "Transform": "components.transform.component",
     "Evaluator": "components.evaluator.component",
     "WarmStart": "components.warm_start.component",
@@ -126,15 +127,21 @@ def create_pipeline(
         **code("ClickLogGen"),
     )
     examples = ingest.outputs["examples"]
-    statistics: BaseComponent
-    if beam.in_process(config.runner.beam):
-        statistics = StatisticsGen(examples, **code("StatisticsGen"))
-    else:  # a cluster's workers do it
-        statistics = BeamStatisticsGen(examples=examples)
+    statistics = StatisticsGen(
+        examples,
+        on_beam=not beam.in_process(config.runner.beam),
+        **code("StatisticsGen"),
+    )
     schema_gen = _schema(config, statistics, versions.schema)
     schema = schema_gen.outputs["schema"]
     validator = ExampleValidator(
-        statistics=statistics.outputs["statistics"], schema=schema
+        statistics=statistics.outputs["statistics"],
+        schema=schema,
+        settings=data_checks.settings(
+            config.data.drift, config.data.leaks, config.features.kinds()
+        ),
+        pushed_to=pushed_to(config),
+        **code("ExampleValidator"),
     )
     transform = Transform(
         examples=examples,
@@ -223,6 +230,7 @@ def create_pipeline(
         settings={
             "evaluate": sections["evaluate"],
             "kinds": _evaluated_kinds(config),
+            "timed": config.data.timed,
             "metrics_version": versions.metrics,
             **code("Evaluator"),
         },
@@ -234,6 +242,7 @@ def create_pipeline(
         model_blessing=evaluator.outputs["blessing"],
         evaluation=evaluator.outputs["evaluation"],
         examples=examples,
+        statistics=statistics.outputs["statistics"],
         custom_config={
             "config_sha256": config.sha256(),
             "keep": config.push.keep,

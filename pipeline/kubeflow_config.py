@@ -23,8 +23,10 @@ TASKS = (
     "ClickLogGen",
     "Evaluator",
     "ExampleValidator",
+    "KServe",
     "Notify",
     "Pusher",
+    "Report",
     "SchemaGen",
     "StatisticsGen",
     "Trainer",
@@ -219,6 +221,37 @@ class Notify(Section):
     """Key of the URL in the secret."""
 
 
+class KServe(Section):
+    """An InferenceService that serves each pushed version."""
+
+    name: (
+        Annotated[
+            str, Field(pattern=r"^[a-z]([-a-z0-9]*[a-z0-9])?$", max_length=63)
+        ]
+        | None
+    ) = None
+    """Name of the InferenceService; null: that of the pipeline."""
+    namespace: ObjectName | None = None
+    """Its namespace; null: that of the run."""
+    storage_uri: (
+        Annotated[str, Field(pattern=r"^(pvc|gs|s3|https?)://.+")] | None
+    ) = None
+    """Folder of the model's versions as KServe finds it; null: of `push.to`."""
+    canary: Annotated[int, Field(ge=1, le=100)] | None = None
+    """Percentage of the requests that a new version gets; null: all."""
+    min_replicas: Annotated[int, Field(ge=0)] | None = None
+    """Smallest number of pods; null: KServe's default."""
+    requests: Resources = Resources()
+    """CPU and memory that the scheduler reserves for a pod."""
+    limits: Resources = Resources()
+    """CPU and memory that a pod may not exceed."""
+    service_account: ObjectName | None = None
+    """Service account of the pods, whose secrets open the storage; null: the
+    namespace's default."""
+    timeout: Annotated[int, Field(ge=1)] = 1800
+    """Longest wait until the version is ready, in seconds."""
+
+
 class KubeflowConfig(Section):
     """Pods of the tasks on Kubeflow.
 
@@ -235,6 +268,8 @@ class KubeflowConfig(Section):
     """Task -> what its pod sets itself."""
     notify: Notify | None = None
     """Last task, which tells how the run ended; null: none."""
+    kserve: KServe | None = None
+    """Task after the push, which serves the version on KServe; null: none."""
 
     @field_validator("tasks")
     @classmethod

@@ -10,9 +10,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from models.errors import InputError
+from pipeline import object_store
+
+if TYPE_CHECKING:
+    from pipeline.config import PipelineConfig
+
 
 SUMMARY = "summary.json"
 SECTIONS = ("data", "features", "model", "optimizer", "train", "evaluate")
@@ -34,13 +39,18 @@ class Run:
         return str(self.summary.get("status", "unfinished"))
 
     @property
+    def began(self) -> datetime.datetime | None:
+        """The time in the id, in UTC; None where there is none."""
+        try:
+            return datetime.datetime.strptime(self.id[:15], "%Y%m%d-%H%M%S")
+        except ValueError:
+            return None
+
+    @property
     def when(self) -> str:
         """The time in the id, in UTC."""
-        try:
-            moment = datetime.datetime.strptime(self.id[:15], "%Y%m%d-%H%M%S")
-        except ValueError:
-            return ""
-        return f"{moment:%Y-%m-%d %H:%M:%S}"
+        began = self.began
+        return "" if began is None else f"{began:%Y-%m-%d %H:%M:%S}"
 
     @cached_property
     def summary(self) -> dict[str, Any]:
@@ -72,18 +82,102 @@ class Run:
         return {uri for by_name in outputs for uri in by_name.values()}
 
 
+def root_of(config: PipelineConfig) -> str:
+    """Where the runs of a pipeline are: here, or those of Kubeflow.
+
+    Raises:
+        InputError: Kubeflow keeps none of them.
+    """
+    if not object_store.is_store(config.root):
+        return config.root
+    state = config.runner.kubeflow.state
+    if state is not None:
+        return state.rstrip("/")
+    if config.root.startswith("gs://"):
+        return config.root.rstrip("/")
+    raise InputError(
+        f"root: {config.root!r} holds Kubeflow's artifacts. Runs are kept where"
+        " runner.kubeflow.state says, which is not set. Kubeflow's own pages"
+        " show metrics, the report, and the URI of rejected rows"
+    )
+
+
+def fetched_root(
+    root: str, name: str, files: tuple[str, ...], keep: bool = False
+) -> Path:
+    """A folder of this machine with the runs of an object store.
+
+    Args:
+        root: the URI that holds `<pipeline>/runs/<id>/`.
+        name: of the pipeline; "" for all.
+        files: names of the files that are wanted.
+        keep: leaves the folder behind when the process ends.
+
+    Raises:
+        InputError: the store cannot be read.
+    """
+    folder = object_store.new_folder(keep)
+    names = [name] if name else object_store.folders(root)
+    for one in names:
+        home = f"{root.rstrip('/')}/{one}/runs"
+        object_store.fetch(home, folder / one / "runs", files)
+    return folder
+
+
 def runs(home: Path) -> list[Run]:
     """All runs of a pipeline, the oldest first."""
     folders = sorted(path for path in (home / "runs").iterdir())
     return [Run(home, path) for path in folders if path.is_dir()]
 
 
-def find_run(run: str, root: str) -> Path:
-    """The folder of a run that has ended.
+def rows(some: list[Run]) -> list[dict[str, Any]]:
+    """Rows of the table of runs, each beside the run before it.
+
+    Args:
+        some: runs of pipelines, the oldest of each first.
+    """
+    before: dict[Path, Run] = {}
+    found = []
+    for run in some:
+        found.append(_row(run, before.get(run.home)))
+        before[run.home] = run
+    return found
+
+
+def _row(run: Run, before: Run | None) -> dict[str, Any]:
+    summary, settings = run.summary, run.settings()
+    measured = (summary.get("evaluation") or {}).get("metrics") or {}
+    return {
+        "pipeline": run.home.name,
+        "run": run.id,
+        "when": run.when,
+        "status": run.status,
+        "model": (settings.get("model") or {}).get("name"),
+        "optimizer": optimizer_of(settings.get("optimizer") or {}),
+        "changes": []
+        if before is None
+        else changes(before.settings(), settings),
+        "metrics": summary.get("metrics") or {},
+        "intervals": {n: e.get("interval") for n, e in measured.items()},
+        "pushed_model": summary.get("pushed_model"),
+        "report": str(run.folder / "report.html"),
+    }
+
+
+def optimizer_of(section: dict[str, Any]) -> str | None:
+    """Names of the optimizer, of groups each once."""
+    names = [one.get("name") for one in section.get("groups") or [section]]
+    return ", ".join(dict.fromkeys(filter(None, names))) or None
+
+
+def find_run(run: str, root: str, more: tuple[str, ...] = ()) -> Path:
+    """The folder of a run that has ended; a copy of one on an object store.
 
     Args:
         run: its id or folder, `last`, or a config: the last run of that.
         root: where runs are, for an id and for `last`.
+        more: files that a copy has beside the summary; it then stays when
+            the process ends.
 
     Raises:
         InputError: there is none.
@@ -91,23 +185,22 @@ def find_run(run: str, root: str) -> Path:
     path = Path(run)
     if (path / SUMMARY).is_file():
         return path
-    pattern = "*/runs/*" if run == "last" else f"*/runs/{run}"
+    pattern, name = "*/runs/*" if run == "last" else f"*/runs/{run}", ""
     if path.suffix in (".yaml", ".yml"):
         from pipeline.config import load
 
         config = load(path)
-        root, pattern = config.root, f"{config.name}/runs/*"
-        if "://" in root:
-            raise InputError(
-                f"{run}: root {root!r} is an object store, whose runs are"
-                " Kubeflow's; KFP's page of a run shows its artifacts"
-            )
+        root, name = root_of(config), config.name
+        pattern = f"{name}/runs/*"
+    place = root
+    if object_store.is_store(root):
+        root = str(fetched_root(root, name, (SUMMARY, *more), bool(more)))
     folders = [p.parent for p in Path(root).glob(f"{pattern}/{SUMMARY}")]
     if not folders:
         newest = sorted(Path(root).glob(f"*/runs/*/{SUMMARY}"))[-3:]
         known = ", ".join(path.parent.name for path in newest) or "none"
         raise InputError(
-            f"no finished run {root}/{pattern}. Runs in {root!r}: {known}."
+            f"no finished run {place}/{pattern}. Runs in {place!r}: {known}."
             " Accepted: a run's id, `last`, a config, or a folder; --root says"
             " where runs are"
         )
@@ -159,18 +252,21 @@ class Plan:
 
     deleted: list[Run]
     artifacts: list[Path]
+    checkpoints: list[Path]  # of trainings that were stopped
     bytes: int
     kept_for: list[tuple[Run, str]] = field(default_factory=list)
 
     def carry_out(self) -> None:
         """Deletes: artifacts first, so that no run names less than it has."""
-        for path in [*self.artifacts, *(run.folder for run in self.deleted)]:
+        folders = [*self.artifacts, *self.checkpoints]
+        for path in [*folders, *(run.folder for run in self.deleted)]:
             shutil.rmtree(path)
 
     def to_json(self) -> dict[str, Any]:
         return {
             "deleted": [run.id for run in self.deleted],
             "artifacts": [str(path) for path in self.artifacts],
+            "checkpoints": [str(path) for path in self.checkpoints],
             "bytes": self.bytes,
             "kept_for": {run.id: why for run, why in self.kept_for},
         }
@@ -181,7 +277,8 @@ def plan(home: Path, keep: int) -> Plan:
 
     The newest `keep` stay, and all that pushed a model or made what one of
     these took from the cache. So do those without a summary: a killed run's
-    outputs are unknown.
+    outputs are unknown. Checkpoints go that none of the newest `keep` has
+    written.
     """
     everything = runs(home)
     recent = everything[len(everything) - keep :] if keep else []
@@ -215,8 +312,27 @@ def plan(home: Path, keep: int) -> Plan:
         if run.id in kept and run.summary
     )
     artifacts = sorted(p for p in candidates if all_named and p and p.is_dir())
-    folders = [*artifacts, *(run.folder for run in deleted)]
-    return Plan(deleted, artifacts, sum(map(_size, folders)), why)
+    checkpoints = _written_before(home / "checkpoints", recent)
+    folders = [*artifacts, *checkpoints, *(run.folder for run in deleted)]
+    size = sum(map(_size, folders))
+    return Plan(deleted, artifacts, checkpoints, size, why)
+
+
+def _written_before(folder: Path, recent: list[Run]) -> list[Path]:
+    """The folders in `folder` without a file from the time of `recent`."""
+    began = recent[0].began if recent else datetime.datetime.max
+    if began is None:
+        return []
+    since = began.replace(tzinfo=datetime.UTC)
+    return [
+        path
+        for path in sorted(folder.glob("*/"))
+        if all(
+            datetime.datetime.fromtimestamp(p.stat().st_mtime, datetime.UTC)
+            < since
+            for p in path.rglob("*")
+        )
+    ]
 
 
 def _size(folder: Path) -> int:

@@ -12,9 +12,13 @@ from models.config import architectures
 from pipeline.config import PipelineConfig
 
 _TEXT = {"type": "string"}
+# YAML 1.1 reads off as false.
+_ACTION = {"enum": ["warn", "stop", "off", False]}
 # Section -> the JSON types that stand for a mapping of one key.
 _SHORT: dict[str, tuple[dict[str, Any], ...]] = {
+    "Importance": ({"type": "boolean"},),
     "CategoricalFeature": (_TEXT,),
+    "DriftConfig": (_ACTION,),
     "NumericFeature": (_TEXT,),
     "OptimizerConfig": (_TEXT,),
     "Retries": ({"type": "integer", "minimum": 0},),
@@ -47,6 +51,9 @@ def schema() -> dict[str, Any]:
         parts[section] = {"anyOf": [*short, whole]}
     for section, field in _ONE_OR_MANY:
         _widen(parts[section]["properties"], field, _TEXT)
+    _widen(parts["DataConfig"]["properties"], "leaks", {"const": False})
+    _widen(parts["DriftConfig"]["anyOf"][1]["properties"], "action",
+           {"const": False})  # fmt: skip
     # Paths of settings may stand beside the other keys of `tune`.
     parts["Tune"]["additionalProperties"] = True
     parts["Tune"].pop("required", None)

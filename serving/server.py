@@ -9,7 +9,7 @@ import shlex
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote
 
@@ -110,11 +110,12 @@ def serve(
             scheme = "http" if access.certificate is None else "https"
             url = f"{scheme}://{shown}:{http}/v1/models/{quote(name)}"
             body = shlex.quote(json.dumps({"instances": [row]}))
-            print(
-                f"serving {name} version {version} at {url}, "
-                f"gRPC {shown}:{grpc}; try: curl -d {body} {url}:predict",
-                flush=True,
-            )
+            with suppress(OSError):  # nobody reads it: serve all the same
+                print(
+                    f"serving {name} version {version} at {url}, "
+                    f"gRPC {shown}:{grpc}; try: curl -d {body} {url}:predict",
+                    flush=True,
+                )
 
         try:
             server.run(announce)

@@ -30,7 +30,12 @@ from components.click_log_gen.formats import log_reader
 from components.click_log_gen.output.row_counts import RowCounts
 from components.click_log_gen.output.shards import Shards
 from components.click_log_gen.splitting import split
-from components.example_io.tf_example import encode, encode_features, wrap
+from components.example_io.tf_example import (
+    encode,
+    encode_features,
+    timed,
+    wrap,
+)
 from models.config.training import LABEL
 
 
@@ -106,7 +111,10 @@ def write(
     tally.counts["kept"] += int((sides != split.OUT).sum())
     for number, name in enumerate(names):
         chosen = sides == number
-        shards.write(name, records.filter(pa.array(chosen)))
+        some = records.filter(pa.array(chosen))
+        if times is not None and number:  # what is evaluated, not train
+            some = timed(some, times[chosen])
+        shards.write(name, some)
         tally.counts[name] += int(chosen.sum())
         tally.counts[f"positives_{name}"] += int((positive & chosen).sum())
         if times is not None:

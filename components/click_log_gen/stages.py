@@ -24,8 +24,8 @@ from models.errors import InputError
 PARTITION_BYTES = 32 << 20  # of text in a partition
 _PACKED = 6  # times larger than its file a log is that is not plain text
 _MOST_PARTITIONS = 4096
-_CLOCK = 20  # different last two digits of seconds
-_HOURS = 10_000 * 10**6
+_CLOCK, _HOURS = 20, 3  # different times of day, in different hours
+_HOUR = (1 << 60) - 1  # the bits of an hour's minutes
 _EPOCH = datetime.datetime(1970, 1, 1)
 
 
@@ -173,9 +173,10 @@ def _check_clock(tally: RowCounts, time: TimeColumn | None, field: str) -> None:
     if time is None or time.format is not None or tally.clock < 0:
         return
     low = min((first for first, _ in tally.times.values()), default=0)
-    high = max((last for _, last in tally.times.values()), default=0)
-    # Not a few rows, nor rows of a few minutes, which may be so by chance.
-    if tally.clock.bit_count() >= _CLOCK and high - low >= _HOURS:
+    hours = sum(bool(tally.clock >> 100 * n & _HOUR) for n in range(24))
+    # Not a few rows, nor rows of a minute or two, which may be so by chance:
+    # 40 of 100 seconds read as no minute.
+    if tally.clock.bit_count() >= _CLOCK and hours >= _HOURS:
         raise InputError(
             f"column {time.column}: all times read as minutes of a calendar,"
             f" such as {low // 10**6}; give {field}.format:"

@@ -81,6 +81,15 @@ class Threshold(Section):
         return self
 
 
+class Importance(Section):
+    """Importance of features; ids that training never saw."""
+
+    rows: PositiveInt = 100_000
+    """Rows of the evaluated split that are drawn for it."""
+    repeats: Annotated[int, Field(ge=1, le=100)] = 1
+    """Permutations of each feature; few rows want several."""
+
+
 DEFAULTS: Mapping[str, Threshold] = {
     # better than the constant
     "normalized_entropy": Threshold(below=1),
@@ -147,6 +156,16 @@ class EvaluateConfig(Section):
     too_few: Literal["refuse", "pass"] = "refuse"
     """Verdict where there are too few positives, negatives or groups: refuse,
     or push without a verdict."""
+    importance: Importance | None = None
+    """Look at importance of features, unseen ids and hash collisions; true for
+    the defaults, null or false: not."""
+
+    @field_validator("importance", mode="before")
+    @classmethod
+    def _on_or_off(cls, value: Any) -> Any:
+        if isinstance(value, bool):
+            return {} if value else None
+        return value
 
     @field_validator("metrics")
     @classmethod

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import datetime
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from components.evaluator.bootstrap import intervals
-from components.evaluator.measured import Sample, by_quantile, draw
+from components.evaluator.bootstrap import MIN_UNITS, intervals
+from components.evaluator.measured import Sample, by_bin, by_quantile, draw
 from models.training.metrics import Array, Scores
 
 _POINTS = 200  # of a curve
 _CELLS = 40  # of a histogram
+_WEEK = 168
+_STEPS = (1, 2, 3, 6, 12, 24)  # hours of a span
+_SPANS = 200
+_EPOCH = datetime.datetime(1970, 1, 1)
 _EDGE = 1e-6  # probabilities nearer to 0 or 1 are shown there
 
 
@@ -33,6 +38,69 @@ def curves(
     }
 
 
+def hours(
+    sample: Sample,
+    predictions: npt.NDArray[np.float32],
+    times: npt.NDArray[np.int32],
+    draws: Array,
+    confidence: float,
+) -> dict[str, Any]:
+    """Click rate and calibration in the course of time.
+
+    By hour, or by as many hours as leave at most `_SPANS` spans.
+
+    Args:
+        sample: the rows. predictions: for them.
+        times: hours since 1970, [N].
+        draws: see `bootstrap.draws`.
+        confidence: of the intervals.
+    """
+    if not len(times):
+        return {"hours": 1, "spans": []}
+    length = int(times.max()) - int(times.min()) + 1
+    weeks = _WEEK * -(-length // (_WEEK * (_SPANS - 1)))
+    step = next((s for s in _STEPS if length / s < _SPANS - 1), weeks)
+    starts, bins = np.unique(times // step, return_inverse=True)
+    table = by_bin(sample, predictions, bins, len(starts))
+    sums = table.sum(0)
+    weight, label, said = draw(list(np.moveaxis(table, 2, 0)), draws)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        rates = intervals(
+            sums[:, 1] / sums[:, 0], (label / weight).T, confidence
+        )
+        values = sums[:, 2] / sums[:, 1]
+        ratios = intervals(values, (said / label).T, confidence)
+    rows = np.bincount(bins)
+    clicks = np.bincount(bins, sample.labels)
+    rates[rows < MIN_UNITS] = ratios[rows < MIN_UNITS] = np.nan
+    return {
+        "hours": step,
+        "spans": [
+            {
+                "start": _iso(int(start) * step),
+                "rows": int(rows[i]),
+                "positives": int(clicks[i]),
+                "prediction": float(sums[i, 2] / sums[i, 0]),
+                "label": float(sums[i, 1] / sums[i, 0]),
+                "interval": _ends(np.clip(rates[i], 0, 1)),
+                "calibration": float(values[i]) if clicks[i] else None,
+                "calibration_interval": _ends(np.maximum(ratios[i], 0)),
+            }
+            for i, start in enumerate(starts)
+        ],
+    }
+
+
+def _iso(hour: int) -> str:
+    moment = _EPOCH + datetime.timedelta(hours=hour)
+    return f"{moment:%Y-%m-%dT%H:%MZ}"
+
+
+def _ends(bounds: Array) -> list[float] | None:
+    ends: list[float] = bounds.tolist()
+    return None if np.isnan(bounds).any() else ends
+
+
 def _reliability(
     bins: Array, draws: Array, confidence: float
 ) -> list[dict[str, Any]]:
@@ -51,9 +119,7 @@ def _reliability(
             "rows": float(drawn[number, 0]),
             "prediction": float(said[number]),
             "label": float(rate[number]),
-            "interval": None
-            if np.isnan(bounds[number]).any()
-            else bounds[number].tolist(),
+            "interval": _ends(bounds[number]),
         }
         for number in range(len(drawn))
     ]

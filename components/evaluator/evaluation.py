@@ -26,8 +26,13 @@
                         "positives": [n]}, edges are probabilities, equally
                         far apart in log-odds,
                       "roc": {"fpr", "tpr", "threshold"}, each [m],
-                      "pr": {"recall", "precision", "threshold"}, each [m]}
+                      "pr": {"recall", "precision", "threshold"}, each [m],
+                      "time": {"hours": of a span, "spans": [{"start": UTC,
+                        "rows", "positives", "prediction", "label", "interval":
+                        of the label, "calibration", "calibration_interval"}]},
+                        of rows that have a time}
     gate            see `gate.judge`
+    importance      see `importance`; where the config asks for it
 
     ENTRY           {"value", "interval": [low, high] or null,
                      "undefined": in words, where the value is null,
@@ -163,13 +168,16 @@ class _Evaluation:
             "as_served": self._as_served(),
             "groups": groups,
             "curves": {
-                name: curves.curves(
-                    measured.scores,
-                    sample,
-                    predictions,
-                    self._draws,
-                    config.confidence,
-                )
+                name: {
+                    **curves.curves(
+                        measured.scores,
+                        sample,
+                        predictions,
+                        self._draws,
+                        config.confidence,
+                    ),
+                    **self._hours(predictions),
+                }
                 for name, measured, predictions in zip(
                     self._models, found, self._columns.predictions, strict=True
                 )
@@ -177,12 +185,31 @@ class _Evaluation:
             },
         }
 
+    def _hours(
+        self, predictions: npt.NDArray[np.float32]
+    ) -> dict[str, dict[str, Any]]:
+        """The course of time, of rows that have one."""
+        if self._columns.hours is None:
+            return {}
+        found = curves.hours(
+            self._sample,
+            predictions,
+            self._columns.hours,
+            self._draws,
+            self._config.confidence,
+        )
+        return {"time": found}
+
     def _as_served(self) -> Metrics | None:
         served = self._columns.served
         if served is None:
             return None
         alone = replace(
-            self._columns, predictions=(served,), slices={}, served=None
+            self._columns,
+            predictions=(served,),
+            slices={},
+            served=None,
+            hours=None,
         )
         config = self._config.model_copy(update={"slices": ()})
         evaluation = _Evaluation(alone, config, self._split, self._weights)

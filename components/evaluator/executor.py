@@ -21,6 +21,7 @@ from tfx.utils import io_utils, json_utils, path_utils, proto_utils
 from components.evaluator import gate, tfma_files, tfma_results
 from components.evaluator.config import EvaluateConfig
 from components.evaluator.evaluation import FILE, evaluate
+from components.evaluator.importance import audit
 from components.evaluator.predictions import predictions
 from models.input_pipeline import row_counts
 from models.input_pipeline.record_index import index
@@ -35,8 +36,8 @@ class Executor(tfx_evaluator.Executor):
 
     It needs some 60 bytes a row besides, so no Beam runner is asked, a
     cluster's neither. The exec property `settings` is JSON: `evaluate`, the
-    config section, and `kinds`, of the columns in it. Without it, TFX's own
-    executor evaluates by TFMA.
+    config section, `kinds`, of the columns in it, and `timed`: whether the
+    examples carry times. Without it, TFX's own executor evaluates by TFMA.
 
     An empty baseline is left out, and every broken threshold is logged.
     """
@@ -91,19 +92,26 @@ class Executor(tfx_evaluator.Executor):
         if baseline:
             models["baseline"] = _serving(baseline)
         folders = artifact_utils.get_split_uris(examples, split)
+        files = _files(examples, split)
         columns = predictions(
-            sorted(
-                file
-                for folder in folders
-                for file in fileio.glob(io_utils.all_files_pattern(folder))
-            ),
+            files,
             models,
             settings["kinds"],
             list(dict.fromkeys(n for names in config.slices for n in names)),
             config.group,
+            settings.get("timed", False),
         )
         found = evaluate(columns, config, split)
         found["gate"] = gate.judge(found, config)
+        if config.importance is not None and found["rows"]:
+            found["importance"] = audit(
+                files,
+                _files(examples, "train"),
+                models["candidate"],
+                found["rows"],
+                config,
+                settings["kinds"].get(config.group, "string"),
+            )
         for line in found["gate"]["notes"]:
             log.warning("%s", line)
         eval_config = proto_utils.json_to_proto(
@@ -146,6 +154,14 @@ class Executor(tfx_evaluator.Executor):
         )
         io_utils.write_string_file(os.path.join(blessing.uri, name), "")
         number(constants.ARTIFACT_PROPERTY_BLESSED_KEY, value)
+
+
+def _files(examples: list[types.Artifact], split: str) -> list[str]:
+    return sorted(
+        file
+        for folder in artifact_utils.get_split_uris(examples, split)
+        for file in fileio.glob(io_utils.all_files_pattern(folder))
+    )
 
 
 def _serving(artifacts: list[types.Artifact]) -> str:

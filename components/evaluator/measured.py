@@ -147,12 +147,25 @@ def by_quantile(
     [UNITS, BINS, 3].
     """
     bins = of_rows(scores, quantile_bins(scores, sample.weights))
-    cells = sample.units * BINS + bins
+    return by_bin(sample, predictions, bins, BINS)
+
+
+def by_bin(
+    sample: Sample,
+    predictions: npt.NDArray[np.float32],
+    bins: npt.NDArray[np.int64],
+    size: int,
+) -> Array:
+    """Sums of weight, label and probability by unit and bin.
+
+    [UNITS, size, 3].
+    """
+    cells = sample.units.astype(np.int64) * size + bins
     summed = [
-        np.bincount(cells, sample.weights * column, UNITS * BINS)
+        np.bincount(cells, sample.weights * column, UNITS * size)
         for column in (np.ones(()), sample.labels, predictions)
     ]
-    return np.stack(summed, 1).reshape(UNITS, BINS, 3).astype(np.float64)
+    return np.stack(summed, 1).reshape(UNITS, size, 3).astype(np.float64)
 
 
 def _units(sample: Sample) -> int:

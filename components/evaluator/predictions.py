@@ -44,6 +44,7 @@ class Columns:
         None where that is the same.
     groups: a hash of the group's value, -1 without one; [N], or None.
     slices: column -> its values.
+    hours: since 1970, int32 [N]; None where the rows have no time.
     """
 
     labels: npt.NDArray[np.bool_]
@@ -51,6 +52,7 @@ class Columns:
     groups: npt.NDArray[np.int64] | None
     slices: dict[str, Values]
     served: npt.NDArray[np.float32] | None = None
+    hours: npt.NDArray[np.int32] | None = None
 
 
 def predictions(
@@ -59,6 +61,7 @@ def predictions(
     kinds: Mapping[str, str],
     slices: Sequence[str] = (),
     group: str | None = None,
+    timed: bool = False,
 ) -> Columns:
     """Calls every model on all rows of `files`.
 
@@ -74,6 +77,7 @@ def predictions(
         kinds: column -> float, int or string.
         slices: columns to slice by.
         group: column whose rows belong together.
+        timed: whether the examples carry times: see `tf_example.timed`.
 
     Raises:
         InputError: a model has no such signature.
@@ -100,11 +104,13 @@ def predictions(
         if served is not None:
             out["served"] = tf.reshape(served(serialized), [-1])
         if group is not None:
-            out["group"] = _hashed(parsed[group])
+            out["group"] = hashed(parsed[group])
+        if timed:
+            out["hours"] = _hours(serialized)
         return out
 
     kept = _Kept(slices, len(loaded))
-    for batch in _batches(files, step):
+    for batch in batches(files, step):
         kept.add(batch)
     return kept.columns()
 
@@ -139,7 +145,7 @@ def _called(signature: Any) -> Callable[[tf.Tensor], tf.Tensor] | None:
     return lambda serialized: signature(**{argument: serialized})["ctr"]
 
 
-def _batches(files: Sequence[str], step: Any) -> Any:
+def batches(files: Sequence[str], step: Any) -> Any:
     """`step` of each batch; gzipped files and others are read alike."""
     data = None
     for compression in ("GZIP", ""):
@@ -158,7 +164,7 @@ def _batches(files: Sequence[str], step: Any) -> Any:
     )
 
 
-def _hashed(column: tf.SparseTensor) -> tf.Tensor:
+def hashed(column: tf.SparseTensor) -> tf.Tensor:
     """A number for the first value of each row; -1 without one."""
     values = column.values
     if values.dtype != tf.string:
@@ -173,6 +179,13 @@ def _hashed(column: tf.SparseTensor) -> tf.Tensor:
     )
 
 
+def _hours(serialized: tf.Tensor) -> tf.Tensor:
+    """Hours since 1970 of rows that carry their time."""
+    tails = tf.strings.substr(serialized, -8, 8)
+    seconds = tf.io.decode_raw(tails, tf.int64, fixed_length=8)[:, 0]
+    return tf.cast(seconds // 3600, tf.int32)
+
+
 class _Kept:
     """Columns that grow by batches."""
 
@@ -182,6 +195,7 @@ class _Kept:
         self._predictions: list[list[Any]] = [[] for _ in range(models)]
         self._served: list[Any] = []
         self._groups: list[Any] = []
+        self._hours: list[Any] = []
         self._known: dict[str, dict[Any, int]] = {name: {} for name in slices}
         self._slices: dict[str, list[tuple[Any, Any]]] = {
             name: [] for name in slices
@@ -199,6 +213,8 @@ class _Kept:
             self._served.append(batch["served"].numpy().astype(_FLOAT))
         if "group" in batch:
             self._groups.append(batch["group"].numpy())
+        if "hours" in batch:
+            self._hours.append(batch["hours"].numpy())
         for name, sparse in batch["slices"].items():
             rows, codes = self._coded(name, sparse)
             self._slices[name].append((rows + self._rows, codes))
@@ -242,6 +258,7 @@ class _Kept:
             np.concatenate(self._groups) if self._groups else None,
             slices,
             np.concatenate(self._served) if self._served else None,
+            np.concatenate(self._hours) if self._hours else None,
         )
 
 

@@ -15,6 +15,8 @@ from components.arrow_masks import mask, nulled
 # type 2 (a length, then so many bytes): all that a tf.Example is made of.
 _BYTES_LIST, _FLOAT_LIST, _INT64_LIST = b"\x0a", b"\x12", b"\x1a"
 _FIRST, _SECOND = b"\x0a", b"\x12"
+# Field 1000, eight bytes, little endian.
+TIME_TAG = b"\xc1\x3e"
 _NOTHING = pa.scalar(b"", pa.binary())
 
 
@@ -52,6 +54,30 @@ def wrap(*features: pa.BinaryArray) -> pa.BinaryArray:
     )
     around = _by_length(joined, lambda size: _FIRST + _varint(size))
     return pc.binary_join_element_wise(around, joined, _NOTHING)
+
+
+def timed(
+    records: pa.BinaryArray, times: npt.NDArray[np.int64]
+) -> pa.BinaryArray:
+    """Examples that carry the time of their rows, in seconds since 1970.
+
+    The time is a protobuf field of its own at the record's end, which readers
+    of tf.Example skip: it is neither feature nor part of a schema.
+
+    Args:
+        records: of `encode` or `wrap`.
+        times: microseconds since 1970, [rows].
+    """
+    size = len(TIME_TAG) + 8
+    data = np.empty((len(records), size), np.uint8)
+    data[:, : len(TIME_TAG)] = np.frombuffer(TIME_TAG, np.uint8)
+    seconds = (times // 10**6).astype("<i8")
+    data[:, len(TIME_TAG) :] = seconds.view(np.uint8).reshape(-1, 8)
+    offsets = pa.py_buffer(size * np.arange(len(records) + 1, dtype=np.int32))
+    tails = pa.Array.from_buffers(
+        pa.binary(), len(records), [None, offsets, pa.py_buffer(data)]
+    )
+    return pc.binary_join_element_wise(records, tails, _NOTHING)
 
 
 class _Feature:

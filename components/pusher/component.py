@@ -28,11 +28,14 @@ class PusherSpec(standard_component_specs.PusherSpec):
         "examples": component_spec.ChannelParameter(
             type=standard_artifacts.Examples, optional=True
         ),
+        "statistics": component_spec.ChannelParameter(
+            type=standard_artifacts.ExampleStatistics, optional=True
+        ),
     }
 
 
 class Pusher(base_component.BaseComponent):
-    """Takes what `tfx.components.Pusher` takes, and two inputs more.
+    """Takes what `tfx.components.Pusher` takes, and three inputs more.
 
     Args:
         model: of the Trainer.
@@ -41,6 +44,7 @@ class Pusher(base_component.BaseComponent):
         infra_blessing: of a ServingGate.
         evaluation: of the Evaluator; its metrics go into the manifest.
         examples: of ClickLogGen; their spans go into the manifest.
+        statistics: of StatisticsGen; the next run compares its data with them.
         custom_config: `keep`, how many versions stay (None: all), `sign`, a
             private key's path or None, and `config_sha256` of the run.
     """
@@ -56,6 +60,7 @@ class Pusher(base_component.BaseComponent):
         infra_blessing: types.BaseChannel | None = None,
         evaluation: types.BaseChannel | None = None,
         examples: types.BaseChannel | None = None,
+        statistics: types.BaseChannel | None = None,
         custom_config: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(
@@ -65,6 +70,7 @@ class Pusher(base_component.BaseComponent):
                 infra_blessing=infra_blessing,
                 evaluation=evaluation,
                 examples=examples,
+                statistics=statistics,
                 push_destination=push_destination,
                 custom_config=json.dumps(custom_config, sort_keys=True),
                 pushed_model=types.Channel(type=standard_artifacts.PushedModel),

@@ -15,7 +15,7 @@ from tfx.types import artifact_utils
 from tfx.utils import proto_utils
 
 from components import model_store
-from components.pusher import publish, states
+from components.pusher import publish, states, statistics
 from models.errors import InputError, RefusedError
 from serving import manifest
 from serving.errors import ServingError
@@ -77,6 +77,9 @@ class Executor(tfx_pusher.Executor):
                 " again: the Trainer then trains again."
             ) from None
         path = model_store.path_of(base, version)
+        for artifact in input_dict.get("statistics", ()):
+            statistics.keep(artifact.uri, base, model_store.export_id(path))
+        statistics.drop(base)
         log.info("pushed to %s", path)
         self._MarkPushed(pushed, path, str(version))
 

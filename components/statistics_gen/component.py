@@ -13,11 +13,12 @@ from components.statistics_gen import executor
 
 
 class StatisticsGenSpec(specs.StatisticsGenSpec):
-    """TFX's, and the version of the code."""
+    """TFX's, where it runs, and the version of the code."""
 
     PARAMETERS = {
         **specs.StatisticsGenSpec.PARAMETERS,
         "code_version": ExecutionParameter(type=str),
+        "on_beam": ExecutionParameter(type=int),
     }
 
 
@@ -27,12 +28,15 @@ class StatisticsGen(base_beam_component.BaseBeamComponent):
     Args:
         examples: channel of Examples.
         code_version: of the executor; another one computes afresh.
+        on_beam: whether Beam's workers compute them, as in stock TFX.
     """
 
     SPEC_CLASS = StatisticsGenSpec
     EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(executor.Executor)
 
-    def __init__(self, examples: Any, code_version: str = "") -> None:
+    def __init__(
+        self, examples: Any, code_version: str = "", on_beam: bool = False
+    ) -> None:
         statistics = channel_utils.as_channel(
             [standard_artifacts.ExampleStatistics()]
         )
@@ -41,6 +45,7 @@ class StatisticsGen(base_beam_component.BaseBeamComponent):
                 examples=examples,
                 exclude_splits="[]",
                 code_version=code_version,
+                on_beam=int(on_beam),
                 statistics=statistics,
             )
         )

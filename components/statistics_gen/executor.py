@@ -11,8 +11,15 @@ from tfx.components.statistics_gen import executor as tfx_statistics_gen
 from tfx.dsl.io import fileio
 from tfx.types import artifact_utils
 from tfx.types import standard_component_specs as specs
+from tfx.utils import io_utils
 
-from components.statistics_gen.split_statistics import statistics_of
+from components.data_checks import SINGLE_FEATURES
+from components.statistics_gen.single_feature import Sample
+from components.statistics_gen.split_statistics import fill, statistics_of
+from models.config.training import LABEL
+from models.input_pipeline import row_counts
+
+_TRAIN = "train"
 
 # Options of stock StatisticsGen: this executor leaves them to stock.
 _OPTIONS = (
@@ -25,8 +32,9 @@ _OPTIONS = (
 class Executor(tfx_statistics_gen.Executor):
     """Reads each file once, in large batches, by several threads.
 
-    The files are those of TFX's executor. With options of TFDV, or a schema,
-    TFX's executor does the work.
+    The files are those of TFX's executor. With options of TFDV, a schema, or
+    workers of Beam's, TFX's executor does the work. Beside the splits lies what
+    each feature alone tells of the label: see `single_feature`.
     """
 
     def Do(
@@ -36,14 +44,6 @@ class Executor(tfx_statistics_gen.Executor):
         exec_properties: dict[str, Any],
     ) -> None:
         """Runs the component."""
-        options = [exec_properties.get(key) for key in _OPTIONS]
-        if (
-            any(option not in (None, "null", "[]", "{}") for option in options)
-            or exec_properties.get(specs.SHARDED_STATS_OUTPUT_KEY)
-            or input_dict.get(specs.SCHEMA_KEY)
-        ):
-            super().Do(input_dict, output_dict, exec_properties)
-            return
         examples = artifact_utils.get_single_instance(
             input_dict[specs.EXAMPLES_KEY]
         )
@@ -51,6 +51,21 @@ class Executor(tfx_statistics_gen.Executor):
             output_dict[specs.STATISTICS_KEY]
         )
         splits = artifact_utils.decode_split_names(examples.split_names)
+        options = [exec_properties.get(key) for key in _OPTIONS]
+        if (
+            exec_properties.get("on_beam")
+            or any(
+                option not in (None, "null", "[]", "{}") for option in options
+            )
+            or exec_properties.get(specs.SHARDED_STATS_OUTPUT_KEY)
+            or input_dict.get(specs.SCHEMA_KEY)
+        ):
+            super().Do(input_dict, output_dict, exec_properties)
+            if _TRAIN in splits:
+                some = _sample(examples, whole=False)
+                fill(some, _files(examples, _TRAIN))
+                _leave(some, statistics)
+            return
         statistics.split_names = examples.split_names
         statistics.span = examples.span
         statistics.set_string_custom_property(
@@ -61,10 +76,29 @@ class Executor(tfx_statistics_gen.Executor):
             json.dumps(dict.fromkeys(splits, 1.0), sort_keys=True),
         )
         for split in splits:
-            source = artifact_utils.get_split_uri([examples], split)
+            first = split == _TRAIN
+            sample = _sample(examples, whole=True) if first else None
             target = artifact_utils.get_split_uri([statistics], split)
-            found = statistics_of(sorted(fileio.glob(f"{source}/*")))
+            found = statistics_of(_files(examples, split), sample=sample)
+            if sample is not None:
+                _leave(sample, statistics)
             fileio.makedirs(target)
             path = os.path.join(target, tfx_statistics_gen.DEFAULT_FILE_NAME)
             with fileio.open(path, "wb") as file:
                 file.write(found.SerializeToString(deterministic=True))
+
+
+def _files(examples: types.Artifact, split: str) -> list[str]:
+    source = artifact_utils.get_split_uri([examples], split)
+    return sorted(fileio.glob(f"{source}/*"))
+
+
+def _sample(examples: types.Artifact, whole: bool) -> Sample:
+    rows = row_counts.read([examples.uri]) or {}
+    return Sample(LABEL, rows.get(_TRAIN), whole)
+
+
+def _leave(sample: Sample, statistics: types.Artifact) -> None:
+    text = json.dumps(sample.report(), indent=1)
+    path = os.path.join(statistics.uri, SINGLE_FEATURES)
+    io_utils.write_string_file(path, text)

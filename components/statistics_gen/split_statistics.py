@@ -33,6 +33,8 @@ from tfx_bsl.arrow import array_util
 from tfx_bsl.coders.example_coder import ExamplesToRecordBatchDecoder
 from tfx_bsl.statistics import merge_util
 
+from components.statistics_gen.single_feature import Sample
+
 _NO_WEIGHTS = ExampleWeightMap()
 _ROWS = 1 << 15  # of a batch
 _PENDING = 1 << 20  # counts of a feature kept apart before they are merged
@@ -42,7 +44,10 @@ Path = tuple[str, ...]
 
 
 def statistics_of(
-    files: Sequence[str], rows: int = _ROWS, threads: int = _THREADS
+    files: Sequence[str],
+    rows: int = _ROWS,
+    threads: int = _THREADS,
+    sample: Sample | None = None,
 ) -> statistics_pb2.DatasetFeatureStatisticsList:
     """Statistics of all rows, as TFX's StatisticsGen writes them for a split.
 
@@ -50,9 +55,10 @@ def statistics_of(
         files: TFRecords of tf.Examples, gzipped where the name ends in .gz.
         rows: of a batch.
         threads: batches worked on at a time.
+        sample: takes some of the rows; None: nobody does.
     """
     batches = _Batches(files, rows)
-    workers = [_Accumulator() for _ in range(threads)]
+    workers = [_Accumulator(sample) for _ in range(threads)]
     with ThreadPoolExecutor(threads) as pool:
         list(pool.map(lambda worker: worker.take(batches), workers))
     first, *others = workers
@@ -61,15 +67,26 @@ def statistics_of(
     return merge_util.merge_dataset_feature_statistics(first.protos())
 
 
+def fill(sample: Sample, files: Sequence[str]) -> None:
+    """Gives a sample the first rows of each file, and computes nothing else."""
+    decoder = ExamplesToRecordBatchDecoder()
+    rows = -(-sample.size // max(len(files), 1))
+    for number, file in enumerate(files):
+        kind = "GZIP" if file.endswith(".gz") else ""
+        data = tf.data.TFRecordDataset(file, kind).take(rows).batch(rows)
+        for batch in data.as_numpy_iterator():
+            sample.add(number, decoder.DecodeBatch(batch))
+
+
 class _Batches:
     """Batches of serialized rows, handed out to several threads."""
 
     def __init__(self, files: Sequence[str], rows: int) -> None:
-        self._iterator = self._read(files, rows)
+        self._iterator = enumerate(self._read(files, rows))
         self._lock = threading.Lock()
 
-    def next(self) -> Any:
-        """A batch, an array of bytes [rows]; None at the end."""
+    def next(self) -> tuple[int, Any] | None:
+        """Number of a batch, and its rows as bytes [rows]; None at the end."""
         with self._lock:
             return next(self._iterator, None)
 
@@ -87,7 +104,8 @@ class _Batches:
 class _Accumulator:
     """Statistics of one thread: TFDV's accumulators, and counts of values."""
 
-    def __init__(self) -> None:
+    def __init__(self, sample: Sample | None = None) -> None:
+        self._sample = sample
         self._options = StatsOptions()
         self._decoder = ExamplesToRecordBatchDecoder()
         self._generators = [
@@ -103,8 +121,11 @@ class _Accumulator:
 
     def take(self, batches: _Batches) -> None:
         """Adds batches until there are none left."""
-        while (rows := batches.next()) is not None:
-            self.add(self._decoder.DecodeBatch(rows))
+        while (numbered := batches.next()) is not None:
+            batch = self._decoder.DecodeBatch(numbered[1])
+            self.add(batch)
+            if self._sample is not None:
+                self._sample.add(numbered[0], batch)
 
     def add(self, batch: pa.RecordBatch) -> None:
         """Adds one batch of rows."""

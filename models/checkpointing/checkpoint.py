@@ -23,6 +23,7 @@ from models.variables import (
 
 log = logging.getLogger("lionctr.train")
 INDEX, _ARRAYS = "index.json", "arrays.bin"
+ORIGIN = "origin.json"  # of the whole training
 _STEP = "step-"
 _PART = 1 << 24  # bytes read and written at a time
 
@@ -122,6 +123,17 @@ class Checkpoints:
                 _read(file, arrays[name], variable)
         state: dict[str, Any] = index["state"]
         return state
+
+    def describe(self, graph: str, code: str) -> None:
+        """Notes what the training needs to go on, for who sweeps the folder.
+
+        Args:
+            graph: folder of the transform's graph that it reads.
+            code: version of the code that it can go on with.
+        """
+        tf.io.gfile.makedirs(self.folder)
+        with tf.io.gfile.GFile(f"{self.folder}/{ORIGIN}", "w") as file:
+            file.write(json.dumps({"graph": graph, "code_version": code}))
 
     def newest(self) -> str | None:
         """Folder of the newest one; None where there is none."""

@@ -179,7 +179,7 @@ def _index(items: list[Any], part: str) -> int:
         name = item.get("name") if isinstance(item, dict) else item
         if name == part:
             return number
-    if not part.isdigit() or int(part) >= len(items):
+    if not part.isdecimal() or int(part) >= len(items):
         raise ValueError(
             f"received {part!r}; accepted: 0 to {len(items) - 1}, or the"
             " `name` of an element"

@@ -27,6 +27,12 @@ def asset_lines(transform: tft.TFTransformOutput, name: str) -> list[bytes]:
     return [x for x in asset_text(transform, name).split(b"\n") if x]
 
 
+def lines_of(path: str) -> list[bytes]:
+    """Lines of an asset of an exported model."""
+    with tf.io.gfile.GFile(path, "rb") as file:
+        return [x for x in file.read().split(b"\n") if x]
+
+
 def asset_size(transform: tft.TFTransformOutput, name: str) -> int:
     """How many lines an asset has, of which none is kept."""
     count, last = 0, b"\n"

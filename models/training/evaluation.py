@@ -9,7 +9,13 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from models.training.metrics import auc, calibration, logloss_of_logits, sigmoid
+from models.training.metrics import (
+    auc,
+    calibration,
+    entropy,
+    logloss_of_logits,
+    sigmoid,
+)
 
 
 class Scores(NamedTuple):
@@ -30,6 +36,7 @@ class Evaluation:
 
     def __init__(self, model: Any, shift: float = 0.0) -> None:
         self._shift = shift
+        self.constant = math.nan  # logloss of the base rate, once scored
         self._forward = tf.function(
             lambda inputs: model(inputs, training=False), reduce_retracing=True
         )
@@ -50,6 +57,8 @@ class Evaluation:
     def scores(self, data: Any) -> Scores:
         """Metrics of all rows of `data`."""
         labels, logits = self.predict(data)
+        if len(labels):
+            self.constant = float(entropy(np.asarray(labels.mean())))
         return Scores(
             logloss_of_logits(labels, logits),
             auc(labels, logits),

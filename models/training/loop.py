@@ -8,7 +8,7 @@ import signal
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import tensorflow as tf
@@ -18,6 +18,7 @@ from models.checkpointing.checkpoint import Checkpoints
 from models.config.training import Negatives, TrainConfig
 from models.input_pipeline.dataset import Batches
 from models.input_pipeline.epoch_iterator import EpochIterator
+from models.training.advice import Course
 from models.training.averages import Averages
 from models.training.callbacks import callback_list, release
 from models.training.distribution import Team, use_jit
@@ -46,6 +47,7 @@ class Result:
     eval_logloss: float
     eval_auc: float
     resumed_at: int = 0
+    course: Course = field(default_factory=Course)
 
     @property
     def examples_per_second(self) -> float:
@@ -198,6 +200,7 @@ class _Training:
             best_evaluation.logloss,
             best_evaluation.auc,
             first,
+            state.course,
         )
 
     def _epoch(self, caught: list[int]) -> bool:
@@ -304,6 +307,8 @@ class _Training:
             )
             self._stopping.judge(step, scores)
         self._newest = scores
+        constant = self._evaluation.constant
+        self._state.course.add(step, scores.logloss, constant)
         self._callbacks.on_test_end(scores._asdict())
         self._progress.scalars(
             step, {f"eval/{k}": v for k, v in scores._asdict().items()}

@@ -14,6 +14,7 @@ import keras
 import tensorflow_transform as tft
 
 from models.architectures.registry import build_model
+from models.checkpointing.checkpoint import Checkpoints
 from models.checkpointing.saved_state import (
     Meaning,
     columns_of,
@@ -196,6 +197,11 @@ class TrainingRun:
         row_counts.check("Transform", self.files.train, self.rows)
         row_counts.check("Trainer", self.files.train, train.rows)
         row_counts.check("Trainer", self.files.eval, held_out.rows)
+        if checkpoints and team.chief:
+            Checkpoints(checkpoints).describe(
+                self.files.transform.transform_savedmodel_dir,
+                self.custom.get("code_version", ""),
+            )
         result = loop.train(
             model,
             optimizer,

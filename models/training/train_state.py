@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from models.checkpointing.checkpoint import Checkpoints
+from models.training.advice import Course
 from models.training.distribution import Team
 
 log = logging.getLogger("lionctr.train")
@@ -37,9 +38,10 @@ class TrainState:
     examples: int = 0
     seconds: float = 0.0
     best_evaluation: BestEvaluation = field(default_factory=BestEvaluation)
+    course: Course = field(default_factory=Course)
 
     def flat(self) -> dict[str, Any]:
-        """JSON types, all on one level."""
+        """JSON types; the best evaluation on the level of the rest."""
         found = asdict(self)
         return found | found.pop("best_evaluation")
 
@@ -58,7 +60,8 @@ def resume(
         names = {one.name for one in fields(BestEvaluation)}
         best_evaluation = {name: found.pop(name) for name in names}
         state = TrainState(
-            **found, best_evaluation=BestEvaluation(**best_evaluation)
+            **{**found, "course": Course(**found["course"])},
+            best_evaluation=BestEvaluation(**best_evaluation),
         )
     steps = team.gather_from_processes(state.step)
     if steps.min() < steps.max():

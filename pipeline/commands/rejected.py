@@ -11,6 +11,7 @@ from typing import IO, Any, cast
 
 from models import valid_json
 from models.errors import InputError
+from pipeline import object_store
 from pipeline.run_store import SUMMARY, find_run
 
 _WIDEST = 500  # characters shown of a row
@@ -62,6 +63,9 @@ def show(
 def _folder(run: str, root: str) -> str:
     """Where the rejected rows of `run` are."""
     path = Path(run)
+    if object_store.is_store(run):
+        run = str(object_store.fetched(run))
+        path = Path(run)
     if "://" in run or (path.is_dir() and not (path / SUMMARY).exists()):
         if next(_files(run), None) is None and not _counts(run):
             raise InputError(
@@ -77,6 +81,8 @@ def _folder(run: str, root: str) -> str:
             f"{path}: the run has no rejected rows to show; it ended before"
             f" they were written: {summary.get('message') or 'no message'}"
         )
+    if object_store.is_store(folder):
+        return str(object_store.fetched(folder))
     if "://" not in folder and not Path(folder).is_dir():
         raise InputError(f"{path}: its rejected rows, {folder}, are gone")
     return str(folder)

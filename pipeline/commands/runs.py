@@ -9,7 +9,7 @@ from typing import Any
 
 from models import valid_json
 from models.errors import InputError
-from pipeline import run_store
+from pipeline import object_store, run_store
 from pipeline.run_store import Run
 
 _METRICS = ("auc", "logloss", "calibration")  # columns of the table
@@ -26,6 +26,7 @@ class Options:
     keep: int | None = None
     dry_run: bool = False
     as_json: bool = False
+    html: bool = False
 
 
 def main(name: str, root: str, options: Options) -> int:
@@ -39,7 +40,21 @@ def main(name: str, root: str, options: Options) -> int:
     Raises:
         InputError: there is no such pipeline, run or metric.
     """
-    homes = _homes(name, root)
+    if name.endswith((".yaml", ".yml")):
+        from pipeline.config import load
+
+        config = load(Path(name))
+        root, name = run_store.root_of(config), config.name
+    place = root
+    if object_store.is_store(root):
+        if options.keep is not None:
+            raise InputError(
+                f"--keep: received with {root!r}; accepted: runs of this"
+                " machine. A store's own rules of lifetime delete there"
+            )
+        files = ("summary.json", "config.yaml")
+        root = str(run_store.fetched_root(root, name, files))
+    homes = _homes(name, root, place)
     if options.dry_run and options.keep is None:
         raise InputError("--dry-run: received without --keep N")
     if options.keep is not None:
@@ -56,10 +71,17 @@ def main(name: str, root: str, options: Options) -> int:
     runs = [run for home in homes for run in run_store.runs(home)]
     if options.diff:
         return _diff(runs, options)
-    rows = [_row(run, before) for run, before in _pairs(runs)]
+    rows = run_store.rows(runs)
     rows.reverse()
+    for row in rows if place != root else ():
+        row["report"] = row["report"].replace(root, place.rstrip("/"), 1)
     if options.sort:
         rows = _sorted(rows, options.sort)
+    if options.html:
+        from pipeline.report import index
+
+        print(index.write(rows, homes[0] if name else homes[0].parent))
+        return 0
     if options.as_json:
         print(valid_json.dumps({"runs": rows}))
         return 0
@@ -68,65 +90,23 @@ def main(name: str, root: str, options: Options) -> int:
     return 0
 
 
-def _homes(name: str, root: str) -> list[Path]:
-    """The folders of the pipelines."""
-    if name.endswith((".yaml", ".yml")):
-        from pipeline.config import load
-
-        config = load(Path(name))
-        root, name = config.root, config.name
-    if "://" in root:
-        raise InputError(
-            f"root: received {root!r}; accepted: a folder of this machine."
-            " Runs on an object store are Kubeflow's"
-        )
+def _homes(name: str, root: str, place: str) -> list[Path]:
+    """The folders of the pipelines; `root` holds copies of those in `place`."""
     known = sorted(path.parent for path in Path(root).glob("*/runs"))
     if not name:
         if not known:
-            raise InputError(f"no runs in {root!r}; --root says where they are")
+            raise InputError(
+                f"no runs in {place!r}; --root says where they are"
+            )
         return known
     for home in (Path(root) / name, Path(name)):
         if (home / "runs").is_dir():
             return [home]
     names = ", ".join(home.name for home in known) or "none"
     raise InputError(
-        f"{name}: no runs in {str(Path(root) / name)!r}. Pipelines there:"
+        f"{name}: no runs in {f'{place}/{name}'!r}. Pipelines there:"
         f" {names}; --root says where runs are"
     )
-
-
-def _pairs(runs: list[Run]) -> list[tuple[Run, Run | None]]:
-    """Each run, and the one before it of the same pipeline."""
-    before: dict[Path, Run] = {}
-    pairs = []
-    for run in runs:
-        pairs.append((run, before.get(run.home)))
-        before[run.home] = run
-    return pairs
-
-
-def _row(run: Run, before: Run | None) -> dict[str, Any]:
-    summary, settings = run.summary, run.settings()
-    return {
-        "pipeline": run.home.name,
-        "run": run.id,
-        "when": run.when,
-        "status": run.status,
-        "model": (settings.get("model") or {}).get("name"),
-        "optimizer": (settings.get("optimizer") or {}).get("name"),
-        "changes": []
-        if before is None
-        else run_store.changes(before.settings(), settings),
-        "metrics": summary.get("metrics") or {},
-        "intervals": {
-            name: entry.get("interval")
-            for name, entry in (
-                (summary.get("evaluation") or {}).get("metrics") or {}
-            ).items()
-        },
-        "pushed_model": summary.get("pushed_model"),
-        "report": str(run.folder / "report.html"),
-    }
 
 
 def _sorted(rows: list[dict[str, Any]], metric: str) -> list[dict[str, Any]]:
@@ -245,12 +225,14 @@ def _keep(home: Path, options: Options) -> int:
     word = "would delete" if options.dry_run else "deleted"
     for run in plan.deleted:
         print(f"{word} run {run.id}, {run.status}")
-    for path in plan.artifacts:
+    for path in [*plan.artifacts, *plan.checkpoints]:
         print(f"{word} {path}")
     for run, why in plan.kept_for:
         print(f"kept run {run.id}: {why}")
+    count = len(plan.checkpoints)
+    stopped = f", checkpoints of {count} stopped trainings" if count else ""
     print(
-        f"{word} {len(plan.deleted)} runs and {len(plan.artifacts)} artifacts,"
-        f" {plan.bytes:,} bytes"
+        f"{word} {len(plan.deleted)} runs and {len(plan.artifacts)} artifacts"
+        f"{stopped}, {plan.bytes:,} bytes"
     )
     return 0

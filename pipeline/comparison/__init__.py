@@ -1,1 +1,1 @@
-"""`lionctr compare`: optimizers on the same data, model and budget."""
+"""`lionctr compare`: optimizers or models on the same data and budget."""

@@ -1,24 +1,121 @@
-"""Where the search of each optimizer starts, and how it goes on."""
+"""Who is compared: where each search starts, and how it goes on."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from models.config.architectures import ARCHITECTURES, ModelConfig
 from optimizers.config.automatic import rates_of
 from optimizers.config.catalog import FIXED_RATE, TABLE_ARGUMENTS
+from optimizers.config.defaults import asked
+from pipeline.config import ConfigError
 
 # Exponents of 10 around the start.
 _GRIDS = {
     "learning_rate": (-1.0, -0.5, 0.0, 0.5, 1.0),
     "weight_decay": (-0.5, 0.0, 0.5),
 }
+LOGISTIC = "logistic regression"
+_LOGISTIC = {"name": "models.architectures.logistic:build"}
+_OF_IDS = {"name": "adagrad"}  # seen often or hardly ever: rates of their own
+_TOGETHER = ("learning_rate", "table_rate")
 _ADAMW_DECAY = 1e-2
 # arXiv 2302.06675, section 5: a rate 3 to 10 times smaller than AdamW's, and
 # a decay 3 to 10 times larger.
 _RATIO = math.sqrt(10)
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A line of the comparison.
+
+    model, optimizer: sections of the config; `auto` is chosen from the log.
+    """
+
+    label: str
+    model: Mapping[str, Any]
+    optimizer: Mapping[str, Any]
+
+
+def models(text: str) -> list[str]:
+    """Architectures of `--models`, with commas between, or `all` of ours.
+
+    Raises:
+        ConfigError: there is no such architecture.
+    """
+    if text == "all":
+        return list(ARCHITECTURES)
+    names = list(dict.fromkeys(name.strip() for name in text.split(",")))
+    for name in names:
+        try:
+            ModelConfig.model_validate({"name": name})
+        except ValueError as error:
+            raise ConfigError(
+                f"--models: received {name!r}; accepted: all, or some of"
+                f" {', '.join(ARCHITECTURES)}, or package.module:function,"
+                " with commas between"
+            ) from error
+    return names
+
+
+def logistic(config: Mapping[str, Any]) -> Contender:
+    """Logistic regression on the features of the config.
+
+    Args:
+        config: the config's `optimizer` section, whose schedule counts.
+    """
+    model = ModelConfig.model_validate(_LOGISTIC).asked()
+    return Contender(LOGISTIC, model, _like(config, _OF_IDS["name"]))
+
+
+def contenders(
+    config: ModelConfig,
+    optimizer: Mapping[str, Any],
+    names: Sequence[str],
+    optimizers: Sequence[str],
+) -> list[Contender]:
+    """Each architecture with each optimizer.
+
+    What the config gives of `hidden` and other options that all have counts
+    for all; an architecture's own options for itself.
+
+    Args:
+        config: the config's `model`.
+        optimizer: the config's `optimizer` section.
+        names: of architectures.
+        optimizers: names, or none for the config's own.
+    """
+    common = {
+        key: getattr(config, key)
+        for key in config.model_fields_set & ModelConfig.model_fields.keys()
+        if key != "name"
+    }
+    found = []
+    for name in names:
+        section = config
+        if name != config.name:
+            section = ModelConfig.model_validate({"name": name, **common})
+        for other in optimizers:
+            label = name if len(optimizers) == 1 else f"{name}, {other}"
+            spec = _like(optimizer, other)
+            found.append(Contender(label, section.asked(), spec))
+        if not optimizers:
+            found.append(Contender(name, section.asked(), optimizer))
+    return found
+
+
+def _like(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """The optimizer `name`: the config's own, or one of its schedule."""
+    if config.get("name") == name:
+        return config
+    schedule = config.get("schedule")
+    if schedule is None or name in FIXED_RATE:
+        return asked({"name": name})
+    return asked({"name": name, "schedule": schedule})
 
 
 def start(
@@ -62,26 +159,36 @@ def search(
 ) -> tuple[dict[str, Any], bool]:
     """The rate with the least loss, then the weight decay if there is any.
 
+    Every search may have as many trainings, whatever it searches.
+
     Returns:
         The optimizer's section, and whether its best rate or decay is the
         last one that was tried.
     """
     best, on_edge = dict(spec), False
-    for key, grid in _GRIDS.items():
-        if not best.get(key):
-            continue
+    searched = {key: grid for key, grid in _GRIDS.items() if best.get(key)}
+    left = 2 * sum(map(len, _GRIDS.values()))  # trainings, the same for all
+    for key, grid in searched.items():
+        limit = 2 * len(grid) if len(searched) > 1 else left
         at = partial(_scaled, best, key)
         exponent, edge = minimum(
             lambda e, at=at: loss(at(e)),  # type: ignore[misc]
             grid,
-            2 * len(grid),
+            limit,
         )
         best, on_edge = at(exponent), on_edge or edge
+    if not searched:  # groups: each has a rate of its own
+        loss(best)
     return best, on_edge
 
 
 def _scaled(spec: dict[str, Any], key: str, exponent: float) -> dict[str, Any]:
-    return spec | {key: _short(spec[key] * 10**exponent)}
+    keys = _TOGETHER if key in _TOGETHER else (key,)
+    return spec | {
+        name: _short(spec[name] * 10**exponent)
+        for name in keys
+        if spec.get(name)
+    }
 
 
 def _short(value: float) -> float:

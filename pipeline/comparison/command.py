@@ -1,4 +1,4 @@
-"""Compares optimizers: search on eval rows, then seeds judged on test rows."""
+"""Compares optimizers and models: search on eval rows, judged on test rows."""
 
 from __future__ import annotations
 
@@ -16,27 +16,34 @@ from optimizers.config.catalog import names
 from optimizers.config.defaults import resolved
 from pipeline.code_version import code_version
 from pipeline.comparison import candidates
+from pipeline.comparison.candidates import Contender
 from pipeline.config import ConfigError, PipelineConfig, load
-from pipeline.console import Console, NoteHandler, quiet
+from pipeline.console import Console, NoteHandler, quiet, written
 from pipeline.runners import local
 from pipeline.runners.run_folder import home_of, only_one
 from pipeline.runners.versions import user_version
 
 if TYPE_CHECKING:
-    from pipeline.comparison.trainings import Trainings
+    from pipeline.comparison.trainings import Data, Trainings
 
 RESULTS, PLOT = "compare.json", "compare.png"
+OPTIMIZERS = "lion,adamw,adagrad,ftrl"
 
 
 def compare(
     path: Path,
     overrides: Sequence[str],
     optimizers: str,
+    models: str,
     seeds: int,
     out: Path | None,
     as_json: bool,
 ) -> int:
-    """Compares optimizers on the config at `path`; returns the exit code.
+    """Compares on the data of the config at `path`; returns the exit code.
+
+    Without `models`, optimizers with the config's model. With them, models
+    with each of `optimizers`, or "" for the config's. A logistic regression
+    comes first.
 
     Leaves `compare.json`, `compare.png`, TensorBoard's logs and a record of
     each training in `out`, by default `<root>/<name>/compare`.
@@ -45,7 +52,8 @@ def compare(
         ConfigError: the config or an argument is wrong.
         InputError: the data is.
     """
-    chosen = _chosen(optimizers)
+    chosen = _chosen(optimizers or ("" if models else OPTIMIZERS))
+    architectures = candidates.models(models) if models else []
     if seeds < 1:
         raise ConfigError(f"--seeds: received {seeds}; accepted: 1 or more")
     config = load(path, overrides)
@@ -62,7 +70,9 @@ def compare(
         with quiet(out / "log.txt") as (stdout, stderr):
             console = Console(stderr)
             try:
-                results = _results(config, chosen, seeds, out, console)
+                results = _results(
+                    config, chosen, architectures, seeds, out, console
+                )
                 from pipeline.comparison import report
 
                 text = valid_json.dumps(results)
@@ -74,11 +84,12 @@ def compare(
                 raise
             stdout.write(shown + "\n")
             console.line(f"\n  plot {out / PLOT}\n  results {out / RESULTS}")
-    return int(not all(o["test"] for o in results["optimizers"].values()))
+            tested = all(one["test"] for one in report.lines(results).values())
+            return written(stdout, console) if tested else 1
 
 
 def _chosen(optimizers: str) -> list[str]:
-    chosen = [name.strip() for name in optimizers.split(",")]
+    chosen = [name.strip() for name in optimizers.split(",") if optimizers]
     for name in chosen:
         if name not in names():
             raise ConfigError(
@@ -91,6 +102,7 @@ def _chosen(optimizers: str) -> list[str]:
 def _results(
     config: PipelineConfig,
     chosen: Sequence[str],
+    architectures: Sequence[str],
     seeds: int,
     out: Path,
     console: Console,
@@ -101,27 +113,38 @@ def _results(
     ours.addHandler(handler)
     try:
         made = local.prepare(config, console)
-        from pipeline.comparison.trainings import Trainings
+        from pipeline.comparison import report
+        from pipeline.comparison.intervals import judge
+        from pipeline.comparison.trainings import Data, Trainings
 
-        sections = config.sections()
-        trainings = Trainings(
-            {
-                name: sections[name]
-                for name in ("features", "model", "optimizer", "train")
-            }
-            | {"negatives": sections["data"]["negatives"]},
-            made["Transform"]["transform_graph"],
-            made["Transform"]["transformed_examples"],
+        data = Data.of(
+            made,
+            config.evaluate,
             out,
-            code_version("models.trainer") + user_version(config),
+            code_version("models.trainer")
+            + code_version("models.architectures.logistic")
+            + user_version(config),
             console,
         )
-        found = _search(trainings.optimizer, chosen, trainings)
-        optimizers = {
-            name: _tested(found[name], trainings, seeds) for name in chosen
-        }
+        sections = config.sections()
+        own = Trainings("", _sections(config), data)
+        first = candidates.logistic(sections["optimizer"])
+        baseline = _each(config, [first], data, seeds)
+        found: dict[str, Any] = {"baseline": baseline}
+        if architectures:
+            contenders = candidates.contenders(
+                config.model, sections["optimizer"], architectures, chosen
+            )
+            found["models"] = _each(config, contenders, data, seeds)
+        else:
+            best = _search(own.optimizer, chosen, own)
+            found["optimizers"] = {
+                name: _tested(best[name], own, seeds) for name in chosen
+            }
     finally:
         ours.removeHandler(handler)
+    confidence = config.evaluate.confidence
+    judge(report.lines(found), candidates.LOGISTIC, confidence)
     counts = Path(made["ClickLogGen"]["rejected"]) / "counts.json"
     rows = json.loads(counts.read_text("utf-8"))
     return {
@@ -129,13 +152,74 @@ def _results(
         "config_sha256": config.sha256(),
         "rows": {n: rows[n] for n in config.data.split.names},
         "budget": {
-            "steps": trainings.steps,
-            "epochs": trainings.train["epochs"],
-            "batch_size": trainings.train["batch_size"],
+            "steps": own.steps,
+            "epochs": own.train["epochs"],
+            "batch_size": own.train["batch_size"],
         },
         "seeds": seeds,
-        "optimizers": optimizers,
+        "confidence": confidence,
+        "unit": data.unit,
+        **found,
     }
+
+
+def _sections(config: PipelineConfig) -> dict[str, Any]:
+    """Sections of the config that a training takes."""
+    sections = config.sections()
+    names = ("features", "model", "optimizer", "train")
+    return {name: sections[name] for name in names} | {
+        "negatives": sections["data"]["negatives"]
+    }
+
+
+def _each(
+    config: PipelineConfig,
+    contenders: Sequence[Contender],
+    data: Data,
+    seeds: int,
+) -> dict[str, Any]:
+    """Label -> what a contender reaches, from what `run` would use on."""
+    from pipeline.comparison.trainings import Trainings
+
+    found = {}
+    for one in contenders:
+        sections = _sections(config)
+        sections |= {"model": one.model, "optimizer": one.optimizer}
+        trainings = Trainings(one.label, sections, data)
+        tried = Tried(trainings)
+        best, on_edge = candidates.search(resolved(trainings.optimizer), tried)
+        found[one.label] = _tested(
+            tried.record(best, on_edge), trainings, seeds
+        )
+        found[one.label]["model"] = trainings.model
+    return found
+
+
+class Tried:
+    """The eval loss of settings, each trained once."""
+
+    def __init__(self, trainings: Trainings) -> None:
+        self._trainings = trainings
+        self._losses: dict[str, float] = {}
+
+    def __call__(self, spec: dict[str, Any]) -> float:
+        """The loss with the optimizer's section."""
+        full = resolved(spec)
+        key = json.dumps(full, sort_keys=True)
+        if key not in self._losses:
+            self._losses[key] = self._trainings.eval_loss(full)
+        return self._losses[key]
+
+    def record(self, best: Mapping[str, Any], on_edge: bool) -> dict[str, Any]:
+        """The best settings in full, and all that were tried."""
+        return {
+            "optimizer": resolved(best),
+            "on_edge": on_edge,
+            "tried": [
+                {"optimizer": json.loads(key), "eval_logloss": value}
+                for key, value in self._losses.items()
+            ],
+        }
 
 
 def _search(
@@ -149,30 +233,13 @@ def _search(
     # Lion's are derived from AdamW's best.
     for name in sorted(chosen, key=lambda name: name != "adamw"):
         adamw = found.get("adamw", {}).get("optimizer")
-        tried: dict[str, float] = {}
-
-        def loss(
-            spec: dict[str, Any], tried: dict[str, float] = tried
-        ) -> float:
-            full = resolved(spec)
-            key = json.dumps(full, sort_keys=True)
-            if key not in tried:
-                tried[key] = trainings.eval_loss(full)
-            return tried[key]
-
+        loss = Tried(trainings)
         best, on_edge = candidates.search(
             candidates.start(name, config, adamw), loss
         )
         if name == config.get("name") and loss(dict(config)) < loss(best):
             best, on_edge = dict(config), False
-        found[name] = {
-            "optimizer": resolved(best),
-            "on_edge": on_edge,
-            "tried": [
-                {"optimizer": json.loads(key), "eval_logloss": value}
-                for key, value in tried.items()
-            ],
-        }
+        found[name] = loss.record(best, on_edge)
     return found
 
 
@@ -197,4 +264,5 @@ def _tested(
         "slot_bytes": ended[0]["slot_bytes"] if ended else None,
         "failed": [r["failed"] for r in records if "failed" in r],
         "curves": [r["curve"] for r in ended],
+        "replicates": [r["replicates"] for r in ended],
     }

@@ -14,6 +14,7 @@ from matplotlib.ticker import EngFormatter
 
 _METRICS = {"auc": "test AUC", "logloss": "test logloss"}
 _METRICS |= {"calibration": "calibration"}
+_SURE = ("auc", "logloss")  # with intervals
 
 
 def spread(values: Sequence[float]) -> dict[str, Any]:
@@ -25,48 +26,98 @@ def spread(values: Sequence[float]) -> dict[str, Any]:
     }
 
 
+def lines(results: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Label -> line, logistic regression first."""
+    found: dict[str, dict[str, Any]] = {}
+    for part in ("baseline", "models", "optimizers"):
+        found |= results.get(part, {})
+    return found
+
+
+def rates(optimizer: Mapping[str, Any]) -> str:
+    """Rates and decay of an optimizer's section, in a few words."""
+    if "groups" in optimizer:
+        return " | ".join(map(rates, optimizer["groups"]))
+    text = f"rate {optimizer['learning_rate']:g}"
+    if optimizer.get("table_rate"):
+        text += f", tables {optimizer['table_rate']:g}"
+    if optimizer.get("weight_decay"):
+        text += f", decay {optimizer['weight_decay']:g}"
+    return text
+
+
 def table(results: Mapping[str, Any]) -> str:
     """The comparison as lines for a person."""
     budget, rows = results["budget"], results["rows"]
-    lines = [
+    found = lines(results)
+    width = max(map(len, found))
+    share = f"{100 * results['confidence']:g} %"
+    text = [
         f"{results['name']}: {rows['train']:,} rows to train,"
         f" {rows['eval']:,} to choose settings, {rows['test']:,} to test;"
-        f" {budget['steps']:,} steps, {results['seeds']} seeds",
+        f" {budget['steps']:,} steps, {results['seeds']} seeds; {share}"
+        f" intervals, bootstrap by {results['unit']}",
         "",
-        f"{'':10}"
-        + "".join(f"{title:>18}" for title in _METRICS.values())
-        + f"{'seconds':>16}{'slots, MB':>11}  rate, decay",
+        f"{'':{width}}"
+        + "".join(f"{_METRICS[m]:>17}{'interval':>16}" for m in _SURE)
+        + f"{'against the first':>19}{'interval':>18} {'calibration':>17}"
+        + f"{'seconds':>12}{'slots, MB':>11}{'tried':>7}  settings",
     ]
-    tested = [o for o in results["optimizers"].values() if o["test"]]
-    for name, one in results["optimizers"].items():
+    for name, one in found.items():
         if not one["test"]:
-            lines.append(f"{name:10}  failed: {one['failed'][0]}")
+            text.append(f"{name:{width}}  failed: {one['failed'][0]}")
             continue
-        optimizer = one["optimizer"]
-        settings = f"{optimizer['learning_rate']:g}"
-        if optimizer.get("weight_decay"):
-            settings += f", {optimizer['weight_decay']:g}"
-        lines.append(
-            f"{name:10}"
-            + "".join(f"{_show(one['test'][m], 4):>18}" for m in _METRICS)
-            + f"{_show(one['seconds'], 1):>16}"
-            + f"{one['slot_bytes'] / 1e6:>11.2f}  {settings}"
+        test, ends = one["test"], one["intervals"]
+        apart = _apart(one)
+        text.append(
+            f"{name:{width}}"
+            + "".join(
+                f"{_show(test[m], 4):>17}{_ends(ends[m]):>16}" for m in _SURE
+            )
+            + f"{_signed(apart.get('mean')):>19}"
+            + f"{_ends(apart.get('interval'), '+'):>18}"
+            + ("*" if _sure(apart.get("interval")) else " ")
+            + f"{_show(test['calibration'], 4):>17}"
+            + f"{_show(one['seconds'], 1):>12}"
+            + f"{one['slot_bytes'] / 1e6:>11.2f}{len(one['tried']):>7}"
+            + f"  {rates(one['optimizer'])}"
             + (" !" if one["on_edge"] else "")
             + (f" ({len(one['failed'])} failed)" if one["failed"] else "")
         )
-    means = [o["test"][m]["mean"] for o in tested for m in _METRICS]
+    tested = [one for one in found.values() if one["test"]]
+    means = [one["test"][m]["mean"] for one in tested for m in _METRICS]
     if any(map(math.isnan, means)):
-        lines.append("- is not defined: all test rows have one label")
-    if any(one["on_edge"] for one in results["optimizers"].values()):
-        lines.append("! the best of what was tried lies on the edge of it")
-    return "\n".join(lines)
+        text.append("- is not defined: all test rows have one label")
+    if any(one["on_edge"] for one in found.values()):
+        text.append("! the best of what was tried lies on the edge of it")
+    if any(_sure(_apart(one).get("interval")) for one in tested):
+        text.append("* the interval of the difference in logloss has no 0")
+    return "\n".join(text)
+
+
+def _apart(line: Mapping[str, Any]) -> Mapping[str, Any]:
+    return line["difference"].get("logloss") or {}
+
+
+def _sure(ends: Sequence[float] | None) -> bool:
+    return ends is not None and ends[0] * ends[1] > 0
+
+
+def _signed(value: float | None) -> str:
+    if value is None or not math.isfinite(value):
+        return ""
+    return f"{value:+.4f}"
+
+
+def _ends(ends: Sequence[float] | None, sign: str = "") -> str:
+    return " ".join(f"{end:{sign}.4f}" for end in ends) if ends else ""
 
 
 def plot(results: Mapping[str, Any], path: Path) -> None:
     """Writes a PNG: eval logloss over examples, and over seconds."""
     figure = Figure(figsize=(11, 4.5), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
-    for name, one in results["optimizers"].items():
+    for name, one in lines(results).items():
         if one["curves"]:
             _draw(left, name, one["curves"], "examples")
             _draw(right, name, one["curves"], "seconds")

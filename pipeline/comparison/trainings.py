@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 import tensorflow_transform as tft
 from tensorboard.backend.event_processing.event_accumulator import (
@@ -15,59 +18,128 @@ from tensorboard.backend.event_processing.event_accumulator import (
 )
 
 import optimizers
+from components.evaluator.config import EvaluateConfig
+from components.evaluator.predictions import predictions
 from models.input_pipeline.dataset import Batches
 from models.training import loop
 from models.training.evaluation import Evaluation
+from models.training.metrics import sigmoid
 from models.training.run import Files, Fitted, TrainingRun
 from models.tuning.trial import attempt
 from models.tuning.trial_store import FinishedTrainings, fingerprint
+from pipeline.comparison.intervals import TestRows
+from pipeline.comparison.report import rates
 from pipeline.console import Console
 
 _POINTS = 20  # of a curve
+_BATCH = 8192  # rows, where nothing is learned
+
+
+@dataclass(frozen=True)
+class Data:
+    """Rows, files and records that all trainings of a comparison share.
+
+    rows: of the test split. unit: of its bootstrap, "row" or a column.
+    made_from: fingerprints of the examples and of the code.
+    """
+
+    files: Files
+    test: list[str]
+    rows: TestRows
+    unit: str
+    folder: Path
+    finished: FinishedTrainings
+    made_from: Mapping[str, str]
+    console: Console
+
+    @classmethod
+    def of(
+        cls,
+        made: Mapping[str, Mapping[str, str]],
+        evaluate: EvaluateConfig,
+        folder: Path,
+        code_version: str,
+        console: Console,
+    ) -> Data:
+        """Finds the data in the artifacts of `local.prepare`.
+
+        Args:
+            made: component -> output -> URI.
+            evaluate: the config section.
+            folder: where finished trainings and TensorBoard's logs are kept.
+            code_version: of this project and of the user's own code; another
+                one trains anew.
+            console: gets a line for each training.
+        """
+        examples = made["Transform"]["transformed_examples"]
+        transform = tft.TFTransformOutput(made["Transform"]["transform_graph"])
+        files = Files(
+            transform,
+            [f"{examples}/Split-train/*"],
+            [f"{examples}/Split-eval/*"],
+        )
+        test = [f"{examples}/Split-test/*"]
+        labels = _labels(test, transform)
+        groups = None
+        if evaluate.group is not None:
+            raw = f"{made['ClickLogGen']['examples']}/Split-test/*"
+            groups = _groups(raw, evaluate.group, labels)
+        return cls(
+            files,
+            test,
+            TestRows(labels, groups, evaluate.replicates),
+            "row" if groups is None else str(evaluate.group),
+            folder,
+            FinishedTrainings(str(folder / "trainings")),
+            {
+                "data": fingerprint(files),
+                "test": fingerprint(Files(transform, test, [])),
+                "code_version": code_version,
+                "unit": f"{evaluate.group}, {evaluate.replicates}",
+            },
+            console,
+        )
+
+
+def _labels(files: Sequence[str], transform: tft.TFTransformOutput) -> Any:
+    batches = Batches(files, transform, _BATCH)
+    return np.concatenate([label.numpy() for _, label in batches.epoch()])
+
+
+def _groups(pattern: str, column: str, labels: Any) -> Any:
+    """Groups of the rows, from the raw examples; None if these differ."""
+    kinds = {column: "string"}
+    parts = [
+        predictions([file], {}, kinds, group=column)
+        for file in sorted(tf.io.gfile.glob(pattern))
+    ]
+    if not np.array_equal(np.concatenate([p.labels for p in parts]), labels):
+        return None
+    groups: Any = np.concatenate([part.groups for part in parts])
+    values, codes = np.unique(groups, return_inverse=True)
+    return codes - int((values == -1).any())
 
 
 class Trainings:
     """Trains with one optimizer or another; all else stays the same.
 
     Args:
+        label: of the line, in front of what is shown; "" for none.
         sections: see `TrainingRun`; `optimizer` is replaced.
-        graph, examples: URIs of what Transform left.
-        folder: where finished trainings and TensorBoard's logs are kept.
-        code_version: of this project and of the user's own code; another one
-            trains again.
-        console: gets a line for each training.
+        data: what it trains on.
     """
 
     def __init__(
-        self,
-        sections: Mapping[str, Any],
-        graph: str,
-        examples: str,
-        folder: Path,
-        code_version: str,
-        console: Console,
+        self, label: str, sections: Mapping[str, Any], data: Data
     ) -> None:
-        self._files = Files(
-            tft.TFTransformOutput(graph),
-            [f"{examples}/Split-train/*"],
-            [f"{examples}/Split-eval/*"],
-        )
-        self._test = [f"{examples}/Split-test/*"]
-        self._folder = folder
-        self._finished = FinishedTrainings(str(folder / "trainings"))
-        test = Files(self._files.transform, self._test, [])
-        self._made_from = {
-            "data": fingerprint(self._files),
-            "test": fingerprint(test),
-            "code_version": code_version,
-        }
-        self._console = console
-        job = TrainingRun(sections, self._files)
+        self._label, self._data = label, data
+        job = TrainingRun(sections, data.files)
         # Settings chosen from the log are the same for all.
         self._sections = job.custom
+        self.model: dict[str, Any] = job.custom["model"]
         self.optimizer: dict[str, Any] = job.custom["optimizer"]
         self.train: dict[str, Any] = job.custom["train"]
-        self.steps, self.rows = job.steps, job.rows
+        self.steps = job.steps
 
     def eval_loss(self, optimizer: Mapping[str, Any]) -> float:
         """The eval logloss after training with the config's own seed."""
@@ -94,41 +166,41 @@ class Trainings:
             "train": train,
         }
         tested = what != "search"
-        made_from = {**sections, **self._made_from, "tested": tested}
-        record = self._finished.get(made_from)
+        made_from = {**sections, **self._data.made_from, "tested": tested}
+        data = self._data
+        record = data.finished.get(made_from)
         known = record is not None
-        name = f"{optimizer['name']}, {what}"
+        name = f"{self._label or optimizer['name']}, {what}"
         if record is None:
-            with self._console.running(name):
+            with data.console.running(name):
                 record = (
                     self._tested(sections, name)
                     if tested
-                    else attempt(sections, self._files)
+                    else attempt(sections, data.files)
                 )
-            self._finished.put(made_from, record)
-        self._console.line(_line(name, optimizer, record, known))
+            data.finished.put(made_from, record)
+        data.console.line(_line(name, optimizer, record, known))
         return record
 
     def _tested(self, sections: dict[str, Any], name: str) -> dict[str, Any]:
-        log_dir = self._folder / "tensorboard" / name.replace(", ", "-")
+        data = self._data
+        folder = re.sub(r"[^\w.-]+", "-", name)
+        log_dir = data.folder / "tensorboard" / folder
         # A leftover of a training that was killed.
         shutil.rmtree(log_dir, ignore_errors=True)
 
         def describe(job: TrainingRun, fitted: Fitted) -> dict[str, Any]:
-            scores = Evaluation(fitted.model, job.negatives.shift).scores(
-                Batches(
-                    self._test,
-                    self._files.transform,
-                    sections["train"]["batch_size"],
-                )
+            evaluation = Evaluation(fitted.model, job.negatives.shift)
+            _, logits = evaluation.predict(
+                Batches(data.test, data.files.transform, _BATCH).epoch()
             )
             return {
-                "test": scores._asdict(),
+                **data.rows.measure(sigmoid(logits)),
                 "slot_bytes": optimizers.slot_bytes(fitted.optimizer),
                 "curve": curve(log_dir, fitted.result),
             }
 
-        return attempt(sections, self._files, str(log_dir), describe)
+        return attempt(sections, data.files, str(log_dir), describe)
 
 
 def curve(log_dir: Path, result: loop.Result) -> list[dict[str, float]]:
@@ -155,9 +227,7 @@ def _line(
     record: Mapping[str, Any],
     known: bool,
 ) -> str:
-    settings = f"rate {optimizer['learning_rate']:g}"
-    if optimizer.get("weight_decay"):
-        settings += f", decay {optimizer['weight_decay']:g}"
+    settings = rates(optimizer)
     result = (
         f"failed: {record['failed']}"
         if "failed" in record

@@ -21,7 +21,7 @@ from optimizers import extension
 from pipeline import extensions
 from pipeline.config import PipelineConfig, load
 from pipeline.console import quiet
-from pipeline.preflight import logs, sizes
+from pipeline.preflight import logs, sizes, stores
 
 Problem = tuple[str, str]  # field, and what is wrong with it
 
@@ -38,10 +38,12 @@ def quick(config: PipelineConfig) -> None:
 def slow(config: PipelineConfig) -> None:
     """Imports the user's own code, and looks at how it can be called.
 
+    Looks for the file systems of other machines too.
+
     Raises:
         InputError: one line for each problem.
     """
-    _raise(config, _own_code(config))
+    _raise(config, [*_own_code(config), *stores.problems(config)])
 
 
 def check(path: Path, overrides: list[str]) -> int:

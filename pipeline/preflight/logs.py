@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import glob
 import os
 import re
@@ -11,7 +12,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from components.click_log_gen.config.sections import LogFiles
-from components.click_log_gen.files.chunks import HEAD_BYTES
+from components.click_log_gen.files.chunks import HEAD_BYTES, Chunk
 from components.click_log_gen.formats import log_format
 from models.config.paths import is_local, literal
 from models.errors import InputError
@@ -38,7 +39,10 @@ def problems(config: PipelineConfig) -> Iterator[tuple[str, str]]:
         if not missing:
             wanted = _clicked if name == "clicks" else _shown
             field = f"data.{name}.path"
-            yield from _columns(config, log, field, wanted(config))
+            found = list(_columns(config, log, field, wanted(config)))
+            yield from found
+            if name == "impressions" and not found:
+                yield from _rows(config, field)
 
 
 def files(log: LogFiles) -> list[str]:
@@ -97,6 +101,12 @@ def _columns(
     except OSError:
         return
     names = chosen.peek(path, log)
+    if names is None and chosen.names_columns:
+        try:
+            names = list(chosen.names(_first_chunk(path, log), log)) or None
+        except InputError as error:
+            yield field, f"{path}: {error}"
+            return
     if names is None:
         return
     if log.header and log.columns is None and wanted.keys().isdisjoint(names):
@@ -125,6 +135,45 @@ def _inside(path: str) -> list[str]:
         below = sorted(Path(path).rglob("*"))
         found = [p for p in below if p.name[0] not in "._"]
     return [str(p) for p in found if p.is_file() and p.stat().st_size]
+
+
+def _rows(config: PipelineConfig, field: str) -> Iterator[tuple[str, str]]:
+    """A log without a row, good or bad; a first file that cannot be read."""
+    log = config.data.impressions
+    if not all(map(is_local, log.path)):
+        return
+    for path in (path for name in files(log) for path in _inside(name)):
+        try:
+            if _holds_a_row(path, log):
+                return
+        except InputError as error:
+            yield field, f"{path}: {error}"
+            return
+        except Exception:  # of a format of the user's own: the ingest says it
+            return
+    yield field, f"no rows in any file of {', '.join(log.path)}"
+
+
+def _holds_a_row(path: str, log: LogFiles) -> bool:
+    chosen = log_format.of(log)
+    chunk = _first_chunk(path, log)
+    pieces = [(0, -1)]
+    if not chunk.codec:
+        pieces = list(chosen.split(path, chunk.stamp[0]))
+    for start, end in pieces:
+        piece = dataclasses.replace(chunk, start=start, end=end)
+        for rows in chosen.read(piece, log, {}):
+            if rows.count or rows.rejected:
+                return True
+    return False
+
+
+def _first_chunk(path: str, log: LogFiles) -> Chunk:
+    """The whole file, as one chunk."""
+    with Path(path).open("rb") as stream:
+        codec = log_format.of(log).codec(stream.read(HEAD_BYTES), path)
+    size = Path(path).stat().st_size
+    return Chunk(0, path, 0, -1, codec, (size, 0.0), path)
 
 
 def _shown(config: PipelineConfig) -> Columns:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import io
 import re
 from collections.abc import Mapping, Sequence
@@ -10,6 +11,7 @@ from typing import Any
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, date2num
 from matplotlib.figure import Figure
 
 # Drawn in these, and then named by the page's variables: light and dark.
@@ -106,6 +108,35 @@ def histogram(curve: Mapping[str, Any]) -> str:
     return _svg(figure, "histogram")
 
 
+def calibration(times: Mapping[str, Any]) -> str:
+    """Calibration of each model in the course of time."""
+    figure, axes = _axes("from (UTC)", "predicted / observed")
+    for model, time in times.items():
+        spans = [s for s in time["spans"] if s["calibration"] is not None]
+        if not spans:
+            continue
+        y = [span["calibration"] for span in spans]
+        ends = [
+            span["calibration_interval"] or [span["calibration"]] * 2
+            for span in spans
+        ]
+        below = [max(0.0, v - low) for v, (low, _) in zip(y, ends, strict=True)]
+        above = [max(0.0, up - v) for v, (_, up) in zip(y, ends, strict=True)]
+        starts = [datetime.datetime.fromisoformat(s["start"]) for s in spans]
+        x = [float(date2num(start)) for start in starts]
+        axes.errorbar(
+            x, y, [below, above], fmt="o-", ms=3, lw=1, label=model,
+            color=_COLOURS.get(model, _INK),
+        )  # fmt: skip
+    axes.axhline(1, ls="--", lw=1, color=_INK)
+    axes.xaxis_date("UTC")
+    locator = AutoDateLocator(maxticks=6)
+    axes.xaxis.set_major_locator(locator)
+    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+    axes.legend(frameon=False, labelcolor=_INK)
+    return _svg(figure, "calibration")
+
+
 def learning(lines: Mapping[str, Sequence[tuple[int, float]]]) -> str:
     """Logloss of training and eval rows by step."""
     figure, axes = _axes("step", "logloss")
@@ -120,6 +151,71 @@ def learning(lines: Mapping[str, Sequence[tuple[int, float]]]) -> str:
         )  # fmt: skip
     axes.legend(frameon=False, labelcolor=_INK)
     return _svg(figure, "learning")
+
+
+def importance(
+    found: Sequence[tuple[str, float, Sequence[float] | None]],
+) -> str:
+    """How much the logloss rises without each feature, with intervals."""
+    figure, axes = _axes("logloss rises by", "")
+    figure.set_figheight(max(2.0, 0.8 + 0.2 * len(found)))
+    places = list(range(len(found)))[::-1]  # the first on top
+    for place, (_, value, ends) in zip(places, found, strict=True):
+        low, high = ends or (value, value)
+        axes.plot([low, high], [place, place], lw=1, color=_INK)
+    values = [value for _, value, _ in found]
+    axes.plot(values, places, "o", ms=4, color=_COLOURS["candidate"])
+    axes.axvline(0, lw=1, ls="--", color=_INK)
+    axes.set_yticks(places, [_short(name) for name, *_ in found])
+    return _svg(figure, "importance")
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= 24 else f"{name[:23]}…"
+
+
+def course(
+    days: Sequence[datetime.datetime],
+    values: Sequence[float],
+    ends: Sequence[Sequence[float] | None],
+    pushed: Sequence[bool],
+    metric: str,
+    name: str,
+) -> str:
+    """A metric of runs over the days, with intervals.
+
+    Args:
+        days: of the runs.
+        values: of the metric.
+        ends: its intervals.
+        pushed: whether a run pushed its model.
+        metric: what it is called.
+        name: of the picture in the page.
+    """
+    figure, axes = _axes("", metric)
+    first, second = _COLOURS.values()
+    known = [e or (v, v) for v, e in zip(values, ends, strict=True)]
+    errors = [
+        [max(0.0, v - low) for v, (low, _) in zip(values, known, strict=True)],
+        [max(0.0, up - v) for v, (_, up) in zip(values, known, strict=True)],
+    ]
+    x = date2num(days)
+    axes.errorbar(
+        x, values, errors, fmt="o-", ms=3, lw=1, color=first, label="run"
+    )
+    at = [n for n, is_pushed in enumerate(pushed) if is_pushed]
+    if at:
+        axes.plot(
+            [x[n] for n in at], [values[n] for n in at], "s", ms=5,
+            color=second, label="pushed",
+        )  # fmt: skip
+    margin = max(0.5, 0.03 * float(x[-1] - x[0]))  # days
+    axes.set_xlim(x[0] - margin, x[-1] + margin)
+    locator = AutoDateLocator(maxticks=6)
+    axes.xaxis.set_major_locator(locator)
+    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+    axes.legend(frameon=False, labelcolor=_INK)
+    return _svg(figure, name)
 
 
 def _lines(

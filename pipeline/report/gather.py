@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 import logging
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from components import data_checks
 from models.errors import InputError
-from pipeline.run_store import artifact
+from pipeline import run_store
+from pipeline.run_store import Run, artifact, runs
 
 log = logging.getLogger("lionctr.report")
 Curves = dict[str, list[tuple[int, float]]]
+Copies = Mapping[str, Mapping[str, str]]
 T = TypeVar("T")
 
 
@@ -39,6 +42,9 @@ class RunData:
         evaluation: of the Evaluator's `evaluation.json`.
         curves: TensorBoard's scalars, tag -> (step, value).
         features: split -> statistics.
+        pushed_before: id of the last run before it that pushed a model.
+        changes: settings that differ from those of that run.
+        checks: of ExampleValidator's `data_checks.json`.
         lost: what could not be read, and why.
     """
 
@@ -48,11 +54,14 @@ class RunData:
     evaluation: dict[str, Any] = field(default_factory=dict)
     curves: Curves = field(default_factory=dict)
     features: dict[str, list[Feature]] = field(default_factory=dict)
+    pushed_before: str = ""
+    changes: list[dict[str, Any]] = field(default_factory=list)
+    checks: dict[str, Any] = field(default_factory=dict)
     lost: tuple[str, ...] = ()
 
 
-def gather(folder: Path) -> RunData:
-    """Reads the run in `folder`.
+def gather(folder: Path, copies: Copies | None = None) -> RunData:
+    """Reads the run in `folder`; see `page.write`.
 
     Raises:
         InputError: `folder` has no `summary.json` of a run.
@@ -77,6 +86,9 @@ def gather(folder: Path) -> RunData:
     outputs = summary.get("artifacts") or {}
 
     def place(node: str, output: str, older: str = "") -> Path | None:
+        if copies is not None:
+            copy = copies.get(node, {}).get(output)
+            return Path(copy) if copy else None
         uri = (outputs.get(node) or {}).get(output) or summary.get(older)
         return artifact(home, uri) if uri else None
 
@@ -90,6 +102,8 @@ def gather(folder: Path) -> RunData:
             return {}
         return read(name, lambda: _json(where / name), {})
 
+    before: tuple[str, list[dict[str, Any]]] = ("", [])
+    before = read("runs before it", lambda: _changes(Run(home, folder)), before)
     return RunData(
         summary,
         part(rejected, "counts.json"),
@@ -99,8 +113,19 @@ def gather(folder: Path) -> RunData:
         read("statistics", lambda: feature_statistics(statistics), {})
         if statistics
         else {},
+        *before,
+        part(place("ExampleValidator", "anomalies"), data_checks.FILE),
         tuple(lost),
     )
+
+
+def _changes(run: Run) -> tuple[str, list[dict[str, Any]]]:
+    """The last run before it that pushed, and settings that differ."""
+    before = [one for one in runs(run.home) if one.id < run.id]
+    for one in reversed(before):
+        if one.summary.get("pushed_model"):
+            return one.id, run_store.changes(one.settings(), run.settings())
+    return "", []
 
 
 def _json(path: Path) -> dict[str, Any]:
@@ -163,8 +188,8 @@ def _feature(item: Any) -> Feature:
     name = item.name or ".".join(item.path.step)
     kind = item.WhichOneof("stats")
     common = getattr(item, kind).common_stats if kind else None
-    missing = int(common.num_missing) if common else 0
-    rows = missing + (int(common.num_non_missing) if common else 0)
+    missing = data_checks.missing(common) if common else 0
+    rows = common.num_missing + common.num_non_missing if common else 0
     about = ""
     if kind == "num_stats":
         numbers = item.num_stats
@@ -183,4 +208,4 @@ def _feature(item: Any) -> Feature:
         ]
         if shown:
             about += f": {', '.join(shown)}"
-    return Feature(name, rows, missing, about)
+    return Feature(name, int(rows), missing, about)

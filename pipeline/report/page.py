@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import Any
 
-from pipeline.report.gather import RunData, gather
+from pipeline.report.gather import Copies, RunData, gather
 
 REPORT = "report.html"
 _VERDICTS = {
+    "blessed": "Blessed: the push comes next.",
     "done": "Done: the model is pushed.",
     "refused": "Refused: nothing was pushed.",
     "failed": "Failed: nothing was pushed.",
@@ -17,15 +19,23 @@ _VERDICTS = {
 log = logging.getLogger("lionctr.report")
 
 
-def write(folder: Path) -> Path:
+def write(folder: Path, copies: Copies | None = None) -> Path:
     """Writes the report of the run in `folder`; returns its path.
+
+    Args:
+        folder: of the run.
+        copies: component -> output -> its folder on this machine; None: where
+            the run's summary says.
 
     Raises:
         InputError: there is no run that has ended.
         OSError: the report cannot be written.
     """
-    text = page(gather(folder))
-    path = folder / REPORT
+    return put(folder / REPORT, page(gather(folder, copies)))
+
+
+def put(path: Path, text: str) -> Path:
+    """Writes a page, whole or not at all."""
     temporary = path.with_suffix(".tmp")
     temporary.write_text(text, "utf-8", errors="backslashreplace")
     temporary.replace(path)
@@ -34,9 +44,8 @@ def write(folder: Path) -> Path:
 
 def page(run: RunData) -> str:
     """The page; a section that cannot be shown says why."""
-    import jinja2
-
     from pipeline.report import sections
+    from pipeline.report.elements import Section
 
     shown = []
     for section in sections.ALL:
@@ -46,27 +55,55 @@ def page(run: RunData) -> str:
         except Exception as error:
             log.warning("report: %s", name, exc_info=True)
             note = f"Not shown: {type(error).__name__}: {error}"
-            found = sections.Section(name, name.capitalize(), [note])
+            found = Section(name, name.capitalize(), [note])
         if found:
             shown.append(found)
     if run.lost:
-        shown.append(
-            sections.Section("lost", "What could not be read", list(run.lost))
-        )
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("pipeline.report", "."),
-        autoescape=True,
-        trim_blocks=True,
-    )
+        shown.append(Section("lost", "What could not be read", list(run.lost)))
     summary = run.summary
     status = str(summary.get("status"))
     why = [summary.get("message"), (summary.get("undefined") or {}).get("")]
     if summary.get("pushed_model"):
         why.insert(0, f"Pushed to {summary['pushed_model']}")
-    return environment.get_template("report.html.j2").render(
+    why += [f"Warning: {line}" for line in summary.get("warnings") or []]
+    return render(
         title=f"{summary.get('name')}: run {summary.get('run')}",
-        good=status == "done",
+        good=status in ("done", "blessed"),
         verdict=_VERDICTS.get(status, status),
         why=[line for line in why if line],
         sections=shown,
     )
+
+
+def render(**values: Any) -> str:
+    """The template, filled in."""
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("pipeline.report", "."),
+        autoescape=True,
+        trim_blocks=True,
+    )
+    return environment.get_template("report.html.j2").render(**values)
+
+
+def path_of(run: str, root: str) -> Path:
+    """Path of a run's report: made anew, or a copy of that on a store.
+
+    Raises:
+        InputError: there is no such run.
+    """
+    from pipeline.run_store import find_run
+
+    folder = find_run(run, root, (REPORT,))
+    return folder / REPORT if _is_of_kubeflow(folder) else write(folder)
+
+
+def _is_of_kubeflow(folder: Path) -> bool:
+    """Whether the run's artifacts are where no page can be made of them."""
+    import json
+
+    summary = json.loads((folder / "summary.json").read_text("utf-8"))
+    uris = (summary.get("artifacts") or {}).get("Trainer") or {}
+    is_there = (folder / REPORT).is_file()
+    return is_there and any("://" in uri for uri in uris.values())

@@ -4,63 +4,18 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from pipeline.report import charts
+from pipeline.report.checks import checks
+from pipeline.report.elements import Chart, Section, Table, interval, number
 from pipeline.report.gather import RunData
+from pipeline.report.importance import by_feature, importance
+from pipeline.report.times import times
 
 _SLICES = 300  # shown, the most harmful
 _BINS = 50  # rows of a curve's table
-
-
-@dataclass(frozen=True)
-class Table:
-    """Rows of text; columns from the number `texts` on are numbers."""
-
-    head: Sequence[str]
-    rows: Sequence[Sequence[str]]
-    texts: int = 1
-    caption: str = ""
-    folded: bool = False
-
-
-@dataclass(frozen=True)
-class Chart:
-    """A picture, and its numbers."""
-
-    caption: str
-    svg: str
-    table: Table
-
-
-@dataclass(frozen=True)
-class Section:
-    """A part of the page."""
-
-    key: str
-    title: str
-    notes: Sequence[str] = ()
-    tables: Sequence[Table] = ()
-    charts: Sequence[Chart] = ()
-
-
-def number(value: Any) -> str:
-    """A value as the page shows it; undefined is a dash."""
-    if value is None or (isinstance(value, float) and not math.isfinite(value)):
-        return "-"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, int):
-        return f"{value:,}"
-    if isinstance(value, float):
-        return f"{value:.5f}" if 1e-3 <= abs(value) < 1e6 else f"{value:.6g}"
-    return str(value)
-
-
-def _range(ends: Any) -> str:
-    return f"{number(ends[0])} to {number(ends[1])}" if ends else "-"
 
 
 def metrics(run: RunData) -> Section | None:
@@ -80,11 +35,11 @@ def metrics(run: RunData) -> Section | None:
         head += ["baseline", "interval", "difference", "interval"]
     rows, notes = [], []
     for name, entry in found["metrics"].items():
-        row = [name, number(entry["value"]), _range(entry.get("interval"))]
+        row = [name, number(entry["value"]), interval(entry.get("interval"))]
         if paired:
             for key in ("baseline", "difference"):
                 row.append(number(entry.get(key)))
-                row.append(_range(entry.get(f"{key}_interval")))
+                row.append(interval(entry.get(f"{key}_interval")))
         rows.append([*row, number(constant.get(name))])
         if entry.get("undefined"):
             notes.append(f"{name} is undefined: {entry['undefined']}")
@@ -119,7 +74,7 @@ def metrics(run: RunData) -> Section | None:
             Table(
                 ["with the constants that are served", "candidate", head[2]],
                 [
-                    [name, number(entry["value"]), _range(entry["interval"])]
+                    [name, number(entry["value"]), interval(entry["interval"])]
                     for name, entry in served.items()
                 ],
             )
@@ -164,7 +119,7 @@ def curves(run: RunData) -> Section | None:
                     [
                         model, number(int(one["rows"])),
                         number(one["prediction"]), number(one["label"]),
-                        _range(one.get("interval")),
+                        interval(one.get("interval")),
                     ]
                     for model, curve in found.items()
                     for one in curve["reliability"]
@@ -190,7 +145,7 @@ def curves(run: RunData) -> Section | None:
             Table(
                 ["predicted", "negatives", "positives"],
                 [
-                    [_range((low, high)), number(no), number(yes)]
+                    [interval((low, high)), number(no), number(yes)]
                     for low, high, no, yes in rows
                 ],
             ),
@@ -227,11 +182,11 @@ def slices(run: RunData) -> Section | None:
             entry = entries.get(metric, {})
             row.append(number(entry.get("value")))
             if metric != "auc":
-                row.append(_range(entry.get("interval")))
+                row.append(interval(entry.get("interval")))
         if paired:
             logloss = entries.get("logloss", {})
             row.append(number(logloss.get("difference")))
-            row.append(_range(logloss.get("difference_interval")))
+            row.append(interval(logloss.get("difference_interval")))
         rows.append(row)
     head = [
         "slice", "rows", "harm", "calibration", "interval", "logloss",
@@ -302,8 +257,9 @@ def training(run: RunData) -> Section | None:
         shown.append(Chart("Learning curve", charts.learning(lines), table))
     names = (
         "steps", "resumed_at_step", "examples", "seconds",
-        "train_examples_per_second", "stopped_early", "eval_logloss",
-        "eval_auc", "lion_kernel", "lion_kernel_reason", "slot_bytes", "ids",
+        "train_examples_per_second", "stopped_early", "best_step",
+        "eval_logloss", "eval_constant", "eval_auc", "lion_kernel",
+        "lion_kernel_reason", "slot_bytes", "ids",
     )  # fmt: skip
     tables = [
         Table(
@@ -326,7 +282,8 @@ def training(run: RunData) -> Section | None:
         value = summary.get(key) or told.get(key)
         if value:
             tables.append(Table([caption, ""], list(_flat(value)), 2))
-    return Section("training", "Training", tables=tables, charts=shown)
+    notes = [f"Warning: {text}" for text in told.get("warnings") or []]
+    return Section("training", "Training", notes, tables, shown)
 
 
 def features(run: RunData) -> Section | None:
@@ -339,15 +296,19 @@ def features(run: RunData) -> Section | None:
         for one in run.features[split]:
             names.setdefault(one.name, {})[split] = one
     rows = []
+    known = by_feature(run)
     for name, by_split in names.items():
         first = next(iter(by_split.values()))
         shares = [
             f"{100 * one.missing / max(1, one.rows):.2f} %" if one else "-"
             for one in map(by_split.get, splits)
         ]
-        rows.append([name, first.about, *shares])
+        more = known.get(name, ["-"] * 4) if known else []
+        rows.append([name, first.about, *shares, *more])
     head = ["feature", f"values ({splits[0]})"]
     head += [f"missing, {split}" for split in splits]
+    if known:
+        head += ["importance", "interval", "ids unseen", "out of vocabulary"]
     return Section("features", "Features", tables=[Table(head, rows, 2)])
 
 
@@ -418,6 +379,14 @@ def settings(run: RunData) -> Section | None:
     summary = run.summary
     chosen = {one["path"] for one in run.training.get("chosen") or []}
     tables = []
+    if run.pushed_before:
+        changed = [
+            [one["path"], _json(one["before"]), _json(one["after"])]
+            for one in run.changes
+        ]
+        head = ["differs from the last pushed run", run.pushed_before, "here"]
+        rows = changed or [["nothing", "", ""]]
+        tables.append(Table(head, rows, 3))
     for name in ("model", "optimizer", "train", "data", "features", "evaluate"):
         rows = [
             [f"{name}.{path}", value]
@@ -456,5 +425,6 @@ def _json(value: Any) -> str:
 
 
 ALL = (
-    metrics, curves, slices, training, features, ingest, timings, settings,
+    metrics, curves, times, slices, training, features, importance, checks,
+    ingest, timings, settings,
 )  # fmt: skip

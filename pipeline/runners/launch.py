@@ -37,6 +37,9 @@ class CompiledPipeline:
         data: the version of the logs.
         model: that of the user's own code in the training.
         metrics: that of the user's own code in the evaluation.
+
+    Attributes:
+        codes: component -> version of its code.
     """
 
     def __init__(
@@ -58,6 +61,7 @@ class CompiledPipeline:
         from components.warm_start.executor import base_version
         from pipeline import dag
 
+        self.codes = dag.code_versions()
         prefer_large_batches()
         self._connection = metadata.sqlite_metadata_connection_config(
             str(store.database)
@@ -73,7 +77,7 @@ class CompiledPipeline:
                 str(store.artifacts),
                 dag.Versions(
                     data,
-                    dag.code_versions(),
+                    self.codes,
                     base,
                     model,
                     content_version(config.data.curated_schema),

@@ -16,9 +16,9 @@ import yaml
 from models import valid_json
 from models.config.metric_registry import REGISTERED
 from models.errors import FailedError, InputError, RefusedError
-from pipeline import counts
+from pipeline import beam, counts
 from pipeline.config import PipelineConfig
-from pipeline.console import Console, NoteHandler, quiet
+from pipeline.console import Console, NoteHandler, quiet, written
 from pipeline.preflight import checks
 from pipeline.runners import disk, run_table
 from pipeline.runners.launch import CompiledPipeline
@@ -66,7 +66,7 @@ def run(
                 run.leave_report()
             if as_json:
                 out.write(text + "\n")
-            return int(_EXIT[summary["status"]])
+            return int(_EXIT[summary["status"]]) or written(out, console)
 
 
 def prepare(
@@ -132,6 +132,7 @@ class _Run:
             self._outputs.rejected = error.rejected
         except RefusedError as error:
             status, message = "refused", str(error)
+            self._outputs.refused_checks = error.data_checks or {}
         except (KeyboardInterrupt, SystemExit) as error:
             status, message = "failed", _stopped(error)
         except Exception as error:
@@ -229,6 +230,7 @@ class _Run:
 
         from components.click_log_gen.files.spans import data_version, log_bytes
 
+        beam.open_files(config.runner.beam)
         data = data_version(config.data)
         logs = log_bytes(config.data)
         schema = config.data.curated_schema
@@ -244,6 +246,8 @@ class _Run:
             pipeline = CompiledPipeline(
                 config, self._home, self._store, run, data, *own
             )
+        for line in self._store.sweep_checkpoints(pipeline.codes.values()):
+            self._console.line(f"  {line}")
         for node in pipeline.nodes:
             watched.leave_if_told()
             name = self._running = node.node_info.id
@@ -272,6 +276,15 @@ class _Run:
             # Its files lie outside the artifacts, where the cache
             # does not look; pushing the same model again does nothing.
             node.execution_options.caching_options.enable_cache = False
+        if node.node_info.id == "ExampleValidator":
+            from components.example_validator.base_statistics import find
+            from pipeline import dag
+
+            value = node.parameters.parameters["base"].field_value
+            value.string_value = find(
+                dag.pushed_to(self._config),
+                self._outputs.uri("StatisticsGen", "statistics"),
+            ).identity
         if node.node_info.id == "Baseline":
             from components.baseline.executor import served
             from pipeline import dag

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from components import data_checks
+
 Uris = dict[str, dict[str, str]]  # component -> output -> URI
 
 
@@ -18,6 +20,7 @@ class Outputs:
     pushed: the folder of the pushed version, or "".
     rejected: where rejected rows are, of an ingest that was stopped, or "".
     refusals: lines of the gate.
+    refused_checks: what stopped ExampleValidator, whose outputs are gone.
     seconds: of each component.
     """
 
@@ -25,6 +28,7 @@ class Outputs:
     pushed: str = ""
     rejected: str = ""
     refusals: list[str] = field(default_factory=list)
+    refused_checks: dict[str, Any] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
 
     def uri(self, component: str, output: str) -> str:
@@ -34,6 +38,11 @@ class Outputs:
     def counts(self) -> dict[str, Any]:
         """Counts of rows, by the ingest."""
         return _read(self.uri("ClickLogGen", "rejected"), "counts.json")
+
+    def data_checks(self) -> dict[str, Any]:
+        """Drift, skew and leaks, by ExampleValidator."""
+        uri = self.uri("ExampleValidator", "anomalies")
+        return _read(uri, data_checks.FILE) if uri else self.refused_checks
 
     def training(self) -> dict[str, Any]:
         """The Trainer's own account."""

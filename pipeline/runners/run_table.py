@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from components import data_checks
 from models.config.search_space import decoded
 from pipeline import counts, metrics_table
 from pipeline.runners.outputs import Outputs
@@ -35,6 +36,12 @@ def step(
     yield f"  {name:<{_NAME_WIDTH}} {state:<7} {seconds:7.1f} s{about}"
     if name == "ClickLogGen" and not failed:
         for line in counts.details(outputs.counts(), splits):
+            yield f"    {line}"
+    if name == "Trainer" and state == "cached":  # else it said so itself
+        for line in outputs.training().get("warnings", []):
+            yield f"    warning: {line}"
+    if name == "ExampleValidator" and not failed:
+        for line in data_checks.lines(outputs.data_checks()):
             yield f"    {line}"
 
 

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import json
+import re
 import secrets
 import shutil
 import sqlite3
-from collections.abc import Iterator
+import time
+from collections.abc import Collection, Iterator
 from contextlib import closing
 from pathlib import Path
 
 from models.errors import FailedError
+from pipeline.runners import disk
 
 _MARK = ".database"  # in the artifacts' folder: whose artifacts they are
 _ORPHANED = ".orphaned"
 _LIVE = 2  # ml_metadata.proto.Artifact.State
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+_KEY = re.compile("[0-9a-f]{16}")  # of a training
+_DAYS = 30  # that checkpoints of other code are kept
 _SYSTEM = ".system"  # TFX's own files of executions under way
 
 
@@ -29,6 +35,7 @@ class Store:
         self.artifacts = home / "artifacts"
         self.checkpoints = home / "checkpoints"
         self.trials = home / "trials"
+        self._live: set[tuple[str, ...]] = set()
 
     def tidy(self) -> Iterator[str]:
         """Leaves no artifact that the database does not know of.
@@ -61,7 +68,51 @@ class Store:
                     f" {self.artifacts / _ORPHANED}, which may be deleted"
                 )
             mark.write_text(identity, "utf-8")
+        self._live = live
         self._sweep(live)
+
+    def sweep_checkpoints(self, codes: Collection[str]) -> Iterator[str]:
+        """Removes checkpoints that no training can go on from, after `tidy`.
+
+        A training of examples that are there, by this code or within 30 days
+        by other code, keeps them: its settings may come back.
+
+        Args:
+            codes: versions of the code that trains.
+
+        Yields:
+            What was removed, and why, a line each.
+        """
+        for folder in sorted(self.checkpoints.glob("*")):
+            if not _KEY.fullmatch(folder.name) or not folder.is_dir():
+                continue
+            for part in folder.glob("part-*"):  # a save that was killed
+                shutil.rmtree(part)
+            why = self._abandoned(folder, codes)
+            if why:
+                freed = disk.size(sum(p.stat().st_size for p in _files(folder)))
+                shutil.rmtree(folder)
+                yield f"note: removed {freed} of checkpoints, {folder}: {why}"
+
+    def _abandoned(self, folder: Path, codes: Collection[str]) -> str:
+        """Why no training goes on from these checkpoints; "" if one may."""
+        if not any(folder.glob("step-*")):
+            return "the training was killed before its first checkpoint"
+        try:
+            origin = json.loads((folder / "origin.json").read_text("utf-8"))
+            graph, code = Path(origin["graph"]), origin["code_version"]
+        except (OSError, ValueError, KeyError, TypeError):
+            graph, code = None, ""  # of an earlier version
+        if graph is not None:
+            place = graph.parts[-4:-1]
+            there = self.artifacts.joinpath(*place, graph.name).is_dir()
+            if place not in self._live or not there:
+                return "the examples of the training are gone"
+        times = (path.stat().st_mtime for path in _files(folder))
+        idle = time.time() - max(times, default=0)
+        if code not in codes and idle > _DAYS * 86_400:
+            return f"over {_DAYS} days old, of another version of the code"
+        return ""
 
     def _known(
         self, connection: sqlite3.Connection
@@ -133,6 +184,10 @@ class Store:
                     shutil.rmtree(path)
         for path in self.trials.glob("*.tmp"):
             path.unlink()
+
+
+def _files(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]
 
 
 def _number() -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from components import data_checks
 from pipeline import counts
 from pipeline.config import PipelineConfig
 from pipeline.runners.outputs import Outputs
@@ -43,13 +44,18 @@ def summary(
         "positives": counted.get("positives", {}),
         "times": counts.times(counted),
         "out_of_range": counted.get("out_of_range", {}),
-        "warnings": counted.get("warnings", []),
+        "warnings": [
+            line
+            for source in (counted, training)
+            for line in source.get("warnings", [])
+        ],
         "rejected": outputs.uri("ClickLogGen", "rejected")
         or outputs.rejected
         or None,
         "rejected_reasons": counted.get("reasons", {}),
         "clicks": {k: n for k, n in clicks.items() if isinstance(n, int)},
         "rejected_click_reasons": clicks.get("reasons", {}),
+        **data_checks.summary(outputs.data_checks()),
         "metrics": slices.pop("", {}),
         "slices": slices,
         "undefined": outputs.undefined(),

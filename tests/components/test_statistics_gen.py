@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from tensorflow_metadata.proto.v0 import statistics_pb2
 from tfx.components.statistics_gen.executor import Executor as Stock
 from tfx.types import artifact_utils, standard_artifacts
 
+from components.data_checks import SINGLE_FEATURES
 from components.statistics_gen.executor import Executor
 from components.statistics_gen.split_statistics import statistics_of
 
@@ -184,6 +186,19 @@ def test_the_artifact_says_what_stock_says(both):
     assert ours.get_json_value_custom_property(
         name
     ) == stock.get_json_value_custom_property(name)
+
+
+def test_what_each_feature_tells_of_the_label_lies_beside_the_splits(tmp_path):
+    data = [
+        {**row, "label": [i % 9 // 8], "told": [f"{i % 9 // 8}".encode()]}
+        for i, row in enumerate(rows(400))
+    ]
+    _, artifact = execute(Executor, tmp_path, {"train": [data[:90], data[90:]]})
+    found = json.loads((Path(artifact.uri) / SINGLE_FEATURES).read_text())
+    assert found["rows"] == found["total"] == 400
+    assert found["features"]["told"]["auc"] == 1
+    assert found["features"]["id"]["auc"] == 0.5
+    assert "label" not in found["features"]
 
 
 def test_schema_and_anomalies_come_out_alike(both):

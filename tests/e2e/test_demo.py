@@ -319,7 +319,9 @@ def test_a_second_run_reuses_everything_and_pushes_nothing(
 def test_a_model_below_the_threshold_is_refused(
     home: Home, first: tuple[dict[str, Any], str]
 ) -> None:
-    code, summary, console = home.run("evaluate.metrics.auc.min=0.99")
+    code, summary, console = home.run(
+        "evaluate.metrics.auc.min=0.99", "evaluate.importance={rows: 1000}"
+    )
     assert code == 1
     assert summary["status"] == "refused"
     assert summary["blessed"] is False
@@ -327,6 +329,14 @@ def test_a_model_below_the_threshold_is_refused(
     auc = first[0]["metrics"]["auc"]
     assert f"auc is {auc:.6g}; threshold: min 0.99" in console
     assert len(home.versions()) == 1
+    found = summary["evaluation"]["importance"]
+    kinds = load(Path("configs/demo.yaml")).features.kinds()
+    assert {one["name"] for one in found["features"]} == set(kinds)
+    assert found["rows"] == 1000
+    assert found["train_rows"] == summary["rows"]["train"]
+    assert found["features"][0]["logloss"]["interval"][0] > 0
+    report = home.folder / "runs/demo/runs" / summary["run"] / "report.html"
+    assert "1,000 of 5,000 rows of the eval split" in report.read_text()
 
 
 def test_anomalies_against_a_curated_schema_stop_before_training(

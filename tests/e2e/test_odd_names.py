@@ -78,6 +78,8 @@ def test_columns_in_other_scripts_and_folders_that_look_like_globs(
     assert summary["slices"]["[设备=desk]"]["auc"] > 0
     (why,) = summary["undefined"].values()
     assert why.endswith("the slice 设备=电视 has no negative")
+    (few,) = (one for one in summary["warnings"] if "fewer than 200" in one)
+    assert f"    warning: {few}" in console
 
     folder = home / "runs" / "Small_ctr" / "runs" / summary["run"]
     resolved = yaml.safe_load((folder / "config.yaml").read_text("utf-8"))
@@ -102,6 +104,10 @@ def test_columns_in_other_scripts_and_folders_that_look_like_globs(
     assert code == 0, console
     assert again["pushed_model"] == summary["pushed_model"]
     assert console.count(" cached ") >= 8, console
+    assert f"    warning: {few}" in console
+    assert again["warnings"] == summary["warnings"]
+    report = folder.with_name(again["run"]) / "report.html"
+    assert f"Warning: {few}" in report.read_text("utf-8")
 
 
 @pytest.mark.parametrize("label", [0, 1])

@@ -261,7 +261,12 @@ def test_a_comparison_judges_on_rows_that_nothing_was_chosen_by(
     rows = results["rows"]
     assert sum(rows.values()) == 1000
     assert list(results["optimizers"]) == ["lion", "adagrad"]
+    (first,) = results["baseline"].items()
+    assert first[0] == "logistic regression" and not first[1]["difference"]
     for name, one in results["optimizers"].items():
+        low, high = one["intervals"]["logloss"]
+        assert low < one["test"]["logloss"]["mean"] < high
+        assert one["difference"]["logloss"]["interval"]
         assert one["optimizer"]["name"] == name
         best = min(one["tried"], key=lambda tried: tried["eval_logloss"])
         assert one["optimizer"] == best["optimizer"]

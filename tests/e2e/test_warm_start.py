@@ -26,12 +26,13 @@ DAYS = {1: [f"u{i}" for i in range(30)], 2: [f"u{i}" for i in range(10, 45)]}
 def write_log(path: Path, users: list[str], seed: int) -> None:
     """Every user is seen often enough for the vocabulary."""
     draw = random.Random(seed)
-    lines = ["click\tuser\tsite\tprice"]
+    lines = ["click\tuser\tsite\tprice\tpaid"]
     for row in range(1200):
         user, site = users[row % len(users)], draw.choice(SITES)
         chance = 0.1 + 0.5 * (int(user[1:]) % 3 == 0) + 0.2 * (site == "s1")
         click = int(draw.random() < chance)
-        lines.append(f"{click}\t{user}\t{site}\t{draw.random():.3f}")
+        paid = f"{draw.random():.3f}" if click else ""
+        lines.append(f"{click}\t{user}\t{site}\t{draw.random():.3f}\t{paid}")
     path.write_text("\n".join(lines) + "\n", "utf-8")
 
 
@@ -176,6 +177,38 @@ def test_a_run_that_is_repeated_comes_from_the_cache(
     assert again["pushed_model"] == second["pushed_model"]
 
 
+def test_data_unlike_the_pushed_models_are_named(
+    first: dict[str, Any], second: dict[str, Any]
+) -> None:
+    assert first["drift"]["found"] == [] and first["drift"]["base"] is None
+    assert "no drift is measured: no model of other data" in first["console"]
+    (found,) = second["drift"]["found"]
+    assert second["drift"]["base"] == int(Path(first["pushed_model"]).name)
+    assert found["feature"] == "user"
+    assert found["distance"] == pytest.approx(15 / 35, abs=0.02)
+    assert [one["value"] for one in found["moved"][:2]] == ["(new)", "(gone)"]
+    assert "warning: user: infinity norm" in second["console"]
+    assert second["leaks"]["found"] == []
+
+
+def test_a_run_stops_at_drift_and_leaks_where_it_is_asked_to(
+    home: Home, second: dict[str, Any]
+) -> None:
+    found = home.run(
+        1,
+        "data.drift=stop",
+        "data.leaks=stop",
+        "features.numeric=[paid]",
+        "features.crosses=[]",
+    )
+    assert found["status"] == "refused"
+    assert "Transform" not in found["seconds"]
+    assert "user: infinity norm" in found["message"]
+    assert "paid: its values alone give an AUC of 1.0" in found["message"]
+    assert [one["feature"] for one in found["leaks"]["found"]] == ["paid"]
+    assert [one["feature"] for one in found["drift"]["found"]] == ["user"]
+
+
 @pytest.mark.slow
 def test_killed_it_goes_on_from_its_own_checkpoint(
     home: Home, second: dict[str, Any]
@@ -194,8 +227,13 @@ def test_killed_it_goes_on_from_its_own_checkpoint(
         process.send_signal(signal.SIGKILL)
         process.communicate(timeout=60)
     assert process.returncode == -signal.SIGKILL
+    (origin,) = folder.glob("*/origin.json")
+    graph = Path(json.loads(origin.read_text())["graph"])
+    assert home.folder.joinpath(graph, "saved_model.pb").exists()
     found = home.run(2, *settings)
     assert found["status"] == "done", found["console"]
+    assert "removed" not in found["console"]
+    assert not list(folder.iterdir())
     # On top of those of the model it began with.
     assert iterations(home)[-1] == 123 + 40 * 30
 

@@ -8,7 +8,14 @@ from typing import Any
 import keras
 import pytest
 
-from optimizers import Lion, build_optimizer, names, resolved, validate
+from optimizers import (
+    Lion,
+    build_optimizer,
+    names,
+    resolved,
+    used,
+    validate,
+)
 from optimizers.config.catalog import defaults
 
 SCHEDULE = {"name": "exponential", "warmup": 0.1}
@@ -70,3 +77,21 @@ def test_groups_and_schedules_are_resolved_too() -> None:
     assert full["schedule"] == {"name": "cosine", "warmup": 0, "final": 0.0}
     one = resolved({"name": "adam", "schedule": SCHEDULE})
     assert one["schedule"]["final"] == 0.01
+
+
+class Own(keras.optimizers.SGD):
+    """An optimizer of a user's own."""
+
+    def __init__(self, learning_rate: float, pull: float = 0.25, **more: Any):
+        super().__init__(learning_rate, **more)
+        self.pull = pull
+
+
+def test_what_was_used_has_the_defaults_of_the_users_own() -> None:
+    name = f"{__name__}:Own"
+    spec = {"name": name, "learning_rate": 0.5}
+    assert used(spec) == {**spec, "pull": 0.25, "schedule": None}
+    (group,) = used({"groups": [{"match": ".*", **spec}]})["groups"]
+    assert group["pull"] == 0.25
+    assert build_optimizer(used(spec), 10).pull == 0.25
+    assert used({"name": "adam"}) == resolved({"name": "adam"})

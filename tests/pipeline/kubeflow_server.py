@@ -167,11 +167,18 @@ class Kubeflow:
         """A pipeline by its name, or its versions."""
         pipelines = self.made.get("pipelines", [])
         if name.endswith("/versions"):
-            (predicate,) = json.loads(query["filter"])["predicates"]
+            made = list(self.made.get("versions", []))
+            if "filter" in query:
+                (predicate,) = json.loads(query["filter"])["predicates"]
+                wanted = predicate["stringValue"]
+                made = [
+                    version for version in made if version["name"] == wanted
+                ]
+            if query.get("sort_by") == "created_at desc":
+                made.reverse()
             found = [
                 {k: v for k, v in version.items() if k != "content"}
-                for version in self.made.get("versions", [])
-                if version["name"] == predicate["stringValue"]
+                for version in made
             ]
             return 200, {"pipeline_versions": found} if found else {}
         wanted = name.rpartition("/")[2]

@@ -19,13 +19,16 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import IO, Any
 
 from google.protobuf import json_format
 from kfp import components
+from pyarrow.fs import FileType
+
+from pipeline.object_store import listed, open_store
 
 LOGS = "executor-logs"
 OUTPUT_FILE = "tmp/kfp_outputs/output_metadata.json"
@@ -56,6 +59,8 @@ class Cluster:
     another run's to go on from there, with its `parameters`: task -> output
     parameter -> value. `arguments`: values of the pipeline's own parameters.
     `cache`: of KFP, of several runs. `cached`: tasks that it answered.
+    `environment`: of the launcher, for artifacts that are on a real store
+    (`s3://`); without one a folder is the store.
     """
 
     def __init__(
@@ -66,6 +71,7 @@ class Cluster:
         parameters: dict[str, dict[str, Any]] | None = None,
         arguments: dict[str, Any] | None = None,
         cache: dict[str, Any] | None = None,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         loaded = components.load_component_from_file(str(ir))
         self.spec = json_format.MessageToDict(loaded.pipeline_spec)
@@ -82,6 +88,8 @@ class Cluster:
         } | (arguments or {})
         self.cache = {} if cache is None else cache
         self.cached: set[str] = set()
+        self.run_name = f"{self.spec['pipelineInfo']['name']}-x7k2j"
+        self._environment = environment
         self._home = home
         self._store = home / "store"
 
@@ -134,7 +142,7 @@ class Cluster:
             for word in container["command"] + container["args"]
         ]
         for artifact in _all(given["inputs"]):
-            self._copy(self._in_store(artifact), self._in_pod(artifact, pod))
+            self._fetch(artifact, self._in_pod(artifact, pod))
         for parameter in given["outputs"].get("parameters", {}).values():
             Path(parameter["outputFile"]).parent.mkdir(
                 parents=True, exist_ok=True
@@ -235,6 +243,8 @@ class Cluster:
                 value = self.arguments[source["componentInputParameter"]]
             elif "runtimeValue" in source:
                 value = source["runtimeValue"]["constant"]
+                if value == "{{$.pipeline_job_resource_name}}":
+                    value = self.run_name
             else:
                 value = spec["defaultValue"]
             kinds = _TYPES[spec["parameterType"]]
@@ -291,7 +301,7 @@ class Cluster:
         """Artifact that KFP's metadata store makes of an output."""
         (found,) = reported["artifacts"] if reported else ({},)
         assert found.get("uri", artifact["uri"]) == artifact["uri"]
-        self._copy(self._in_pod(artifact, pod), self._in_store(artifact))
+        self._keep(self._in_pod(artifact, pod), artifact)
         metadata: dict[str, Any] = {"display_name": "x"}
         for key, value in found.get("metadata", {}).items():
             assert value is not None, f"KFP refuses {key}: null"
@@ -304,6 +314,36 @@ class Cluster:
             "uri": artifact["uri"],
             "metadata": metadata,
         }
+
+    def _keep(self, path: Path, artifact: dict[str, Any]) -> None:
+        """Copies an output to the store."""
+        target = self._in_store(artifact)
+        self._copy(path, target)
+        if self._environment is None:
+            return
+        store, root = open_store(artifact["uri"], self._environment)
+        for file in [target, *target.rglob("*")]:
+            if file.is_file():
+                name = str(file)[len(str(target)) :]
+                with store.open_output_stream(root + name) as stream:
+                    stream.write(file.read_bytes())
+        shutil.rmtree(target, ignore_errors=True)
+        target.unlink(missing_ok=True)
+
+    def _fetch(self, artifact: dict[str, Any], path: Path) -> None:
+        """Copies an input from the store."""
+        if self._environment is None:
+            self._copy(self._in_store(artifact), path)
+            return
+        store, root = open_store(artifact["uri"], self._environment)
+        files = listed(store, root)  # none of an artifact without files
+        if store.get_file_info(root).type == FileType.File:
+            files = [root]
+        for file in files:
+            copy = path.parent / (path.name + file[len(root) :])
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            with store.open_input_stream(file) as stream:
+                copy.write_bytes(stream.read())
 
     def _in_store(self, artifact: dict[str, Any]) -> Path:
         return self._store / artifact["uri"].partition("://")[2]

@@ -51,3 +51,31 @@ def write_log(path: Path, rows: int = 2000) -> None:
         age = draw.randrange(60)
         lines.append(f"{int(click)}\t{price}\t{age}\tsite{site}\t{device}")
     path.write_text("\n".join(lines) + "\n", "utf-8")
+
+
+def write_joined_logs(folder: Path, rows: int = 2000) -> dict[str, Any]:
+    """Impressions and their clicks; the section `data` of both."""
+    write_log(folder / "drawn.tsv", rows)
+    head, *lines = (folder / "drawn.tsv").read_text("utf-8").splitlines()
+    shown, clicked = [f"id\ttimestamp\t{head[6:]}"], ["id\ttimestamp"]
+    for number, line in enumerate(lines):
+        click, _, values = line.partition("\t")
+        time = 1_764_000_000 + number
+        shown.append(f"i{number}\t{time}\t{values}")
+        if click == "1":
+            clicked.append(f"i{number}\t{time + 5}")
+    log = {"format": "tsv", "header": True}
+    for name, text in (("shown", shown), ("clicked", clicked)):
+        path = folder / f"{name}.tsv"
+        path.write_text("\n".join(text) + "\n", "utf-8")
+    return {
+        "impressions": {**log, "path": str(folder / "shown.tsv")},
+        "clicks": {
+            **log,
+            "path": str(folder / "clicked.tsv"),
+            "key": "id",
+            "window": "1m",
+        },
+        "time": "timestamp",
+        "split": {"by": "hash", "eval": 0.2},
+    }

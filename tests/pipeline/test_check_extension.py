@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import tensorflow as tf  # noqa: F401 (not among the quick tests)
 
 from pipeline.cli import main
 from pipeline.commands.check_extension import kind_of

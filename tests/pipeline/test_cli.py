@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import re
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -76,6 +80,10 @@ def test_every_command_has_help(command: str) -> None:
         (
             ("compare", "configs/demo.yaml", "--optimizers", "lion,lino"),
             "--optimizers: received 'lino'; accepted: some of adafactor",
+        ),
+        (
+            ("compare", "configs/demo.yaml", "--models", "dlrm,dcn"),
+            "--models: received 'dcn'; accepted: all, or some of wide_deep",
         ),
         (
             ("compare", "configs/demo.yaml", "--seeds", "0"),
@@ -182,3 +190,115 @@ def test_home_in_arguments_is_expanded(
     with pytest.raises(SystemExit) as ended:
         main(["rejected", "last", "--root=~nobody-here/x"])
     assert ended.value.code == 2
+
+
+def answer(words: tuple[str, ...], out: int, err: int) -> tuple[int, str]:
+    """Exit code and what standard error says, with `out` to write to."""
+    result = subprocess.run(
+        [sys.executable, "-m", "pipeline.cli", *words],
+        stdout=out,
+        stderr=err,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    return result.returncode, result.stderr or ""
+
+
+@contextmanager
+def gone() -> Iterator[int]:
+    """A pipe whose reader has gone, as of `| head -0`."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    yield writer
+    os.close(writer)
+
+
+@contextmanager
+def full() -> Iterator[int]:
+    """A file on a full disk."""
+    descriptor = os.open("/dev/full", os.O_WRONLY)
+    yield descriptor
+    os.close(descriptor)
+
+
+@pytest.fixture(scope="module")
+def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Command -> arguments with which it is done and prints something."""
+    home = tmp_path_factory.mktemp("answers")
+    (home / "ads.csv").write_text("click,site\n1,a\n0,b\n")
+    (home / "ads.yaml").write_text(
+        f"name: ads\nroot: {home}/runs\n"
+        f"data: {{impressions: {{path: {home}/ads.csv, format: csv,"
+        " header: true}, label: click}\nfeatures: {categorical: [site]}\n"
+        f"push: {{to: {home}/models}}\n"
+    )
+    run = home / "runs/ads/runs/20260101-000000"
+    run.mkdir(parents=True)
+    (run / "config.yaml").write_text("name: ads\n")
+    (run / "summary.json").write_text(
+        f'{{"status": "done", "rejected": "{home}/rejected", "name": "ads"}}'
+    )
+    (home / "rejected").mkdir()
+    (home / "rejected/counts.json").write_text('{"reasons": {"why": 3}}')
+    (home / "models/ads/1").mkdir(parents=True)
+    (home / "models/ads/1/saved_model.pb").write_bytes(b"")
+    return {
+        "generate": f"--rows 20 --out {home}/logs",
+        "check": f"{home}/ads.yaml",
+        "config": "--schema",
+        "rejected": f"{run}",
+        "report": f"{run}",
+        "runs": f"ads --root {home}/runs",
+        "models": f"ads --to {home}/models",
+        # What takes longer, or needs a cluster, has its own help to print.
+        **dict.fromkeys(("run", "compare", "compile", "submit"), "--help"),
+        **dict.fromkeys(("schedule", "serve", "doctor"), "--help"),
+        "--help": "",
+    }
+
+
+def test_the_answers_are_those_of_all_commands(answers: dict[str, str]) -> None:
+    text = lionctr("--help").stdout
+    commands = set(re.findall(r"^    (\w+)  ", text, re.MULTILINE))
+    assert commands == answers.keys() - {"--help"}
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "generate", "check", "config", "rejected", "report", "runs",
+        "models", "doctor", "run", "compare", "compile", "submit",
+        "schedule", "serve", "--help",
+    ],
+)  # fmt: skip
+def test_output_that_cannot_be_written_ends_a_command_as_unix_tools_end(
+    answers: dict[str, str], command: str
+) -> None:
+    words = (command, *answers[command].split())
+    with gone() as pipe, full() as disk:
+        assert answer(words, pipe, subprocess.PIPE) == (141, "")
+        assert answer(words, disk, subprocess.PIPE) == (
+            1,
+            "lionctr: cannot write to standard output: No space left on"
+            " device\n",
+        )
+        assert answer(words, subprocess.DEVNULL, disk)[0] == 0
+
+
+def test_a_message_that_cannot_be_written_keeps_its_exit_code() -> None:
+    for words in (("run",), ("run", "nowhere.yaml")):
+        with full() as disk, gone() as pipe:
+            assert answer(words, subprocess.DEVNULL, disk)[0] == 2
+            assert answer(words, disk, pipe)[0] == 2
+
+
+def test_what_an_encoding_lacks_is_escaped(tmp_path: Path) -> None:
+    result = subprocess.run(
+        [sys.executable, "-m", "pipeline.cli", "check", f"{tmp_path}/ы.yaml"],
+        capture_output=True,
+        check=False,
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+    )
+    assert result.returncode == 2
+    assert b"/\\u044b.yaml: cannot be read" in result.stderr

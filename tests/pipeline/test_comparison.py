@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 
+from components.evaluator.config import EvaluateConfig
+from components.evaluator.evaluation import evaluate
+from components.evaluator.predictions import Columns
+from models.config.architectures import ARCHITECTURES
+from models.config.training import ModelConfig
 from models.training.automatic import choose
 from optimizers.registry import asked, names, resolved, validate
-from pipeline.comparison import candidates, command, report
+from pipeline.comparison import candidates, command, intervals, report
+from pipeline.config import ConfigError
 
 
 def bowl(rate: float, decay: float = 0.0) -> Callable[[dict[str, Any]], float]:
@@ -137,16 +145,145 @@ def test_metrics_of_one_label_are_a_dash_in_the_table_and_said() -> None:
         "seconds": spread(1.0),
         "slot_bytes": 8,
         "failed": [],
+        "tried": [],
+        "intervals": {"auc": None, "logloss": [0.1, 0.3]},
+        "difference": {},
     }
     results = {
         "name": "ads",
         "budget": {"steps": 3},
         "rows": {"train": 8, "eval": 2, "test": 2},
         "seeds": 1,
+        "confidence": 0.95,
+        "unit": "row",
         "optimizers": {"lion": one},
     }
     *_, row, last = report.table(results).splitlines()
-    assert row.split()[:4] == ["lion", "-", "0.2000", "-"]
+    assert row.split()[:5] == ["lion", "-", "0.2000", "0.1000", "0.3000"]
     assert last == "- is not defined: all test rows have one label"
     results["optimizers"] = {"lion": {**one, "test": {}, "failed": ["NaN"]}}
     assert report.table(results).endswith("failed: NaN")
+
+
+def test_all_models_are_ours_and_a_wrong_one_is_named() -> None:
+    assert candidates.models("all") == list(ARCHITECTURES)
+    assert candidates.models("dlrm, dcn_v2,dlrm") == ["dlrm", "dcn_v2"]
+    with pytest.raises(ConfigError, match=r"--models: received 'dcn'; .*dlrm"):
+        candidates.models("dlrm,dcn")
+
+
+def test_options_that_all_have_count_for_all() -> None:
+    given = {"name": "dcn_v2", "hidden": [8], "cross_layers": 2}
+    config, lion = ModelConfig.model_validate(given), {"name": "lion"}
+    names = ["wide_deep", "dcn_v2"]
+    first, second = candidates.contenders(config, lion, names, [])
+    assert (first.label, second.label) == ("wide_deep", "dcn_v2")
+    assert first.model["hidden"] == second.model["hidden"] == [8]
+    assert first.model["dropout"] == second.model["dropout"] == "auto"
+    assert second.model["cross_layers"] == 2
+    assert "cross_layers" not in first.model
+    assert first.optimizer == second.optimizer == lion
+    several = candidates.contenders(config, lion, names, ["lion", "adam"])
+    assert [one.label for one in several] == [
+        "wide_deep, lion", "wide_deep, adam", "dcn_v2, lion", "dcn_v2, adam",
+    ]  # fmt: skip
+    assert several[1].optimizer == {"name": "adam", "learning_rate": "auto"}
+
+
+def test_every_search_may_take_as_many_trainings() -> None:
+    tried = []
+
+    def falling(spec: dict[str, Any]) -> float:
+        tried.append(spec)
+        return float(spec["learning_rate"])  # the least is never inside
+
+    counts = []
+    for decay in ({}, {"weight_decay": 0.1}):
+        tried.clear()
+        spec = {"name": "sgd", "learning_rate": 1.0, **decay}
+        _, on_edge = candidates.search(spec, falling)
+        counts.append(len(tried))
+        assert on_edge
+    assert max(counts) <= 16 and counts[0] == 16
+
+
+def test_rates_of_tables_go_with_the_others() -> None:
+    spec = {"name": "lion", "learning_rate": 1e-4, "table_rate": 1e-2}
+    best, _ = candidates.search(spec, bowl(1e-3))
+    assert best["learning_rate"] == pytest.approx(1e-3)
+    assert best["table_rate"] == pytest.approx(1e-1)
+    assert report.rates(best) == "rate 0.001, tables 0.1"
+
+
+def test_groups_are_trained_as_they_are() -> None:
+    groups = [{"match": ".*", "name": "lion", "learning_rate": 0.1}]
+    tried: list[Any] = []
+    best, _ = candidates.search(
+        {"groups": groups}, lambda spec: tried.append(spec) or 0.5
+    )
+    assert tried == [best] == [{"groups": groups}]
+    assert report.rates(best) == "rate 0.1"
+
+
+@pytest.mark.parametrize("group", [None, "user"])
+def test_metrics_and_intervals_are_the_evaluators(group: str | None) -> None:
+    rng = np.random.default_rng(1)
+    labels = (rng.random(900) < 0.3).astype(float)
+    first, second = (
+        np.clip(0.3 + 0.2 * (labels - 0.3) + rng.normal(0, s, 900), 0.01, 0.99)
+        for s in (0.1, 0.2)
+    )
+    users = rng.integers(0, 90, 900) if group else None
+    wanted = evaluate(
+        Columns(
+            labels > 0,
+            (second.astype(np.float32), first.astype(np.float32)),
+            users,
+            {},
+        ),
+        EvaluateConfig(group=group),
+        "test",
+    )["metrics"]
+    rows = intervals.TestRows(labels, users, 1000)
+    lines = {}
+    for label, predictions in (("a", first), ("b", second)):
+        record = rows.measure(predictions)
+        lines[label] = {
+            "test": {k: report.spread([v]) for k, v in record["test"].items()},
+            "replicates": [record["replicates"]],
+        }
+    intervals.judge(lines, "a", 0.95)
+    assert "replicates" not in lines["b"] and not lines["a"]["difference"]
+    for metric in intervals.METRICS:
+        entry, line = wanted[metric], lines["b"]
+        assert line["test"][metric]["mean"] == entry["value"]
+        assert lines["a"]["test"][metric]["mean"] == entry["baseline"]
+        apart = line["difference"][metric]
+        for found, its in (
+            (line["intervals"][metric], entry["interval"]),
+            (apart["interval"], entry["difference_interval"]),
+            ([apart["mean"]], [entry["difference"]]),
+        ):
+            assert found == pytest.approx(its, abs=1e-7)
+
+
+def test_seeds_make_one_interval() -> None:
+    record = {"logloss": [0.1, 0.2, 0.3] * 40}
+    later = {"logloss": [0.3, 0.4, 0.5] * 40}
+    line = {
+        "test": {"logloss": report.spread([0.2, 0.4])},
+        "replicates": [record, later],
+    }
+    lost = {"test": {}, "replicates": []}
+    intervals.judge({"a": line, "b": lost}, "a", 0.9)
+    assert line["intervals"]["logloss"] == pytest.approx([0.2, 0.4])
+    assert lost["intervals"] == {}
+
+
+def test_logistic_regression_comes_first() -> None:
+    results = {"optimizers": {"adam": {}}, "baseline": {"lr": {}}}
+    assert list(report.lines(results)) == ["lr", "adam"]
+    schedule = {"name": "constant"}
+    one = candidates.logistic({"name": "lion", "schedule": schedule})
+    assert re.match(r"models\.architectures\.\w+:build", one.model["name"])
+    assert one.optimizer["schedule"] == schedule

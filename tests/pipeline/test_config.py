@@ -404,6 +404,7 @@ REFUSED = [
     ("name=my pipeline", ["name", "'my pipeline'"]),
     ("train.epochs", ["--set", "train.epochs", "path.to.field=value"]),
     ("features.categorical.7.dim=8", ["'7'", "0 to 1"]),
+    ("features.categorical.².dim=8", ["'²'", "0 to 1"]),
 ]
 
 
@@ -453,3 +454,30 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 )
 def test_every_shipped_config_is_valid(path: Path) -> None:
     assert load(path).name == path.stem
+
+
+@pytest.mark.parametrize(
+    ("written", "action"),
+    [("off", "off"), ("false", "off"), ("stop", "stop"), ("{}", "warn")],
+)
+def test_drift_is_a_word_or_a_section(
+    check: Any, written: str, action: str
+) -> None:
+    assert check(f"data.drift={written}").data.drift.action == action
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("data.drift=maybe", "data.drift"),
+        ("data.drift=true", "data.drift"),
+        ("data.drift.categorical=2", "data.drift.categorical"),
+        ("data.leaks=true", "data.leaks"),
+        ("data.drift.features={nothing: 0.1}", "no feature 'nothing'"),
+    ],
+)
+def test_settings_of_the_checks_are_checked(
+    check: Any, override: str, words: str
+) -> None:
+    with pytest.raises(ConfigError, match=words):
+        check(override)

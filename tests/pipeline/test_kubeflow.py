@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
-from pipeline.config import ConfigError, PipelineConfig
+from pipeline import cli
+from pipeline.config import ConfigError, PipelineConfig, load
 from pipeline.runners.kubeflow import compiler
 from serving import manifest
 from serving.manifest import Manifest
@@ -35,14 +36,14 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def ir(home: Path) -> Path:
     """The small pipeline, compiled."""
-    compiler.compile_to(make_config(home), IMAGE, home / "pipeline.yaml")
+    compiler.compile_to(stateful(home), IMAGE, home / "pipeline.yaml")
     return home / "pipeline.yaml"
 
 
 @pytest.fixture(scope="module")
 def spec(ir: Path) -> dict[str, Any]:
     """The IR's first document."""
-    document: dict[str, Any] = yaml.safe_load(ir.read_text("utf-8"))
+    document: dict[str, Any] = next(yaml.safe_load_all(ir.read_text("utf-8")))
     return document
 
 
@@ -58,28 +59,33 @@ def test_the_same_config_gives_the_same_bytes(
     ir: Path, home: Path, tmp_path: Path
 ) -> None:
     again = tmp_path / "again.yaml"
-    compiler.compile_to(make_config(home), IMAGE, again)
+    compiler.compile_to(stateful(home), IMAGE, again)
     assert again.read_bytes() == ir.read_bytes()
 
 
 def test_every_task_is_a_container_of_our_image(spec: dict[str, Any]) -> None:
     # KFP's open source backend has no resolvers.
     executors = spec["deploymentSpec"]["executors"]
-    assert len(executors) == len(spec["root"]["dag"]["tasks"]) == 10
+    assert len(executors) == len(spec["root"]["dag"]["tasks"]) == 11
     for executor in executors.values():
         assert executor.keys() == {"container"}
         assert executor["container"]["image"] == IMAGE
         assert executor["container"]["command"][:2] == ["python", "-m"]
 
 
-def test_argo_sees_no_placeholder_but_the_executor_input(ir: Path) -> None:
-    assert set(re.findall(r"\{\{.*?\}\}", ir.read_text("utf-8"))) == {"{{$}}"}
+def test_argo_sees_no_placeholder_but_kfps_own(ir: Path) -> None:
+    text = ir.read_text("utf-8")
+    # KFP's driver replaces the second one where it is a whole constant.
+    name = "{{$.pipeline_job_resource_name}}"
+    assert set(re.findall(r"\{\{.*?\}\}", text)) == {"{{$}}", name}
+    assert text.count(name) == text.count(f"constant: '{name}'\n") == 2
 
 
 def test_tasks_that_look_outside_are_never_cached(spec: dict[str, Any]) -> None:
     tasks = spec["root"]["dag"]["tasks"]
     cached = {n for n, t in tasks.items() if t["cachingOptions"]["enableCache"]}
-    assert tasks.keys() - cached == {"Versions", "Baseline", "Pusher"}
+    outside = {"Versions", "ExampleValidator", "Baseline", "Report", "Pusher"}
+    assert tasks.keys() - cached == outside
 
 
 def test_a_curated_schema_is_a_container_task_that_depends_on_its_file(
@@ -276,6 +282,11 @@ def test_every_task_runs_to_a_pushed_model(
     assert metrics["auc"] > 0.6 and metrics["example_count"] > 300
     verdict = finished.folder("Evaluator", "verdict").read_text("utf-8")
     assert verdict.startswith("# Blessed") and "| auc | 0." in verdict
+    page = finished.folder("Report", "report").read_text("utf-8")
+    assert "Blessed: the push comes next." in page
+    for title in ("Metrics", "Training", "Features", "Ingest", "Settings"):
+        assert f"{title}</h2>" in page
+    assert "could not be read" not in page and "Not shown" not in page
     model = tf.saved_model.load(str(version))
     ctr = model.signatures["serving_default"](
         price=tf.constant([1.0, 1.0]),
@@ -286,7 +297,31 @@ def test_every_task_runs_to_a_pushed_model(
     assert 0 < ctr[1] < ctr[0] < 1
 
 
+def test_a_run_is_listed_where_its_state_is(
+    finished: Cluster, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    state = home / "volume/state"
+    (version,) = (home / "serving" / "Small_ctr").iterdir()
+    assert cli.main(["runs", "Small_ctr", "--root", str(state), "--json"]) == 0
+    (run,) = json.loads(capsys.readouterr().out)["runs"]
+    assert run["run"].endswith(f"-{finished.run_name}")
+    assert (run["status"], run["when"][:2]) == ("done", "20")
+    assert run["pushed_model"] == str(version)
+    assert run["metrics"]["auc"] > 0.6
+    report = Path(run["report"]).read_text("utf-8")
+    assert report == finished.folder("Report", "report").read_text("utf-8")
+    folder = state / "Small_ctr/runs" / run["run"]
+    summary = json.loads((folder / "summary.json").read_text("utf-8"))
+    assert summary["artifacts"]["Evaluator"]["evaluation"].startswith("minio:")
+    again = load(folder / "config.yaml")
+    assert again.sections() == stateful(home).sections() | {
+        "optimizer": again.sections()["optimizer"]
+    }
+
+
 def test_what_kfps_pages_show_has_their_types(spec: dict[str, Any]) -> None:
+    report = spec["components"]["Report"]["outputDefinitions"]["artifacts"]
+    assert report["report"]["artifactType"]["schemaTitle"] == "system.HTML"
     outputs = spec["components"]["Evaluator"]["outputDefinitions"]["artifacts"]
     titles = {
         name: output["artifactType"].get("schemaTitle")

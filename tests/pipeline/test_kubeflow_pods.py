@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tfx  # noqa: F401 (not among the quick tests)
 import yaml
 from google.protobuf import json_format
 from kfp import components
@@ -55,6 +56,7 @@ def component(tmp_path_factory: pytest.TempPathFactory) -> Any:
         "defaults": DEFAULTS,
         "tasks": {"Trainer": TRAINER},
         "notify": {"webhook": "chat"},
+        "kserve": {"storage_uri": "pvc://my-claim/serving/Small_ctr"},
     }
     volumes = {"my-claim": "/mnt/pvc"}
     train = {"batch_size": 64, "warm_start": "latest_blessed"}

@@ -1,14 +1,9 @@
 """A task's lasting folder on an object store."""
 
-import importlib.util
 import json
 import os
 import re
-import socket
-import subprocess
-import sys
 import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,8 +12,10 @@ import pyarrow.fs
 import pytest
 
 from models.errors import InputError
+from pipeline.object_store import open_store
 from pipeline.runners.kubeflow import state
-from pipeline.runners.kubeflow.state import Mirror, mirrored, open_store
+from pipeline.runners.kubeflow.state import Mirror, mirrored
+from tests.pipeline import moto_server
 
 BUCKET = "lionctr-state"
 
@@ -26,38 +23,15 @@ BUCKET = "lionctr-state"
 @pytest.fixture(scope="module")
 def s3() -> Iterator[str]:
     """The address of moto's S3 server, with an empty bucket."""
-    if importlib.util.find_spec("moto") is None:
-        pytest.skip("moto is not installed")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    url = f"http://127.0.0.1:{port}"
-    server = subprocess.Popen(
-        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", f"-p{port}"],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        for _ in range(600):
-            try:
-                urllib.request.urlopen(url, timeout=5).close()
-                break
-            except OSError:
-                time.sleep(0.1)
-        put = urllib.request.Request(f"{url}/{BUCKET}", method="PUT")
-        urllib.request.urlopen(put, timeout=30).close()
+    with moto_server.running(BUCKET) as url:
         yield url
-    finally:
-        server.kill()
-        server.wait()
 
 
 @pytest.fixture
 def credentials(s3: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The environment of a pod that was given a secret."""
-    monkeypatch.setenv("AWS_ENDPOINT_URL", s3)
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "minio")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "minio123")
+    for name, value in moto_server.variables(s3).items():
+        monkeypatch.setenv(name, value)
 
 
 def write(path: Path, text: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import re
@@ -11,6 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import fastavro
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -126,6 +128,27 @@ def test_weights_that_fit_pass(home: Path) -> None:
     assert told(big) == ""  # that many values would have to be in the log
 
 
+@pytest.mark.parametrize(
+    ("field", "uri", "library"),
+    [
+        ("push.to", "s3://b/models", "TensorFlow"),
+        ("push.to", "http://host/models", "TensorFlow"),
+        ("transform.cache", "nowhere://b/x", "TensorFlow"),
+        ("train.warm_start", "nowhere://b/x", "TensorFlow"),
+        ("data.impressions.path", "https://host/ads.csv", "Beam"),
+        ("data.curated_schema", "https://host/schema.pbtxt", "Beam"),
+    ],
+)
+def test_a_store_that_nothing_here_can_reach_is_told_before_a_run(
+    home: Path, field: str, uri: str, library: str
+) -> None:
+    scheme = uri.partition(":")[0]
+    assert (
+        f"{field}: received {uri!r}: {library} has no file system for"
+        f" {scheme}:// here."
+    ) in told(f"{field}={uri}")
+
+
 @pytest.mark.parametrize("kind", ["csv", "quoted", "parquet", "hive", "packed"])
 def test_the_columns_of_a_file_are_found(home: Path, kind: str) -> None:
     log = "data.impressions="
@@ -145,14 +168,13 @@ def test_the_columns_of_a_file_are_found(home: Path, kind: str) -> None:
         table = pa.table({"click": [1], "user": ["b"]})
         pq.write_table(table, home / "site=a" / "x.parquet")
         log += "{path: 'site=*/*.parquet', format: parquet}"
-    else:  # not told from the first bytes: the ingest will
-        (home / "x.csv").write_bytes(b"\x1f\x8b\x08\x00" + bytes(range(64)))
+    else:
+        text = "click,user\n1,b\n"
+        (home / "x.csv").write_bytes(gzip.compress(text.encode()))
         log += "{path: x.csv, format: csv, header: true}"
-        assert told(log, column) == ""
-        return
     said = told(log, column)
     assert "features.numeric.0: no column 'cost'" in said
-    assert ("no column 'site'" in said) == (kind == "quoted")
+    assert ("no column 'site'" in said) == (kind in ("quoted", "packed"))
     assert "no column 'user'" not in said
 
 
@@ -196,7 +218,8 @@ def test_days_are_looked_for(home: Path) -> None:
     assert "no file matches" in told(path, "data.spans.last=1")
     (home / "d").mkdir()
     for day, header in (("01", "click,site"), ("02", ",".join(HEADER))):
-        (home / "d" / f"2024-01-{day}.csv").write_text(f"{header}\n", "utf-8")
+        text = f"{header}\n1,2,3,a,b\n"
+        (home / "d" / f"2024-01-{day}.csv").write_text(text, "utf-8")
     assert told(path, "data.spans.last=1") == ""  # of the newest day
 
 
@@ -217,7 +240,7 @@ def test_own_code_is_called_as_it_can_be(home: Path) -> None:
         "model.name=own_code:value": "int cannot be called",
         "optimizer={name: 'own_code:two', learning_rate: 1}": "'layout'",
         "evaluate.metrics={'own_code:Go': {min: 0}}": "has no 'Go'",
-        "evaluate.gates=[{name: 'own_code:build', least: 1}]": "'least'",
+        "evaluate.gates=[{name: 'own_code:build', least: 1}]": "'config'",
         "evaluate.gates=['own_cod:build']": "no module 'own_cod'",
         "model.name=broken_code:build": "ZeroDivisionError: division by",
     }.items():
@@ -281,6 +304,10 @@ def test_mistakes_are_told_before_anything_slow_is_imported(
         (b"click,site\r0,a\r1,b\r0,c\r", "lines end in \\r alone"),
         (b"PK\x03\x04" + bytes(range(200)), "this is a zip archive"),
         (b"\xfd7zXZ\x00" + bytes(range(200)), "this is xz"),
+        (b"\x1f\x8b\x08\x00" + bytes(range(64)), "damaged gzip"),
+        (gzip.compress(b"click,site\n0,a\n" * 99)[:-9], "damaged gzip"),
+        (gzip.compress(gzip.compress(b"click,site\n0,a\n")), "this is gzip"),
+        ("click,sit\xe9\n0,a\n".encode("latin-1"), "header is not UTF-8"),
     ],
 )
 def test_a_file_of_another_kind_is_told_before_a_run(
@@ -299,3 +326,41 @@ def test_an_empty_file_beside_others_has_no_say(home: Path) -> None:
     log = f"data.impressions={{{paths}, format: csv, header: true}}"
     said = told(log, "features.numeric=[cost]")
     assert "no column 'cost' in 1.csv" in said and "0.csv" not in said
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["0.csv", "head.csv", "lines.csv", "0.csv.gz", "head.csv.gz", "0.jsonl",
+     "lines.jsonl", "0.parquet", "0.avro", "0.tfrecord"],
+)  # fmt: skip
+def test_a_log_without_a_row_is_refused_as_a_run_refuses_it(
+    home: Path, name: str
+) -> None:
+    form = name.removesuffix(".gz").partition(".")[2]
+    types = {"click": pa.int64(), "site": pa.string(), "user": pa.string()}
+    if form == "parquet":
+        pq.write_table(pa.schema(types).empty_table(), name)
+    elif form == "avro":
+        fields = [{"name": n, "type": "string"} for n in types]
+        schema = {"type": "record", "name": "log", "fields": fields}
+        with Path(name).open("wb") as file:
+            fastavro.writer(file, schema, [])
+    else:
+        text = {"h": ",".join(HEADER) + "\n", "l": "\r\n\r\n"}
+        data = text.get(name[0], "").encode()
+        packed = gzip.compress(data) if name.endswith(".gz") else data
+        Path(name).write_bytes(packed)
+    log = {"path": name, "format": form}
+    if form == "csv":
+        log["header"] = True
+    settings = f"data.impressions={json.dumps(log)}"
+    numeric = "features.numeric=[]"  # which TFRecords need not have
+    assert told(settings, numeric).endswith(
+        f"data.impressions.path: no rows in any file of {name}"
+    )
+
+
+def test_a_log_of_clicks_may_be_empty(home: Path) -> None:
+    (home / "clicks.jsonl").touch()
+    clicks = "data.clicks={path: clicks.jsonl, format: jsonl, key: user}"
+    assert told(clicks, "data.label=null", "data.time=ts") == ""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import datetime
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -162,6 +164,27 @@ def test_artifacts_stay_if_an_older_version_does_not_name_its_own(
     path.write_text(json.dumps(summary))
     found = listed(capsys, root, "ads", "--keep", "1", "--dry-run")
     assert found["deleted"] and not found["artifacts"]
+
+
+def test_checkpoints_go_that_no_remaining_run_has_written(
+    root: Path, capsys: Any
+) -> None:
+    folders = [root / "ads/checkpoints" / name for name in ("old", "new")]
+    for folder, day in zip(folders, ("02", "04"), strict=True):
+        step = folder / "step-0000000010"
+        step.mkdir(parents=True)
+        (step / "index.json").write_text("{}")
+        then = datetime.datetime.fromisoformat(f"2024-01-{day}T12:00+00:00")
+        for path in (step, step / "index.json"):
+            os.utime(path, (then.timestamp(), then.timestamp()))
+    found = listed(capsys, root, "ads", "--keep", "4")
+    assert not found["checkpoints"]  # each was written by one that stays
+    text = told(capsys, root, "ads", "--keep", "2")
+    assert f"deleted {folders[0]}\n" in text
+    assert "0 artifacts, checkpoints of 1 stopped trainings, 2 bytes" in text
+    assert [folder.exists() for folder in folders] == [False, True]
+    told(capsys, root, "ads", "--keep", "0")
+    assert not folders[1].exists()
 
 
 @pytest.mark.parametrize(

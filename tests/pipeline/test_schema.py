@@ -88,8 +88,19 @@ def test_the_schema_takes_every_shipped_config(path):
         ("model", "dcn_v2"),
         ("model", {"name": "dcn_v2", "cross_layers": 2}),
         ("model", {"name": "my_models:build", "towers": 3}),
+        ("evaluate", {"importance": True}),
+        ("evaluate", {"importance": {"rows": 1000}}),
         ("optimizer", "adam"),
         ("optimizer", {"name": "lion", "learning_rate": 1e-4}),
+        ("data", {**MINIMAL["data"], "drift": "stop", "leaks": False}),
+        ("data", {**MINIMAL["data"], "drift": False, "leaks": "warn"}),
+        (
+            "data",
+            {
+                **MINIMAL["data"],
+                "drift": {"action": False, "features": {"price": None}},
+            },
+        ),
         ("tune", {"trials": 2, "model.dropout": {"linear": [0.0, 0.5]}}),
     ],
 )

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
+import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -50,6 +54,21 @@ def store(tmp_path: Path) -> Store:
     add(store, 1)
     write(store.checkpoints / "k")
     return store
+
+
+def stopped(store: Store, key: str, graph: Path | None, code: str) -> Path:
+    """A training that was stopped: its checkpoint and what it needs."""
+    folder = write(store.checkpoints / key / "step-0000000010").parent
+    if graph is not None:
+        origin = {"graph": f"{graph}/transform_fn", "code_version": code}
+        (folder / "origin.json").write_text(json.dumps(origin))
+    return folder
+
+
+def age(folder: Path, days: float) -> None:
+    then = time.time() - days * 86_400
+    for path in folder.rglob("*"):
+        os.utime(path, (then, then))
 
 
 def files(store: Store) -> set[str]:
@@ -139,3 +158,69 @@ def test_a_file_that_is_no_database_is_named(store: Store) -> None:
     store.database.write_text("not a database, but long enough" * 100)
     with pytest.raises(FailedError, match="file is not a database"):
         list(store.tidy())
+
+
+def test_checkpoints_that_may_be_gone_on_from_stay(store: Store) -> None:
+    live = store.artifacts / "ClickLogGen/examples/1"
+    (live / "transform_fn").mkdir()
+    elsewhere = Path("another/folder", *live.parts[-3:])  # moved, or relative
+    kept = [
+        stopped(store, "0" * 16, live, "now"),
+        stopped(store, "1" * 16, elsewhere, "now"),
+        stopped(store, "2" * 16, live, "before"),
+        stopped(store, "3" * 16, None, ""),
+    ]
+    age(kept[0], 400)
+    age(kept[2], 29)
+    part = write(kept[0] / "part-12")
+    assert list(store.tidy()) == []
+    assert list(store.sweep_checkpoints({"now", "tuner"})) == []
+    assert all((path / "step-0000000010/data").exists() for path in kept)
+    assert not part.exists()
+    assert (store.checkpoints / "k/data").exists()  # not a training's
+
+
+@pytest.mark.parametrize(
+    ("case", "words"),
+    [
+        ("removed", "the examples of the training are gone"),
+        ("unknown", "the examples of the training are gone"),
+        ("code", "over 30 days old, of another version of the code"),
+        ("no origin", "over 30 days old, of another version of the code"),
+        ("half an origin", "over 30 days old, of another version"),
+        ("no checkpoint", "killed before its first checkpoint"),
+    ],
+)
+def test_abandoned_checkpoints_are_removed_and_named(
+    store: Store, case: str, words: str
+) -> None:
+    live = store.artifacts / "ClickLogGen/examples/1"
+    (live / "transform_fn").mkdir()
+    folder = stopped(store, "a" * 16, live, "now")
+    if case == "removed":  # by `lionctr runs --keep`; the database knows it
+        shutil.rmtree(live)
+    elif case == "unknown":
+        other = live.with_name("7")
+        origin = {"graph": f"{other}/transform_fn", "code_version": "now"}
+        (folder / "origin.json").write_text(json.dumps(origin))
+    elif case == "code":
+        origin = {"graph": f"{live}/transform_fn", "code_version": "before"}
+        (folder / "origin.json").write_text(json.dumps(origin))
+    elif case == "no origin":
+        (folder / "origin.json").unlink()
+    elif case == "half an origin":
+        (folder / "origin.json").write_text('{"graph": "')
+    else:
+        (folder / "step-0000000010").rename(folder / "part-1")
+        write(folder / "best")
+    if words.startswith("over"):
+        age(folder, 31)
+    size = sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
+    if case == "no checkpoint":
+        size -= 4  # of the half-written one
+    assert list(store.tidy()) == []
+    (line,) = store.sweep_checkpoints({"now"})
+    assert f"removed {size} bytes of checkpoints, {folder}: " in line
+    assert words in line
+    assert not folder.exists()
+    assert (store.checkpoints / "k/data").exists()

@@ -274,7 +274,7 @@ def _calendar_hours(seconds: Times) -> Mask:
 
 
 def clock_digits(times: Times) -> int:
-    """The last two digits of seconds that all read as 1410210030, as bits.
+    """The last four digits of seconds that all read as 1410210030, as bits.
 
     As %y%m%d%H%M that is 2014-10-21 00:30. Of real seconds one in 200 reads
     so; of such a log all do. 0 without times; -1 if one reads otherwise.
@@ -286,7 +286,7 @@ def clock_digits(times: Times) -> int:
         inside = (month >= 1) & (month <= 12) & (day >= 1) & (day <= 31)
         if not (inside & (hour < 24) & (minute < 60)).all():
             return -1
-    return sum(1 << int(n) for n in np.unique(minute))
+    return sum(1 << int(n) for n in np.unique(seconds % 10**4))
 
 
 def _explain(

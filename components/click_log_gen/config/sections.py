@@ -24,6 +24,7 @@ from components.click_log_gen.config.event_time import (
     last_year,
 )
 from components.click_log_gen.config.log_formats import FORMATS, log_format
+from components.data_checks import Action, DriftConfig
 from models.config.paths import expanded
 from models.config.section import PathText
 from models.config.training import (
@@ -458,6 +459,12 @@ class DataConfig(Section):
     """Schema that the data must satisfy; null: the inferred one."""
     spans: Spans | None = None
     """Days to read, where paths have placeholders."""
+    drift: DriftConfig = DriftConfig()
+    """Comparison with the data of the pushed model, and of train with eval:
+    warn, stop or off, or a section."""
+    leaks: Action = "warn"
+    """Consequence of a feature whose values alone give an AUC above 0.99 on
+    the train split: warn, stop or off."""
 
     @field_validator("label")
     @classmethod
@@ -523,6 +530,11 @@ class DataConfig(Section):
             return None
         until = self.click_time.moment(self.clicks.until)
         return (until - _EPOCH) // datetime.timedelta(microseconds=1)
+
+    @property
+    def timed(self) -> bool:
+        """Whether the examples of all splits but train carry their times."""
+        return self.clicks is not None or self.split.by == "time"
 
     @property
     def label_column(self) -> str | None:

@@ -6,11 +6,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
+from pathlib import Path
 from typing import IO, cast
 
 from components.click_log_gen.config.sections import LogFiles
 from components.click_log_gen.files import decompression, file_kinds
 from components.click_log_gen.files.lines import Lines
+from models.config.paths import is_local
 from models.errors import InputError
 
 CHUNK_BYTES = 32 << 20
@@ -92,7 +94,12 @@ def naming(path: str) -> Iterator[None]:
 
 def open_raw(path: str) -> IO[bytes]:
     """The file's own bytes, on any Beam filesystem."""
-    from apache_beam.io.filesystem import CompressionTypes
+    if is_local(path):
+        try:
+            return Path(path).open("rb")
+        except OSError as error:
+            raise InputError(f"cannot be opened: {error}") from error
+    from apache_beam.io.filesystem import CompressionTypes  # takes a second
     from apache_beam.io.filesystems import FileSystems
 
     try:

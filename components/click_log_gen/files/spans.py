@@ -7,6 +7,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from datetime import date, timedelta
+from pathlib import Path
 
 from components.click_log_gen.config.log_formats import FORMATS
 from components.click_log_gen.config.sections import (
@@ -18,6 +19,7 @@ from components.click_log_gen.config.sections import (
 )
 from components.click_log_gen.files import log_paths as files
 from models import user_code
+from models.config.paths import is_local
 from models.errors import InputError
 
 _Found = dict[int, dict[int, list[str]]]  # span -> version -> files
@@ -38,18 +40,31 @@ _TOKEN = re.compile(rf"(\{{[A-Z]+\}}|{_CLASS.pattern}|\*\*|\*|\?)")
 
 
 def data_version(data: DataConfig) -> str:
-    """Changes when a file of a log is added, removed, resized or touched.
+    """Changes when a file of a log is added, removed or written.
 
     And when the code of a log format of the user's own changes.
     """
     digest = hashlib.sha256()
     for name, log in resolved(data)[0].logs.items():
         for entry in files.find(log.path, f"data.{name}.path"):
-            digest.update(repr((name, *entry)).encode())
+            state = (name, *entry, *_times(entry[0]))
+            digest.update(repr(state).encode())
         if FORMATS.is_own(log.format):
             module = log.format.partition(":")[0]
             digest.update(user_code.version([module]).encode())
     return digest.hexdigest()[:16]
+
+
+def _times(path: str) -> tuple[int, ...]:
+    """Nanoseconds of the last change of a local file and of its inode.
+
+    `cp -p`, `touch -r` and archives set the first one back; the second one is
+    the kernel's alone.
+    """
+    if not is_local(path):
+        return ()
+    found = Path(path).stat()
+    return found.st_mtime_ns, found.st_ctime_ns
 
 
 def log_bytes(data: DataConfig) -> int:

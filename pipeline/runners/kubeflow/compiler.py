@@ -16,7 +16,7 @@ from pipeline import extensions
 from pipeline.config import ConfigError, PipelineConfig
 from pipeline.console import quiet
 from pipeline.kubeflow_config import STATE_STORES, TASKS
-from pipeline.runners.kubeflow import ir, pages
+from pipeline.runners.kubeflow import ir, kserve, pages, report, run_folder
 from pipeline.runners.kubeflow import pods as kubeflow_pods
 from pipeline.runners.kubeflow.api import KubeflowError
 from pipeline.runners.kubeflow.inputs import mark
@@ -24,7 +24,8 @@ from pipeline.runners.kubeflow.inputs import mark
 _COMMAND = ("python", "-m", "pipeline.runners.kubeflow.task")
 _STORES = ("gs://", "s3://", "minio://")
 _NAME_LENGTH = 128
-_OUTSIDE = {"Baseline", "Pusher"}  # they look at what is served
+# They look at what is served.
+_OUTSIDE = {"Baseline", "ExampleValidator", "Pusher"}
 _IMAGE = re.compile(
     r"([A-Za-z0-9.-]+(:\d+)?/)?"  # registry
     r"[a-z0-9]+(([._-]+|/)[a-z0-9]+)*"  # repository
@@ -104,6 +105,8 @@ def unreachable(config: PipelineConfig) -> list[str]:
     for field, place in places:
         if place is None or place.startswith(("gs://", *mounts)):
             continue
+        if place.startswith("s3://") and field.endswith(".path"):
+            continue  # Beam reads the logs
         if "://" in place:
             lines.append(
                 f"{field}: the image has no file system for {place!r}; use"
@@ -121,7 +124,10 @@ def unreachable(config: PipelineConfig) -> list[str]:
 def advice(config: PipelineConfig, image: str) -> list[str]:
     """One line for each thing of the pods that is likely not meant."""
     lines = []
-    if _state(config, "checkpoints") is None and config.runner.tfjob is None:
+    if (
+        state_folder(config, "checkpoints") is None
+        and config.runner.tfjob is None
+    ):
         lines.append(
             "runner.kubeflow.state: not set; a killed Trainer or Tuner restarts"
             " at its first step. Accepted: a folder on a volume of"
@@ -170,9 +176,9 @@ def _documents(config: PipelineConfig, image: str) -> list[dict[str, Any]]:
             dag.Versions(code=dag.code_versions(), **marks),
             pipeline_name=kfp_name(config.name),
             tfjob=_tfjob(config, image),
-            analysis_cache=_state(config, "analysis_cache"),
-            checkpoints=_state(config, "checkpoints"),
-            trials=_state(config, "trials"),
+            analysis_cache=state_folder(config, "analysis_cache"),
+            checkpoints=state_folder(config, "checkpoints"),
+            trials=state_folder(config, "trials"),
         ),
         write_out=False,
     )
@@ -185,12 +191,17 @@ def _documents(config: PipelineConfig, image: str) -> list[dict[str, Any]]:
         tasks[name]["cachingOptions"] = {"enableCache": False}
     ir.declare_outputs(spec)
     pages.add_outputs(spec)
+    runs = state_folder(config, "runs")
+    report.add(spec, config, image, runs)
+    if config.runner.kubeflow.kserve is not None:
+        kserve.add(spec, config, image, kfp_name(config.name))
     _add_versions(spec, config, image, outputs)
     if config.data.spans is not None:
         ir.add_until(spec)
+    ir.add_set(spec)
     ir.spill(spec, image)
     if config.runner.kubeflow.notify is not None:
-        ir.add_notify(spec, image)
+        ir.add_notify(spec, image, {run_folder.RUNS: runs} if runs else {})
     kubeflow_pods.set_pods(spec, config.runner.kubeflow)
     platform = kubeflow_pods.platform(
         spec, config.runner.kubeflow, config.runner.volumes
@@ -255,7 +266,7 @@ def pipeline_root(config: PipelineConfig) -> str | None:
     return f"{config.root.rstrip('/')}/{config.name}"
 
 
-def _state(config: PipelineConfig, name: str) -> str | None:
+def state_folder(config: PipelineConfig, name: str) -> str | None:
     """A folder that outlives tasks and runs; None where there is no place.
 
     No launcher copies it, and a pod has no credentials of s3:// or minio://

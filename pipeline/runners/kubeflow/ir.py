@@ -6,12 +6,22 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pipeline.runners.kubeflow.inputs import FILE, UNTIL, VERSION, mark, packed
+from pipeline.runners.kubeflow.inputs import (
+    FILE,
+    SET,
+    UNTIL,
+    VERSION,
+    mark,
+    packed,
+)
 
-VERSIONS, NOTIFY, _WHOLE = "Versions", "Notify", "Pipeline"
+VERSIONS, REPORT, NOTIFY = "Versions", "Report", "Notify"
+_WHOLE = "Pipeline"
 # A task's parameters are part of one argument of a process, which holds 128
 # KiB; the rest are the names, types and metadata of its artifacts.
 _LIMIT = 60_000
+# KFP's driver puts the name of the run in its place.
+RUN_NAME = "{{$.pipeline_job_resource_name}}"
 _STEPS = ("python", "-m", "pipeline.runners.kubeflow.steps")
 _TEXT = {"schemaTitle": "system.Artifact", "schemaVersion": "0.0.1"}
 
@@ -50,7 +60,7 @@ def add_versions(
         outputs: names of the versions that it gives, whose marks are in the
             parameters of the tasks that depend on them.
     """
-    _add(
+    add_step(
         spec,
         VERSIONS,
         image,
@@ -62,7 +72,7 @@ def add_versions(
         },
         cache=False,
     )
-    _give(spec, VERSIONS, parameters)
+    give(spec, VERSIONS, parameters)
     for task in set(_tasks(spec)) - {VERSIONS}:
         constants = _constants(spec, task)
         for name in outputs:
@@ -80,30 +90,56 @@ def add_versions(
 
 def add_until(spec: dict[str, Any]) -> None:
     """Gives the pipeline a parameter, the last span; "" is the config's."""
+    _add_parameter(spec, UNTIL, (VERSIONS, "ClickLogGen", REPORT))
+
+
+def add_set(spec: dict[str, Any]) -> None:
+    """Gives the pipeline a parameter, settings of a run in JSON."""
+    _add_parameter(spec, SET, (VERSIONS, REPORT))
+    outputs = spec["components"][VERSIONS]["outputDefinitions"]["parameters"]
+    for name, tasks in _SET_BY.items():
+        outputs[name] = {"parameterType": "STRING"}
+        for task in tasks & spec["components"].keys():
+            _take(spec, task, f"lionctr_{name}", name)
+
+
+_SET_BY = {
+    "set_data": {"ClickLogGen"},
+    "set_training": {"Trainer", "Tuner", "WarmStart"},
+}
+
+
+def _add_parameter(
+    spec: dict[str, Any], name: str, tasks: Sequence[str]
+) -> None:
+    """Gives the pipeline a text as parameter, by default "", and `tasks` it."""
     declared = {
         "parameterType": "STRING",
         "defaultValue": "",
         "isOptional": True,
     }
     inputs = spec["root"].setdefault("inputDefinitions", {})
-    inputs.setdefault("parameters", {})[UNTIL] = declared
-    for task in (VERSIONS, "ClickLogGen"):
-        _definitions(spec, task, "parameters")[UNTIL] = dict(declared)
-        _inputs(spec, task, "parameters")[UNTIL] = {
-            "componentInputParameter": UNTIL
+    inputs.setdefault("parameters", {})[name] = declared
+    for task in tasks:
+        _definitions(spec, task, "parameters")[name] = dict(declared)
+        _inputs(spec, task, "parameters")[name] = {
+            "componentInputParameter": name
         }
 
 
-def add_notify(spec: dict[str, Any], image: str) -> None:
+def add_notify(
+    spec: dict[str, Any], image: str, parameters: Mapping[str, str]
+) -> None:
     """Adds a task that tells of the run's end; see `nest` for when it runs."""
-    _add(spec, NOTIFY, image, ["notify", "{{$}}"], outputs={}, cache=False)
+    add_step(spec, NOTIFY, image, ["notify", "{{$}}"], outputs={}, cache=False)
     del spec["components"][NOTIFY]["outputDefinitions"]
+    give(spec, NOTIFY, parameters)
     status = {"parameterType": "TASK_FINAL_STATUS", "isOptional": True}
     _definitions(spec, NOTIFY, "parameters")["status"] = status
     _inputs(spec, NOTIFY, "parameters")["status"] = {
         "taskFinalStatus": {"producerTask": _WHOLE}
     }
-    _depend(spec, NOTIFY, _WHOLE)
+    depend(spec, NOTIFY, _WHOLE)
     spec["root"]["dag"]["tasks"][NOTIFY]["triggerPolicy"] = {
         "strategy": "ALL_UPSTREAM_TASKS_COMPLETED"
     }
@@ -156,24 +192,14 @@ def spill(spec: dict[str, Any], image: str) -> None:
             del _definitions(spec, task, "parameters")[key]
         for number, text in enumerate(packed(moved)):
             carrier = f"{task}-parameters" + (f"-{number}" if number else "")
-            _add(
+            add_step(
                 spec,
                 carrier,
                 image,
                 ["carry", text, "{{$}}"],
                 outputs={"artifacts": {"text": {"artifactType": _TEXT}}},
             )
-            name = f"{FILE}{number:03d}"
-            _definitions(spec, task, "artifacts")[name] = {
-                "artifactType": _TEXT
-            }
-            _inputs(spec, task, "artifacts")[name] = {
-                "taskOutputArtifact": {
-                    "producerTask": carrier,
-                    "outputArtifactKey": "text",
-                }
-            }
-            _depend(spec, task, carrier)
+            take_artifact(spec, task, f"{FILE}{number:03d}", carrier, "text")
 
 
 def _size(value: Any) -> int:
@@ -185,7 +211,7 @@ def _tasks(spec: dict[str, Any]) -> list[str]:
     return list(spec["root"]["dag"]["tasks"])
 
 
-def _add(
+def add_step(
     spec: dict[str, Any],
     name: str,
     image: str,
@@ -193,6 +219,7 @@ def _add(
     outputs: dict[str, Any],
     cache: bool = True,
 ) -> None:
+    """Adds a task that is no component of TFX; see `kubeflow.steps`."""
     label = f"{name}_executor"
     spec["components"][name] = {
         "executorLabel": label,
@@ -208,9 +235,10 @@ def _add(
     }
 
 
-def _give(
+def give(
     spec: dict[str, Any], task: str, parameters: Mapping[str, str]
 ) -> None:
+    """Gives `task` constants as parameters."""
     for key, value in parameters.items():
         _definitions(spec, task, "parameters")[key] = {
             "parameterType": "STRING"
@@ -229,10 +257,27 @@ def _take(spec: dict[str, Any], task: str, key: str, version: str) -> None:
             "outputParameterKey": version,
         }
     }
-    _depend(spec, task, VERSIONS)
+    depend(spec, task, VERSIONS)
 
 
-def _depend(spec: dict[str, Any], task: str, on: str) -> None:
+def take_artifact(
+    spec: dict[str, Any], task: str, key: str, producer: str, output: str
+) -> None:
+    """Gives `task` an output of `producer` as its input artifact `key`."""
+    outputs = spec["components"][producer]["outputDefinitions"]["artifacts"]
+    kind = outputs[output]["artifactType"]
+    _definitions(spec, task, "artifacts")[key] = {"artifactType": dict(kind)}
+    _inputs(spec, task, "artifacts")[key] = {
+        "taskOutputArtifact": {
+            "producerTask": producer,
+            "outputArtifactKey": output,
+        }
+    }
+    depend(spec, task, producer)
+
+
+def depend(spec: dict[str, Any], task: str, on: str) -> None:
+    """Lets `task` begin after the task `on`."""
     before = spec["root"]["dag"]["tasks"][task].setdefault("dependentTasks", [])
     if on not in before:
         before.append(on)

@@ -50,6 +50,48 @@ def upload(
     return {"pipeline_id": pipeline, "pipeline_version_id": found}
 
 
+def version(
+    api: Api, name: str, which: str, namespace: str | None
+) -> dict[str, str]:
+    """The reference of a version of pipeline `name` that Kubeflow keeps.
+
+    Args:
+        api: of Kubeflow.
+        name: of the pipeline.
+        which: name or id of the version, or `latest`.
+        namespace: of the pipeline.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    try:
+        found = api.get(f"/pipelines/names/{name}", namespace=namespace)
+    except NotFoundError:
+        raise ConfigError(
+            f"--version: Kubeflow keeps no pipeline {name!r}; `lionctr submit"
+            " --upload` makes one"
+        ) from None
+    pipeline = api.identity(found, "pipeline_id")
+    listed = api.get(
+        f"/pipelines/{pipeline}/versions",
+        sort_by="created_at desc",
+        page_size=_PAGE,
+    )
+    versions = listed.get("pipeline_versions") or []
+    for one in versions:
+        names = ("pipeline_version_id", "name", "display_name")
+        if which == "latest" or which in (one.get(key) for key in names):
+            identity = api.identity(one, "pipeline_version_id")
+            return {"pipeline_id": pipeline, "pipeline_version_id": identity}
+    known = ", ".join(
+        str(one.get("display_name") or one.get("name")) for one in versions[:5]
+    )
+    raise ConfigError(
+        f"--version: received {which!r}; accepted: latest, or one of"
+        f" {known or 'none: there is no version'}"
+    )
+
+
 def _pipeline(api: Api, name: str, namespace: str | None) -> str:
     try:
         found = api.get(f"/pipelines/names/{name}", namespace=namespace)

@@ -11,17 +11,17 @@ import json
 import logging
 import os
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pyarrow.fs
 
 from models.errors import InputError
+from pipeline.object_store import open_store
 
 SCHEMES = ("s3://", "minio://")
 _FOLDERS = ("checkpoints", "trials", "analysis_cache")
-_MINIO = "http://minio-service.kubeflow:9000"
 _SECONDS = 10.0  # between copies
 log = logging.getLogger("lionctr.kubeflow")
 
@@ -114,27 +114,6 @@ def _stamp(path: Path) -> tuple[int, int]:
 def _is_unfinished(path: Path, folder: Path) -> bool:
     parts = path.relative_to(folder).parts
     return path.suffix == ".tmp" or any(p.startswith("part-") for p in parts)
-
-
-def open_store(uri: str, environment: Mapping[str, str]) -> tuple[Any, str]:
-    """The file system of `uri`, and the path in it.
-
-    Credentials, region and endpoint (AWS_ENDPOINT_URL) are the environment's.
-    """
-    scheme, _, path = uri.partition("://")
-    endpoint = environment.get("AWS_ENDPOINT_URL_S3") or environment.get(
-        "AWS_ENDPOINT_URL", _MINIO if scheme == "minio" else ""
-    )
-    settings: dict[str, Any] = {}
-    if endpoint:
-        kind, sign, host = endpoint.rstrip("/").partition("://")
-        settings["endpoint_override"] = host if sign else endpoint
-        settings["scheme"] = kind if sign else "https"
-    region = environment.get("AWS_REGION") or environment.get(
-        "AWS_DEFAULT_REGION", "us-east-1"
-    )
-    store = pyarrow.fs.S3FileSystem(region=region, **settings)
-    return store, path.rstrip("/")
 
 
 @contextlib.contextmanager

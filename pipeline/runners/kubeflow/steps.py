@@ -2,11 +2,14 @@
 
 python -m pipeline.runners.kubeflow.steps versions EXECUTOR_INPUT
 python -m pipeline.runners.kubeflow.steps carry TEXT EXECUTOR_INPUT
+python -m pipeline.runners.kubeflow.steps report EXECUTOR_INPUT
+python -m pipeline.runners.kubeflow.steps notify EXECUTOR_INPUT
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
 import time
@@ -15,8 +18,17 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from models.errors import InputError
-from pipeline.runners.kubeflow.inputs import WEBHOOK, local_copy, mark, restored
+from models.errors import FailedError, InputError
+from pipeline.runners.kubeflow import run_folder
+from pipeline.runners.kubeflow.inputs import (
+    SET,
+    SET_PARTS,
+    WEBHOOK,
+    changes_of,
+    mark,
+    restored,
+    written,
+)
 
 
 def main(arguments: list[str]) -> int:
@@ -25,11 +37,12 @@ def main(arguments: list[str]) -> int:
     # Tests have other places than / to write to.
     copies = Path(os.environ.get("LIONCTR_COPIES", "/"))
     task = json.loads(text)
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr)
     try:
         _STEPS[name](task, copies, *given)
-    except InputError as error:
+    except (FailedError, InputError) as error:
         print(error, file=sys.stderr)
-        return 2
+        return error.exit_code
     return 0
 
 
@@ -45,6 +58,14 @@ def versions(task: dict[str, Any], copies: Path) -> None:
     """
     given = restored(task, copies)["inputs"]["parameterValues"]
     found = {"data": data_version(given["data"])}
+    changes = changes_of(task["inputs"]["parameterValues"].get(SET) or "")
+    for name, sections in SET_PARTS.items():
+        part = {
+            path: value
+            for path, value in sorted(changes.items())
+            if path.partition(".")[0] in sections
+        }
+        found[name] = json.dumps(part)
     wanted: Mapping[str, Any] = task["outputs"]["parameters"]
     if "schema" in wanted:
         from pipeline.runners.versions import content_version
@@ -73,7 +94,9 @@ def data_version(data: str) -> str:
 
     from components.click_log_gen.config.sections import DataConfig
     from components.click_log_gen.files import spans
+    from pipeline import beam
 
+    beam.open_files()
     try:
         config = DataConfig.model_validate_json(data)
     except ValidationError as error:
@@ -100,23 +123,34 @@ def _base_version(given: Mapping[str, str], training: Any) -> str:
 def carry(task: dict[str, Any], copies: Path, text: str) -> None:
     """Writes `text` to the output `text`: parameters of another task."""
     (artifact,) = task["outputs"]["artifacts"]["text"]["artifacts"]
-    path = local_copy(artifact["uri"], copies)
-    if path is not None and path.parent.is_dir():
-        path.write_text(text, "ascii")
-        return
-    from tfx.dsl.io import fileio
+    written(artifact["uri"], text, copies)
 
-    with fileio.open(artifact["uri"], "w") as file:
-        file.write(text)
+
+def report(task: dict[str, Any], copies: Path) -> None:
+    """Makes the run's report; see `kubeflow.report`."""
+    from pipeline.runners.kubeflow.report import report as make
+
+    make(task, copies)
+
+
+def kserve(task: dict[str, Any], copies: Path) -> None:
+    """Serves the pushed version; see `kubeflow.kserve`."""
+    from pipeline.runners.kubeflow.kserve import run
+
+    run(task)
 
 
 def notify(task: dict[str, Any], copies: Path) -> None:
-    """Posts how the run ended to the webhook, as JSON with a line of `text`.
+    """Posts how the run ended to the webhook, as JSON with a `text`.
+
+    Metrics, refusals and the report's address come with it where the run has
+    a folder (`runner.kubeflow.state`).
 
     Raises:
         InputError: the webhook does not take it.
     """
-    status = task["inputs"]["parameterValues"].get("status") or {}
+    values = task["inputs"]["parameterValues"]
+    status = values.get("status") or {}
     error = (status.get("error") or {}).get("message", "")
     run = status.get("pipelineJobResourceName", "")
     state = status.get("state", "")
@@ -126,6 +160,11 @@ def notify(task: dict[str, Any], copies: Path) -> None:
         "status": state,
         "error": error,
     }
+    known = _known(values, run)
+    lines = [outcome["text"], *known.get("refusals", ())]
+    lines += [f"{k} {v:.5g}" for k, v in known.get("metrics", {}).items()]
+    lines += [known["report"]] if known else []
+    outcome |= known | {"text": "\n".join(lines)}
     request = urllib.request.Request(
         os.environ[WEBHOOK].strip(),
         json.dumps(outcome).encode(),
@@ -141,9 +180,30 @@ def notify(task: dict[str, Any], copies: Path) -> None:
     raise InputError(f"runner.kubeflow.notify.webhook: {reason}")
 
 
+def _known(values: Mapping[str, Any], run: str) -> dict[str, Any]:
+    """What the run left: metrics and others; empty where nothing is kept."""
+    folder = run_folder.of({**values, run_folder.RUN: run})
+    try:
+        summary = folder.summary() if folder is not None else {}
+    except (OSError, ValueError) as problem:
+        print(f"the run's summary cannot be read: {problem}", file=sys.stderr)
+        return {}
+    if folder is None or not summary:
+        return {}
+    metrics = summary.get("metrics") or {}
+    return {
+        "metrics": {k: v for k, v in metrics.items() if v is not None},
+        "refusals": summary.get("refusals") or [],
+        "pushed_model": summary.get("pushed_model"),
+        "report": f"{folder.uri}/report.html",
+    }
+
+
 _STEPS: dict[str, Callable[..., None]] = {
     "carry": carry,
+    "kserve": kserve,
     "notify": notify,
+    "report": report,
     "versions": versions,
 }
 _TRIES = 3

@@ -7,10 +7,11 @@ import json
 import re
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from models.errors import InputError
 from pipeline.config import ConfigError, PipelineConfig
 from pipeline.runners.kubeflow import compiler
 from pipeline.runners.kubeflow.api import (
@@ -20,8 +21,8 @@ from pipeline.runners.kubeflow.api import (
     UnavailableError,
 )
 from pipeline.runners.kubeflow.failures import failures
-from pipeline.runners.kubeflow.inputs import UNTIL
-from pipeline.runners.kubeflow.schedule import create, cron, upload
+from pipeline.runners.kubeflow.inputs import SET, UNTIL, check_settable
+from pipeline.runners.kubeflow.schedule import create, cron, upload, version
 
 _ENDED = ("SUCCEEDED", "FAILED", "SKIPPED", "CANCELED")
 _POLL = 10.0  # seconds between looks at a run
@@ -40,6 +41,10 @@ class RunOptions:
         upload: run a version of the pipeline that Kubeflow keeps.
         cron: make a recurring run of it, at these times.
         until: the last of `data.spans`, in place of the config's.
+        version: run this version that Kubeflow keeps, or `latest`, without
+            compiling anew.
+        changed: `--set PATH=VALUE` of the command line; with `version` they
+            are settings of this run.
     """
 
     experiment: str = "lion-ctr"
@@ -49,6 +54,8 @@ class RunOptions:
     upload: bool = False
     cron: str | None = None
     until: str | None = None
+    version: str | None = None
+    changed: Sequence[str] = ()
 
     def check(self, config: PipelineConfig) -> None:
         """Raises ConfigError if options do not go together."""
@@ -56,17 +63,23 @@ class RunOptions:
             raise ConfigError("--timeout: accepted with --wait only")
         if self.cron is not None and (self.wait or self.until):
             raise ConfigError("--cron: accepted without --wait and --until")
+        if self.version is not None and self.upload:
+            raise ConfigError("--version: accepted without --upload")
         if self.until is not None and config.data.spans is None:
             raise ConfigError("--until: accepted with data.spans only")
 
 
 def submit(
-    config: PipelineConfig, image: str, access: Access, options: RunOptions
+    config: PipelineConfig,
+    image: str | None,
+    access: Access,
+    options: RunOptions,
 ) -> int:
     """Starts a run of `config`'s pipeline on a Kubeflow.
 
-    Prints the run's address. Returns 0, or with `wait` 1 if the run failed;
-    standard error then names the tasks that failed, and why.
+    `image` is None with `options.version` only. Prints the run's address.
+    Returns 0, or with `wait` 1 if the run failed; standard error then names
+    the tasks that failed, and why.
 
     Raises:
         ConfigError: `image` is no image, or an option is wrong.
@@ -75,18 +88,27 @@ def submit(
     """
     options.check(config)
     schedule = cron(options.cron) if options.cron else None
-    compiler.check_image(image)
-    compiler.import_kfp()
+    given = _parameters(config, options)
+    documents = []
+    if options.version is None:
+        if image is None:
+            raise ConfigError("--image: missing; accepted without --version")
+        compiler.check_image(image)
+        compiler.import_kfp()
     api = Api(access)
     namespace = api.namespace()
-    documents = compiler.compiled(config, image)
+    name = compiler.kfp_name(config.name)
+    if image is not None and options.version is None:
+        documents = compiler.compiled(config, image)
     run = {
         "experiment_id": _experiment(api, options.experiment, namespace),
-        "runtime_config": _runtime_config(config, options.until),
+        "runtime_config": _runtime_config(config, given),
         "service_account": options.service_account,
     }
-    if options.upload or schedule:
-        name = compiler.kfp_name(config.name)
+    if options.version is not None:
+        reference = version(api, name, options.version, namespace)
+        run["pipeline_version_reference"] = reference
+    elif options.upload or schedule:
         reference = upload(api, name, documents, namespace)
         run["pipeline_version_reference"] = reference
     else:
@@ -100,7 +122,7 @@ def submit(
     identity = api.identity(made, "run_id")
     address = f"{access.address}/#/runs/details/{identity}"
     print(address, flush=True)
-    for line in compiler.advice(config, image):
+    for line in compiler.advice(config, image) if documents and image else ():
         print(f"note: {line}", file=sys.stderr)
     if not options.wait:
         return 0
@@ -137,15 +159,48 @@ def as_spec(documents: list[dict[str, Any]]) -> dict[str, Any]:
     return {"pipeline_spec": documents[0], "platform_spec": documents[1]}
 
 
+def _parameters(config: PipelineConfig, options: RunOptions) -> dict[str, str]:
+    """Values of the pipeline's own parameters.
+
+    Raises:
+        ConfigError: `--set` names what is compiled into a version.
+    """
+    given = {UNTIL: options.until} if options.until else {}
+    if options.version is None or not options.changed:
+        return given
+    sections, changes = config.sections(), {}
+    for text in options.changed:
+        path = text.partition("=")[0].strip()
+        try:
+            check_settable(path)
+        except InputError as error:
+            raise ConfigError(f"--{error}") from None
+        changes[path] = _value(sections, path)
+    return given | {SET: json.dumps(changes, sort_keys=True)}
+
+
+def _value(sections: dict[str, Any], path: str) -> Any:
+    """The checked value of a setting, in JSON types."""
+    value: Any = sections
+    for part in path.split("."):
+        if not isinstance(value, dict) or part not in value:
+            raise ConfigError(
+                f"--set: received {path!r}; accepted with --version: the path"
+                " of one setting"
+            )
+        value = value[part]
+    return value
+
+
 def _runtime_config(
-    config: PipelineConfig, until: str | None
+    config: PipelineConfig, parameters: dict[str, str]
 ) -> dict[str, Any]:
     given: dict[str, Any] = {}
     root = compiler.pipeline_root(config)
     if root:
         given["pipeline_root"] = root
-    if until:
-        given["parameters"] = {UNTIL: until}
+    if parameters:
+        given["parameters"] = parameters
     return given
 
 

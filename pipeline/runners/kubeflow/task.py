@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from models.errors import FailedError, InputError, RefusedError
-from pipeline.beam import in_process
+from pipeline.beam import in_process, open_files
 from pipeline.runners.kubeflow import pages as kubeflow_pages
+from pipeline.runners.kubeflow import run_folder
 from pipeline.runners.kubeflow.inputs import local_copy, restored
 from pipeline.runners.kubeflow.state import mirrored
 
@@ -36,9 +37,15 @@ def main(arguments: list[str]) -> int:
     from components.batching import prefer_large_batches
 
     prefer_large_batches()
+    open_files(beam)
     # Tests have other places than / to write to.
     copies = Path(os.environ.get("LIONCTR_COPIES", "/"))
-    task = restored(given, copies)
+    try:
+        task = restored(given, copies)
+    except InputError as error:
+        print(error, file=sys.stderr)
+        return 2
+    kept = run_folder.of(task["inputs"]["parameterValues"])
     task = typed(task, json.loads(options.json_serialized_inputs_spec_args))
     task = declared(task, options.outputs)
     if in_process(beam):
@@ -50,13 +57,19 @@ def main(arguments: list[str]) -> int:
             kubeflow_v2_run_executor.main((options, beam))
     except (FailedError, InputError, RefusedError) as error:
         print(error, file=sys.stderr)
+        if isinstance(error, RefusedError):
+            run_folder.note_end(kept, status="refused", message=str(error))
         return 2 if isinstance(error, InputError) else 1
     evaluation = task["outputs"]["artifacts"].get("evaluation")
     pages = {}
     if evaluation is not None:
         folder = evaluation["artifacts"][0]["uri"]
         pages = kubeflow_pages.shown(given["outputs"], folder, copies)
-    finish(given["outputs"], pages)
+    found = finish(given["outputs"], pages)
+    if "pushed_model" in found:
+        (pushed,) = found["pushed_model"]["artifacts"]
+        path = pushed["metadata"].get("pushed_destination")
+        run_folder.note_end(kept, status="done", message="", pushed_model=path)
     return 0
 
 
@@ -137,8 +150,8 @@ def empty(outputs: dict[str, Any]) -> None:
 
 def finish(
     outputs: dict[str, Any], more: Mapping[str, dict[str, Any]] | None = None
-) -> None:
-    """Corrects what the executor reported, as KFP wants it.
+) -> dict[str, Any]:
+    """Corrects what the executor reported, as KFP wants it; the artifacts.
 
     The URIs are those that KFP gave in `outputs` again, and metadata without
     a value is left out: KFP would fail the task. `more`: metadata of outputs
@@ -162,6 +175,7 @@ def finish(
             }
     with fileio.open(outputs["outputFile"], "w") as file:
         file.write(json.dumps(report))
+    return dict(artifacts)
 
 
 def _is_of_kfp(found: dict[str, Any]) -> bool:

@@ -142,6 +142,33 @@ def test_calendar_minutes_that_pass_for_seconds_stop_the_run(
     ingest(tmp_path / "seconds", rows, format, split=BY_TIME, time="t")
 
 
+@pytest.mark.parametrize(
+    ("first", "step", "count"),
+    [(2103150900, 1, 180), (2103150000, 15, 96), (1912110005, 60, 60)],
+)
+def test_calendar_minutes_of_one_day_stop_the_run(
+    tmp_path: Path, first: int, step: int, count: int
+) -> None:
+    rows = rows_of(count)
+    for i, row in enumerate(rows):  # from midnight or nine o'clock on
+        minutes = i * step
+        day = minutes // 1440 * 10_000
+        row["t"] = first + day + minutes % 1440 // 60 * 100 + minutes % 60
+    with pytest.raises(InputError, match=r"minutes of a calendar, such as"):
+        ingest(tmp_path, rows, split=BY_TIME, time="t")
+
+
+@pytest.mark.parametrize("start", [1410210000, 1410212300, 1913849600])
+def test_seconds_of_some_minutes_are_no_calendar(
+    tmp_path: Path, start: int
+) -> None:
+    rows = rows_of(300)
+    for i, row in enumerate(rows):
+        row["t"] = start + i
+    for end in (60, 300):
+        ingest(tmp_path / str(end), rows[:end], split=BY_TIME, time="t")
+
+
 def test_rows_of_one_time_are_named_as_such(tmp_path: Path) -> None:
     rows = [row | {"t": 1413849600} for row in rows_of(40)]
     with pytest.raises(InputError) as error:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import gzip
+import os
+import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +107,34 @@ def test_the_version_changes_with_any_file(folder: Path) -> None:
     (folder / "clicks").write_text("{}\n")
     versions.append(version())
     assert len(set(versions)) == 5
+
+
+@pytest.mark.parametrize("way", ["write", "replace", "copy"])
+def test_the_version_sees_an_edit_that_keeps_size_and_time(
+    folder: Path, tmp_path: Path, way: str
+) -> None:
+    data = DataConfig.model_validate(
+        {"impressions": {"path": f"{folder}/day_9", "format": "jsonl"}}
+        | {"label": "y"}
+    )
+    log = folder / "day_9"
+    log.write_text('{"y": 0}\n')
+    before, version = log.stat(), spans.data_version(data)
+    times = before.st_atime_ns, before.st_mtime_ns
+    time.sleep(0.02)  # more than a tick of the file system's clock
+    other = log if way == "write" else tmp_path / "other"
+    other.write_text('{"y": 1}\n')
+    os.utime(other, ns=times)
+    if way == "replace":
+        other.replace(log)
+    elif way == "copy":
+        shutil.copy2(other, log)
+    after = log.stat()
+    assert (after.st_size, after.st_mtime_ns) == (before.st_size, times[1])
+    assert spans.data_version(data) != version
+    version = spans.data_version(data)
+    assert log.read_text() == '{"y": 1}\n'  # reading changes nothing
+    assert spans.data_version(data) == version
 
 
 def test_plain_text_is_cut_and_gzip_is_read_whole(tmp_path: Path) -> None:

@@ -14,10 +14,13 @@ import pytest
 import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tfx_bsl.coders.example_coder import RecordBatchToExamplesEncoder
+from tfx_bsl.coders.example_coder import (
+    ExamplesToRecordBatchDecoder,
+    RecordBatchToExamplesEncoder,
+)
 
 from components.example_io import tfrecord
-from components.example_io.tf_example import encode
+from components.example_io.tf_example import encode, timed
 from models.errors import InputError
 
 LONG = st.integers(0, 40_000).map(lambda size: "é" * (size % 7) + "x" * size)
@@ -115,6 +118,31 @@ def test_tensorflow_parses_them() -> None:
     assert parsed["site"].indices.numpy().tolist() == [[0, 0], [2, 0]]
     assert parsed[NAMES[1]].values.numpy().tolist() == [1.5, -1.0]
     assert parsed["größe"].to_list() == [[7], [], [-7]]
+
+
+def test_readers_skip_the_time_that_a_record_carries() -> None:
+    columns = columns_of([("a", 1.5, 7), (None, None, None), ("b", -1.0, -7)])
+    records = encode(columns)
+    times = np.array([0, 1_700_000_000_123_456, -1])
+    carried = timed(records, times).to_pylist()
+    for plain, record, time in zip(
+        records.to_pylist(), carried, times.tolist(), strict=True
+    ):
+        found = tf.train.Example.FromString(record).features
+        assert found == tf.train.Example.FromString(plain).features
+        assert record.startswith(plain)
+        assert int.from_bytes(record[-8:], "little", signed=True) == (
+            time // 10**6
+        )
+    spec = {"site": tf.io.VarLenFeature(tf.string)}
+    parsed = tf.io.parse_example(carried, spec)["site"]
+    assert parsed.values.numpy().tolist() == [b"a", b"b"]
+    decoder = ExamplesToRecordBatchDecoder()
+    batches = [
+        decoder.DecodeBatch(np.array(some, object))
+        for some in (records.to_pylist(), carried)
+    ]
+    assert batches[0].equals(batches[1])
 
 
 RECORDS = st.lists(st.binary(max_size=30) | st.just(b"x" * 300), max_size=8)

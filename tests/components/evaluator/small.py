@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import tensorflow as tf
 from tfx.dsl.components.base.base_beam_executor import BaseBeamExecutor
 from tfx.types import artifact_utils, standard_artifacts
@@ -16,6 +17,7 @@ from components.evaluator.component import Evaluator
 from components.evaluator.config import EvaluateConfig
 from components.evaluator.eval_config import eval_config
 from components.evaluator.executor import Executor
+from components.example_io.tf_example import timed
 
 KINDS = {"site": "string", "tags": "string", "age": "int", "user": "string"}
 
@@ -57,8 +59,13 @@ def rows(count: int = 2000, seed: int = 1) -> dict[str, Any]:
     }
 
 
-def write(folder: Path, columns: Mapping[str, Any], split: str = "eval") -> Any:
-    """An Examples artifact of `columns`, in two files."""
+def write(
+    folder: Path,
+    columns: Mapping[str, Any],
+    split: str = "eval",
+    times: Any = None,
+) -> Any:
+    """An Examples artifact of `columns`, in two files; times in µs."""
     count = len(columns["label"])
     target = folder / f"Split-{split}"
     target.mkdir(parents=True)
@@ -80,7 +87,12 @@ def write(folder: Path, columns: Mapping[str, Any], split: str = "eval") -> Any:
                 feature.float_list.value.extend(several)
             else:
                 feature.int64_list.value.extend(several)
-        writers[row >= count // 2].write(example.SerializeToString())
+        record = example.SerializeToString()
+        if times is not None:
+            (record,) = timed(
+                pa.array([record], pa.binary()), times[row : row + 1]
+            ).to_pylist()
+        writers[row >= count // 2].write(record)
     for writer in writers:
         writer.close()
     artifact = standard_artifacts.Examples()
@@ -109,6 +121,7 @@ def evaluated(
     evaluate: Mapping[str, Any],
     stock: bool = False,
     split: str = "eval",
+    **settings: Any,
 ) -> tuple[Path, Any]:
     """Runs the executor, or TFX's own; its evaluation and its blessing."""
     config = EvaluateConfig.model_validate(evaluate)
@@ -122,7 +135,11 @@ def evaluated(
         ),
         settings=None
         if stock
-        else {"evaluate": config.model_dump(mode="json"), "kinds": KINDS},
+        else {
+            "evaluate": config.model_dump(mode="json"),
+            "kinds": KINDS,
+            **settings,
+        },
     )
     outputs = {
         "evaluation": standard_artifacts.ModelEvaluation(),

@@ -271,6 +271,58 @@ def test_curves_show_the_rows() -> None:
     assert found["pr"]["precision"][-1] == pytest.approx(data.labels.mean())
 
 
+def test_the_course_of_time_has_calibration_with_intervals() -> None:
+    data = columns(6000)
+    hours = 480_000 + np.arange(6000, dtype=np.int32) // 1500
+    off = data.predictions[0].copy()
+    off[hours == 480_002] *= 2  # one hour is predicted twice too high
+    found = report(Columns(data.labels, (off,), None, {}, hours=hours))
+    time = found["curves"]["candidate"]["time"]
+    assert time["hours"] == 1
+    assert [span["start"] for span in time["spans"]] == [
+        f"2024-10-04T{hour:02}:00Z" for hour in range(4)
+    ]
+    for number, span in enumerate(time["spans"]):
+        rows = slice(1500 * number, 1500 * (number + 1))
+        clicks = int(data.labels[rows].sum())
+        assert (span["rows"], span["positives"]) == (1500, clicks)
+        value = off[rows].sum() / clicks
+        assert span["calibration"] == pytest.approx(value, rel=1e-5)
+        low, high = span["calibration_interval"]
+        assert low < value < high
+        assert (low > 1) == (number == 2)
+        low, high = span["interval"]
+        assert low < span["label"] < high
+    assert "time" not in report(data)["curves"]["candidate"]
+
+
+@pytest.mark.parametrize(
+    ("days", "step"), [(3, 1), (30, 6), (300, 168), (3000, 504)]
+)
+def test_a_long_time_is_cut_into_few_spans(days: int, step: int) -> None:
+    data = columns(2000)
+    hours = np.linspace(0, days * 24 - 1, 2000).astype(np.int32)
+    found = report(
+        Columns(data.labels, data.predictions, None, {}, hours=hours)
+    )
+    time = found["curves"]["candidate"]["time"]
+    assert time["hours"] == step
+    assert len(time["spans"]) <= 200
+    assert sum(span["rows"] for span in time["spans"]) == 2000
+
+
+def test_a_span_of_few_rows_or_no_click_claims_nothing() -> None:
+    data = columns(2000)
+    hours = np.r_[np.zeros(4), np.ones(96), np.full(1900, 2)].astype(np.int32)
+    labels = data.labels.copy()
+    labels[4:100] = False
+    found = report(Columns(labels, data.predictions, None, {}, hours=hours))
+    few, none, many = found["curves"]["candidate"]["time"]["spans"]
+    assert few["interval"] is few["calibration_interval"] is None
+    assert none["calibration"] is none["calibration_interval"] is None
+    assert many["calibration_interval"] is not None
+
+
 MINE = """
 import numpy as np
 

@@ -237,3 +237,23 @@ def test_an_empty_baseline_is_none(tmp_path: Path, made: Any) -> None:
     assert names == {""}  # as TFMA's, of a model alone
     text = json.loads((evaluation / "eval_config.json").read_text())
     assert len(text["evalConfig"]["modelSpecs"]) == 1
+
+
+def test_times_of_the_examples_are_read(tmp_path: Path) -> None:
+    columns = small.rows(400)
+    hours = np.repeat([480_000, 480_003], 200)
+    times = hours * 3_600_000_000 + 1_234_567
+    evaluation, _ = small.evaluated(
+        tmp_path,
+        small.write(tmp_path / "examples", columns, times=times),
+        [small.export(tmp_path / "candidate", "better")],
+        {},
+        timed=True,
+    )
+    found = json.loads((evaluation / "evaluation.json").read_text())
+    first, last = found["curves"]["candidate"]["time"]["spans"]
+    assert (first["rows"], last["rows"]) == (200, 200)
+    assert first["start"] == "2024-10-04T00:00Z"
+    assert last["positives"] == columns["label"][200:].sum()
+    # The rest of the examples is what it is without.
+    assert found["rows"] == 400

@@ -1,0 +1,327 @@
+"""Importance of features, ids that training never saw, hash collisions.
+
+`importance` of `evaluation.json`; ENTRY as there, without a baseline:
+
+    rows, of        rows that were drawn, of how many
+    repeats         permutations of each feature
+    features        [{"name", "crosses": names of those it is in,
+                    "logloss", "auc": ENTRY}], the most important first: how
+                    much the metric rises when the feature's values are dealt
+                    to other rows at random
+    train_rows      rows whose values count as seen
+    ids             [{"name", "encode", "unseen": share of the impressions with
+                    a value that no training row has, "out_of_vocabulary": share
+                    of those with a value that the vocabulary has not, or null,
+                    "cold", "rest": {"rows", "positives", "metrics": metric ->
+                    ENTRY} of the impressions with such an unseen value, and of
+                    the others}], the largest share first
+    collisions      [{"name", "buckets", "values": distinct in training,
+                    "used": buckets with a value, "shared": values that share
+                    their bucket with another}] of hashed features and crosses
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+from components.evaluator import bootstrap
+from components.evaluator.config import EvaluateConfig
+from components.evaluator.measured import Measured, Sample, measure
+from components.evaluator.predictions import BATCH
+from components.evaluator.raw_columns import (
+    Distinct,
+    Ints,
+    RawRows,
+    distinct,
+    fingerprints,
+    sample,
+    values_of,
+)
+from models.config.training import Features
+from models.errors import InputError
+from models.preprocessing.input_layout import asset_name
+from models.preprocessing.transform_assets import lines_of
+from serving import manifest
+
+_SEED = 20231123
+_THREADS = min(4, os.cpu_count() or 1)
+_OF_ROWS = ("logloss", "auc", "calibration")
+Predictions = npt.NDArray[np.float32]
+log = logging.getLogger("lionctr.evaluate")
+
+
+def audit(
+    files: Sequence[str],
+    train: Sequence[str],
+    model: str,
+    total: int,
+    config: EvaluateConfig,
+    group_kind: str = "string",
+) -> dict[str, Any]:
+    """See the module.
+
+    Args:
+        files: TFRecords of the raw examples to look at.
+        train: those that the model was trained on.
+        model: folder of the SavedModel, an export of ours.
+        total: rows of `files`.
+        config: the config section, with `importance`.
+        group_kind: kind of the column `group`.
+
+    Raises:
+        InputError: the model has no manifest with features.
+    """
+    wanted = config.importance
+    assert wanted is not None
+    features, served = _described(model)
+    group = None if config.group is None else (config.group, group_kind)
+    rows = sample(files, features, total, wanted.rows, group, _SEED)
+    loaded = tf.saved_model.load(model)
+    score = _Scorer(loaded.signatures["serving_default"], served)
+    base = score(rows.columns)
+    judged = _Judge(rows, config)
+    found = {
+        "rows": len(rows.labels),
+        "of": rows.of,
+        "repeats": wanted.repeats,
+        "features": _permuted(
+            features, rows, score, judged, base, wanted.repeats
+        ),
+    }
+    seen, train_rows = distinct(train, features)
+    return found | {
+        "train_rows": train_rows,
+        "ids": _ids(features, rows, judged, base, seen, model),
+        "collisions": _collisions(features, seen),
+    }
+
+
+def _described(model: str) -> tuple[Features, dict[str, str]]:
+    """The features of an export, and their names in its signature."""
+    path = os.path.join(model, manifest.NAME)
+    try:
+        with tf.io.gfile.GFile(path) as file:
+            found = json.loads(file.read())
+        return (
+            Features.model_validate(found["config"]["features"]),
+            dict(found["inputs"]),
+        )
+    except (tf.errors.OpError, ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"evaluate.importance: {path} does not tell the model's features:"
+            f" {error}. Accepted: an export of this project's Trainer, or"
+            " evaluate.importance: false"
+        ) from error
+
+
+class _Scorer:
+    """Calls `serving_default` on whole columns, batch by batch."""
+
+    def __init__(self, signature: Any, served: Mapping[str, str]) -> None:
+        self._signature = signature
+        self.served = {
+            name: called
+            for name, called in served.items()
+            if called in signature.structured_input_signature[1]
+        }
+
+    def __call__(self, columns: Mapping[str, tf.Tensor]) -> Predictions:
+        """Probabilities, [N]."""
+        wanted = [(called, columns[n]) for n, called in self.served.items()]
+        count = int(wanted[0][1].shape[0])
+
+        def part(first: int) -> Predictions:
+            found = self._signature(
+                **{name: col[first : first + BATCH] for name, col in wanted}
+            )
+            return np.asarray(found["ctr"].numpy().reshape(-1), np.float32)
+
+        with ThreadPoolExecutor(_THREADS) as pool:
+            parts = list(pool.map(part, range(0, count, BATCH)))
+        return np.concatenate(parts) if parts else np.zeros(0, np.float32)
+
+
+class _Judge:
+    """Metrics of predictions for the sampled rows, with intervals."""
+
+    def __init__(self, rows: RawRows, config: EvaluateConfig) -> None:
+        groups = rows.groups
+        if groups is not None:
+            values, codes = np.unique(groups, return_inverse=True)
+            groups = codes - int((values == -1).any())
+        count = len(rows.labels)
+        self._sample = Sample(
+            rows.labels.astype(np.float64),
+            bootstrap.units(count, groups),
+            np.ones(count),
+        )
+        self._draws = bootstrap.draws(config.replicates)
+        self._confidence = config.confidence
+
+    def measure(
+        self, predictions: Predictions, rows: Ints | None = None
+    ) -> Measured | None:
+        """Metrics, of some rows or of all; None for a prediction of NaN."""
+        sample = self._sample if rows is None else self._sample[rows]
+        some = predictions if rows is None else predictions[rows]
+        if not np.isfinite(some).all():
+            return None
+        return measure(sample, some, self._draws, {}, 10)
+
+    def part(self, predictions: Predictions, rows: Ints) -> dict[str, Any]:
+        """Rows, positives and metrics of a part of the rows."""
+        found = self.measure(predictions, rows)
+        return {
+            "rows": len(rows),
+            "positives": int(self._sample.labels[rows].sum()),
+            "metrics": {
+                name: self.entry(
+                    found.values[name] if found else math.nan,
+                    found.replicates.get(name) if found else None,
+                )
+                for name in _OF_ROWS
+            },
+        }
+
+    def rise(
+        self,
+        base: Measured | None,
+        others: Sequence[Measured | None],
+        name: str,
+    ) -> dict[str, Any]:
+        """An entry: mean of a metric over `others`, less that of `base`."""
+        if base is None or None in others:
+            return self.entry(math.nan, None)
+        known = [one for one in others if one is not None]
+        value = np.mean([one.values[name] for one in known])
+        drawn = None
+        if name in base.replicates:
+            drawn = np.mean([one.replicates[name] for one in known], axis=0)
+            drawn = drawn - base.replicates[name]
+        return self.entry(float(value - base.values[name]), drawn)
+
+    def entry(self, value: float, drawn: Any) -> dict[str, Any]:
+        """A value and its interval; null where there is none."""
+        if not math.isfinite(value):
+            return {"value": None, "interval": None}
+        ends = [math.nan]
+        if drawn is not None:
+            (ends,) = bootstrap.intervals(
+                np.array([value]), drawn[None], self._confidence
+            ).tolist()
+        return {
+            "value": value,
+            "interval": None if math.isnan(ends[0]) else ends,
+        }
+
+
+def _permuted(
+    features: Features,
+    rows: RawRows,
+    score: _Scorer,
+    judged: _Judge,
+    predictions: Predictions,
+    repeats: int,
+) -> list[dict[str, Any]]:
+    """Crosses are made inside the model: they go with their features.
+
+    Features that only training sees are no part of a request.
+    """
+    rng = np.random.default_rng(_SEED)
+    base = judged.measure(predictions)
+    found = []
+    for number, name in enumerate(score.served, 1):
+        log.info("importance: feature %d of %d", number, len(score.served))
+        others = []
+        for _ in range(repeats):
+            dealt = rng.permutation(len(rows.labels))
+            column = tf.gather(rows.columns[name], dealt)
+            changed = score({**rows.columns, name: column})
+            others.append(judged.measure(changed))
+        found.append(
+            {
+                "name": name,
+                "crosses": [c.name for c in features.crosses if name in c.of],
+                "logloss": judged.rise(base, others, "logloss"),
+                "auc": judged.rise(base, others, "auc"),
+            }
+        )
+    return sorted(found, key=lambda one: -(one["logloss"]["value"] or 0.0))
+
+
+def _ids(
+    features: Features,
+    rows: RawRows,
+    judged: _Judge,
+    predictions: Predictions,
+    seen: Mapping[str, Distinct],
+    model: str,
+) -> list[dict[str, Any]]:
+    values = values_of(features, rows.columns)
+    count = len(rows.labels)
+    found = []
+    for f in features.categorical:
+        at, prints = (tensor.numpy() for tensor in values[f.name][:2])
+        known = seen[f.name].prints if f.name in seen else np.zeros(0, int)
+        cold = np.zeros(count, bool)
+        cold[at[~_among(prints, known)]] = True
+        outside = None
+        if f.encode == "vocab":
+            path = os.path.join(model, "assets", asset_name(f))
+            vocabulary = fingerprints(tf.constant(lines_of(path))).numpy()
+            unknown = at[~_among(prints, np.sort(vocabulary))]
+            outside = _share(len(np.unique(unknown)), count)
+        found.append(
+            {
+                "name": f.name,
+                "encode": f.encode,
+                "unseen": _share(int(cold.sum()), count),
+                "out_of_vocabulary": outside,
+                "cold": judged.part(predictions, np.flatnonzero(cold)),
+                "rest": judged.part(predictions, np.flatnonzero(~cold)),
+            }
+        )
+    return sorted(found, key=lambda one: -(one["unseen"] or 0.0))
+
+
+def _collisions(
+    features: Features, seen: Mapping[str, Distinct]
+) -> list[dict[str, Any]]:
+    sizes = {
+        f.name: f.buckets for f in features.categorical if f.encode == "hash"
+    } | {cross.name: cross.buckets for cross in features.crosses}
+    found = []
+    for name in sizes.keys() & seen.keys():
+        _, counts = np.unique(seen[name].buckets, return_counts=True)
+        found.append(
+            {
+                "name": name,
+                "buckets": sizes[name],
+                "values": len(seen[name].prints),
+                "used": len(counts),
+                "shared": int(counts[counts > 1].sum()),
+            }
+        )
+    return sorted(found, key=lambda one: (-one["shared"], one["name"]))
+
+
+def _among(values: Ints, rising: Ints) -> npt.NDArray[np.bool_]:
+    """Which of `values` are in `rising`."""
+    if not len(rising):
+        return np.zeros(len(values), bool)
+    at = np.minimum(np.searchsorted(rising, values), len(rising) - 1)
+    return np.asarray(rising[at] == values)
+
+
+def _share(part: int, whole: int) -> float | None:
+    return part / whole if whole else None

@@ -1,0 +1,220 @@
+"""Raw features of examples as columns: what a request to the model holds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+from components.evaluator.predictions import batches, hashed
+from models.config.training import LABEL, Features
+
+_TYPES = {"float": tf.float32, "int": tf.int64, "string": tf.string}
+_MISSING: dict[str, Any] = {"float": float("nan"), "int": -1, "string": ""}
+_MERGE_AT = 1 << 22  # numbers kept of a column before equal ones are merged
+_PRIME = 2**63 - 1
+_JOINT = "\x1f"  # as in `models.preprocessing.preprocessing_fn`
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class RawRows:
+    """Rows of a split, drawn at random.
+
+    labels: bool [N]. columns: feature -> tensor [N], missing values as in a
+    request. groups: a hash of the group's value, -1 without one; [N], or None.
+    of: rows of the whole split.
+    """
+
+    labels: npt.NDArray[np.bool_]
+    columns: dict[str, tf.Tensor]
+    groups: Ints | None
+    of: int
+
+
+@dataclass(frozen=True)
+class Distinct:
+    """Distinct values of a column: their fingerprints, rising, and buckets."""
+
+    prints: Ints
+    buckets: Ints
+
+
+def sample(
+    files: Sequence[str],
+    features: Features,
+    total: int,
+    rows: int,
+    group: tuple[str, str] | None,
+    seed: int,
+) -> RawRows:
+    """At most `rows` of the rows of `files`.
+
+    Args:
+        files: TFRecords of tf.Examples.
+        features: the config section.
+        total: how many rows there are.
+        rows: wanted.
+        group: column that groups rows, and its kind.
+        seed: of the draw.
+    """
+    rng = np.random.default_rng(seed)
+    wanted = np.arange(total)
+    if rows < total:
+        wanted = np.sort(rng.choice(total, rows, replace=False))
+    kinds = features.kinds()
+
+    def step(serialized: tf.Tensor) -> dict[str, Any]:
+        spec: dict[str, Any] = {
+            name: tf.io.VarLenFeature(_TYPES[kind])
+            for name, kind in kinds.items()
+        }
+        if group is not None:
+            spec.setdefault(group[0], tf.io.VarLenFeature(_TYPES[group[1]]))
+        spec[LABEL] = tf.io.FixedLenFeature([], tf.int64)
+        parsed = tf.io.parse_example(serialized, spec)
+        out = {"label": parsed[LABEL] > 0}
+        if group is not None:
+            out["group"] = hashed(parsed[group[0]])
+        return out | {
+            "columns": {
+                name: _dense(parsed[name], _MISSING[kind])
+                for name, kind in kinds.items()
+            }
+        }
+
+    first = 0
+    parts: list[dict[str, Any]] = []
+    for batch in batches(files, step):
+        count = len(batch["label"])
+        low, high = np.searchsorted(wanted, [first, first + count])
+        at = wanted[low:high] - first
+        first += count
+        picked = tf.nest.map_structure(
+            lambda column, at=at: tf.gather(column, at),
+            dict(batch),
+        )
+        parts.append(picked)
+    whole = tf.nest.map_structure(lambda *some: tf.concat(some, 0), *parts)
+    return RawRows(
+        whole["label"].numpy(),
+        whole["columns"],
+        whole["group"].numpy() if group is not None else None,
+        total,
+    )
+
+
+def _dense(column: tf.SparseTensor, missing: Any) -> tf.Tensor:
+    """[N], the first value of each row."""
+    rows = column.dense_shape[0]
+    first = tf.equal(column.indices[:, 1], 0)
+    return tf.tensor_scatter_nd_update(
+        tf.fill([rows], tf.constant(missing, column.dtype)),
+        tf.boolean_mask(column.indices[:, :1], first),
+        tf.boolean_mask(column.values, first),
+    )
+
+
+def values_of(
+    features: Features, columns: Mapping[str, tf.Tensor]
+) -> dict[str, tuple[tf.Tensor, tf.Tensor, tf.Tensor]]:
+    """Category or cross -> row, fingerprint and bucket of each value.
+
+    A missing value is none. Crosses of numbers are left out, and so are
+    buckets of what is not hashed (-1).
+
+    Args:
+        features: the config section.
+        columns: see `RawRows`.
+    """
+    found = {}
+    for f in features.categorical:
+        column = columns[f.name]
+        if f.encode == "identity":
+            there = tf.where(column >= 0)
+            values = tf.strings.as_string(tf.gather_nd(column, there))
+            rows = there[:, 0]
+        elif f.list is not None:
+            parts = tf.strings.split(column, f.list)
+            parts = tf.ragged.boolean_mask(parts, tf.not_equal(parts, ""))
+            values, rows = parts.flat_values, parts.value_rowids()
+        else:
+            there = tf.where(tf.not_equal(column, ""))
+            values, rows = tf.gather_nd(column, there), there[:, 0]
+        buckets = f.buckets if f.encode == "hash" else 0
+        found[f.name] = (rows, *_hashes(values, buckets))
+    by_name = {f.name: f for f in features.categorical}
+    for cross in features.crosses:
+        if not set(cross.of) <= by_name.keys():
+            continue
+        texts = [_part(by_name[name], columns[name]) for name in cross.of]
+        joined = tf.strings.join(texts, _JOINT)
+        rows = tf.range(tf.size(joined), dtype=tf.int64)
+        found[cross.name] = (rows, *_hashes(joined, cross.buckets))
+    return found
+
+
+def _part(feature: Any, column: tf.Tensor) -> tf.Tensor:
+    """Text of a category that a cross joins."""
+    if feature.encode != "identity":
+        return column
+    inside = (column >= 0) & (column < feature.buckets)
+    ids = tf.where(inside, column + 1, tf.zeros_like(column))
+    return tf.strings.as_string(ids)
+
+
+def _hashes(values: tf.Tensor, buckets: int) -> tuple[tf.Tensor, tf.Tensor]:
+    prints = fingerprints(values)
+    if not buckets:
+        return prints, -tf.ones_like(prints)
+    return prints, tf.strings.to_hash_bucket_fast(values, buckets)
+
+
+def fingerprints(values: tf.Tensor) -> tf.Tensor:
+    """A number for each text; two texts have hardly ever the same."""
+    return tf.strings.to_hash_bucket_fast(values, _PRIME)
+
+
+def distinct(
+    files: Sequence[str], features: Features
+) -> tuple[dict[str, Distinct], int]:
+    """Distinct values of categories and crosses in `files`; and their rows.
+
+    Sixteen bytes a distinct value are kept.
+    """
+    kinds = {f.name: features.kinds()[f.name] for f in features.categorical}
+
+    def step(serialized: tf.Tensor) -> dict[str, Any]:
+        spec = {n: tf.io.VarLenFeature(_TYPES[k]) for n, k in kinds.items()}
+        parsed = tf.io.parse_example(serialized, spec)
+        columns = {n: _dense(parsed[n], _MISSING[k]) for n, k in kinds.items()}
+        found = values_of(features, columns)
+        return {
+            "rows": tf.size(serialized),
+            "values": {name: some[1:] for name, some in found.items()},
+        }
+
+    kept: dict[str, list[tuple[Ints, Ints]]] = {}
+    waiting: dict[str, int] = {}
+    rows = 0
+    for batch in batches(files, step) if kinds else ():
+        rows += int(batch["rows"])
+        for name, (prints, buckets) in batch["values"].items():
+            one = _merged([(prints.numpy(), buckets.numpy())])
+            kept.setdefault(name, []).append(one)
+            waiting[name] = waiting.get(name, 0) + len(one[0])
+            if waiting[name] > _MERGE_AT:
+                kept[name], waiting[name] = [_merged(kept[name])], 0
+    found = {name: Distinct(*_merged(parts)) for name, parts in kept.items()}
+    return found, rows
+
+
+def _merged(parts: Sequence[tuple[Ints, Ints]]) -> tuple[Ints, Ints]:
+    prints = np.concatenate([part[0] for part in parts])
+    buckets = np.concatenate([part[1] for part in parts])
+    unique, at = np.unique(prints, return_index=True)
+    return unique, buckets[at]

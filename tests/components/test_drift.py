@@ -1,0 +1,263 @@
+"""Drift and skew: a real shift is named, two samples of one thing are not."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+import tensorflow_data_validation as tfdv
+from tensorflow_metadata.proto.v0 import schema_pb2
+
+from components.data_checks import (
+    DriftConfig,
+    described,
+    lines,
+    missing,
+    summary,
+)
+from components.example_io import tfrecord
+from components.example_io.tf_example import encode
+from components.example_validator.comparison import Comparison, compare
+from components.statistics_gen.split_statistics import statistics_of
+
+SIZES = (100, 1_000, 10_000, 100_000)
+CATEGORIES = list("abcdef")
+SHARES = [0.5, 0.2, 0.1, 0.1, 0.05, 0.05]
+
+
+def frame(rows: int, seed: int, shift: bool = False) -> pd.DataFrame:
+    """Columns of many kinds; with `shift` each is another distribution."""
+    rng = np.random.default_rng(seed)
+
+    def pick(values: Any, p: Any = None) -> Any:
+        return rng.choice(values, rows, p=p)
+
+    absent = rng.random(rows) < (0.7 if shift else 0.2)
+    heavy = rng.zipf(1.3, rows)
+    shares = np.arange(1, 20_001) ** -0.8
+    many = rng.choice(20_000, rows, p=shares / shares.sum())
+    return pd.DataFrame(
+        {
+            "normal": rng.normal(1.5 * shift, 1, rows),
+            "heavy": rng.lognormal(2.0 * shift, 2, rows),
+            "counts": rng.poisson(1 + 2 * shift, rows),
+            "flag": (rng.random(rows) < (0.9 if shift else 0.4)).astype(int),
+            "tail": np.minimum(rng.zipf(1.2 if shift else 2.5, rows), 10**9),
+            "sparse": np.where(absent, np.nan, rng.normal(size=rows)),
+            "category": pick(CATEGORIES, SHARES[::-1] if shift else SHARES),
+            "coin": pick(["x", "y"], [0.95, 0.05] if shift else None),
+            "absent": np.where(absent, None, pick(CATEGORIES)),
+            "user": [f"{'n' * shift}{v}" for v in heavy],
+            "many": [f"{'n' * shift}{v}" for v in many],
+            "few_thousand": [f"{'n' * shift}{v % 3000}" for v in many],
+            "renamed": pick([f"{'n' * shift}{v}" for v in range(300)]),
+            "id": [f"{rng.integers(10**12)}" for _ in range(rows)],
+        }
+    )
+
+
+def statistics(data: pd.DataFrame) -> Any:
+    """As a run has them: of TFDV's in memory, counts of values are a sketch."""
+    columns = {}
+    for name, values in data.items():
+        array = pa.array(values, from_pandas=True)
+        is_number = pa.types.is_floating(array.type)
+        if pa.types.is_null(array.type):
+            array = array.cast(pa.string())
+        columns[str(name)] = array.cast(pa.float32()) if is_number else array
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(tfrecord.frame(encode(columns)))
+        file.flush()
+        return statistics_of([file.name])
+
+
+def compared(
+    now: pd.DataFrame,
+    base: pd.DataFrame,
+    schema: schema_pb2.Schema | None = None,
+    **config: Any,
+) -> Comparison:
+    return compare(
+        statistics(now),
+        statistics(base),
+        "the base",
+        DriftConfig(**config),
+        schema or schema_pb2.Schema(),
+        sorted({*now.columns, *base.columns}),
+    )
+
+
+@pytest.mark.parametrize("rows", SIZES)
+def test_two_samples_of_one_distribution_are_alike(rows: int) -> None:
+    base = [statistics(frame(size, 10 + size)) for size in SIZES]
+    names = list(frame(1, 0).columns)
+    for seed in range(max(1, 3_000 // rows)):
+        now = statistics(frame(rows, seed))
+        for other in base if seed == 0 else base[:1]:
+            found = compare(
+                now, other, "", DriftConfig(), schema_pb2.Schema(), names
+            )
+            assert found.drifted == []
+            assert found.features.keys() == set(names)
+
+
+@pytest.mark.parametrize("rows", SIZES)
+def test_a_shift_is_found_in_each_kind_of_feature(rows: int) -> None:
+    found = compared(frame(rows, 1, shift=True), frame(rows, 2))
+    shifted = set(frame(1, 0).columns) - {"id"}
+    if rows == 100:  # too few to tell them from chance
+        shifted -= {"renamed", "sparse", "many", "few_thousand"}
+    assert shifted <= set(found.drifted)
+
+
+def test_the_distance_is_tfdvs_where_tfdv_sees_all_values() -> None:
+    now, base = frame(5000, 1, shift=True), frame(5000, 2)
+    schema = schema_pb2.Schema()
+    feature = schema.feature.add(name="category", type=schema_pb2.BYTES)
+    feature.drift_comparator.infinity_norm.threshold = 0.01
+    stock = tfdv.validate_statistics(
+        statistics(now[["category"]]),
+        schema,
+        previous_statistics=statistics(base[["category"]]),
+    )
+    (info,) = stock.drift_skew_info
+    found = compared(now[["category"]], base[["category"]])
+    entry = found.features["category"]
+    assert entry["distance"] == pytest.approx(info.drift_measurements[0].value)
+    (ours,) = found.anomalies.drift_skew_info
+    assert ours.drift_measurements[0].value == pytest.approx(entry["distance"])
+    assert list(found.anomalies.anomaly_info) == ["category"]
+
+
+def test_the_divergence_of_numbers_is_that_of_the_base_deciles() -> None:
+    rng = np.random.default_rng(5)
+    base, now = rng.lognormal(0, 2, 50_000), rng.lognormal(1, 2, 50_000)
+    edges = np.quantile(base, np.linspace(0, 1, 11)[1:-1])
+    p, q = (
+        np.bincount(np.searchsorted(edges, x), minlength=10) / len(x)
+        for x in (base, now)
+    )
+    mean = (p + q) / 2
+    wanted = (p * np.log2(p / mean) + q * np.log2(q / mean)).sum() / 2
+    found = compared(pd.DataFrame({"x": now}), pd.DataFrame({"x": base}))
+    assert found.features["x"]["distance"] == pytest.approx(wanted, rel=0.1)
+
+
+def test_tfdvs_own_ranges_call_two_samples_of_a_heavy_tail_far() -> None:
+    schema = schema_pb2.Schema()
+    feature = schema.feature.add(name="heavy", type=schema_pb2.FLOAT)
+    feature.drift_comparator.jensen_shannon_divergence.threshold = 0.1
+    samples = [statistics(frame(10_000, seed)[["heavy"]]) for seed in (1, 3)]
+    stock = tfdv.validate_statistics(
+        samples[0], schema, previous_statistics=samples[1]
+    )
+    assert "heavy" in stock.anomaly_info  # why `shares` counts by deciles
+    ours = compare(*samples, "", DriftConfig(), schema_pb2.Schema(), ["heavy"])
+    assert ours.features["heavy"]["distance"] < 0.01
+
+
+def test_the_values_that_moved_most_are_named() -> None:
+    base = pd.DataFrame({"site": ["a"] * 6000 + ["b"] * 3000 + ["c"] * 999})
+    now = pd.DataFrame({"site": ["a"] * 2000 + ["b"] * 6800 + ["c"] * 1199})
+    found = compared(now, base)
+    assert described("site", found.features["site"], "the base") == (
+        "site: infinity norm 0.4 from the base (threshold 0.1):"
+        " a 60.0% -> 20.0%, b 30.0% -> 68.0%, c 10.0% -> 12.0%"
+    )
+
+
+def test_numbers_and_missing_are_named_by_their_ranges() -> None:
+    base = pd.DataFrame({"x": np.arange(1000.0)})
+    now = pd.DataFrame({"x": np.where(np.arange(1000) < 600, np.nan, 1e6)})
+    moved = compared(now, base).features["x"]["moved"]
+    assert [one["value"] for one in moved[:2]] == ["(missing)", "above 900"]
+    assert moved[0]["before"] == 0 and moved[0]["after"] == 0.6
+
+
+def overrides() -> list[tuple[dict[str, Any], str, float | None]]:
+    config = {"features": {"coin": 0.4, "id": None}, "categorical": 0.3}
+    return [
+        (config, "coin", 0.4),
+        (config, "id", None),
+        (config, "category", 0.3),
+        (config, "normal", 0.05),
+    ]
+
+
+@pytest.mark.parametrize(("config", "name", "threshold"), overrides())
+def test_a_threshold_is_the_features_own_or_its_kinds(
+    config: dict[str, Any], name: str, threshold: float | None
+) -> None:
+    found = compared(frame(10_000, 1), frame(10_000, 2), **config)
+    entry = found.features.get(name)
+    assert (entry and entry["threshold"]) == threshold
+
+
+def test_a_threshold_of_the_schema_counts_unless_the_config_has_one() -> None:
+    schema = schema_pb2.Schema()
+    feature = schema.feature.add(name="coin", type=schema_pb2.BYTES)
+    feature.drift_comparator.infinity_norm.threshold = 0.7
+    data = frame(10_000, 1), frame(10_000, 2)
+    found = compared(*data, schema=schema)
+    assert found.features["coin"]["threshold"] == pytest.approx(0.7)
+    found = compared(*data, schema=schema, features={"coin": 0.2})
+    assert found.features["coin"]["threshold"] == pytest.approx(0.2)
+
+
+def test_features_of_another_model_are_said_and_left_out() -> None:
+    base = frame(500, 1)[["coin", "normal", "counts"]]
+    now = base.assign(normal="text", site="a").drop(columns="counts")
+    found = compared(now, base)
+    assert list(found.features) == ["coin"]
+    assert found.only == {
+        "base": ["counts"],
+        "now": ["site"],
+        "types": ["normal"],
+    }
+    checks = {"drift": {"base": 7, "why": "", "comparisons": [found.to_json()]}}
+    assert lines(checks) == [
+        "0 of 1 features are far from the base (not there: site; only there:"
+        " counts; of another type there: normal)"
+    ]
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda rows: pd.DataFrame({"x": [None] * rows}, dtype=object),
+        lambda rows: pd.DataFrame({"x": [1.0] * rows}),
+        lambda rows: pd.DataFrame({"x": [np.inf, -np.inf] * (rows // 2)}),
+        lambda rows: pd.DataFrame({"x": ["a"] * rows}),
+        lambda rows: pd.DataFrame({"x": np.full(rows, np.nan)}),
+    ],
+)
+def test_odd_columns_are_like_themselves(
+    make: Callable[[int], pd.DataFrame],
+) -> None:
+    assert compared(make(400), make(600)).drifted == []
+
+
+def test_nothing_to_compare_is_no_drift() -> None:
+    found = compared(frame(0, 1), frame(100, 2))
+    assert found.drifted == []
+    assert summary({}) == {"drift": {}, "leaks": {}}
+    assert lines({}) == []
+
+
+def test_rows_that_ingest_left_without_a_value_are_missing() -> None:
+    data = pd.DataFrame({"x": [1.0, None] * 30, "y": ["a", None, None] * 20})
+    (dataset,) = statistics(data).datasets
+    found = {
+        feature.path.step[0]: getattr(
+            feature, feature.WhichOneof("stats")
+        ).common_stats
+        for feature in dataset.features
+    }
+    # An empty list is a value's list to TFDV.
+    assert [found[name].num_missing for name in "xy"] == [0, 0]
+    assert [missing(found[name]) for name in "xy"] == [30, 40]

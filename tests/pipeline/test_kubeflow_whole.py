@@ -1,0 +1,224 @@
+"""Pipelines of each kind, task after task, to a pushed model.
+
+Artifacts and state are on an S3 server (moto). One pipeline joins two logs and
+tunes; the next one starts warm from what that pushed, and several pods train.
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from pipeline import cli
+from pipeline.config import PipelineConfig
+from pipeline.runners.kubeflow import compiler, ir
+from pipeline.runners.kubeflow import inputs as inputs_of
+from pipeline.runners.kubeflow.inputs import FILE
+from tests.pipeline import moto_server
+from tests.pipeline.kserve_api import KServe
+from tests.pipeline.kubeflow_tasks import Cluster
+from tests.pipeline.small import (
+    IMAGE,
+    make_config,
+    write_joined_logs,
+    write_log,
+)
+from tests.pipeline.tfjobs import Kubernetes
+
+BUCKET = "lionctr-whole"
+STATE = f"s3://{BUCKET}/state"
+TUNE = {"trials": 2, "optimizer.learning_rate": {"log": [1e-3, 1e-2]}}
+
+
+class Place:
+    """Logs, volume and buckets of the pipelines of this module."""
+
+    def __init__(self, home: Path, url: str) -> None:
+        self.home, self.data = home, write_joined_logs(home)
+        self.environment = moto_server.variables(url)
+
+    def config(
+        self, pods: dict[str, Any] | None = None, **sections: Any
+    ) -> PipelineConfig:
+        runner = {
+            "volumes": {"my-claim": str(self.home)},
+            "kubeflow": {
+                "state": STATE,
+                "defaults": {"env": self.environment},
+                **(pods or {}),
+            },
+            **sections.pop("runner", {}),
+        }
+        return make_config(
+            self.home,
+            root=f"s3://{BUCKET}/artifacts",
+            data=self.data,
+            runner=runner,
+            **sections,
+        )
+
+    def cluster(
+        self,
+        name: str,
+        config: PipelineConfig,
+        outputs: dict[str, Any] | None = None,
+        parameters: dict[str, Any] | None = None,
+    ) -> Cluster:
+        out = self.home / f"{name}.yaml"
+        compiler.compile_to(config, IMAGE, out)
+        return Cluster(
+            out,
+            self.home / name,
+            outputs,
+            parameters,
+            environment=self.environment,
+        )
+
+    def versions(self) -> list[str]:
+        folder = self.home / "serving/Small_ctr"
+        return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    """With an empty bucket."""
+    with moto_server.running(BUCKET) as url:
+        yield Place(tmp_path_factory.mktemp("whole"), url)
+
+
+@pytest.fixture(scope="module")
+def tuned(place: Place) -> Cluster:
+    """The joined, tuned pipeline after all its tasks; KServe has its model."""
+    with KServe(place.home) as api:
+        pods = {
+            "kserve": {"namespace": "ads"},
+            "tasks": {"KServe": {"env": {"KUBECONFIG": str(api.config)}}},
+        }
+        cluster = place.cluster("tuned", place.config(pods, tune=TUNE))
+        cluster.run()
+        cluster.services = api.services  # type: ignore[attr-defined]
+    return cluster
+
+
+@pytest.mark.slow
+def test_a_joined_and_tuned_pipeline_runs_to_a_model_that_is_served(
+    place: Place,
+    tuned: Cluster,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert tuned.outputs.keys() == tuned.tasks.keys() >= {"Tuner", "KServe"}
+    examples = tuned.outputs["ClickLogGen"]["examples"]
+    assert examples["uri"].startswith(f"s3://{BUCKET}/artifacts/")
+    (version,) = place.versions()
+    (service,) = tuned.services.values()  # type: ignore[attr-defined]
+    (container,) = service["spec"]["predictor"]["containers"]
+    assert f"--pin={version}" in container["args"]
+    for name, value in place.environment.items():
+        monkeypatch.setenv(name, value)
+    assert cli.main(["runs", "Small_ctr", "--root", STATE, "--json"]) == 0
+    (run,) = json.loads(capsys.readouterr().out)["runs"]
+    assert run["status"] == "done" and run["metrics"]["auc"] > 0.6
+    assert run["pushed_model"].endswith(f"/{version}")
+
+
+@pytest.mark.slow
+def test_a_warm_started_tfjob_pipeline_runs_to_a_pushed_model(
+    place: Place, tuned: Cluster
+) -> None:
+    (first,) = place.versions()
+    train = {"batch_size": 64, "epochs": 1, "jit": False}
+    with Kubernetes(place.home) as kubernetes:
+        kube = {"KUBECONFIG": str(kubernetes.config)}
+        config = place.config(
+            {"tasks": {"Trainer": {"env": kube}}},
+            train={**train, "warm_start": "latest_blessed"},
+            runner={
+                "tfjob": {"workers": 2, "folder": str(place.home / "jobs")}
+            },
+        )
+        same = ("StatisticsGen", "SchemaGen", "ExampleValidator", "Transform")
+        before = {name: tuned.outputs[name] for name in ("ClickLogGen", *same)}
+        cluster = place.cluster("warm", config, before, tuned.parameters)
+        cluster.run()
+        (job,) = kubernetes.jobs.values()
+    assert job.status["conditions"][-1]["type"] == "Succeeded"
+    assert cluster.outputs.keys() == cluster.tasks.keys() >= {"WarmStart"}
+    assert len(place.versions()) == 2
+    cluster._fetch(cluster.outputs["WarmStart"]["base_model"], place.home / "b")
+    (base,) = (place.home / "b").rglob("base.json")
+    assert json.loads(base.read_text("utf-8"))["model"].endswith(f"/{first}")
+    cluster._fetch(cluster.outputs["Trainer"]["model_run"], place.home / "r")
+    training = json.loads((place.home / "r/training.json").read_text("utf-8"))
+    assert training["warm_start"]["features"]
+    changes = cluster.outputs["Evaluator"]["metrics"]["metadata"]
+    assert "auc_change" in changes  # against the first version
+
+
+def wide_config(home: Path, features: int) -> PipelineConfig:
+    """The small pipeline with as many features, of four columns each way."""
+    rows = (home / "log.tsv").read_text("utf-8").splitlines()
+    count = features // 2
+    names = [f"{kind}{n}" for kind in ("number", "site") for n in range(count)]
+    lines = ["\t".join(["click", *names])]
+    for number, row in enumerate(rows[1:]):
+        click, price, _, site, _ = row.split("\t")
+        numbers = [price] * count
+        lines.append("\t".join([click, *numbers, *[site] * count]))
+        if number == 60:
+            break
+    (home / "wide.tsv").write_text("\n".join(lines) + "\n", "utf-8")
+    log = {"path": str(home / "wide.tsv"), "format": "tsv", "header": True}
+    return make_config(
+        home,
+        data={
+            "impressions": log,
+            "label": "click",
+            "split": {"by": "hash", "eval": 0.3},
+        },
+        features={
+            "numeric": names[:count],
+            "categorical": [
+                {"name": name, "encode": "hash", "buckets": 8, "dim": 2}
+                for name in names[count:]
+            ],
+        },
+        evaluate={"metrics": {"logloss": {"max": 100.0}}},
+    )
+
+
+@pytest.mark.slow
+def test_5000_features_stay_under_the_limits_of_kubernetes(
+    tmp_path: Path,
+) -> None:
+    write_log(tmp_path / "log.tsv", 80)
+    out = tmp_path / "wide.yaml"
+    compiler.compile_to(wide_config(tmp_path, 5000), IMAGE, out)
+    assert out.stat().st_size < 1_000_000  # etcd's limit is 1.5 MB
+    (document,) = yaml.safe_load_all(out.read_text("utf-8"))
+    for name in document["root"]["dag"]["tasks"]:
+        # One argument of a process holds 128 KiB.
+        assert len(json.dumps(ir.container(document, name))) < 131_072
+    cluster = Cluster(out, tmp_path / "run")
+    carriers = [name for name in cluster.tasks if "-parameters" in name]
+    cluster.run("Versions", *carriers)
+    restored = {}
+    for name, task in cluster.tasks.items():
+        # What the components before it give is a few hundred bytes each.
+        given = task.get("inputs", {}).get("artifacts", {})
+        kept = {key: one for key, one in given.items() if FILE in key}
+        task.setdefault("inputs", {})["artifacts"] = kept
+        found = cluster._executor_input(name, tmp_path)
+        assert len(json.dumps(json.dumps(found))) < 110_000, name
+        for key in kept:
+            (artifact,) = found["inputs"]["artifacts"][key]["artifacts"]
+            cluster._fetch(artifact, cluster._in_pod(artifact, tmp_path))
+        inputs = inputs_of.restored(found, tmp_path)["inputs"]
+        restored[name] = inputs["parameterValues"]
+    for task in ("Transform", "Trainer"):
+        features = json.loads(restored[task]["custom_config"])["features"]
+        assert len(features["numeric"]) == len(features["categorical"]) == 2500
+    assert len(json.loads(restored["ClickLogGen"]["columns"])) == 5000
