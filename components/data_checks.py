@@ -51,7 +51,7 @@ class DriftConfig(Section):
         return value
 
     def threshold(self, feature: str, numeric: bool) -> float | None:
-        """Of a feature; None where it is not compared."""
+        """Limit of a feature; None where it is not compared."""
         default = self.numeric if numeric else self.categorical
         return self.features.get(feature, default)
 
@@ -71,7 +71,7 @@ def missing(common: Any) -> int:
 def settings(
     drift: DriftConfig, leaks: str, features: Mapping[str, str]
 ) -> dict[str, Any]:
-    """What ExampleValidator is told, in JSON types."""
+    """Settings of ExampleValidator, in JSON types."""
     return {
         "drift": drift.model_dump(mode="json"),
         "leaks": leaks,
@@ -121,7 +121,7 @@ def leak_lines(checks: Mapping[str, Any]) -> list[str]:
 
 
 def lines(checks: Mapping[str, Any]) -> list[str]:
-    """What was found, for a console."""
+    """Findings, for a console."""
     told = []
     drift, leaks = checks.get("drift"), checks.get("leaks")
     if drift:

@@ -19,7 +19,7 @@ _EMULATOR = "STORAGE_EMULATOR_HOST"  # as Google's own clients call it
 
 
 def is_store(place: str) -> bool:
-    """Whether `place` is the URI of an object store."""
+    """True if `place` is the URI of an object store."""
     return place.startswith(SCHEMES)
 
 

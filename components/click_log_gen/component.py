@@ -65,7 +65,7 @@ class ClickLogGen(base_beam_component.BaseBeamComponent):
         }
         super().__init__(
             spec=ClickLogGenSpec(
-                # What is checked later changes no example.
+                # Later checks change no example.
                 data=data.model_dump_json(exclude={"drift", "leaks"}),
                 columns=json.dumps(described),
                 ranges=json.dumps(ranges or {}),

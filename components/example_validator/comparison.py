@@ -26,7 +26,7 @@ _MEASURES = {False: "infinity norm", True: "Jensen-Shannon divergence"}
 
 @dataclass(frozen=True)
 class Comparison:
-    """What TFDV finds between two data sets.
+    """Differences that TFDV finds between two data sets.
 
     against: "the pushed model's data", or a split of this run.
     features: name -> {"measure", "distance", "threshold", "moved": as of

@@ -196,7 +196,7 @@ def _merge(path: str, compared: list[Comparison], stop: bool) -> None:
 
 
 def _leaks(statistics: str, features: list[str]) -> dict[str, Any]:
-    """What StatisticsGen found of single features, and which of them leak."""
+    """Statistics of single features, and those that leak the label."""
     path = os.path.join(statistics, SINGLE_FEATURES)
     if not fileio.exists(path):
         why = f"StatisticsGen left no {SINGLE_FEATURES}"

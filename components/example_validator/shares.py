@@ -113,13 +113,13 @@ class _Texts:
         self._least = min(self.counts.values(), default=0.0)
 
     def count(self, value: str, other: _Texts) -> float:
-        """Of a value; of one not listed, as near to the other as can be."""
+        """Share of a value; of one not listed, as near to the other as can be."""
         if value in self.counts or self.complete:
             return self.counts.get(value, 0.0)
         return min(self._least, other.share(value) * self.total)
 
     def share(self, value: str) -> float:
-        """Of all values; 0 of one not listed."""
+        """Shares of all values; 0 of one not listed."""
         return self.counts.get(value, 0.0) / max(self.total, 1.0)
 
     def lacks(self, other: _Texts) -> list[str]:
@@ -140,7 +140,7 @@ class _Texts:
 
 
 def _is_common(value: str, one: _Texts, other: _Texts) -> bool:
-    """Whether as common a value has enough rows on the smaller side.
+    """True if as common a value has enough rows on the smaller side.
 
     Of others, chance decides which are listed there, and how often they came.
     """

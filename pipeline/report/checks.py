@@ -63,7 +63,7 @@ def _alone(leaks: Mapping[str, Any]) -> Table:
 
 
 def _refused(summary: Mapping[str, Any]) -> list[str]:
-    """Of a run that stopped for it: its artifact is gone."""
+    """Findings of a run that stopped for them: its artifact is gone."""
     drift = (summary.get("drift") or {}).get("found", ())
     leaks = (summary.get("leaks") or {}).get("found", ())
     return [

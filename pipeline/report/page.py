@@ -100,7 +100,7 @@ def path_of(run: str, root: str) -> Path:
 
 
 def _is_of_kubeflow(folder: Path) -> bool:
-    """Whether the run's artifacts are where no page can be made of them."""
+    """True if the run's artifacts are where no page can be made of them."""
     import json
 
     summary = json.loads((folder / "summary.json").read_text("utf-8"))

@@ -114,7 +114,7 @@ class Place:
     def check(
         self, statistics: Any, drift: Any = "warn", leaks: str = "warn"
     ) -> tuple[dict[str, Any], Any]:
-        """What is in the artifact: FILE, and the train split's anomalies."""
+        """Content of the artifact: FILE, and the train split's anomalies."""
         schema = standard_artifacts.Schema()
         schema.uri = str(self._folder / "schema")
         stats = tfdv.load_stats_binary(

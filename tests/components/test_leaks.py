@@ -31,7 +31,7 @@ def texts(values: Any) -> Any:
 
 
 def report(size: int = 1 << 18, batch: int = 3000, **columns: Any) -> Any:
-    """Of the sample of one batch after the other."""
+    """Sample of one batch after the other."""
     data = pa.record_batch({"label": column(CLICK), **columns})
     sample = Sample("label", ROWS, size=size)
     for number, start in enumerate(range(0, ROWS, batch)):

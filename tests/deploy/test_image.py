@@ -1,4 +1,4 @@
-"""What the image holds."""
+"""Content of the image."""
 
 import re
 from pathlib import Path

@@ -167,7 +167,7 @@ class KServe:
         return code, made
 
     def _reconcile(self, found: dict[str, Any]) -> None:
-        """What the controller writes: a new revision, then how it ended."""
+        """Write as the controller: a new revision, then how it ended."""
         state = found.setdefault("status", {"observedGeneration": 0})
         parts = state.setdefault("components", {}).setdefault("predictor", {})
         name = found["metadata"]["name"]
@@ -222,7 +222,7 @@ def merged(value: Any, patch: Any) -> Any:
 
 
 def status(code: int, reason: str, message: str) -> tuple[int, dict[str, Any]]:
-    """What Kubernetes answers in place of an object."""
+    """Answer of Kubernetes in place of an object."""
     return code, {
         "kind": "Status",
         "status": "Success" if code < 300 else "Failure",

@@ -16,7 +16,7 @@ _PLAIN = {"str": str, "int": int, "bool": bool, "float": (int, float)}
 def problems(
     value: Any, kind: str, *packages: Any, path: str = ""
 ) -> Iterator[str]:
-    """What is wrong with `value` as an object of type `kind`.
+    """Problems of `value` as an object of type `kind`.
 
     packages: those that have the models, such as `kubernetes.client`.
     """

@@ -207,7 +207,7 @@ def test_5000_features_stay_under_the_limits_of_kubernetes(
     cluster.run("Versions", *carriers)
     restored = {}
     for name, task in cluster.tasks.items():
-        # What the components before it give is a few hundred bytes each.
+        # Outputs of the components before it are a few hundred bytes each.
         given = task.get("inputs", {}).get("artifacts", {})
         kept = {key: one for key, one in given.items() if FILE in key}
         task.setdefault("inputs", {})["artifacts"] = kept

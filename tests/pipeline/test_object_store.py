@@ -61,7 +61,7 @@ def state(
 
 @pytest.fixture
 def folder(state: str) -> RunFolder:
-    """What the tasks of one run left there."""
+    """Objects that the tasks of one run left there."""
     made = RunFolder(f"{state}/Small_ctr/runs", "small-ctr-x7")
     summary = {
         "status": "blessed",

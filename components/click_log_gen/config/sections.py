@@ -533,7 +533,7 @@ class DataConfig(Section):
 
     @property
     def timed(self) -> bool:
-        """Whether the examples of all splits but train carry their times."""
+        """True if the examples of all splits but train carry their times."""
         return self.clicks is not None or self.split.by == "time"
 
     @property

@@ -289,7 +289,7 @@ def _wait(
 
 
 def _state(found: dict[str, Any]) -> tuple[bool | None, str]:
-    """Whether the newest revision is ready, None if it never will be; why."""
+    """True once the newest revision is ready, None if it never will be; why."""
     status = found.get("status") or {}
     if status.get("observedGeneration", 0) < found["metadata"]["generation"]:
         return False, "KServe has not looked at it"  # the old status says Ready

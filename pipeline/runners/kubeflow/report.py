@@ -18,7 +18,7 @@ from pipeline.runners.kubeflow import ir, run_folder
 from pipeline.runners.kubeflow.inputs import local_copy, restored, written
 
 OUTPUT = "report"
-# What the page reads: component -> outputs.
+# Outputs that the page reads, by component.
 INPUTS = {
     "ClickLogGen": ("rejected",),
     "StatisticsGen": ("statistics",),

@@ -1,4 +1,4 @@
-"""What a run on Kubeflow leaves for `lionctr runs`, on a volume or a store.
+"""Run folder on Kubeflow for `lionctr runs`, on a volume or a store.
 
 Folders lie as those of local runs do: `<state>/<name>/runs/<id>/`. An id is the
 time, and the name that Kubeflow gives the run.

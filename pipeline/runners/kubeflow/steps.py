@@ -181,7 +181,7 @@ def notify(task: dict[str, Any], copies: Path) -> None:
 
 
 def _known(values: Mapping[str, Any], run: str) -> dict[str, Any]:
-    """What the run left: metrics and others; empty where nothing is kept."""
+    """Folder of the run, with metrics; empty where nothing is kept."""
     folder = run_folder.of({**values, run_folder.RUN: run})
     try:
         summary = folder.summary() if folder is not None else {}
