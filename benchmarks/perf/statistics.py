@@ -50,6 +50,6 @@ def run(rows: int = 1_000_000, stock_rows: int = 100_000) -> Table:
             table.goal(
                 "stock to ours, CPU",
                 ratio=theirs.cpu / here.cpu,
-                at_least=2,
+                at_least=4,
             )
     return table

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 FEW_STEPS = 200  # with fewer, hardly a weight leaves its first value
-# Of all that a training gained on the constant, what its last evaluation must
+# Share, of all that a training gained on the constant, that its last one must
 # bring to ask for more: a rate that falls to 0 makes the last one the best.
 _STILL_GAINS = 0.02
 
