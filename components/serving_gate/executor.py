@@ -225,7 +225,7 @@ def _serve(
                 way, asks, expected, gate.p99_ms, tolerance
             )
             latencies[way] = asdict(latency)
-            # What is wrong with all rows at once needs no second line.
+            # A fault of all rows at once needs no second line.
             words += late + ([] if whole else wrong)
     if gate.warm_up and not words:
         fileio.makedirs(folder)

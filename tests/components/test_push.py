@@ -458,7 +458,7 @@ def test_without_links_the_baseline_is_a_clone_or_a_copy(
         raise OSError(18, "Invalid cross-device link")
 
     def clone(target: Any, request: int, source: int) -> None:
-        # What a file system with reflinks does, by bytes.
+        # Clones a file as a file system with reflinks does, by bytes.
         assert request == 0x40049409
         with open(source, "rb", closefd=False) as file:
             target.write(file.read())
