@@ -113,7 +113,7 @@ class _Texts:
         self._least = min(self.counts.values(), default=0.0)
 
     def count(self, value: str, other: _Texts) -> float:
-        """Share of a value; one not listed is as near to the other as can be."""
+        """Share of a value; one not listed is as near as can be."""
         if value in self.counts or self.complete:
             return self.counts.get(value, 0.0)
         return min(self._least, other.share(value) * self.total)
