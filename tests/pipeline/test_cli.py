@@ -251,7 +251,7 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         "report": f"{run}",
         "runs": f"ads --root {home}/runs",
         "models": f"ads --to {home}/models",
-        # What takes longer, or needs a cluster, has its own help to print.
+        # Commands that take longer, or need a cluster, print their own help.
         **dict.fromkeys(("run", "compare", "compile", "submit"), "--help"),
         **dict.fromkeys(("schedule", "serve", "doctor"), "--help"),
         "--help": "",
