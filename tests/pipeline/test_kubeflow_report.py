@@ -1,12 +1,15 @@
 """The task Report, and what a run leaves beside the state."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from pipeline.report import gather
 from pipeline.runners.kubeflow import run_folder, steps
+from pipeline.runners.kubeflow.report import INPUTS
 from pipeline.runners.kubeflow.run_folder import RunFolder
 
 
@@ -43,6 +46,13 @@ def test_a_report_that_cannot_be_made_says_why_and_stops_nothing(
     assert "<script" not in page
     assert "Traceback" in capsys.readouterr().err
     assert not (tmp_path / "state").exists()
+
+
+def test_the_task_is_given_all_that_the_page_reads() -> None:
+    source = Path(gather.__file__).read_text("utf-8")
+    wanted = set(re.findall(r'place\(\s*"(\w+)", "(\w+)"', source))
+    given = {(node, one) for node, all_ in INPUTS.items() for one in all_}
+    assert ("Evaluator", "evaluation") in wanted and wanted <= given
 
 
 def test_a_second_try_of_a_run_has_the_folder_of_the_first(

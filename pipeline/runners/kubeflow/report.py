@@ -23,6 +23,7 @@ INPUTS = {
     "ClickLogGen": ("rejected",),
     "StatisticsGen": ("statistics",),
     "SchemaGen": ("schema",),
+    "ExampleValidator": ("anomalies",),
     "Trainer": ("model_run",),
     "Evaluator": ("evaluation",),
 }
