@@ -67,7 +67,8 @@ def test_the_report_shows_every_chart_and_fetches_nothing(
     path = page.write(run(tmp_path, 100))
     light = seen(path)
     assert [one["label"] for one in light["charts"]] == [
-        "reliability", "roc", "pr", "histogram", "learning", "importance",
+        "reliability", "roc", "pr", "histogram", "calibration", "learning",
+        "importance",
     ]  # fmt: skip
     for one in light["charts"]:
         assert min(one["size"]) > 100, one
