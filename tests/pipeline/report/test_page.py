@@ -369,7 +369,7 @@ def test_every_number_stands_in_the_page(tmp_path: Path) -> None:
         "2024-10-04T06:00Z", "1,026", "0.80000 to 1.10000", "3 hours",
     ):  # fmt: skip
         assert text in found.text, text
-    assert found.seen.count("svg") == 6
+    assert found.seen.count("svg") == 7
     # Black text would be lost on a dark page.
     assert len(found.labels) > 30
     assert all("fill: var(--ink)" in style for style in found.labels)
