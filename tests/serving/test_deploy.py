@@ -19,6 +19,7 @@ KINDS = {
     "ConfigMap": kubernetes.client.V1ConfigMap,
     "Deployment": kubernetes.client.V1Deployment,
     "Service": kubernetes.client.V1Service,
+    "Role": kubernetes.client.V1Role,
 }
 SIMPLE = {"str": str, "int": int, "bool": bool, "float": float}
 
