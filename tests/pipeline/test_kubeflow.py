@@ -66,7 +66,7 @@ def test_the_same_config_gives_the_same_bytes(
 def test_every_task_is_a_container_of_our_image(spec: dict[str, Any]) -> None:
     # KFP's open source backend has no resolvers.
     executors = spec["deploymentSpec"]["executors"]
-    assert len(executors) == len(spec["root"]["dag"]["tasks"]) == 11
+    assert len(executors) == len(spec["root"]["dag"]["tasks"]) == 12
     for executor in executors.values():
         assert executor.keys() == {"container"}
         assert executor["container"]["image"] == IMAGE
