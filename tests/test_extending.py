@@ -34,7 +34,8 @@ def blocks(section: str, language: str) -> list[str]:
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", [*sys.path])
+    # Other tests' folders, which hold modules of these names, come later.
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
     modules = ("my_formats", "my_rules", "my_metrics", "my_gates")
     for name in modules:  # another test's
         sys.modules.pop(name, None)

@@ -254,6 +254,7 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         # Commands that take longer, or need a cluster, print their own help.
         **dict.fromkeys(("run", "compare", "compile", "submit"), "--help"),
         **dict.fromkeys(("schedule", "serve", "doctor"), "--help"),
+        "predict": "--help",
         "--help": "",
     }
 
@@ -269,7 +270,7 @@ def test_the_answers_are_those_of_all_commands(answers: dict[str, str]) -> None:
     [
         "generate", "check", "config", "rejected", "report", "runs",
         "models", "doctor", "run", "compare", "compile", "submit",
-        "schedule", "serve", "--help",
+        "schedule", "serve", "predict", "--help",
     ],
 )  # fmt: skip
 def test_output_that_cannot_be_written_ends_a_command_as_unix_tools_end(

@@ -62,7 +62,7 @@ def test_a_component_does_not_depend_on_its_siblings():
 def test_the_trainer_depends_on_every_architecture_and_on_the_kernels():
     found = imported("models.trainer")
     for path in (ROOT / "models" / "architectures").glob("*.py"):
-        if path.stem != "__init__":
+        if path.stem not in ("__init__", "logistic"):  # a baseline's
             assert f"models.architectures.{path.stem}" in found
     assert "models.keras2.tfrs_dlrm" in found
     files = code_version._files(("models.trainer",))
