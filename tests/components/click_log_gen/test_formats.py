@@ -54,7 +54,10 @@ class Fixed(TextFormat):
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", [*sys.path])
+    # Another test's module of this name is not meant.
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    sys.modules.pop("my_formats", None)
+    log_format.cache_clear()
     (tmp_path / "my_formats.py").write_text(FIXED)
     (tmp_path / "log").write_text(
         "".join(f"{r['click']}{r['price']:6.2f}{r['site']:4}\n" for r in ROWS)
