@@ -145,15 +145,15 @@ class Served(tf.Module):
         for name, value in self._constants.items():
             if name not in self._spec:
                 continue
-            dtype = _DTYPES[self._kinds[name]]
+            kind = self._kinds[name]
             count = tf.zeros_like(rows) if value is None else rows
-            if self._kinds[name] == "int":
-                value = int(value or 0)
-            text = value if value is not None else _MISSING[self._kinds[name]]
+            constant: Any = _MISSING[kind] if value is None else value
+            if kind == "int":  # of the config, it is a text
+                constant = int(constant)
             indices = tf.expand_dims(tf.range(count), 1)
             columns[name] = tf.SparseTensor(
                 tf.concat([indices, tf.zeros_like(indices)], 1),
-                tf.fill([count], tf.constant(text, dtype)),
+                tf.fill([count], tf.constant(constant, _DTYPES[kind])),
                 tf.stack([rows, 1]),
             )
         return columns

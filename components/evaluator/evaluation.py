@@ -42,11 +42,11 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -99,7 +99,6 @@ class _Evaluation:
         self._columns = columns
         self._config = config
         self._split = split
-        self._weights = weights
         count = len(columns.labels)
         groups = columns.groups
         if groups is not None:
@@ -204,17 +203,11 @@ class _Evaluation:
         served = self._columns.served
         if served is None:
             return None
-        alone = replace(
-            self._columns,
-            predictions=(served,),
-            slices={},
-            served=None,
-            hours=None,
-        )
-        config = self._config.model_copy(update={"slices": ()})
-        evaluation = _Evaluation(alone, config, self._split, self._weights)
-        metrics: Metrics = evaluation.report()["metrics"]
-        return metrics
+        alone = copy.copy(self)
+        alone._models = ("candidate",)
+        found = self._measured(self._sample, (served,))
+        where = f"the {self._split} split"
+        return alone._entries(self._sample, (served,), found, where)
 
     def _slicings(self) -> list[tuple[str, ...]]:
         """Each set of columns once; none is the overall slice, which is."""
