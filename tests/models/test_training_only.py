@@ -15,6 +15,7 @@ from components.evaluator.evaluation import evaluate
 from components.evaluator.predictions import predictions
 from models.config.features import Features
 from models.export import AS_LOGGED, Served, export, export_id
+from tests.examples import example
 
 SPEC = {"place": tf.string, "user": tf.string, "age": tf.float32}
 SPEC |= {"slot": tf.int64}
@@ -50,20 +51,6 @@ class Model:
             + 0.1 * one("age", lambda t: t)
             + 0.01 * one("slot", lambda t: tf.cast(t, tf.float32))
         )
-
-
-def example(**columns: Any) -> bytes:
-    """A serialized example; a column of None is missing."""
-    made = tf.train.Example()
-    for name, value in columns.items():
-        feature = made.features.feature[name]
-        if isinstance(value, str):
-            feature.bytes_list.value.append(value.encode())
-        elif isinstance(value, float):
-            feature.float_list.value.append(value)
-        elif value is not None:
-            feature.int64_list.value.append(value)
-    return made.SerializeToString()
 
 
 ROWS = [

@@ -20,7 +20,6 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-import tensorflow as tf
 from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -30,6 +29,7 @@ from serving.limits import LogOptions
 from serving.metrics import ServingMetrics
 from serving.request_log import RequestLog, Served, to_table
 from tests.components.click_log_gen.ingest import convert_log
+from tests.examples import example
 from tests.serving.features import ROWS, SPEC, export_model
 
 DASHBOARD = Path(__file__).parents[2] / "deploy/grafana.json"
@@ -122,7 +122,8 @@ def _ask(url: str, banner: str) -> Iterator[float]:
     answer = post("/v2/models/ads/infer", {"inputs": tensors, "id": "v2"}, "-")
     yield from answer["outputs"][0]["data"]
     texts = [
-        {"b64": base64.b64encode(_example(row)).decode()} for row in SENT[30:40]
+        {"b64": base64.b64encode(example(**row)).decode()}
+        for row in SENT[30:40]
     ]
     body = {"signature_name": "examples", "instances": texts}
     yield from post(predict, body, "examples")["predictions"]
@@ -140,19 +141,6 @@ def _filled(name: str, value: Any) -> Any:
     if value is not None:
         return value
     return {"x": None, "n": -1}.get(name, "")
-
-
-def _example(row: dict[str, Any]) -> bytes:
-    example = tf.train.Example()
-    for name, value in row.items():
-        feature = example.features.feature[name]
-        if isinstance(value, str):
-            feature.bytes_list.value.append(value.encode())
-        elif isinstance(value, float):
-            feature.float_list.value.append(value)
-        elif value is not None:
-            feature.int64_list.value.append(value)
-    return bytes(example.SerializeToString())
 
 
 def read(folder: Path) -> list[dict[str, Any]]:

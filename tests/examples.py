@@ -1,0 +1,21 @@
+"""Serialized tf.Examples that tests write."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tensorflow as tf
+
+
+def example(**columns: Any) -> bytes:
+    """A serialized example; a column of None is missing."""
+    made = tf.train.Example()
+    for name, value in columns.items():
+        feature = made.features.feature[name]
+        if isinstance(value, str):
+            feature.bytes_list.value.append(value.encode())
+        elif isinstance(value, float):
+            feature.float_list.value.append(value)
+        elif value is not None:
+            feature.int64_list.value.append(value)
+    return bytes(made.SerializeToString())
