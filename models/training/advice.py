@@ -61,7 +61,13 @@ def warnings(steps: int, course: Course, stopped_early: bool) -> list[str]:
         )
     if course.evaluations < 2:  # one is first and last
         return found
-    if course.best == course.last:
+    if not course.best:  # of a linear start
+        found.append(
+            f"none of {course.evaluations - 1} evaluations is better than the"
+            " linear start: the network has found nothing beyond effects of"
+            " single ids and numbers that holds on eval rows"
+        )
+    elif course.best == course.last:
         whole = max(0.0, course.constant - course.logloss)
         if stopped_early or course.gain < _STILL_GAINS * whole:
             return found

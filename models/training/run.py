@@ -33,7 +33,7 @@ from models.preprocessing.transform_assets import (
     asset_size,
     asset_text,
 )
-from models.training import loop
+from models.training import linear_start, loop
 from models.training.automatic import choose
 from models.training.callbacks import configured
 from models.training.distribution import Team, build_strategy
@@ -41,6 +41,7 @@ from models.training.evaluation import Evaluation, Scores
 from optimizers.registry import build_optimizer
 
 _FOLDERS = ("analysis_cache", "checkpoints")  # not what is trained
+_ROWS_AT_ONCE = 1 << 14
 log = logging.getLogger("lionctr.train")
 
 
@@ -62,6 +63,7 @@ class Fitted:
     result: loop.Result
     team: Team
     warm_start: Report | None = None
+    linear_start: linear_start.LinearStart | None = None
 
 
 class TrainingRun:
@@ -205,6 +207,7 @@ class TrainingRun:
         row_counts.check("Transform", self.files.train, self.rows)
         row_counts.check("Trainer", self.files.train, train.rows)
         row_counts.check("Trainer", self.files.eval, held_out.rows)
+        start = self._linear_start(model) if config.linear_start else None
         if checkpoints and team.chief:
             Checkpoints(checkpoints).describe(
                 self.files.transform.transform_savedmodel_dir,
@@ -223,4 +226,14 @@ class TrainingRun:
             checkpoints,
             team,
         )
-        return Fitted(model, optimizer, result, team, warm)
+        return Fitted(model, optimizer, result, team, warm, start)
+
+    def _linear_start(self, model: Any) -> linear_start.LinearStart:
+        """Fits the weights of single ids and numbers, and gives them."""
+        batches = (
+            Batches(files, self.files.transform, _ROWS_AT_ONCE)
+            for files in (self.files.train, self.files.eval)
+        )
+        return linear_start.begin(
+            model, self.shape, self.meaning.keys, *batches, self.negatives
+        )
