@@ -132,7 +132,9 @@ def automatic(
         "train": TrainConfig().asked() | {"seed": seed},
     }
     ids = sum(f.size for f in layout.ids)
-    sections, _ = choose(sections, train.stop, ids)
+    clicks = int(label[train].sum())
+    events = min(clicks, train.stop - clicks)
+    sections, _ = choose(sections, train.stop, ids, events)
     if tweak:
         tweak(sections)
     config = TrainConfig.model_validate(sections["train"])

@@ -20,6 +20,8 @@ _STEPS = 1000  # of a training, if the log can give them within _EPOCHS
 _STEPS_AFTER_START = 2000
 _EPOCHS = 8
 _EVAL_STEPS = 125  # at most, where early stopping keeps the best
+# Fewer say too little of an id for its embedding to be left free.
+_EVENTS_PER_ID = 0.5
 _SMALL = 150_000  # rows below which a large network learns the log by heart
 _WHY_LINEAR = "few rows: single effects exactly, the network what is left"
 _WHY_NOT = (
@@ -37,7 +39,7 @@ class Choice:
 
 
 def choose(
-    custom: Mapping[str, Any], rows: int, ids: int
+    custom: Mapping[str, Any], rows: int, ids: int, events: int | None = None
 ) -> tuple[dict[str, Any], list[Choice]]:
     """The sections of a training without `auto`, and what was chosen.
 
@@ -45,6 +47,7 @@ def choose(
         custom: sections `model`, `optimizer`, `train`, and others.
         rows: that train.
         ids: values of all categorical features and buckets.
+        events: rows of the rarer label; None: half of all.
     """
     chosen: list[Choice] = []
     sections = {
@@ -107,6 +110,13 @@ def choose(
         fill("train.precision", *precision.fastest())
     fill("model.hidden", [64, 32] if small else [256, 128], f"{word} rows")
     fill("model.dropout", 0.2 if small else 0.0, f"{word} rows")
+    if train.get("linear_start"):
+        share = (rows // 2 if events is None else events) / max(1, ids)
+        fill(
+            "model.embedding_l2",
+            0.0 if share >= _EVENTS_PER_ID else 0.02,
+            f"{share:.2g} rows of the rarer label for each id",
+        )
     fill("model.embedding_l2", 0.02 if small else 0.0, f"{word} rows")
     if optimizer.get("learning_rate") == AUTO:
         scale = math.sqrt(train["batch_size"] / 512)

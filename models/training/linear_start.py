@@ -150,8 +150,10 @@ def _rows(
     return Rows(
         np.concatenate(single),
         [
-            tuple(np.concatenate(x) for x in zip(*parts, strict=True))
-            for parts in lists.values()
+            (np.concatenate(of), np.concatenate(ids), np.concatenate(shares))
+            for of, ids, shares in (
+                zip(*parts, strict=True) for parts in lists.values()
+            )
         ],
         np.concatenate(numbers).astype(np.float64),
         clicked,

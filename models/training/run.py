@@ -106,7 +106,9 @@ class TrainingRun:
             positives + self.negatives.weight * negatives
         )
         ids = sum(f.size for f in self.shape.ids)
-        self.custom, self.chosen = choose(custom, self.rows, ids)
+        self.custom, self.chosen = choose(
+            custom, self.rows, ids, min(positives, negatives)
+        )
         self._model = ModelConfig.model_validate(self.custom["model"])
         self._optimizer = self.custom["optimizer"]
         self._train = TrainConfig.model_validate(self.custom["train"])
@@ -230,10 +232,15 @@ class TrainingRun:
 
     def _linear_start(self, model: Any) -> linear_start.LinearStart:
         """Fits the weights of single ids and numbers, and gives them."""
-        batches = (
+        train, held_out = (
             Batches(files, self.files.transform, _ROWS_AT_ONCE)
             for files in (self.files.train, self.files.eval)
         )
         return linear_start.begin(
-            model, self.shape, self.meaning.keys, *batches, self.negatives
+            model,
+            self.shape,
+            self.meaning.keys,
+            train,
+            held_out,
+            self.negatives,
         )

@@ -75,7 +75,7 @@ _AFTER_LINEAR_START: dict[str, dict[str, dict[str, Any]]] = {
     "lion": {
         _DEFAULT: {
             "learning_rate": 1.6e-3,
-            "table_rate": 1.6e-2,
+            "table_rate": 4e-3,
             "table_beta_2": 0.95,
         },
     },

@@ -84,11 +84,16 @@ def test_small_logs_start_from_a_linear_model(
     found, chosen = choose(sections(**given), rows, 50)
     assert found["train"]["linear_start"] is linear
     assert "train.linear_start" in {c.path for c in chosen}
+    if not linear:
+        return
+    # An embedding is free where enough rows speak of it.
+    free, _ = choose(sections(**given), rows, 50, 2000)
+    held, _ = choose(sections(**given), rows, 5000, 2000)
+    assert free["model"]["embedding_l2"] == 0 < held["model"]["embedding_l2"]
     # The best evaluation is kept, and there are several an epoch.
-    if linear:
-        per_epoch = -(-rows // found["train"]["batch_size"])
-        assert found["train"]["eval_steps"] <= per_epoch / 4
-        assert found["train"]["early_stopping"]
+    per_epoch = -(-rows // found["train"]["batch_size"])
+    assert found["train"]["eval_steps"] <= per_epoch / 4
+    assert found["train"]["early_stopping"]
 
 
 @pytest.mark.parametrize(
