@@ -24,9 +24,6 @@ _EVAL_STEPS = 125  # at most, where early stopping keeps the best
 _EVENTS_PER_ID = 0.5
 _SMALL = 150_000  # rows below which a large network learns the log by heart
 _WHY_LINEAR = "few rows: single effects exactly, the network what is left"
-_WHY_NOT = (
-    "for wide_deep on few rows, with rates and epochs chosen, no warm start"
-)
 
 
 @dataclass(frozen=True)
@@ -79,7 +76,10 @@ def choose(
     small = rows < _SMALL
     word = "few" if small else "enough"
     linear = small and _may_start_linear(sections)
-    fill("train.linear_start", linear, _WHY_LINEAR if linear else _WHY_NOT)
+    if linear:
+        fill("train.linear_start", True, _WHY_LINEAR)
+    elif train.get("linear_start") == AUTO:
+        train["linear_start"] = False
     steps = -(-rows // train["batch_size"])
     wanted = _STEPS_AFTER_START if train.get("linear_start") else _STEPS
     epochs = min(_EPOCHS, -(-wanted // steps))

@@ -15,7 +15,7 @@ import numpy.typing as npt
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 _NEWTON, _CONJUGATE = 20, 40  # steps at most
-_CLOSE = 1e-2  # of the norm of a step, in deviations of the weights
+_CLOSE = 5e-2  # of the norm of a step, in deviations of the weights
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ def _step(
     step, left = np.zeros(len(gradient)), -gradient
     scaled = left / diagonal
     direction, size = scaled, left @ scaled
-    enough = 0.01 * size
+    enough = 0.05 * size
     for _ in range(_CONJUGATE):
         if size <= enough:
             break
