@@ -96,12 +96,12 @@ def test_weights_are_those_of_scikit_learn(negative: float) -> None:
     for penalty, found in path(rows, scale, (30.0, 3.0, 0.3)):
         truth = LogisticRegression(C=1 / penalty, tol=1e-8, max_iter=2000)
         truth.fit(matrix(inputs), label, weight)
-        np.testing.assert_allclose(found[:-1], truth.coef_[0], atol=0.02)
-        np.testing.assert_allclose(found[-1], truth.intercept_[0], atol=0.02)
+        np.testing.assert_allclose(found[:-1], truth.coef_[0], atol=0.05)
+        np.testing.assert_allclose(found[-1], truth.intercept_[0], atol=0.05)
         np.testing.assert_allclose(
             rows.logits(found),
             truth.decision_function(matrix(inputs)),
-            atol=0.02,
+            atol=0.05,
         )
 
 
