@@ -20,7 +20,7 @@ Ints = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Shape:
-    """What a log is like; deviations are those of a part of the logit.
+    """Properties of a log; deviations are those of a part of the logit.
 
     ids: values of each categorical feature. numbers: numeric features.
     additive, linear, curved: effects of ids, of numbers, of functions of
@@ -174,7 +174,7 @@ def _scaled(x: Any) -> Floats:
 
 
 def _intercept(logit: Floats, rate: float) -> float:
-    """What is added for the mean probability to be `rate`."""
+    """Finds the bias with which the mean probability is `rate`."""
     low, high = -20.0, 20.0
     for _ in range(50):
         middle = (low + high) / 2
