@@ -209,7 +209,7 @@ class TrainingRun:
         row_counts.check("Transform", self.files.train, self.rows)
         row_counts.check("Trainer", self.files.train, train.rows)
         row_counts.check("Trainer", self.files.eval, held_out.rows)
-        start = self._linear_start(model) if config.linear_start else None
+        start = self._linear_start(model, team) if config.linear_start else None
         if checkpoints and team.chief:
             Checkpoints(checkpoints).describe(
                 self.files.transform.transform_savedmodel_dir,
@@ -230,8 +230,13 @@ class TrainingRun:
         )
         return Fitted(model, optimizer, result, team, warm, start)
 
-    def _linear_start(self, model: Any) -> linear_start.LinearStart:
+    def _linear_start(self, model: Any, team: Team) -> linear_start.LinearStart:
         """Fits the weights of single ids and numbers, and gives them."""
+        if not team.alone:
+            raise InputError(
+                "train.linear_start: received true; accepted with several"
+                " workers: false. Each would fit weights of its own"
+            )
         train, held_out = (
             Batches(files, self.files.transform, _ROWS_AT_ONCE)
             for files in (self.files.train, self.files.eval)
