@@ -32,7 +32,8 @@ class Course:
     def add(self, step: int, logloss: float, constant: float) -> None:
         """Takes note of an evaluation."""
         self.evaluations += 1
-        self.first = self.first or step
+        if self.evaluations == 1:
+            self.first = step
         self.last, self.constant = step, constant
         self.gain = max(0.0, self.logloss - logloss)
         if logloss < self.logloss:
