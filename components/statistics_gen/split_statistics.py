@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import tensorflow as tf
 from tensorflow_data_validation import StatsOptions
 from tensorflow_data_validation.arrow import arrow_util
 from tensorflow_data_validation.statistics import stats_impl
@@ -30,13 +29,15 @@ from tensorflow_data_validation.utils.example_weight_map import (
 )
 from tensorflow_metadata.proto.v0 import statistics_pb2
 from tfx_bsl.arrow import array_util
-from tfx_bsl.coders.example_coder import ExamplesToRecordBatchDecoder
 from tfx_bsl.statistics import merge_util
 
+from components.example_io.record_files import columns_of, record_blocks
+from components.example_io.tfrecord import Records
 from components.statistics_gen.single_feature import Sample
 
 _NO_WEIGHTS = ExampleWeightMap()
 _ROWS = 1 << 15  # of a batch
+_BYTES = 24 << 20  # read for one or more batches
 _PENDING = 1 << 20  # counts of a feature kept apart before they are merged
 _THREADS = min(4, os.cpu_count() or 1)
 
@@ -69,13 +70,15 @@ def statistics_of(
 
 def fill(sample: Sample, files: Sequence[str]) -> None:
     """Gives a sample the first rows of each file, and computes nothing else."""
-    decoder = ExamplesToRecordBatchDecoder()
     rows = -(-sample.size // max(len(files), 1))
     for number, file in enumerate(files):
-        kind = "GZIP" if file.endswith(".gz") else ""
-        data = tf.data.TFRecordDataset(file, kind).take(rows).batch(rows)
-        for batch in data.as_numpy_iterator():
-            sample.add(number, decoder.DecodeBatch(batch))
+        left = rows
+        for records in record_blocks(file, rows, _BYTES):
+            batch = columns_of(records)
+            sample.add(number, batch.slice(0, left))
+            left -= batch.num_rows
+            if left <= 0:
+                break
 
 
 class _Batches:
@@ -85,20 +88,15 @@ class _Batches:
         self._iterator = enumerate(self._read(files, rows))
         self._lock = threading.Lock()
 
-    def next(self) -> tuple[int, Any] | None:
-        """Number of a batch, and its rows as bytes [rows]; None at the end."""
+    def next(self) -> tuple[int, Records] | None:
+        """Number of a batch, and its rows; None at the end."""
         with self._lock:
             return next(self._iterator, None)
 
     @staticmethod
-    def _read(files: Sequence[str], rows: int) -> Iterator[Any]:
-        for kind in ("", "GZIP"):
-            some = [f for f in files if f.endswith(".gz") == (kind == "GZIP")]
-            if some:
-                data = tf.data.TFRecordDataset(
-                    some, kind, buffer_size=1 << 20
-                ).batch(rows)
-                yield from data.prefetch(2).as_numpy_iterator()
+    def _read(files: Sequence[str], rows: int) -> Iterator[Records]:
+        for file in files:
+            yield from record_blocks(file, rows, _BYTES)
 
 
 class _Accumulator:
@@ -107,7 +105,6 @@ class _Accumulator:
     def __init__(self, sample: Sample | None = None) -> None:
         self._sample = sample
         self._options = StatsOptions()
-        self._decoder = ExamplesToRecordBatchDecoder()
         self._generators = [
             g
             for g in stats_impl.get_generators(self._options)
@@ -122,7 +119,7 @@ class _Accumulator:
     def take(self, batches: _Batches) -> None:
         """Adds batches until there are none left."""
         while (numbered := batches.next()) is not None:
-            batch = self._decoder.DecodeBatch(numbered[1])
+            batch = columns_of(numbered[1])
             self.add(batch)
             if self._sample is not None:
                 self._sample.add(numbered[0], batch)
