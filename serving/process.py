@@ -1,4 +1,7 @@
-"""The server as a child of another process: `python -m serving.process DIR`.
+"""The server as a child of another process: `python -m serving.process [DIR]`.
+
+Without DIR it loads what a server needs, and takes the folder as a line of its
+standard input: whoever needs a server later need not wait for that.
 
 It listens on free ports of this machine. It ends with the standard input, so
 that no parent that was killed leaves a server behind.
@@ -11,7 +14,7 @@ import threading
 from pathlib import Path
 
 from serving.errors import ServingError
-from serving.server import serve
+from serving.server import load, serve
 
 
 def _end_with_input() -> None:
@@ -22,8 +25,21 @@ def _end_with_input() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def main(model_dir: str) -> int:
+def _line_of_input() -> str:
+    """The first line, "" if there is none."""
+    line = b""
+    while (byte := os.read(0, 1)) not in (b"", b"\n"):
+        line += byte
+    return os.fsdecode(line) if byte else ""
+
+
+def main(model_dir: str = "") -> int:
     """Serves a model's folder; returns the exit code."""
+    if not model_dir:
+        load()
+        model_dir = _line_of_input()
+        if not model_dir:  # the parent needs no server after all
+            return 0
     threading.Thread(target=_end_with_input, daemon=True).start()
     try:
         serve(Path(model_dir), port=0, grpc_port=0)

@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 
 
-def start(model_dir: Path) -> subprocess.Popen[str]:
+def start(*model_dir: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "serving.process", str(model_dir)],
+        [sys.executable, "-m", "serving.process", *map(str, model_dir)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -37,3 +37,19 @@ def test_it_ends_with_its_input_while_it_still_loads(tmp_path: Path) -> None:
     assert process.stdout.read() == ""
     process.stdout.close()
     process.stderr.close()
+
+
+def test_it_takes_the_folder_from_its_input_when_it_has_loaded(
+    tmp_path: Path,
+) -> None:
+    process = start()
+    output, errors = process.communicate(f"{tmp_path}\nmore", timeout=120)
+    assert process.returncode == 2
+    assert output == ""
+    assert f"{tmp_path} holds no version" in errors
+
+
+def test_a_parent_that_needs_no_server_leaves_none_behind() -> None:
+    process = start()
+    output, _ = process.communicate(timeout=120)
+    assert (process.returncode, output) == (0, "")
