@@ -142,13 +142,13 @@ def _varints(
     numbers: npt.NDArray[np.int64],
 ) -> tuple[npt.NDArray[np.int64], bytes]:
     """Bytes in each number's varint, and all of them in a row."""
-    numbers = numbers.view(np.uint64)
-    widest = max(1, -(-int(numbers.max(initial=0)).bit_length() // 7))
+    unsigned = numbers.view(np.uint64)
+    widest = max(1, -(-int(unsigned.max(initial=0)).bit_length() // 7))
     if widest > 8:
-        return _wide_varints(numbers, widest)
+        return _wide_varints(unsigned, widest)
     # A number's bytes side by side in a word: few passes over small arrays.
     kind = np.dtype("<u4" if widest <= 4 else "<u8")
-    left = numbers.astype(kind)
+    left = unsigned.astype(kind)
     words = np.zeros(len(left), kind)
     sizes = np.ones(len(left), np.int64)
     for place in range(widest):

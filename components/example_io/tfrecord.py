@@ -8,7 +8,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import IO
+from typing import IO, Protocol
 
 import google_crc32c
 import numpy as np
@@ -87,9 +87,14 @@ def read(
         offset += _HEADER.size + length + _FOOTER.size
 
 
-def blocks(
-    stream: IO[bytes], rows: int, size: int = _BLOCK
-) -> Iterator[Records]:
+class Stream(Protocol):
+    """Bytes that are read one after another."""
+
+    def read(self, size: int, /) -> bytes:
+        """At most `size` bytes; none at the end."""
+
+
+def blocks(stream: Stream, rows: int, size: int = _BLOCK) -> Iterator[Records]:
     """The records of `stream`, checked, up to `rows` of them at a time.
 
     Several times faster than `read`, for files of our own. About `size` bytes
