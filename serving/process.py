@@ -8,6 +8,7 @@ that no parent that was killed leaves a server behind.
 """
 
 import os
+import queue
 import signal
 import sys
 import threading
@@ -17,30 +18,32 @@ from serving.errors import ServingError
 from serving.server import load, serve
 
 
-def _end_with_input() -> None:
-    # By the descriptor: a thread that waits inside sys.stdin would hold its
-    # lock at the end of the process.
-    while os.read(0, 1):
-        pass
-    os.kill(os.getpid(), signal.SIGTERM)
-
-
 def _line_of_input() -> str:
-    """The first line, "" if there is none."""
+    """The first line, "" if the input ends before."""
     line = b""
     while (byte := os.read(0, 1)) not in (b"", b"\n"):
         line += byte
     return os.fsdecode(line) if byte else ""
 
 
+def _follow_input(folders: queue.Queue[str] | None) -> None:
+    """Passes on the first line, where it is wanted; ends with the input."""
+    # By the descriptor: a thread that waits inside sys.stdin would hold its
+    # lock at the end of the process.
+    if folders is not None and (line := _line_of_input()):
+        folders.put(line)
+    while os.read(0, 1):
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
 def main(model_dir: str = "") -> int:
     """Serves a model's folder; returns the exit code."""
-    if not model_dir:
+    folders = None if model_dir else queue.Queue[str]()
+    threading.Thread(target=_follow_input, args=(folders,), daemon=True).start()
+    if folders is not None:
         load()
-        model_dir = _line_of_input()
-        if not model_dir:  # the parent needs no server after all
-            return 0
-    threading.Thread(target=_end_with_input, daemon=True).start()
+        model_dir = folders.get()
     try:
         serve(Path(model_dir), port=0, grpc_port=0)
     except ServingError as error:
