@@ -21,6 +21,7 @@ from models.checkpointing.saved_state import (
     optimizer_names,
 )
 from models.checkpointing.warm_start import Base, Report
+from models.config.architectures import OwnConfig
 from models.config.training import Features, ModelConfig, Negatives, TrainConfig
 from models.errors import InputError
 from models.input_pipeline import row_counts
@@ -124,6 +125,11 @@ class TrainingRun:
             optimizer_names(self._optimizer),
             self.negatives.shift,
         )
+
+    @property
+    def own_code(self) -> bool:
+        """Whether the model is a user's own."""
+        return isinstance(self._model, OwnConfig)
 
     @property
     def steps(self) -> int:
