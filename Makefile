@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV ?= .venv
 PYTEST := -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 BIN := $(VENV)/bin
+# Without compiled modules each process takes 25 s to import TFX instead of 10.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help setup demo check test slow coverage docs flink lint format lock \
   bench clean
