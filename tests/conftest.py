@@ -11,11 +11,12 @@ import pytest
 
 # Without compiled modules each process imports TFX in 25 s instead of 10.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
-sys.dont_write_bytecode = False
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import models  # noqa: F401 (pins Keras 2 before TensorFlow loads)
 from tests import quick
+
+sys.dont_write_bytecode = False
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
