@@ -11,8 +11,15 @@ from models.config.section import FieldError, Name, PositiveInt, Section
 from models.config.served_names import served_names
 
 LABEL = "label"  # the feature name of the label in every tf.Example
+WEIGHT = "example_weight"  # that of the row's weight, where there is one
+RESERVED = {LABEL: "label", WEIGHT: "weight"}
 MISSING = "missing"  # as `serve`: no value
 Kind = Literal["float", "int", "string"]
+
+
+def reserved(name: str) -> str:
+    """Text of the error about a column of such a name."""
+    return f"{name!r} is reserved for the {RESERVED[name]}; rename the column"
 
 
 def _category(value: Any) -> Any:
@@ -223,11 +230,8 @@ class Features(Section):
             if name in seen:
                 raise FieldError(path, f"feature {name!r} is declared twice")
             seen.add(name)
-            if name == LABEL:
-                raise FieldError(
-                    path,
-                    f"{LABEL!r} is reserved for the label; rename the column",
-                )
+            if name in RESERVED:
+                raise FieldError(path, reserved(name))
         served_names(names)
         if not self.served_kinds():
             raise ValueError(

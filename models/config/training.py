@@ -16,17 +16,22 @@ from pydantic import (
 from models.config.architectures import ModelConfig
 from models.config.features import (
     LABEL,
+    RESERVED,
+    WEIGHT,
     CategoricalFeature,
     Cross,
     Features,
     Kind,
     NumericFeature,
+    reserved,
 )
 from models.config.section import Name, PathText, PositiveInt, Section
 from optimizers.extension import Registry
 
 __all__ = [
     "LABEL",
+    "RESERVED",
+    "WEIGHT",
     "CategoricalFeature",
     "Cross",
     "EarlyStopping",
@@ -40,6 +45,7 @@ __all__ = [
     "PositiveInt",
     "Section",
     "TrainConfig",
+    "reserved",
 ]
 
 

@@ -11,6 +11,7 @@ import tensorflow_transform as tft
 
 from models.config.training import (
     LABEL,
+    WEIGHT,
     CategoricalFeature,
     Features,
     NumericFeature,
@@ -127,6 +128,8 @@ def transformed(
         outputs[DENSE] = _dense(scalars(features), raw, found)
     if LABEL in inputs:
         outputs[LABEL] = raw.column(LABEL, 0)
+    if WEIGHT in inputs:
+        outputs[WEIGHT] = raw.column(WEIGHT, 1)
     return outputs
 
 

@@ -21,7 +21,13 @@ from models.checkpointing.saved_state import (
     optimizer_names,
 )
 from models.checkpointing.warm_start import Base, Report
-from models.config.training import Features, ModelConfig, Negatives, TrainConfig
+from models.config.training import (
+    WEIGHT,
+    Features,
+    ModelConfig,
+    Negatives,
+    TrainConfig,
+)
 from models.errors import InputError
 from models.input_pipeline import row_counts
 from models.input_pipeline.dataset import Batches, steps_of
@@ -100,9 +106,14 @@ class TrainingRun:
                 f" {int(positives > 0)}: there is nothing to learn."
                 " Check data.label"
             )
-        self.base_rate = positives / (
-            positives + self.negatives.weight * negatives
-        )
+        rows = positives + self.negatives.weight * negatives
+        weight = rows
+        if WEIGHT in files.transform.transformed_feature_spec():
+            negative, positive = row_counts.weights(files.train, "train")
+            weight = positive + self.negatives.weight * negative
+            positives = positive
+        self.base_rate = positives / weight
+        self._mean_weight = weight / rows
         ids = sum(f.size for f in self.shape.ids)
         self.custom, self.chosen = choose(custom, self.rows, ids)
         self._model = ModelConfig.model_validate(self.custom["model"])
@@ -222,5 +233,6 @@ class TrainingRun:
             [*configured(config), *callbacks],
             checkpoints,
             team,
+            self._mean_weight,
         )
         return Fitted(model, optimizer, result, team, warm)
