@@ -26,11 +26,13 @@ from components.serving_gate.config import ServingGateConfig
 from models.config.search_space import Tune, put
 from models.config.section import FieldError, PathText
 from models.config.training import (
+    RESERVED,
     ExportConfig,
     Features,
     ModelConfig,
     Section,
     TrainConfig,
+    reserved,
 )
 from models.errors import InputError
 from optimizers import extension, registry
@@ -235,6 +237,15 @@ class PipelineConfig(Section):
             raise FieldError(
                 f"optimizer.{error.field}", error.message
             ) from error
+        weight = self.data.weight
+        if weight is not None and weight.source in kinds:
+            raise FieldError(
+                self.use(str(weight.source)),
+                f"feature {weight.source!r} is the column of data.weight,"
+                " which is not known when the model is served",
+            )
+        for name in RESERVED.keys() & self.columns().keys():
+            raise FieldError("evaluate.slices", reserved(name))
         for name in self.data.drift.features.keys() - kinds.keys():
             raise FieldError(
                 f"data.drift.features.{name}",

@@ -238,11 +238,13 @@ def create_pipeline(
             config.evaluate.thresholds(),
             config.evaluate.slices,
             bool(baseline),
+            config.data.weight is not None,
         ),
         settings={
             "evaluate": sections["evaluate"],
             "kinds": _evaluated_kinds(config),
             "timed": config.data.timed,
+            "weighted": config.data.weight is not None,
             "metrics_version": versions.metrics,
             **code("Evaluator"),
         },

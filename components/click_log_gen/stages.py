@@ -150,7 +150,9 @@ def _joined(
         [chunk.path for chunk in plan],
         split.first_rows(part["counts"].get("read", 0) for part in ours),
         _end(data, ours, theirs),
-        newest=max((p["times"]["all"][1] for p in ours if p["times"]), default=0),
+        newest=max(
+            (p["times"]["all"][1] for p in ours if p["times"]), default=0
+        ),
     )
     partitions = [merge.Partition(n) for n in range(number)]
     if data.split.by != "hash":

@@ -106,14 +106,14 @@ class TrainingRun:
                 f" {int(positives > 0)}: there is nothing to learn."
                 " Check data.label"
             )
-        rows = positives + self.negatives.weight * negatives
-        weight = rows
+        sums: tuple[float, float] = negatives, positives
         if WEIGHT in files.transform.transformed_feature_spec():
-            negative, positive = row_counts.weights(files.train, "train")
-            weight = positive + self.negatives.weight * negative
-            positives = positive
-        self.base_rate = positives / weight
-        self._mean_weight = weight / rows
+            sums = row_counts.weights(files.train, "train")
+        weight = sums[1] + self.negatives.weight * sums[0]
+        self.base_rate = sums[1] / weight
+        self._mean_weight = weight / (
+            positives + self.negatives.weight * negatives
+        )
         ids = sum(f.size for f in self.shape.ids)
         self.custom, self.chosen = choose(custom, self.rows, ids)
         self._model = ModelConfig.model_validate(self.custom["model"])

@@ -14,8 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from components.click_log_gen import conversion
-from components.click_log_gen.columns import weights
 from components.click_log_gen.columns.rows import Rejected
+from components.click_log_gen.columns.weights import Weights, by_time
 from components.click_log_gen.join import matching, spill
 from components.click_log_gen.join import partition as partitions
 from components.click_log_gen.output.row_counts import RowCounts
@@ -82,7 +82,7 @@ def join_partition(partition: Partition, job: JoinSettings) -> dict[str, Any]:
     ) as shards:
         for start in range(0, len(joined.kept), _ROWS):
             rows = joined.kept[start : start + _ROWS]
-            found = joined.weights(rows)
+            found = joined.weigh(rows)
             records, positive = joined.records(rows, found)
             sides = joined.sides(rows)
             conversion.write(
@@ -195,20 +195,20 @@ class _Joined:
             log = self._clicks
         return log.column("weight")
 
-    def weights(self, rows: npt.NDArray[np.int64]) -> weights.Weights | None:
+    def weigh(self, rows: npt.NDArray[np.int64]) -> Weights | None:
         """How much some impressions count; None: alike."""
         data = self._job.partitioning.data
         if data.weight is None:
             return None
         if data.weight.by_time:
             newest = self._job.newest
-            return weights.by_time(self.times[rows], newest, data.weight)
+            return by_time(self.times[rows], newest, data.weight)
         which = self._click(rows) if data.weight_of_click else pa.array(rows)
         found = self._weights.take(which).fill_null(data.weight.default or 1)
         return np.asarray(found.to_numpy())
 
     def records(
-        self, rows: npt.NDArray[np.int64], found: weights.Weights | None
+        self, rows: npt.NDArray[np.int64], found: Weights | None
     ) -> tuple[pa.BinaryArray, npt.NDArray[np.bool_]]:
         """Examples of some impressions, and whether their label is 1."""
         click = self._click(rows)
