@@ -25,8 +25,10 @@ from serving import manifest
 
 AS_LOGGED = "examples_as_logged"  # signature, for evaluation alone
 EXTRA = "assets.extra"  # SavedModel's folder for files of ours
-_DTYPES = {"float": tf.float32, "int": tf.int64, "string": tf.string}
-_MISSING = {"float": float("nan"), "int": -1, "string": ""}
+_DTYPES = {"float": tf.float32, "int": tf.int64} | dict.fromkeys(
+    ("string", "time"), tf.string
+)
+_MISSING = {"float": float("nan"), "int": -1, "string": "", "time": ""}
 
 
 class Served(tf.Module):

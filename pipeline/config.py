@@ -23,6 +23,7 @@ from pydantic import (
 from components.click_log_gen.config.sections import DataConfig
 from components.evaluator.config import EvaluateConfig, Threshold
 from components.serving_gate.config import ServingGateConfig
+from models.config.event_time import TimeColumn
 from models.config.search_space import Tune, put
 from models.config.section import FieldError, PathText
 from models.config.training import (
@@ -192,6 +193,22 @@ class PipelineConfig(Section):
     _file: str = PrivateAttr("")
     _lines: Lines = PrivateAttr(default_factory=dict)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _time_of_features(cls, value: Any) -> Any:
+        """Tells `features.time` what `data.time` says."""
+        try:
+            time = value["features"]["time"]
+            source = TimeColumn.model_validate(value["data"]["time"])
+        except (KeyError, TypeError, ValueError):
+            return value  # there is none, or its own error is told
+        if isinstance(time, list | tuple):
+            time = {"of": time}
+        if not isinstance(time, Mapping):
+            return value
+        time = {**time, "source": source.model_dump()}
+        return {**value, "features": {**value["features"], "time": time}}
+
     @field_validator("tune")
     @classmethod
     def _tunable(cls, tune: Tune | None, info: ValidationInfo) -> Tune | None:
@@ -237,6 +254,11 @@ class PipelineConfig(Section):
             raise FieldError(
                 f"optimizer.{error.field}", error.message
             ) from error
+        if self.features.time is not None and self.data.time is None:
+            raise FieldError(
+                "features.time",
+                "needs data.time, the column of event time",
+            )
         weight = self.data.weight
         if weight is not None and weight.source in kinds:
             raise FieldError(
@@ -295,11 +317,14 @@ class PipelineConfig(Section):
 
     def uses(self) -> dict[str, str]:
         """Feature -> the path of its setting."""
-        return {
+        uses = {
             feature.name: f"features.{kind}.{number}"
             for kind in ("numeric", "categorical")
             for number, feature in enumerate(getattr(self.features, kind))
         }
+        if self.data.time is not None and self.features.time is not None:
+            uses[self.data.time.column] = "features.time"
+        return uses
 
     def columns(self) -> dict[str, str]:
         """Columns of the impressions in the examples -> kind.

@@ -149,7 +149,7 @@ def create_pipeline(
         settings=data_checks.settings(
             config.data.drift,
             config.data.leaks,
-            config.features.kinds(),
+            _checked_kinds(config),
             config.data.split.key,
         ),
         pushed_to=pushed_to(config),
@@ -306,6 +306,12 @@ def create_pipeline(
         metadata_connection_config=metadata_connection_config,
         beam_pipeline_args=beam.arguments(config.runner.beam),
     )
+
+
+def _checked_kinds(config: PipelineConfig) -> dict[str, str]:
+    """Features that drift and leaks are looked for in: not the time itself."""
+    kinds = config.features.kinds()
+    return {name: kind for name, kind in kinds.items() if kind != "time"}
 
 
 def _evaluated_kinds(config: PipelineConfig) -> dict[str, str]:

@@ -15,6 +15,7 @@ from components.click_log_gen.columns.event_time import (
     Times,
     event_time,
     reading,
+    text_of,
 )
 from components.click_log_gen.columns.feature_check import FeatureCheck
 from components.click_log_gen.columns.rows import (
@@ -171,16 +172,21 @@ class _Batch:
                 self._verdicts,
             )
             for name, (kind, sep) in job.columns.items()
+            if kind != "time"
         }
         assert data.label is not None and data.label_column is not None
-        features = tuple(columns)
+        features = tuple(job.columns)
         columns[LABEL] = labels.label(
             rows.columns[data.label_column],
             self._column(data.label_column),
             data.label if isinstance(data.label, LabelRule) else None,
             self._verdicts,
         )
-        self.times = self._times()
+        times = self._times()
+        for name, (kind, _) in job.columns.items():
+            if kind == "time" and times is not None:
+                columns[name] = text_of(times)
+        self.times = times if data.reads_time else None
         sides = self._sides()
         self.weights = self._weights()
         keys = self._keys(data.negatives.key)
@@ -243,7 +249,8 @@ class _Batch:
 
     def _times(self) -> Times | None:
         data = self._job.data
-        if not data.reads_time:
+        wanted = any(kind == "time" for kind, _ in self._job.columns.values())
+        if not (wanted or data.reads_time):
             return None
         assert data.time is not None
         return event_time(

@@ -10,7 +10,6 @@ from typing import Any, Protocol
 
 from components.click_log_gen import conversion
 from components.click_log_gen.columns import feature_check
-from components.click_log_gen.config.event_time import TimeColumn
 from components.click_log_gen.config.sections import DataConfig, LogFiles
 from components.click_log_gen.files import log_paths
 from components.click_log_gen.files.chunks import Chunk
@@ -19,6 +18,7 @@ from components.click_log_gen.formats.plan import plan as plan_chunks
 from components.click_log_gen.join import matching, merge, partition
 from components.click_log_gen.output.row_counts import RowCounts
 from components.click_log_gen.splitting import split
+from models.config.event_time import TimeColumn
 from models.errors import InputError
 
 PARTITION_BYTES = 32 << 20  # of text in a partition

@@ -16,7 +16,9 @@ from models.errors import InputError
 from models.export import AS_LOGGED
 
 BATCH = 8192  # rows of a call of the model
-_TYPES = {"float": tf.float32, "int": tf.int64, "string": tf.string}
+_TYPES = {"float": tf.float32, "int": tf.int64} | dict.fromkeys(
+    ("string", "time"), tf.string
+)
 _FLOAT = np.float32
 Value = str | int | float
 

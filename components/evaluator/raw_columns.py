@@ -13,8 +13,12 @@ import tensorflow as tf
 from components.evaluator.predictions import batches, hashed
 from models.config.training import LABEL, WEIGHT, Features
 
-_TYPES = {"float": tf.float32, "int": tf.int64, "string": tf.string}
-_MISSING: dict[str, Any] = {"float": float("nan"), "int": -1, "string": ""}
+_TYPES = {"float": tf.float32, "int": tf.int64} | dict.fromkeys(
+    ("string", "time"), tf.string
+)
+_MISSING: dict[str, Any] = {"float": float("nan"), "int": -1} | dict.fromkeys(
+    ("string", "time"), ""
+)
 _MERGE_AT = 1 << 22  # numbers kept of a column before equal ones are merged
 _PRIME = 2**63 - 1
 _JOINT = "\x1f"  # as in `models.preprocessing.preprocessing_fn`

@@ -26,6 +26,7 @@ from models.config.features import (
     reserved,
 )
 from models.config.section import Name, PathText, PositiveInt, Section
+from models.config.time_features import TimeFeatures
 from optimizers.extension import Registry
 
 __all__ = [
@@ -44,6 +45,7 @@ __all__ = [
     "NumericFeature",
     "PositiveInt",
     "Section",
+    "TimeFeatures",
     "TrainConfig",
     "reserved",
 ]

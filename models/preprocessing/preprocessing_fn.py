@@ -16,6 +16,7 @@ from models.config.training import (
     Features,
     NumericFeature,
 )
+from models.preprocessing import time_parts
 from models.preprocessing.input_layout import (
     DENSE,
     IDS,
@@ -111,6 +112,9 @@ def transformed(
         by_name[number.name] = _bucket_ids(
             number, raw, found.boundaries[number.name]
         )
+    if features.time is not None:
+        text = raw.text(features.time.time.column)
+        by_name |= time_parts.ids(text, features.time)
     ids = list(by_name.values())
     encodes = {f.name: f.encode for f in features.categorical}
     for cross in features.crosses:

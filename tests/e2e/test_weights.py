@@ -35,7 +35,7 @@ push: {to: models}
 
 
 def run(folder: Path, weight: str) -> dict[str, Any]:
-    """The run's evaluation; `served` has the predictions, `sums` the weights."""
+    """The evaluation, the served predictions, and the sums of weights."""
     (folder / "tiny.yaml").write_text(CONFIG.replace("WEIGHT", weight))
     code, console = Attempts(folder).run()
     assert code == 0, console

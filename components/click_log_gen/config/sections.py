@@ -19,19 +19,18 @@ from pydantic import (
 )
 
 from components.click_log_gen.config import duration
-from components.click_log_gen.config.event_time import (
+from components.click_log_gen.config.log_formats import FORMATS, log_format
+from components.click_log_gen.config.weight import Weight
+from components.data_checks import Action, DriftConfig
+from models.config.event_time import (
     FIRST_YEAR,
     TimeColumn,
     last_year,
 )
-from components.click_log_gen.config.log_formats import FORMATS, log_format
-from components.click_log_gen.config.weight import Weight
-from components.data_checks import Action, DriftConfig
 from models.config.paths import expanded
 from models.config.section import PathText
 from models.config.training import (
     RESERVED,
-    Kind,
     Name,
     Negatives,
     PositiveInt,
@@ -196,7 +195,7 @@ class ClickFiles(LogFiles):
     """Longest time from an impression to its click: 90s, 30m, 2h, 1d."""
     until: str | None = None
     """End of the click log, in ISO 8601; null: its latest time."""
-    carry: dict[Name, Kind] = {}
+    carry: dict[Name, Literal["float", "int", "string"]] = {}
     """Columns of the click -> their type in the examples: float, int or string,
     missing without a click. They tell the label, so they are no features."""
     partitions: Annotated[PositiveInt, Field(le=10_000)] | None = None

@@ -12,10 +12,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from components.click_log_gen.columns import labels, weights
-from components.click_log_gen.columns.event_time import event_time, reading
+from components.click_log_gen.columns.event_time import (
+    event_time,
+    reading,
+    text_of,
+)
 from components.click_log_gen.columns.feature_check import FeatureCheck
 from components.click_log_gen.columns.rows import Column, Rows, Verdicts, typed
-from components.click_log_gen.config.event_time import TimeColumn
 from components.click_log_gen.config.sections import (
     ClickFiles,
     DataConfig,
@@ -29,6 +32,7 @@ from components.click_log_gen.output.row_counts import RowCounts
 from components.click_log_gen.output.shards import Shards
 from components.click_log_gen.splitting import split
 from components.example_io.tf_example import encode_features
+from models.config.event_time import TimeColumn
 from models.config.training import LABEL
 
 _ROW = [
@@ -164,6 +168,7 @@ class _Impressions:
                 verdicts,
             )
             for name, (kind, separator) in self._job.columns.items()
+            if kind != "time"
         }
         base = _base(
             rows,
@@ -172,6 +177,9 @@ class _Impressions:
             data.time,
             verdicts,
         )
+        for name, (kind, _) in self._job.columns.items():
+            if kind == "time":
+                columns[name] = text_of(base["time"].to_numpy())
         side = np.zeros(rows.count, np.int8)
         if data.split.key:
             side = split.key_sides(
