@@ -29,8 +29,9 @@ def ids(text: tf.Tensor, config: TimeFeatures) -> dict[str, tf.Tensor]:
         )
     local = _local(found.values, config.clock)
     days = local // _DAY
+    good = tf.cast(found.good, tf.int64)
     return {
-        name: tf.where(found.good, 1 + _PARTS[part](local, days), 0)
+        name: good * (1 + _PARTS[part](local, days))
         for name, part in config.names.items()
     }
 

@@ -21,6 +21,7 @@ _ISO = (
     r"( UTC|Z|[+-]\d\d(:?\d\d)?)?)?"
 )
 _HEAD = r"\A.{10}([ T][\d:.]*)?"  # of ISO 8601: all but the zone
+_FRACTION = r"\A(-?(?:0|[1-9]\d*))\.0+\z"  # to the ingest 4.0 is 4
 _WHOLE = r"[1-9]\d{0,17}|[12]\d{18}"
 _SIGNED = r"-?\d{1,18}"
 _FLOAT = r"(?i:[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?)"
@@ -42,6 +43,7 @@ def seconds(text: tf.Tensor, time: TimeColumn) -> Seconds:
     ISO 8601 with a zone is read besides what `time` says: ingest writes it.
     Years that the ingest does not believe give no time.
     """
+    text = tf.strings.regex_replace(text, _FRACTION, r"\1")
     text = tf.strings.strip(text)
     readers: list[Callable[[tf.Tensor], Seconds]] = [
         lambda some: _iso(some, time.zone, naive=time.format is None)
@@ -65,7 +67,7 @@ def seconds(text: tf.Tensor, time: TimeColumn) -> Seconds:
     low, high = (_new_year(year) for year in (FIRST_YEAR, last_year() + 1))
     low = low if time.unit is None else -high
     good = found.good & (found.values >= low) & (found.values < high)
-    return Seconds(tf.where(good, found.values, 0), good)
+    return Seconds(found.values * tf.cast(good, tf.int64), good)
 
 
 def _new_year(year: int) -> int:
@@ -91,7 +93,7 @@ def _iso(text: tf.Tensor, zone: str | None, naive: bool) -> Seconds:
         total = tf.zeros_like(digits[:, 0])
         for column in range(first, first + count):
             total = total * 10 + digits[:, column]
-        return tf.where(sizes >= first + count, total, 0)
+        return total * tf.cast(sizes >= first + count, tf.int64)
 
     year, month, day, hour, minute, second = (
         number(first, count)
@@ -117,8 +119,8 @@ def _ahead(zone: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     hours = digits[:, 1] * 10 + digits[:, 2]
     minutes = digits[:, 3] * 10 + digits[:, 4]
     total = hours * 3600 + minutes * 60
-    sign = tf.where(tf.equal(cells[:, 0], ord("-")), -1, 1)
-    return total * tf.cast(sign, tf.int64), total < _DAY
+    behind = tf.cast(tf.equal(cells[:, 0], ord("-")), tf.int64)
+    return total * (1 - 2 * behind), total < _DAY
 
 
 def _since_1970(text: tf.Tensor) -> Seconds:
@@ -133,7 +135,8 @@ def _since_1970(text: tf.Tensor) -> Seconds:
         inside = (numbers >= low * unit) & (numbers < high * unit)
         found = _with(found, inside, numbers // unit)
         inside = (floats >= low * unit) & (floats < high * unit)
-        micros = tf.round(tf.where(inside, floats, 0.0) * (_MICRO / unit))
+        near = tf.where(inside, floats, tf.zeros_like(floats))
+        micros = tf.round(near * (_MICRO / unit))
         found = _with(found, inside, tf.cast(micros, tf.int64) // _MICRO)
     values = found.values
     year, month = values // 10**6, values // 10**4 % 100
@@ -168,7 +171,8 @@ def _formatted(
     width = format.width
     if format.digits_only and width:  # a number lost its leading zeros
         lost = width - tf.strings.length(text, "UTF8_CHAR")
-        zeros = tf.strings.substr("0" * width, 0, tf.maximum(lost, 0))
+        zeros = tf.constant(["0" * count for count in range(width + 1)])
+        zeros = tf.gather(zeros, tf.maximum(lost, 0))
         text = tf.strings.join([zeros, text])
     good = tf.strings.regex_full_match(text, format.pattern)
     good &= tf.equal(_group(text, format, "rest", good), "")
@@ -181,7 +185,7 @@ def _formatted(
             fields[code] = 1 + tf.argmax(same, axis=1)
         elif code == "p":
             later = tf.equal(tf.strings.lower(part), "pm")
-            fields[code] = tf.where(later, 12, 0)
+            fields[code] = 12 * tf.cast(later, tf.int64)
         elif code == "z":
             fields[code], known = _ahead(part)
             good &= known
@@ -213,10 +217,10 @@ def _joined(
     year = fields.get("Y")
     if year is None:
         short = fields["y"]
-        year = short + tf.where(short < 69, tf.constant(2000, tf.int64), 1900)
+        year = 1900 + short + 100 * tf.cast(short < 69, tf.int64)
     hour = fields.get("H", nothing)
     if "I" in fields:
-        hour = fields["I"] % 12 + tf.cast(fields["p"], tf.int64)
+        hour = fields["I"] % 12 + fields["p"]
     minute, second = fields.get("M", nothing), fields.get("S", nothing)
     if "j" not in fields:
         month = next(fields[code] for code in "mbB" if code in fields)
@@ -238,11 +242,12 @@ def _moment(
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Seconds of a wall clock, and whether there is such a day and hour."""
     inside = (month >= 1) & (month <= 12) & (year >= 1) & (day >= 1)
-    month = tf.where(inside, month, 1)
+    one = tf.ones_like(month)
+    month = tf.where(inside, month, one)
     begin = days_before(year, month)
     december = tf.equal(month, 12)
     end = days_before(
-        tf.where(december, year + 1, year), tf.where(december, 1, month + 1)
+        tf.where(december, year + 1, year), tf.where(december, one, month + 1)
     )
     inside &= day <= end - begin
     inside &= (hour < 24) & (minute < 60) & (second < 60)
