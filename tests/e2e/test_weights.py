@@ -41,11 +41,8 @@ def run(folder: Path, weight: str) -> dict[str, Any]:
     assert code == 0, console
     newest = max((folder / "runs/tiny/runs").iterdir(), key=lambda p: p.name)
     summary = json.loads((newest / "summary.json").read_text())
-    evaluation = json.loads(
-        Path(
-            summary["artifacts"]["Evaluator"]["evaluation"], "evaluation.json"
-        ).read_text()
-    )
+    found = folder / summary["artifacts"]["Evaluator"]["evaluation"]
+    evaluation = json.loads((found / "evaluation.json").read_text())
     model = max((folder / "models/tiny").iterdir(), key=lambda p: p.name)
     rows = pd.read_parquet(folder / "logs/impressions.parquet").tail(4000)
     signature = tf.saved_model.load(str(model)).signatures["serving_default"]

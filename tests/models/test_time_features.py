@@ -15,8 +15,11 @@ import tensorflow as tf
 from components.click_log_gen.columns.event_time import event_time, text_of
 from components.click_log_gen.columns.rows import Column, Verdicts
 from models.config.event_time import TimeColumn
+from models.config.features import Features
 from models.config.time_features import SIZES, TimeFeatures
 from models.preprocessing import time_parts, time_text, time_zones
+from models.preprocessing.id_space import Keys, keys_of, match
+from models.preprocessing.input_layout import layout
 
 ZONES = (
     "Europe/Berlin",
@@ -185,3 +188,25 @@ def test_missing_time_is_missing_or_now() -> None:
     )
     assert first in {(t.hour + 1, t.month) for t in (before, after)}
     assert rest == [(0, 0), (6, 6)]
+
+
+def test_ids_are_laid_out_and_carried_from_day_to_day() -> None:
+    def made(zone: str) -> dict[str, Keys]:
+        given = features(of=["hour", "month"], zone=zone, dim=4)
+        config = Features(
+            numeric=({"name": "x"},),  # type: ignore[arg-type]
+            time=given,
+            crosses=({"of": ["t_hour", "t_month"]},),  # type: ignore[arg-type]
+        )
+        shape = layout(config, lambda name: 0)
+        sizes = {f.name: f.size for f in shape.ids}
+        assert sizes["t_hour"] == 25 and sizes["t_month"] == 13
+        assert {f.dim for f in shape.single[:2]} == {4}
+        return keys_of(config, sizes)
+
+    old, new = made("UTC"), made("Asia/Tokyo")
+    for name in ("t_hour", "t_hour_x_t_month"):
+        same = match(old[name], old[name], lambda: (None, None))
+        assert same.counts["new"] == 0
+        other = match(old[name], new[name], lambda: (None, None))
+        assert other.counts["kept"] == 0
