@@ -81,6 +81,7 @@ def training(config: PipelineConfig, data: str) -> dict[str, Any]:
     return {
         **{name: sections[name] for name in names},
         "negatives": sections["data"]["negatives"],
+        "weight": sections["data"]["weight"],
         "data_version": data,
     }
 
@@ -195,6 +196,9 @@ def create_pipeline(
     } | {
         "negatives": sections["data"]["negatives"],
         "checkpoints": checkpoints,
+        **(
+            {"weight": sections["data"]["weight"]} if config.data.weight else {}
+        ),
         **({"model_version": versions.model} if versions.model else {}),
         **code("Trainer"),
     }

@@ -36,7 +36,7 @@ class TimeFeatures(Section):
     """
 
     of: Annotated[tuple[Part, ...], Field(min_length=1)]
-    """What to compute, in `zone`. Weeks begin on Monday."""
+    """Parts of the time, on the clock of `zone`. Weeks begin on Monday."""
     zone: str | None = None
     """IANA name of the zone of the clock; null: that of `data.time`, or UTC.
 
