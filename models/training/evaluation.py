@@ -49,8 +49,12 @@ class Evaluation:
             lambda inputs: model(inputs, training=False), reduce_retracing=True
         )
 
-    def predict(self, data: Any) -> Predicted:
-        """Logits of all rows of `data`, and what they are judged by."""
+    def predict(self, data: Any) -> tuple[npt.NDArray[np.float64], ...]:
+        """Labels and logits of all rows of `data`, in order."""
+        return self.predict_weighted(data)[:2]
+
+    def predict_weighted(self, data: Any) -> Predicted:
+        """Labels, logits and weights of all rows of `data`."""
         labels, logits, weights = [], [], []
         for inputs, label, *weight in data:
             labels.append(label.numpy())
@@ -72,7 +76,7 @@ class Evaluation:
             negatives: times the weight of each negative, for those that were
                 left out.
         """
-        labels, logits, weights = self.predict(data)
+        labels, logits, weights = self.predict_weighted(data)
         if len(labels):
             rate = np.average(labels, weights=weights)
             self.constant = float(entropy(np.asarray(rate)))

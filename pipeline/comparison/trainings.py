@@ -198,7 +198,7 @@ class Trainings:
         def describe(job: TrainingRun, fitted: Fitted) -> dict[str, Any]:
             evaluation = Evaluation(fitted.model, job.negatives.shift)
             test = Batches(data.test, data.files.transform, _BATCH).epoch()
-            logits = evaluation.predict(test).logits
+            _, logits = evaluation.predict(test)
             return {
                 **data.rows.measure(sigmoid(logits)),
                 "slot_bytes": optimizers.slot_bytes(fitted.optimizer),

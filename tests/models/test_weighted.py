@@ -102,7 +102,7 @@ def test_a_batch_counts_by_its_weights() -> None:
         spec={"name": "sgd", "learning_rate": 0.3},
         mean_weight=float(weights.mean()),
     )
-    _, logits, _ = Evaluation(model).predict(data.batch(512))
+    _, logits = Evaluation(model).predict(data.batch(512))
     assert metrics.sigmoid(logits).mean() < 0.2
 
 
@@ -111,7 +111,7 @@ def test_metrics_are_those_of_scikit_learn() -> None:
     model, _ = fit(data, data, 512, mean_weight=float(WEIGHTS.mean()))
     evaluation = Evaluation(model)
     scores = evaluation.scores(data.batch(100))
-    p = metrics.sigmoid(evaluation.predict(data.batch(100)).logits)
+    p = metrics.sigmoid(evaluation.predict(data.batch(100))[1])
     assert scores.logloss == pytest.approx(
         log_loss(LABELS, p, sample_weight=WEIGHTS)
     )
@@ -154,10 +154,8 @@ def test_sampled_negatives_are_corrected_under_weights(reweight: bool) -> None:
         mean_weight=float(np.average(weights[chosen], weights=sums)),
         negatives=sampling,
     )
-    predicted = Evaluation(model, sampling.shift).predict(
-        everything.batch(4096)
-    )
-    found = metrics.sigmoid(predicted.logits)
+    evaluation = Evaluation(model, sampling.shift)
+    found = metrics.sigmoid(evaluation.predict(everything.batch(4096))[1])
     for value, (rate, worth) in enumerate(zip(rates, values, strict=True)):
         true = worth * rate / (worth * rate + 1 - rate)
         assert found[ids == value].mean() == pytest.approx(true, rel=0.15)
