@@ -139,7 +139,7 @@ class TrainingRun:
 
     @property
     def own_code(self) -> bool:
-        """Whether the model is a user's own."""
+        """True if the model is a user's own."""
         return isinstance(self._model, OwnConfig)
 
     @property
