@@ -33,6 +33,7 @@ from tfx_bsl.arrow import array_util
 from tfx_bsl.coders.example_coder import ExamplesToRecordBatchDecoder
 from tfx_bsl.statistics import merge_util
 
+from components.data_checks import WITHOUT_VALUE
 from components.statistics_gen.single_feature import Sample
 
 _NO_WEIGHTS = ExampleWeightMap()
@@ -143,7 +144,7 @@ class _Accumulator:
             if kind == statistics_pb2.FeatureNameStatistics.STRING:
                 values, _ = array_util.flatten_nested(array, False)
                 counts = self._values.setdefault(path.steps(), _ValueCounts())
-                counts.add(values)
+                counts.add(values, array)
 
     def merge(self, other: _Accumulator) -> None:
         """Adds what another thread has seen."""
@@ -167,6 +168,8 @@ class _Accumulator:
         options = self._options
         most = max(options.num_top_values, options.num_rank_histogram_buckets)
         for path, counts in self._values.items():
+            if counts.is_list:
+                protos.append(_without_value(path, counts.empty))
             values, numbers, distinct = counts.top(most)
             if not distinct:
                 continue
@@ -191,15 +194,34 @@ class _Accumulator:
         return protos
 
 
+def _without_value(
+    path: Path, rows: int
+) -> statistics_pb2.DatasetFeatureStatistics:
+    found = statistics_pb2.DatasetFeatureStatistics()
+    feature = found.features.add()
+    feature.path.step.extend(path)
+    feature.custom_stats.add(name=WITHOUT_VALUE, num=rows)
+    return found
+
+
 class _ValueCounts:
-    """How often each value of a feature was seen, exactly."""
+    """How often each value of a feature was seen, exactly.
+
+    empty: rows that have the feature with no value in it.
+    is_list: whether a row has several values.
+    """
 
     def __init__(self) -> None:
+        self.empty = 0
+        self.is_list = False
         self._parts: list[pa.Table] = []
         self._pending = 0
 
-    def add(self, values: pa.Array) -> None:
-        """Counts the values of a batch, binary [values]."""
+    def add(self, values: pa.Array, rows: pa.Array) -> None:
+        """Counts the values of a batch, binary [values], and their rows."""
+        lengths = pc.list_value_length(rows).drop_null().to_numpy()
+        self.empty += int((lengths == 0).sum())
+        self.is_list |= bool(lengths.max(initial=0) > 1)
         counts = values.value_counts()
         self._append(
             pa.table(
@@ -212,6 +234,8 @@ class _ValueCounts:
 
     def merge(self, other: _ValueCounts) -> None:
         """Adds another's counts."""
+        self.empty += other.empty
+        self.is_list |= other.is_list
         for part in other._parts:
             self._append(part)
 
