@@ -19,6 +19,7 @@ import pyarrow.parquet
 from apache_beam.utils.shared import Shared
 
 from components.click_log_gen.columns import item_lists
+from components.click_log_gen.columns.event_time import event_time, text_of
 from components.click_log_gen.columns.feature_check import FeatureCheck
 from components.click_log_gen.columns.rows import (
     Rows,
@@ -31,6 +32,7 @@ from components.click_log_gen.formats import log_reader
 from components.click_log_gen.output.row_counts import RowCounts
 from components.click_log_gen.output.shards import Shards
 from components.example_io.tf_example import encode
+from models.config.event_time import TimeColumn
 from models.errors import InputError
 from pipeline.prediction.source import CTR
 from serving.batching import BLOCK
@@ -58,6 +60,7 @@ class Scoring:
     folder: str
     format: str
     chunks: int
+    time: TimeColumn | None = None
 
 
 class Score(beam.DoFn):
@@ -221,16 +224,16 @@ def _features(
     rows: Rows, job: Scoring, verdicts: Verdicts
 ) -> dict[str, pa.Array]:
     """As ingest makes them."""
-    nulls = job.log.null_values
-    return {
-        name: typed(
-            rows.columns[name],
-            kind,
-            rows.column(name, nulls, separator),
-            verdicts,
-        )
-        for name, (kind, separator) in job.features.items()
-    }
+    features = {}
+    for name, (kind, separator) in job.features.items():
+        array = rows.columns[name]
+        column = rows.column(name, job.log.null_values, separator)
+        if kind == "time":
+            times = event_time(array, column, verdicts, job.time)
+            features[name] = text_of(times)
+        else:
+            features[name] = typed(array, kind, column, verdicts)
+    return features
 
 
 def _refuse_unsayable(
