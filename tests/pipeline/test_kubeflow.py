@@ -555,3 +555,21 @@ def test_weights_and_times_reach_the_tasks(home: Path, tmp_path: Path) -> None:
     assert '"propensity": "chance"' in text or '"propensity":"chance"' in text
     assert '"weighted": true' in text
     assert '"column": "seen"' in text and '"seen": ["time", null]' in text
+
+
+def test_the_service_is_the_last_task_of_the_compiled_pipeline(
+    tmp_path: Path,
+) -> None:
+    config = make_config(
+        tmp_path,
+        push={"to": "gs://bucket/models"},
+        runner={"kubeflow": {"kserve": {"canary": 5}}},
+    )
+    compiler.compile_to(config, IMAGE, tmp_path / "p.yaml")
+    (document,) = yaml.safe_load_all((tmp_path / "p.yaml").read_text())
+    task = document["root"]["dag"]["tasks"]["KServe"]
+    assert task["dependentTasks"] == ["Pusher"]
+    text = task["inputs"]["parameters"]["kserve"]["runtimeValue"]["constant"]
+    told = json.loads(text)
+    assert told["storage_uri"] == "gs://bucket/models/Small_ctr"
+    assert (told["name"], told["canary"]) == ("small-ctr", 5)
