@@ -15,7 +15,7 @@ import tensorflow as tf
 import tensorflow_transform as tft
 
 from models.config.served_names import served_names
-from models.config.training import LABEL, Features
+from models.config.training import RESERVED, Features
 from models.layers.compact_table import is_compact, variables_of
 from models.preprocessing.category_text import canonical
 from models.preprocessing.input_layout import asset_name
@@ -25,8 +25,10 @@ from serving import manifest
 
 AS_LOGGED = "examples_as_logged"  # signature, for evaluation alone
 EXTRA = "assets.extra"  # SavedModel's folder for files of ours
-_DTYPES = {"float": tf.float32, "int": tf.int64, "string": tf.string}
-_MISSING = {"float": float("nan"), "int": -1, "string": ""}
+_DTYPES = {"float": tf.float32, "int": tf.int64} | dict.fromkeys(
+    ("string", "time"), tf.string
+)
+_MISSING = {"float": float("nan"), "int": -1, "string": "", "time": ""}
 
 
 class Served(tf.Module):
@@ -39,6 +41,8 @@ class Served(tf.Module):
     `examples_as_logged` takes it from the examples. `logit_shift` corrects
     for negatives that training did not see.
     Text features mean what the ingest makes of them: `True` is 1, `4.0` is 4.
+    Only a model with `own_code`, a user's, goes through AutoGraph, which takes
+    seconds.
     """
 
     def __init__(
@@ -47,8 +51,10 @@ class Served(tf.Module):
         transform: tft.TFTransformOutput,
         features: Features,
         logit_shift: float = 0.0,
+        own_code: bool = True,
     ) -> None:
         super().__init__()
+        function = functools.partial(tf.function, autograph=own_code)
         # Keep what is read alone: compacted tables stay out of the file.
         self._tracked = (
             variables_of(model) if is_compact(model) else {"model": model}
@@ -58,7 +64,6 @@ class Served(tf.Module):
         self._shift = logit_shift
         self._transform_layer = transform.transform_features_layer()
         spec = transform.raw_feature_spec()
-        spec.pop(LABEL, None)
         # A column that was empty in every training row is not in the spec.
         self._spec = {
             name: spec[name] for name in features.kinds() if name in spec
@@ -73,7 +78,7 @@ class Served(tf.Module):
         served = features.served_kinds()
         self.names = served_names(served)
         self.exported = {
-            "serving_default": tf.function(
+            "serving_default": function(
                 self._raw,
                 input_signature=[
                     {
@@ -84,13 +89,13 @@ class Served(tf.Module):
                     }
                 ],
             ),
-            "examples": tf.function(
+            "examples": function(
                 self._examples,
                 input_signature=[tf.TensorSpec([None], tf.string, "examples")],
             ),
         }
         if self._constants:
-            self.exported[AS_LOGGED] = tf.function(
+            self.exported[AS_LOGGED] = function(
                 self._logged,
                 input_signature=[tf.TensorSpec([None], tf.string, "examples")],
             )
@@ -160,7 +165,8 @@ class Served(tf.Module):
 
     def _score(self, raw: dict[str, Any]) -> dict[str, tf.Tensor]:
         inputs = self._transform_layer(canonical(raw, self._separators))
-        inputs.pop(LABEL, None)
+        for name in RESERVED:
+            inputs.pop(name, None)
         for name, value in inputs.items():
             if isinstance(value, tf.SparseTensor):
                 inputs[name] = tf.RaggedTensor.from_sparse(value)

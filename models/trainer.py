@@ -74,7 +74,13 @@ def run_fn(fn_args: Any) -> None:
         precision = ExportConfig.model_validate(custom.get("export", {})).tables
         described["export"] = _compacted(job, model, precision)
         export(
-            Served(model, transform, job.features, job.negatives.shift),
+            Served(
+                model,
+                transform,
+                job.features,
+                job.negatives.shift,
+                job.own_code,
+            ),
             fn_args.serving_model_dir,
             {
                 "export_id": export_id(model, transform, custom),
@@ -189,4 +195,5 @@ def _describe(
         "lion_kernel_reason": reason,
         "slot_bytes": optimizers.slot_bytes(fitted.optimizer),
         "ids": sum(f.size for f in job.shape.ids),
+        "linear_start": fitted.linear_start and asdict(fitted.linear_start),
     }

@@ -2,6 +2,7 @@
 
 import functools
 import gc
+import importlib
 import json
 import os
 import re
@@ -71,8 +72,7 @@ def serve(
     access.check(host)
     listener = bind(host, port)
     bind(host, grpc_port).close()
-    # TensorFlow reads it on import; its start-up notes help nobody here.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    load()
     with _no_arguments():
         from serving.kserve_server import Server
         from serving.metrics import ServingMetrics
@@ -131,6 +131,14 @@ def serve(
             watcher.stop()
             if request_log is not None:
                 request_log.close()
+
+
+def load() -> None:
+    """Imports what a server needs, TensorFlow above all: that takes seconds."""
+    # TensorFlow reads it on import; its start-up notes help nobody here.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    with _no_arguments():
+        importlib.import_module("serving.kserve_server")
 
 
 def _model_name(model_dir: Path) -> str:

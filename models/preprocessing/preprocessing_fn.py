@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -11,10 +11,12 @@ import tensorflow_transform as tft
 
 from models.config.training import (
     LABEL,
+    WEIGHT,
     CategoricalFeature,
     Features,
     NumericFeature,
 )
+from models.preprocessing import time_parts
 from models.preprocessing.input_layout import (
     DENSE,
     IDS,
@@ -75,8 +77,12 @@ def preprocessing_fn(
     )
 
 
-def observe(inputs: Mapping[str, Any], features: Features) -> Observed:
-    """The tensors to analyze."""
+def observe(
+    inputs: Mapping[str, Any],
+    features: Features,
+    without: Collection[str] = (),
+) -> Observed:
+    """The tensors to analyze, but the texts of tables in `without`."""
     raw = _Raw(inputs)
     numbers = []
     for number in bucketed(features):
@@ -86,7 +92,8 @@ def observe(inputs: Mapping[str, Any], features: Features) -> Observed:
         tf.cast(raw.column(LABEL, 0), tf.int64),
         tuple(
             _joined([raw.values(f) for f in group])
-            for group in by_vocabulary(features).values()
+            for table, group in by_vocabulary(features).items()
+            if table not in without
         ),
         _unscaled(scalars(features), raw),
         tuple(numbers),
@@ -110,6 +117,9 @@ def transformed(
         by_name[number.name] = _bucket_ids(
             number, raw, found.boundaries[number.name]
         )
+    if features.time is not None:
+        text = raw.text(features.time.time.column)
+        by_name |= time_parts.ids(text, features.time)
     ids = list(by_name.values())
     encodes = {f.name: f.encode for f in features.categorical}
     for cross in features.crosses:
@@ -127,6 +137,8 @@ def transformed(
         outputs[DENSE] = _dense(scalars(features), raw, found)
     if LABEL in inputs:
         outputs[LABEL] = raw.column(LABEL, 0)
+    if WEIGHT in inputs:
+        outputs[WEIGHT] = raw.column(WEIGHT, 1)
     return outputs
 
 
