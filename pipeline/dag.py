@@ -126,6 +126,7 @@ def create_pipeline(
     sections = config.sections()
 
     def code(component: str) -> dict[str, str]:
+        _SOURCES[component]  # else an edit of its code would run nothing again
         return {"code_version": versions.code.get(component, "")}
 
     ingest = ClickLogGen(
@@ -292,24 +293,39 @@ def create_pipeline(
     return Pipeline(
         pipeline_name=pipeline_name or config.name,
         pipeline_root=pipeline_root,
-        components=[
-            ingest,
-            statistics,
-            schema_gen,
-            validator,
-            transform,
-            *tuner,
-            *bases,
-            trainer,
-            *baseline,
-            evaluator,
-            *served,
-            pusher,
-        ],
+        components=_complete(
+            [
+                ingest,
+                statistics,
+                schema_gen,
+                validator,
+                transform,
+                *tuner,
+                *bases,
+                trainer,
+                *baseline,
+                evaluator,
+                *served,
+                pusher,
+            ]
+        ),
         enable_cache=True,
         metadata_connection_config=metadata_connection_config,
         beam_pipeline_args=beam.arguments(config.runner.beam),
     )
+
+
+def _complete(components: list[BaseComponent]) -> list[BaseComponent]:
+    """The components, none of which waits for one that is not among them."""
+    known = {component.id for component in components}
+    for component in components:
+        for before in component.upstream_nodes:
+            if before.id not in known:
+                raise ValueError(
+                    f"{component.id} waits for {before.id}, which is not in"
+                    " the list `components`"
+                )
+    return components
 
 
 def _checked_kinds(config: PipelineConfig) -> dict[str, str]:

@@ -158,6 +158,7 @@ def _row(run: Run, before: Run | None) -> dict[str, Any]:
         if before is None
         else changes(before.settings(), settings),
         "metrics": summary.get("metrics") or {},
+        "better": {n: e.get("better") for n, e in measured.items()},
         "intervals": {n: e.get("interval") for n, e in measured.items()},
         "pushed_model": summary.get("pushed_model"),
         "report": str(run.folder / "report.html"),

@@ -50,4 +50,5 @@ def test_every_module_is_reached_from_a_test() -> None:
         if name in MODULES:
             waiting |= named(MODULES[name])
         waiting |= exported.get(name, set())
-    assert not MODULES.keys() - reached
+    dead = sorted(MODULES.keys() - reached)
+    assert not dead, f"no test reaches {', '.join(dead)}"

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from components.evaluator import gates
 from components.evaluator.config import EvaluateConfig, Gate
-from components.evaluator.evaluation import evaluate
+from components.evaluator.evaluation import evaluate, undefined_for
 from components.evaluator.predictions import Columns, Values
 from models.config import metric_registry
 
@@ -49,7 +49,7 @@ def check_metric(name: str) -> None:
     _check_weights(rows, name)
     _check_side(rows, name)
     for part in (rows.labels, ~rows.labels, np.zeros(_ROWS, bool)):
-        _report(rows.take(np.flatnonzero(part)), name)  # may be undefined
+        _check_undefined(rows.take(np.flatnonzero(part)), name)
 
 
 def check_gate(name: str, arguments: Mapping[str, Any] | None = None) -> None:
@@ -167,6 +167,23 @@ def _check_weights(rows: _Rows, name: str) -> None:
     )
 
 
+def _check_undefined(rows: _Rows, name: str) -> None:
+    """Rows that lack what a metric needs have no value, others have one."""
+    entry = _report(rows, name)["metrics"][name]
+    metric = metric_registry.REGISTERED.get(name)
+    if (
+        metric
+        and metric.needs != "group"
+        and name not in metric_registry.COUNTS
+    ):
+        lacks = undefined_for(
+            len(rows.labels), int(rows.labels.sum()), metric.needs
+        )
+        assert (entry["value"] is None) == bool(lacks), (
+            f"it is {entry['value']} of rows that have {lacks or 'all'}"
+        )
+
+
 def _check_side(rows: _Rows, name: str) -> None:
     """A model that knows the labels is better than one that says the other."""
     metric = metric_registry.REGISTERED.get(name)
@@ -178,6 +195,9 @@ def _check_side(rows: _Rows, name: str) -> None:
     values = [
         _value(rows._replace(probabilities=p), name) for p in (right, 1 - right)
     ]
+    low, high = metric_registry.limits(name)
+    for value in values:
+        assert low <= value <= high, f"{value} is not in [{low:g}, {high:g}]"
     is_better = values[0] > values[1]
     assert is_better == (better == "higher"), (
         f"{better} is better, yet the right model has {values[0]:g}, the wrong"

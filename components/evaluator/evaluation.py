@@ -291,6 +291,9 @@ class _Evaluation:
         names = [name for name in self._names if name not in counts]
         entries = dict(zip(names, self._bounded(names, found), strict=True))
         for name, entry in entries.items():
+            better = getattr(self._own.get(name), "better", None)
+            if better:  # of the registered ones all know it
+                entry["better"] = str(better)
             if entry["value"] is None:
                 entry["undefined"] = _why(
                     name, sample, predictions[0], where, self._config.group

@@ -16,6 +16,7 @@ class ModelConfig(Section):
     """Wide and deep, and the options that all architectures have."""
 
     keras: ClassVar[int] = 3
+    sees_all_inputs: ClassVar[bool] = True  # the first hidden layer
     automatic: ClassVar[tuple[str, ...]] = (
         "hidden",
         "dropout",
@@ -83,6 +84,8 @@ class DcnConfig(ModelConfig):
 class DlrmConfig(ModelConfig):
     """DLRM: dot products of the embeddings and of the numbers."""
 
+    sees_all_inputs = False
+
     name: str = "dlrm"
     """Architecture."""
     bottom: tuple[PositiveInt, ...] = (64,)
@@ -119,6 +122,7 @@ class OwnConfig(ModelConfig):
     """
 
     automatic: ClassVar[tuple[str, ...]] = ()
+    sees_all_inputs = False
 
     name: str
     """`package.module:function` that builds the model."""

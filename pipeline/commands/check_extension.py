@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import faulthandler
 import inspect
 import os
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from models.errors import FailedError, InputError
+from models.errors import FailedError, InputError, UserError
 from optimizers.extension import Registry
 from pipeline.console import quiet
 from pipeline.extensions import KINDS
@@ -29,6 +31,8 @@ def check(name: str, settings: Sequence[str], sample: Path | None) -> int:
         FailedError: a demand is not met; the message says which.
     """
     beside = dict(map(_setting, settings))
+    # Where a library aborts the process, the stack is all that is left.
+    faulthandler.enable(os.fdopen(os.dup(2), "w"))
     with quiet(Path(os.devnull)):  # importing TensorFlow is not
         try:
             kind = kind_of(name)
@@ -37,8 +41,24 @@ def check(name: str, settings: Sequence[str], sample: Path | None) -> int:
             raise FailedError(f"{name}: {error}") from error
         except ValueError as error:
             raise InputError(str(error)) from error
+        except UserError:
+            raise
+        except Exception as error:  # the user's code may raise anything
+            raise FailedError(
+                f"{name}: {type(error).__name__}: {error}{_demand(error)}"
+            ) from error
     print(f"{name}: keeps to the contract of {_articled(KINDS[kind])}")
     return 0
+
+
+def _demand(error: Exception) -> str:
+    """The demand that was looked at when the user's code failed, in words."""
+    found = ""
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        function = frame.f_globals.get(frame.f_code.co_name)
+        if frame.f_code.co_name.startswith("_check_") and function.__doc__:
+            found = f". Demand: {function.__doc__.splitlines()[0]}"
+    return found
 
 
 def kind_of(name: str) -> str:
@@ -101,7 +121,11 @@ def _log_format(name: str, beside: dict[str, Any], sample: Path | None) -> None:
     work = plan(source)
     columns = log_format.of(source).names(work[0], source) if work else ()
     if not columns:
-        raise InputError(f"{sample}: {name} finds no columns")
+        raise InputError(
+            f"{sample}: {name} finds no columns; accepted: a format whose"
+            " `names` tells them. Of another, the contract is run by a test:"
+            " see docs/extending.md"
+        )
     contract.check(name, sample, dict.fromkeys(columns, "string"), **beside)
 
 

@@ -14,7 +14,6 @@ from pipeline.run_store import Run
 
 _METRICS = ("auc", "logloss", "calibration")  # columns of the table
 _CHANGES = 3  # shown in the table
-_HIGHER = ("auc", "pr_auc", "gauc", "ndcg", "recall")  # is better
 
 
 @dataclass(frozen=True)
@@ -118,17 +117,25 @@ def _sorted(rows: list[dict[str, Any]], metric: str) -> list[dict[str, Any]]:
             f"--sort: received {metric!r}; accepted here:"
             f" {', '.join(known) or 'nothing: no run has metrics'}"
         )
-    order: Callable[[float], float] = float
-    if metric == "calibration":
-        order = _off_one
-    elif metric.startswith(_HIGHER):
-        order = float.__neg__
+    better = _better(metric, rows)
+    orders = {"one": _off_one, "higher": float.__neg__}
+    order: Callable[[float], float] = orders.get(better, float)
 
     def key(row: dict[str, Any]) -> tuple[bool, float]:
         value = row["metrics"].get(metric)
         return value is None, 0.0 if value is None else order(float(value))
 
     return sorted(rows, key=key)
+
+
+def _better(metric: str, rows: Sequence[dict[str, Any]]) -> str:
+    """Side on which a metric is better; of a user's own, where it says so."""
+    from models.config.metric_registry import REGISTERED
+
+    if metric in REGISTERED:
+        return REGISTERED[metric].better
+    found = [row["better"].get(metric) for row in rows]
+    return next(filter(None, found), "")
 
 
 def _off_one(value: float) -> float:

@@ -61,10 +61,9 @@ def _weights(config: PipelineConfig) -> Iterator[tuple[str, int]]:
         yield "features.time", sum(sizes) * features.time.dim
     for number, c in enumerate(features.crosses):
         yield f"features.crosses.{number}", c.buckets
-    if model.name in ("wide_deep", "dcn_v2", "deepfm"):
-        layers = [width, *model.hidden]
-    else:  # what comes before the hidden layers differs
-        layers = list(model.hidden)
+    layers = list(model.hidden)
+    if model.sees_all_inputs:
+        layers.insert(0, width)
     yield "model.hidden", sum(a * b for a, b in pairwise(layers))
 
 

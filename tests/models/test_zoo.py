@@ -27,10 +27,9 @@ from optimizers.groups import variable_path
 from optimizers.registry import build_optimizer
 
 NAMES = list(ARCHITECTURES)
+SLOW = ("wide_deep", "dlrm", "deepfm", "tfrs_dcn")  # like those that stay
 TWO_AND_SLOW = [
-    name
-    if name in ("dcn_v2", "tfrs_dlrm")
-    else pytest.param(name, marks=pytest.mark.slow)
+    pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name
     for name in NAMES
 ]
 

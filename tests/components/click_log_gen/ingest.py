@@ -23,11 +23,12 @@ import pyarrow.parquet as pq
 import tensorflow as tf
 
 from components.click_log_gen import stages
+from components.click_log_gen.config import log_formats
 from components.click_log_gen.config.sections import DataConfig
 from components.click_log_gen.files import chunks
 
 Row = dict[str, Any]
-FORMATS = ("csv", "tsv", "jsonl", "parquet", "tfrecord", "avro")
+FORMATS = log_formats.FORMATS.names
 KINDS = ("train", "eval", "test", "rejected")
 SECONDS = {"column": "t", "format": "seconds"}  # from any start
 COLUMNS = {"price": ("float", None), "site": ("string", None)}

@@ -71,7 +71,7 @@ def test_bad_lines(
     path.write_bytes(b"\n".join([line] if alone else [good, line, good]))
     log = log_of(path, "jsonl")
     output = convert_log(tmp_path / "out", log, split_by=FIRST)
-    assert site_of(output.kept) == [] if alone else ["aé", "aé"]
+    assert site_of(output.kept) == ([] if alone else ["aé", "aé"])
     assert [bytes_of(row) for row in output.rejected] == [line]
     assert output.reasons[0].startswith(reason)
 
