@@ -36,7 +36,7 @@ FEATURES = {
 }
 CUSTOM: dict[str, Any] = {
     "features": FEATURES,
-    "model": {"hidden": [4], "dropout": 0.0},
+    "model": {"name": "wide_deep", "hidden": [4], "dropout": 0.0},
     "optimizer": {"name": "lion", "learning_rate": 0.01},
     "train": {"batch_size": 64, "epochs": 1, "jit": False},
     "negatives": {},
