@@ -226,7 +226,10 @@ class TrainingRun:
         row_counts.check("Transform", self.files.train, self.rows)
         row_counts.check("Trainer", self.files.train, train.rows)
         row_counts.check("Trainer", self.files.eval, held_out.rows)
-        start = self._linear_start(model, team) if config.linear_start else None
+        start = None
+        if config.linear_start:
+            with team.strategy.scope():
+                start = self._linear_start(model, team)
         if checkpoints and team.chief:
             Checkpoints(checkpoints).describe(
                 self.files.transform.transform_savedmodel_dir,
