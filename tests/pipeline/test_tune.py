@@ -79,7 +79,7 @@ def test_a_resolved_config_loads_again(tmp_path: Path) -> None:
         ),
         (
             {"optimizer.learning_rate": {"linear": [-1, 1]}},
-            ("optimizer.learning_rate = -1", "> 0"),
+            ("optimizer.learning_rate = -1", "greater than 0"),
         ),
         (
             {"optimizer.name": {"choice": ["lion", "lino"]}},
