@@ -195,4 +195,5 @@ def _describe(
         "lion_kernel_reason": reason,
         "slot_bytes": optimizers.slot_bytes(fitted.optimizer),
         "ids": sum(f.size for f in job.shape.ids),
+        "linear_start": fitted.linear_start and asdict(fitted.linear_start),
     }

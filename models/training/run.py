@@ -22,7 +22,13 @@ from models.checkpointing.saved_state import (
 )
 from models.checkpointing.warm_start import Base, Report
 from models.config.architectures import OwnConfig
-from models.config.training import Features, ModelConfig, Negatives, TrainConfig
+from models.config.training import (
+    WEIGHT,
+    Features,
+    ModelConfig,
+    Negatives,
+    TrainConfig,
+)
 from models.errors import InputError
 from models.input_pipeline import row_counts
 from models.input_pipeline.dataset import Batches, steps_of
@@ -34,7 +40,7 @@ from models.preprocessing.transform_assets import (
     asset_size,
     asset_text,
 )
-from models.training import loop
+from models.training import linear_start, loop
 from models.training.automatic import choose
 from models.training.callbacks import configured
 from models.training.distribution import Team, build_strategy
@@ -42,6 +48,7 @@ from models.training.evaluation import Evaluation, Scores
 from optimizers.registry import build_optimizer
 
 _FOLDERS = ("analysis_cache", "checkpoints")  # not what is trained
+_ROWS_AT_ONCE = 1 << 14
 log = logging.getLogger("lionctr.train")
 
 
@@ -63,6 +70,7 @@ class Fitted:
     result: loop.Result
     team: Team
     warm_start: Report | None = None
+    linear_start: linear_start.LinearStart | None = None
 
 
 class TrainingRun:
@@ -101,11 +109,18 @@ class TrainingRun:
                 f" {int(positives > 0)}: there is nothing to learn."
                 " Check data.label"
             )
-        self.base_rate = positives / (
+        sums: tuple[float, float] = negatives, positives
+        if WEIGHT in files.transform.transformed_feature_spec():
+            sums = row_counts.weights(files.train, "train")
+        weight = sums[1] + self.negatives.weight * sums[0]
+        self.base_rate = sums[1] / weight
+        self._mean_weight = weight / (
             positives + self.negatives.weight * negatives
         )
         ids = sum(f.size for f in self.shape.ids)
-        self.custom, self.chosen = choose(custom, self.rows, ids)
+        self.custom, self.chosen = choose(
+            custom, self.rows, ids, min(positives, negatives)
+        )
         self._model = ModelConfig.model_validate(self.custom["model"])
         self._optimizer = self.custom["optimizer"]
         self._train = TrainConfig.model_validate(self.custom["train"])
@@ -211,6 +226,7 @@ class TrainingRun:
         row_counts.check("Transform", self.files.train, self.rows)
         row_counts.check("Trainer", self.files.train, train.rows)
         row_counts.check("Trainer", self.files.eval, held_out.rows)
+        start = self._linear_start(model, team) if config.linear_start else None
         if checkpoints and team.chief:
             Checkpoints(checkpoints).describe(
                 self.files.transform.transform_savedmodel_dir,
@@ -228,5 +244,26 @@ class TrainingRun:
             [*configured(config), *callbacks],
             checkpoints,
             team,
+            self._mean_weight,
         )
-        return Fitted(model, optimizer, result, team, warm)
+        return Fitted(model, optimizer, result, team, warm, start)
+
+    def _linear_start(self, model: Any, team: Team) -> linear_start.LinearStart:
+        """Fits the weights of single ids and numbers, and gives them."""
+        if not team.alone:
+            raise InputError(
+                "train.linear_start: received true; accepted with several"
+                " workers: false. Each would fit weights of its own"
+            )
+        train, held_out = (
+            Batches(files, self.files.transform, _ROWS_AT_ONCE)
+            for files in (self.files.train, self.files.eval)
+        )
+        return linear_start.begin(
+            model,
+            self.shape,
+            self.meaning.keys,
+            train,
+            held_out,
+            self.negatives,
+        )

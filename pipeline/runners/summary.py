@@ -42,6 +42,7 @@ def summary(
         "config_sha256": config.sha256(),
         "rows": {name: counted.get(name) for name in rows},
         "positives": counted.get("positives", {}),
+        "weights": counted.get("weights", {}),
         "times": counts.times(counted),
         "out_of_range": counted.get("out_of_range", {}),
         "warnings": [
@@ -67,6 +68,7 @@ def summary(
         "pushed_model": outputs.pushed or None,
         **_settings(config, training),
         "chosen": training.get("chosen", []),
+        "linear_start": training.get("linear_start"),
         "tuned": training.get("tuned", {}),
         "export": training.get("export"),
         "lion_kernel": training.get("lion_kernel"),

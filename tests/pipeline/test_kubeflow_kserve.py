@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from pipeline.config import ConfigError
-from pipeline.runners.kubeflow import compiler, kserve, steps
+from pipeline.runners.kubeflow import kserve, steps
 from tests.pipeline.kserve_api import KServe
 from tests.pipeline.small import IMAGE, make_config
 
@@ -263,21 +262,3 @@ def test_a_service_that_cannot_be_is_refused(
                 runner={"kubeflow": {"kserve": section}},
             )
         )
-
-
-def test_the_service_is_the_last_task_of_the_compiled_pipeline(
-    tmp_path: Path,
-) -> None:
-    config = make_config(
-        tmp_path,
-        push={"to": "gs://bucket/models"},
-        runner={"kubeflow": {"kserve": {"canary": 5}}},
-    )
-    compiler.compile_to(config, IMAGE, tmp_path / "p.yaml")
-    (document,) = yaml.safe_load_all((tmp_path / "p.yaml").read_text())
-    task = document["root"]["dag"]["tasks"]["KServe"]
-    assert task["dependentTasks"] == ["Pusher"]
-    text = task["inputs"]["parameters"]["kserve"]["runtimeValue"]["constant"]
-    told = json.loads(text)
-    assert told["storage_uri"] == "gs://bucket/models/Small_ctr"
-    assert (told["name"], told["canary"]) == ("small-ctr", 5)
