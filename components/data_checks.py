@@ -11,6 +11,8 @@ from models.config.section import Name, Section
 
 FILE = "data_checks.json"  # in the anomalies' folder: what was found
 SINGLE_FEATURES = "single_features.json"  # in the statistics' folder
+# Statistic of a feature of lists: rows that have it with no value in it.
+WITHOUT_VALUE = "rows_without_value"
 _MOST = 12  # warnings on a console
 LEAK_AUC = 0.99  # of a feature's values alone
 
@@ -56,16 +58,21 @@ class DriftConfig(Section):
         return self.features.get(feature, default)
 
 
-def missing(common: Any) -> int:
-    """Rows without a value, of TFDV's CommonStatistics.
+def missing(feature: Any) -> int:
+    """Rows without a value, of TFDV's FeatureNameStatistics.
 
     A row without one has the feature, with no value in it, which TFDV does not
-    count as missing.
+    count as missing. Of lists, StatisticsGen counts them: see `WITHOUT_VALUE`.
     """
+    common = getattr(feature, feature.WhichOneof("stats")).common_stats
     rows = int(common.num_missing)
     if common.max_num_values <= 1:
-        rows += int(common.num_non_missing) - int(common.tot_num_values)
-    return rows
+        return rows + int(common.num_non_missing) - int(common.tot_num_values)
+    return rows + sum(
+        int(one.num)
+        for one in feature.custom_stats
+        if one.name == WITHOUT_VALUE
+    )
 
 
 def settings(

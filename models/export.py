@@ -37,6 +37,7 @@ class Served(tf.Module):
     `serving_default` takes one tensor [N] a raw feature, under its
     served name (see `names`), missing values as NaN, "" or -1;
     `examples` takes serialized tf.Examples [N]. Both give {"ctr": float32 [N]}.
+    A list is a text with separators; in an example, several values too.
     A feature that only training sees is a constant in both; if there is one,
     `examples_as_logged` takes it from the examples. `logit_shift` corrects
     for negatives that training did not see.
@@ -99,6 +100,11 @@ class Served(tf.Module):
                 self._logged,
                 input_signature=[tf.TensorSpec([None], tf.string, "examples")],
             )
+
+    def lists(self) -> dict[str, str]:
+        """Requested feature that is a list -> separator in a text."""
+        lists = self._features.lists()
+        return {name: lists[name] for name in self.names if name in lists}
 
     def vocabularies(self) -> dict[str, dict[str, str | None]]:
         """Requested feature with a vocabulary -> its asset, list separator."""
@@ -231,7 +237,8 @@ def export(served: Served, folder: str, description: dict[str, Any]) -> None:
     """Writes the SavedModel to `folder`, and its manifest with `description`.
 
     `inputs` of the manifest tells the server what raw features are called,
-    `vocabularies` which asset has the known values of one.
+    `vocabularies` which asset has the known values of one, `lists` which are
+    lists, and that `examples` takes them as several values.
     """
     tf.saved_model.save(served, folder, signatures=served.exported)
     tf.io.gfile.makedirs(os.path.join(folder, EXTRA))
@@ -243,6 +250,7 @@ def export(served: Served, folder: str, description: dict[str, Any]) -> None:
             "created": now.isoformat(timespec="seconds"),
             "inputs": dict(served.names),  # tf.Module wraps it
             "vocabularies": served.vocabularies(),
+            "lists": served.lists(),
         },
         _Files(),
     )

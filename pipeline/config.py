@@ -271,7 +271,7 @@ class PipelineConfig(Section):
                 f"feature {name!r} is a column of data.clicks.carry: it is"
                 " known only after the click, so it tells the label",
             )
-        lists = [f.name for f in self.features.categorical if f.list]
+        lists = self.features.lists()
         if self.evaluate.group in lists:
             raise FieldError(
                 "evaluate.group",

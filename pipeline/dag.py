@@ -122,7 +122,7 @@ def create_pipeline(
             finds where it was.
         tfjob: what `kubeflow.tfjob` needs for a training by several pods.
     """
-    separators = {f.name: f.list for f in config.features.categorical if f.list}
+    separators = config.features.lists()
     sections = config.sections()
 
     def code(component: str) -> dict[str, str]:

@@ -112,7 +112,9 @@ def _unknown(values: Array, known: Hashes, separator: str | None) -> int:
     """How many rows have a value that is not known."""
     rows = [_bytes(value) for value in values]
     parts = [
-        [row] if separator is None else row.split(separator.encode())
+        [row]
+        if separator is None
+        else list(filter(None, row.split(separator.encode())))
         for row in rows
     ]
     numbers = np.repeat(np.arange(len(rows)), [len(part) for part in parts])

@@ -9,7 +9,7 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -36,6 +36,8 @@ class Version(Protocol):
     def inputs(self) -> Mapping[str, Inputs]: ...
     @property
     def aliases(self) -> Aliases: ...
+    @property
+    def lists(self) -> tf_serving_examples.Lists: ...
 
 
 class Served(NamedTuple):
@@ -183,8 +185,8 @@ class RequestLog:
 def to_table(served: Served) -> Any:
     """A request as Arrow: a column for each feature, and how it was served.
 
-    What the model read as missing is null, so that the ingest of the log sees
-    the row that the model saw.
+    What the model read as missing is null, and lists are lists, so that the
+    ingest of the log sees the row that the model saw.
 
     Raises:
         BadInputError: the signature is not of rows.
@@ -194,9 +196,15 @@ def to_table(served: Served) -> Any:
 
     count = served.rows
     columns = served.columns
+    lists = served.model.lists or {}
     if served.signature != DEFAULT_SIGNATURE:
         columns = _of_examples(served)
-    named = {name: _array(columns[name]) for name in sorted(columns)}
+    named = {
+        name: _lists(columns[name], lists[name])
+        if name in lists
+        else _array(columns[name])
+        for name in sorted(columns)
+    }
     ours = {
         "request_id": pa.array([served.request_id] * count),
         "row": pa.array(np.arange(count, dtype=np.int32)),
@@ -229,9 +237,24 @@ def _array(values: Array) -> Any:
     return found.cast(pa.string())
 
 
-def _of_examples(served: Served) -> dict[str, Array]:
-    """The features in serialized tf.Examples."""
+def _lists(values: Iterable[Any], separator: str) -> Any:
+    """Texts, or lists of several values, as lists; null without a value."""
+    import pyarrow as pa
+
+    found = []
+    for value in values:
+        items = value if isinstance(value, list) else [value]
+        texts = [v.encode() if isinstance(v, str) else bytes(v) for v in items]
+        if len(texts) == 1:
+            texts = texts[0].split(separator.encode())
+        found.append(list(filter(None, texts)) or None)
+    return pa.array(found, pa.list_(pa.binary())).cast(pa.list_(pa.string()))
+
+
+def _of_examples(served: Served) -> dict[str, Any]:
+    """The features in serialized tf.Examples; those of lists as lists."""
     inputs = served.model.inputs.get(DEFAULT_SIGNATURE, {})
+    lists = served.model.lists or {}
     if len(served.columns) != 1:
         raise BadInputError(f"signature {served.signature!r} is of no examples")
     (serialized,) = served.columns.values()
@@ -239,7 +262,14 @@ def _of_examples(served: Served) -> dict[str, Array]:
         tf_serving_examples.values_of(example_pb2.Example.FromString(text))
         for text in serialized
     ]
-    return tf_serving_examples.to_columns(rows, inputs, served.model.aliases)
+    aliases = served.model.aliases
+    single = {k: dtype for k, dtype in inputs.items() if k not in lists}
+    several = [name for name in inputs if name in lists]
+    found = tf_serving_examples.values_by_name(rows, several, aliases)
+    return {
+        **tf_serving_examples.to_columns(rows, single, aliases),
+        **{n: [v or [] for v in column] for n, column in found.items()},
+    }
 
 
 class _File:

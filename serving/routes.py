@@ -68,7 +68,7 @@ def tf_serving_router(repository: VersionRepository) -> APIRouter:
     def examples(encode: Callable[[Mapping[str, Array]], bytes]) -> Any:
         def read(body: bytes, loaded: LoadedModel) -> Any:
             columns = tf_serving_examples.decode(
-                body, loaded.inputs, loaded.aliases
+                body, loaded.inputs, loaded.aliases, loaded.lists
             )
             return DEFAULT_SIGNATURE, columns
 

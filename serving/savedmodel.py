@@ -63,6 +63,9 @@ class LoadedModel:
             name: (path / "assets" / entry["asset"], entry["separator"])
             for name, entry in about.get("vocabularies", {}).items()
         }
+        # Feature that is a list -> its separator in a text. None: `examples`
+        # takes lists as texts only; an older version of the pipeline did.
+        self.lists: dict[str, str] | None = about.get("lists")
         # Name of a feature in the signature -> its own, where they differ.
         self.aliases = _aliases(about)
         self._served = {name: alias for alias, name in self.aliases.items()}

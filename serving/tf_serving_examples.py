@@ -10,11 +10,15 @@ from serving.columns import Array, to_column
 from serving.errors import BadInputError, shown
 from serving.tf_serving import Aliases, Inputs, find_signature, load_json
 
+Lists = Mapping[str, str] | None  # feature -> separator in a text
 CLASSES = ("0", "1")  # no click, click
 
 
 def decode(
-    body: bytes, signatures: Mapping[str, Inputs], aliases: Aliases
+    body: bytes,
+    signatures: Mapping[str, Inputs],
+    aliases: Aliases,
+    lists: Lists = None,
 ) -> dict[str, Array]:
     """Reads the body of a `:classify` or `:regress` call.
 
@@ -38,7 +42,7 @@ def decode(
             )
     rows = [{**context, **example} for example in examples]
     find_signature(document.get("signature_name"), signatures)
-    return to_columns(rows, find_signature(None, signatures), aliases)
+    return to_columns(rows, find_signature(None, signatures), aliases, lists)
 
 
 def values_of(example: Any) -> dict[str, list[Any]]:
@@ -54,29 +58,69 @@ def values_of(example: Any) -> dict[str, list[Any]]:
 
 
 def to_columns(
-    rows: Iterable[Mapping[str, Any]], inputs: Inputs, aliases: Aliases
+    rows: Iterable[Mapping[str, Any]],
+    inputs: Inputs,
+    aliases: Aliases,
+    lists: Lists = None,
 ) -> dict[str, Array]:
     """Columns of `serving_default` from examples.
 
-    As in a tf.Example a feature may be missing, and others are ignored.
+    As in a tf.Example a feature may be missing, and others are ignored. The
+    values of a list become a text.
 
     Raises:
         BadInputError: there is no row, or a value does not fit.
     """
+    found = values_by_name(rows, inputs, aliases)
+    columns = {}
+    for name, values in found.items():
+        separator = (lists or {}).get(name)
+        columns[name] = to_column(
+            name,
+            inputs[name],
+            [
+                _single(name, row, value)
+                if separator is None
+                else _joined(name, row, value, separator)
+                for row, value in enumerate(values)
+            ],
+        )
+    return columns
+
+
+def values_by_name(
+    rows: Iterable[Mapping[str, Any]], inputs: Iterable[str], aliases: Aliases
+) -> dict[str, list[Any]]:
+    """Input -> what each row has for it, by either of its names, or None.
+
+    Raises:
+        BadInputError: there is no row.
+    """
     others = {name: alias for alias, name in aliases.items()}
-    values: dict[str, list[object]] = {name: [] for name in inputs}
+    values: dict[str, list[Any]] = {name: [] for name in inputs}
     count = 0
     for row in rows:
         for name, column in values.items():
-            value = row.get(name, row.get(others.get(name, name)))
-            column.append(_single(name, count, value))
+            column.append(row.get(name, row.get(others.get(name, name))))
         count += 1
     if not count:
         raise BadInputError("'examples' holds no rows")
-    return {
-        name: to_column(name, inputs[name], column)
-        for name, column in values.items()
-    }
+    return values
+
+
+def _joined(name: str, row: int, value: object, separator: str) -> object:
+    """A list as a text; one value is one already."""
+    if not isinstance(value, list) or len(value) < 2:
+        return _single(name, row, value)
+    texts = to_column(name, np.dtype(object), value)
+    parts = [t.encode() if isinstance(t, str) else t for t in texts]
+    if any(separator.encode() in part for part in parts):
+        raise BadInputError(
+            f"feature {name!r}, row {row}: expected values without the"
+            f" separator {separator!r}; the signature 'examples' of predict"
+            f" takes them. Received: {shown(value)}"
+        )
+    return separator.encode().join(parts)
 
 
 def _single(name: str, row: int, value: object) -> object:

@@ -166,7 +166,7 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
             inputs = loaded.inputs[DEFAULT_SIGNATURE]
             rows = _rows(request.input)
             return DEFAULT_SIGNATURE, tf_serving_examples.to_columns(
-                rows, inputs, loaded.aliases
+                rows, inputs, loaded.aliases, loaded.lists
             )
 
         return await model.answer(

@@ -8,11 +8,14 @@ import tensorflow as tf
 
 
 def example(**columns: Any) -> bytes:
-    """A serialized example; a column of None is missing."""
+    """A serialized example; a column of None is missing, a list is of texts."""
     made = tf.train.Example()
     for name, value in columns.items():
         feature = made.features.feature[name]
-        if isinstance(value, str):
+        if isinstance(value, list):
+            texts = [text.encode() for text in value]
+            feature.bytes_list.value.extend(texts)
+        elif isinstance(value, str):
             feature.bytes_list.value.append(value.encode())
         elif isinstance(value, float):
             feature.float_list.value.append(value)

@@ -22,6 +22,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 import math
@@ -44,6 +45,7 @@ from components.evaluator.raw_columns import (
     RawRows,
     distinct,
     fingerprints,
+    requests,
     sample,
     values_of,
 )
@@ -90,14 +92,20 @@ def audit(
     rows = sample(files, features, total, wanted.rows, group, _SEED, weighted)
     loaded = tf.saved_model.load(model)
     score = _Scorer(loaded.signatures["serving_default"], served)
-    base = score(rows.columns)
+    asked = requests(rows.columns, features)
+    base = score(asked)
     judged = _Judge(rows, config)
     found = {
         "rows": len(rows.labels),
         "of": rows.of,
         "repeats": wanted.repeats,
         "features": _permuted(
-            features, rows, score, judged, base, wanted.repeats
+            features,
+            dataclasses.replace(rows, columns=asked),
+            score,
+            judged,
+            base,
+            wanted.repeats,
         ),
     }
     seen, train_rows = distinct(train, features)

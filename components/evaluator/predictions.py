@@ -11,7 +11,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import tensorflow as tf
 
-from models.config.training import LABEL, WEIGHT
+from components import model_store
+from models.config.training import LABEL, WEIGHT, Features
 from models.errors import InputError
 from models.export import AS_LOGGED
 
@@ -134,6 +135,7 @@ class _Model:
     """
 
     def __init__(self, name: str, path: str) -> None:
+        _check_lists(name, path)
         self._model = tf.saved_model.load(path)
         signatures = self._model.signatures
         served = _called(signatures.get("examples"))
@@ -145,6 +147,22 @@ class _Model:
         logged = _called(signatures.get(AS_LOGGED))
         self.as_logged = logged or served
         self.as_served = served if logged else None
+
+
+def _check_lists(name: str, path: str) -> None:
+    """Refuses an export of an earlier version that took a list for a text."""
+    about = model_store.about(path)
+    config = about.get("config", {}).get("features")
+    if not config or "lists" in about:
+        return
+    lists = Features.model_validate(config).lists()
+    if lists:
+        raise InputError(
+            f"the {name} model {path} takes {', '.join(lists)} as one text with"
+            " separators; an older lion-ctr exported it. Accepted: a model that"
+            " takes several values of a tf.Example as a list, or"
+            " evaluate.baseline: null for the run that pushes the first one"
+        )
 
 
 def _called(signature: Any) -> Callable[[tf.Tensor], tf.Tensor] | None:
@@ -244,6 +262,9 @@ class _Kept:
             len(values),
         )
         rows, codes = sparse.indices.numpy()[:, 0], numbers[found]
+        if b"" in values:  # of the ingest, beside a lone value of a list
+            there = codes != known[b""]
+            rows, codes = rows[there], codes[there]
         # A value that a row has twice puts it into the slice once, as in TFMA.
         if len(rows) and (rows[1:] == rows[:-1]).any():
             pairs = np.unique(np.stack([rows, codes.astype(np.int64)]), axis=1)

@@ -30,12 +30,13 @@ class RawRows:
     """Rows of a split, drawn at random.
 
     labels: bool [N]. columns: feature -> tensor [N], missing values as in a
-    request. groups: a hash of the group's value, -1 without one; [N], or None.
+    request, or the values of a list, ragged [N, (values)].
+    groups: a hash of the group's value, -1 without one; [N], or None.
     of: rows of the whole split. weights: [N]; None: 1 each.
     """
 
     labels: npt.NDArray[np.bool_]
-    columns: dict[str, tf.Tensor]
+    columns: dict[str, Any]
     groups: Ints | None
     of: int
     weights: npt.NDArray[np.float32] | None = None
@@ -91,12 +92,7 @@ def sample(
             out["weight"] = parsed[WEIGHT]
         if group is not None:
             out["group"] = hashed(parsed[group[0]])
-        return out | {
-            "columns": {
-                name: _dense(parsed[name], _MISSING[kind])
-                for name, kind in kinds.items()
-            }
-        }
+        return out | {"columns": _columns(parsed, features)}
 
     first = 0
     parts: list[dict[str, Any]] = []
@@ -120,6 +116,40 @@ def sample(
     )
 
 
+def _columns(
+    parsed: Mapping[str, tf.SparseTensor], features: Features
+) -> dict[str, Any]:
+    lists = features.lists()
+    return {
+        name: _lists(parsed[name])
+        if name in lists
+        else _dense(parsed[name], _MISSING[kind])
+        for name, kind in features.kinds().items()
+        if name in parsed
+    }
+
+
+def _lists(column: tf.SparseTensor) -> tf.RaggedTensor:
+    """[N, (values)]; empty ones are missing."""
+    lists = tf.RaggedTensor.from_sparse(column)
+    return tf.ragged.boolean_mask(lists, tf.not_equal(lists, ""))
+
+
+def requests(
+    columns: Mapping[str, Any], features: Features
+) -> dict[str, tf.Tensor]:
+    """Columns of `RawRows` as `serving_default` takes them.
+
+    A list becomes a text, in which a value that holds the separator is split.
+    """
+    texts = {
+        name: tf.strings.reduce_join(columns[name], 1, separator=separator)
+        for name, separator in features.lists().items()
+        if name in columns
+    }
+    return {**columns, **texts}
+
+
 def _dense(column: tf.SparseTensor, missing: Any) -> tf.Tensor:
     """[N], the first value of each row."""
     rows = column.dense_shape[0]
@@ -132,7 +162,7 @@ def _dense(column: tf.SparseTensor, missing: Any) -> tf.Tensor:
 
 
 def values_of(
-    features: Features, columns: Mapping[str, tf.Tensor]
+    features: Features, columns: Mapping[str, Any]
 ) -> dict[str, tuple[tf.Tensor, tf.Tensor, tf.Tensor]]:
     """Category or cross -> row, fingerprint and bucket of each value.
 
@@ -151,9 +181,7 @@ def values_of(
             values = tf.strings.as_string(tf.gather_nd(column, there))
             rows = there[:, 0]
         elif f.list is not None:
-            parts = tf.strings.split(column, f.list)
-            parts = tf.ragged.boolean_mask(parts, tf.not_equal(parts, ""))
-            values, rows = parts.flat_values, parts.value_rowids()
+            values, rows = column.flat_values, column.value_rowids()
         else:
             there = tf.where(tf.not_equal(column, ""))
             values, rows = tf.gather_nd(column, there), there[:, 0]
@@ -203,8 +231,7 @@ def distinct(
     def step(serialized: tf.Tensor) -> dict[str, Any]:
         spec = {n: tf.io.VarLenFeature(_TYPES[k]) for n, k in kinds.items()}
         parsed = tf.io.parse_example(serialized, spec)
-        columns = {n: _dense(parsed[n], _MISSING[k]) for n, k in kinds.items()}
-        found = values_of(features, columns)
+        found = values_of(features, _columns(parsed, features))
         return {
             "rows": tf.size(serialized),
             "values": {name: some[1:] for name, some in found.items()},

@@ -30,7 +30,7 @@ def encode(columns: Mapping[str, pa.Array]) -> pa.BinaryArray:
 
     Args:
         columns: feature name -> float32, int64 or string [rows], or lists of
-            numbers.
+            them.
     """
     return wrap(encode_features(columns))
 
@@ -40,7 +40,7 @@ def encode_features(columns: Mapping[str, pa.Array]) -> pa.BinaryArray:
     pieces: list[pa.Array] = []
     for name, array in columns.items():
         tag, values = _values(array)
-        around = _Feature(name, tag)
+        around = _Feature(name, tag, bare=_is_text_list(array))
         before = _by_length(values, around)
         pieces += [pc.fill_null(before, around.empty), values]
     return pc.binary_join_element_wise(*pieces, _NOTHING, null_handling="skip")
@@ -82,16 +82,20 @@ def timed(
 
 
 class _Feature:
-    """Bytes before the value of a feature: key, kind, lengths."""
+    """Bytes before the value of a feature: key, kind, lengths.
 
-    def __init__(self, name: str, tag: bytes) -> None:
+    bare: the value is all of the kind's message, and not its one field.
+    """
+
+    def __init__(self, name: str, tag: bytes, bare: bool = False) -> None:
         key = name.encode()
         self._key = _FIRST + _varint(len(key)) + key
         self._tag = tag
+        self._bare = bare
         self.empty = self._entry(tag + _varint(0), 0)
 
     def __call__(self, size: int) -> bytes:
-        value = _FIRST + _varint(size)
+        value = b"" if self._bare else _FIRST + _varint(size)
         value = self._tag + _varint(len(value) + size) + value
         return self._entry(value, size)
 
@@ -115,14 +119,33 @@ def _by_length(
     return pa.array(made, pa.binary()).take(lengths.indices)
 
 
+def _is_text_list(array: pa.Array) -> bool:
+    return bool(
+        pa.types.is_list(array.type)
+        and pa.types.is_string(array.type.value_type)
+    )
+
+
+def _concatenated(array: pa.ListArray, items: pa.BinaryArray) -> pa.BinaryArray:
+    """The bytes of the items of each list, one after the other."""
+    counts = pc.fill_null(pc.list_value_length(array), 0).to_numpy()
+    ends = np.frombuffer(items.buffers()[1], np.int32)
+    ends = ends[items.offset : items.offset + len(items) + 1]
+    offsets = pa.py_buffer(ends[np.r_[0, np.cumsum(counts)]])
+    buffers = [None, offsets, items.buffers()[2]]
+    return pa.Array.from_buffers(pa.binary(), len(array), buffers)
+
+
 def _values(array: pa.Array) -> tuple[bytes, pa.BinaryArray]:
     """Tag of the feature's kind, and the values as protobuf writes them."""
+    if _is_text_list(array):
+        tag, items = _values(array.flatten())
+        before = _by_length(items, lambda size: _FIRST + _varint(size))
+        each = pc.binary_join_element_wise(before, items, _NOTHING)
+        return tag, _concatenated(array, each)
     if pa.types.is_list(array.type):
-        tag, each = _values(array.values)
-        ends = np.frombuffer(each.buffers()[1], np.int32)
-        offsets = pa.py_buffer(ends[array.offsets.to_numpy()])
-        buffers = [None, offsets, each.buffers()[2]]
-        return tag, pa.Array.from_buffers(pa.binary(), len(array), buffers)
+        tag, each = _values(array.flatten())
+        return tag, _concatenated(array, each)
     if pa.types.is_string(array.type):
         return _BYTES_LIST, array.cast(pa.binary())
     numbers = pc.fill_null(array, 0).to_numpy()

@@ -88,14 +88,21 @@ class Shares:
 def shares(base: Any, now: Any) -> Shares | None:
     """The shares of a feature in two FeatureNameStatistics.
 
-    None: it has another type, or no rows.
+    None: it has another type, or no rows; or it is a list of values in one
+    alone, as of a version that took a list for a text.
     """
+    if _is_list(base) != _is_list(now):
+        return None
     kinds = base.WhichOneof("stats"), now.WhichOneof("stats")
     if kinds == ("string_stats", "string_stats"):
         return _texts(_Texts(base), _Texts(now))
     if kinds == ("num_stats", "num_stats"):
-        return _numbers(base.num_stats, now.num_stats)
+        return _numbers(_Quantiles(base), _Quantiles(now))
     return None
+
+
+def _is_list(feature: Any) -> bool:
+    return bool(feature.string_stats.common_stats.max_num_values > 1)
 
 
 class _Texts:
@@ -108,7 +115,7 @@ class _Texts:
             for bucket in stats.rank_histogram.buckets
         }
         self.total = float(stats.common_stats.tot_num_values)
-        self.missing = float(missing(stats.common_stats))
+        self.missing = float(missing(feature))
         self.complete = len(self.counts) >= stats.unique
         self._least = min(self.counts.values(), default=0.0)
 
@@ -170,14 +177,15 @@ def _texts(base: _Texts, now: _Texts) -> Shares:
 class _Quantiles:
     """Distribution of a number, as far as TFDV's quantiles tell it."""
 
-    def __init__(self, stats: Any) -> None:
+    def __init__(self, feature: Any) -> None:
+        stats = feature.num_stats
         kind = statistics_pb2.Histogram.HistogramType.QUANTILES
         found = [h for h in stats.histograms if h.type == kind]
         buckets = found[0].buckets if found else []
         nan = float(found[0].num_nan) if found else 0.0
         counts = [bucket.sample_count for bucket in buckets]
         self.total = max(0.0, float(stats.common_stats.tot_num_values) - nan)
-        self.missing = float(missing(stats.common_stats)) + nan
+        self.missing = float(missing(feature)) + nan
         self.at = np.array(
             [b.low_value for b in buckets[:1]] + [b.high_value for b in buckets]
         )
@@ -205,8 +213,7 @@ class _Quantiles:
         return share, share
 
 
-def _numbers(base_stats: Any, now_stats: Any) -> Shares:
-    base, now = _Quantiles(base_stats), _Quantiles(now_stats)
+def _numbers(base: _Quantiles, now: _Quantiles) -> Shares:
     inner = base.at if base.total else now.at
     edges = np.unique(inner[1:-1][np.isfinite(inner[1:-1])])
     bounds = np.array(

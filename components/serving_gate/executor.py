@@ -202,7 +202,7 @@ def _serve(
         names = graph.inputs(meta, _DEFAULT)
         known = _names(model)
         own = {name: known.get(name, name) for name in names}
-        serialized = read(files, gate.rows)
+        serialized = read(files, gate.rows, settings.separators)
         rows = Rows(
             serialized,
             columns(serialized, own, settings.separators),

@@ -36,7 +36,10 @@ def predictions(
 def faults(expected: npt.NDArray[np.float64], split: str) -> list[str]:
     """Faults of the predictions themselves, in words."""
     if not len(expected):
-        return [f"the {split} split has no row to ask the server"]
+        return [
+            f"the {split} split has no row to ask the server: none, or none"
+            " without a list whose values hold its separator"
+        ]
     bad = ~np.isfinite(expected)
     if not bad.any():
         return []

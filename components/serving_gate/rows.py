@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2
 
 Value = float | int | bytes | None
+_LOOKED_AT = 100  # rows of a file for each that is asked
 _MISSING: dict[str, Value] = {"float32": math.nan, "int64": -1, "string": b""}
 
 
@@ -65,21 +67,38 @@ class Rows:
         return request
 
 
-def read(files: Sequence[str], count: int) -> list[bytes]:
-    """The first tf.Examples of the files, serialized.
+def read(
+    files: Sequence[str], count: int, separators: Mapping[str, str]
+) -> list[bytes]:
+    """The first tf.Examples of the files that a request can say, serialized.
+
+    A request holds a list as a text: no value may hold the separator.
 
     Args:
         files: TFRecords, gzipped where the name ends in .gz.
         count: how many, at most.
+        separators: feature -> what a client puts between the values of a list.
     """
     found: list[bytes] = []
     for file in files:
         kind = "GZIP" if file.endswith(".gz") else ""
-        records = tf.data.TFRecordDataset([file], kind)
-        found += records.take(count - len(found)).as_numpy_iterator()
-        if len(found) == count:
-            break
+        records = tf.data.TFRecordDataset([file], kind).as_numpy_iterator()
+        for record in itertools.islice(records, _LOOKED_AT * count):
+            if len(found) == count:
+                return found
+            if not separators or _can_be_said(record, separators):
+                found.append(record)
     return found
+
+
+def _can_be_said(record: bytes, separators: Mapping[str, str]) -> bool:
+    row = tf.train.Example.FromString(record).features.feature
+    return not any(
+        separator.encode() in value
+        for name, separator in separators.items()
+        if name in row
+        for value in row[name].bytes_list.value
+    )
 
 
 def columns(

@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from tensorflow_data_validation import StatsOptions
 from tensorflow_data_validation.arrow import arrow_util
 from tensorflow_data_validation.statistics import stats_impl
@@ -31,6 +32,7 @@ from tensorflow_metadata.proto.v0 import statistics_pb2
 from tfx_bsl.arrow import array_util
 from tfx_bsl.statistics import merge_util
 
+from components.data_checks import WITHOUT_VALUE
 from components.example_io.record_files import columns_of, record_blocks
 from components.example_io.tfrecord import Records
 from components.statistics_gen.single_feature import Sample
@@ -137,6 +139,9 @@ class _Accumulator:
             generator.setup()
         self._parts = [g.create_accumulator() for g in self._generators]
         self._rows = 0
+        # Rows that have the feature and no value; features of several values.
+        self._without: dict[tuple[str, ...], int] = {}
+        self._lists: set[tuple[str, ...]] = set()
 
     def take(self, batches: _Batches) -> None:
         """Adds batches until there are none left."""
@@ -162,9 +167,21 @@ class _Accumulator:
             if kind == statistics_pb2.FeatureNameStatistics.STRING:
                 values, _ = array_util.flatten_nested(array, False)
                 self._values.of(path.steps()).add(values)
+                self._count_rows(path.steps(), array)
+
+    def _count_rows(self, path: tuple[str, ...], rows: pa.Array) -> None:
+        """Counts rows with the feature and no value; are others lists?"""
+        lengths = pc.list_value_length(rows).drop_null().to_numpy()
+        empty = int((lengths == 0).sum())
+        self._without[path] = self._without.get(path, 0) + empty
+        if lengths.max(initial=0) > 1:
+            self._lists.add(path)
 
     def merge(self, other: _Accumulator) -> None:
         """Adds what another thread has seen."""
+        self._lists |= other._lists
+        for path, rows in other._without.items():
+            self._without[path] = self._without.get(path, 0) + rows
         self._rows += other._rows
         self._parts = [
             generator.merge_accumulators([one, two])
@@ -182,6 +199,11 @@ class _Accumulator:
             protos.append(generator.extract_output(generator.compact(part)))
         options = self._options
         most = max(options.num_top_values, options.num_rank_histogram_buckets)
+        protos += [
+            _without_value(path, rows)
+            for path, rows in self._without.items()
+            if path in self._lists
+        ]
         for path, counts in self._values.found.items():
             values, numbers, distinct = counts.top(most)
             if not distinct:
@@ -205,3 +227,13 @@ class _Accumulator:
                 ),
             ]
         return protos
+
+
+def _without_value(
+    path: tuple[str, ...], rows: int
+) -> statistics_pb2.DatasetFeatureStatistics:
+    found = statistics_pb2.DatasetFeatureStatistics()
+    feature = found.features.add()
+    feature.path.step.extend(path)
+    feature.custom_stats.add(name=WITHOUT_VALUE, num=rows)
+    return found

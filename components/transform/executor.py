@@ -38,6 +38,8 @@ from models.preprocessing.preprocessing_fn import Analysis, transformed
 log = logging.getLogger("lionctr.transform")
 PREPROCESSING_FN = "models.preprocessing.preprocessing_fn.preprocessing_fn"
 
+_ENTRIES = 2  # what entries of the cache are of: lists with several values
+
 
 class Executor(tfx_transform.Executor):
     """One pass for the analysis, one for the examples, both by file.
@@ -111,7 +113,7 @@ class Executor(tfx_transform.Executor):
         for path in (folder, entries):
             fileio.makedirs(path)
         kept = _kept(config.pop("analysis_cache", None))
-        version = json.dumps([config, str(sorted(spec.items()))])
+        version = json.dumps([_ENTRIES, config, str(sorted(spec.items()))])
         with self._make_beam_pipeline() as pipeline:
             _ = (
                 pipeline

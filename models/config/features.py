@@ -90,7 +90,12 @@ class CategoricalFeature(Section):
     dim: PositiveInt = 16
     """Embedding dimension."""
     list: Annotated[str, Field(min_length=1)] | None = None
-    """Separator between the values of a list; null: one value a row."""
+    """Separator between the values of a list in a text, such as a cell of a CSV
+    file or a request; null: one value a row.
+
+    The values of a list of JSON, parquet or Avro may hold it. In a tf.Example
+    one value is a text, several are a list.
+    """
     pool: Literal["mean", "attention"] = "mean"
     """How a list's embeddings become one: their mean, or learned attention."""
     table: Name | None = None
@@ -333,6 +338,10 @@ class Features(Section):
             for name, value in given.items()
             if value is not None
         }
+
+    def lists(self) -> dict[str, str]:
+        """Features with several values a row -> their separator in a text."""
+        return {f.name: f.list for f in self.categorical if f.list is not None}
 
     def served_kinds(self) -> dict[str, Kind]:
         """`kinds` of the features that a request holds."""

@@ -1,6 +1,10 @@
-"""One value, one text, inside the exported graph.
+"""One value, one text, and lists, inside the exported graph.
 
-The rule is the ingest's: `category` in components/click_log_gen/columns.
+The rules are the ingest's: `category` and `Column` in
+components/click_log_gen/columns. Of a feature that is a list, a row with one
+value has a text, which is split at the separator. A row with several has the
+list itself: each may hold the separator. Empty values are missing; one beside
+a single value that holds the separator keeps it whole.
 """
 
 from __future__ import annotations
@@ -13,64 +17,74 @@ import tensorflow as tf
 _TRUE = r"\A(?:true|True|TRUE)\z"
 _FALSE = r"\A(?:false|False|FALSE|-0\.0+)\z"
 _WHOLE = r"\A(-?(?:0|[1-9][0-9]*))\.0+\z"
-_IN_LIST = r"(?is).*(?:true|false|\.0).*"
 _OTHER = r"(?:true|True|TRUE|false|False|FALSE|-?(?:0|[1-9][0-9]*)\.0+)"
 
 
 def canonical(
     raw: Mapping[str, Any], separators: Mapping[str, str | None]
 ) -> dict[str, Any]:
-    """`raw` with the category of each value of its text features.
+    """`raw` with texts split to lists, and the category of each value.
 
     All features go through the same few ops: their number costs nothing.
 
     Args:
         raw: name -> sparse or dense tensor.
-        separators: text feature -> what separates the values in a row; None
+        separators: text feature -> what separates the values in a text; None
             where a row has one value.
     """
     if not separators:
         return dict(raw)
-    texts = {
-        name: _Text(_values(raw[name]), separator)
+    split = {
+        name: _without_empty(_split(_ragged(raw[name]), separator))
         for name, separator in separators.items()
+        if separator is not None
     }
-    flat = [text.flat for text in texts.values()]
+    flat = [
+        split[name].flat_values if name in split else _values(raw[name])
+        for name in separators
+    ]
     found = _categories(tf.concat(flat, 0))
     sizes = tf.stack([tf.shape(values)[0] for values in flat])
     parts = tf.split(found, sizes, num=len(flat))
     changed = dict(raw)
-    for (name, text), part in zip(texts.items(), parts, strict=True):
+    for name, values in zip(separators, parts, strict=True):
         before = raw[name]
-        values = text.replaced(part)
-        if isinstance(before, tf.SparseTensor):
+        if name in split:
+            lists = split[name].with_flat_values(values)
+            changed[name] = lists.to_sparse()
+        elif isinstance(before, tf.SparseTensor):
             changed[name] = before.with_values(values)
         else:
             changed[name] = tf.reshape(values, tf.shape(before))
     return changed
 
 
-class _Text:
-    """The values of one feature that the rule is asked about."""
+def _ragged(tensor: Any) -> tf.RaggedTensor:
+    """String [N, (values)]."""
+    if isinstance(tensor, tf.SparseTensor):
+        return tf.RaggedTensor.from_sparse(tensor)
+    return tf.RaggedTensor.from_tensor(tf.reshape(tensor, [-1, 1]))
 
-    def __init__(self, text: tf.Tensor, separator: str | None) -> None:
-        """Splits the rows of a list that hold a value that may change."""
-        self._text = text
-        self._separator = separator
-        self.flat = text
-        if separator is not None:
-            self._at = tf.where(tf.strings.regex_full_match(text, _IN_LIST))
-            some = tf.gather_nd(text, self._at)
-            self._parts = tf.strings.split(some, separator)
-            self.flat = self._parts.values
 
-    def replaced(self, flat: tf.Tensor) -> tf.Tensor:
-        """The text of each row, with `flat` in the place of its values."""
-        if self._separator is None:
-            return flat
-        parts = self._parts.with_values(flat)
-        rows = tf.strings.reduce_join(parts, -1, separator=self._separator)
-        return tf.tensor_scatter_nd_update(self._text, self._at, rows)
+def _split(lists: tf.RaggedTensor, separator: str) -> tf.RaggedTensor:
+    """The text of a row with one value split, other rows as they are."""
+    lone = tf.equal(lists.row_lengths(), 1)  # [N]
+    is_text = tf.gather(lone, lists.value_rowids())
+    parts = tf.strings.split(
+        tf.boolean_mask(lists.flat_values, is_text), separator
+    )
+    counts = tf.tensor_scatter_nd_update(  # parts of each row
+        tf.zeros_like(lists.row_lengths()), tf.where(lone), parts.row_lengths()
+    )
+    texts = tf.RaggedTensor.from_row_lengths(
+        parts.flat_values, counts, validate=False
+    )
+    others = lists.with_flat_values(tf.logical_not(is_text))
+    return tf.concat([tf.ragged.boolean_mask(lists, others), texts], axis=1)
+
+
+def _without_empty(lists: tf.RaggedTensor) -> tf.RaggedTensor:
+    return tf.ragged.boolean_mask(lists, tf.not_equal(lists, ""))
 
 
 def _values(tensor: Any) -> tf.Tensor:

@@ -68,7 +68,8 @@ def preprocessing_fn(
     """TFX Transform's entry point; `input_layout` says what comes out.
 
     Args:
-        inputs: raw feature name -> SparseTensor with at most one value a row.
+        inputs: raw feature name -> SparseTensor; with at most one value a row
+            unless the feature is a list.
         custom_config: {"features": the config section as a mapping}.
     """
     features = Features.model_validate(custom_config["features"])
@@ -204,16 +205,30 @@ class _Raw:
         return values, tf.math.is_finite(values)
 
     def values(self, feature: CategoricalFeature) -> tf.Tensor:
-        """String [(values)] of all rows."""
+        """String [(values)] of all rows; no vocabulary takes empty ones."""
         if feature.list is None:
             return self.text(feature.name)
-        return self.parts(feature).flat_values
+        sparse = self._inputs.get(feature.name)
+        if isinstance(sparse, tf.SparseTensor):
+            return sparse.values
+        return self.text(feature.name)
 
     def parts(self, feature: CategoricalFeature) -> tf.RaggedTensor:
         """The values of a list feature, string [N, (ragged)]."""
-        text = self.text(feature.name)
-        parts = tf.strings.split(text, sep=feature.list)
-        return tf.ragged.boolean_mask(parts, tf.not_equal(parts, ""))
+        sparse = self._inputs.get(feature.name)
+        if isinstance(sparse, tf.SparseTensor):
+            values, rows = sparse.values, sparse.indices[:, 0]
+        else:
+            values = self.text(feature.name)
+            rows = tf.range(tf.cast(self.rows, tf.int64))
+        # The ingest writes empty ones, too: see `category_text`.
+        there = tf.not_equal(values, "")
+        return tf.RaggedTensor.from_value_rowids(
+            tf.boolean_mask(values, there),
+            tf.boolean_mask(rows, there),
+            tf.cast(self.rows, tf.int64),
+            validate=False,
+        )
 
 
 def _joined(values: list[tf.Tensor]) -> tf.Tensor:

@@ -20,6 +20,7 @@ from models.preprocessing.id_space import Keys
 from models.preprocessing.input_layout import DENSE, IDS, LISTS, Layout
 from models.training.linear_fit import Floats, Rows, path
 from models.training.metrics import entropy, logloss_of_logits
+from models.variables import local_replica
 
 log = logging.getLogger("lionctr.train")
 _PENALTIES = (300.0, 100.0, 30.0, 10.0, 3.0, 1.0, 0.3)
@@ -114,7 +115,8 @@ def _give(model: Any, weights: Floats, size: int) -> None:
         model.deep.weight.trainable = False
     out = model.deep.out
     out.bias.assign(weights[-1:])
-    out.kernel.assign(_SMALL_OUTPUT * out.kernel.numpy())
+    kernel = local_replica(out.kernel).numpy()
+    out.kernel.assign(_SMALL_OUTPUT * kernel)
 
 
 def _rows(

@@ -139,7 +139,7 @@ class TrainingRun:
 
     @property
     def own_code(self) -> bool:
-        """Whether the model is a user's own."""
+        """True if the model is a user's own."""
         return isinstance(self._model, OwnConfig)
 
     @property
@@ -226,7 +226,10 @@ class TrainingRun:
         row_counts.check("Transform", self.files.train, self.rows)
         row_counts.check("Trainer", self.files.train, train.rows)
         row_counts.check("Trainer", self.files.eval, held_out.rows)
-        start = self._linear_start(model, team) if config.linear_start else None
+        start = None
+        if config.linear_start:
+            with team.strategy.scope():
+                start = self._linear_start(model, team)
         if checkpoints and team.chief:
             Checkpoints(checkpoints).describe(
                 self.files.transform.transform_savedmodel_dir,

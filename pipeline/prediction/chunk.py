@@ -18,10 +18,10 @@ import pyarrow.csv
 import pyarrow.parquet
 from apache_beam.utils.shared import Shared
 
+from components.click_log_gen.columns import item_lists
 from components.click_log_gen.columns.event_time import event_time, text_of
 from components.click_log_gen.columns.feature_check import FeatureCheck
 from components.click_log_gen.columns.rows import (
-    Column,
     Rows,
     Verdicts,
     typed,
@@ -31,12 +31,14 @@ from components.click_log_gen.files.chunks import Chunk, naming
 from components.click_log_gen.formats import log_reader
 from components.click_log_gen.output.row_counts import RowCounts
 from components.click_log_gen.output.shards import Shards
+from components.example_io.tf_example import encode
 from models.config.event_time import TimeColumn
 from models.errors import InputError
 from pipeline.prediction.source import CTR
 from serving.batching import BLOCK
 
 SIGNATURE = "serving_default"
+EXAMPLES = "examples"  # signature, of lists whose texts would be others
 CALL_ROWS = 4096  # of one call of the model, a multiple of BLOCK
 REJECTED = "rejected"
 COUNTS = ".counts-{:05d}.json"  # of a chunk whose file is whole
@@ -99,19 +101,43 @@ class Model:
         except ServingError as error:
             raise InputError(f"{path}: {error}") from None
 
+    @property
+    def takes_lists(self) -> bool:
+        """Whether `examples` takes several values of a feature."""
+        return self._loaded.lists is not None
+
     def predict(
-        self, features: Mapping[str, pa.Array]
+        self, features: Mapping[str, pa.Array], separators: Mapping[str, str]
     ) -> npt.NDArray[np.float32]:
         """Probability of each row, [rows].
 
-        Calls are whole blocks, as the server's are, so that the bits are the
-        same.
-
         Args:
-            features: name -> float32, int64 or string, [rows].
+            features: name -> float32, int64, string or lists of it, [rows].
+            separators: of the features that are lists.
         """
-        columns = {name: _served(array) for name, array in features.items()}
-        rows = len(next(iter(columns.values())))
+        columns = {}
+        rows = len(next(iter(features.values())))
+        no_text = np.zeros(rows, np.bool_)
+        for name, array in features.items():
+            text = array
+            if name in separators:
+                text, bad = item_lists.joined(array, separators[name])
+                no_text |= bad
+            columns[name] = _served(text)
+        found = self._call(SIGNATURE, columns, rows)
+        if no_text.any():
+            some = pa.array(no_text)
+            lists = {n: array.filter(some) for n, array in features.items()}
+            examples = encode(lists).to_numpy(zero_copy_only=False)
+            found[no_text] = self._call(
+                EXAMPLES, {EXAMPLES: examples}, len(examples)
+            )
+        return found
+
+    def _call(
+        self, signature: str, columns: Mapping[str, npt.NDArray[Any]], rows: int
+    ) -> npt.NDArray[np.float32]:
+        """Calls of whole blocks, as the server's are: the bits are the same."""
         found = [np.zeros(0, np.float32)]
         for start in range(0, rows, CALL_ROWS):
             size = min(CALL_ROWS, rows - start)
@@ -123,7 +149,7 @@ class Model:
                 for name, whole in columns.items()
                 for values in [whole[start : start + size]]
             }
-            outputs = self._loaded.predict(SIGNATURE, part)
+            outputs = self._loaded.predict(signature, part)
             found.append(outputs[CTR].reshape(-1)[:size])
         return np.concatenate(found)
 
@@ -151,6 +177,7 @@ def score(chunk: Chunk, job: Scoring, model: Model) -> None:
     tally = RowCounts()
     check = FeatureCheck(job.ranges)
     wanted = {name: kind for name, (kind, _) in job.features.items()}
+    separators = {n: sep for n, (_, sep) in job.features.items() if sep}
     # As text, so that none is rounded.
     wanted |= dict.fromkeys(job.keep, "string")
     low, high, total = 1.0, 0.0, 0.0
@@ -160,6 +187,8 @@ def score(chunk: Chunk, job: Scoring, model: Model) -> None:
         for rows in log_reader.read(chunk, job.log, wanted):
             verdicts = Verdicts.none(rows.count)
             features = _features(rows, job, verdicts)
+            if not model.takes_lists:
+                _refuse_unsayable(features, separators, verdicts)
             kept = _kept(rows, job, verdicts)
             bad = rows.refused(chunk.path, verdicts.reasons)
             tally.reject(bad)
@@ -169,7 +198,7 @@ def score(chunk: Chunk, job: Scoring, model: Model) -> None:
                 good = pa.array(verdicts.good)
                 features = {n: a.filter(good) for n, a in features.items()}
                 kept = [array.filter(good) for array in kept]
-            ctr = model.predict(features)
+            ctr = model.predict(features, separators)
             file.write(kept, ctr)
             check.see(features)
             tally.counts["scored"] += len(ctr)
@@ -197,7 +226,8 @@ def _features(
     """As ingest makes them."""
     features = {}
     for name, (kind, separator) in job.features.items():
-        array, column = rows.columns[name], _column(rows, job, name, separator)
+        array = rows.columns[name]
+        column = rows.column(name, job.log.null_values, separator)
         if kind == "time":
             times = event_time(array, column, verdicts, job.time)
             features[name] = text_of(times)
@@ -206,20 +236,28 @@ def _features(
     return features
 
 
+def _refuse_unsayable(
+    features: Mapping[str, pa.Array],
+    separators: Mapping[str, str],
+    verdicts: Verdicts,
+) -> None:
+    """Refuses lists that a model of an earlier version takes for others."""
+    for name, separator in separators.items():
+        verdicts.refuse(
+            item_lists.joined(features[name], separator)[1],
+            f"column {name}: a value with the separator {separator!r} in it; an"
+            " older lion-ctr exported the model, which takes a list as a text",
+        )
+
+
 def _kept(rows: Rows, job: Scoring, verdicts: Verdicts) -> list[pa.Array]:
+    nulls = job.log.null_values
     found = []
     for name in job.keep:
         separator = job.features.get(name, ("", None))[1]
-        column = _column(rows, job, name, separator)
+        column = rows.column(name, nulls, separator)
         found.append(column.written(rows.columns[name], verdicts))
     return found
-
-
-def _column(
-    rows: Rows, job: Scoring, name: str, separator: str | None
-) -> Column:
-    nulls = None if rows.parsed else job.log.null_values
-    return Column(name, nulls, separator)
 
 
 class _File:

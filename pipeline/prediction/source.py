@@ -87,7 +87,7 @@ def find(
         raise InputError(f"{LOGS}: {error.errors()[0]['msg']}") from None
     kinds = features.served_kinds()
     ranges = features.ranges()
-    lists = {f.name: f.list for f in features.categorical if f.list}
+    lists = features.lists()
     return Source(
         os.path.abspath(model),  # noqa: PTH100 (workers may start elsewhere)
         str(about.get("export_id", "")),

@@ -205,7 +205,7 @@ def _feature(item: Any) -> Feature:
     name = item.name or ".".join(item.path.step)
     kind = item.WhichOneof("stats")
     common = getattr(item, kind).common_stats if kind else None
-    missing = data_checks.missing(common) if common else 0
+    missing = data_checks.missing(item) if common else 0
     rows = common.num_missing + common.num_non_missing if common else 0
     about = ""
     if kind == "num_stats":

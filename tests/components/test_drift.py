@@ -252,12 +252,43 @@ def test_nothing_to_compare_is_no_drift() -> None:
 def test_rows_that_ingest_left_without_a_value_are_missing() -> None:
     data = pd.DataFrame({"x": [1.0, None] * 30, "y": ["a", None, None] * 20})
     (dataset,) = statistics(data).datasets
-    found = {
-        feature.path.step[0]: getattr(
-            feature, feature.WhichOneof("stats")
-        ).common_stats
-        for feature in dataset.features
-    }
+    found = {feature.path.step[0]: feature for feature in dataset.features}
     # An empty list is a value's list to TFDV.
-    assert [found[name].num_missing for name in "xy"] == [0, 0]
+    assert found["x"].num_stats.common_stats.num_missing == 0
+    assert found["y"].string_stats.common_stats.num_missing == 0
     assert [missing(found[name]) for name in "xy"] == [30, 40]
+
+
+def lists_of(rows: int, seed: int, empty: float) -> pd.DataFrame:
+    """Lists of up to three of the `CATEGORIES`, some without a value."""
+    rng = np.random.default_rng(seed)
+    lists = [
+        list(rng.choice(CATEGORIES, rng.integers(1, 4), p=SHARES))
+        if rng.random() >= empty
+        else None
+        for _ in range(rows)
+    ]
+    return pd.DataFrame({"genres": lists})
+
+
+def test_lists_are_compared_by_their_values_and_the_rows_without_any() -> None:
+    before, after = lists_of(2000, 1, 0.1), lists_of(2000, 2, 0.6)
+    assert compared(lists_of(2000, 3, 0.1), before).drifted == []
+    found = compared(after, before)
+    assert found.drifted == ["genres"]
+    (moved, *_) = found.features["genres"]["moved"]
+    values = [
+        frame["genres"].map(len, "ignore").sum() for frame in (before, after)
+    ]
+    gaps = [int(frame["genres"].isna().sum()) for frame in (before, after)]
+    assert moved["value"] == "(missing)"
+    assert [moved["before"], moved["after"]] == pytest.approx(
+        [gap / (gap + n) for gap, n in zip(gaps, values, strict=True)]
+    )
+
+
+def test_a_list_is_not_compared_with_the_texts_of_an_older_version() -> None:
+    lists = lists_of(500, 1, 0.0)
+    texts = lists.map("|".join)
+    found = compared(lists, texts)
+    assert (found.drifted, found.only["types"]) == ([], ["genres"])

@@ -2,24 +2,13 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-from collections.abc import Callable, Sequence
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-# Nothing that starts TensorFlow's threads, as pipeline.config does: a fork
-# lacks them, and waits for them.
-_IMPORTED = [
-    "components.click_log_gen.executor",
-    "components.evaluator.executor",
-    "components.transform.executor",
-    "keras_tuner",
-    "models.trainer",
-    "tfx.components",
-    "tfx.orchestration.local.runner_utils",
-    "tfx.orchestration.portable.launcher",
-]
+from tests import forks
+
 CONFIG = """
 name: tiny
 data:
@@ -56,19 +45,12 @@ class Attempts:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.console = folder / "console.txt"
-        self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload(_IMPORTED)
 
     def start(self, *overrides: str) -> Any:
         """A process that runs; its `exitcode` is the command's."""
         words = [w for one in overrides for w in ("--set", one)]
-        arguments = ["run", "tiny.yaml", *words]
-        process = self._context.Process(
-            target=_run, args=[arguments, self.folder, self.console]
-        )
-        self.console.write_text("")
-        process.start()
-        return process
+        words = ["pipeline.cli", "run", "tiny.yaml", *words]
+        return forks.start(words, self.folder, self.console)
 
     def run(self, *overrides: str) -> tuple[int, str]:
         """The exit code and the console of a run to its end."""
@@ -86,11 +68,11 @@ class Attempts:
         return False
 
 
-def _run(arguments: Sequence[str], folder: Path, console: Path) -> None:
-    os.chdir(folder)
-    target = os.open(console, os.O_WRONLY | os.O_APPEND)
-    os.dup2(target, 1)
-    os.dup2(target, 2)
-    from pipeline import cli
-
-    os._exit(cli.main(list(arguments)))
+def lionctr(*words: str) -> tuple[int, str, str]:
+    """Exit code, standard output and standard error of a command."""
+    with tempfile.TemporaryDirectory() as folder:
+        out, err = Path(folder, "out"), Path(folder, "err")
+        process = forks.start(["pipeline.cli", *words], Path.cwd(), out, err)
+        process.join(600)
+        assert process.exitcode is not None, err.read_text("utf-8")
+        return process.exitcode, out.read_text("utf-8"), err.read_text("utf-8")

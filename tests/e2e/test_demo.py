@@ -23,6 +23,7 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from pipeline.config import load
 from serving import Client, PredictError, manifest
+from tests.e2e.attempts import lionctr
 
 ROWS = 50_000
 LIONCTR = [sys.executable, "-m", "pipeline.cli"]
@@ -45,15 +46,14 @@ class Home:
 
     def run(self, *more: str) -> tuple[int, dict[str, Any], str]:
         """Exit code, the summary, and what a person saw."""
-        result = subprocess.run(
-            [*LIONCTR, "run", "configs/demo.yaml", "--json"]
-            + self.settings
-            + [w for m in more for w in ("--set", m)],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        return result.returncode, json.loads(result.stdout), result.stderr
+        code, out, console = lionctr(*self.words(*more))
+        return code, json.loads(out), console
+
+    def words(self, *more: str) -> list[str]:
+        """Arguments of `lionctr`."""
+        settings = [w for m in more for w in ("--set", m)]
+        config = "configs/demo.yaml"
+        return ["run", config, "--json", *self.settings, *settings]
 
     def versions(self) -> list[int]:
         """Pushed versions; anything else in the folder is a mistake."""
@@ -76,9 +76,11 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
 @pytest.fixture(scope="module")
 def first(home: Home) -> tuple[dict[str, Any], str]:
     """The summary and the console of a first run."""
-    code, summary, console = home.run()
-    assert code == 0, console
-    return summary, console
+    result = subprocess.run(
+        [*LIONCTR, *home.words()], capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    return json.loads(result.stdout), result.stderr
 
 
 def test_a_run_says_what_it_did(

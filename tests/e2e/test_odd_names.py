@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +10,7 @@ import pytest
 import yaml
 
 from pipeline.config import load
+from tests.e2e.attempts import lionctr
 from tests.pipeline.small import make_config, write_log
 
 
@@ -22,14 +21,8 @@ def refuse(constant: str) -> Any:
 
 def run(config: Path) -> tuple[int, dict[str, Any], str]:
     """Exit code, the summary, and what a person saw."""
-    result = subprocess.run(
-        [sys.executable, "-m", "pipeline.cli", "run", str(config), "--json"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    summary = json.loads(result.stdout, parse_constant=refuse)
-    return result.returncode, summary, result.stderr
+    code, out, console = lionctr("run", str(config), "--json")
+    return code, json.loads(out, parse_constant=refuse), console
 
 
 def write_config(path: Path, **sections: Any) -> Path:

@@ -17,6 +17,7 @@ import yaml
 from models.config.search_space import applied, decoded
 from models.errors import InputError
 from pipeline.config import PipelineConfig
+from tests.e2e.attempts import lionctr
 from tests.pipeline.small import make_config, write_log
 from tests.pipeline.test_tune import LOG, with_tune
 
@@ -124,7 +125,7 @@ def tuned(home: Home) -> tuple[dict[str, int], dict[str, Any], str]:
     """A run that was killed after two trials, then one to the end."""
     process = home.start("run")
     before = home.kill_after(process, "trials", 2)
-    out, console = home.start("run", "--json").communicate()
+    _, out, console = lionctr("run", str(home.folder / "small.yaml"), "--json")
     return before, json.loads(out), console
 
 

@@ -18,6 +18,7 @@ import tensorflow as tf
 import yaml
 
 from models.checkpointing.checkpoint import Checkpoints, read_index
+from tests.e2e.attempts import lionctr
 
 SITES = [f"s{i}" for i in range(5)]
 DAYS = {1: [f"u{i}" for i in range(30)], 2: [f"u{i}" for i in range(10, 45)]}
@@ -68,28 +69,22 @@ class Home:
         }
         (folder / "daily.yaml").write_text(yaml.safe_dump(config))
 
-    def command(self, day: int, *settings: str) -> list[str]:
+    def words(self, day: int, *settings: str) -> list[str]:
         settings = (
             f"data.impressions.path={self.folder}/{day}.tsv",
             *settings,
         )
         return [
-            *(sys.executable, "-m", "pipeline.cli", "run", "--json"),
-            str(self.folder / "daily.yaml"),
+            *("run", "--json", str(self.folder / "daily.yaml")),
             *(word for setting in settings for word in ("--set", setting)),
         ]
 
     def run(self, day: int, *settings: str) -> dict[str, Any]:
         """The summary of a run."""
-        done = subprocess.run(
-            self.command(day, *settings),
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        found: dict[str, Any] = json.loads(done.stdout)
-        assert (done.returncode == 0) == (found["status"] == "done")
-        return found | {"console": done.stderr}
+        code, out, console = lionctr(*self.words(day, *settings))
+        found: dict[str, Any] = json.loads(out)
+        assert (code == 0) == (found["status"] == "done")
+        return found | {"console": console}
 
 
 WARM = "train.warm_start=latest_blessed"
@@ -219,7 +214,7 @@ def test_killed_it_goes_on_from_its_own_checkpoint(
     settings = (WARM, "train.epochs=40", "train.checkpoint_steps=10")
     folder = home.folder / "runs/daily/checkpoints"
     with subprocess.Popen(
-        home.command(2, *settings),
+        [sys.executable, "-m", "pipeline.cli", *home.words(2, *settings)],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     ) as process:

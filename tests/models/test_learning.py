@@ -281,7 +281,7 @@ rows = json.load(open(sys.argv[2]))
 raw = tf.saved_model.load(sys.argv[1]).signatures["serving_default"]
 out = raw(
     c1=tf.constant([(r["c1"] or [""])[0] for r in rows]),
-    tags=tf.constant([(r["tags"] or [""])[0] for r in rows]),
+    tags=tf.constant(["|".join(r["tags"]) for r in rows]),
     n1=tf.constant([(r["n1"] or [np.nan])[0] for r in rows], tf.float32))
 print(json.dumps(out["ctr"].numpy().tolist()))
 """

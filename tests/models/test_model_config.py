@@ -113,11 +113,11 @@ def test_a_shared_vocabulary_is_of_the_values_of_all() -> None:
     columns = {
         "c1": ["a", ""],
         "c2": ["b", "a"],
-        "tags": ["c|a", "d"],
+        "tags": [["c", "a"], ["d", ""]],
         "c3": ["e", "e"],
     }
     raw: dict[str, Any] = {
-        name: tf.sparse.from_dense(tf.constant(values)[:, None])
+        name: tf.sparse.from_dense(tf.reshape(tf.constant(values), [2, -1]))
         for name, values in columns.items()
     }
     raw |= {"n1": tf.zeros([2, 1]), "label": tf.ones([2, 1], tf.int64)}

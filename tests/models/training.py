@@ -143,7 +143,8 @@ def train(
     files = [f"{examples}/part-*"]
     if config.linear_start:
         rows = Batches(files, Spec(), 500)
-        linear_start.begin(model, LAYOUT, meant.keys, rows, rows, negatives)
+        with team.strategy.scope():
+            linear_start.begin(model, LAYOUT, meant.keys, rows, rows, negatives)
     result = loop.train(
         model,
         optimizer,

@@ -22,13 +22,14 @@ import uuid
 from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, ClassVar
 
 from google.protobuf import json_format
 from kfp import components
 from pyarrow.fs import FileType
 
 from pipeline.object_store import listed, open_store
+from tests import forks
 
 LOGS = "executor-logs"
 OUTPUT_FILE = "tmp/kfp_outputs/output_metadata.json"
@@ -62,6 +63,8 @@ class Cluster:
     `environment`: of the launcher, for artifacts that are on a real store
     (`s3://`); without one a folder is the store.
     """
+
+    _started: ClassVar[set[str]] = set()  # modules that were a process once
 
     def __init__(
         self,
@@ -152,9 +155,10 @@ class Cluster:
             path.parent.mkdir(parents=True, exist_ok=True)
         (logs,) = given["outputs"]["artifacts"][LOGS]["artifacts"]
         # The launcher opens the log before the task's process starts.
-        with self._in_pod(logs, pod).open("w") as log:
-            code = self._process(name, command, pod, log, kill)
-        text = self._in_pod(logs, pod).read_text("utf-8")
+        log = self._in_pod(logs, pod)
+        log.touch()
+        code = self._process(name, command, pod, log, kill)
+        text = log.read_text("utf-8")
         if code:
             raise TaskFailedError(name, code, text)
         output = _read_output(Path(given["outputs"]["outputFile"]))
@@ -174,32 +178,44 @@ class Cluster:
         name: str,
         command: list[str],
         pod: Path,
-        log: IO[str],
+        log: Path,
         kill: Callable[[], bool] | None,
     ) -> int:
-        """The exit code of the task's process; its output goes to `log`."""
+        """The exit code of the task's process; its output goes to `log`.
+
+        The first one of a module is a process as a container has it; the next
+        ones are forks, which have TFX imported.
+        """
         declared = {
             item["name"]: item["value"]
             for item in self._container(name).get("env", ())
         }
-        process = subprocess.Popen(
-            command,
-            cwd=pod,
-            env={
-                "HOME": str(pod),
-                "KFP_POD_NAME": pod.name,
-                "KFP_POD_UID": str(uuid.uuid4()),
-                "METADATA_GRPC_SERVICE_HOST": "metadata-grpc-service",
-                "METADATA_GRPC_SERVICE_PORT": "8080",
-                "LIONCTR_COPIES": str(pod),
-                "PATH": f"{Path(sys.executable).parent}:{os.defpath}",
-                "PYTHONPATH": str(PROJECT),
-                "TF_CPP_MIN_LOG_LEVEL": "2",
-                **declared,
-            },
-            stdout=log,
-            stderr=log,
-        )
+        environment = {
+            "HOME": str(pod),
+            "KFP_POD_NAME": pod.name,
+            "KFP_POD_UID": str(uuid.uuid4()),
+            "METADATA_GRPC_SERVICE_HOST": "metadata-grpc-service",
+            "METADATA_GRPC_SERVICE_PORT": "8080",
+            "LIONCTR_COPIES": str(pod),
+            "PATH": f"{Path(sys.executable).parent}:{os.defpath}",
+            "PYTHONPATH": str(PROJECT),
+            "TF_CPP_MIN_LOG_LEVEL": "2",
+            **declared,
+        }
+        python, dash, *words = command
+        if words[0] in self._started and not declared:
+            assert [python, dash] == ["python", "-m"]
+            fork = forks.start(words, pod, log, environment=environment)
+            while fork.exitcode is None:
+                if kill is not None and kill():
+                    fork.kill()
+                fork.join(0.02)
+            return int(fork.exitcode)
+        self._started.add(words[0])
+        with log.open("w") as stream:
+            process = subprocess.Popen(
+                command, cwd=pod, env=environment, stdout=stream, stderr=stream
+            )
         while process.poll() is None:
             if kill is not None and kill():
                 process.kill()

@@ -543,6 +543,20 @@ def test_a_warm_start_is_found_anew_only_if_its_base_is_another(
     assert str(version) in cluster.parameters["Versions"]["base"]
 
 
+def test_weights_and_times_reach_the_tasks(home: Path, tmp_path: Path) -> None:
+    config = make_config(home).model_dump(mode="json")
+    data = config["data"] | {"time": "seen"}
+    data["weight"] = {"propensity": "chance", "clip": 20}
+    features = config["features"] | {"time": ["hour"]}
+    (document,) = compiled(
+        make_config(home, data=data, features=features), tmp_path / "p.yaml"
+    )
+    text = json.dumps(document).replace("\\", "")
+    assert '"propensity": "chance"' in text or '"propensity":"chance"' in text
+    assert '"weighted": true' in text
+    assert '"column": "seen"' in text and '"seen": ["time", null]' in text
+
+
 def test_the_service_is_the_last_task_of_the_compiled_pipeline(
     tmp_path: Path,
 ) -> None:

@@ -48,22 +48,27 @@ class Transform:
 def model(inputs: dict[str, tf.Tensor], training: bool) -> tf.Tensor:
     """Something of every feature; a column that is empty counts as 0."""
     assert not training
-    text = tf.strings.length(inputs["tags"]) + 2 * tf.strings.length(
-        inputs["c"]
+    tags = inputs["tags"]  # [N, values], "" where there is none
+    parts = (
+        inputs["x"],
+        inputs["n"],
+        2 * tf.strings.length(inputs["c"]),
+        tf.strings.length(tags),
+        3 * tf.cast(tf.not_equal(tags, ""), tf.int32),
     )
-    return tf.add_n(
-        [
-            tf.reduce_sum(tf.cast(values, tf.float32), 1)
-            for values in (inputs["x"], inputs["n"], text)
-        ]
+    return 0.1 * tf.add_n(
+        [tf.reduce_sum(tf.cast(values, tf.float32), 1) for values in parts]
     )
 
 
-def ctr(x: float | None, c: str | None, tags: str | None, n: int | None) -> Any:
-    """Answer of the model, from the formula."""
-    length = len((tags or "").encode()) + 2 * len((c or "").encode())
-    logit = (x or 0.0) + (n or 0) + length
-    return pytest.approx(1 / (1 + np.exp(-logit)), rel=1e-5)
+def ctr(
+    x: float | None, c: str | None, tags: str | list[str] | None, n: int | None
+) -> Any:
+    """Answer of the model, from the formula; a text of tags is split."""
+    items = tags.split("|") if isinstance(tags, str) else tags or []
+    logit = (x or 0.0) + (n or 0) + 2 * len((c or "").encode())
+    logit += sum(len(item.encode()) + 3 for item in items if item)
+    return pytest.approx(1 / (1 + np.exp(-0.1 * logit)), rel=1e-5)
 
 
 def export_model(folder: Path, **about: Any) -> Path:

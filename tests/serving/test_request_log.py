@@ -42,6 +42,9 @@ READ = [dict(row) for row in SENT]
 READ[1] |= {"c": "1"}
 READ[2] |= {"c": "4"}
 READ[3] |= {"c": "1", "tags": "a|1"}
+for _row in READ:
+    if "|" in (_row["tags"] or ""):
+        _row["tags"] = _row["tags"].split("|")
 
 
 @dataclass
@@ -275,6 +278,7 @@ class Version:
     version = 3
     inputs = {"serving_default": {"x": np.dtype(np.float32)}}
     aliases: dict[str, str] = {}
+    lists: dict[str, str] = {}
 
 
 def offer(log: RequestLog, rows: int = 1, name: str = "a") -> None:

@@ -54,9 +54,22 @@ def as_text(name: str, value: Any, kind: str = "string") -> Any:
     raise UnfitError(f"column {name}: {what}")
 
 
-def text_array(values: list[Any]) -> pa.Array:
-    """Result of `as_text`, as strings or lists of strings."""
-    if any(isinstance(value, list) for value in values):
-        values = [[v] if isinstance(v, str) else v for v in values]
-        return pa.array(values, pa.list_(pa.string()))
-    return pa.array(values, pa.string())
+def text_array(values: list[Any]) -> tuple[pa.Array, bool]:
+    """Result of `as_text` as strings or lists of strings, and if it is loose.
+
+    It is where texts and lists are mixed: a list of one value is a text then,
+    and a list of one that was a list has a null beside its value.
+    """
+    if not any(isinstance(value, list) for value in values):
+        return pa.array(values, pa.string()), False
+    loose = any(isinstance(value, str) for value in values)
+    if loose:
+        values = [
+            [v]
+            if isinstance(v, str)
+            else [*v, None]
+            if v is not None and len(v) == 1
+            else v
+            for v in values
+        ]
+    return pa.array(values, pa.list_(pa.string())), loose

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from components.arrow_masks import Mask, mask, nulled
-from components.click_log_gen.columns import value_text
+from components.click_log_gen.columns import item_lists, value_text
 from models.errors import InputError
 
 FLOAT = r"(?i)^[+-]?((\d+\.?\d*|\.\d+)(e[+-]?\d+)?|inf(inity)?|nan(\(\w*\))?)$"
@@ -45,6 +45,7 @@ class Rows:
     rejected: rows that could not even be split into columns.
     locate_all: as `locate` of every row, both as Arrow columns, at once.
     parsed: missing values are nulls already, and all text is UTF-8.
+    loose: columns of lists in which a list of one value is a text.
     """
 
     columns: Mapping[str, pa.Array]
@@ -53,6 +54,7 @@ class Rows:
     rejected: list[Rejected] = field(default_factory=list)
     parsed: bool = False
     locate_all: Callable[[], tuple[pa.Array, pa.Array]] | None = None
+    loose: Collection[str] = ()
 
     def column(
         self,
@@ -67,7 +69,8 @@ class Rows:
             null_values: of the log.
             separator: see `Column`.
         """
-        return Column(name, None if self.parsed else null_values, separator)
+        loose = name in self.loose
+        return Column(name, null_values, separator, self.parsed, loose)
 
     def origins(self) -> tuple[pa.StringArray, pa.BinaryArray]:
         """Where each row is, and its bytes."""
@@ -116,50 +119,110 @@ class Verdicts:
 
 @dataclass(frozen=True)
 class Column:
-    """A raw column and how its values are to be read.
+    """A raw column, and the one rule for its missing values and lists.
 
-    null_values: texts that mean missing, besides the empty one; None where
-        the reader made nulls of them already.
-    separator: between the values of a list; None for one value a row.
+    Missing are nulls, NaN, empty text and the words of the log for it: as the
+    value of a row, and as one of the values of a list, which is then left out.
+
+    null_values: texts that mean missing, besides the empty one.
+    separator: between the values of a list in a text; None for one value a row.
+    parsed: the reader made nulls of missing values already.
+    loose: a list of one value is a text, as in a tf.Example.
     """
 
     name: str
-    null_values: tuple[str, ...] | None = ()
+    null_values: tuple[str, ...] = ()
     separator: str | None = None
+    parsed: bool = False
+    loose: bool = False
 
     def text(self, array: pa.Array, verdicts: Verdicts) -> pa.Array:
-        """`array` as string, one text for one value (see values.py).
+        """`array` as string, one text for one value (see value_text.py).
 
-        Lists are joined by `separator`. Bytes that are not UTF-8 are refused.
-        So are a list of several values in a column without a separator, and a
-        value that holds the separator.
+        Bytes that are not UTF-8 are refused, and so are several values.
         """
-        array = self._single_or_joined(array, verdicts)
+        array = value_text.plain(array)
+        if is_list(array.type):
+            array = self._single(array, verdicts)
         if not value_text.is_text(array.type):
             return self._typed_texts(array)
-        array = self._words(array, verdicts)
-        if self.separator is not None:
-            return value_text.canonical_items(array, self.separator)
-        return value_text.canonical(array)
+        return value_text.canonical(self._words(array, verdicts))
+
+    def items(self, array: pa.Array, verdicts: Verdicts) -> pa.ListArray:
+        """`array` as lists of string, one text for one value; null if empty.
+
+        A text is split at `separator`; the values of a list may hold it. Bytes
+        that are not UTF-8 are refused.
+        """
+        assert self.separator is not None
+        lists = self._lists(array, verdicts)
+        lists = item_lists.without(lists, self._is_missing(lists.values))
+        items = value_text.canonical(lists.values)
+        return item_lists.apart(
+            item_lists.of(lists.offsets, items), self.separator
+        )
 
     def written(self, array: pa.Array, verdicts: Verdicts) -> pa.Array:
-        """As `text`, but text is as it was written, and true is `true`."""
-        array = self._single_or_joined(array, verdicts)
+        """As `text`, but text is as it was written, and true is `true`.
+
+        The values of a list are joined with `separator`.
+        """
+        array = value_text.plain(array)
+        if is_list(array.type):
+            if self.separator is not None:
+                lists = self._list_texts(array, verdicts)
+                lists = item_lists.without(lists, mask(lists.values.is_null()))
+                return pc.binary_join(lists, self.separator)
+            array = self._single(array, verdicts)
         if pa.types.is_boolean(array.type):
             return array.cast(pa.string())
         if not value_text.is_text(array.type):
             return self._typed_texts(array)
         return self._words(array, verdicts)
 
-    def _single_or_joined(
-        self, array: pa.Array, verdicts: Verdicts
-    ) -> pa.Array:
+    def _lists(self, array: pa.Array, verdicts: Verdicts) -> pa.ListArray:
+        """The values of each row, missing ones among them."""
         array = value_text.plain(array)
-        if not is_list(array.type):
-            return array
-        if self.separator is None:
-            return self._single(array, verdicts)
-        return self._joined(array, self.separator, verdicts)
+        if is_list(array.type):
+            lists = self._list_texts(array, verdicts)
+            if self.loose:
+                return item_lists.split_lone(lists, self.separator or "")
+            return lists
+        if value_text.is_text(array.type):
+            text = self._words(array, verdicts)
+            return pc.split_pattern(text, self.separator)
+        text = self._typed_texts(array)
+        return item_lists.of(
+            pa.array(np.arange(len(text) + 1, dtype=np.int32)), text
+        )
+
+    def _list_texts(self, array: pa.Array, verdicts: Verdicts) -> pa.ListArray:
+        """The texts in each list, as they are written."""
+        lists = item_lists.flat(array)
+        items = value_text.plain(lists.values)
+        if not value_text.is_text(items.type):
+            return item_lists.of(lists.offsets, self._typed_texts(items))
+        try:
+            items = items.cast(pa.binary()).cast(pa.string())
+        except pa.ArrowInvalid:
+            items = items.cast(pa.binary())
+            bad = ~_are_utf8(items)
+            rows = np.zeros(len(lists), np.bool_)
+            rows[item_lists.rows_of(lists)[bad]] = True
+            verdicts.refuse(rows, f"column {self.name}: not UTF-8")
+            items = nulled(items, bad).cast(pa.string())
+        return item_lists.of(lists.offsets, items)
+
+    def _is_missing(self, items: pa.Array) -> Mask:
+        """Which values of lists are missing."""
+        words = set(self.null_values) - {""}
+        missing = mask(pc.equal(pc.binary_length(items), 0))
+        if items.null_count:
+            missing |= mask(items.is_null())
+        if words:
+            found = pc.is_in(items, value_set=pa.array(sorted(words)))
+            missing |= mask(found)
+        return missing
 
     def _texts(self, array: pa.Array) -> pa.Array:
         found = value_text.texts(array)
@@ -172,13 +235,17 @@ class Column:
 
     def _typed_texts(self, array: pa.Array) -> pa.Array:
         """The texts of typed values, the words for missing as nulls."""
-        words = set(self.null_values or ()) - {""}
         text = self._texts(array)
-        return self._without_words(text) if words else text
+        return self._without_words(text) if self._has_words else text
+
+    @property
+    def _has_words(self) -> bool:
+        """Whether typed values may be words for missing."""
+        return not self.parsed and bool(set(self.null_values) - {""})
 
     def _without_words(self, text: pa.Array) -> pa.Array:
         """`text` with the words for missing as nulls."""
-        missing = pa.array(["", *(self.null_values or ())])
+        missing = pa.array(["", *self.null_values])
         return nulled(text, mask(pc.is_in(text, value_set=missing)))
 
     def float64(self, array: pa.Array, verdicts: Verdicts) -> pa.Array:
@@ -213,7 +280,7 @@ class Column:
 
     def _words(self, array: pa.Array, verdicts: Verdicts) -> pa.Array:
         """`array` of text as written, the words for missing as nulls."""
-        if self.null_values is None:
+        if self.parsed:
             return array
         return self._without_words(self._utf8(array, verdicts))
 
@@ -233,56 +300,22 @@ class Column:
                 f"column {self.name!r} holds {array.type}, which cannot be"
                 " read as numbers"
             )
-        if not set(self.null_values or ()) - {""}:
+        if not self._has_words:
             return array
         return nulled(array, mask(self._typed_texts(array).is_null()))
 
     def _single(self, array: pa.Array, verdicts: Verdicts) -> pa.Array:
         """The one value of each list; several are refused."""
-        array = array.cast(pa.list_(array.type.value_type))
-        lengths = pc.fill_null(pc.list_value_length(array), 0)
-        lengths = lengths.to_numpy(zero_copy_only=False)
+        lists = item_lists.flat(array)
+        lists = item_lists.without(lists, mask(lists.values.is_null()))
+        lengths = item_lists.lengths(lists)
         verdicts.refuse(
             lengths > 1, f"column {self.name}: several values instead of one"
         )
-        first = array.offsets.to_numpy()[:-1]
+        first = lists.offsets.to_numpy()[:-1]
         return value_text.plain(
-            array.values.take(pa.array(first, mask=lengths != 1))
+            lists.values.take(pa.array(first, mask=lengths != 1))
         )
-
-    def _joined(
-        self, array: pa.Array, separator: str, verdicts: Verdicts
-    ) -> pa.Array:
-        """The values of each list as one text; null values are left out.
-
-        A list is refused if the text would stand for other values.
-        """
-        # Taken, to be no slice.
-        array = array.cast(pa.list_(array.type.value_type))
-        array = array.take(pa.array(np.arange(len(array))))
-        items = value_text.plain(array.values)
-        if not value_text.is_text(items.type):
-            items = self._texts(items)
-        # As bytes, since not all need be UTF-8.
-        array = pa.ListArray.from_arrays(
-            array.offsets, items.cast(pa.binary()), mask=array.is_null()
-        )
-        if array.flatten().null_count:
-            lists = [
-                v and [x for x in v if x is not None] for v in array.to_pylist()
-            ]
-            array = pa.array(lists, array.type)
-        joined = pc.binary_join(array, separator.encode())
-        found = pc.count_substring(joined, separator.encode())
-        inside = pc.greater(found, pc.subtract(pc.list_value_length(array), 1))
-        several = pc.greater(pc.list_value_length(array), 1)
-        bad = mask(pc.and_(inside, several))
-        verdicts.refuse(
-            bad,
-            f"column {self.name}: a value with the separator {separator!r} in"
-            " it; choose another for `list`",
-        )
-        return nulled(joined, bad)
 
     def _cast(self, array: pa.Array, kind: pa.DataType) -> pa.Array:
         try:
@@ -299,7 +332,7 @@ class Column:
             return array.cast(pa.binary()).cast(pa.string())
         except pa.ArrowInvalid:
             array = array.cast(pa.binary())
-            bad = np.array([not _is_utf8(v) for v in array.to_pylist()])
+            bad = ~_are_utf8(array)
             verdicts.refuse(bad, f"column {self.name}: not UTF-8")
             return nulled(array, bad).cast(pa.string())
 
@@ -341,12 +374,15 @@ def typed(
 ) -> pa.Array:
     """`array` as what a feature of `kind` takes: float32, int64 or string.
 
-    Missing values become nulls: nulls, `column.null_values`, "" and NaN.
+    A column with a separator becomes lists of string. Missing values become
+    nulls.
     """
     if kind == "float":
         return column.float32(array, verdicts)
     if kind == "int":
         return column.int64(array, verdicts)
+    if column.separator is not None:
+        return column.items(array, verdicts)
     return column.text(array, verdicts)
 
 
@@ -365,6 +401,10 @@ def is_list(kind: pa.DataType) -> bool:
         or pa.types.is_large_list(kind)
         or pa.types.is_fixed_size_list(kind)
     )
+
+
+def _are_utf8(values: pa.BinaryArray) -> Mask:
+    return np.array([_is_utf8(value) for value in values.to_pylist()])
 
 
 def _is_utf8(value: bytes | None) -> bool:

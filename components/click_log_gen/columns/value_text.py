@@ -162,22 +162,6 @@ def canonical(text: pa.StringArray) -> pa.StringArray:
     return _replaced(text, at) if len(at) else text
 
 
-def canonical_items(text: pa.Array, separator: str) -> pa.Array:
-    """`text` with the category of each of the values in a row."""
-    some = pc.match_substring_regex(text, r"\.0|(?i:true|false)")
-    some = pc.fill_null(some, False).to_numpy(zero_copy_only=False)
-    rows = np.flatnonzero(some)
-    if not len(rows):
-        return text
-    split = pc.split_pattern(text.take(pa.array(rows)), separator)
-    items = canonical(split.values)
-    found = pa.ListArray.from_arrays(split.offsets, items)
-    where = np.arange(len(text))
-    where[rows] = len(text) + np.arange(len(rows))
-    joined = pc.binary_join(found, separator)
-    return pa.concat_arrays([text, joined]).take(pa.array(where))
-
-
 def _replaced(text: pa.StringArray, at: npt.NDArray[np.int64]) -> pa.Array:
     """`text` with the category of those values that may have another."""
     some = text.take(pa.array(at))

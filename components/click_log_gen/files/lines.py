@@ -92,12 +92,14 @@ class Lines:
         self,
         columns: Mapping[str, pa.Array],
         reasons: Mapping[int, str] | None = None,
+        loose: Collection[str] = (),
     ) -> Rows:
         """Rows of the lines, in order, but those that are rejected.
 
         Args:
             columns: name -> one value for each row.
             reasons: line -> why it is no row.
+            loose: see `Rows`.
         """
         numbers = self.others(reasons or ())
         return Rows(
@@ -106,6 +108,7 @@ class Lines:
             lambda index: self.locate(int(numbers[index])),
             self.rejected(reasons or {}),
             locate_all=lambda: self.locate_all(numbers),
+            loose=loose,
         )
 
     def nothing(self, columns: Iterable[str]) -> Rows:

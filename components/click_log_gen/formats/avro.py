@@ -266,11 +266,19 @@ def _rows(
     ]
     kept = np.delete(kept, bad)
     chosen = pa.array(kept)
-    columns = {
-        name: _array(values[name], kind).take(chosen)
-        for name, kind in types.items()
-    }
-    return Rows(columns, kept.copy(), locate, rejected, locate_all=locate_all)
+    columns, loose = {}, []
+    for name, kind in types.items():
+        array, mixed = _array(values[name], kind)
+        columns[name] = array.take(chosen)
+        loose += [name] * mixed
+    return Rows(
+        columns,
+        kept.copy(),
+        locate,
+        rejected,
+        locate_all=locate_all,
+        loose=loose,
+    )
 
 
 def _texts(name: str, values: list[Any], reasons: dict[int, str]) -> list[Any]:
@@ -287,9 +295,16 @@ def _texts(name: str, values: list[Any], reasons: dict[int, str]) -> list[Any]:
     return found
 
 
-def _array(values: list[Any], kind: pa.DataType | None) -> pa.Array:
+def _array(
+    values: list[Any], kind: pa.DataType | None
+) -> tuple[pa.Array, bool]:
+    """A column, and whether it is loose: see `Rows`."""
     if kind is None:
         return text_array(values)
+    return _typed(values, kind), False
+
+
+def _typed(values: list[Any], kind: pa.DataType) -> pa.Array:
     try:
         return pa.array(values, kind)
     except UnicodeEncodeError:

@@ -48,10 +48,13 @@ JSONL = JsonLines()
 
 def _parse(lines: Lines, columns: Mapping[str, str]) -> Rows:
     arrays = _by_arrow(lines, columns)
-    reasons: dict[int, str] = {}
-    if arrays is None:
-        arrays, reasons = _line_by_line(lines, columns)
-    return lines.rows(arrays, reasons)
+    if arrays is not None:
+        return lines.rows(arrays)
+    values, reasons = _line_by_line(lines, columns)
+    texts = {name: text_array(v) for name, v in values.items()}
+    arrays = {name: array for name, (array, _) in texts.items()}
+    loose = [name for name, (_, mixed) in texts.items() if mixed]
+    return lines.rows(arrays, reasons, loose)
 
 
 def _by_arrow(
@@ -192,7 +195,7 @@ def _loads(row: bytes, **options: Any) -> Any:
 
 def _line_by_line(
     lines: Lines, columns: Mapping[str, str]
-) -> tuple[dict[str, pa.Array], dict[int, str]]:
+) -> tuple[dict[str, list[Any]], dict[int, str]]:
     """Values as text; and line -> reason for the bad ones."""
     values: dict[str, list[Any]] = {name: [] for name in columns}
     reasons: dict[int, str] = {}
@@ -221,7 +224,7 @@ def _line_by_line(
         else:
             for name, value in zip(columns, picked, strict=True):
                 values[name].append(value)
-    return {name: text_array(v) for name, v in values.items()}, reasons
+    return values, reasons
 
 
 def _integer(text: str) -> str:

@@ -66,7 +66,9 @@ def _with_partitions(rows: Rows, partitions: Mapping[str, str | None]) -> Rows:
         if own is None or own.null_count == rows.count:
             columns[name] = array
         elif own.null_count:
-            texts = Column(name, None).written(own, Verdicts.none(rows.count))
+            texts = Column(name, parsed=True).written(
+                own, Verdicts.none(rows.count)
+            )
             columns[name] = pc.coalesce(texts, array)
     return dataclasses.replace(rows, columns=columns)
 

@@ -105,7 +105,14 @@ def _tfrecord_rows(
         Rejected(path, f"row {number}", bad[number], batch[number - ordinal][0])
         for number in sorted(bad)
     ]
-    return Rows(arrays, numbers, locate, rejected, locate_all=locate_all)
+    return Rows(
+        arrays,
+        numbers,
+        locate,
+        rejected,
+        locate_all=locate_all,
+        loose=arrays.keys(),
+    )
 
 
 def _decode(

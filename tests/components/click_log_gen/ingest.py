@@ -196,17 +196,20 @@ def read_output(folder: Path, counts: Row) -> Output:
 
 
 def parse(record: bytes) -> Row:
-    """A tf.Example as name -> value, None where a feature is empty."""
+    """A tf.Example as name -> value, None where a feature is empty.
+
+    Several values are a list.
+    """
     row: Row = {}
     for name, feature in tf.train.Example.FromString(
         record
     ).features.feature.items():
         kind = feature.WhichOneof("kind")
-        values = getattr(feature, kind).value if kind else []
-        assert len(values) <= 1
-        row[name] = values[0] if values else None
-        if isinstance(row[name], bytes):
-            row[name] = row[name].decode()
+        values = [
+            value.decode() if isinstance(value, bytes) else value
+            for value in (getattr(feature, kind).value if kind else ())
+        ]
+        row[name] = values if len(values) > 1 else next(iter(values), None)
     return row
 
 

@@ -111,7 +111,7 @@ def test_types_are_read_as_they_are_meant(tmp_path: Path) -> None:
         "other.id": "v",
         "price": 1.5,
         "n": 2**60,
-        "tags": "a|b",
+        "tags": ["a", "b"],
         "cost": 3.25,
         "user.age": 3,
     }

@@ -181,7 +181,7 @@ def test_an_empty_record_is_an_example_without_a_label(tmp_path: Path) -> None:
     assert output.reasons == ["column click: no label"]
 
 
-def test_lists_of_a_feature_with_a_separator_are_joined(
+def test_a_list_has_its_values_and_a_lone_one_is_a_text(
     tmp_path: Path,
 ) -> None:
     output = records(
@@ -189,6 +189,14 @@ def test_lists_of_a_feature_with_a_separator_are_joined(
         {"click": 1, "tags": ["a", "b"]},
         {"click": 1, "tags": "c"},
         {"click": 1, "tags": None},
+        {"click": 1, "tags": "c|d"},
+        {"click": 1, "tags": ["c|d", "e"]},
         columns={"tags": ("string", "|")},
     )
-    assert output.column("tags") == ["a|b", "c", None]
+    assert output.column("tags") == [
+        ["a", "b"],
+        "c",
+        None,
+        ["c", "d"],
+        ["c|d", "e"],
+    ]

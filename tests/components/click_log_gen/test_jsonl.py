@@ -130,5 +130,11 @@ def test_a_dotted_name_is_a_path_into_objects(
     output = convert_log(tmp_path / "out", log, columns, split_by=FIRST)
     assert output.column("user.id")[:5] == ["a", None, "b", None, None]
     assert output.column("user.geo.lat")[:5] == [1.5] + [None] * 4
-    assert output.column("user.tags")[:5] == [None, "x|y", None, None, None]
+    assert output.column("user.tags")[:5] == [
+        None,
+        ["x", "y"],
+        None,
+        None,
+        None,
+    ]
     assert output.rejected == []

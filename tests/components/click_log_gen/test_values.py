@@ -27,6 +27,8 @@ def read(
     found = typed(array, kind, Column("c", **column), verdicts)
     assert sorted(verdicts.reasons) == list(np.flatnonzero(~verdicts.good))
     wanted = {"float": pa.float32(), "int": pa.int64(), "string": pa.string()}
+    if "separator" in column:
+        wanted["string"] = pa.list_(pa.string())
     assert found.type == wanted[kind]
     assert len(found) == len(array)
     return found.to_pylist(), verdicts.reasons
@@ -293,35 +295,66 @@ def test_a_list_of_several_is_refused_alone(kind: str) -> None:
 @pytest.mark.parametrize(
     ("values", "wanted"),
     [
-        ([["a", "b"], ["c"], [], None], ["a|b", "c", None, None]),
-        ([[1, 2], [None, 3]], ["1|2", "3"]),
-        ([[1e15, None, 0.5], None, [2.0]], ["1000000000000000|0.5", None, "2"]),
-        ([[b"a", b"b"]], ["a|b"]),
-        (["a|b", "c", None], ["a|b", "c", None]),
-        ([["a", None, "b"], [None]], ["a|b", None]),
+        ([["a", "b"], ["c"], [], None], [["a", "b"], ["c"], None, None]),
+        ([[1, 2], [None, 3]], [["1", "2"], ["3"]]),
+        (
+            [[1e15, None, 0.5], None, [2.0]],
+            [["1000000000000000", "0.5"], None, ["2"]],
+        ),
+        ([[b"a", b"b"]], [["a", "b"]]),
+        (["a|b", "c", None, "||"], [["a", "b"], ["c"], None, None]),
+        ([["a", None, "b"], [None]], [["a", "b"], None]),
+        ([["b", "a", "b"], ["", "z"]], [["b", "a", "b"], ["z"]]),
+        (["true|4.0|1.50", "a||a"], [["1", "4", "1.50"], ["a", "a"]]),
+        ([7, None], [["7"], None]),
+        ([None, None], [None, None]),
+        # An empty value keeps a lone one whole; see `item_lists.apart`.
+        (
+            [["a|b", "c"], ["|"], ["a"], ["a|b"]],
+            [["a|b", "c"], ["|", ""], ["a"], ["a|b", ""]],
+        ),
     ],
 )
-def test_lists_are_joined_where_the_feature_is_a_list(
-    values: Any, wanted: Any
-) -> None:
+def test_the_values_of_a_list_stay_apart(values: Any, wanted: Any) -> None:
     assert read(values, "string", separator="|") == (wanted, {})
     # Also from the middle of a longer column.
     array = pa.array([values[0], *values]).slice(1)
     assert read(array, "string", separator="|") == (wanted, {})
 
 
-def test_a_value_with_the_separator_in_it_is_refused() -> None:
-    lists = [["a|b", "c"], ["a", "b"], ["x", "|"], [], None, ["", "z"], ["a|b"]]
-    found, reasons = read(lists, "string", separator="|")
-    # A TFRecord has all values in lists: one that is alone may be several.
-    assert found == [None, "a|b", None, None, None, "|z", "a|b"]
-    assert set(reasons) == {0, 2}
-    assert "the separator '|'" in reasons[0]
-    lists = [["a|b", "c"], ["a||b", "c"]]
-    assert read(lists, "string", separator="||")[1].keys() == {1}
+def test_a_lone_value_of_an_example_is_a_text() -> None:
+    lists = [["a|b"], ["a|b", "c"], ["a|b", ""], ["x"], [], None, ["|"]]
+    found, reasons = read(lists, "string", separator="|", loose=True)
+    whole = [["a", "b"], ["a|b", "c"], ["a|b", ""], ["x"], None, None, None]
+    assert (found, reasons) == (whole, {})
+    found, _ = read([["a||b", "c"], ["a||b"]], "string", separator="||")
+    assert found == [["a||b", "c"], ["a||b", ""]]
+
+
+@pytest.mark.parametrize("parsed", [False, True])
+def test_a_missing_value_is_missing_in_a_list_too(parsed: bool) -> None:
+    column = {"separator": "|", "null_values": ("NA", "-"), "parsed": parsed}
+    texts = pa.array(["NA|a", "-|NA", "a|-|b", "NAN"])
+    assert read(texts, "string", **column)[0] == [
+        ["a"],
+        None,
+        ["a", "b"],
+        ["NAN"],
+    ]
+    lists = [["NA", "a"], ["-"], [None, "", "b"]]
+    assert read(lists, "string", **column)[0] == [["a"], None, ["b"]]
+
+
+def test_a_null_in_a_list_is_no_second_value() -> None:
+    lists = pa.array([[None, 3], [3, None, 4], [None]])
+    assert read(lists, "int") == (
+        [3, None, None],
+        {1: "column c: several values instead of one"},
+    )
 
 
 def test_bytes_in_a_list_that_are_not_utf8_are_refused() -> None:
-    values, reasons = read([[b"a"], [b"b", b"\xff"]], "string", separator="|")
-    assert values == ["a", None]
+    values = [[b"a"], [b"b", b"\xff"], None, [b"c", b"d"]]
+    found, reasons = read(values, "string", separator="|")
+    assert (found[0], found[2:]) == (["a"], [None, ["c", "d"]])
     assert reasons == {1: "column c: not UTF-8"}

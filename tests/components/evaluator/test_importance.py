@@ -80,7 +80,7 @@ def rows(count: int, seed: int, users: int) -> dict[str, Any]:
         "age": rng.integers(0, 9, count),
         "slot": [b"%d" % n for n in rng.integers(0, 3, count)],
         "tags": [
-            b"|".join(b"t%d" % t for t in rng.integers(0, 6, n)) or None
+            [b"t%d" % t for t in rng.integers(0, 6, n)] or None
             for n in rng.integers(0, 3, count)
         ],
     }
@@ -98,7 +98,14 @@ def predicted(columns: dict[str, Any]) -> Any:
     def filled(name: str) -> Any:
         missing = np.float32(np.nan) if name == "price" else b""
         return tf.constant(
-            [missing if v is None else v for v in columns[name]],
+            [
+                missing
+                if v is None
+                else b"|".join(v)
+                if isinstance(v, list)
+                else v
+                for v in columns[name]
+            ],
             DTYPES.get(name, tf.string),
         )
 
@@ -214,7 +221,7 @@ def test_unseen_ids_are_those_of_no_training_row(
         def split(value: Any, name: str = name) -> list[Any]:
             if value is None:
                 return []
-            return value.split(b"|") if name == "tags" else [value]
+            return value if name == "tags" else [value]
 
         seen = {v for value in train[name] for v in split(value)}
         cold = np.array([not set(split(v)) <= seen for v in test[name]])
@@ -244,7 +251,7 @@ def test_values_that_share_a_bucket_are_counted(
 ) -> None:
     train = made["train"]
     sites = set(train["site"])
-    tags = {t for value in train["tags"] if value for t in value.split(b"|")}
+    tags = {t for value in train["tags"] for t in value or ()}
     crossed = {
         b"%s\x1f%d" % (site, age + 1)
         for site, age in zip(train["site"], train["age"], strict=True)

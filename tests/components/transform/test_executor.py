@@ -73,9 +73,9 @@ def rows(count: int) -> list[Row]:
             "empty": None,
             "hour": rng.randrange(-1, 26),
             **{name: text() for name in _BYTES},
-            "tags": b"|".join(text() for _ in range(rng.randrange(5))),
-            "seen": b"|".join(text() for _ in range(rng.randrange(5))),
-            "words": b" ".join(text() for _ in range(rng.randrange(5))),
+            "tags": [text() for _ in range(rng.randrange(5))],
+            "seen": [text() for _ in range(rng.randrange(5))],
+            "words": [text() for _ in range(rng.randrange(5))],
         }
         gaps = {name: None for name in values if rng.random() < 0.1}
         label = int(rng.random() < 0.3)
