@@ -150,9 +150,9 @@ def demo(table: Table, home: Path, rows: int) -> None:
 def beside_stock(table: Table, home: Path, rows: int) -> None:
     """Stock's components and a run of ours on the same rows."""
     measure.alone(generated, rows, home / "csv", "criteo", "csv")
-    took, _ = measure.alone(
-        ingest.stock, home / "csv/impressions.csv", home / "ingest-stock"
-    )
+    log = home / "stock/log.csv"
+    ingest.with_header(home / "csv/impressions.csv", rows, log)
+    took, _ = measure.alone(ingest.stock, log, home / "ingest-stock")
     uri = measure.alone(criteo.ingest, rows, home)
     found = {"CsvExampleGen": took, **measure.alone(stock, home, uri)}
     for name, one in found.items():

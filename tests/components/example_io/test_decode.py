@@ -29,6 +29,7 @@ KINDS: tuple[tuple[pa.DataType, Any], ...] = (
     (pa.float32(), st.floats(width=32, allow_nan=False)),
     (pa.string(), st.text(max_size=300)),
     (pa.list_(pa.int64()), st.lists(INT64, max_size=40)),
+    (pa.list_(pa.string()), st.lists(st.text(max_size=99), max_size=9)),
 )
 
 

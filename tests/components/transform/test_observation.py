@@ -27,15 +27,23 @@ _KINDS = {
 }
 
 
+def text(value: bytes) -> str:
+    return value.decode("utf-8", "replace")
+
+
 def records() -> Records:
     """Rows as ingest writes them: the same features in each."""
     data = rows(400)
     columns = {}
     for name, one in SPEC.items():
         values = [row.get(name) for row in data]
-        if one.dtype == tf.string:
-            values = [v and v.decode("utf-8", "replace") for v in values]
-        columns[name] = pa.array(values, _KINDS[one.dtype])
+        kind = _KINDS[one.dtype]
+        if any(isinstance(value, list) for value in values):
+            values = [v and list(map(text, v)) for v in values]
+            kind = pa.list_(kind)
+        elif one.dtype == tf.string:
+            values = [v and text(v) for v in values]
+        columns[name] = pa.array(values, kind)
     (found,) = blocks(io.BytesIO(frame(encode(columns)).to_pybytes()), 1000)
     return found
 
