@@ -19,6 +19,7 @@ from models.config.training import LABEL, Features
 from models.layers.compact_table import is_compact, variables_of
 from models.preprocessing.category_text import canonical
 from models.preprocessing.input_layout import asset_name
+from models.preprocessing.preprocessing_fn import Analysis, transformed
 from models.variables import rows_of
 from optimizers.groups import variable_path
 from serving import manifest
@@ -37,7 +38,9 @@ class Served(tf.Module):
     `examples` takes serialized tf.Examples [N]. Both give {"ctr": float32 [N]}.
     A feature that only training sees is a constant in both; if there is one,
     `examples_as_logged` takes it from the examples. `logit_shift` corrects
-    for negatives that training did not see.
+    for negatives that training did not see. With what Transform found,
+    `analysis`, the graph has columns from end to end; else it has Transform's
+    graph, of sparse tensors.
     Text features mean what the ingest makes of them: `True` is 1, `4.0` is 4.
     """
 
@@ -47,6 +50,7 @@ class Served(tf.Module):
         transform: tft.TFTransformOutput,
         features: Features,
         logit_shift: float = 0.0,
+        analysis: Analysis | None = None,
     ) -> None:
         super().__init__()
         # Keep what is read alone: compacted tables stay out of the file.
@@ -56,7 +60,6 @@ class Served(tf.Module):
         self._network = functools.partial(model, training=False)
         self._features = features
         self._shift = logit_shift
-        self._transform_layer = transform.transform_features_layer()
         spec = transform.raw_feature_spec()
         spec.pop(LABEL, None)
         # A column that was empty in every training row is not in the spec.
@@ -65,6 +68,12 @@ class Served(tf.Module):
         }
         self._kinds = features.kinds()
         self._constants = features.constants()
+        # Without a column that tells how many rows there are, the layer knows.
+        self._analysis = analysis if self._requested() else None
+        if self._analysis is None:
+            self._transform_layer = transform.transform_features_layer()
+        else:
+            self._tables = list(self._analysis.vocabularies.values())  # tracked
         self._separators = {
             f.name: f.list
             for f in features.categorical
@@ -104,23 +113,14 @@ class Served(tf.Module):
         }
 
     def _raw(self, columns: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        sparse = {}
-        for name in self._requested():
-            values = columns[name]
-            kind = self._kinds[name]
-            if kind == "float":
-                present = tf.math.is_finite(values)
-            else:
-                present = tf.not_equal(values, _MISSING[kind])
-            indices = tf.where(present)  # [present, 1]
-            rows = tf.shape(values, tf.int64)[0]
-            sparse[name] = tf.SparseTensor(
-                tf.concat([indices, tf.zeros_like(indices)], 1),
-                tf.boolean_mask(values, present),
-                tf.stack([rows, 1]),
-            )
         rows = tf.shape(next(iter(columns.values())), tf.int64)[0]
-        return self._score(sparse | self._filled(rows))
+        wanted = {name: columns[name] for name in self._requested()}
+        if self._analysis is None:
+            wanted = {
+                name: _sparse(column, self._kinds[name])
+                for name, column in wanted.items()
+            }
+        return self._score(wanted | self._filled(rows))
 
     def _examples(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
         rows = tf.shape(examples, tf.int64)[0]
@@ -158,8 +158,13 @@ class Served(tf.Module):
             )
         return columns
 
+    def _transformed(self, raw: dict[str, Any]) -> dict[str, Any]:
+        if self._analysis is None:
+            return dict(self._transform_layer(raw))
+        return transformed(raw, self._features, self._analysis)
+
     def _score(self, raw: dict[str, Any]) -> dict[str, tf.Tensor]:
-        inputs = self._transform_layer(canonical(raw, self._separators))
+        inputs = self._transformed(canonical(raw, self._separators))
         inputs.pop(LABEL, None)
         for name, value in inputs.items():
             if isinstance(value, tf.SparseTensor):
@@ -167,6 +172,20 @@ class Served(tf.Module):
         logits = self._network(inputs)
         logits = tf.cast(logits, tf.float32) + self._shift
         return {"ctr": tf.sigmoid(logits)}
+
+
+def _sparse(values: tf.Tensor, kind: str) -> tf.SparseTensor:
+    """Column [N] as a sparse tensor [N, 1] of what is not missing."""
+    if kind == "float":
+        present = tf.math.is_finite(values)
+    else:
+        present = tf.not_equal(values, _MISSING[kind])
+    indices = tf.where(present)  # [present, 1]
+    return tf.SparseTensor(
+        tf.concat([indices, tf.zeros_like(indices)], 1),
+        tf.boolean_mask(values, present),
+        tf.stack([tf.shape(values, tf.int64)[0], 1]),
+    )
 
 
 # Settings of a training that say what its weights are used for.

@@ -21,6 +21,7 @@ from models.config.training import ExportConfig
 from models.errors import InputError
 from models.export import Served, export, export_id
 from models.layers.compact_table import Precision, compact
+from models.preprocessing import analyzers
 from models.training.advice import warnings
 from models.training.distribution import LOST
 from models.training.run import Files, Fitted, TrainingRun
@@ -74,7 +75,13 @@ def run_fn(fn_args: Any) -> None:
         precision = ExportConfig.model_validate(custom.get("export", {})).tables
         described["export"] = _compacted(job, model, precision)
         export(
-            Served(model, transform, job.features, job.negatives.shift),
+            Served(
+                model,
+                transform,
+                job.features,
+                job.negatives.shift,
+                analyzers.kept(job.features, transform),
+            ),
             fn_args.serving_model_dir,
             {
                 "export_id": export_id(model, transform, custom),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import os
@@ -166,17 +167,20 @@ def save(
     Args:
         features: the config section.
         found: by the analysis.
-        folder: where the analysis left its files; the counts of the labels
-            become an asset beside the vocabularies.
+        folder: where the analysis left its files; all of them become
+            assets, so that an export can read them.
         spec: of the raw features.
         graph: the folder to write to.
     """
 
     def function(inputs: Mapping[str, Any]) -> dict[str, Any]:
-        tft.make_and_track_object(
-            lambda: tf.saved_model.Asset(os.path.join(folder, LABEL_COUNTS)),
-            name=LABEL_COUNTS,
-        )
+        for name in (LABEL_COUNTS, *analyzers.numbers(features)):
+            tft.make_and_track_object(
+                functools.partial(
+                    tf.saved_model.Asset, os.path.join(folder, name)
+                ),
+                name=name,
+            )
         return transformed(inputs, features, found)
 
     impl_helper.analyze_in_place(

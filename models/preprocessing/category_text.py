@@ -37,14 +37,23 @@ def canonical(
     }
     flat = [text.flat for text in texts.values()]
     found = _categories(tf.concat(flat, 0))
-    sizes = tf.stack([tf.shape(values)[0] for values in flat])
-    parts = tf.split(found, sizes, num=len(flat))
+    # Columns of one length share the op that counts it.
+    dense = next((t for t in map(raw.get, separators) if _is_dense(t)), None)
+    sizes = [
+        tf.size(text.flat)
+        if separators[name] is not None
+        else _count(raw[name], dense)
+        for name, text in texts.items()
+    ]
+    parts = tf.split(found, tf.stack(sizes), num=len(flat))
     changed = dict(raw)
     for (name, text), part in zip(texts.items(), parts, strict=True):
         before = raw[name]
         values = text.replaced(part)
         if isinstance(before, tf.SparseTensor):
             changed[name] = before.with_values(values)
+        elif before.shape.rank == 1:
+            changed[name] = values
         else:
             changed[name] = tf.reshape(values, tf.shape(before))
     return changed
@@ -68,15 +77,30 @@ class _Text:
         """The text of each row, with `flat` in the place of its values."""
         if self._separator is None:
             return flat
-        parts = self._parts.with_values(flat)
-        rows = tf.strings.reduce_join(parts, -1, separator=self._separator)
+        rows = tf.strings.unsorted_segment_join(
+            flat,
+            self._parts.value_rowids(),
+            self._parts.nrows(),
+            self._separator,
+        )
         return tf.tensor_scatter_nd_update(self._text, self._at, rows)
 
 
 def _values(tensor: Any) -> tf.Tensor:
     if isinstance(tensor, tf.SparseTensor):
         return tensor.values
-    return tf.reshape(tensor, [-1])
+    return tensor if tensor.shape.rank == 1 else tf.reshape(tensor, [-1])
+
+
+def _is_dense(tensor: Any) -> bool:
+    return not isinstance(tensor, tf.SparseTensor)
+
+
+def _count(tensor: Any, dense: Any) -> tf.Tensor:
+    """How many values a column has; all dense ones have as many."""
+    if isinstance(tensor, tf.SparseTensor):
+        return tf.shape(tensor.indices)[0]
+    return tf.size(dense)
 
 
 def _categories(text: tf.Tensor) -> tf.Tensor:
