@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import logging
 import os
@@ -167,20 +166,18 @@ def save(
     Args:
         features: the config section.
         found: by the analysis.
-        folder: where the analysis left its files; all of them become
-            assets, so that an export can read them.
+        folder: where the analysis left its files; the counts of the labels
+            become an asset beside the vocabularies, and the numbers lie beside
+            the graph, for the export.
         spec: of the raw features.
         graph: the folder to write to.
     """
 
     def function(inputs: Mapping[str, Any]) -> dict[str, Any]:
-        for name in (LABEL_COUNTS, *analyzers.numbers(features)):
-            tft.make_and_track_object(
-                functools.partial(
-                    tf.saved_model.Asset, os.path.join(folder, name)
-                ),
-                name=name,
-            )
+        tft.make_and_track_object(
+            lambda: tf.saved_model.Asset(os.path.join(folder, LABEL_COUNTS)),
+            name=LABEL_COUNTS,
+        )
         return transformed(inputs, features, found)
 
     impl_helper.analyze_in_place(
@@ -190,6 +187,11 @@ def save(
         impl_helper.get_type_specs_from_feature_specs(spec),
         graph,
     )
+    kept = os.path.join(graph, analyzers.NUMBERS)
+    fileio.makedirs(kept)
+    for name in analyzers.numbers(features):
+        target = os.path.join(kept, name)
+        fileio.copy(os.path.join(folder, name), target, overwrite=True)
 
 
 def _count(

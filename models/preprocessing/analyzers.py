@@ -34,6 +34,7 @@ from models.preprocessing.preprocessing_fn import (
 )
 from models.preprocessing.transform_assets import asset_size
 
+NUMBERS = "numbers"  # folder beside Transform's graph, of means and bounds
 _MOMENTS = "moments.npy"
 _MERGE_AT = 1 << 18  # rows of counts kept before they are merged
 _MAX_ROWS = 1 << 32  # a sketch's bound holds up to here
@@ -209,12 +210,15 @@ def add(found: Iterable[Part], batch: Observed) -> None:
         part.add(values)
 
 
-def read(features: Features, folder: str) -> Analysis:
-    """Results that all parts together left in `folder`."""
+def read(features: Features, folder: str, texts: str = "") -> Analysis:
+    """Results that all parts together left in `folder`.
+
+    texts: another folder that has the vocabularies.
+    """
     moments = _load(os.path.join(folder, _MOMENTS))
     return Analysis(
         {
-            table: os.path.join(folder, asset_name(group[0]))
+            table: os.path.join(texts or folder, asset_name(group[0]))
             for table, group in by_vocabulary(features).items()
         },
         moments[0],
@@ -233,10 +237,11 @@ def kept(
 
     None if the graph is of another Transform, which keeps no numbers.
     """
-    folder = os.path.join(transform.transform_savedmodel_dir, "assets")
+    graph = transform.transform_savedmodel_dir
+    folder = os.path.join(graph.rstrip("/").rpartition("/")[0], NUMBERS)
     if not FileSystems.exists(os.path.join(folder, _MOMENTS)):
         return None
-    found = read(features, folder)
+    found = read(features, folder, os.path.join(graph, "assets"))
     tables = {
         table: tf.lookup.StaticHashTable(
             tf.lookup.TextFileInitializer(
