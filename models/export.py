@@ -23,6 +23,7 @@ from models.preprocessing.preprocessing_fn import Analysis, transformed
 from models.variables import rows_of
 from optimizers.groups import variable_path
 from serving import manifest
+from serving.manifest import BLOCK
 
 AS_LOGGED = "examples_as_logged"  # signature, for evaluation alone
 EXTRA = "assets.extra"  # SavedModel's folder for files of ours
@@ -104,6 +105,11 @@ class Served(tf.Module):
                 input_signature=[tf.TensorSpec([None], tf.string, "examples")],
             )
 
+    @property
+    def block(self) -> int:
+        """Rows that the graph computes together; 1: as many as it gets."""
+        return 1 if self._analysis is None else BLOCK
+
     def vocabularies(self) -> dict[str, dict[str, str | None]]:
         """Requested feature with a vocabulary -> its asset, list separator."""
         return {
@@ -169,9 +175,43 @@ class Served(tf.Module):
         for name, value in inputs.items():
             if isinstance(value, tf.SparseTensor):
                 inputs[name] = tf.RaggedTensor.from_sparse(value)
-        logits = self._network(inputs)
-        logits = tf.cast(logits, tf.float32) + self._shift
-        return {"ctr": tf.sigmoid(logits)}
+        if self._analysis is None:
+            return {"ctr": self._ctr(inputs)}
+        rows = _row_count(next(iter(inputs.values())))
+        # To the end in whole blocks: the sigmoid has a loop of its own for
+        # what is left over.
+        ctr = self._ctr(_whole_blocks(inputs, -rows % BLOCK))
+        return {"ctr": ctr[:rows]}
+
+    def _ctr(self, inputs: dict[str, Any]) -> tf.Tensor:
+        logits = tf.cast(self._network(inputs), tf.float32)
+        return tf.sigmoid(logits + self._shift)
+
+
+def _row_count(value: Any) -> tf.Tensor:
+    if isinstance(value, tf.RaggedTensor):
+        return tf.cast(value.nrows(), tf.int32)
+    return tf.shape(value)[0]
+
+
+def _whole_blocks(
+    inputs: Mapping[str, Any], missing: tf.Tensor
+) -> dict[str, Any]:
+    """The model's inputs with `missing` rows more, whose values are missing.
+
+    A matrix product gives a row the same bits in every batch of whole blocks.
+    """
+    return {
+        name: tf.RaggedTensor.from_value_rowids(
+            value.values,
+            value.value_rowids(),
+            value.nrows() + tf.cast(missing, tf.int64),
+            validate=False,
+        )
+        if isinstance(value, tf.RaggedTensor)
+        else tf.pad(value, [[0, missing], [0, 0]])
+        for name, value in inputs.items()
+    }
 
 
 def _sparse(values: tf.Tensor, kind: str) -> tf.SparseTensor:
@@ -244,7 +284,8 @@ def export(served: Served, folder: str, description: dict[str, Any]) -> None:
     """Writes the SavedModel to `folder`, and its manifest with `description`.
 
     `inputs` of the manifest tells the server what raw features are called,
-    `vocabularies` which asset has the known values of one.
+    `vocabularies` which asset has the known values of one, `block` how many
+    rows the graph fills a batch up to.
     """
     tf.saved_model.save(served, folder, signatures=served.exported)
     tf.io.gfile.makedirs(os.path.join(folder, EXTRA))
@@ -256,6 +297,7 @@ def export(served: Served, folder: str, description: dict[str, Any]) -> None:
             "created": now.isoformat(timespec="seconds"),
             "inputs": dict(served.names),  # tf.Module wraps it
             "vocabularies": served.vocabularies(),
+            "block": served.block,
         },
         _Files(),
     )

@@ -16,11 +16,9 @@ import numpy as np
 
 from serving.columns import Array
 from serving.errors import BadInputError, OverloadedError
+from serving.manifest import BLOCK
 from serving.tf_serving import DEFAULT_SIGNATURE
 
-# A matrix product gives a row the same bits in every batch of whole blocks;
-# without them an answer would depend on who asks at the same time.
-BLOCK = 16
 _LARGEST = 1024  # rows of a call; a larger request takes turns with others
 _PARALLEL = 2  # calls at a time; more would wait for the same cores
 _FEW = 64  # rows of a call that may be quick
@@ -80,6 +78,7 @@ class Batcher:
         most_waiting: int = 65536,
         observer: Observer | None = None,
         steady: bool = False,
+        block: int = BLOCK,
     ) -> None:
         """Calls nothing yet.
 
@@ -90,6 +89,8 @@ class Batcher:
             most_waiting: rows that may wait; further requests are refused.
             observer: hears of each call.
             steady: whether a call's cost follows from its size.
+            block: rows that calls are filled up to; without it, an answer
+                would depend on who asks at the same time.
         """
         self._predictor = predictor
         self._executor = executor
@@ -101,6 +102,7 @@ class Batcher:
         self._timer: asyncio.Handle | None = None
         self.waiting = 0  # rows
         self._steady = steady
+        self._block = block
         self._cost = math.inf  # of late calls of few rows, in CPU seconds
 
     async def predict(
@@ -189,7 +191,9 @@ class Batcher:
         """As `observed`; a fault of the model is the answer to all."""
         start = time.thread_time()
         try:
-            answers = observed(self._predictor, batch, self._observer)
+            answers = observed(
+                self._predictor, batch, self._observer, self._block
+            )
         except Exception as error:
             return [error] * len(batch)
         if self._steady and sum(piece.rows for piece in batch) <= _FEW:
@@ -235,37 +239,40 @@ def _give(
 
 
 def observed(
-    predictor: Predictor, batch: Sequence[Piece], observer: Observer | None
+    predictor: Predictor,
+    batch: Sequence[Piece],
+    observer: Observer | None,
+    block: int = BLOCK,
 ) -> list[dict[str, Array] | Exception]:
     """As `call_together`; the observer hears of it."""
     start = time.perf_counter()
-    answers = call_together(predictor, batch)
+    answers = call_together(predictor, batch, block)
     if observer is not None:
         observer.called(batch, answers, start, time.perf_counter())
     return answers
 
 
 def call_together(
-    predictor: Predictor, batch: Sequence[Piece]
+    predictor: Predictor, batch: Sequence[Piece], block: int = BLOCK
 ) -> list[dict[str, Array] | Exception]:
     """The answer to each of several requests of one signature."""
     try:
-        return _call(predictor, batch)
+        return _call(predictor, batch, block)
     except BadInputError as error:
         if len(batch) == 1:
             return [error]
     # The model does not say whose values it refused.
     answers: list[dict[str, Array] | Exception] = []
     for piece in batch:
-        answers += call_together(predictor, [piece])
+        answers += call_together(predictor, [piece], block)
     return answers
 
 
 def _call(
-    predictor: Predictor, batch: Sequence[Piece]
+    predictor: Predictor, batch: Sequence[Piece], block: int
 ) -> list[dict[str, Array] | Exception]:
     rows = sum(piece.rows for piece in batch)
-    missing = -rows % BLOCK
+    missing = -rows % block
     neutral = batch[0].signature == DEFAULT_SIGNATURE
     columns = {}
     for name, first in batch[0].columns.items():

@@ -108,6 +108,7 @@ class CtrModel(Model):
                 limits.waiting,
                 _Observer(loaded, metrics.calls(loaded.version), monitor),
                 not loaded.has_loop,
+                loaded.block,
             )
 
     def load(self) -> bool:

@@ -57,6 +57,10 @@ class LoadedModel:
         if public_key is not None:
             signature.verify(path, public_key)
         about = manifest.about(str(path))
+        # Rows that calls are filled up to: none where the graph does it.
+        self.block = (
+            1 if about.get("block") == manifest.BLOCK else manifest.BLOCK
+        )
         self.created = _created(about, path)  # in seconds since 1970
         # Feature -> its vocabulary, a value a line, and list separator.
         self.vocabularies = {
