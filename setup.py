@@ -95,6 +95,7 @@ setup(
     install_requires=[
         "keras>=3.15,<3.16",
         "numpy>=2.1",
+        "pydantic>=2.11,<3",
         "tensorflow>=2.21,<2.22",
     ],
     extras_require={
@@ -108,7 +109,6 @@ setup(
             "matplotlib>=3.10,<4",
             "protobuf>=6.31,<7",
             "pyarrow>=18,<19",
-            "pydantic>=2.11,<3",
             "pyyaml>=6",
             "tensorboard>=2.20,<2.22",
             "tensorflow-data-validation>=1.21,<1.22",

@@ -43,6 +43,8 @@ class Served(tf.Module):
     `analysis`, the graph has columns from end to end; else it has Transform's
     graph, of sparse tensors.
     Text features mean what the ingest makes of them: `True` is 1, `4.0` is 4.
+    Only a model with `own_code`, a user's, goes through AutoGraph, which takes
+    seconds.
     """
 
     def __init__(
@@ -51,9 +53,11 @@ class Served(tf.Module):
         transform: tft.TFTransformOutput,
         features: Features,
         logit_shift: float = 0.0,
+        own_code: bool = True,
         analysis: Analysis | None = None,
     ) -> None:
         super().__init__()
+        function = functools.partial(tf.function, autograph=own_code)
         # Keep what is read alone: compacted tables stay out of the file.
         self._tracked = (
             variables_of(model) if is_compact(model) else {"model": model}
@@ -83,7 +87,7 @@ class Served(tf.Module):
         served = features.served_kinds()
         self.names = served_names(served)
         self.exported = {
-            "serving_default": tf.function(
+            "serving_default": function(
                 self._raw,
                 input_signature=[
                     {
@@ -94,13 +98,13 @@ class Served(tf.Module):
                     }
                 ],
             ),
-            "examples": tf.function(
+            "examples": function(
                 self._examples,
                 input_signature=[tf.TensorSpec([None], tf.string, "examples")],
             ),
         }
         if self._constants:
-            self.exported[AS_LOGGED] = tf.function(
+            self.exported[AS_LOGGED] = function(
                 self._logged,
                 input_signature=[tf.TensorSpec([None], tf.string, "examples")],
             )

@@ -80,6 +80,7 @@ def run_fn(fn_args: Any) -> None:
                 transform,
                 job.features,
                 job.negatives.shift,
+                job.own_code,
                 analyzers.kept(job.features, transform),
             ),
             fn_args.serving_model_dir,
@@ -196,4 +197,5 @@ def _describe(
         "lion_kernel_reason": reason,
         "slot_bytes": optimizers.slot_bytes(fitted.optimizer),
         "ids": sum(f.size for f in job.shape.ids),
+        "linear_start": fitted.linear_start and asdict(fitted.linear_start),
     }

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from numbers import Real
 from typing import Any
 
 import tensorflow as tf
+from pydantic import ValidationError
 
 from optimizers import dispatch, gradients
-from optimizers.config.catalog import (
-    KERAS_ARGUMENTS,
-    LION_ARGUMENTS,
-    NON_NEGATIVE,
-)
-from optimizers.config.validation import check_frequency
+from optimizers.config.arguments import LionArguments
+from optimizers.config.messages import problems
 from optimizers.dispatch import Hyperparameters, Slots
 from optimizers.kernel import resolve_kernel
 from optimizers.mirrored import on_this_device
@@ -122,17 +120,18 @@ def check_arguments(
     Raises:
         ValueError: names the argument, what is accepted and what was received.
     """
-    for argument, value in own.items():
-        LION_ARGUMENTS[argument].check(argument, value)
-    power = own["frequency_power"]
-    accepted = check_frequency(power, own["sparse"])
-    if accepted:
+    given = {"weight_decay": weight_decay, **own}
+    # A config wants more than 0; a training may be told to stand still.
+    still = isinstance(learning_rate, Real) and learning_rate == 0
+    if not callable(learning_rate) and not still:
+        given["learning_rate"] = learning_rate
+    try:
+        LionArguments.model_validate(given)
+    except ValidationError as error:
+        found, _ = problems(error, LionArguments)
         raise ValueError(
-            f"`frequency_power` must be {accepted}. Received: {power!r}"
-        )
-    KERAS_ARGUMENTS["weight_decay"].check("weight_decay", weight_decay)
-    if not callable(learning_rate):
-        NON_NEGATIVE.check("learning_rate", learning_rate)
+            "; ".join(f"`{name}`: {text}" for name, text in found.items())
+        ) from error
     if kernel != "python":
         library.load()
     return resolve_kernel(kernel)

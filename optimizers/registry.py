@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import inspect
+import numbers
 from collections.abc import Mapping
 from typing import Any
 
-from optimizers.config.arguments import is_integer
 from optimizers.config.catalog import (
     CLASSES,
     FIXED_RATE,
@@ -15,8 +15,8 @@ from optimizers.config.catalog import (
     names,
 )
 from optimizers.config.defaults import asked, resolved
+from optimizers.config.sections import parse
 from optimizers.config.tables import expanded
-from optimizers.config.validation import validate
 
 __all__ = [
     "asked",
@@ -76,9 +76,9 @@ def build_optimizer(
     Raises:
         ValueError: as `validate`, or a warmup as long as the run.
     """
-    validate(spec, keras)
-    spec = expanded(spec)
-    if not is_integer(total_steps) or total_steps < 1:
+    spec = expanded(parse(spec, keras).spec())
+    whole = isinstance(total_steps, numbers.Integral)
+    if not whole or isinstance(total_steps, bool) or total_steps < 1:
         raise ValueError(
             f"`total_steps` must be an integer >= 1. Received: {total_steps!r}"
         )
@@ -105,6 +105,19 @@ def build_optimizer(
     return GroupedOptimizer(
         FirstMatch(optimizers), spec.get("loss_scale_factor")
     )
+
+
+def validate(spec: Mapping[str, Any], keras: int = 3) -> None:
+    """Checks a spec as far as is possible unbuilt, without Keras.
+
+    Args:
+        spec: see `build_optimizer`.
+        keras: 3, or 2 for a model of the package tf_keras.
+
+    Raises:
+        ValueError: a line for each wrong field, with received and accepted.
+    """
+    parse(spec, keras)
 
 
 def learning_rates(optimizer: Any) -> dict[str, float]:

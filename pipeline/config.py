@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Field,
     PrivateAttr,
     SerializeAsAny,
@@ -34,6 +32,7 @@ from models.config.training import (
 )
 from models.errors import InputError
 from optimizers import extension, registry
+from optimizers.config.sections import OptimizerConfig, check_keras_2
 from pipeline import yaml_file
 from pipeline.config_messages import explain, nearest, place, shown
 from pipeline.kubeflow_config import STATE_STORES, KubeflowConfig
@@ -53,25 +52,11 @@ class ConfigError(InputError):
     """The config is wrong; the message has file, field and what is accepted."""
 
 
-class OptimizerConfig(BaseModel):
-    """One optimizer, or groups of them; checked by `optimizers.registry`."""
-
-    model_config = ConfigDict(frozen=True, extra="allow")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _known(cls, value: Any) -> Any:
-        if isinstance(value, str):
-            value = {"name": value}
-        if isinstance(value, Mapping):
-            if "name" not in value and "groups" not in value:
-                value = {"name": "lion", **value}
-            registry.validate(value)
-        return value
-
-    def spec(self) -> dict[str, Any]:
-        """The plain mapping that `optimizers.registry` takes."""
-        return dict(self.model_extra or {})
+# Sections whose class depends on the name in them.
+_DOORS: dict[str, type[Section]] = {
+    "model": ModelConfig,
+    "optimizer": OptimizerConfig,
+}
 
 
 class TransformConfig(Section):
@@ -167,8 +152,8 @@ class PipelineConfig(Section):
     """Options of Transform."""
     model: SerializeAsAny[ModelConfig] = ModelConfig()
     """Architecture: a name, or a section."""
-    optimizer: OptimizerConfig = OptimizerConfig.model_validate(
-        {"name": "lion"}
+    optimizer: SerializeAsAny[OptimizerConfig] = OptimizerConfig.model_validate(
+        "lion"
     )
     """Optimizer: a name, a section, or `groups` of them; see Lion and other
     optimizers."""
@@ -199,10 +184,13 @@ class PipelineConfig(Section):
             section = info.data.get(name)
             if section is None:  # it is wrong by itself
                 continue
-            changed = {name: section.model_dump(mode="json")}
+            changed = {
+                name: section.model_dump(mode="json", exclude_unset=True)
+            }
             try:
                 put(changed, path, value)
-                type(section).model_validate(changed[name])
+                door = _DOORS.get(name, type(section))
+                door.model_validate(changed[name])
             except ValidationError as error:
                 raise ValueError(
                     f"{path} = {value!r}: "
@@ -230,7 +218,8 @@ class PipelineConfig(Section):
             )
         # A Keras 2 model takes fewer of the optimizer's arguments.
         try:
-            registry.validate(self.optimizer.spec(), self.model.keras)
+            if self.model.keras == 2:
+                check_keras_2(self.optimizer)
         except FieldError as error:
             raise FieldError(
                 f"optimizer.{error.field}", error.message

@@ -1,29 +1,20 @@
-"""Messages about a wrong config: field, received, accepted."""
+"""Messages about a wrong config: file and line, field, received, accepted."""
 
 from __future__ import annotations
 
-import difflib
 import re
-import types
-import typing
-from collections.abc import Iterable, Iterator
-from typing import Annotated, Any
 
 from pydantic import BaseModel, ValidationError
 
-from models.config.section import FieldError
+from optimizers.config.messages import TOP, nearest, problems, shown
 from pipeline.yaml_file import NO_LINE, Lines
 
-_SHOWN = 20  # problems
-_WIDEST = 200  # characters of a received value
-
-Model = type[BaseModel]
-Loc = tuple[int | str, ...]
+__all__ = ["explain", "nearest", "place", "shown"]
 
 
 def explain(
     error: ValidationError,
-    root: Model,
+    root: type[BaseModel],
     above: tuple[str, ...] = (),
     where: str = "",
     lines: Lines | None = None,
@@ -37,32 +28,15 @@ def explain(
         where: the file; "" for none.
         lines: of the file.
     """
-    found: dict[str, str] = {}
-    more: set[str] = set()
-    for item in error.errors(include_url=False):
-        loc = above + item["loc"]
-        walk = _Walk(root, loc, item["type"])
-        cause = item.get("ctx", {}).get("error")
-        if isinstance(cause, FieldError) and cause.field:
-            walk.parts += cause.field.split(".")
-        field = ".".join(walk.parts) or "(top level)"
-        if field not in found and len(found) == _SHOWN:
-            more.add(field)
-            continue
-        text = _text(item, walk)
-        if field in found and "; accepted: " in found[field]:
-            _, _, accepted = text.partition("; accepted: ")
-            if accepted and not found[field].endswith(accepted):
-                text = f"{found[field]}, or {accepted}"
-        found[field] = text
-    shown = [
+    found, more = problems(error, root, above)
+    told = [
         f"{place(where, lines or {}, field, text)}{field}: {text}"
         for field, text in found.items()
     ]
     if more:
-        rest = f"... and {len(more):,} more problems"
-        shown.append(f"{where}: {rest}" if where else rest)
-    return shown
+        rest = f"... and {more:,} more problems"
+        told.append(f"{where}: {rest}" if where else rest)
+    return told
 
 
 def place(where: str, lines: Lines, field: str, text: str = "") -> str:
@@ -72,7 +46,7 @@ def place(where: str, lines: Lines, field: str, text: str = "") -> str:
     """
     if not where:
         return ""
-    path = () if field == "(top level)" else tuple(field.split("."))
+    path = () if field == TOP else tuple(field.split("."))
     named = re.match(r"`?([\w.\[\]-]+)", text)
     inside = named[1].replace("[", ".").replace("]", "") if named else ""
     parts = tuple(inside.strip(".").split("."))
@@ -82,156 +56,3 @@ def place(where: str, lines: Lines, field: str, text: str = "") -> str:
     if line == NO_LINE:
         return f"--set, {where}: "
     return f"{where}:{line}: " if line else f"{where}: "
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """A hint at the known name that was meant, or nothing."""
-    if ":" in str(name):
-        return " (YAML wants a space after the colon)"
-    close = difflib.get_close_matches(str(name), list(known), 1)
-    return f" (did you mean {close[0]!r}?)" if close else ""
-
-
-def shown(value: Any) -> str:
-    """A received value, cut where it is long; null as YAML writes it."""
-    text = "null" if value is None else repr(value)
-    if len(text) > _WIDEST:
-        return f"{text[:_WIDEST]}... ({len(text):,} characters)"
-    return text
-
-
-_KINDS = {
-    "bool": "true or false",
-    "float": "a number",
-    "int": "an integer",
-    "string": "text",
-    "dict": "a mapping, such as {key: value}",
-    "date": "a date, such as 2024-01-31",
-}
-
-
-def _text(item: Any, walk: _Walk) -> str:
-    kind = item["type"]
-    if kind == "extra_forbidden":
-        known = walk.sections[-1].model_fields
-        return (
-            f"unknown key{nearest(walk.parts[-1], known)}."
-            f" Accepted: {', '.join(known)}"
-        )
-    if kind == "missing":
-        return "missing; it is required"
-    if kind == "value_error":
-        cause = item["ctx"]["error"]
-        return cause.message if isinstance(cause, FieldError) else str(cause)
-    received = shown(item["input"])
-    if kind == "invalid_key":
-        return f"received {received} as a key; accepted: text, in quotes"
-    return f"received {received}; accepted: {_accepted(item, walk)}"
-
-
-def _accepted(item: Any, walk: _Walk) -> str:
-    kind, received = item["type"], item["input"]
-    if kind in ("model_type", "model_attributes_type"):
-        fields = ", ".join(walk.sections[-1].model_fields) or "name, ..."
-        return f"a mapping with {fields}"
-    if kind in ("tuple_type", "list_type"):
-        example, depth = _example(walk.annotation, received)
-        return f"a list{' of lists' * (depth > 1)}, such as {example}"
-    if kind == "string_too_short" and item["ctx"]["min_length"] == 1:
-        return "text that is not empty"
-    if kind == "string_pattern_mismatch":
-        return f"text that matches {item['ctx']['pattern']}"
-    if kind == "finite_number":
-        return "a finite number"
-    if kind == "less_than" and item["ctx"]["lt"] == 2**63:
-        return "an integer below 2^63"
-    if kind == "string_type" and isinstance(received, int | float):
-        return "text; put it in quotes"
-    start = kind.partition("_")[0]
-    if kind.endswith(("_type", "_parsing", "_from_float", "_parsing_size")):
-        return _KINDS.get(start, _plain(item["msg"]))
-    return _plain(item["msg"])
-
-
-def _plain(message: str) -> str:
-    return message.removeprefix("Input should be ")
-
-
-def _example(annotation: Any, received: Any) -> tuple[str, int]:
-    """A list as it would be right, and how many lists it has in another."""
-    depth, inner = 0, [annotation]
-    while lists := [a for a in inner if typing.get_origin(a) is tuple]:
-        depth += 1
-        inner = list(_options(typing.get_args(lists[0])[0]))
-    value = "..."
-    models = [a for a in inner if _is_model(a)]
-    if isinstance(received, str | int | float):
-        value = str(received)[:40]
-    elif models:
-        needed = [
-            n for n, f in models[0].model_fields.items() if f.is_required()
-        ]
-        value = f"{{{', '.join(f'{name}: ...' for name in needed) or '...'}}}"
-    return "[" * depth + value + "]" * depth, depth
-
-
-class _Walk:
-    """The way from the top of the config to a place in it.
-
-    sections: the models on the way. parts: the path as the file has it,
-    without pydantic's tags for the branch of a union. annotation: of what is
-    there.
-    """
-
-    def __init__(self, root: Model, loc: Loc, kind: str) -> None:
-        self.sections: list[Model] = [root]
-        self.parts: list[str] = []
-        self.annotation: Any = root
-        for number, part in enumerate(loc):
-            last = number == len(loc) - 1
-            known = self._step(part)
-            if known or (last and kind in ("extra_forbidden", "invalid_key")):
-                self.parts.append(str(part))
-
-    def _step(self, part: int | str) -> bool:
-        options = list(_options(self.annotation))
-        for model in filter(_is_model, options):
-            for section in _with_subclasses(model):
-                if part in section.model_fields:
-                    found = section.model_fields[str(part)].annotation
-                    return self._enter(found)
-        for option in options:
-            arguments = typing.get_args(option)
-            origin = typing.get_origin(option)
-            if origin is dict and part != "[key]":
-                return self._enter(arguments[1])
-            if origin is tuple and (isinstance(part, int) or part.isdigit()):
-                return self._enter(arguments[0])
-        return isinstance(part, int)
-
-    def _enter(self, annotation: Any) -> bool:
-        self.annotation = annotation
-        self.sections += [a for a in _options(annotation) if _is_model(a)][:1]
-        return True
-
-
-def _options(annotation: Any) -> Iterator[Any]:
-    """The types of a union, without what is annotated."""
-    origin = typing.get_origin(annotation)
-    if origin is Annotated:
-        yield from _options(typing.get_args(annotation)[0])
-    elif origin in (typing.Union, types.UnionType):
-        for argument in typing.get_args(annotation):
-            yield from _options(argument)
-    else:
-        yield annotation
-
-
-def _is_model(annotation: Any) -> bool:
-    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
-
-
-def _with_subclasses(model: Model) -> Iterator[Model]:
-    yield model
-    for below in model.__subclasses__():
-        yield from _with_subclasses(below)

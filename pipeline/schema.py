@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from typing import Any
 
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from models.config import architectures
+from optimizers.config.sections import (
+    GroupConfig,
+    GroupsConfig,
+    OptimizerConfig,
+)
 from pipeline.config import PipelineConfig
 
 _TEXT = {"type": "string"}
@@ -20,7 +26,6 @@ _SHORT: dict[str, tuple[dict[str, Any], ...]] = {
     "CategoricalFeature": (_TEXT,),
     "DriftConfig": (_ACTION,),
     "NumericFeature": (_TEXT,),
-    "OptimizerConfig": (_TEXT,),
     "Retries": ({"type": "integer", "minimum": 0},),
     # YAML 1.1 reads off as a boolean, YAML 1.2 as text.
     "ServingGateConfig": ({"type": "boolean"}, {"enum": ["on", "off"]}),
@@ -43,7 +48,13 @@ def schema() -> dict[str, Any]:
         *architectures.ARCHITECTURES.values(),
         architectures.OwnConfig,
     ]
-    models: list[type[BaseModel]] = [PipelineConfig, *sections]
+    models: list[type[BaseModel]] = [
+        PipelineConfig,
+        *sections,
+        *OptimizerConfig.sections(),
+        GroupsConfig,
+        *GroupConfig.sections(),
+    ]
     _, document = models_json_schema(
         [(model, "validation") for model in models]
     )
@@ -67,14 +78,19 @@ def schema() -> dict[str, Any]:
         if name != "wide_deep":
             part["required"] = ["name"]
     parts["OwnConfig"]["properties"]["name"]["pattern"] = ":"
+    optimizers: list[type[BaseModel]] = [
+        *OptimizerConfig.sections(),
+        GroupsConfig,
+    ]
     top = parts.pop("PipelineConfig")
-    top["properties"]["model"] = {
-        "description": top["properties"]["model"]["description"],
-        "anyOf": [
-            _TEXT,
-            *({"$ref": f"#/$defs/{s.__name__}"} for s in sections),
-        ],
-    }
+    for name, known in (
+        ("model", sections),
+        ("optimizer", optimizers),
+    ):
+        about = top["properties"][name]["description"]
+        top["properties"][name] = {"description": about, **_any(known, _TEXT)}
+    of_groups = parts["GroupsConfig"]["properties"]["groups"]
+    of_groups |= {"items": _any(GroupConfig.sections()), "minItems": 1}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         **top,
@@ -85,6 +101,13 @@ def schema() -> dict[str, Any]:
 def text() -> str:
     """Schema as JSON."""
     return json.dumps(schema(), indent=2)
+
+
+def _any(
+    sections: Iterable[type[BaseModel]], *short: dict[str, Any]
+) -> dict[str, Any]:
+    there = [{"$ref": f"#/$defs/{section.__name__}"} for section in sections]
+    return {"anyOf": [*short, *there]}
 
 
 def _widen(

@@ -2,6 +2,7 @@
 
 import functools
 import gc
+import importlib
 import json
 import os
 import re
@@ -72,9 +73,8 @@ def serve(
     access.check(host)
     listener = bind(host, port)
     bind(host, grpc_port).close()
-    # TensorFlow reads it on import; its start-up notes help nobody here.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    with _no_arguments(), _without("keras"):
+    load()
+    with _no_arguments():
         from serving.kserve_server import Server
         from serving.metrics import ServingMetrics
         from serving.model import VersionRepository
@@ -132,6 +132,14 @@ def serve(
             watcher.stop()
             if request_log is not None:
                 request_log.close()
+
+
+def load() -> None:
+    """Imports what a server needs, TensorFlow above all: that takes seconds."""
+    # TensorFlow reads it on import; its start-up notes help nobody here.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    with _no_arguments(), _without("keras"):
+        importlib.import_module("serving.kserve_server")
 
 
 def _model_name(model_dir: Path) -> str:

@@ -36,6 +36,7 @@ NAMES = (
     "lion_kernels",
     "predict",
     "serve",
+    "whole_run",
 )
 _ROOT = Path(__file__).resolve().parents[2]
 

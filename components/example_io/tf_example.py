@@ -18,6 +18,7 @@ _FIRST, _SECOND = b"\x0a", b"\x12"
 # Field 1000, eight bytes, little endian.
 TIME_TAG = b"\xc1\x3e"
 _NOTHING = pa.scalar(b"", pa.binary())
+_PLACES = np.arange(8)
 
 
 def encode(columns: Mapping[str, pa.Array]) -> pa.BinaryArray:
@@ -141,8 +142,29 @@ def _varints(
     numbers: npt.NDArray[np.int64],
 ) -> tuple[npt.NDArray[np.int64], bytes]:
     """Bytes in each number's varint, and all of them in a row."""
-    numbers = numbers.view(np.uint64)
-    widest = max(1, -(-int(numbers.max(initial=0)).bit_length() // 7))
+    unsigned = numbers.view(np.uint64)
+    widest = max(1, -(-int(unsigned.max(initial=0)).bit_length() // 7))
+    if widest > 8:
+        return _wide_varints(unsigned, widest)
+    # A number's bytes side by side in a word: few passes over small arrays.
+    kind = np.dtype("<u4" if widest <= 4 else "<u8")
+    left = unsigned.astype(kind)
+    words = np.zeros(len(left), kind)
+    sizes = np.ones(len(left), np.int64)
+    for place in range(widest):
+        words |= (left & kind.type(0x7F)) << kind.type(8 * place)
+        left >>= kind.type(7)
+        more = left != 0
+        words |= more.astype(kind) << kind.type(8 * place + 7)
+        sizes += more
+    digits = words.view(np.uint8).reshape(-1, kind.itemsize)
+    return sizes, digits[_PLACES[: kind.itemsize] < sizes[:, None]].tobytes()
+
+
+def _wide_varints(
+    numbers: npt.NDArray[np.uint64], widest: int
+) -> tuple[npt.NDArray[np.int64], bytes]:
+    """The same for numbers of up to ten bytes."""
     shifts = np.arange(widest, dtype=np.uint64) * np.uint64(7)
     groups = numbers[:, None] >> shifts  # [rows, widest]
     sizes = np.maximum(1, (groups != 0).sum(axis=1))

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from typing import IO
+from dataclasses import dataclass
+from typing import IO, Protocol
 
 import google_crc32c
 import numpy as np
@@ -19,7 +20,33 @@ from models.errors import InputError
 
 _HEADER = struct.Struct("<QI")
 _FOOTER = struct.Struct("<I")
+_LENGTH = struct.Struct("<Q")
+_FRAME = _HEADER.size + _FOOTER.size
 _PIECE = 1 << 20
+_BLOCK = 1 << 23
+PAD = bytes(16)  # behind the last record: readers may look eight bytes ahead
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Records:
+    """Records in one buffer.
+
+    data: with `PAD` behind the last record.
+    starts, ends: of each record, rising; int64 [N].
+    """
+
+    data: bytes
+    starts: Ints
+    ends: Ints
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    def to_list(self) -> list[bytes]:
+        """Each record by itself."""
+        places = zip(self.starts.tolist(), self.ends.tolist(), strict=True)
+        return [self.data[start:end] for start, end in places]
 
 
 def is_header(head: bytes) -> bool:
@@ -58,6 +85,73 @@ def read(
             raise _damaged("a wrong checksum", offset)
         yield record, length
         offset += _HEADER.size + length + _FOOTER.size
+
+
+class Stream(Protocol):
+    """Bytes that are read one after another."""
+
+    def read(self, size: int, /) -> bytes:
+        """At most `size` bytes; none at the end."""
+
+
+def blocks(stream: Stream, rows: int, size: int = _BLOCK) -> Iterator[Records]:
+    """The records of `stream`, checked, up to `rows` of them at a time.
+
+    Several times faster than `read`, for files of our own. About `size` bytes
+    are read at a time.
+
+    Raises:
+        InputError: the file is damaged.
+    """
+    offset, rest = 0, b""
+    while piece := stream.read(size):
+        data = b"".join((rest, piece, PAD))
+        last = len(data) - len(PAD)
+        begin, end = _frames(data, last, offset)
+        parts = max(1, -(-len(begin) // rows))
+        for some in np.array_split(np.arange(len(begin)), parts):
+            if len(some):
+                yield Records(data, begin[some], end[some])
+        done = int(end[-1]) + _FOOTER.size if len(end) else 0
+        offset, rest = offset + done, data[done:last]
+    if rest:
+        raise _damaged("the end of the file inside the record", offset)
+
+
+def _frames(data: bytes, last: int, offset: int) -> tuple[Ints, Ints]:
+    """First and last place of each whole record."""
+    found, at = [], 0
+    length_of = _LENGTH.unpack_from
+    while at + _HEADER.size <= last:
+        begin = at + _HEADER.size
+        end = begin + length_of(data, at)[0]
+        if end + _FOOTER.size > last:
+            if not is_header(data[at : at + _HEADER.size]):
+                raise _damaged("a wrong checksum", offset + at)
+            break
+        found.append(begin)
+        at = end + _FOOTER.size
+    begins = np.array(found, np.int64)
+    if not found:
+        return begins, begins
+    ends = np.append(begins[1:], at + _HEADER.size) - _FRAME
+    checksums = np.fromiter(
+        (
+            google_crc32c.value(data[begin:end])
+            for begin, end in zip(found, ends.tolist(), strict=True)
+        ),
+        np.uint32,
+        len(found),
+    )
+    numbers = np.ndarray((last,), np.dtype("<u4"), data, strides=(1,))
+    lengths, which = np.unique(ends - begins, return_inverse=True)
+    headers = [_masked(_LENGTH.pack(length)) for length in lengths.tolist()]
+    wrong = numbers[ends] != _mask(checksums)
+    wrong |= numbers[begins - 4] != np.array(headers, np.uint32)[which]
+    if wrong.any():
+        at = int(begins[wrong.argmax()]) - _HEADER.size
+        raise _damaged("a wrong checksum", offset + at)
+    return begins, ends
 
 
 def _long(stream: IO[bytes], length: int, kept: int) -> tuple[bytes, int]:

@@ -9,7 +9,8 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,15 +35,74 @@ class Server:
     grpc: str
 
 
+class _Child:
+    """The program of a server, which waits for the folder that it serves.
+
+    It runs on the CPU, since this process may hold the accelerator's memory.
+    """
+
+    def __init__(self) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="lionctr-gate-")
+        self.folder = Path(self._folder.name)
+        self.log = self.folder / "log.txt"
+        with self.log.open("w") as errors:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", _PROGRAM],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+                cwd=Path(__file__).parents[2],
+                env=os.environ | {"CUDA_VISIBLE_DEVICES": "-1"},
+            )
+
+    def serve(self, versions: Path) -> None:
+        """Tells it the folder."""
+        assert self.process.stdin is not None
+        with suppress(BrokenPipeError):  # it has ended; its log says why
+            self.process.stdin.write(f"{versions}\n")
+            self.process.stdin.flush()
+
+    def end(self) -> None:
+        """Ends it, whatever it does."""
+        self.process.terminate()
+        try:
+            self.process.wait(_END_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        for stream in (self.process.stdin, self.process.stdout):
+            if stream is not None:
+                with suppress(BrokenPipeError):
+                    stream.close()
+        self._folder.cleanup()
+
+
+_prepared: ContextVar[list[_Child] | None] = ContextVar(
+    "_prepared", default=None
+)
+
+
+@contextmanager
+def prepared() -> Iterator[None]:
+    """Starts the program of one `serving`, before its model is there."""
+    children = [_Child()]
+    token = _prepared.set(children)
+    try:
+        yield
+    finally:
+        _prepared.reset(token)
+        for child in children:
+            child.end()
+
+
 class Starting:
     """A server that is on its way; `wait` for it."""
 
-    def __init__(
-        self, process: subprocess.Popen[str], name: str, log: Path
-    ) -> None:
-        self._process = process
+    def __init__(self, child: _Child, name: str) -> None:
+        self._process = child.process
         self._name = name
-        self._log = log
+        self._log = child.log
 
     def wait(self) -> Server:
         """Blocks until it answers.
@@ -72,42 +132,20 @@ class Starting:
 def serving(model: str, name: str) -> Iterator[Starting]:
     """Starts a server of one version, and ends it.
 
-    It runs on the CPU, since this process may hold the accelerator's memory.
-
     Args:
         model: folder of the SavedModel; in an object store it is copied.
         name: of the model.
     """
-    with tempfile.TemporaryDirectory(prefix="lionctr-gate-") as folder:
-        versions, log = Path(folder) / name, Path(folder) / "log.txt"
-        versions.mkdir()
+    children = _prepared.get()
+    child = children.pop() if children else _Child()
+    try:
+        versions = child.folder / "models" / name
+        versions.mkdir(parents=True)
         if model_store.is_remote(model):
             verified_copy.copy(model, str(versions / "1"))
         else:
             (versions / "1").symlink_to(Path(model).resolve())
-        with log.open("w") as errors:
-            process = subprocess.Popen(
-                [sys.executable, "-m", _PROGRAM, str(versions)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                text=True,
-                cwd=Path(__file__).parents[2],
-                env=os.environ | {"CUDA_VISIBLE_DEVICES": "-1"},
-            )
-        try:
-            yield Starting(process, name, log)
-        finally:
-            _end(process)
-
-
-def _end(process: subprocess.Popen[str]) -> None:
-    process.terminate()
-    try:
-        process.wait(_END_SECONDS)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-    for stream in (process.stdin, process.stdout):
-        if stream is not None:
-            stream.close()
+        child.serve(versions)
+        yield Starting(child, name)
+    finally:
+        child.end()

@@ -1,22 +1,21 @@
 """TFDV's statistics of files of tf.Examples, by threads in one process.
 
 Batches go through TFDV's own generators. Its exact counts of values are a Beam
-pipeline with an element a value; here they are Arrow's, merged now and then, so
-memory grows with distinct values and not with rows.
+pipeline with an element a value; here they are Arrow's, merged now and then
+and kept in files beyond a bound, so memory grows neither with rows nor with
+distinct values.
 """
 
 from __future__ import annotations
 
 import os
+import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-import tensorflow as tf
 from tensorflow_data_validation import StatsOptions
 from tensorflow_data_validation.arrow import arrow_util
 from tensorflow_data_validation.statistics import stats_impl
@@ -30,17 +29,19 @@ from tensorflow_data_validation.utils.example_weight_map import (
 )
 from tensorflow_metadata.proto.v0 import statistics_pb2
 from tfx_bsl.arrow import array_util
-from tfx_bsl.coders.example_coder import ExamplesToRecordBatchDecoder
 from tfx_bsl.statistics import merge_util
 
+from components.example_io.record_files import columns_of, record_blocks
+from components.example_io.tfrecord import Records
 from components.statistics_gen.single_feature import Sample
+from components.statistics_gen.value_counts import ValueCounts
 
 _NO_WEIGHTS = ExampleWeightMap()
 _ROWS = 1 << 15  # of a batch
-_PENDING = 1 << 20  # counts of a feature kept apart before they are merged
+_BYTES = 24 << 20  # read for one or more batches
 _THREADS = min(4, os.cpu_count() or 1)
 
-Path = tuple[str, ...]
+Steps = tuple[str, ...]
 
 
 def statistics_of(
@@ -58,24 +59,28 @@ def statistics_of(
         sample: takes some of the rows; None: nobody does.
     """
     batches = _Batches(files, rows)
-    workers = [_Accumulator(sample) for _ in range(threads)]
-    with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(lambda worker: worker.take(batches), workers))
-    first, *others = workers
-    for other in others:
-        first.merge(other)
-    return merge_util.merge_dataset_feature_statistics(first.protos())
+    with tempfile.TemporaryDirectory(prefix="lionctr-statistics-") as folder:
+        values = _Values(Path(folder))
+        workers = [_Accumulator(values, sample) for _ in range(threads)]
+        with ThreadPoolExecutor(threads) as pool:
+            list(pool.map(lambda worker: worker.take(batches), workers))
+        first, *others = workers
+        for other in others:
+            first.merge(other)
+        return merge_util.merge_dataset_feature_statistics(first.protos())
 
 
 def fill(sample: Sample, files: Sequence[str]) -> None:
     """Gives a sample the first rows of each file, and computes nothing else."""
-    decoder = ExamplesToRecordBatchDecoder()
     rows = -(-sample.size // max(len(files), 1))
     for number, file in enumerate(files):
-        kind = "GZIP" if file.endswith(".gz") else ""
-        data = tf.data.TFRecordDataset(file, kind).take(rows).batch(rows)
-        for batch in data.as_numpy_iterator():
-            sample.add(number, decoder.DecodeBatch(batch))
+        left = rows
+        for records in record_blocks(file, rows, _BYTES):
+            batch = columns_of(records)
+            sample.add(number, batch.slice(0, left))
+            left -= batch.num_rows
+            if left <= 0:
+                break
 
 
 class _Batches:
@@ -85,29 +90,44 @@ class _Batches:
         self._iterator = enumerate(self._read(files, rows))
         self._lock = threading.Lock()
 
-    def next(self) -> tuple[int, Any] | None:
-        """Number of a batch, and its rows as bytes [rows]; None at the end."""
+    def next(self) -> tuple[int, Records] | None:
+        """Number of a batch, and its rows; None at the end."""
         with self._lock:
             return next(self._iterator, None)
 
     @staticmethod
-    def _read(files: Sequence[str], rows: int) -> Iterator[Any]:
-        for kind in ("", "GZIP"):
-            some = [f for f in files if f.endswith(".gz") == (kind == "GZIP")]
-            if some:
-                data = tf.data.TFRecordDataset(
-                    some, kind, buffer_size=1 << 20
-                ).batch(rows)
-                yield from data.prefetch(2).as_numpy_iterator()
+    def _read(files: Sequence[str], rows: int) -> Iterator[Records]:
+        for file in files:
+            yield from record_blocks(file, rows, _BYTES)
+
+
+class _Values:
+    """Counts of the values of each feature, by all threads.
+
+    found: path of the feature -> its counts.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._lock = threading.Lock()
+        self.found: dict[Steps, ValueCounts] = {}
+
+    def of(self, path: Steps) -> ValueCounts:
+        """The counts of a feature."""
+        with self._lock:
+            if path not in self.found:
+                folder = self._folder / str(len(self.found))
+                self.found[path] = ValueCounts(folder)
+            return self.found[path]
 
 
 class _Accumulator:
     """Statistics of one thread: TFDV's accumulators, and counts of values."""
 
-    def __init__(self, sample: Sample | None = None) -> None:
+    def __init__(self, values: _Values, sample: Sample | None = None) -> None:
+        self._values = values
         self._sample = sample
         self._options = StatsOptions()
-        self._decoder = ExamplesToRecordBatchDecoder()
         self._generators = [
             g
             for g in stats_impl.get_generators(self._options)
@@ -116,13 +136,12 @@ class _Accumulator:
         for generator in self._generators:
             generator.setup()
         self._parts = [g.create_accumulator() for g in self._generators]
-        self._values: dict[Path, _ValueCounts] = {}
         self._rows = 0
 
     def take(self, batches: _Batches) -> None:
         """Adds batches until there are none left."""
         while (numbered := batches.next()) is not None:
-            batch = self._decoder.DecodeBatch(numbered[1])
+            batch = columns_of(numbered[1])
             self.add(batch)
             if self._sample is not None:
                 self._sample.add(numbered[0], batch)
@@ -142,8 +161,7 @@ class _Accumulator:
             kind = stats_util.get_feature_type_from_arrow_type(path, array.type)
             if kind == statistics_pb2.FeatureNameStatistics.STRING:
                 values, _ = array_util.flatten_nested(array, False)
-                counts = self._values.setdefault(path.steps(), _ValueCounts())
-                counts.add(values)
+                self._values.of(path.steps()).add(values)
 
     def merge(self, other: _Accumulator) -> None:
         """Adds what another thread has seen."""
@@ -154,8 +172,6 @@ class _Accumulator:
                 self._generators, self._parts, other._parts, strict=True
             )
         ]
-        for path, counts in other._values.items():
-            self._values.setdefault(path, _ValueCounts()).merge(counts)
 
     def protos(self) -> list[statistics_pb2.DatasetFeatureStatistics]:
         """The statistics, in parts that TFDV merges by feature."""
@@ -166,7 +182,7 @@ class _Accumulator:
             protos.append(generator.extract_output(generator.compact(part)))
         options = self._options
         most = max(options.num_top_values, options.num_rank_histogram_buckets)
-        for path, counts in self._values.items():
+        for path, counts in self._values.found.items():
             values, numbers, distinct = counts.top(most)
             if not distinct:
                 continue
@@ -189,65 +205,3 @@ class _Accumulator:
                 ),
             ]
         return protos
-
-
-class _ValueCounts:
-    """How often each value of a feature was seen, exactly."""
-
-    def __init__(self) -> None:
-        self._parts: list[pa.Table] = []
-        self._pending = 0
-
-    def add(self, values: pa.Array) -> None:
-        """Counts the values of a batch, binary [values]."""
-        counts = values.value_counts()
-        self._append(
-            pa.table(
-                {
-                    "value": counts.field("values"),
-                    "count": counts.field("counts"),
-                }
-            )
-        )
-
-    def merge(self, other: _ValueCounts) -> None:
-        """Adds another's counts."""
-        for part in other._parts:
-            self._append(part)
-
-    def top(self, most: int) -> tuple[list[bytes], list[int], int]:
-        """The commonest values, their counts, and how many values there are.
-
-        Equal counts are in descending order of values, as in TFDV.
-        """
-        self._compact()
-        if not self._parts:
-            return [], [], 0
-        (table,) = self._parts
-        counts = table["count"].to_numpy()
-        if len(counts) > most:
-            # Only those that may be among the first are sorted by value.
-            least = np.partition(counts, len(counts) - most)[-most]
-            table = table.filter(pa.array(counts >= least))
-        order = pc.sort_indices(
-            table, [("count", "descending"), ("value", "descending")]
-        )
-        first = table.take(order[:most])
-        return (
-            first["value"].to_pylist(),
-            first["count"].to_pylist(),
-            len(counts),
-        )
-
-    def _append(self, part: pa.Table) -> None:
-        self._parts.append(part)
-        self._pending += len(part)
-        if self._pending > max(_PENDING, 2 * len(self._parts[0])):
-            self._compact()
-
-    def _compact(self) -> None:
-        if len(self._parts) > 1:
-            table = pa.concat_tables(self._parts).group_by("value")
-            summed = table.aggregate([("count", "sum")])
-            self._parts = [summed.rename_columns(["value", "count"])]
-        self._pending = sum(map(len, self._parts))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import logging
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -11,13 +10,15 @@ import apache_beam as beam
 import pyarrow as pa
 import tensorflow as tf
 
+from components.example_io.record_files import record_blocks
 from components.transform import cache
-from components.transform.batches import batches, program
+from components.transform.observation import Observer
 from models.config.training import Features
 from models.preprocessing import analyzers
-from models.preprocessing.preprocessing_fn import observe
 
 log = logging.getLogger("lionctr.transform")
+_ROWS = 16_384  # of a batch
+_BYTES = 8 << 20  # read for one or more batches
 
 
 @beam.ptransform_fn
@@ -70,8 +71,7 @@ class _Find(beam.DoFn):
         self._version = version
 
     def setup(self) -> None:
-        observed = functools.partial(observe, features=self._features)
-        self._program = program(observed, self._spec)
+        self._observer = Observer(self._features, self._spec)
 
     def process(self, file: str) -> Iterator[tuple[None, str]]:
         name = cache.name(file, self._version)
@@ -79,7 +79,7 @@ class _Find(beam.DoFn):
         if self._kept is not None and cache.has(self._kept, name, schemas):
             yield None, cache.path(self._kept, name)
             return
-        found = look(file, self._program, self._features)
+        found = look(file, self._observer, self._features)
         if self._kept is not None:
             try:
                 yield None, cache.put(self._kept, name, found)
@@ -89,16 +89,12 @@ class _Find(beam.DoFn):
         yield None, cache.put(self._entries, name, found)
 
 
-def look(file: str, program: Any, features: Features) -> list[pa.Table]:
+def look(file: str, observer: Observer, features: Features) -> list[pa.Table]:
     """Analysis of one file."""
     found = analyzers.parts(features)
-    for batch in batches(file, program):
-        analyzers.add(found, tf.nest.map_structure(_array, batch))
+    for records in record_blocks(file, _ROWS, _BYTES):
+        analyzers.add(found, observer(records))
     return [part.save() for part in found]
-
-
-def _array(tensor: Any) -> Any:
-    return tensor.numpy()
 
 
 def _parts(

@@ -17,6 +17,14 @@ from pydantic_core import PydanticUndefined
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from models.config import architectures
+from optimizers.config.arguments import Arguments
+from optimizers.config.catalog import ARGUMENTS
+from optimizers.config.sections import (
+    GroupConfig,
+    GroupsConfig,
+    OptimizerConfig,
+    Schedule,
+)
 from pipeline.config import PipelineConfig
 
 PAGE = "config.md"
@@ -46,14 +54,36 @@ def reference() -> str:
         for model in _subclasses(architectures.ModelConfig)
         if model.model_fields["name"].default
     ]
+    one = {section.__name__: section for section in OptimizerConfig.sections()}
+    parts += [
+        _section("optimizer, `groups: [...]`", GroupsConfig),
+        _section("`optimizer.groups.0`", GroupConfig),
+        _section("`optimizer.schedule`", Schedule),
+        _section("optimizer, every name", Arguments),
+    ]
+    parts += [
+        _section(
+            f"optimizer, `name: {name}`",
+            one[f"{section.__name__.removesuffix('Arguments')}Config"],
+            apart_from=Arguments,
+        )
+        for name, section in ARGUMENTS.items()
+    ]
     return "\n\n".join(parts)
 
 
-def _section(path: str, model: type[BaseModel]) -> str:
+def _section(
+    path: str,
+    model: type[BaseModel],
+    apart_from: type[BaseModel] | None = None,
+) -> str:
+    known = apart_from.model_fields if apart_from else {}
     title = path if "`" in path or path.startswith("(") else f"`{path}`"
     lines = [f"### {title}", "", _prose(model.__doc__ or ""), ""]
     lines += ["| field | accepts | default |", "|---|---|---|"]
     for name, field in model.model_fields.items():
+        if name in known and known[name].default == field.default:
+            continue
         about = f"<br>{_cell(field.description)}" if field.description else ""
         lines.append(
             f"| `{name}`{about} | {_cell(_type(field.annotation))} |"

@@ -122,7 +122,11 @@ class ExportConfig(Section):
 class TrainConfig(Section):
     """Settings of the training loop."""
 
-    automatic: ClassVar[tuple[str, ...]] = ("batch_size", "epochs")
+    automatic: ClassVar[tuple[str, ...]] = (
+        "batch_size",
+        "epochs",
+        "linear_start",
+    )
 
     warm_start: PathText | None = None
     """Model whose weights and optimizer state training starts from:
@@ -131,6 +135,10 @@ class TrainConfig(Section):
     """Rows of one update, over all replicas; by default chosen from the log."""
     epochs: PositiveInt = 1
     """Passes over the training split; by default chosen from the log."""
+    linear_start: bool = False
+    """Fit the weights of ids and numbers first, as a logistic regression, and
+    keep them; the network learns what is left. `wide_deep` alone has them; by
+    default chosen from the log."""
     jit: Literal["auto"] | bool = "auto"
     """Compile the step with XLA; `auto`: on a GPU or TPU."""
     precision: Literal["auto", "float32", "mixed_bfloat16"] = "float32"

@@ -95,23 +95,22 @@ def _unpack(path: str, target: str) -> None:
 
 def _scan(path: str, name: str) -> list[tuple[int, int]]:
     """First byte and rows of each block of a file."""
-    starts, rows = [], 0
+    starts, rows, position = [], 0, 0
     unpack = _LENGTH.unpack_from
     with tf.io.gfile.GFile(path, "rb") as file:
         size = file.size()
-        first = position = 0  # of the piece that is read, of the record
-        piece = b""
         while position < size:
-            at = position - first
-            if at + _LENGTH.size > len(piece):
-                file.seek(position)
-                first, at, piece = position, 0, file.read(_PIECE)
-                if len(piece) < _FRAME:
-                    break
-            if rows % ROWS == 0:
-                starts.append(position)
-            rows += 1
-            position += unpack(piece, at)[0] + _FRAME
+            file.seek(position)
+            piece = file.read(_PIECE)
+            if len(piece) < _FRAME:
+                break
+            at, last = 0, len(piece) - _LENGTH.size
+            while at <= last:
+                if rows % ROWS == 0:
+                    starts.append(position + at)
+                rows += 1
+                at += unpack(piece, at)[0] + _FRAME
+            position += at
     if position != size:
         raise InputError(
             f"{name} is damaged: record {rows:,} does not end where the file"

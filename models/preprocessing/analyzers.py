@@ -77,7 +77,7 @@ class Counts:
         self._new: list[pa.Table] = []
         self._new_rows = 0
 
-    def add(self, values: Array) -> None:
+    def add(self, values: Array | pa.Array) -> None:
         """[N] bytes, or int64 labels."""
         self.merge(vocabulary.count(values))
 

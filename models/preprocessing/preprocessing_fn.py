@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -76,8 +76,12 @@ def preprocessing_fn(
     )
 
 
-def observe(inputs: Mapping[str, Any], features: Features) -> Observed:
-    """The tensors to analyze."""
+def observe(
+    inputs: Mapping[str, Any],
+    features: Features,
+    without: Collection[str] = (),
+) -> Observed:
+    """The tensors to analyze, but the texts of tables in `without`."""
     raw = _Raw(inputs)
     numbers = []
     for number in bucketed(features):
@@ -87,7 +91,8 @@ def observe(inputs: Mapping[str, Any], features: Features) -> Observed:
         tf.cast(raw.column(LABEL, 0), tf.int64),
         tuple(
             _joined([raw.values(f) for f in group])
-            for group in by_vocabulary(features).values()
+            for table, group in by_vocabulary(features).items()
+            if table not in without
         ),
         _unscaled(scalars(features), raw),
         tuple(numbers),

@@ -98,11 +98,17 @@ class _Count(beam.DoFn):
             )
 
 
-def count(values: npt.NDArray[Any]) -> pa.Table:
-    """How often each value occurs; numbers are labels."""
+def count(values: npt.NDArray[Any] | pa.Array) -> pa.Table:
+    """How often each value occurs; numbers of NumPy are labels."""
+    if isinstance(values, (pa.Array, pa.ChunkedArray)):
+        return _counted(values)
     if values.dtype != np.object_:  # the label
         values = np.where(values > 0, b"1", b"0").astype(np.object_)
-    counted = pa.array(values, pa.binary()).value_counts()
+    return _counted(pa.array(values, pa.binary()))
+
+
+def _counted(values: pa.Array) -> pa.Table:
+    counted = values.value_counts()
     return pa.table(
         {"value": counted.field("values"), "count": counted.field("counts")}
     )

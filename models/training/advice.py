@@ -32,7 +32,8 @@ class Course:
     def add(self, step: int, logloss: float, constant: float) -> None:
         """Takes note of an evaluation."""
         self.evaluations += 1
-        self.first = self.first or step
+        if self.evaluations == 1:
+            self.first = step
         self.last, self.constant = step, constant
         self.gain = max(0.0, self.logloss - logloss)
         if logloss < self.logloss:
@@ -61,7 +62,13 @@ def warnings(steps: int, course: Course, stopped_early: bool) -> list[str]:
         )
     if course.evaluations < 2:  # one is first and last
         return found
-    if course.best == course.last:
+    if not course.best:  # of a linear start
+        found.append(
+            f"none of {course.evaluations - 1} evaluations is better than the"
+            " linear start: the network has found nothing beyond effects of"
+            " single ids and numbers that holds on eval rows"
+        )
+    elif course.best == course.last:
         whole = max(0.0, course.constant - course.logloss)
         if stopped_early or course.gain < _STILL_GAINS * whole:
             return found

@@ -12,12 +12,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from models.training import precision
+from models.training.cluster import workers
 from optimizers.config.automatic import rates_of
 from optimizers.config.catalog import AUTO, TABLE_ARGUMENTS
 
 _STEPS = 1000  # of a training, if the log can give them within _EPOCHS
+_STEPS_AFTER_START = 2000
 _EPOCHS = 8
+_EVAL_STEPS = 125  # at most, where early stopping keeps the best
+# Fewer say too little of an id for its embedding to be left free.
+_EVENTS_PER_ID = 0.5
 _SMALL = 150_000  # rows below which a large network learns the log by heart
+_WHY_LINEAR = "few rows: single effects exactly, the network what is left"
 
 
 @dataclass(frozen=True)
@@ -30,7 +36,7 @@ class Choice:
 
 
 def choose(
-    custom: Mapping[str, Any], rows: int, ids: int
+    custom: Mapping[str, Any], rows: int, ids: int, events: int | None = None
 ) -> tuple[dict[str, Any], list[Choice]]:
     """The sections of a training without `auto`, and what was chosen.
 
@@ -38,6 +44,7 @@ def choose(
         custom: sections `model`, `optimizer`, `train`, and others.
         rows: that train.
         ids: values of all categorical features and buckets.
+        events: rows of the rarer label; None: half of all.
     """
     chosen: list[Choice] = []
     sections = {
@@ -50,6 +57,13 @@ def choose(
             sections[name][field] = value
             chosen.append(Choice(path, value, reason))
 
+    def put(path: str, value: Any, reason: str) -> None:
+        """Fills a field that is null where nothing is given."""
+        name, _, field = path.partition(".")
+        if sections[name].get(field) is None:
+            sections[name][field] = value
+            chosen.append(Choice(path, value, reason))
+
     train, model, optimizer = (
         sections[name] for name in ("train", "model", "optimizer")
     )
@@ -59,33 +73,60 @@ def choose(
         batch_size(rows),
         f"half the square root of {size}, a power of two from 64 to 4096",
     )
+    small = rows < _SMALL
+    word = "few" if small else "enough"
+    linear = small and _may_start_linear(sections)
+    if linear:
+        fill("train.linear_start", True, _WHY_LINEAR)
+    elif train.get("linear_start") == AUTO:
+        train["linear_start"] = False
     steps = -(-rows // train["batch_size"])
-    epochs = min(_EPOCHS, -(-_STEPS // steps))
+    wanted = _STEPS_AFTER_START if train.get("linear_start") else _STEPS
+    epochs = min(_EPOCHS, -(-wanted // steps))
     if train.get("epochs") == AUTO:
         fill(
             "train.epochs",
             epochs,
-            f"{steps:,} steps an epoch; a training wants {_STEPS:,}",
+            f"{steps:,} steps an epoch; a training wants {wanted:,}",
         )
-        if epochs > 2 and train.get("early_stopping") is None:
-            train["early_stopping"] = {"patience": 2, "min_delta": 0.0}
-            chosen.append(
-                Choice(
-                    "train.early_stopping",
-                    train["early_stopping"],
-                    "several epochs: the best of them is kept",
-                )
+        if train.get("linear_start"):
+            put(
+                "train.eval_steps",
+                min(_EVAL_STEPS, max(1, steps // 4)),
+                "four evaluations an epoch or more: the best weights are kept",
+            )
+            put(
+                "train.early_stopping",
+                {"patience": 8, "min_delta": 0.0},
+                "the linear start counts as the first evaluation",
+            )
+        elif epochs > 2:
+            put(
+                "train.early_stopping",
+                {"patience": 2, "min_delta": 0.0},
+                "several epochs: the best of them is kept",
             )
     if train.get("precision") == AUTO:
         fill("train.precision", *precision.fastest())
-    small = rows < _SMALL
-    word = "few" if small else "enough"
     fill("model.hidden", [64, 32] if small else [256, 128], f"{word} rows")
     fill("model.dropout", 0.2 if small else 0.0, f"{word} rows")
+    if train.get("linear_start"):
+        share = (rows // 2 if events is None else events) / max(1, ids)
+        fill(
+            "model.embedding_l2",
+            0.0 if share >= _EVENTS_PER_ID else 0.02,
+            f"{share:.2g} rows of the rarer label for each id",
+        )
     fill("model.embedding_l2", 0.02 if small else 0.0, f"{word} rows")
     if optimizer.get("learning_rate") == AUTO:
         scale = math.sqrt(train["batch_size"] / 512)
-        rates = rates_of(optimizer["name"], model["name"], scale, small)
+        rates = rates_of(
+            optimizer["name"],
+            model["name"],
+            scale,
+            small,
+            train.get("linear_start") is True,
+        )
         schedule = rates.pop("schedule")
         why = f"{optimizer['name']} at batches of {train['batch_size']}"
         fill("optimizer.learning_rate", rates["learning_rate"], why)
@@ -93,15 +134,24 @@ def choose(
             for name, value in rates.items():
                 optimizer.setdefault(name, AUTO)
                 fill(f"optimizer.{name}", value, f"{why}, embedding tables")
-        if schedule is not None and optimizer.get("schedule") is None:
-            optimizer["schedule"] = dict(schedule)
-            chosen.append(
-                Choice("optimizer.schedule", optimizer["schedule"], why)
-            )
+        if schedule is not None:
+            put("optimizer.schedule", dict(schedule), why)
     for name in TABLE_ARGUMENTS:
         if optimizer.get(name) == AUTO:
             del optimizer[name]
     return {**custom, **sections}, chosen
+
+
+def _may_start_linear(sections: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Only where rates and epochs are chosen too, and not among workers."""
+    train, optimizer = sections["train"], sections["optimizer"]
+    return (
+        sections["model"]["name"] == "wide_deep"
+        and optimizer.get("learning_rate") == train.get("epochs") == AUTO
+        and train.get("warm_start") is None
+        and train.get("strategy") not in ("multi_worker", "tpu")
+        and workers() < 2
+    )
 
 
 def batch_size(rows: int) -> int:

@@ -188,6 +188,8 @@ class _Training:
         )
         with self._progress.writing(), caught_signals() as caught:
             self._callbacks.on_train_begin()
+            if self._config.linear_start and not state.step:
+                self._evaluate()  # the start may stay the best
             while state.step < self._total and not self._stopped():
                 if not self._epoch(caught):
                     break

@@ -21,6 +21,7 @@ from models.checkpointing.saved_state import (
     optimizer_names,
 )
 from models.checkpointing.warm_start import Base, Report
+from models.config.architectures import OwnConfig
 from models.config.training import Features, ModelConfig, Negatives, TrainConfig
 from models.errors import InputError
 from models.input_pipeline import row_counts
@@ -33,7 +34,7 @@ from models.preprocessing.transform_assets import (
     asset_size,
     asset_text,
 )
-from models.training import loop
+from models.training import linear_start, loop
 from models.training.automatic import choose
 from models.training.callbacks import configured
 from models.training.distribution import Team, build_strategy
@@ -41,6 +42,7 @@ from models.training.evaluation import Evaluation, Scores
 from optimizers.registry import build_optimizer
 
 _FOLDERS = ("analysis_cache", "checkpoints")  # not what is trained
+_ROWS_AT_ONCE = 1 << 14
 log = logging.getLogger("lionctr.train")
 
 
@@ -62,6 +64,7 @@ class Fitted:
     result: loop.Result
     team: Team
     warm_start: Report | None = None
+    linear_start: linear_start.LinearStart | None = None
 
 
 class TrainingRun:
@@ -104,7 +107,9 @@ class TrainingRun:
             positives + self.negatives.weight * negatives
         )
         ids = sum(f.size for f in self.shape.ids)
-        self.custom, self.chosen = choose(custom, self.rows, ids)
+        self.custom, self.chosen = choose(
+            custom, self.rows, ids, min(positives, negatives)
+        )
         self._model = ModelConfig.model_validate(self.custom["model"])
         self._optimizer = self.custom["optimizer"]
         self._train = TrainConfig.model_validate(self.custom["train"])
@@ -120,6 +125,11 @@ class TrainingRun:
             optimizer_names(self._optimizer),
             self.negatives.shift,
         )
+
+    @property
+    def own_code(self) -> bool:
+        """Whether the model is a user's own."""
+        return isinstance(self._model, OwnConfig)
 
     @property
     def steps(self) -> int:
@@ -205,6 +215,7 @@ class TrainingRun:
         row_counts.check("Transform", self.files.train, self.rows)
         row_counts.check("Trainer", self.files.train, train.rows)
         row_counts.check("Trainer", self.files.eval, held_out.rows)
+        start = self._linear_start(model, team) if config.linear_start else None
         if checkpoints and team.chief:
             Checkpoints(checkpoints).describe(
                 self.files.transform.transform_savedmodel_dir,
@@ -223,4 +234,24 @@ class TrainingRun:
             checkpoints,
             team,
         )
-        return Fitted(model, optimizer, result, team, warm)
+        return Fitted(model, optimizer, result, team, warm, start)
+
+    def _linear_start(self, model: Any, team: Team) -> linear_start.LinearStart:
+        """Fits the weights of single ids and numbers, and gives them."""
+        if not team.alone:
+            raise InputError(
+                "train.linear_start: received true; accepted with several"
+                " workers: false. Each would fit weights of its own"
+            )
+        train, held_out = (
+            Batches(files, self.files.transform, _ROWS_AT_ONCE)
+            for files in (self.files.train, self.files.eval)
+        )
+        return linear_start.begin(
+            model,
+            self.shape,
+            self.meaning.keys,
+            train,
+            held_out,
+            self.negatives,
+        )

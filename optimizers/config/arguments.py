@@ -1,157 +1,212 @@
-"""Kinds of arguments: what each accepts, its default, and how it is refused."""
+"""Arguments of every optimizer that a config may name, with their defaults."""
 
 from __future__ import annotations
 
-import math
-import numbers
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Any, Self
+import re
+from typing import Annotated, Any, Literal
 
-SPARSE_MODES = ("lazy", "decayed", "dense")
-MOMENTUM_DTYPES = ("float32", "float64", "bfloat16", "float16")
+from pydantic import (
+    BeforeValidator,
+    Field,
+    Strict,
+    field_validator,
+    model_validator,
+)
 
-
-class FieldError(ValueError):
-    """A problem of one field of a section.
-
-    field: the path, dotted, from that section.
-    message: received and accepted, without the field.
-    """
-
-    def __init__(self, field: str, message: str) -> None:
-        super().__init__(message)
-        self.field = field
-        self.message = message
+from optimizers.config.section import FieldError, Section, no_boolean
+from optimizers.kernel import resolve_kernel
 
 
-class SettingError(FieldError):
-    """A setting of an optimizer is wrong; a path from the section on."""
+def _no_text(value: Any) -> Any:
+    """Text is no number here: Lion's own arguments come by this way too."""
+    if isinstance(value, str):
+        hint = ""
+        if re.fullmatch(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+", value):
+            hint = " (text: YAML reads 1e-4 as text, 1.0e-4 as a number)"
+        raise ValueError(f"received {value!r}{hint}; accepted: a number")
+    return no_boolean(value)
 
-    def __str__(self) -> str:
-        field = f"optimizer.{self.field}" if self.field else "optimizer"
-        return f"{field}: {self.message}"
+
+_Number = BeforeValidator(_no_text)
+Positive = Annotated[float, Field(gt=0), _Number]
+NonNegative = Annotated[float, Field(ge=0), _Number]
+Fraction = Annotated[float, Field(ge=0, le=1), _Number]
+Beta = Annotated[float, Field(ge=0, lt=1), _Number]
+_Count = Annotated[int, Field(ge=1), _Number]
+_Flag = Annotated[bool, Strict()]
+
+LIMITS = ("clipnorm", "clipvalue", "global_clipnorm")
+"""Arguments of which one may be given."""
 
 
-def refusal(field: str, received: Any, accepted: str) -> SettingError:
-    """The error of a setting, in the words of every other section."""
-    return SettingError(
-        field,
-        f"received {received!r}{_yaml_hint(received)}; accepted: {accepted}",
+class Arguments(Section):
+    """The arguments that every Keras optimizer accepts."""
+
+    learning_rate: Positive = 0.001
+    """Size of a step."""
+    weight_decay: NonNegative | None = None
+    """Share of each weight that a step of rate 1 takes away."""
+    clipnorm: Positive | None = None
+    """Greatest norm of a variable's gradient."""
+    clipvalue: Positive | None = None
+    """Greatest absolute value in a gradient."""
+    global_clipnorm: Positive | None = None
+    """Greatest norm of all gradients together."""
+    use_ema: _Flag = False
+    """Evaluate and export averages of the weights."""
+    ema_momentum: Fraction = 0.99
+    """Share of the average that a step keeps."""
+    ema_overwrite_frequency: _Count | None = None
+    """Steps between two overwrites of the weights by their averages."""
+    loss_scale_factor: Positive | None = None
+    """Factor of the loss, by which the gradients are divided again."""
+    gradient_accumulation_steps: Annotated[int, Field(ge=2), _Number] | None = (
+        None
     )
+    """Batches whose gradients make one update."""
+
+    @model_validator(mode="after")
+    def _one_limit(self) -> Arguments:
+        given = {name: getattr(self, name) for name in LIMITS}
+        given = {name: value for name, value in given.items() if value}
+        if len(given) > 1:
+            raise FieldError(
+                list(given)[1],
+                f"received {given}; accepted: at most one of"
+                f" {', '.join(LIMITS)}",
+            )
+        return self
 
 
-@dataclass(frozen=True)
-class Argument:
-    """A test of one argument's value, and the words for what passes it."""
+class AdafactorArguments(Arguments):
+    """Adafactor's."""
 
-    accepts: str
-    test: Callable[[Any], bool]
-    default: Any = None
+    beta_2_decay: Annotated[float, _Number] = -0.8
+    """Exponent of the step in the decay of the second moments."""
+    epsilon_1: NonNegative = 1e-30
+    """Least square of a gradient."""
+    epsilon_2: NonNegative = 1e-3
+    """Least norm of a variable that scales its step."""
+    clip_threshold: Positive = 1.0
+    """Root mean square of an update from which it is clipped."""
+    relative_step: _Flag = True
+    """Take a rate that falls with the square root of the steps."""
 
-    def with_default(self, default: Any) -> Self:
-        """The same argument of an optimizer that has this default."""
-        return replace(self, default=default)
 
-    def check(self, name: str, value: Any) -> None:
-        """Raises a ValueError of Keras's form if `value` does not pass."""
-        if not self.test(value):
-            raise ValueError(
-                f"`{name}` must be {self.accepts}. "
-                f"Received: {value!r}{_yaml_hint(value)}"
+class AdagradArguments(Arguments):
+    """Adagrad's."""
+
+    initial_accumulator_value: NonNegative = 0.1
+    """Sum of squared gradients at the start."""
+    epsilon: NonNegative = 1e-7
+    """Addend of the denominator."""
+
+
+class AdamArguments(Arguments):
+    """Adam's."""
+
+    beta_1: Beta = 0.9
+    """Decay of the first moments."""
+    beta_2: Beta = 0.999
+    """Decay of the second moments."""
+    epsilon: NonNegative = 1e-7
+    """Addend of the denominator."""
+    amsgrad: _Flag = False
+    """Divide by the greatest second moment so far."""
+
+
+class AdamwArguments(AdamArguments):
+    """AdamW's."""
+
+    weight_decay: NonNegative | None = 0.004
+    """Share of each weight that a step of rate 1 takes away."""
+
+
+class FtrlArguments(Arguments):
+    """FTRL's."""
+
+    learning_rate_power: Annotated[float, Field(le=0), _Number] = -0.5
+    """Exponent of the sum of squared gradients in the rate."""
+    initial_accumulator_value: NonNegative = 0.1
+    """Sum of squared gradients at the start."""
+    l1_regularization_strength: NonNegative = 0.0
+    """Penalty on absolute weights."""
+    l2_regularization_strength: NonNegative = 0.0
+    """Penalty on squared weights."""
+    l2_shrinkage_regularization_strength: NonNegative = 0.0
+    """Penalty on squared weights, through the gradient."""
+    beta: NonNegative = 0.0
+    """Addend of the denominator."""
+
+
+class LionArguments(Arguments):
+    """Lion's."""
+
+    learning_rate: Positive = 1e-4
+    """Size of a step, the same for every element."""
+    weight_decay: NonNegative | None = 0.0
+    """Share of each weight that a step of rate 1 takes away."""
+    beta_1: Beta = 0.9
+    """Share of the momentum in the update."""
+    beta_2: Beta = 0.99
+    """Decay of the momentum."""
+    sparse: Literal["lazy", "decayed", "dense"] = "lazy"
+    """Rows of a table that a step updates: those of the batch, without or
+    with the decay they missed, or all."""
+    kernel: Literal["auto", "custom_op", "xla", "python"] = "auto"
+    """Implementation of the rule."""
+    momentum_dtype: (
+        Literal["float32", "float64", "bfloat16", "float16"] | None
+    ) = None
+    """Type of the momentum; null: that of the variable."""
+    cautious: _Flag = False
+    """Drop elements of the update whose sign disagrees with the gradient."""
+    stochastic_rounding: _Flag = False
+    """Round half-precision weights at random."""
+    frequency_power: Fraction = 0.0
+    """Exponent p of a row's rate n^-p in its n-th update."""
+
+    @field_validator("kernel")
+    @classmethod
+    def _runs(cls, kernel: str) -> str:
+        resolve_kernel(kernel)
+        return kernel
+
+    @model_validator(mode="after")
+    def _countable(self) -> LionArguments:
+        self.check_power("frequency_power", self.frequency_power)
+        return self
+
+    def check_power(self, field: str, power: float | None) -> None:
+        """Refuses counted rows in a mode that does not tell them apart."""
+        if power and self.sparse == "dense":
+            raise FieldError(
+                field,
+                f"received {power!r}; accepted: 0 with sparse: dense, which"
+                " updates every row in every step; others beside lazy and"
+                " decayed",
             )
 
-    def check_setting(self, field: str, value: Any) -> None:
-        """Raises a SettingError if `value` does not pass."""
-        if not self.test(value):
-            raise refusal(field, value, self.accepts)
+
+class RmspropArguments(Arguments):
+    """RMSprop's."""
+
+    rho: Fraction = 0.9
+    """Decay of the second moments."""
+    momentum: Fraction = 0.0
+    """Share of the last update in the next."""
+    epsilon: NonNegative = 1e-7
+    """Addend of the denominator."""
+    centered: _Flag = False
+    """Divide by the variance in place of the second moment."""
 
 
-def number(
-    low: float = -math.inf,
-    high: float = math.inf,
-    *,
-    above: bool = False,
-    below: bool = False,
-    optional: bool = False,
-) -> Argument:
-    """A finite number in [low, high]; `above`, `below` exclude the limit."""
+class SgdArguments(Arguments):
+    """SGD's."""
 
-    def test(value: Any) -> bool:
-        if value is None:
-            return optional
-        return (
-            _is_number(value)
-            and (value > low if above else value >= low)
-            and (value < high if below else value <= high)
-        )
-
-    return Argument(_or_null(_range(low, high, above, below), optional), test)
-
-
-def integer(least: int, *, optional: bool = False) -> Argument:
-    """An integer that is at least `least`."""
-
-    def test(value: Any) -> bool:
-        if value is None:
-            return optional
-        return is_integer(value) and value >= least
-
-    return Argument(_or_null(f"an integer >= {least}", optional), test)
-
-
-def choice(accepted: tuple[str, ...], *, optional: bool = False) -> Argument:
-    """One of the strings `accepted`."""
-
-    def test(value: Any) -> bool:
-        if value is None:
-            return optional
-        return isinstance(value, str) and value in accepted
-
-    listed = ", ".join(map(repr, accepted))
-    return Argument(_or_null(f"one of {listed}", optional), test)
-
-
-def boolean(default: bool = False) -> Argument:
-    """True or False."""
-    return Argument(
-        "true or false", lambda value: isinstance(value, bool), default
-    )
-
-
-def is_integer(value: Any) -> bool:
-    """True if `value` is an integer and not a bool."""
-    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
-
-
-def _is_number(value: Any) -> bool:
-    return (
-        isinstance(value, numbers.Real)
-        and not isinstance(value, bool)
-        and math.isfinite(value)
-    )
-
-
-def _range(low: float, high: float, above: bool, below: bool) -> str:
-    if math.isfinite(low) and math.isfinite(high):
-        left, right = "(" if above else "[", ")" if below else "]"
-        return f"a number in {left}{low:g}, {high:g}{right}"
-    if math.isfinite(low):
-        return f"a number {'>' if above else '>='} {low:g}"
-    if math.isfinite(high):
-        return f"a number {'<' if below else '<='} {high:g}"
-    return "a finite number"
-
-
-def _or_null(accepts: str, optional: bool) -> str:
-    return f"{accepts}, or null" if optional else accepts
-
-
-def _yaml_hint(value: Any) -> str:
-    if not isinstance(value, str):
-        return ""
-    try:
-        float(value)
-    except ValueError:
-        return ""
-    return " (text, not a number: YAML reads 1e-4 as text, 1.0e-4 as a number)"
+    learning_rate: Positive = 0.01
+    """Size of a step."""
+    momentum: Fraction = 0.0
+    """Share of the last update in the next."""
+    nesterov: _Flag = False
+    """Use Nesterov's momentum."""

@@ -69,11 +69,26 @@ _FEW_ROWS: dict[str, dict[str, dict[str, Any]]] = {
         },
     },
 }
+# The network learns what a linear model has left: it begins near 0, the
+# weights of single ids rest, and early stopping bounds what it may learn.
+_AFTER_LINEAR_START: dict[str, dict[str, dict[str, Any]]] = {
+    "lion": {
+        _DEFAULT: {
+            "learning_rate": 1.6e-3,
+            "table_rate": 4e-3,
+            "table_beta_2": 0.95,
+        },
+    },
+}
 _SCALED = ("learning_rate", "table_rate")
 
 
 def rates_of(
-    optimizer: str, architecture: str, scale: float, few_rows: bool = False
+    optimizer: str,
+    architecture: str,
+    scale: float,
+    few_rows: bool = False,
+    linear_start: bool = False,
 ) -> dict[str, Any]:
     """Rates by argument, two digits, and the `schedule` that goes with them.
 
@@ -82,11 +97,14 @@ def rates_of(
         architecture: `model.name`.
         scale: of the rates, 1 at batches of 512.
         few_rows: whether the log gives several epochs of few steps.
+        linear_start: whether a linear model was fitted before.
     """
     # An optimizer that was not searched has the rate of its class.
     default = {"learning_rate": defaults(optimizer)["learning_rate"]}
     rates = _RATES.get(optimizer, {_DEFAULT: default})
-    if few_rows:
+    if linear_start:
+        rates = _AFTER_LINEAR_START.get(optimizer, rates)
+    elif few_rows:
         rates = _FEW_ROWS.get(optimizer, rates)
     found = rates.get(architecture, rates[_DEFAULT])
     if optimizer in ("ftrl", "adagrad", "adafactor"):

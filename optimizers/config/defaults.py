@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from optimizers.config.catalog import AUTO, OPTIMIZERS, defaults
+from optimizers.config.catalog import ARGUMENTS, AUTO, defaults
 
 _FINAL = {"exponential": 0.01, "constant": None}
 
@@ -39,7 +39,7 @@ def _filled(spec: Mapping[str, Any]) -> dict[str, Any]:
         return {
             "name": spec["name"],
             # The user's own have theirs in their signatures.
-            **(defaults(spec["name"]) if spec["name"] in OPTIMIZERS else {}),
+            **(defaults(spec["name"]) if spec["name"] in ARGUMENTS else {}),
             **spec,
             "schedule": schedule,
         }

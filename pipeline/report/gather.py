@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from components import data_checks
+from models.config.search_space import decoded
 from models.errors import InputError
 from pipeline import run_store
 from pipeline.run_store import Run, artifact, runs
@@ -45,6 +46,7 @@ class RunData:
         pushed_before: id of the last run before it that pushed a model.
         changes: settings that differ from those of that run.
         checks: of ExampleValidator's `data_checks.json`.
+        trials: of the Tuner's `tuner_results.json`, path -> value each.
         lost: what could not be read, and why.
     """
 
@@ -57,6 +59,7 @@ class RunData:
     pushed_before: str = ""
     changes: list[dict[str, Any]] = field(default_factory=list)
     checks: dict[str, Any] = field(default_factory=dict)
+    trials: list[dict[str, Any]] = field(default_factory=list)
     lost: tuple[str, ...] = ()
 
 
@@ -96,6 +99,7 @@ def gather(folder: Path, copies: Copies | None = None) -> RunData:
     rejected = place("ClickLogGen", "rejected", "rejected")
     evaluation = place("Evaluator", "evaluation")
     statistics = place("StatisticsGen", "statistics")
+    searched = place("Tuner", "tuner_results")
 
     def part(where: Path | None, name: str) -> dict[str, Any]:
         if where is None:
@@ -115,8 +119,21 @@ def gather(folder: Path, copies: Copies | None = None) -> RunData:
         else {},
         *before,
         part(place("ExampleValidator", "anomalies"), data_checks.FILE),
+        read("tuner_results.json", lambda: trials(searched), [])
+        if searched
+        else [],
         tuple(lost),
     )
+
+
+def trials(results: Path) -> list[dict[str, Any]]:
+    """The Tuner's trials, the best first: number, score, and their values."""
+    text = (results / "tuner_results.json").read_text("utf-8")
+    return [
+        {"trial": int(one.pop("trial_id")) + 1, "score": one.pop("score")}
+        | decoded(one)
+        for one in json.loads(text)
+    ]
 
 
 def _changes(run: Run) -> tuple[str, list[dict[str, Any]]]:

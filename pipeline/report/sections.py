@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from pipeline.report import charts
@@ -15,6 +15,7 @@ from pipeline.report.importance import by_feature, importance
 from pipeline.report.times import times
 
 _SLICES = 300  # shown, the most harmful
+_OPEN = 20  # trials that a reader sees unfolded
 _BINS = 50  # rows of a curve's table
 
 
@@ -287,8 +288,41 @@ def training(run: RunData) -> Section | None:
         value = summary.get(key) or told.get(key)
         if value:
             tables.append(Table([caption, ""], list(_flat(value)), 2))
+    if run.trials:
+        tables.append(_trials(run.trials))
     notes = [f"Warning: {text}" for text in told.get("warnings") or []]
     return Section("training", "Training", notes, tables, shown)
+
+
+def _trials(trials: Sequence[Mapping[str, Any]]) -> Table:
+    paths = [key for key in trials[0] if key not in ("trial", "score")]
+    rows = [
+        [str(one["trial"]), *(number(one.get(path)) for path in paths),
+         number(one["score"])]
+        for one in trials[:_SLICES]
+    ]  # fmt: skip
+    head = ["trial, the best first", *paths, "on the eval split"]
+    return Table(head, rows, folded=len(rows) > _OPEN, caption="Trials")
+
+
+def serving(run: RunData) -> Section | None:
+    """Answers of the server that the ServingGate asked, and their times."""
+    found = run.summary.get("serving_gate") or {}
+    if not found:
+        return None
+    limit = found["p99_ms"]
+    about = (
+        f"The server gave the {found['rows']:,} rows of the {found['split']}"
+        f" split that it was asked the model's own predictions, to"
+        f" {found['tolerance']:g}. Limit of the 99th percentile:"
+        f" {'none' if limit is None else f'{limit:g} ms'}."
+    )
+    rows = [
+        [way, f"{one['p50']:.3g}", f"{one['p99']:.3g}"]
+        for way, one in found["latency"].items()
+    ]
+    head = ["requests of one row", "median, ms", "99th percentile, ms"]
+    return Section("serving", "Serving", [about], [Table(head, rows)])
 
 
 def features(run: RunData) -> Section | None:
@@ -430,6 +464,6 @@ def _json(value: Any) -> str:
 
 
 ALL = (
-    metrics, curves, times, slices, training, features, importance, checks,
-    ingest, timings, settings,
+    metrics, curves, times, slices, training, serving, features, importance,
+    checks, ingest, timings, settings,
 )  # fmt: skip

@@ -8,6 +8,7 @@ import signal
 import sys
 import time
 import traceback
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -251,6 +252,18 @@ class _Run:
             )
         for line in self._store.sweep_checkpoints(pipeline.codes.values()):
             self._console.line(f"  {line}")
+        with ExitStack() as prepared:
+            self._launch_all(pipeline, watched, until, logs, prepared)
+
+    def _launch_all(
+        self,
+        pipeline: CompiledPipeline,
+        watched: Watch,
+        until: str,
+        logs: int,
+        prepared: ExitStack,
+    ) -> None:
+        """Runs the components, one after the other."""
         for node in pipeline.nodes:
             watched.leave_if_told()
             name = self._running = node.node_info.id
@@ -269,8 +282,18 @@ class _Run:
             self._tell(name, state, time.monotonic() - began)
             if name == "ClickLogGen":
                 self._check_objective()
+            if name == "Trainer" and not launched.cached:
+                self._prepare_server(prepared)
             if name == until:
                 return
+
+    def _prepare_server(self, prepared: ExitStack) -> None:
+        """Starts the program of the ServingGate beside the Evaluator."""
+        from components.serving_gate import server
+        from components.serving_gate.config import lacking
+
+        if self._config.serving_gate.enabled and not lacking():
+            prepared.enter_context(server.prepared())
 
     def _prepare(self, node: Any) -> None:
         """Sets in a component what is known only when its turn comes."""

@@ -67,6 +67,7 @@ def summary(
         "pushed_model": outputs.pushed or None,
         **_settings(config, training),
         "chosen": training.get("chosen", []),
+        "linear_start": training.get("linear_start"),
         "tuned": training.get("tuned", {}),
         "export": training.get("export"),
         "lion_kernel": training.get("lion_kernel"),

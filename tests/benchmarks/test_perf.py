@@ -27,6 +27,7 @@ SLOW = pytest.mark.slow  # they train a model first
         pytest.param(("transform", "evaluate"), marks=SLOW),
         pytest.param(("serve",), marks=SLOW),
         pytest.param(("predict",), marks=SLOW),
+        pytest.param(("whole_run",), marks=SLOW),
     ],
     ids="-".join,
 )

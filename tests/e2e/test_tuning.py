@@ -14,9 +14,11 @@ from typing import Any
 import pytest
 import yaml
 
+from models.config.search_space import applied, decoded
 from models.errors import InputError
 from pipeline.config import PipelineConfig
 from tests.pipeline.small import make_config, write_log
+from tests.pipeline.test_tune import LOG, with_tune
 
 LIONCTR = [sys.executable, "-m", "pipeline.cli"]
 TRIALS = 5
@@ -85,6 +87,36 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
         yaml.safe_dump(config.resolved()), "utf-8"
     )
     return Home(folder, config)
+
+
+def test_every_trial_is_a_config_within_the_bounds(tmp_path: Path) -> None:
+    config = with_tune(
+        tmp_path,
+        {
+            "optimizer.learning_rate": LOG,
+            "model.hidden": {"choice": [[8], [16, 8]]},
+            "model.dropout": {"linear": [0, 0.5]},
+            "train.batch_size": {"int": [32, 64]},
+            "train.early_stopping.patience": {"choice": [2, 5]},
+            "features.categorical.site.dim": {"choice": [4, 8]},
+        },
+    )
+    assert config.tune is not None
+    space = config.tune.hyperparameters()
+    for seed in range(20):
+        values = {p.name: p.random_sample(seed) for p in space.space}
+        changed = applied(config.resolved(), decoded(values))
+        trial = PipelineConfig.model_validate(changed)
+        assert 1e-5 <= trial.optimizer.spec()["learning_rate"] <= 1e-2
+        assert trial.model.hidden in ((8,), (16, 8))
+        assert 0 <= trial.model.dropout <= 0.5
+        assert 32 <= trial.train.batch_size <= 64
+        assert trial.train.early_stopping is not None
+        assert {f.name: f.dim for f in trial.features.categorical}["site"] in (
+            4,
+            8,
+        )
+        assert trial.data == config.data
 
 
 @pytest.fixture(scope="module")

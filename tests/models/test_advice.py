@@ -73,6 +73,20 @@ def test_one_evaluation_is_neither_first_nor_last() -> None:
     assert warnings(300, course, False) == []
 
 
+def test_a_linear_start_that_stays_the_best_is_told() -> None:
+    course = Course()
+    for step, loss in ((0, 0.4), (100, 0.41), (200, 0.42)):
+        course.add(step, loss, 0.6)
+    (line,) = warnings(300, course, True)
+    assert "none of 2 evaluations is better than the linear start" in line
+    course.add(300, 0.39, 0.6)
+    assert warnings(300, course, True) == []
+    course = Course()
+    for step, loss in ((0, 0.4), (100, 0.39), (200, 0.42)):
+        course.add(step, loss, 0.6)
+    assert warnings(300, course, True) == []  # the start was the first
+
+
 @pytest.mark.parametrize(
     ("losses", "stopped", "word"),
     [

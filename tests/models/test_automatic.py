@@ -18,7 +18,9 @@ def sections(**given: Any) -> dict[str, Any]:
         "model": dict.fromkeys(("hidden", "dropout", "embedding_l2"), "auto")
         | {"name": "wide_deep"},
         "optimizer": {"name": "lion", "learning_rate": "auto"},
-        "train": {"batch_size": "auto", "epochs": "auto"},
+        "train": dict.fromkeys(
+            ("batch_size", "epochs", "linear_start"), "auto"
+        ),
     }
     for path, value in given.items():
         section, _, field = path.partition("__")
@@ -38,6 +40,7 @@ def test_a_setting_that_is_given_stays_and_is_not_said_to_be_chosen() -> None:
     given = {
         "train__batch_size": 100,
         "train__epochs": 3,
+        "train__linear_start": True,
         "model__hidden": [7],
         "model__dropout": 0.5,
         "model__embedding_l2": 0.1,
@@ -59,6 +62,38 @@ def test_every_auto_becomes_a_value_with_a_reason(rows: int, name: str) -> None:
     assert all(choice.reason for choice in chosen)
     assert 1 <= found["train"]["epochs"] <= 8
     assert found["optimizer"]["learning_rate"] > 0
+
+
+@pytest.mark.parametrize(
+    ("rows", "given", "linear"),
+    [
+        (5000, {}, True),
+        (100_000, {}, True),
+        (100_000, {"optimizer__name": "adam"}, True),
+        (200_000, {}, False),
+        (5000, {"model__name": "dcn_v2"}, False),
+        (5000, {"optimizer__learning_rate": 1e-3}, False),
+        (5000, {"train__epochs": 2}, False),
+        (5000, {"train__warm_start": "latest_blessed"}, False),
+        (5000, {"train__strategy": "multi_worker"}, False),
+    ],
+)
+def test_small_logs_start_from_a_linear_model(
+    rows: int, given: dict[str, Any], linear: bool
+) -> None:
+    found, chosen = choose(sections(**given), rows, 50)
+    assert found["train"]["linear_start"] is linear
+    assert ("train.linear_start" in {c.path for c in chosen}) is linear
+    if not linear:
+        return
+    # An embedding is free where enough rows speak of it.
+    free, _ = choose(sections(**given), rows, 50, 2000)
+    held, _ = choose(sections(**given), rows, 5000, 2000)
+    assert free["model"]["embedding_l2"] == 0 < held["model"]["embedding_l2"]
+    # The best evaluation is kept, and there are several an epoch.
+    per_epoch = -(-rows // found["train"]["batch_size"])
+    assert found["train"]["eval_steps"] <= per_epoch / 4
+    assert found["train"]["early_stopping"]
 
 
 @pytest.mark.parametrize(

@@ -92,7 +92,9 @@ def test_wide_and_deep_is_its_formula() -> None:
                 h @ w[f"deep/{name}/kernel"] + w[f"deep/{name}/bias"], 0
             )
         expected.append(
-            logit + (h @ w["deep/out/kernel"] + w["deep/out/bias"])[0]
+            logit
+            + dense[i] @ w["deep/weight"]
+            + (h @ w["deep/out/kernel"] + w["deep/out/bias"])[0]
         )
     np.testing.assert_allclose(model(batch).numpy(), expected, rtol=1e-4)
 

@@ -169,6 +169,30 @@ def test_in_any_state_of_lion_it_goes_on_with_the_same_bits(
     same(training.train(examples, None, settings)[1], found)
 
 
+def test_after_a_linear_start_it_goes_on_with_the_same_bits(
+    tmp_path: Path, examples: Path
+) -> None:
+    settings = {
+        "linear_start": True,
+        "epochs": 2,
+        "eval_steps": 16,
+        "early_stopping": {"patience": 9},
+        "state": "linear",
+    }
+    stop = At(40, lambda: signal.raise_signal(signal.SIGTERM))
+    with pytest.raises(SystemExit):
+        training.train(examples, tmp_path, settings, [stop])
+    result, found = training.train(examples, tmp_path, settings)
+    assert result.resumed_at >= 40
+    assert result.course.evaluations == 5  # the start's is one
+    same(training.train(examples, None, settings)[1], found)
+    # The next day the wide part learns again.
+    warm = {"base": "linear", "epochs": 1, "early_stopping": None}
+    _, later = training.train(examples, None, warm)
+    moved = later["model/wide/table"] != found["model/wide/table"]
+    assert moved.any()
+
+
 @pytest.mark.parametrize("model", ["wide_deep", "tfrs_dlrm"])
 def test_one_that_began_warm_goes_on_from_its_own_checkpoint(
     tmp_path: Path, examples: Path, model: str

@@ -32,7 +32,7 @@ from models.input_pipeline.dataset import Batches
 from models.keras_versions import keras_version, start_afresh
 from models.preprocessing.id_space import Keys
 from models.preprocessing.input_layout import IdFeature, Layout
-from models.training import loop
+from models.training import linear_start, loop
 from models.training.distribution import Team, build_strategy
 from models.variables import named_variables
 from optimizers.registry import build_optimizer
@@ -141,6 +141,9 @@ def train(
             optimizer.build(model.trainable_variables)
             begun.carry(model, optimizer, meant)
     files = [f"{examples}/part-*"]
+    if config.linear_start:
+        rows = Batches(files, Spec(), 500)
+        linear_start.begin(model, LAYOUT, meant.keys, rows, rows, negatives)
     result = loop.train(
         model,
         optimizer,

@@ -11,9 +11,10 @@ import pytest
 
 from optimizers import names, validate
 from optimizers.config import automatic
-from optimizers.config.catalog import OPTIMIZERS, SCHEDULES
+from optimizers.config.catalog import defaults
 from optimizers.registry import _optimizer_class
 
+SHAPES = ("constant", "cosine", "exponential", "linear")
 ROOT = Path(__file__).parents[2]
 LION = {"name": "lion"}
 FTRL = {"match": "wide/.*", "name": "ftrl"}
@@ -60,9 +61,9 @@ def test_the_catalog_lists_the_arguments_of_the_class(name):
     of_class = {
         p.name for p in parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD
     }
-    listed = set(OPTIMIZERS[name].all_arguments())
+    listed = set(defaults(name))
     if name == "lion":
-        of_class |= set(OPTIMIZERS["sgd"].all_arguments()) - {
+        of_class |= set(defaults("sgd")) - {
             "momentum",
             "nesterov",
         }
@@ -76,7 +77,7 @@ def test_the_catalog_lists_the_arguments_of_the_class(name):
         {**LION, "learning_rate": 1e-4, "weight_decay": 0, "sparse": "dense"},
         {**LION, "weight_decay": None, "momentum_dtype": None},
         {**LION, "schedule": None},
-        *[{**LION, "schedule": {"name": name}} for name in SCHEDULES],
+        *[{**LION, "schedule": {"name": name}} for name in SHAPES],
         {**LION, "schedule": {"name": "cosine", "warmup": 500, "final": 0.1}},
         {**LION, "schedule": {"name": "linear", "warmup": 0.05}},
         {"name": "ftrl", "schedule": {"name": "constant", "warmup": 10}},
@@ -92,8 +93,8 @@ def test_a_right_spec_passes(spec):
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("lion", r": received 'lion'; accepted: a mapping, such as {name"),
-        ({}, r".name: missing; accepted: adafactor, "),
+        (3, r": received 3; accepted: a mapping with name"),
+        ({"groups": [{"match": ".*"}]}, r".groups.0.name: missing; accepted"),
         ({"name": "lyon"}, r".name: no optimizer.*'lyon'.*mean 'lion'\?.*sgd"),
         ({"name": "Lion"}, r".name: .*'Lion' \(did you mean 'lion'\?\)"),
         ({"name": 3}, r".name: no optimizer has the name 3. Accepted: adaf"),
@@ -105,28 +106,34 @@ def test_a_right_spec_passes(spec):
         ({"name": "sgd", "sparse": "lazy"}, r".sparse: unknown key. Accepted"),
         (
             {**LION, "learning_rate": 0},
-            r".learning_rate: received 0; accepted: a number > 0$",
+            r".learning_rate: received 0; accepted: greater than 0, or 'auto'$",
         ),
         (
             {**LION, "learning_rate": "1e-4"},
-            r".learning_rate: received '1e-4' \(text, not a number: YAML",
+            r".learning_rate: received '1e-4' \(text: YAML reads 1e-4 as text",
         ),
-        ({**LION, "learning_rate": None}, r".learning_rate: received None"),
-        ({**LION, "beta_1": 1.0}, r".beta_1: received 1.0; .*\[0, 1\)"),
+        (
+            {**LION, "learning_rate": None},
+            r".learning_rate: received null; accepted: a num",
+        ),
+        (
+            {**LION, "beta_1": 1.0},
+            r".beta_1: received 1.0; accepted: less than 1",
+        ),
         ({**LION, "sparse": "fast"}, r".sparse: received 'fast'.*'decayed'"),
         ({**LION, "kernel": "cuda"}, r".kernel: received 'cuda'.*'custom_op'"),
         ({**LION, "cautious": 1}, r".cautious: received 1.*true or false"),
         (
             {**LION, "momentum_dtype": "half"},
-            r".momentum_dtype: received 'half'; accepted:.*or null",
+            r".momentum_dtype: received 'half'; accepted:.*'float16'",
         ),
         (
             {"name": "ftrl", "learning_rate_power": 0.5},
-            r".learning_rate_power: received 0.5; accepted: a number <= 0",
+            r".learning_rate_power: received 0.5; accepted: .* equal to 0",
         ),
         (
             {**LION, "gradient_accumulation_steps": 1},
-            r".gradient_accumulation_steps: received 1; .* >= 2, or null",
+            r".gradient_accumulation_steps: received 1; .* equal to 2",
         ),
         (
             {**LION, "clipnorm": 1, "clipvalue": 2},
@@ -152,11 +159,11 @@ def test_a_right_spec_passes(spec):
         ),
         (
             {**LION, "schedule": {"name": "exponential", "final": 0}},
-            r".schedule.final: received 0; accepted:.*\(0, 1\]",
+            r".schedule.final: received 0.0 with.*accepted:.*\(0, 1\]",
         ),
         (
             {**LION, "schedule": {"name": "constant", "final": 0.5}},
-            r".schedule.final: unknown key. Accepted: name, warmup$",
+            r".schedule.final: received 0.5 with.*constant; accepted: null$",
         ),
         (
             {"name": "ftrl", "schedule": {"name": "cosine"}},
@@ -172,12 +179,11 @@ def test_a_right_spec_passes(spec):
         ),
         (
             {"name": "adam", "table_frequency_power": 0.35},
-            r".table_frequency_power: received 0.35 with name 'adam'; accepted:"
-            r".*an argument of lion",
+            r".table_frequency_power: unknown key. Accepted: name,.*amsgrad",
         ),
         (
             {**LION, "table_frequency_power": 2},
-            r".table_frequency_power: received 2; .*\[0, 1\]",
+            r".table_frequency_power: received 2; .*equal to 1",
         ),
         ({"groups": []}, r".groups: received \[\]; accepted:.*at least one"),
         ({"groups": REST}, r".groups: received {.*; accepted: a list"),
@@ -188,7 +194,7 @@ def test_a_right_spec_passes(spec):
         ({"groups": ["lion"]}, r".groups.0: received 'lion'.*a mapping"),
         (
             {"groups": [LION]},
-            r".groups.0.match: received None \(not text\).*'wide/\.\*'",
+            r".groups.0.match: missing; it is required",
         ),
         (
             {"groups": [FTRL, {**REST, "match": "(deep"}]},
@@ -204,7 +210,7 @@ def test_a_right_spec_passes(spec):
         ),
         (
             {"groups": [{**REST, "learning_rate": -1}]},
-            r".groups.0.learning_rate: received -1; accepted: a number > 0",
+            r".groups.0.learning_rate: received -1; accepted: greater than 0",
         ),
         (
             {"groups": [{**REST, "loss_scale_factor": 2.0}]},
@@ -212,7 +218,7 @@ def test_a_right_spec_passes(spec):
         ),
         (
             {"groups": [REST], "loss_scale_factor": -1},
-            r".loss_scale_factor: received -1; accepted:.*> 0, or null",
+            r".loss_scale_factor: received -1; accepted: greater than 0",
         ),
     ],
     ids=str,
@@ -220,3 +226,15 @@ def test_a_right_spec_passes(spec):
 def test_a_wrong_spec_is_told_the_field_and_what_is_accepted(spec, message):
     with pytest.raises(ValueError, match=f"^optimizer{message}"):
         validate(spec)
+
+
+def test_every_wrong_field_of_a_spec_is_told_at_once():
+    spec = {**LION, "beta_1": 1.0, "schedule": {"name": "cosin", "warm": 3}}
+    with pytest.raises(ValueError, match="cosin") as error:
+        validate(spec)
+    fields = [line.split(":")[0] for line in str(error.value).splitlines()]
+    assert sorted(fields) == [
+        "optimizer.beta_1",
+        "optimizer.schedule.name",
+        "optimizer.schedule.warm",
+    ]

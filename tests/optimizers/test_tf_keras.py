@@ -357,14 +357,20 @@ def test_a_checkpoint_of_keras_lion_loads_and_continues(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"learning_rate": -1.0}, r"`learning_rate`.*>= 0.*Received: -1.0"),
+        (
+            {"learning_rate": -1.0},
+            "`learning_rate`: received -1.0; accepted: .*than 0",
+        ),
         (
             {"learning_rate": keras.optimizers.schedules.CosineDecay(0.1, 9)},
             r"`learning_rate`.*tf_keras.*Received: <keras",
         ),
-        ({"beta_1": 1.0}, r"`beta_1`.*\[0, 1\).*Received: 1.0"),
-        ({"weight_decay": -0.1}, r"`weight_decay`.*Received: -0.1"),
-        ({"sparse": "fast"}, r"`sparse`.*'lazy', 'decayed', 'dense'.*'fast'"),
+        ({"beta_1": 1.0}, "`beta_1`: received 1.0; accepted: less than 1"),
+        ({"weight_decay": -0.1}, "`weight_decay`: received -0.1; accepted"),
+        (
+            {"sparse": "fast"},
+            "`sparse`: .*'fast'; .* 'lazy', 'decayed' or 'dense'",
+        ),
         ({"kernel": "cuda"}, r"`kernel`.*'auto'.*'python'.*'cuda'"),
     ],
 )

@@ -227,25 +227,28 @@ WRONG = [
     *("", "x", "~", "\0", "é" * 300, "2024-13-45"),
     *([], {}, [[]], {"a": 1}, [1, 2], {1: 2}, ["x"] * 50),
 ]
-CASES = [
-    (path.name, setting, value)
+CONFIGS = [
+    yaml.safe_load(path.read_text("utf-8"))
     for path in sorted(Path("configs").glob("*.yaml"))
-    for setting in settings(yaml.safe_load(path.read_text("utf-8")))
+]
+CASES = [
+    (config, setting, value)
+    for config in CONFIGS
+    for setting in settings(config)
     for value in WRONG
 ]
-MUTATIONS = random.Random(1).sample(CASES, 800)
+MUTATIONS = random.Random(1).sample(CASES, 400)
 
 
-@pytest.mark.parametrize("part", range(8))
+@pytest.mark.parametrize("part", range(4))
 def test_any_value_anywhere_loads_or_is_refused_with_its_line(
     tmp_path: Path, part: int
 ) -> None:
     path = tmp_path / "c.yaml"
     loads = 0
-    for number in range(part, len(MUTATIONS), 8):
-        name, setting, value = MUTATIONS[number]
-        text = (Path("configs") / name).read_text("utf-8")
-        data = copy.deepcopy(yaml.safe_load(text))
+    for number in range(part, len(MUTATIONS), 4):
+        config, setting, value = MUTATIONS[number]
+        data = copy.deepcopy(config)
         place = data
         for key in setting[:-1]:
             place = place[key]

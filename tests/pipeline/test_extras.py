@@ -30,7 +30,7 @@ def test_a_missing_package_is_named(package, code, text, monkeypatch, capsys):
 
 def test_every_package_of_an_extra_is_known_to_the_command() -> None:
     root = Path(__file__).parents[2]
-    of_base = {"absl", "google", "keras", "numpy", "tensorflow"}
+    of_base = {"absl", "google", "keras", "numpy", "pydantic", "tensorflow"}
     listed = {p for names in cli._EXTRAS.values() for p in names.split()}
     rooms = ("pipeline", "components", "models", "optimizers", "serving")
     found: set[str] = set()

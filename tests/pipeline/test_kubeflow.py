@@ -541,3 +541,21 @@ def test_a_warm_start_is_found_anew_only_if_its_base_is_another(
     (version,) = (home / "serving" / "Small_ctr").iterdir()
     assert json.loads(found.read_text("utf-8"))["model"] == str(version)
     assert str(version) in cluster.parameters["Versions"]["base"]
+
+
+def test_the_service_is_the_last_task_of_the_compiled_pipeline(
+    tmp_path: Path,
+) -> None:
+    config = make_config(
+        tmp_path,
+        push={"to": "gs://bucket/models"},
+        runner={"kubeflow": {"kserve": {"canary": 5}}},
+    )
+    compiler.compile_to(config, IMAGE, tmp_path / "p.yaml")
+    (document,) = yaml.safe_load_all((tmp_path / "p.yaml").read_text())
+    task = document["root"]["dag"]["tasks"]["KServe"]
+    assert task["dependentTasks"] == ["Pusher"]
+    text = task["inputs"]["parameters"]["kserve"]["runtimeValue"]["constant"]
+    told = json.loads(text)
+    assert told["storage_uri"] == "gs://bucket/models/Small_ctr"
+    assert (told["name"], told["canary"]) == ("small-ctr", 5)

@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from pipeline.config import ConfigError
-from pipeline.runners.kubeflow import compiler, kserve, steps
+from pipeline.runners.kubeflow import kserve, steps
 from tests.pipeline.kserve_api import KServe
 from tests.pipeline.small import IMAGE, make_config
 
@@ -89,7 +88,7 @@ def test_the_first_version_makes_the_service_and_waits(
     assert capsys.readouterr().out == (
         "version 7 is ready: http://small-ctr.ads.example.com\n"
     )
-    assert api.requests == ["get", "create", "get", "get", "get"]
+    assert api.requests == ["get", "create", "get", "get", "get", "patch"]
     found = predictor(api)
     assert "canaryTrafficPercent" not in found and found["minReplicas"] == 2
     (container,) = found["containers"]
@@ -166,6 +165,29 @@ def test_a_first_version_that_fails_leaves_no_service(
     assert "ads/7 is damaged; it is removed" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("first", [True, False])
+def test_a_task_killed_while_it_waits_is_rolled_back_by_its_retry(
+    tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch, first: bool
+) -> None:
+    class Killed(BaseException):
+        """What no handler of the task's catches, as a SIGKILL."""
+
+    def killed(*_: Any) -> None:
+        raise Killed
+
+    with KServe(tmp_path, {"8": "fails"}) as api:
+        if not first:
+            assert run(api, 7) == 0
+        before = {} if first else predictor(api)
+        with monkeypatch.context() as patched, pytest.raises(Killed):
+            patched.setattr(kserve, "_wait", killed)
+            run(api, 8)
+        assert pin(api) == "8"
+        assert run(api, 8) == 1
+        assert ({} if first else predictor(api)) == before
+        assert bool(api.services) is not first
+
+
 def test_an_api_that_is_away_for_a_while_is_asked_again(
     tmp_path: Path, run: Run
 ) -> None:
@@ -240,21 +262,3 @@ def test_a_service_that_cannot_be_is_refused(
                 runner={"kubeflow": {"kserve": section}},
             )
         )
-
-
-def test_the_service_is_the_last_task_of_the_compiled_pipeline(
-    tmp_path: Path,
-) -> None:
-    config = make_config(
-        tmp_path,
-        push={"to": "gs://bucket/models"},
-        runner={"kubeflow": {"kserve": {"canary": 5}}},
-    )
-    compiler.compile_to(config, IMAGE, tmp_path / "p.yaml")
-    (document,) = yaml.safe_load_all((tmp_path / "p.yaml").read_text())
-    task = document["root"]["dag"]["tasks"]["KServe"]
-    assert task["dependentTasks"] == ["Pusher"]
-    text = task["inputs"]["parameters"]["kserve"]["runtimeValue"]["constant"]
-    told = json.loads(text)
-    assert told["storage_uri"] == "gs://bucket/models/Small_ctr"
-    assert (told["name"], told["canary"]) == ("small-ctr", 5)

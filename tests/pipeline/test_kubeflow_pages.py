@@ -1,4 +1,4 @@
-"""Artifacts of an evaluation for KFP's pages."""
+"""Artifacts of an evaluation for KFP's pages, and a report that fails."""
 
 import json
 import math
@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from components.evaluator import executor
-from pipeline.runners.kubeflow import pages
+from pipeline.runners.kubeflow import pages, run_folder, steps
 
 
 def entry(value: float | None, difference: float | None) -> dict[str, Any]:
@@ -94,3 +94,38 @@ def test_the_verdict_is_a_markdown_file_where_the_launcher_looks(
 
 def test_an_older_ir_without_these_outputs_goes_on(tmp_path: Path) -> None:
     assert pages.shown({"artifacts": {}}, str(tmp_path), tmp_path) == {}
+
+
+def report_task(tmp_path: Path, **values: Any) -> str:
+    """An ExecutorInput, with artifacts that are not there."""
+    (tmp_path / "minio/b/Report").mkdir(parents=True)
+    inputs = {
+        name: {"artifacts": [{"uri": f"minio://b/{name}"}]}
+        for name in ("Evaluator_evaluation", "Trainer_model_run")
+    }
+    output = {"artifacts": [{"uri": "minio://b/Report/report"}]}
+    return json.dumps(
+        {
+            "inputs": {
+                "parameterValues": {"config": "{}", **values},
+                "artifacts": inputs,
+            },
+            "outputs": {"artifacts": {"report": output}},
+        }
+    )
+
+
+def test_a_report_that_cannot_be_made_says_why_and_stops_nothing(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("LIONCTR_COPIES", str(tmp_path))
+    runs = str(tmp_path / "state/ads/runs")
+    given = {run_folder.RUNS: runs, run_folder.RUN: "ads-x7"}
+    assert steps.main(["report", report_task(tmp_path, **given)]) == 0
+    page = (tmp_path / "minio/b/Report/report").read_text("utf-8")
+    assert "No report could be made: ValidationError" in page
+    assert "<script" not in page
+    assert "Traceback" in capsys.readouterr().err
+    assert not (tmp_path / "state").exists()

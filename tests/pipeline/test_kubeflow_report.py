@@ -1,51 +1,14 @@
 """The task Report, and what a run leaves beside the state."""
 
-import json
 import re
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from pipeline.report import gather
-from pipeline.runners.kubeflow import run_folder, steps
+from pipeline.runners.kubeflow import run_folder
 from pipeline.runners.kubeflow.report import INPUTS
 from pipeline.runners.kubeflow.run_folder import RunFolder
-
-
-def task(tmp_path: Path, **values: Any) -> str:
-    """An ExecutorInput, with artifacts that are not there."""
-    (tmp_path / "minio/b/Report").mkdir(parents=True)
-    inputs = {
-        name: {"artifacts": [{"uri": f"minio://b/{name}"}]}
-        for name in ("Evaluator_evaluation", "Trainer_model_run")
-    }
-    output = {"artifacts": [{"uri": "minio://b/Report/report"}]}
-    return json.dumps(
-        {
-            "inputs": {
-                "parameterValues": {"config": "{}", **values},
-                "artifacts": inputs,
-            },
-            "outputs": {"artifacts": {"report": output}},
-        }
-    )
-
-
-def test_a_report_that_cannot_be_made_says_why_and_stops_nothing(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    monkeypatch.setenv("LIONCTR_COPIES", str(tmp_path))
-    runs = str(tmp_path / "state/ads/runs")
-    given = {run_folder.RUNS: runs, run_folder.RUN: "ads-x7"}
-    assert steps.main(["report", task(tmp_path, **given)]) == 0
-    page = (tmp_path / "minio/b/Report/report").read_text("utf-8")
-    assert "No report could be made: ValidationError" in page
-    assert "<script" not in page
-    assert "Traceback" in capsys.readouterr().err
-    assert not (tmp_path / "state").exists()
 
 
 def test_the_task_is_given_all_that_the_page_reads() -> None:

@@ -8,9 +8,14 @@ from pathlib import Path
 import jsonschema
 import pytest
 import yaml
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from models.config import architectures
+from optimizers.config.sections import (
+    GroupConfig,
+    GroupsConfig,
+    OptimizerConfig,
+)
 from pipeline import cli, schema
 from pipeline.config import PipelineConfig
 
@@ -34,6 +39,9 @@ def _sections() -> list[type[BaseModel]]:
         PipelineConfig,
         *architectures.ARCHITECTURES.values(),
         architectures.OwnConfig,
+        *OptimizerConfig.sections(),
+        GroupsConfig,
+        *GroupConfig.sections(),
     ]
     found: list[type[BaseModel]] = []
     while waiting:
@@ -92,6 +100,18 @@ def test_the_schema_takes_every_shipped_config(path):
         ("evaluate", {"importance": {"rows": 1000}}),
         ("optimizer", "adam"),
         ("optimizer", {"name": "lion", "learning_rate": 1e-4}),
+        ("optimizer", {"table_rate": 1e-3, "table_beta_2": "auto"}),
+        ("optimizer", {"name": "my_rules:Own", "learning_rate": 1, "pull": 2}),
+        (
+            "optimizer",
+            {
+                "groups": [
+                    {"match": "wide/.*", "name": "ftrl", "beta": 0.5},
+                    {"match": ".*", "name": "lion"},
+                ],
+                "schedule": {"name": "cosine", "warmup": 0.1},
+            },
+        ),
         ("data", {**MINIMAL["data"], "drift": "stop", "leaks": False}),
         ("data", {**MINIMAL["data"], "drift": False, "leaks": "warn"}),
         (
@@ -119,8 +139,15 @@ def test_the_schema_takes_what_the_loader_takes(section, value):
         ("train", {"epoch": 2}),
         ("model", {"name": "dlrm", "cross_layers": 2}),
         ("evaluate", {"metrics": {"auc": {"least": 0.5}}}),
+        ("optimizer", {"learning_rat": 0.1}),
+        ("optimizer", {"name": "adam", "sparse": "lazy"}),
+        ("optimizer", {"name": "sgd", "learning_rate": -1}),
+        ("optimizer", {"groups": []}),
+        ("optimizer", {"groups": [{"match": ".*", "name": "lyon"}]}),
     ],
 )
-def test_the_schema_refuses_unknown_keys(section, value):
+def test_the_schema_refuses_what_the_loader_refuses(section, value):
+    with pytest.raises(ValidationError):
+        PipelineConfig.model_validate({**MINIMAL, section: value})
     with pytest.raises(jsonschema.ValidationError):
         validator().validate({**MINIMAL, section: value})

@@ -20,8 +20,11 @@ from typing import Any, Protocol
 
 import numpy as np
 
-BATCH, DIM, HIDDEN = 4096, 16, (256, 128)
-BATCHES = 24  # a turn
+# train.py says them by the environment, as a command may name them otherwise.
+BATCH = int(os.environ.get("TURN_BATCH", "4096"))
+HIDDEN = tuple(map(int, os.environ.get("TURN_HIDDEN", "256 128").split()))
+DIM = 16
+BATCHES = max(1, 24 * 4096 // BATCH)  # a turn
 WARM_UP = 6
 _PATIENCE = 2  # epochs
 

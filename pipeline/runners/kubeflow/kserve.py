@@ -17,6 +17,7 @@ from pipeline.runners.kubeflow import ir
 TASK = "KServe"
 GROUP, VERSION, PLURAL = "serving.kserve.io", "v1beta1", "inferenceservices"
 CONTAINER = "kserve-container"  # KServe looks for it
+_BEFORE = "lion-ctr/before"  # annotation while a version is not ready yet
 _STORAGE = "STORAGE_URI"  # KServe mounts it, or copies it, to /mnt/models
 _PORT, _GRPC = 8080, 9000
 _NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
@@ -180,23 +181,27 @@ def deploy(settings: dict[str, Any], version: str) -> str:
     place = (GROUP, VERSION, namespace, PLURAL)
     where = f"InferenceService {namespace}/{settings['name']}"
     try:
-        before = _get(api, place, settings["name"])
-        if before is None:
+        found = _get(api, place, settings["name"])
+        before = _before(found, version)
+        if found is None:
             wanted = service(settings, version)
+            wanted["metadata"]["annotations"] = _note(version, None)
             api.create_namespaced_custom_object(*place, wanted)
             log.info("%s was created with version %s", where, version)
         else:
-            predictor = before["spec"]["predictor"]
-            _put(api, place, settings, changed(predictor, settings, version))
+            predictor = found["spec"]["predictor"]
+            wanted = changed(predictor, settings, version)
+            _put(api, place, settings, wanted, _note(version, before))
             log.info("%s was given version %s", where, version)
         why, address = _wait(api, place, settings)
         if not why:
+            _put(api, place, settings, None, {_BEFORE: None})
             return address
         undone = "it is removed"
         if before is None:
             api.delete_namespaced_custom_object(*place, settings["name"])
         else:
-            _put(api, place, settings, before["spec"]["predictor"])
+            _put(api, place, settings, before, {_BEFORE: None})
             undone = "what was served before is restored"
     except client.ApiException as error:
         raise InputError(
@@ -230,18 +235,39 @@ def _get(api: Any, place: tuple[str, ...], name: str) -> dict[str, Any] | None:
     return found
 
 
+def _note(version: str, before: dict[str, Any] | None) -> dict[str, Any]:
+    return {_BEFORE: json.dumps({"version": version, "predictor": before})}
+
+
+def _before(
+    found: dict[str, Any] | None, version: str
+) -> dict[str, Any] | None:
+    """The predictor before `version`, also if a killed task has set that."""
+    if found is None:
+        return None
+    text = (found["metadata"].get("annotations") or {}).get(_BEFORE)
+    noted = json.loads(text) if text else {}
+    if noted.get("version") == version:
+        kept: dict[str, Any] | None = noted["predictor"]
+        return kept
+    predictor: dict[str, Any] = found["spec"]["predictor"]
+    return predictor
+
+
 def _put(
     api: Any,
     place: tuple[str, ...],
     settings: dict[str, Any],
-    predictor: dict[str, Any],
+    predictor: dict[str, Any] | None,
+    annotations: dict[str, Any],
 ) -> None:
-    """Makes `predictor` the service's, as a merge patch (RFC 7386)."""
-    found = _get(api, place, settings["name"]) or {"spec": {}}
-    patch = difference(found["spec"].get("predictor", {}), predictor)
-    api.patch_namespaced_custom_object(
-        *place, settings["name"], {"spec": {"predictor": patch}}
-    )
+    """Patches the service (RFC 7386): its predictor, if any, and notes."""
+    patch: dict[str, Any] = {"metadata": {"annotations": annotations}}
+    if predictor is not None:
+        found = _get(api, place, settings["name"]) or {"spec": {}}
+        old = found["spec"].get("predictor", {})
+        patch["spec"] = {"predictor": difference(old, predictor)}
+    api.patch_namespaced_custom_object(*place, settings["name"], patch)
 
 
 def difference(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:

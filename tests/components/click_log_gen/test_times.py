@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -97,6 +98,12 @@ def read(
     return times.tolist(), verdicts.reasons
 
 
+@cache
+def read_alone(text: str | None) -> tuple[list[int], dict[int, str]]:
+    """The time of one text; to explain a wrong one takes long."""
+    return read(pa.array([text], pa.string()))
+
+
 def reference(text: str) -> int:
     """The time that WAYS says `text` means."""
     return micros(NOON) + WAYS[text]
@@ -189,7 +196,7 @@ def test_a_named_unit_counts_from_any_start(unit: str, per: int) -> None:
     )
 )
 def test_any_mixture_reads_as_each_value_alone(texts: list[Any]) -> None:
-    alone = [read(pa.array([text], pa.string())) for text in texts]
+    alone = [read_alone(text) for text in texts]
     times, reasons = read(pa.array(texts, pa.string()))
     assert times == [time for (time,), _ in alone]
     assert reasons == {
@@ -225,9 +232,12 @@ def test_missing_is_told_from_wrong() -> None:
 )
 def test_any_moment_survives(moment: datetime.datetime, mixed: bool) -> None:
     wanted = micros(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
-    beside = ["x", "2020-01-01", "2020-01-01T00Z", "1600000000"] * mixed
-    for text in (moment.isoformat(), str(moment), str(wanted)):
-        assert read([text, *beside])[0][0] == wanted
+    texts = [moment.isoformat(), str(moment), str(wanted)]
+    if mixed:
+        beside = ["x", "2020-01-01", "2020-01-01T00Z", "1600000000"]
+        assert read([*texts, *beside])[0][:3] == [wanted] * 3
+    else:
+        assert [read([text])[0] for text in texts] == [[wanted]] * 3
     assert read([wanted])[0] == [wanted]
     assert read([wanted // 1000])[0] == [wanted // 1000 * 1000]
     seconds = wanted // 10**6

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from tensorflow_serving.apis import prediction_log_pb2
 from tfx.components.pusher.executor import Executor as StockPusher
 from tfx.types import standard_artifacts
 
-from components.serving_gate import executor
+from components.serving_gate import executor, server
 from models.errors import RefusedError
 from serving import manifest
 from serving.savedmodel import LoadedModel
@@ -47,10 +48,12 @@ def rows(home: Path) -> Any:
 def blessing(home: Path, tiny: Any, rows: Any) -> Any:
     """The tiny model's, beside a served version that takes I2.
 
-    There is a proxy for the network, which no request may go through.
+    There is a proxy for the network, which no request may go through. The
+    server's program is started ahead, and no other can be started.
     """
     export(home / "models/tiny/3", 0.0, number="I2")
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, server.prepared():
+        patch.setattr(sys, "executable", "no program")
         for name in ("http_proxy", "grpc_proxy", "HTTP_PROXY"):
             patch.setenv(name, "http://127.0.0.1:9")
         return small.gate(tiny, rows, home, allow_input_change=True)

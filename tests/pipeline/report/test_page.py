@@ -295,7 +295,11 @@ def run(home: Path, count: int = 3, **changes: Any) -> Path:
 
     rejected, trained = place("rejected/1"), place("model_run/2")
     evaluated, counted = place("evaluation/3"), place("statistics/4")
-    checked = place("anomalies/5")
+    checked, searched = place("anomalies/5"), place("tuner_results/6")
+    trial = {"trial_id": "04", "score": 0.34321, "optimizer.name": '"adam"'}
+    (searched / "tuner_results.json").write_text(
+        json.dumps([{**trial, "train.epochs": 2}, {**trial, "trial_id": "1"}])
+    )
     (checked / "data_checks.json").write_text(json.dumps(data_checks()))
     reason = f"column {HOSTILE}: not a number"
     (rejected / "counts.json").write_text(
@@ -334,6 +338,13 @@ def run(home: Path, count: int = 3, **changes: Any) -> Path:
         "warnings": ["told at the top"],
         "seconds": {"Trainer": 12.345, "Evaluator": 1.5},
         "tuned": {"learning_rate": 0.00321},
+        "serving_gate": {
+            "split": "test",
+            "rows": 321,
+            "tolerance": 1e-5,
+            "p99_ms": 250.0,
+            "latency": {"REST": {"p50": 1.234, "p99": 5.678, "late": False}},
+        },
         "model": {"name": "wide_deep", "hidden": [64, 32]},
         "train": {"epochs": 3},
         "artifacts": {
@@ -342,6 +353,7 @@ def run(home: Path, count: int = 3, **changes: Any) -> Path:
             "Evaluator": {"evaluation": str(evaluated)},
             "StatisticsGen": {"statistics": str(counted)},
             "ExampleValidator": {"anomalies": str(checked)},
+            "Tuner": {"tuner_results": str(searched)},
         },
         **changes,
     }
@@ -367,6 +379,7 @@ def test_every_number_stands_in_the_page(tmp_path: Path) -> None:
         "0.54321", "12.5% -> 62.5%", "only there: f9", "0.99765",
         "on 5,000 of 16,000 rows", "1 of 2 features are far",
         "2024-10-04T06:00Z", "1,026", "0.80000 to 1.10000", "3 hours",
+        "0.34321", "adam", "train.epochs", "321 rows", "5.68", "250 ms",
     ):  # fmt: skip
         assert text in found.text, text
     assert found.seen.count("svg") == 7

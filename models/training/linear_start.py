@@ -1,0 +1,162 @@
+"""Linear start: weights of ids and numbers, exact before the network learns.
+
+Wüthrich and Merz, "Editorial: Yes, we CANN!" (ASTIN Bulletin 49, 2019): a
+generalized linear model is fitted first and kept, and a network that begins
+at nothing learns what is left.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from models.config.training import Negatives
+from models.errors import InputError
+from models.preprocessing.id_space import Keys
+from models.preprocessing.input_layout import DENSE, IDS, LISTS, Layout
+from models.training.linear_fit import Floats, Rows, path
+from models.training.metrics import entropy, logloss_of_logits
+
+log = logging.getLogger("lionctr.train")
+_PENALTIES = (300.0, 100.0, 30.0, 10.0, 3.0, 1.0, 0.3)
+# Values that no vocabulary has share an id, whose rows are of many values: what
+# few of them say says little of the next.
+_UNSEEN = 10.0
+_SMALL_OUTPUT = 0.1
+
+
+@dataclass(frozen=True)
+class LinearStart:
+    """The linear model that a training began with.
+
+    penalty: chosen by the eval rows. logloss: of these. constant: logloss of
+    their click rate.
+    """
+
+    penalty: float
+    logloss: float
+    constant: float
+
+
+def begin(
+    model: Any,
+    layout: Layout,
+    keys: Mapping[str, Keys],
+    train: Any,
+    held_out: Any,
+    negatives: Negatives,
+) -> LinearStart:
+    """Gives the wide part of `model` the best weights, and keeps them.
+
+    The bias of the output takes the regression's; the rest of the network
+    begins near 0.
+
+    Args:
+        model: wide and deep, not trained yet.
+        layout: of the inputs.
+        keys: feature -> meaning of its ids.
+        train: batches of (inputs, label).
+        held_out: the same, of the eval split.
+        negatives: which of them `train` has; `held_out` has all.
+
+    Raises:
+        InputError: the model has no linear part.
+    """
+    if model.name != "wide_deep":
+        raise InputError(
+            "train.linear_start: received true; accepted with model.name"
+            f" {model.name}: false. wide_deep alone has a linear part"
+        )
+    lookup = getattr(model.wide, "lookup", None)
+    size = lookup.rows if lookup else 0
+    first = lookup.first if lookup else {}
+    rows = _rows(train, layout, first, size, negatives.weight)
+    scale = np.ones(size + len(layout.dense) + 1)
+    for name, start in first.items():
+        end = start + keys[name].size
+        scale[end - keys[name].oov : end] = _UNSEEN
+    spread = rows.numbers.var(0)
+    scale[size:-1] = np.where(spread > 0, spread, 1.0)
+    scale[-1] = 0.0
+    judged = _rows(held_out, layout, first, size, 1.0)
+    found: tuple[float, float, Floats] | None = None
+    for penalty, weights in path(rows, scale, _PENALTIES):
+        logits = judged.logits(weights) + negatives.shift
+        logloss = float(logloss_of_logits(judged.label, logits))
+        if found is not None and not logloss < found[1]:
+            break
+        found = penalty, logloss, weights
+    assert found is not None
+    penalty, logloss, weights = found
+    _give(model, weights, size)
+    constant = float(entropy(np.asarray(judged.label.mean())))
+    log.info(
+        "linear start: penalty %g, eval logloss %.5f, of the constant %.5f",
+        penalty,
+        logloss,
+        constant,
+        extra={"keep": True},
+    )
+    return LinearStart(penalty, logloss, constant)
+
+
+def _give(model: Any, weights: Floats, size: int) -> None:
+    if model.wide is not None:
+        model.wide.table.assign(weights[:size, None])
+        model.wide.table.trainable = False
+    if len(weights) > size + 1:
+        model.deep.weight.assign(weights[size:-1])
+        model.deep.weight.trainable = False
+    out = model.deep.out
+    out.bias.assign(weights[-1:])
+    out.kernel.assign(_SMALL_OUTPUT * out.kernel.numpy())
+
+
+def _rows(
+    data: Any,
+    layout: Layout,
+    first: Mapping[str, int],
+    size: int,
+    negative_weight: float,
+) -> Rows:
+    """All rows of `data`; ids as rows of the wide table."""
+    places = np.array([first[f.name] for f in layout.single], np.int64)
+    single, numbers, labels = [], [], []
+    lists: dict[str, list[Any]] = {f.name: [] for f in layout.lists}
+    rows = 0
+    for inputs, label in data:
+        count = len(label)
+        single.append(
+            inputs[IDS].numpy() + places
+            if len(places)
+            else np.zeros((count, 0), np.int64)
+        )
+        numbers.append(
+            inputs[DENSE].numpy() if layout.dense else np.zeros((count, 0))
+        )
+        for name, parts in lists.items():
+            ragged = inputs[LISTS + name]
+            lengths = ragged.row_lengths().numpy()
+            of_row = np.repeat(np.arange(count), lengths)
+            ids = ragged.flat_values.numpy() + first[name]
+            parts.append((rows + of_row, ids, 1 / lengths[of_row]))
+        labels.append(label.numpy())
+        rows += count
+    clicked = np.concatenate(labels).astype(np.float64)
+    return Rows(
+        np.concatenate(single),
+        [
+            (np.concatenate(of), np.concatenate(ids), np.concatenate(shares))
+            for of, ids, shares in (
+                zip(*parts, strict=True) for parts in lists.values()
+            )
+        ],
+        np.concatenate(numbers).astype(np.float64),
+        clicked,
+        np.where(clicked > 0, 1.0, negative_weight),
+        size,
+    )

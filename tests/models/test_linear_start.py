@@ -1,0 +1,180 @@
+"""The linear start, against scikit-learn and what a training makes of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from scipy import sparse
+from sklearn.linear_model import LogisticRegression
+
+from models.architectures.registry import build_model
+from models.config.training import (
+    EarlyStopping,
+    ModelConfig,
+    Negatives,
+    TrainConfig,
+)
+from models.errors import InputError
+from models.preprocessing.id_space import Keys
+from models.preprocessing.input_layout import IdFeature, Layout
+from models.training import linear_start, loop
+from models.training.evaluation import Evaluation
+from models.training.linear_fit import Rows, path
+from models.training.metrics import logloss_of_logits
+from optimizers.registry import build_optimizer
+
+ROWS, SIZES = 3000, (50, 8)
+LAYOUT = Layout(
+    single=tuple(IdFeature(n, s, 4) for n, s in zip("ab", SIZES, strict=True)),
+    lists=(IdFeature("tags", 6, 4),),
+    dense=("x", "y"),
+)
+KEYS = {
+    "a": Keys("vocab", 50, 1),
+    "b": Keys("vocab", 8),
+    "tags": Keys("hash", 6),
+}
+
+
+def drawn(seed: int) -> tuple[dict[str, Any], Any]:
+    """Inputs of LAYOUT, and clicks that follow from single effects."""
+    world, rng = np.random.default_rng(0), np.random.default_rng(seed)
+    ids = np.stack([rng.zipf(1.5, ROWS) % s for s in SIZES], 1)
+    lengths = rng.integers(0, 4, ROWS)
+    tags = tf.RaggedTensor.from_row_lengths(
+        rng.integers(0, 6, lengths.sum()), lengths
+    )
+    dense = rng.normal(size=(ROWS, 2)).astype(np.float32)
+    logit = dense @ [0.7, -0.4] - 1
+    for column, size in enumerate(SIZES):
+        logit += world.normal(size=size)[ids[:, column]]
+    label = (rng.random(ROWS) < 1 / (1 + np.exp(-logit))).astype(np.float32)
+    inputs = {"ids": tf.constant(ids), "dense": dense, "list_tags": tags}
+    return inputs, label
+
+
+def batched(rows: Any, size: int = 256) -> Any:
+    return tf.data.Dataset.from_tensor_slices(rows).batch(size)
+
+
+def matrix(inputs: dict[str, Any]) -> Any:
+    """One-hot ids, shares of the list's, numbers."""
+    ids, tags = inputs["ids"].numpy(), inputs["list_tags"].to_list()
+    found = np.zeros((ROWS, sum(SIZES) + 6 + 2))
+    for i in range(ROWS):
+        found[i, [ids[i, 0], 50 + ids[i, 1]]] = 1
+        for tag in tags[i]:
+            found[i, 58 + tag] += 1 / len(tags[i])
+    found[:, 64:] = inputs["dense"]
+    return sparse.csr_matrix(found)
+
+
+@pytest.mark.parametrize("negative", [1.0, 5.0])
+def test_weights_are_those_of_scikit_learn(negative: float) -> None:
+    inputs, label = drawn(1)
+    tags = inputs["list_tags"]
+    weight = np.where(label > 0, 1, negative)
+    rows = Rows(
+        inputs["ids"].numpy() + [0, 50],
+        [
+            (
+                tags.value_rowids().numpy(),
+                58 + tags.flat_values.numpy(),
+                1 / tags.row_lengths().numpy()[tags.value_rowids().numpy()],
+            )
+        ],
+        inputs["dense"].astype(np.float64),
+        label.astype(np.float64),
+        weight,
+        64,
+    )
+    scale = np.append(np.ones(66), 0.0)
+    for penalty, found in path(rows, scale, (30.0, 3.0, 0.3)):
+        truth = LogisticRegression(C=1 / penalty, tol=1e-8, max_iter=2000)
+        truth.fit(matrix(inputs), label, weight)
+        np.testing.assert_allclose(found[:-1], truth.coef_[0], atol=0.05)
+        np.testing.assert_allclose(found[-1], truth.intercept_[0], atol=0.05)
+        np.testing.assert_allclose(
+            rows.logits(found),
+            truth.decision_function(matrix(inputs)),
+            atol=0.05,
+        )
+
+
+def begun(train: Any, held_out: Any, **settings: Any) -> tuple[Any, Any]:
+    keras.utils.set_random_seed(1)
+    model = build_model(LAYOUT, ModelConfig(**settings), 0.3)
+    start = linear_start.begin(
+        model, LAYOUT, KEYS, batched(train), batched(held_out), Negatives()
+    )
+    return model, start
+
+
+def test_the_model_begins_as_the_best_of_the_regressions() -> None:
+    train, held_out = drawn(1), drawn(2)
+    model, start = begun(train, held_out)
+    labels, logits = Evaluation(model).predict(batched(held_out))
+    assert logloss_of_logits(labels, logits) == pytest.approx(
+        start.logloss, abs=1e-3
+    )
+    truths = []
+    for penalty in linear_start._PENALTIES:
+        truth = LogisticRegression(C=1 / penalty, max_iter=2000)
+        truth.fit(matrix(train[0]), train[1])
+        chance = truth.predict_proba(matrix(held_out[0]))[:, 1]
+        truths.append(
+            -np.mean(np.log(np.where(labels > 0, chance, 1 - chance)))
+        )
+    assert start.logloss == pytest.approx(min(truths), abs=5e-4)
+    assert start.logloss < 0.95 * start.constant
+    resting = {v.path for v in model.variables} - {
+        v.path for v in model.trainable_variables
+    }
+    assert {"wide/table", "deep/weight"} <= resting
+
+
+def test_a_start_that_stays_the_best_is_kept() -> None:
+    train, held_out = drawn(1), drawn(2)
+    model, start = begun(train, held_out, hidden=(8,))
+    before = Evaluation(model).predict(batched(held_out))[1]
+    result = loop.train(
+        model,
+        build_optimizer({"name": "lion", "learning_rate": 0.5}, 20),
+        batched(train),
+        batched(held_out),
+        ROWS,
+        TrainConfig(
+            batch_size=256,
+            epochs=5,
+            eval_steps=4,
+            linear_start=True,
+            early_stopping=EarlyStopping(patience=2),
+        ),
+    )
+    assert result.course.best == 0 and result.stopped_early
+    assert result.eval_logloss == pytest.approx(start.logloss, abs=1e-3)
+    after = Evaluation(model).predict(batched(held_out))[1]
+    np.testing.assert_array_equal(before, after)
+
+
+def test_values_that_are_in_no_vocabulary_share_a_cautious_weight() -> None:
+    inputs, label = drawn(1)
+    ids = inputs["ids"].numpy()
+    ids[:, 0] = np.where(np.arange(ROWS) < 4, 49, 1)  # four rows, all clicked
+    label[:4] = 1
+    train = {**inputs, "ids": tf.constant(ids)}, label
+    model, _ = begun(train, drawn(2))
+    other, _ = begun(train, drawn(2))
+    first = model.wide.lookup.first["a"]
+    weight = float(model.wide.table.numpy()[first + 49, 0])
+    assert 0 < weight < 0.3
+    assert weight == float(other.wide.table.numpy()[first + 49, 0])
+
+
+def test_other_architectures_have_no_linear_part() -> None:
+    with pytest.raises(InputError, match=r"linear_start.*dcn_v2"):
+        begun(drawn(1), drawn(2), name="dcn_v2")
