@@ -32,7 +32,7 @@ from components.click_log_gen.output.row_counts import RowCounts
 from components.click_log_gen.output.shards import Shards
 from models.errors import InputError
 from pipeline.prediction.source import CTR
-from serving.batching import BLOCK
+from serving.manifest import BLOCK
 
 SIGNATURE = "serving_default"
 CALL_ROWS = 4096  # of one call of the model, a multiple of BLOCK

@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from serving.batching import BLOCK, Batcher
+from serving.batching import Batcher
 from serving.columns import Array
 from serving.errors import BadInputError, OverloadedError
+from serving.manifest import BLOCK
 
 
 class Doubling:
