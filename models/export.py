@@ -15,7 +15,7 @@ import tensorflow as tf
 import tensorflow_transform as tft
 
 from models.config.served_names import served_names
-from models.config.training import LABEL, Features
+from models.config.training import RESERVED, Features
 from models.layers.compact_table import is_compact, variables_of
 from models.preprocessing.category_text import canonical
 from models.preprocessing.input_layout import asset_name
@@ -27,8 +27,10 @@ from serving.manifest import BLOCK
 
 AS_LOGGED = "examples_as_logged"  # signature, for evaluation alone
 EXTRA = "assets.extra"  # SavedModel's folder for files of ours
-_DTYPES = {"float": tf.float32, "int": tf.int64, "string": tf.string}
-_MISSING = {"float": float("nan"), "int": -1, "string": ""}
+_DTYPES = {"float": tf.float32, "int": tf.int64} | dict.fromkeys(
+    ("string", "time"), tf.string
+)
+_MISSING = {"float": float("nan"), "int": -1, "string": "", "time": ""}
 
 
 class Served(tf.Module):
@@ -66,7 +68,6 @@ class Served(tf.Module):
         self._features = features
         self._shift = logit_shift
         spec = transform.raw_feature_spec()
-        spec.pop(LABEL, None)
         # A column that was empty in every training row is not in the spec.
         self._spec = {
             name: spec[name] for name in features.kinds() if name in spec
@@ -175,7 +176,8 @@ class Served(tf.Module):
 
     def _score(self, raw: dict[str, Any]) -> dict[str, tf.Tensor]:
         inputs = self._transformed(canonical(raw, self._separators))
-        inputs.pop(LABEL, None)
+        for name in RESERVED:
+            inputs.pop(name, None)
         for name, value in inputs.items():
             if isinstance(value, tf.SparseTensor):
                 inputs[name] = tf.RaggedTensor.from_sparse(value)

@@ -135,6 +135,13 @@ def _parser() -> argparse.ArgumentParser:
         " much. Adds the column slot",
     )
     generate.add_argument(
+        "--policy-bias",
+        type=float,
+        default=0.0,
+        help="shape ads: how much a banner counts, which a policy chose; 1 is"
+        " much. Adds the columns banner and propensity",
+    )
+    generate.add_argument(
         "--reuse",
         action="store_true",
         help="do nothing if the folder holds these very logs",
@@ -651,6 +658,7 @@ def _generate(options: argparse.Namespace) -> int:
             drift=options.drift,
             reuse=options.reuse,
             position_bias=options.position_bias,
+            policy_bias=options.policy_bias,
         ):
             print(f"{summary}\n")
         return 0
@@ -664,6 +672,7 @@ def _generate(options: argparse.Namespace) -> int:
         shape=options.shape,
         reuse=options.reuse,
         position_bias=options.position_bias,
+        policy_bias=options.policy_bias,
     )
     print(summary)
     return 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,14 +21,17 @@ from pydantic import (
 from components.click_log_gen.config.sections import DataConfig
 from components.evaluator.config import EvaluateConfig, Threshold
 from components.serving_gate.config import ServingGateConfig
+from models.config.event_time import TimeColumn
 from models.config.search_space import Tune, put
 from models.config.section import FieldError, PathText
 from models.config.training import (
+    RESERVED,
     ExportConfig,
     Features,
     ModelConfig,
     Section,
     TrainConfig,
+    reserved,
 )
 from models.errors import InputError
 from optimizers import extension, registry
@@ -175,6 +178,22 @@ class PipelineConfig(Section):
     _file: str = PrivateAttr("")
     _lines: Lines = PrivateAttr(default_factory=dict)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _time_of_features(cls, value: Any) -> Any:
+        """Tells `features.time` what `data.time` says."""
+        try:
+            time = value["features"]["time"]
+            source = TimeColumn.model_validate(value["data"]["time"])
+        except (KeyError, TypeError, ValueError):
+            return value  # there is none, or its own error is told
+        if isinstance(time, list | tuple):
+            time = {"of": time}
+        if not isinstance(time, Mapping):
+            return value
+        time = {**time, "source": source.model_dump()}
+        return {**value, "features": {**value["features"], "time": time}}
+
     @field_validator("tune")
     @classmethod
     def _tunable(cls, tune: Tune | None, info: ValidationInfo) -> Tune | None:
@@ -224,6 +243,20 @@ class PipelineConfig(Section):
             raise FieldError(
                 f"optimizer.{error.field}", error.message
             ) from error
+        if self.features.time is not None and self.data.time is None:
+            raise FieldError(
+                "features.time",
+                "needs data.time, the column of event time",
+            )
+        weight = self.data.weight
+        if weight is not None and weight.source in kinds:
+            raise FieldError(
+                self.use(str(weight.source)),
+                f"feature {weight.source!r} is the column of data.weight,"
+                " which is not known when the model is served",
+            )
+        for name in RESERVED.keys() & self.columns().keys():
+            raise FieldError("evaluate.slices", reserved(name))
         for name in self.data.drift.features.keys() - kinds.keys():
             raise FieldError(
                 f"data.drift.features.{name}",
@@ -273,11 +306,14 @@ class PipelineConfig(Section):
 
     def uses(self) -> dict[str, str]:
         """Feature -> the path of its setting."""
-        return {
+        uses = {
             feature.name: f"features.{kind}.{number}"
             for kind in ("numeric", "categorical")
             for number, feature in enumerate(getattr(self.features, kind))
         }
+        if self.data.time is not None and self.features.time is not None:
+            uses[self.data.time.column] = "features.time"
+        return uses
 
     def columns(self) -> dict[str, str]:
         """Columns of the impressions in the examples -> kind.

@@ -29,6 +29,12 @@ def details(counts: dict[str, Any], splits: Sequence[str]) -> list[str]:
     for name in [*splits, "clicks"]:
         if name in splits:
             line = f"{name:<6} {counts['positives'][name]:>9,} positives"
+            weights = counts.get("weights", {}).get(name)
+            if weights:
+                line += (
+                    f"  weights {weights['rows']:,.6g},"
+                    f" of positives {weights['positives']:,.6g}"
+                )
         elif spans.get(name):
             line = f"{name:<6} {counts['clicks']['read']:>9,} rows     "
         else:

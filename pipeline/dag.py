@@ -81,6 +81,7 @@ def training(config: PipelineConfig, data: str) -> dict[str, Any]:
     return {
         **{name: sections[name] for name in names},
         "negatives": sections["data"]["negatives"],
+        "weight": sections["data"]["weight"],
         "data_version": data,
     }
 
@@ -149,7 +150,7 @@ def create_pipeline(
         settings=data_checks.settings(
             config.data.drift,
             config.data.leaks,
-            config.features.kinds(),
+            _checked_kinds(config),
             config.data.split.key,
         ),
         pushed_to=pushed_to(config),
@@ -195,6 +196,9 @@ def create_pipeline(
     } | {
         "negatives": sections["data"]["negatives"],
         "checkpoints": checkpoints,
+        **(
+            {"weight": sections["data"]["weight"]} if config.data.weight else {}
+        ),
         **({"model_version": versions.model} if versions.model else {}),
         **code("Trainer"),
     }
@@ -238,11 +242,13 @@ def create_pipeline(
             config.evaluate.thresholds(),
             config.evaluate.slices,
             bool(baseline),
+            config.data.weight is not None,
         ),
         settings={
             "evaluate": sections["evaluate"],
             "kinds": _evaluated_kinds(config),
             "timed": config.data.timed,
+            "weighted": config.data.weight is not None,
             "metrics_version": versions.metrics,
             **code("Evaluator"),
         },
@@ -304,6 +310,12 @@ def create_pipeline(
         metadata_connection_config=metadata_connection_config,
         beam_pipeline_args=beam.arguments(config.runner.beam),
     )
+
+
+def _checked_kinds(config: PipelineConfig) -> dict[str, str]:
+    """Features that drift and leaks are looked for in: not the time itself."""
+    kinds = config.features.kinds()
+    return {name: kind for name, kind in kinds.items() if kind != "time"}
 
 
 def _evaluated_kinds(config: PipelineConfig) -> dict[str, str]:

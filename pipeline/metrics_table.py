@@ -23,6 +23,12 @@ def lines(report: Mapping[str, Any]) -> Iterator[str]:
         f" {report['positives']:,} positives; {share} intervals, bootstrap by"
         f" {unit}"
     )
+    weights = report.get("weights")
+    if weights:
+        yield (
+            f"  weighted: the rows' weights sum to {weights['rows']:,.6g},"
+            f" those of positives to {weights['positives']:,.6g}"
+        )
     heads = f"{'candidate':>9}  {'interval':^18}"
     if paired:
         heads += f"  {'baseline':>8}  {'difference':>10}  {'interval':^20}"

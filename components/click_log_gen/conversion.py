@@ -10,11 +10,12 @@ import numpy as np
 import pyarrow as pa
 
 from components.arrow_masks import Mask
-from components.click_log_gen.columns import labels
+from components.click_log_gen.columns import labels, weights
 from components.click_log_gen.columns.event_time import (
     Times,
     event_time,
     reading,
+    text_of,
 )
 from components.click_log_gen.columns.feature_check import FeatureCheck
 from components.click_log_gen.columns.rows import (
@@ -24,6 +25,7 @@ from components.click_log_gen.columns.rows import (
     Verdicts,
     typed,
 )
+from components.click_log_gen.columns.weights import Weights
 from components.click_log_gen.config.sections import DataConfig, LabelRule
 from components.click_log_gen.files.chunks import Chunk, naming
 from components.click_log_gen.formats import log_reader
@@ -31,12 +33,11 @@ from components.click_log_gen.output.row_counts import RowCounts
 from components.click_log_gen.output.shards import Shards
 from components.click_log_gen.splitting import split
 from components.example_io.tf_example import (
-    encode,
     encode_features,
     timed,
     wrap,
 )
-from models.config.training import LABEL
+from models.config.training import LABEL, WEIGHT
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,7 @@ class ConversionSettings:
     cut: split.Cut = split.NO_CUT
     first_rows: tuple[int, ...] = ()  # chunk number -> rows before it
     ranges: Mapping[str, int] = field(default_factory=dict)  # integers below
+    newest: int = 0  # time of the newest row, for weights by age
 
 
 def convert_chunk(chunk: Chunk, job: ConversionSettings) -> dict[str, Any]:
@@ -79,6 +81,7 @@ def convert_chunk(chunk: Chunk, job: ConversionSettings) -> dict[str, Any]:
                 batch.sides,
                 batch.sampled,
                 batch.times,
+                batch.weights,
             )
             feature_check.see(batch.columns)
             seen |= rows.filled(wanted.keys() - seen)
@@ -99,10 +102,12 @@ def write(
     sides: split.Sides,
     sampled: Mask,
     times: Times | None = None,
+    weights: Weights | None = None,
 ) -> None:
     """Writes each record to the shard of its side, and counts it.
 
-    Of the negatives of train only those in `sampled` are written.
+    Of the negatives of train only those in `sampled` are written. Weights are
+    added up.
     """
     left_out = (sides == 0) & ~positive & ~sampled
     sides = np.where(left_out, split.OUT, sides)
@@ -119,6 +124,10 @@ def write(
         tally.counts[f"positives_{name}"] += int((positive & chosen).sum())
         if times is not None:
             tally.see(name, times[chosen])
+        if weights is not None:
+            for label in (False, True):
+                some = weights[chosen & (positive == label)]
+                tally.weigh(name, label, float(some.sum(dtype=np.float64)))
 
 
 def _wanted(job: ConversionSettings) -> dict[str, str]:
@@ -127,7 +136,9 @@ def _wanted(job: ConversionSettings) -> dict[str, str]:
     wanted = {name: kind for name, (kind, _) in job.columns.items()}
     assert data.label is not None and data.label_column is not None
     wanted.setdefault(data.label_column, labels.kind(data.label))
-    if data.split.by == "time" and data.time is not None:
+    if data.weight is not None and data.weight.source is not None:
+        wanted.setdefault(data.weight.source, "float")
+    if data.reads_time and data.time is not None:
         time = data.time.column
         wanted[time] = reading(wanted.get(time))
     for name in (*data.split.key, *data.negatives.key):
@@ -142,6 +153,7 @@ class _Batch:
     records: the good rows, serialized. positive: whether their label is 1.
     sides: where they go. sampled: which are trained on if they are negative.
     columns: the features of the good rows. times: when they happened, if asked.
+    weights: how much they count; None: alike.
     """
 
     def __init__(
@@ -160,17 +172,23 @@ class _Batch:
                 self._verdicts,
             )
             for name, (kind, sep) in job.columns.items()
+            if kind != "time"
         }
         assert data.label is not None and data.label_column is not None
-        features = tuple(columns)
+        features = tuple(job.columns)
         columns[LABEL] = labels.label(
             rows.columns[data.label_column],
             self._column(data.label_column),
             data.label if isinstance(data.label, LabelRule) else None,
             self._verdicts,
         )
-        self.times: Times | None = None
+        times = self._times()
+        for name, (kind, _) in job.columns.items():
+            if kind == "time" and times is not None:
+                columns[name] = text_of(times)
+        self.times = times if data.reads_time else None
         sides = self._sides()
+        self.weights = self._weights()
         keys = self._keys(data.negatives.key)
         good = self._verdicts.good
         if not good.all():
@@ -179,6 +197,8 @@ class _Batch:
         self.columns = {name: columns[name] for name in features}
         if self.times is not None:
             self.times = self.times[good]
+        if self.weights is not None:
+            self.weights = self.weights[good]
         self.positive: Mask = columns[LABEL].to_numpy() == 1
         self.sides: split.Sides
         if sides is None:
@@ -186,11 +206,12 @@ class _Batch:
             # else it had another.
             label = encode_features({LABEL: columns.pop(LABEL)})
             features = encode_features(columns) if columns else label
-            self.records = wrap(*([features] if columns else []), label)
+            pieces = [features, label] if columns else [label]
             self.sides = split.hash_sides(features, data.split)
         else:
-            self.records = encode(columns)
+            pieces = [encode_features(columns)]
             self.sides = sides[good]
+        self.records = wrap(*pieces)
         if keys is not None:
             keys = keys.filter(pa.array(good))
         elif data.negatives.keep < 1.0:
@@ -198,6 +219,10 @@ class _Batch:
         else:
             keys = self.records
         self.sampled: Mask = split.kept(keys, data.negatives)
+        if self.weights is not None:
+            # Only now: a weight moves no row to another side.
+            weight = {WEIGHT: pa.array(self.weights)}
+            self.records = wrap(*pieces, encode_features(weight))
 
     def rejected(self) -> list[Rejected]:
         """The rows that are not in `records`, in order."""
@@ -214,19 +239,40 @@ class _Batch:
             before = self._job.first_rows[self._chunk.number]
             return self._job.cut.sides(rows.ordinal + before)
         if data.split.by == "time":
-            assert data.time is not None
-            self.times = event_time(
-                rows.columns[data.time.column],
-                self._column(data.time.column),
-                self._verdicts,
-                data.time,
-            )
+            assert self.times is not None
             return self._job.cut.sides(self.times)
         if not data.split.key:
             return None
         return split.key_sides(
             self._columns(data.split.key), data.split, self._verdicts
         )
+
+    def _times(self) -> Times | None:
+        data = self._job.data
+        wanted = any(kind == "time" for kind, _ in self._job.columns.values())
+        if not (wanted or data.reads_time):
+            return None
+        assert data.time is not None
+        return event_time(
+            self._rows.columns[data.time.column],
+            self._column(data.time.column),
+            self._verdicts,
+            data.time,
+        )
+
+    def _weights(self) -> Weights | None:
+        config = self._job.data.weight
+        if config is None:
+            return None
+        if config.source is not None:
+            return weights.weights(
+                self._rows.columns[config.source],
+                self._column(config.source),
+                config,
+                self._verdicts,
+            )
+        assert self.times is not None
+        return weights.by_time(self.times, self._job.newest, config)
 
     def _keys(self, names: Sequence[str]) -> pa.BinaryArray | None:
         if not names:

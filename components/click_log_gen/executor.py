@@ -22,7 +22,7 @@ from components.click_log_gen.config.sections import DataConfig
 from components.click_log_gen.files import spans
 from models.config.paths import is_local, literal
 from models.errors import InputError
-from models.input_pipeline.row_counts import ROWS
+from models.input_pipeline.row_counts import ROWS, WEIGHTS
 
 COUNTS = "counts.json"
 log = logging.getLogger("lionctr.ingest")
@@ -92,6 +92,8 @@ class Executor(base_beam_executor.BaseBeamExecutor):
             {name: counts[name] for name in data.split.names},
             os.path.join(examples.uri, ROWS),
         )
+        if "weights" in counts:
+            _write_json(counts["weights"], os.path.join(examples.uri, WEIGHTS))
         for name in ("read", "kept", "rejected", *data.split.names):
             examples.set_int_custom_property(name, counts[name])
         if versions:

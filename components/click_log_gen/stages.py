@@ -10,7 +10,6 @@ from typing import Any, Protocol
 
 from components.click_log_gen import conversion
 from components.click_log_gen.columns import feature_check
-from components.click_log_gen.config.event_time import TimeColumn
 from components.click_log_gen.config.sections import DataConfig, LogFiles
 from components.click_log_gen.files import log_paths
 from components.click_log_gen.files.chunks import Chunk
@@ -19,6 +18,7 @@ from components.click_log_gen.formats.plan import plan as plan_chunks
 from components.click_log_gen.join import matching, merge, partition
 from components.click_log_gen.output.row_counts import RowCounts
 from components.click_log_gen.splitting import split
+from models.config.event_time import TimeColumn
 from models.errors import InputError
 
 PARTITION_BYTES = 32 << 20  # of text in a partition
@@ -86,6 +86,12 @@ def ingest(
         surveys = each(
             plan, "Survey", split.survey, data=data, folder=places.work
         )
+    newest = 0
+    if data.weight is not None and data.weight.by_time:
+        known = surveys
+        if data.split.by != "time":
+            known = each(plan, "Newest", split.newest, data=data)
+        newest = max((p["high"] for p in known if "high" in p), default=0)
     job = conversion.ConversionSettings(
         data,
         columns,
@@ -94,6 +100,7 @@ def ingest(
         split.find_cut(surveys, data.split),
         split.first_rows(part["count"] for part in surveys),
         ranges,
+        newest,
     )
     parts = each(plan, "Convert", conversion.convert_chunk, job=job)
     absent = _absent([(data.impressions, parts)])
@@ -143,6 +150,9 @@ def _joined(
         [chunk.path for chunk in plan],
         split.first_rows(part["counts"].get("read", 0) for part in ours),
         _end(data, ours, theirs),
+        newest=max(
+            (p["times"]["all"][1] for p in ours if p["times"]), default=0
+        ),
     )
     partitions = [merge.Partition(n) for n in range(number)]
     if data.split.by != "hash":
@@ -226,6 +236,7 @@ def _counts(tally: RowCounts, splits: Sequence[str]) -> dict[str, Any]:
     return {
         **{name: tally.counts[name] for name in names},
         "positives": {s: tally.counts[f"positives_{s}"] for s in splits},
+        **({"weights": _weights(tally, splits)} if tally.weights else {}),
         "reasons": dict(tally.reasons.most_common()),
         "examples": tally.examples,
         "times": {
@@ -233,6 +244,17 @@ def _counts(tally: RowCounts, splits: Sequence[str]) -> dict[str, Any]:
             for name in splits
             if name in tally.times
         },
+    }
+
+
+def _weights(
+    tally: RowCounts, splits: Sequence[str]
+) -> dict[str, dict[str, float]]:
+    """Split -> sums of the weights of its rows, and of its positives."""
+    return {
+        name: {"rows": sum(sums), "positives": sums[True]}
+        for name, sums in tally.weights.items()
+        if name in splits
     }
 
 

@@ -13,7 +13,7 @@ from typing import Protocol
 
 import tensorflow_model_analysis as tfma
 
-from models.config.training import LABEL
+from models.config.training import LABEL, WEIGHT
 
 _CLASSES = {
     "auc": "AUC",
@@ -50,16 +50,19 @@ def eval_config(
     thresholds: Mapping[str, Bounds],
     slices: Sequence[Sequence[str]],
     baseline: bool,
+    weighted: bool = False,
 ) -> tfma.EvalConfig:
     """EvalConfig of the `examples` signature; thresholds count overall.
 
     The overall logloss has to be finite, whatever the thresholds are, and a
     threshold of a metric that needs both labels refuses rows of one label.
+    With `weighted` the metrics are those of weighted rows.
     """
-    models = [tfma.ModelSpec(name="candidate", **_MODEL)]
+    model = _MODEL | ({"example_weight_key": WEIGHT} if weighted else {})
+    models = [tfma.ModelSpec(name="candidate", **model)]
     if baseline:
         models.append(
-            tfma.ModelSpec(name="baseline", is_baseline=True, **_MODEL)
+            tfma.ModelSpec(name="baseline", is_baseline=True, **model)
         )
     configs = []
     for name, class_name in _CLASSES.items():

@@ -6,13 +6,15 @@
     split           "eval" or "test": whose rows these are
     models          ["candidate"] or ["candidate", "baseline"]
     rows, positives
+    weights         null, or {"rows", "positives": sums of their weights}; all
+                    metrics, intervals and curves are then weighted
     base_rate       share of positives
     constant        {"logloss": of the model that always says the base rate}
     confidence      of every interval, 0.95
     bootstrap       {"replicates", "unit": "row" or the group's column, "units"}
     metrics         metric -> ENTRY
     slices          [{"key": {column: value}, "name": "device=tv", "rows",
-                      "positives", "metrics": metric -> ENTRY}]
+                      "positives", "weights", "metrics": metric -> ENTRY}]
     as_served       null, or metric -> ENTRY of the candidate with the constants
                     of features that only training sees; all else here is of
                     the rows as they were logged
@@ -80,8 +82,10 @@ def evaluate(
             of the baseline, where there is one.
         config: the config section.
         split: name of the rows.
-        weights: of the rows, [N]; by default 1 each.
+        weights: of the rows, [N]; by default those of `columns`, or 1 each.
     """
+    if weights is None:
+        weights = columns.weights
     evaluation = _Evaluation(columns, config, split, weights)
     return evaluation.report()
 
@@ -97,6 +101,7 @@ class _Evaluation:
         weights: npt.ArrayLike | None,
     ) -> None:
         self._columns = columns
+        self._weighted = weights is not None
         self._config = config
         self._split = split
         count = len(columns.labels)
@@ -127,7 +132,10 @@ class _Evaluation:
         """See the module."""
         sample, config = self._sample, self._config
         count, positives = len(sample.labels), int(sample.labels.sum())
+        weights = self._weights(sample)
         rate = _ratio(positives, count)
+        if weights is not None:
+            rate = _ratio(weights["positives"], weights["rows"])
         where = f"the {self._split} split"
         found = self._measured(sample, self._columns.predictions)
         groups = None
@@ -144,6 +152,7 @@ class _Evaluation:
             "models": list(self._models),
             "rows": count,
             "positives": positives,
+            "weights": weights,
             "base_rate": rate,
             "constant": {
                 "logloss": None
@@ -182,6 +191,15 @@ class _Evaluation:
                 )
                 if measured is not None
             },
+        }
+
+    def _weights(self, sample: Sample) -> dict[str, float] | None:
+        """Sums of the weights of the rows, and of the positives."""
+        if not self._weighted:
+            return None
+        return {
+            "rows": float(sample.weights.sum()),
+            "positives": float(sample.weights @ sample.labels),
         }
 
     def _hours(
@@ -238,6 +256,7 @@ class _Evaluation:
             "name": name,
             "rows": len(rows),
             "positives": int(sample.labels.sum()),
+            "weights": self._weights(sample),
             "metrics": self._entries(
                 sample, predictions, found, f"the slice {name}"
             ),
@@ -361,5 +380,5 @@ def _why(
     return f"{where} gives no finite number"
 
 
-def _ratio(over: int, under: int) -> float | None:
+def _ratio(over: float, under: float) -> float | None:
     return over / under if under else None

@@ -36,8 +36,9 @@ class Executor(tfx_evaluator.Executor):
 
     It needs some 60 bytes a row besides, so no Beam runner is asked, a
     cluster's neither. The exec property `settings` is JSON: `evaluate`, the
-    config section, `kinds`, of the columns in it, and `timed`: whether the
-    examples carry times. Without it, TFX's own executor evaluates by TFMA.
+    config section, `kinds`, of the columns in it, `timed`: whether the
+    examples carry times, and `weighted`: whether they have weights. Without it,
+    TFX's own executor evaluates by TFMA.
 
     An empty baseline is left out, and every broken threshold is logged.
     """
@@ -100,6 +101,7 @@ class Executor(tfx_evaluator.Executor):
             list(dict.fromkeys(n for names in config.slices for n in names)),
             config.group,
             settings.get("timed", False),
+            settings.get("weighted", False),
         )
         found = evaluate(columns, config, split)
         found["gate"] = gate.judge(found, config)
@@ -111,6 +113,7 @@ class Executor(tfx_evaluator.Executor):
                 found["rows"],
                 config,
                 settings["kinds"].get(config.group, "string"),
+                settings.get("weighted", False),
             )
         for line in found["gate"]["notes"]:
             log.warning("%s", line)

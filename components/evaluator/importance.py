@@ -67,6 +67,7 @@ def audit(
     total: int,
     config: EvaluateConfig,
     group_kind: str = "string",
+    weighted: bool = False,
 ) -> dict[str, Any]:
     """See the module.
 
@@ -77,6 +78,7 @@ def audit(
         total: rows of `files`.
         config: the config section, with `importance`.
         group_kind: kind of the column `group`.
+        weighted: whether the examples have weights.
 
     Raises:
         InputError: the model has no manifest with features.
@@ -85,7 +87,7 @@ def audit(
     assert wanted is not None
     features, served = _described(model)
     group = None if config.group is None else (config.group, group_kind)
-    rows = sample(files, features, total, wanted.rows, group, _SEED)
+    rows = sample(files, features, total, wanted.rows, group, _SEED, weighted)
     loaded = tf.saved_model.load(model)
     score = _Scorer(loaded.signatures["serving_default"], served)
     base = score(rows.columns)
@@ -163,7 +165,9 @@ class _Judge:
         self._sample = Sample(
             rows.labels.astype(np.float64),
             bootstrap.units(count, groups),
-            np.ones(count),
+            np.ones(count)
+            if rows.weights is None
+            else rows.weights.astype(np.float64),
         )
         self._draws = bootstrap.draws(config.replicates)
         self._confidence = config.confidence

@@ -11,12 +11,14 @@ import numpy.typing as npt
 import pyarrow as pa
 import tensorflow as tf
 
-from models.config.training import LABEL
+from models.config.training import LABEL, WEIGHT
 from models.errors import InputError
 from models.export import AS_LOGGED
 
 BATCH = 8192  # rows of a call of the model
-_TYPES = {"float": tf.float32, "int": tf.int64, "string": tf.string}
+_TYPES = {"float": tf.float32, "int": tf.int64} | dict.fromkeys(
+    ("string", "time"), tf.string
+)
 _FLOAT = np.float32
 Value = str | int | float
 
@@ -45,6 +47,7 @@ class Columns:
     groups: a hash of the group's value, -1 without one; [N], or None.
     slices: column -> its values.
     hours: since 1970, int32 [N]; None where the rows have no time.
+    weights: float32 [N]; None: 1 each.
     """
 
     labels: npt.NDArray[np.bool_]
@@ -53,6 +56,7 @@ class Columns:
     slices: dict[str, Values]
     served: npt.NDArray[np.float32] | None = None
     hours: npt.NDArray[np.int32] | None = None
+    weights: npt.NDArray[np.float32] | None = None
 
 
 def predictions(
@@ -62,6 +66,7 @@ def predictions(
     slices: Sequence[str] = (),
     group: str | None = None,
     timed: bool = False,
+    weighted: bool = False,
 ) -> Columns:
     """Calls every model on all rows of `files`.
 
@@ -78,6 +83,7 @@ def predictions(
         slices: columns to slice by.
         group: column whose rows belong together.
         timed: whether the examples carry times: see `tf_example.timed`.
+        weighted: whether they have weights.
 
     Raises:
         InputError: a model has no such signature.
@@ -91,6 +97,8 @@ def predictions(
         for name in wanted
     }
     spec[LABEL] = tf.io.FixedLenFeature([], tf.int64)
+    if weighted:
+        spec[WEIGHT] = tf.io.FixedLenFeature([], tf.float32)
 
     def step(serialized: tf.Tensor) -> dict[str, Any]:
         parsed = tf.io.parse_example(serialized, spec)
@@ -107,6 +115,8 @@ def predictions(
             out["group"] = hashed(parsed[group])
         if timed:
             out["hours"] = _hours(serialized)
+        if weighted:
+            out["weight"] = parsed[WEIGHT]
         return out
 
     kept = _Kept(slices, len(loaded))
@@ -196,6 +206,7 @@ class _Kept:
         self._served: list[Any] = []
         self._groups: list[Any] = []
         self._hours: list[Any] = []
+        self._weights: list[Any] = []
         self._known: dict[str, dict[Any, int]] = {name: {} for name in slices}
         self._slices: dict[str, list[tuple[Any, Any]]] = {
             name: [] for name in slices
@@ -215,6 +226,8 @@ class _Kept:
             self._groups.append(batch["group"].numpy())
         if "hours" in batch:
             self._hours.append(batch["hours"].numpy())
+        if "weight" in batch:
+            self._weights.append(batch["weight"].numpy())
         for name, sparse in batch["slices"].items():
             rows, codes = self._coded(name, sparse)
             self._slices[name].append((rows + self._rows, codes))
@@ -259,6 +272,7 @@ class _Kept:
             slices,
             np.concatenate(self._served) if self._served else None,
             np.concatenate(self._hours) if self._hours else None,
+            np.concatenate(self._weights) if self._weights else None,
         )
 
 

@@ -11,10 +11,14 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from components.evaluator.predictions import batches, hashed
-from models.config.training import LABEL, Features
+from models.config.training import LABEL, WEIGHT, Features
 
-_TYPES = {"float": tf.float32, "int": tf.int64, "string": tf.string}
-_MISSING: dict[str, Any] = {"float": float("nan"), "int": -1, "string": ""}
+_TYPES = {"float": tf.float32, "int": tf.int64} | dict.fromkeys(
+    ("string", "time"), tf.string
+)
+_MISSING: dict[str, Any] = {"float": float("nan"), "int": -1} | dict.fromkeys(
+    ("string", "time"), ""
+)
 _MERGE_AT = 1 << 22  # numbers kept of a column before equal ones are merged
 _PRIME = 2**63 - 1
 _JOINT = "\x1f"  # as in `models.preprocessing.preprocessing_fn`
@@ -27,13 +31,14 @@ class RawRows:
 
     labels: bool [N]. columns: feature -> tensor [N], missing values as in a
     request. groups: a hash of the group's value, -1 without one; [N], or None.
-    of: rows of the whole split.
+    of: rows of the whole split. weights: [N]; None: 1 each.
     """
 
     labels: npt.NDArray[np.bool_]
     columns: dict[str, tf.Tensor]
     groups: Ints | None
     of: int
+    weights: npt.NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,7 @@ def sample(
     rows: int,
     group: tuple[str, str] | None,
     seed: int,
+    weighted: bool = False,
 ) -> RawRows:
     """At most `rows` of the rows of `files`.
 
@@ -61,6 +67,7 @@ def sample(
         rows: wanted.
         group: column that groups rows, and its kind.
         seed: of the draw.
+        weighted: whether the examples have weights.
     """
     rng = np.random.default_rng(seed)
     wanted = np.arange(total)
@@ -76,8 +83,12 @@ def sample(
         if group is not None:
             spec.setdefault(group[0], tf.io.VarLenFeature(_TYPES[group[1]]))
         spec[LABEL] = tf.io.FixedLenFeature([], tf.int64)
+        if weighted:
+            spec[WEIGHT] = tf.io.FixedLenFeature([], tf.float32)
         parsed = tf.io.parse_example(serialized, spec)
         out = {"label": parsed[LABEL] > 0}
+        if weighted:
+            out["weight"] = parsed[WEIGHT]
         if group is not None:
             out["group"] = hashed(parsed[group[0]])
         return out | {
@@ -105,6 +116,7 @@ def sample(
         whole["columns"],
         whole["group"].numpy() if group is not None else None,
         total,
+        whole["weight"].numpy() if weighted else None,
     )
 
 

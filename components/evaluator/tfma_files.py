@@ -16,6 +16,8 @@ from tensorflow_model_analysis.proto import (
     validation_result_pb2,
 )
 
+from models.config.metric_registry import COUNTS
+
 _SHARD = "-00000-of-00001"
 
 
@@ -76,13 +78,18 @@ def _metrics(
     record.slice_key.CopyFrom(_slice_key(key))
     rows = item["rows"]
     rate = item["positives"] / rows if rows else None
+    weights = item.get("weights")
+    if weights is not None and rows:
+        rate = weights["positives"] / weights["rows"]
     same = {"value": rate, "baseline": rate, "difference": 0.0}
     for name, entry in (item["metrics"] | {"mean_label": same}).items():
-        value = entry["value"]
-        _add(record, name, "candidate" if paired else "", value)
+        values = [("candidate" if paired else "", entry["value"], False)]
         if paired:
-            _add(record, name, "baseline", entry["baseline"])
-            _add(record, name, "candidate", entry["difference"], is_diff=True)
+            values.append(("baseline", entry["baseline"], False))
+            values.append(("candidate", entry["difference"], True))
+        weighted = weights is not None and name not in COUNTS
+        for model, value, is_diff in values:
+            _add(record, name, model, value, is_diff, weighted)
     return record
 
 
@@ -107,13 +114,14 @@ def _add(
     name: str,
     model: str,
     value: float | None,
-    is_diff: bool = False,
+    is_diff: bool,
+    weighted: bool,
 ) -> None:
     """Adds a metric, as TFMA does; NaN where it is undefined."""
     item = record.metric_keys_and_values.add()
     item.key.name, item.key.model_name = name, model
     item.key.is_diff = is_diff
-    item.key.example_weighted.value = False
+    item.key.example_weighted.value = weighted
     item.value.double_value.value = math.nan if value is None else value
 
 

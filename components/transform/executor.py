@@ -205,6 +205,7 @@ def _count(
         rows = row_counts.read([source.uri])
         if rows is not None:
             row_counts.write(target.uri, rows)
+        row_counts.copy_weights(source.uri, target.uri)
 
 
 def _kept(folder: str | None) -> str | None:

@@ -1,4 +1,4 @@
-"""What the analysis looks at in serialized rows: see `Observed`.
+"""Columns of serialized rows that the analysis looks at: see `Observed`.
 
 Texts that are counted as they are, most of all bytes, are taken out by Arrow.
 All else goes through TensorFlow, as the function says that also serves.

@@ -9,10 +9,18 @@ from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from models.config.section import FieldError, Name, PositiveInt, Section
 from models.config.served_names import served_names
+from models.config.time_features import Part, TimeFeatures
 
 LABEL = "label"  # the feature name of the label in every tf.Example
+WEIGHT = "example_weight"  # that of the row's weight, where there is one
+RESERVED = {LABEL: "label", WEIGHT: "weight"}
 MISSING = "missing"  # as `serve`: no value
-Kind = Literal["float", "int", "string"]
+Kind = Literal["float", "int", "string", "time"]  # time: text of one
+
+
+def reserved(name: str) -> str:
+    """Text of the error about a column of such a name."""
+    return f"{name!r} is reserved for the {RESERVED[name]}; rename the column"
 
 
 def _category(value: Any) -> Any:
@@ -192,6 +200,9 @@ class Features(Section):
     """Numbers: column names, or mappings with `name`."""
     categorical: tuple[CategoricalFeature, ...] = ()
     """Categories: column names, or mappings with `name`."""
+    time: TimeFeatures | None = None
+    """Hour, weekday and the like of `data.time`: a list of them, or a section
+    with `of`. Crosses call them by the column: timestamp_hour."""
     crosses: tuple[Cross, ...] = ()
     """Hashed crosses of single-valued features."""
 
@@ -208,6 +219,11 @@ class Features(Section):
         for kind in ("numeric", "categorical"):
             if isinstance(value.get(kind), list | tuple):
                 full[kind] = [defaults.fill(kind, one) for one in value[kind]]
+        time = value.get("time")
+        if isinstance(time, list | tuple):
+            time = {"of": time}
+        if isinstance(time, Mapping) and defaults.dim:
+            full["time"] = {"dim": defaults.dim, **time}
         return full
 
     @model_validator(mode="after")
@@ -218,17 +234,23 @@ class Features(Section):
             raise ValueError("declare at least one numeric or categorical")
         paths = [f"numeric.{i}" for i in range(len(self.numeric))]
         paths += [f"categorical.{i}" for i in range(len(self.categorical))]
+        timed: dict[str, Part] = {}
+        if self.time is not None and self.time.source is not None:
+            timed = self.time.names
+            names += [self.time.time.column, *timed]
+            paths += ["time"] * (1 + len(timed))
         seen: set[str] = set()
         for path, name in zip(paths, names, strict=True):
             if name in seen:
-                raise FieldError(path, f"feature {name!r} is declared twice")
-            seen.add(name)
-            if name == LABEL:
                 raise FieldError(
                     path,
-                    f"{LABEL!r} is reserved for the label; rename the column",
+                    f"feature {name!r} is declared twice"
+                    + (", as a column and by the time" * (path == "time")),
                 )
-        served_names(names)
+            seen.add(name)
+            if name in RESERVED:
+                raise FieldError(path, reserved(name))
+        served_names([name for name in names if name not in timed])
         if not self.served_kinds():
             raise ValueError(
                 "every feature has `serve`: a request would hold nothing."
@@ -237,6 +259,7 @@ class Features(Section):
         single = {f.name for f in self.categorical if f.list is None} | {
             f.name for f in self.numeric if f.transform == "buckets"
         }
+        single |= timed.keys()
         for number, cross in enumerate(self.crosses):
             for name in cross.of:
                 if name not in seen:
@@ -325,4 +348,6 @@ class Features(Section):
         kinds: dict[str, Kind] = {f.name: "float" for f in self.numeric}
         for f in self.categorical:
             kinds[f.name] = "int" if f.encode == "identity" else "string"
+        if self.time is not None and self.time.source is not None:
+            kinds[self.time.time.column] = "time"
         return kinds

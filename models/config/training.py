@@ -16,17 +16,23 @@ from pydantic import (
 from models.config.architectures import ModelConfig
 from models.config.features import (
     LABEL,
+    RESERVED,
+    WEIGHT,
     CategoricalFeature,
     Cross,
     Features,
     Kind,
     NumericFeature,
+    reserved,
 )
 from models.config.section import Name, PathText, PositiveInt, Section
+from models.config.time_features import TimeFeatures
 from optimizers.extension import Registry
 
 __all__ = [
     "LABEL",
+    "RESERVED",
+    "WEIGHT",
     "CategoricalFeature",
     "Cross",
     "EarlyStopping",
@@ -39,7 +45,9 @@ __all__ = [
     "NumericFeature",
     "PositiveInt",
     "Section",
+    "TimeFeatures",
     "TrainConfig",
+    "reserved",
 ]
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import tensorflow as tf
 
-from models.config.training import LABEL
+from models.config.training import LABEL, WEIGHT
 from models.input_pipeline.record_index import Ints, index
 from models.input_pipeline.record_reader import reader
 
@@ -62,6 +62,11 @@ class Batches:
         )
 
     @property
+    def weighted(self) -> bool:
+        """True where rows have weights."""
+        return WEIGHT in self._spec
+
+    @property
     def rows(self) -> int:
         """Rows of an epoch, of all shards together."""
         return self._blocks.total
@@ -107,7 +112,8 @@ class Batches:
             epochs: how many, the first one included; None never ends.
 
         Returns:
-            A tf.data.Dataset of (inputs: name -> tensor, label float32 [N]).
+            A tf.data.Dataset of (inputs: name -> tensor, label float32 [N]),
+            and where rows have weights of (inputs, label, weight float32 [N]).
         """
 
         def plans() -> Iterator[tuple[Ints, Ints, Ints]]:
@@ -203,6 +209,9 @@ def steps_of(rows: int, batch_size: int) -> int:
     return -(-rows // batch_size)
 
 
-def _batch(columns: dict[str, Any]) -> tuple[dict[str, Any], tf.Tensor]:
+def _batch(columns: dict[str, Any]) -> tuple[Any, ...]:
     label = tf.cast(columns.pop(LABEL), tf.float32)
+    if WEIGHT in columns:
+        weight = columns.pop(WEIGHT)
+        return columns, label, weight
     return columns, label

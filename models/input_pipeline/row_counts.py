@@ -1,4 +1,7 @@
-"""How many rows each split of an artifact of examples holds, kept beside it."""
+"""Rows of each split of an artifact of examples, and the sums of their weights.
+
+Both are kept in the artifact's folder, beside the folders of the splits.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,8 @@ import tensorflow as tf
 
 from models.errors import FailedError
 
-ROWS = "rows.json"  # in the artifact's folder, beside those of the splits
+ROWS = "rows.json"
+WEIGHTS = "weights.json"  # where rows have weights
 
 
 def write(folder: str, rows: Mapping[str, int]) -> None:
@@ -30,6 +34,38 @@ def read(folders: Sequence[str]) -> dict[str, int] | None:
             for split, rows in json.loads(file.read()).items():
                 total[split] = total.get(split, 0) + int(rows)
     return total
+
+
+def copy_weights(source: str, target: str) -> None:
+    """Copies the sums of weights to another artifact, where there are some."""
+    path = os.path.join(source, WEIGHTS)
+    if tf.io.gfile.exists(path):
+        tf.io.gfile.copy(path, os.path.join(target, WEIGHTS), overwrite=True)
+
+
+def weights(patterns: Sequence[str], split: str) -> tuple[float, float]:
+    """Sums of the weights of the negatives and of the positives of a split.
+
+    Args:
+        patterns: the files, `<artifact>/Split-<name>/*`.
+        split: its name.
+
+    Raises:
+        FailedError: an artifact does not say.
+    """
+    total = positives = 0.0
+    for folder in sorted({p.rsplit("/", 2)[0] for p in patterns}):
+        path = os.path.join(folder, WEIGHTS)
+        if not tf.io.gfile.exists(path):
+            raise FailedError(
+                f"{path} is missing, which ingest writes beside examples with"
+                " weights; run the pipeline again from ClickLogGen"
+            )
+        with tf.io.gfile.GFile(path) as file:
+            sums = json.loads(file.read())[split]
+        total += sums["rows"]
+        positives += sums["positives"]
+    return total - positives, positives
 
 
 def check(reader: str, patterns: Sequence[str], found: int) -> None:

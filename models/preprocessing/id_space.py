@@ -79,6 +79,10 @@ def keys_of(features: Features, sizes: Mapping[str, int]) -> dict[str, Keys]:
         kinds[n.name] = f"{n.buckets} buckets"
         if n.transform == "buckets":
             found[n.name] = Keys("buckets", sizes[n.name])
+    if features.time is not None:
+        for name, part in features.time.names.items():
+            kinds[name] = f"{part} in {features.time.clock}"
+            found[name] = Keys(kinds[name], sizes[name])
     for c in features.crosses:
         of = tuple(f"{name}: {kinds[name]}" for name in c.of)
         found[c.name] = Keys("cross", sizes[c.name], of=of)

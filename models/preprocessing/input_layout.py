@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from models.config.time_features import SIZES
 from models.config.training import CategoricalFeature, Features
 
 IDS, DENSE, LISTS = "ids", "dense", "list_"
@@ -79,6 +80,11 @@ def layout(features: Features, vocabulary_size: Callable[[str], int]) -> Layout:
         for f in features.numeric
         if f.transform == "buckets"
     ]
+    if features.time is not None:
+        single += [
+            IdFeature(name, 1 + SIZES[part], features.time.dim)
+            for name, part in features.time.names.items()
+        ]
     single += [IdFeature(c.name, c.buckets, 0) for c in features.crosses]
     dense = [f.name for f in features.numeric if f.transform != "buckets"]
     return Layout(tuple(single), tuple(lists), tuple(dense))

@@ -11,10 +11,12 @@ import tensorflow_transform as tft
 
 from models.config.training import (
     LABEL,
+    WEIGHT,
     CategoricalFeature,
     Features,
     NumericFeature,
 )
+from models.preprocessing import time_parts
 from models.preprocessing.input_layout import (
     DENSE,
     IDS,
@@ -118,6 +120,9 @@ def transformed(
         if f.encode == "identity":
             by_name[f.name] = _identity_ids(f, raw)
     by_name |= _bucket_ids(bucketed(features), raw, found.boundaries)
+    if features.time is not None:
+        text = raw.text(features.time.time.column)
+        by_name |= time_parts.ids(text, features.time)
     ids = list(by_name.values())
     encodes = {f.name: f.encode for f in features.categorical}
     for cross in features.crosses:
@@ -135,6 +140,8 @@ def transformed(
         outputs[DENSE] = _dense(scalars(features), raw, found)
     if LABEL in inputs:
         outputs[LABEL] = raw.column(LABEL, 0)
+    if WEIGHT in inputs:
+        outputs[WEIGHT] = raw.column(WEIGHT, 1)
     return outputs
 
 

@@ -26,6 +26,14 @@ class Scores(NamedTuple):
     calibration: float = math.nan
 
 
+class Predicted(NamedTuple):
+    """Labels, logits and weights of rows, in order; weights None: 1 each."""
+
+    labels: npt.NDArray[np.float64]
+    logits: npt.NDArray[np.float64]
+    weights: npt.NDArray[np.float64] | None
+
+
 class Evaluation:
     """Metrics of `model`; compiled once.
 
@@ -43,30 +51,38 @@ class Evaluation:
 
     def predict(self, data: Any) -> tuple[npt.NDArray[np.float64], ...]:
         """Labels and logits of all rows of `data`, in order."""
-        labels, logits = [], []
-        for inputs, label in data:
+        return self.predict_weighted(data)[:2]
+
+    def predict_weighted(self, data: Any) -> Predicted:
+        """Labels, logits and weights of all rows of `data`."""
+        labels, logits, weights = [], [], []
+        for inputs, label, *weight in data:
             labels.append(label.numpy())
             logits.append(self._forward(inputs).numpy())
+            weights += [one.numpy() for one in weight]
         if not labels:
-            return np.zeros(0), np.zeros(0)
-        return (
+            return Predicted(np.zeros(0), np.zeros(0), None)
+        return Predicted(
             np.concatenate(labels).astype(np.float64),
             np.concatenate(logits).astype(np.float64) + self._shift,
+            np.concatenate(weights).astype(np.float64) if weights else None,
         )
 
     def scores(self, data: Any, negatives: float = 1.0) -> Scores:
         """Metrics of all rows of `data`.
 
         Args:
-            data: (inputs, label), in batches.
-            negatives: weight of each negative, for those that were left out.
+            data: (inputs, label), in batches, and perhaps the weight.
+            negatives: times the weight of each negative, for those that were
+                left out.
         """
-        labels, logits = self.predict(data)
+        labels, logits, weights = self.predict_weighted(data)
         if len(labels):
-            self.constant = float(entropy(np.asarray(labels.mean())))
-        weights = None
+            rate = np.average(labels, weights=weights)
+            self.constant = float(entropy(np.asarray(rate)))
         if negatives != 1:
-            weights = np.where(labels > 0.5, 1.0, negatives)
+            left_out = np.where(labels > 0.5, 1.0, negatives)
+            weights = left_out if weights is None else weights * left_out
         return Scores(
             logloss_of_logits(labels, logits, weights),
             auc(labels, logits, weights),

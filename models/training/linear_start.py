@@ -59,7 +59,7 @@ def begin(
         model: wide and deep, not trained yet.
         layout: of the inputs.
         keys: feature -> meaning of its ids.
-        train: batches of (inputs, label).
+        train: batches of (inputs, label), and perhaps the rows' weights.
         held_out: the same, of the eval split.
         negatives: which of them `train` has; `held_out` has all.
 
@@ -86,14 +86,15 @@ def begin(
     found: tuple[float, float, Floats] | None = None
     for penalty, weights in path(rows, scale, _PENALTIES):
         logits = judged.logits(weights) + negatives.shift
-        logloss = float(logloss_of_logits(judged.label, logits))
+        logloss = float(logloss_of_logits(judged.label, logits, judged.weight))
         if found is not None and not logloss < found[1]:
             break
         found = penalty, logloss, weights
     assert found is not None
     penalty, logloss, weights = found
     _give(model, weights, size)
-    constant = float(entropy(np.asarray(judged.label.mean())))
+    rate = np.average(judged.label, weights=judged.weight)
+    constant = float(entropy(np.asarray(rate)))
     log.info(
         "linear start: penalty %g, eval logloss %.5f, of the constant %.5f",
         penalty,
@@ -125,11 +126,12 @@ def _rows(
 ) -> Rows:
     """All rows of `data`; ids as rows of the wide table."""
     places = np.array([first[f.name] for f in layout.single], np.int64)
-    single, numbers, labels = [], [], []
+    single, numbers, labels, weights = [], [], [], []
     lists: dict[str, list[Any]] = {f.name: [] for f in layout.lists}
     rows = 0
-    for inputs, label in data:
+    for inputs, label, *weight in data:
         count = len(label)
+        weights += [one.numpy() for one in weight]
         single.append(
             inputs[IDS].numpy() + places
             if len(places)
@@ -147,6 +149,10 @@ def _rows(
         labels.append(label.numpy())
         rows += count
     clicked = np.concatenate(labels).astype(np.float64)
+    weighed = np.where(clicked > 0, 1.0, negative_weight)
+    if weights:  # a penalty counts as many rows as without them
+        given = np.concatenate(weights).astype(np.float64)
+        weighed *= given / given.mean()
     return Rows(
         np.concatenate(single),
         [
@@ -157,6 +163,6 @@ def _rows(
         ],
         np.concatenate(numbers).astype(np.float64),
         clicked,
-        np.where(clicked > 0, 1.0, negative_weight),
+        weighed,
         size,
     )

@@ -74,6 +74,7 @@ def train(
     callbacks: Sequence[Any] = (),
     checkpoints: str | None = None,
     team: Team | None = None,
+    mean_weight: float = 1.0,
 ) -> Result:
     """Trains `model` in place for `config.epochs` passes over the data.
 
@@ -95,6 +96,7 @@ def train(
         checkpoints: folder of this very training's checkpoints.
         team: of the strategy in whose scope the model and the optimizer
             were made; None: of the one in scope.
+        mean_weight: of the training rows, where `train_data` has weights.
 
     Raises:
         FloatingPointError: the loss or a weight is no longer a number.
@@ -114,6 +116,7 @@ def train(
             Checkpoints(checkpoints) if checkpoints else None,
             f"{checkpoints or scratch}/best",
             team,
+            mean_weight,
         )
         result = training.run(log_dir, callbacks)
     release(model)
@@ -134,6 +137,7 @@ class _Training:
         checkpoints: Checkpoints | None,
         best: str,
         team: Team,
+        mean_weight: float,
     ) -> None:
         self._model = model
         self._optimizer = optimizer
@@ -162,6 +166,7 @@ class _Training:
             use_jit(config.jit),
             negatives.weight,
             team.strategy,
+            mean_weight,
         )
         self._state = TrainState()
         self._newest, self._loss = Scores(), math.nan

@@ -307,16 +307,21 @@ def expected_calibration_error(
     return float(calibration_error_of(table))
 
 
-def of_rows(name: str, labels: Array, probabilities: Array) -> float:
+def of_rows(
+    name: str,
+    labels: Array,
+    probabilities: Array,
+    weights: Array | None = None,
+) -> float:
     """The metric `name`, one that needs no groups."""
-    others: dict[str, Callable[[Array, Array], float]] = {
+    others: dict[str, Callable[[Array, Array, Array | None], float]] = {
         "auc": auc,
         "pr_auc": pr_auc,
         "expected_calibration_error": expected_calibration_error,
     }
     if name in others:
-        return others[name](labels, probabilities)
-    return from_sums(name, labels, probabilities)
+        return others[name](labels, probabilities, weights)
+    return from_sums(name, labels, probabilities, weights)
 
 
 def sigmoid(logits: npt.ArrayLike) -> Array:

@@ -22,7 +22,13 @@ from models.checkpointing.saved_state import (
 )
 from models.checkpointing.warm_start import Base, Report
 from models.config.architectures import OwnConfig
-from models.config.training import Features, ModelConfig, Negatives, TrainConfig
+from models.config.training import (
+    WEIGHT,
+    Features,
+    ModelConfig,
+    Negatives,
+    TrainConfig,
+)
 from models.errors import InputError
 from models.input_pipeline import row_counts
 from models.input_pipeline.dataset import Batches, steps_of
@@ -103,7 +109,12 @@ class TrainingRun:
                 f" {int(positives > 0)}: there is nothing to learn."
                 " Check data.label"
             )
-        self.base_rate = positives / (
+        sums: tuple[float, float] = negatives, positives
+        if WEIGHT in files.transform.transformed_feature_spec():
+            sums = row_counts.weights(files.train, "train")
+        weight = sums[1] + self.negatives.weight * sums[0]
+        self.base_rate = sums[1] / weight
+        self._mean_weight = weight / (
             positives + self.negatives.weight * negatives
         )
         ids = sum(f.size for f in self.shape.ids)
@@ -128,7 +139,7 @@ class TrainingRun:
 
     @property
     def own_code(self) -> bool:
-        """Whether the model is a user's own."""
+        """True if the model is a user's own."""
         return isinstance(self._model, OwnConfig)
 
     @property
@@ -233,6 +244,7 @@ class TrainingRun:
             [*configured(config), *callbacks],
             checkpoints,
             team,
+            self._mean_weight,
         )
         return Fitted(model, optimizer, result, team, warm, start)
 

@@ -37,6 +37,9 @@ class TrainStep:
         jit: whether XLA compiles the step.
         negative_weight: of a row without a click in the loss.
         strategy: where the replicas are; the model was made in its scope.
+        mean_weight: of the rows of all batches, where rows have weights. The
+            loss is divided by it: by the batch's own weights a batch of rows
+            that hardly count would count as much as any other.
     """
 
     def __init__(
@@ -46,7 +49,9 @@ class TrainStep:
         jit: bool,
         negative_weight: float,
         strategy: Any,
+        mean_weight: float = 1.0,
     ) -> None:
+        self._mean_weight = mean_weight
         self._model = model
         self._optimizer = optimizer
         self._negative_weight = negative_weight
@@ -134,8 +139,7 @@ class TrainStep:
             batch = iterator.get_next_as_optional()
             more = batch.has_value()
             if more:
-                inputs, label = batch.get_value()
-                found, seen, bad = self._train_step(inputs, label)
+                found, seen, bad = self._train_step(*batch.get_value())
                 loss += found
                 rows += seen
                 done += 1
@@ -158,9 +162,9 @@ class TrainStep:
         loss, rows, bad = 0.0, tf.zeros([], tf.int64), -1
         states = [self._watched()]
         for _ in range(2):
-            inputs, label = next(iterator)
-            touched = self._observe(inputs, label)
-            found, seen, now = self._train_step(inputs, label)
+            batch = next(iterator)
+            touched = self._observe(*batch)
+            found, seen, now = self._train_step(*batch)
             with tf.control_dependencies([found]):
                 states.append(self._watched())
             loss, rows = loss + found, rows + seen
@@ -172,7 +176,7 @@ class TrainStep:
         places = [v for v in self._variables if not _is_table(v)]
         return [tf.identity(local_replica(v)) for v in places]
 
-    def _observe(self, inputs: Any, label: Any) -> Scalars:
+    def _observe(self, inputs: Any, label: Any, weight: Any = None) -> Scalars:
         """Norm of the gradient, and distinct rows of tables in the batch.
 
         Of all replicas together, where each has a copy of the variables.
@@ -180,7 +184,7 @@ class TrainStep:
         if self._replicas > 1 and not mirrors_variables():
             return {}
         # Not in training mode: looking must not move random states.
-        _, gradients = self._gradients(inputs, label, training=False)
+        _, gradients = self._gradients(inputs, label, weight, training=False)
         if self._replicas > 1:  # rows of tables are gathered, not made dense
             context = tf.distribute.get_replica_context()
             gradients = context.all_reduce("SUM", gradients)
@@ -198,16 +202,21 @@ class TrainStep:
             scalars["rows_touched"] = tf.add_n(touched)
         return scalars
 
-    def _train_step(self, inputs: Any, label: Any) -> Any:
+    def _train_step(self, *batch: Any) -> Any:
         """One step on all replicas: sum of losses, rows, first bad one."""
         if self._replicas == 1:
-            return self._update(inputs, label)
-        found = self._strategy.run(self._update, (inputs, label))
+            return self._update(*batch)
+        found = self._strategy.run(self._update, batch)
         # They are those of all replicas already.
         return [self._strategy.experimental_local_results(x)[0] for x in found]
 
-    def _replica_step(self, inputs: Mapping[str, Any], label: tf.Tensor) -> Any:
-        loss, gradients = self._gradients(inputs, label, training=True)
+    def _replica_step(
+        self,
+        inputs: Mapping[str, Any],
+        label: tf.Tensor,
+        weight: tf.Tensor | None = None,
+    ) -> Any:
+        loss, gradients = self._gradients(inputs, label, weight, training=True)
         finite, self._names = _finite(gradients, self._variables)
         finite.append(tf.math.is_finite(loss))
         wrong = tf.cast(~tf.stack(finite), tf.float32)
@@ -231,7 +240,11 @@ class TrainStep:
         return sums[0], tf.cast(sums[1], tf.int64), bad
 
     def _gradients(
-        self, inputs: Mapping[str, Any], label: tf.Tensor, training: bool
+        self,
+        inputs: Mapping[str, Any],
+        label: tf.Tensor,
+        weight: tf.Tensor | None,
+        training: bool,
     ) -> Any:
         """Loss of these rows, and their part of its gradient.
 
@@ -239,7 +252,11 @@ class TrainStep:
         optimizer divides it again.
         """
         weights = tf.where(label > 0, 1.0, self._negative_weight)
-        everything = total = tf.reduce_sum(weights)
+        total = tf.reduce_sum(weights)
+        if weight is not None:
+            weights *= weight
+            total *= self._mean_weight
+        everything = total
         share = 1.0  # of the rows
         if self._replicas > 1:
             context = tf.distribute.get_replica_context()

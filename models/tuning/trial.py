@@ -85,14 +85,15 @@ def objective(name: str, job: TrainingRun, fitted: Fitted) -> dict[str, float]:
         job.custom["train"]["batch_size"],
     )
     evaluation = Evaluation(fitted.model, job.negatives.shift)
-    labels, logits = evaluation.predict(held_out)
+    labels, logits, weights = evaluation.predict_weighted(held_out)
     probabilities = sigmoid(logits)
     if metric_registry.OBJECTIVES.is_own(name):
         metric = metric_registry.own(name, metric_registry.OBJECTIVES)
-        terms = metric.terms(labels, probabilities).sum(0)
-        value = float(metric.value(np.concatenate([[len(labels)], terms])))
+        each = np.ones_like(labels) if weights is None else weights
+        terms = each @ metric.terms(labels, probabilities)
+        value = float(metric.value(np.concatenate([[each.sum()], terms])))
     else:
-        value = of_rows(name, labels, probabilities)
+        value = of_rows(name, labels, probabilities, weights)
     if not math.isfinite(value):
         raise FloatingPointError(f"the eval {name} is not finite")
     return {name: value}

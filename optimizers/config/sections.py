@@ -153,7 +153,7 @@ class OptimizerConfig(_ByName):
         return GroupsConfig if "groups" in value else super()._section_of(value)
 
     def spec(self) -> dict[str, Any]:
-        """What the config gives, as `build_optimizer` takes it."""
+        """The given settings, as `build_optimizer` takes it."""
         return self.model_dump(exclude_unset=True)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from models.errors import InputError
-from pipeline.synthetic.ads import Ads, ranked
+from pipeline.synthetic.ads import BANNERS, Ads, click_rate, ranked, shown
 from pipeline.synthetic.clicks import GRID, WINDOW_SECONDS, ClickLog, ids, iso
 from pipeline.synthetic.criteo import Criteo
 from pipeline.synthetic.draw import DAY, NONE, Floats, Ints
@@ -42,6 +42,7 @@ MAX_ROWS = 1_000_000_000
 _CHUNK = 100_000
 _START = 1_704_067_200  # Monday 2024-01-01T00:00:00Z
 _DAYS = 7
+_BANNERS = pa.array([f"b{number}" for number in range(1, BANNERS + 1)])
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,7 @@ class Summary:
     files: dict[str, str]
     day: dict[str, Any] | None = None
     position_bias: float = 0.0
+    policy_bias: float = 0.0
 
     def __str__(self) -> str:
         auc = "none" if self.truth_auc is None else f"{self.truth_auc:.4f}"
@@ -117,6 +119,7 @@ def generate(
     progress: Callable[[int, int], None] | None = None,
     day: Day | None = None,
     position_bias: float = 0.0,
+    policy_bias: float = 0.0,
 ) -> Summary:
     """Write `rows` impressions, their clicks and the truth into `out`.
 
@@ -151,17 +154,26 @@ def generate(
             that paid. Slot s lowers the log-odds of a click by
             position_bias·log(s). `truth.parquet` then has the probability in
             slot 1 as `relevance`.
+        policy_bias: How much the banner of an impression counts, `shape="ads"`
+            only. Above 0, a policy of the past has chosen one of eight into
+            the column `banner`, by its clicks and by chance; `propensity` is
+            the probability of its choice. The best banner adds `policy_bias`
+            to the log-odds of a click, the worst takes it away.
+            `truth.parquet` then has the probability under a uniform choice as
+            `uniform`.
 
     Raises:
         GenerateError: An argument is wrong, or `out` is not a folder.
     """
     out = Path(out)
     _check(rows, out, seed, format, shape)
-    if position_bias and (shape != "ads" or not 0 < position_bias <= 5):
-        raise GenerateError(
-            "`position_bias` must be a number from 0 to 5, with the shape ads."
-            f" Received: {position_bias!r} and {shape!r}"
-        )
+    biases = {"position_bias": position_bias, "policy_bias": policy_bias}
+    for name, bias in biases.items():
+        if bias and (shape != "ads" or not 0 < bias <= 5):
+            raise GenerateError(
+                f"`{name}` must be a number from 0 to 5, with the shape ads."
+                f" Received: {bias!r} and {shape!r}"
+            )
     if day is not None:
         _check_day(day, shape)
     names = {"impressions": f"impressions.{format}", "truth": "truth.parquet"}
@@ -175,7 +187,7 @@ def generate(
         "rows": rows,
         "files": names,
         "day": None if day is None else asdict(day),
-        "position_bias": float(position_bias),
+        **{name: float(bias) for name, bias in biases.items()},
     }
     if reuse and (found := _read_summary(out, wanted)) is not None:
         return found
@@ -186,9 +198,7 @@ def generate(
             paths[kind] = out / f".{name}.{os.getpid()}.tmp"
             undo.callback(paths[kind].unlink, missing_ok=True)
         ending = paths.pop("summary")
-        counts = _write(
-            paths, rows, seed, format, shape, progress, day, position_bias
-        )
+        counts = _write(paths, rows, seed, format, shape, progress, day, biases)
         summary = Summary(**wanted, **counts)
         ending.write_text(json.dumps(asdict(summary), indent=2) + "\n")
         # Cut off in between, the files of two runs must not look like one.
@@ -209,6 +219,7 @@ def generate_days(
     drift: float = 0.0,
     reuse: bool = False,
     position_bias: float = 0.0,
+    policy_bias: float = 0.0,
 ) -> list[Summary]:
     """Write `rows` impressions a day, each day's logs in a folder of its own.
 
@@ -219,7 +230,7 @@ def generate_days(
         rows: How many good rows a day.
         out: Folder, made if absent.
         days: How many days.
-        seed, format, reuse, position_bias: As in `generate`.
+        seed, format, reuse, position_bias, policy_bias: As in `generate`.
         drift: From 0 to below 1. Each day this share of users and ads is
             replaced by new ones, and this share of the variance of all
             effects is drawn anew.
@@ -238,6 +249,7 @@ def generate_days(
                 reuse=reuse,
                 day=day,
                 position_bias=position_bias,
+                policy_bias=policy_bias,
             )
         )
     return summaries
@@ -301,7 +313,7 @@ def _write(
     shape: str,
     progress: Callable[[int, int], None] | None,
     day: Day | None,
-    position_bias: float,
+    biases: Mapping[str, float],
 ) -> dict[str, Any]:
     """Writes all but the summary; returns the figures that go into it."""
     ads = shape == "ads"
@@ -329,12 +341,18 @@ def _write(
             stop = min(start + _CHUNK, rows)
             time = _times(rng, start, stop, rows, day)
             columns, logit = world.draw(rng, time)
-            relevance = {}
-            if position_bias:
-                relevance["relevance"] = pa.array(_chance(logit) / GRID)
+            others = {}
+            if bias := biases["position_bias"]:
+                others["relevance"] = pa.array(_chance(logit) / GRID)
                 slot = ranked(rng, seed, columns["advertiser_id"], logit)
                 columns["slot"] = pa.array(slot)
-                logit = logit - position_bias * np.log(slot)
+                logit = logit - bias * np.log(slot)
+            if bias := biases["policy_bias"]:
+                others["uniform"] = pa.array(click_rate(bias, logit))
+                banner, propensity, effect = shown(rng, bias, logit)
+                columns["banner"] = _BANNERS.take(pa.array(banner))
+                columns["propensity"] = pa.array(propensity)
+                logit = logit + effect
             chance = _chance(logit)
             label = rng.integers(0, GRID, stop - start) < chance
             truth.add(start, chance, label)
@@ -354,7 +372,7 @@ def _write(
             name = "impression_id" if ads else "row"
             probability = pa.array(chance / GRID)
             files["truth"].write(
-                pa.table({name: key, "probability": probability, **relevance})
+                pa.table({name: key, "probability": probability, **others})
             )
             if progress is not None:
                 progress(stop, rows)

@@ -21,12 +21,14 @@ class TestRows:
     """The rows that all are judged on.
 
     labels: 0 or 1; float64 [N]. groups: 0, 1, ... and -1 for none; [N], or
-    None. replicates: number of draws, the same for all.
+    None. replicates: number of draws, the same for all. weights: [N]; None: 1
+    each.
     """
 
     labels: npt.NDArray[np.float64]
     groups: npt.NDArray[np.int64] | None
     replicates: int
+    weights: npt.NDArray[np.float32] | None = None
 
     def measure(self, predictions: npt.NDArray[np.float64]) -> dict[str, Any]:
         """Metric -> value, and metric -> replicates, as the Evaluator's."""
@@ -34,7 +36,9 @@ class TestRows:
         sample = Sample(
             self.labels,
             bootstrap.units(count, self.groups),
-            np.ones(count),
+            np.ones(count)
+            if self.weights is None
+            else self.weights.astype(np.float64),
             self.groups,
         )
         found = measure(

@@ -79,7 +79,7 @@ class Data:
             [f"{examples}/Split-eval/*"],
         )
         test = [f"{examples}/Split-test/*"]
-        labels = _labels(test, transform)
+        labels, weights = _judged(test, transform)
         groups = None
         if evaluate.group is not None:
             raw = f"{made['ClickLogGen']['examples']}/Split-test/*"
@@ -87,7 +87,7 @@ class Data:
         return cls(
             files,
             test,
-            TestRows(labels, groups, evaluate.replicates),
+            TestRows(labels, groups, evaluate.replicates, weights),
             "row" if groups is None else str(evaluate.group),
             folder,
             FinishedTrainings(str(folder / "trainings")),
@@ -101,9 +101,15 @@ class Data:
         )
 
 
-def _labels(files: Sequence[str], transform: tft.TFTransformOutput) -> Any:
-    batches = Batches(files, transform, _BATCH)
-    return np.concatenate([label.numpy() for _, label in batches.epoch()])
+def _judged(
+    files: Sequence[str], transform: tft.TFTransformOutput
+) -> tuple[Any, Any]:
+    """Labels of the rows, and their weights, or None."""
+    labels, weights = [], []
+    for _, label, *weight in Batches(files, transform, _BATCH).epoch():
+        labels.append(label.numpy())
+        weights += [one.numpy() for one in weight]
+    return np.concatenate(labels), np.concatenate(weights) if weights else None
 
 
 def _groups(pattern: str, column: str, labels: Any) -> Any:
@@ -191,9 +197,8 @@ class Trainings:
 
         def describe(job: TrainingRun, fitted: Fitted) -> dict[str, Any]:
             evaluation = Evaluation(fitted.model, job.negatives.shift)
-            _, logits = evaluation.predict(
-                Batches(data.test, data.files.transform, _BATCH).epoch()
-            )
+            test = Batches(data.test, data.files.transform, _BATCH).epoch()
+            _, logits = evaluation.predict(test)
             return {
                 **data.rows.measure(sigmoid(logits)),
                 "slot_bytes": optimizers.slot_bytes(fitted.optimizer),

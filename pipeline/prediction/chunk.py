@@ -18,6 +18,7 @@ import pyarrow.csv
 import pyarrow.parquet
 from apache_beam.utils.shared import Shared
 
+from components.click_log_gen.columns.event_time import event_time, text_of
 from components.click_log_gen.columns.feature_check import FeatureCheck
 from components.click_log_gen.columns.rows import (
     Column,
@@ -30,6 +31,7 @@ from components.click_log_gen.files.chunks import Chunk, naming
 from components.click_log_gen.formats import log_reader
 from components.click_log_gen.output.row_counts import RowCounts
 from components.click_log_gen.output.shards import Shards
+from models.config.event_time import TimeColumn
 from models.errors import InputError
 from pipeline.prediction.source import CTR
 from serving.manifest import BLOCK
@@ -56,6 +58,7 @@ class Scoring:
     folder: str
     format: str
     chunks: int
+    time: TimeColumn | None = None
 
 
 class Score(beam.DoFn):
@@ -192,15 +195,15 @@ def _features(
     rows: Rows, job: Scoring, verdicts: Verdicts
 ) -> dict[str, pa.Array]:
     """As ingest makes them."""
-    return {
-        name: typed(
-            rows.columns[name],
-            kind,
-            _column(rows, job, name, separator),
-            verdicts,
-        )
-        for name, (kind, separator) in job.features.items()
-    }
+    features = {}
+    for name, (kind, separator) in job.features.items():
+        array, column = rows.columns[name], _column(rows, job, name, separator)
+        if kind == "time":
+            times = event_time(array, column, verdicts, job.time)
+            features[name] = text_of(times)
+        else:
+            features[name] = typed(array, kind, column, verdicts)
+    return features
 
 
 def _kept(rows: Rows, job: Scoring, verdicts: Verdicts) -> list[pa.Array]:

@@ -175,6 +175,7 @@ def _run(
         str(output.work),
         output.format,
         number,
+        source.time,
     )
     given = [*source.beam, *beam_arguments]
     options = beam_options.arguments(given) + beam_options.threads(given)

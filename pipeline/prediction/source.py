@@ -17,6 +17,7 @@ from components.click_log_gen.config.sections import (
     Spans,
 )
 from components.click_log_gen.files import spans
+from models.config.event_time import TimeColumn
 from models.config.training import Features
 from models.errors import InputError
 from pipeline.config import PipelineConfig
@@ -34,6 +35,7 @@ class Source:
     ranges: integer column -> its values are from 0 to below.
     max_rejected: greatest share of rejected rows.
     beam: Beam's options, of the config.
+    time: how the column of kind `time` is written, where there is one.
     """
 
     model: str
@@ -43,6 +45,7 @@ class Source:
     ranges: Mapping[str, int]
     max_rejected: float
     beam: tuple[str, ...] = ()
+    time: TimeColumn | None = None
 
 
 def find(
@@ -93,6 +96,7 @@ def find(
         {name: ranges[name] for name in ranges.keys() & kinds.keys()},
         max_rejected,
         config.runner.beam if config is not None else (),
+        features.time.source if features.time is not None else None,
     )
 
 

@@ -186,6 +186,9 @@ def _shown(config: PipelineConfig) -> Columns:
         **({} if group is None else {group: "evaluate.group"}),
         **uses,
     }
+    weight = data.weight
+    if weight is not None and weight.source and not data.weight_of_click:
+        columns[weight.source] = f"data.weight.{weight.field()}"
     if data.time is not None:
         columns[_name(data.time)] = "data.time"
     if data.clicks is not None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
+from models.config.time_features import SIZES
 from pipeline.config import PipelineConfig
 
 _FLOAT = 4
@@ -54,6 +55,10 @@ def _weights(config: PipelineConfig) -> Iterator[tuple[str, int]]:
         width += n.dim if in_buckets else 1
         if in_buckets:
             yield f"features.numeric.{number}", (1 + n.buckets) * n.dim
+    if features.time is not None:
+        sizes = [1 + SIZES[part] for part in features.time.of]
+        width += features.time.dim * len(sizes)
+        yield "features.time", sum(sizes) * features.time.dim
     for number, c in enumerate(features.crosses):
         yield f"features.crosses.{number}", c.buckets
     if model.name in ("wide_deep", "dcn_v2", "deepfm"):

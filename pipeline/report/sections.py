@@ -52,6 +52,13 @@ def metrics(run: RunData) -> Section | None:
         f" {unit['replicates']:,} replicates by {unit['unit']}. The constant"
         " always predicts the base rate."
     )
+    weights = found.get("weights")
+    if weights:
+        notes.append(
+            "All metrics, intervals and curves are weighted: the rows' weights"
+            f" sum to {number(weights['rows'])}, those of positives to"
+            f" {number(weights['positives'])}."
+        )
     groups = found.get("groups")
     if groups:
         notes.append(
@@ -207,8 +214,9 @@ def _slices(
     run: RunData,
 ) -> Iterator[tuple[float, str, int, dict[str, Any]]]:
     for one in run.evaluation.get("slices") or []:
+        weights = one.get("weights") or one
         yield (
-            harm(one["rows"], one["positives"], one["metrics"]),
+            harm(weights["rows"], weights["positives"], one["metrics"]),
             one["name"],
             one["rows"],
             one["metrics"],
@@ -221,7 +229,7 @@ def _slices(
         yield 0.0, name.strip("[]"), count, entries
 
 
-def harm(rows: int, positives: int, entries: Mapping[str, Any]) -> float:
+def harm(rows: float, positives: float, entries: Mapping[str, Any]) -> float:
     """Rows times the divergence of the mean prediction from the click rate."""
     loss = (entries.get("logloss") or {}).get("value")
     if not rows:
@@ -360,19 +368,27 @@ def ingest(run: RunData) -> Section | None:
     if not rows:
         return None
     positives = counts.get("positives") or summary.get("positives") or {}
+    weights = counts.get("weights") or summary.get("weights") or {}
     times = counts.get("times") or summary.get("times") or {}
     table = []
     for name, count in rows.items():
         span, clicks = times.get(name) or {}, positives.get(name)
         rate = clicks / count if clicks is not None and count else None
-        table.append(
-            [
-                name, span.get("first", ""), span.get("last", ""),
-                number(count), "" if clicks is None else number(clicks),
-                "" if rate is None else number(rate),
+        row = [
+            name, span.get("first", ""), span.get("last", ""),
+            number(count), "" if clicks is None else number(clicks),
+            "" if rate is None else number(rate),
+        ]  # fmt: skip
+        if weights:
+            sums = weights.get(name) or {}
+            row += [
+                number(sums[key]) if key in sums else ""
+                for key in ("rows", "positives")
             ]
-        )  # fmt: skip
+        table.append(row)
     head = ["rows", "first time", "last time", "count", "positives", "share"]
+    if weights:
+        head += ["weight", "weight of positives"]
     tables = [Table(head, table, 3)]
     clicks = counts.get("clicks") or {}
     reasons = [

@@ -42,6 +42,7 @@ def summary(
         "config_sha256": config.sha256(),
         "rows": {name: counted.get(name) for name in rows},
         "positives": counted.get("positives", {}),
+        "weights": counted.get("weights", {}),
         "times": counts.times(counted),
         "out_of_range": counted.get("out_of_range", {}),
         "warnings": [

@@ -33,6 +33,7 @@ _CROSSES = (
 )
 
 
+BANNERS = 8
 PAGE = 8  # impressions that a ranker puts into slots 1 to PAGE
 
 
@@ -56,6 +57,37 @@ def ranked(
     slot: Ints = np.empty(len(logit), np.int64)
     slot[order] = 1 + np.arange(len(logit)) - PAGE * page
     return slot
+
+
+def shown(
+    rng: np.random.Generator, bias: float, logit: Floats
+) -> tuple[Ints, Floats, Floats]:
+    """Banners that a policy of the past chose, one of BANNERS a row.
+
+    Args:
+        rng: of the rows.
+        bias: what the best banner adds to a logit, and the worst takes away.
+            The policy favours banners as their clicks do, and by chance.
+        logit: of the rows, [N].
+
+    Returns:
+        The number of each row's banner from 0 on, the probability with which
+        the policy chose it, and what it adds to the logit.
+    """
+    effect = bias * np.linspace(-1, 1, BANNERS)
+    favour = effect + 0.5 * rng.standard_normal((len(logit), BANNERS))
+    chance = np.exp(favour)
+    chance /= chance.sum(axis=1, keepdims=True)
+    drawn = rng.random((len(logit), 1))
+    banner: Ints = (chance.cumsum(axis=1)[:, :-1] < drawn).sum(axis=1)
+    return banner, chance[np.arange(len(logit)), banner], effect[banner]
+
+
+def click_rate(bias: float, logit: Floats) -> Floats:
+    """Click probability of each row if its banner were drawn uniformly."""
+    effect = bias * np.linspace(-1, 1, BANNERS)
+    rate: Floats = (1 / (1 + np.exp(-(logit[:, None] + effect)))).mean(axis=1)
+    return rate
 
 
 class Ads:

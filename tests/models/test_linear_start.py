@@ -175,6 +175,25 @@ def test_values_that_are_in_no_vocabulary_share_a_cautious_weight() -> None:
     assert weight == float(other.wide.table.numpy()[first + 49, 0])
 
 
+def test_weights_of_rows_count_as_in_scikit_learn() -> None:
+    (inputs, label), (unseen, clicks) = drawn(1), drawn(2)
+    weight = np.where(label > 0, 3.0, 1.0).astype(np.float32) * 40
+    judged = np.ones(ROWS, np.float32)
+    _, start = begun((inputs, label, weight), (unseen, clicks, judged))
+    _, plain = begun((inputs, label), (unseen, clicks))
+    assert start.logloss > plain.logloss + 0.02  # clicks are too likely now
+    truths = []
+    for penalty in linear_start._PENALTIES:
+        truth = LogisticRegression(C=1 / penalty, max_iter=2000)
+        of_rows = weight / weight.mean()
+        truth.fit(matrix(inputs), label, sample_weight=of_rows)
+        chance = truth.predict_proba(matrix(unseen))[:, 1]
+        truths.append(
+            -np.mean(np.log(np.where(clicks > 0, chance, 1 - chance)))
+        )
+    assert start.logloss == pytest.approx(min(truths), abs=1e-3)
+
+
 def test_other_architectures_have_no_linear_part() -> None:
     with pytest.raises(InputError, match=r"linear_start.*dcn_v2"):
         begun(drawn(1), drawn(2), name="dcn_v2")

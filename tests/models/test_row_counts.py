@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -31,3 +32,21 @@ def test_examples_of_others_are_read_without_counts(tmp_path: Path) -> None:
     row_counts.check("Trainer", [f"{tmp_path}/Split-train/*"], 7)
     row_counts.write(str(tmp_path), {"train": 1})
     row_counts.check("Trainer", [f"{tmp_path}/Split-other/*"], 7)
+
+
+def test_sums_of_weights_are_those_of_all_artifacts(tmp_path: Path) -> None:
+    patterns = []
+    for name in ("1", "2"):
+        folder = tmp_path / name
+        folder.mkdir()
+        patterns.append(f"{folder}/Split-train/*")
+        with pytest.raises(FailedError, match=r"weights\.json is missing"):
+            row_counts.weights(patterns, "train")
+        sums = {"train": {"rows": 5.5, "positives": 1.5}}
+        (folder / row_counts.WEIGHTS).write_text(json.dumps(sums))
+    assert row_counts.weights(patterns, "train") == (8.0, 3.0)
+    row_counts.copy_weights(str(tmp_path), str(tmp_path / "1"))  # none there
+    (tmp_path / "3").mkdir()
+    row_counts.copy_weights(str(tmp_path / "1"), str(tmp_path / "3"))
+    found = row_counts.weights([f"{tmp_path}/3/Split-train/*"], "train")
+    assert found == (4.0, 1.5)

@@ -481,3 +481,67 @@ def test_settings_of_the_checks_are_checked(
 ) -> None:
     with pytest.raises(ConfigError, match=words):
         check(override)
+
+
+TIMES = ("data.time={column: ts, format: '%Y%m%d%H', zone: Europe/Berlin}",)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["data.weight=cost"], ["weight.column", "'cost'", "impressions.col"]),
+        (["data.weight=price"], ["features.numeric.0", "data.weight"]),
+        (["data.weight={half_life: 7d}"], ["`weight.half_life`", "`time`"]),
+        (["data.weight.propensty=ts"], ["did you mean 'propensity'"]),
+        (["data.weight={propensity: ts, clip: -1}"], ["data.weight.clip"]),
+        (["features.time=[hour]"], ["features.time", "needs data.time"]),
+        ([*TIMES, "features.time=[]"], ["features.time", "at least 1"]),
+        ([*TIMES, "features.time=[houre]"], ["features.time.of.0", "'hour'"]),
+        ([*TIMES, "features.time=[hour, hour]"], ["'hour' is named twice"]),
+        ([*TIMES, "features.time=hour"], ["features.time", "[hour, weekday]"]),
+        (
+            [*TIMES, "features.time={of: [hour], zone: Mars}"],
+            ["features.time.zone", "'Mars'", "IANA"],
+        ),
+        (
+            [*TIMES, "features.time=[hour]", "features.numeric=[ts]"],
+            ["features.time", "'ts'", "declared twice", "by the time"],
+        ),
+        (
+            [
+                *TIMES,
+                "features.time=[hour]",
+                "features.crosses=[{of: [hour, site]}]",
+            ],
+            ["'hour'", "not declared", "ts_hour"],
+        ),
+        (["features.numeric=[example_weight]"], ["reserved for the weight"]),
+    ],
+)
+def test_weights_and_times_are_checked(
+    check: Any, overrides: list[str], words: list[str]
+) -> None:
+    with pytest.raises(ConfigError) as error:
+        check(*overrides)
+    for word in words:
+        assert word in str(error.value)
+
+
+def test_features_of_the_time_know_the_time(check: Any, tmp_path: Path) -> None:
+    config = check(
+        *TIMES,
+        "features.time=[hour, weekday]",
+        "features.defaults={dim: 8}",
+        "features.crosses=[{of: [ts_hour, site]}]",
+    )
+    time = config.features.time
+    assert time.time == config.data.time
+    assert time.clock == "Europe/Berlin" and time.dim == 8
+    assert config.features.kinds()["ts"] == "time"
+    assert config.columns()["ts"] == "time"
+    again = tmp_path / "again.yaml"
+    again.write_text(yaml.safe_dump(config.resolved()))
+    assert load(again).features == config.features
+    moved = load(again, ["data.time.zone=Asia/Tokyo"])
+    assert moved.features.time is not None
+    assert moved.features.time.clock == "Asia/Tokyo"

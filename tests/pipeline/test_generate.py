@@ -426,7 +426,7 @@ def test_clicks_are_biased_by_the_slot_of_a_page(tmp_path: Path) -> None:
 
 def test_without_bias_the_bytes_are_as_before(tmp_path: Path) -> None:
     generate(500, tmp_path / "a", 3)
-    generate(500, tmp_path / "b", 3, position_bias=0.0)
+    generate(500, tmp_path / "b", 3, position_bias=0.0, policy_bias=0.0)
     assert _bytes(tmp_path / "a") == _bytes(tmp_path / "b")
     assert b"slot" not in (tmp_path / "a" / "impressions.tsv").read_bytes()
 
@@ -434,8 +434,26 @@ def test_without_bias_the_bytes_are_as_before(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("bias", "shape"), [(-1.0, "ads"), (6.0, "ads"), (1.0, "criteo")]
 )
+@pytest.mark.parametrize("name", ["position_bias", "policy_bias"])
 def test_wrong_biases_are_refused(
-    tmp_path: Path, bias: float, shape: str
+    tmp_path: Path, name: str, bias: float, shape: str
 ) -> None:
-    with pytest.raises(GenerateError, match="position_bias"):
-        generate(10, tmp_path, shape=shape, position_bias=bias)
+    with pytest.raises(GenerateError, match=name):
+        generate(10, tmp_path, shape=shape, **{name: bias})
+
+
+def test_propensities_take_the_bias_of_the_policy_away(tmp_path: Path) -> None:
+    generate(40_000, tmp_path, 3, "parquet", policy_bias=1.0)
+    rows = _read(tmp_path, "impressions", "parquet")
+    truth = pd.read_parquet(tmp_path / "truth.parquet")
+    weight = 1 / rows["propensity"]
+    assert weight.mean() == pytest.approx(8, rel=0.03)
+    shares = weight.groupby(rows["banner"]).sum() / weight.sum()
+    assert shares.to_numpy() == pytest.approx(1 / 8, abs=0.015)
+    uniform = truth["uniform"].mean()
+    assert rows["click"].mean() > 1.2 * uniform
+    found = np.average(rows["click"], weights=weight)
+    assert found == pytest.approx(uniform, rel=0.05)
+    odds = truth["probability"] / (1 - truth["probability"])
+    by_banner = np.log(odds).groupby(rows["banner"]).mean()
+    assert np.diff(by_banner) == pytest.approx(2 / 7, abs=0.12)

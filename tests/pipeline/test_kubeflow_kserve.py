@@ -170,7 +170,7 @@ def test_a_task_killed_while_it_waits_is_rolled_back_by_its_retry(
     tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch, first: bool
 ) -> None:
     class Killed(BaseException):
-        """What no handler of the task's catches, as a SIGKILL."""
+        """An end that no handler of the task catches, like SIGKILL."""
 
     def killed(*_: Any) -> None:
         raise Killed

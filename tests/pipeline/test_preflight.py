@@ -208,6 +208,12 @@ def test_a_first_line_that_is_a_row_is_told_once(home: Path) -> None:
     assert said.count("\n") == 0
 
 
+def test_column_of_the_weight_is_looked_for(home: Path) -> None:
+    assert "data.weight.column: no column 'cost'" in told("data.weight=cost")
+    said = told("data.weight={propensity: cost}")
+    assert "data.weight.propensity: no column 'cost'" in said
+
+
 def test_columns_that_are_there_are_listed_once(home: Path) -> None:
     said = told("features.numeric=[price, cost, coast]")
     assert said.count("no column") == 2

@@ -12,19 +12,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from components.arrow_masks import Mask, mask, nulled
-from components.click_log_gen.columns import (
-    time_hints,
-    time_parse,
-    time_zones,
-)
+from components.click_log_gen.columns import time_hints, time_parse
 from components.click_log_gen.columns.rows import FLOAT, Column, Verdicts
-from components.click_log_gen.config import time_format
-from components.click_log_gen.config.event_time import (
+from models.config import time_format
+from models.config.event_time import (
     FIRST_YEAR,
     TimeColumn,
     last_year,
 )
 from models.errors import InputError
+from models.preprocessing import time_zones
 
 Times = npt.NDArray[np.int64]
 
@@ -112,6 +109,13 @@ def event_time(
         _explain(array, column, verdicts, time, field, wrong, outside)
     times: Times = np.where(wrong | outside | missing, 0, found)
     return times
+
+
+def text_of(times: Times) -> pa.StringArray:
+    """ISO 8601 of times as `event_time` gives them, which any reader takes."""
+    text = pa.array(times).cast(pa.timestamp("us")).cast(pa.string())
+    text = pc.replace_substring_regex(text, r"\.?0*$", "Z")
+    return pc.replace_substring(text, " ", "T", max_replacements=1)
 
 
 def reading(kind: str | None) -> str:

@@ -7,7 +7,7 @@ import pyarrow.compute as pc
 
 from components.arrow_masks import mask, nulled
 from components.click_log_gen.columns import time_parse
-from components.click_log_gen.config import time_format
+from models.config import time_format
 
 # Commonest first; a value may be in several of them.
 _FORMATS = (

@@ -8,12 +8,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from components.arrow_masks import Mask, mask, nulled
-from components.click_log_gen.columns import time_zones
-from components.click_log_gen.config.time_format import (
+from models.config.time_format import (
     MONTHS,
     TimeFormat,
     width_of,
 )
+from models.preprocessing import time_zones
 
 Ints = npt.NDArray[np.int64]
 _Fields = dict[str, Ints]  # code -> its number; z: seconds ahead of UTC

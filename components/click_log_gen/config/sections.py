@@ -18,22 +18,24 @@ from pydantic import (
     model_validator,
 )
 
-from components.click_log_gen.config.event_time import (
+from components.click_log_gen.config import duration
+from components.click_log_gen.config.log_formats import FORMATS, log_format
+from components.click_log_gen.config.weight import Weight
+from components.data_checks import Action, DriftConfig
+from models.config.event_time import (
     FIRST_YEAR,
     TimeColumn,
     last_year,
 )
-from components.click_log_gen.config.log_formats import FORMATS, log_format
-from components.data_checks import Action, DriftConfig
 from models.config.paths import expanded
 from models.config.section import PathText
 from models.config.training import (
-    LABEL,
-    Kind,
+    RESERVED,
     Name,
     Negatives,
     PositiveInt,
     Section,
+    reserved,
 )
 
 PLACEHOLDERS = ("{DATE}", "{YYYY}", "{MM}", "{DD}", "{SPAN}", "{VERSION}")
@@ -171,23 +173,6 @@ class LogFiles(Section):
         return f"longer than max_line_bytes, {self.max_line_bytes:,}"
 
 
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
-_DURATION = re.compile(r"(\d{1,6}(?:\.\d{1,6})?)([smhd])")
-
-
-def _microseconds(duration: str) -> int:
-    """90s, 30m, 2h or 1d in microseconds; 0 if it is none of them."""
-    found = _DURATION.fullmatch(duration)
-    return round(float(found[1]) * _UNITS[found[2]] * 1e6) if found else 0
-
-
-def _not_a_duration(value: Any) -> str:
-    return (
-        f"received {value!r}; accepted: a number and a unit, such as 90s, 30m,"
-        " 2h or 1d, above 0"
-    )
-
-
 _DAY = re.compile(r"\d{4}-\d\d-\d\d")
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 
@@ -210,7 +195,7 @@ class ClickFiles(LogFiles):
     """Longest time from an impression to its click: 90s, 30m, 2h, 1d."""
     until: str | None = None
     """End of the click log, in ISO 8601; null: its latest time."""
-    carry: dict[Name, Kind] = {}
+    carry: dict[Name, Literal["float", "int", "string"]] = {}
     """Columns of the click -> their type in the examples: float, int or string,
     missing without a click. They tell the label, so they are no features."""
     partitions: Annotated[PositiveInt, Field(le=10_000)] | None = None
@@ -225,8 +210,8 @@ class ClickFiles(LogFiles):
     @field_validator("window", mode="before")
     @classmethod
     def _is_duration(cls, value: Any) -> Any:
-        if not isinstance(value, str) or not _microseconds(value):
-            raise ValueError(_not_a_duration(value))
+        if not isinstance(value, str) or not duration.microseconds(value):
+            raise ValueError(duration.not_a_duration(value))
         return value
 
     @field_validator("until", mode="before")
@@ -255,11 +240,8 @@ class ClickFiles(LogFiles):
                 f"`impression_key`: received {list(self.shown_key)}; accepted:"
                 f" as many columns as `key` has, {len(self.key)}"
             )
-        if LABEL in self.carry:
-            raise ValueError(
-                f"`carry`: {LABEL!r} is reserved for the label; rename the"
-                " column"
-            )
+        for name in RESERVED.keys() & self.carry.keys():
+            raise ValueError(f"`carry`: {reserved(name)}")
         return self
 
     @property
@@ -270,7 +252,7 @@ class ClickFiles(LogFiles):
     @property
     def window_micros(self) -> int:
         """The window in microseconds."""
-        return _microseconds(self.window)
+        return duration.microseconds(self.window)
 
 
 class Spans(Section):
@@ -400,8 +382,8 @@ class Split(Section):
     @field_validator("gap")
     @classmethod
     def _is_duration(cls, value: str | None) -> str | None:
-        if value is not None and not _microseconds(value):
-            raise ValueError(_not_a_duration(value))
+        if value is not None and not duration.microseconds(value):
+            raise ValueError(duration.not_a_duration(value))
         return value
 
     @model_validator(mode="after")
@@ -429,7 +411,7 @@ class Split(Section):
     @property
     def gap_micros(self) -> int:
         """The gap in microseconds."""
-        return _microseconds(self.gap) if self.gap else 0
+        return duration.microseconds(self.gap) if self.gap else 0
 
 
 class DataConfig(Section):
@@ -446,6 +428,9 @@ class DataConfig(Section):
     """
     time: TimeColumn | None = None
     """Event time of the impressions."""
+    weight: Weight | None = None
+    """How much a row counts: a column's name, `{column, half_life}` of its age,
+    `{half_life}` by `time`, or `{propensity, clip}`. Null: 1 each."""
     split: Split = Split()
     """Division into train, eval and test."""
     negatives: Negatives = Negatives()
@@ -486,11 +471,14 @@ class DataConfig(Section):
             )
         for log, files in self.logs.items():
             _check_spans(f"{log}.path", files.path, self.spans)
+        self._check_weight()
         shown: dict[str, str | None] = {
             "time": self.time.column if self.time else None,
             **{f"split.key: {name}": name for name in self.split.key},
             **{f"negatives.key: {name}": name for name in self.negatives.key},
         }
+        if self.weight is not None and not self.weight_of_click:
+            shown[f"weight.{self.weight.field()}"] = self.weight.source
         if self.clicks is None:
             shown["label"] = self.label_column
         else:
@@ -510,6 +498,34 @@ class DataConfig(Section):
             _check_columns("clicks", self.clicks, clicked)
         _check_columns("impressions", self.impressions, shown)
         return self
+
+    def _check_weight(self) -> None:
+        weight = self.weight
+        if weight is None:
+            return
+        if weight.by_time and self.time is None:
+            raise ValueError(
+                "`weight.half_life` needs `time`, the column of event time, or"
+                " `weight.column`, that of the ages"
+            )
+        if self.weight_of_click and weight.default is None:
+            raise ValueError(
+                f"`weight.{weight.field()}` is {weight.source!r}, a column of"
+                " `clicks.carry`, which an impression without a click lacks;"
+                " give `weight.default`, such as 1"
+            )
+        if weight.source is not None and weight.source == self.label_column:
+            raise ValueError(
+                f"`weight.{weight.field()}` is {weight.source!r}, the label's"
+                " own column"
+            )
+
+    @property
+    def weight_of_click(self) -> bool:
+        """True where the click log has the column of the weight."""
+        if self.weight is None or self.clicks is None:
+            return False
+        return self.weight.source in self.clicks.carry
 
     @property
     def logs(self) -> dict[str, LogFiles]:
@@ -534,7 +550,13 @@ class DataConfig(Section):
     @property
     def timed(self) -> bool:
         """True if the examples of all splits but train carry their times."""
-        return self.clicks is not None or self.split.by == "time"
+        return self.clicks is not None or self.reads_time
+
+    @property
+    def reads_time(self) -> bool:
+        """True if a row's time decides its split or its weight."""
+        weighed = self.weight is not None and self.weight.by_time
+        return weighed or self.split.by == "time"
 
     @property
     def label_column(self) -> str | None:

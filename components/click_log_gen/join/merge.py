@@ -15,13 +15,14 @@ import pyarrow.compute as pc
 
 from components.click_log_gen import conversion
 from components.click_log_gen.columns.rows import Rejected
+from components.click_log_gen.columns.weights import Weights, by_time
 from components.click_log_gen.join import matching, spill
 from components.click_log_gen.join import partition as partitions
 from components.click_log_gen.output.row_counts import RowCounts
 from components.click_log_gen.output.shards import Shards
 from components.click_log_gen.splitting import quantile, split
 from components.example_io.tf_example import encode_features, wrap
-from models.config.training import LABEL
+from models.config.training import LABEL, WEIGHT
 
 _ROWS = 1 << 15  # examples that are made at once
 _ARROW = {"float": pa.float32(), "int": pa.int64(), "string": pa.string()}
@@ -39,7 +40,8 @@ class JoinSettings:
     """All that a worker needs besides the partition.
 
     paths: of each chunk's file. first_rows: rows before each of the
-    impressions' chunks. end: of the click log, in microseconds.
+    impressions' chunks. end: of the click log, newest: time of the newest
+    impression, both in microseconds.
     """
 
     partitioning: partitions.PartitionSettings
@@ -47,6 +49,7 @@ class JoinSettings:
     first_rows: Sequence[int]
     end: int
     cut: split.Cut = split.NO_CUT
+    newest: int = 0
 
 
 def survey(partition: Partition, job: JoinSettings) -> dict[str, Any]:
@@ -79,7 +82,8 @@ def join_partition(partition: Partition, job: JoinSettings) -> dict[str, Any]:
     ) as shards:
         for start in range(0, len(joined.kept), _ROWS):
             rows = joined.kept[start : start + _ROWS]
-            records, positive = joined.records(rows)
+            found = joined.weigh(rows)
+            records, positive = joined.records(rows, found)
             sides = joined.sides(rows)
             conversion.write(
                 shards,
@@ -90,6 +94,7 @@ def join_partition(partition: Partition, job: JoinSettings) -> dict[str, Any]:
                 sides,
                 joined.sampled[rows],
                 joined.times[rows],
+                found,
             )
         for tally, rejected in zip(
             (shown, clicked), joined.rejected(), strict=True
@@ -129,10 +134,12 @@ class _Joined:
         shown = job.partitioning.shown
         self._job = job
         self._impressions = spill.SpilledRows(
-            paths[:shown], partition.number, partitions.IMPRESSION_SCHEMA
+            paths[:shown],
+            partition.number,
+            job.partitioning.impression_schema,
         )
         self._clicks = spill.SpilledRows(
-            paths[shown:], partition.number, partitions.CLICK_SCHEMA
+            paths[shown:], partition.number, job.partitioning.click_schema
         )
         self.match = matching.match(
             self._impressions,
@@ -176,16 +183,43 @@ class _Joined:
         ).to_numpy(zero_copy_only=False)
         return found
 
+    def _click(self, rows: npt.NDArray[np.int64]) -> pa.Array:
+        """The click of each impression, null where there is none."""
+        click = pa.array(self.match.click[rows])
+        return pc.if_else(pc.less(click, 0), None, click)
+
+    @cached_property
+    def _weights(self) -> pa.Array:
+        log = self._impressions
+        if self._job.partitioning.data.weight_of_click:
+            log = self._clicks
+        return log.column("weight")
+
+    def weigh(self, rows: npt.NDArray[np.int64]) -> Weights | None:
+        """How much some impressions count; None: alike."""
+        data = self._job.partitioning.data
+        if data.weight is None:
+            return None
+        if data.weight.by_time:
+            newest = self._job.newest
+            return by_time(self.times[rows], newest, data.weight)
+        which = self._click(rows) if data.weight_of_click else pa.array(rows)
+        found = self._weights.take(which).fill_null(data.weight.default or 1)
+        return np.asarray(found.to_numpy())
+
     def records(
-        self, rows: npt.NDArray[np.int64]
+        self, rows: npt.NDArray[np.int64], found: Weights | None
     ) -> tuple[pa.BinaryArray, npt.NDArray[np.bool_]]:
         """Examples of some impressions, and whether their label is 1."""
-        click = pa.array(self.match.click[rows])
-        click = pc.if_else(pc.less(click, 0), None, click)
+        click = self._click(rows)
         shown, clicked = self._features
+        weight = []
+        if found is not None:
+            weight = [encode_features({WEIGHT: pa.array(found)})]
         records = wrap(
             shown.take(pa.array(rows)),
             pc.fill_null(clicked.take(click), self._nothing()),
+            *weight,
         )
         label = pc.fill_null(self._labels.take(click), 0).to_numpy()
         return records, label == 1

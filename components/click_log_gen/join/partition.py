@@ -11,11 +11,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from components.click_log_gen.columns import labels
-from components.click_log_gen.columns.event_time import event_time, reading
+from components.click_log_gen.columns import labels, weights
+from components.click_log_gen.columns.event_time import (
+    event_time,
+    reading,
+    text_of,
+)
 from components.click_log_gen.columns.feature_check import FeatureCheck
 from components.click_log_gen.columns.rows import Column, Rows, Verdicts, typed
-from components.click_log_gen.config.event_time import TimeColumn
 from components.click_log_gen.config.sections import (
     ClickFiles,
     DataConfig,
@@ -29,6 +32,7 @@ from components.click_log_gen.output.row_counts import RowCounts
 from components.click_log_gen.output.shards import Shards
 from components.click_log_gen.splitting import split
 from components.example_io.tf_example import encode_features
+from models.config.event_time import TimeColumn
 from models.config.training import LABEL
 
 _ROW = [
@@ -39,11 +43,10 @@ _ROW = [
     ("row", pa.binary()),  # as it was read
     ("features", pa.binary()),  # as they will be in the example
 ]
-IMPRESSION_SCHEMA = pa.schema(
-    [*_ROW, ("side", pa.int8()), ("sampled", pa.bool_())]
-)
+_IMPRESSION = [*_ROW, ("side", pa.int8()), ("sampled", pa.bool_())]
 # fault: why the click was rejected. Its impression cannot be used either.
-CLICK_SCHEMA = pa.schema([*_ROW, ("label", pa.int8()), ("fault", pa.string())])
+_CLICK = [*_ROW, ("label", pa.int8()), ("fault", pa.string())]
+_WEIGHT = ("weight", pa.float32())  # in the log that has its column
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,24 @@ class PartitionSettings:
         """The section `data.clicks`."""
         assert self.data.clicks is not None
         return self.data.clicks
+
+    @property
+    def weighed(self) -> bool:
+        """True if a column of either log has the weight."""
+        weight = self.data.weight
+        return weight is not None and not weight.by_time
+
+    @property
+    def impression_schema(self) -> pa.Schema:
+        """Columns of the impressions that are spilled."""
+        own = self.weighed and not self.data.weight_of_click
+        return pa.schema([*_IMPRESSION, *([_WEIGHT] if own else [])])
+
+    @property
+    def click_schema(self) -> pa.Schema:
+        """Columns of the clicks that are spilled."""
+        own = self.data.weight_of_click
+        return pa.schema([*_CLICK, *([_WEIGHT] if own else [])])
 
 
 def path(work: str, chunk: int) -> str:
@@ -126,8 +147,12 @@ class _Impressions:
             *job.data.negatives.key,
             *job.clicks.shown_key,
         )
+        if job.weighed and not job.data.weight_of_click:
+            assert job.data.weight is not None
+            wanted.setdefault(str(job.data.weight.source), "float")
         self.wanted = wanted | dict.fromkeys(keys, "string")
         self.feature_check = FeatureCheck(job.ranges)
+        self._schema = job.impression_schema
 
     def batch(self, rows: Rows) -> tuple[pa.RecordBatch, dict[int, str]]:
         """The good rows, and the reasons against the others."""
@@ -143,6 +168,7 @@ class _Impressions:
                 verdicts,
             )
             for name, (kind, separator) in self._job.columns.items()
+            if kind != "time"
         }
         base = _base(
             rows,
@@ -151,6 +177,9 @@ class _Impressions:
             data.time,
             verdicts,
         )
+        for name, (kind, _) in self._job.columns.items():
+            if kind == "time":
+                columns[name] = text_of(base["time"].to_numpy())
         side = np.zeros(rows.count, np.int8)
         if data.split.key:
             side = split.key_sides(
@@ -166,12 +195,13 @@ class _Impressions:
             key = split.keys_of(found, verdicts)
         sampled = split.kept(key, data.negatives)
         base |= {"side": pa.array(side), "sampled": pa.array(sampled)}
+        base |= _weight(rows, self.source, data, verdicts, self._schema)
         good = pa.array(verdicts.good)
         columns = _filtered(columns, good)
         self.feature_check.see(columns)
         features = encode_features(columns)
         base = _filtered(base, good)
-        return _batch(base | {"features": features}, IMPRESSION_SCHEMA), (
+        return _batch(base | {"features": features}, self._schema), (
             verdicts.reasons
         )
 
@@ -192,6 +222,7 @@ class _Clicks:
         wanted[time] = reading(wanted.get(time))
         self.wanted = wanted | dict.fromkeys(job.clicks.key, "string")
         self.feature_check = FeatureCheck({})
+        self._schema = job.click_schema
 
     def batch(self, rows: Rows) -> tuple[pa.RecordBatch, dict[int, str]]:
         """The rows with key and time, and the reasons against all bad ones.
@@ -227,6 +258,7 @@ class _Clicks:
                 data.label if isinstance(data.label, LabelRule) else None,
                 verdicts,
             )
+        base |= _weight(rows, self.source, data, verdicts, self._schema)
         faults: list[str | None] = [None] * rows.count
         for index, reason in verdicts.reasons.items():
             faults[index] = reason
@@ -236,7 +268,7 @@ class _Clicks:
             "fault": pa.array(faults, pa.string()),
         }
         base = _filtered(base, pa.array(needed.good))
-        return _batch(base, CLICK_SCHEMA), verdicts.reasons | needed.reasons
+        return _batch(base, self._schema), verdicts.reasons | needed.reasons
 
 
 def _base(
@@ -266,6 +298,23 @@ def _base(
         "where": where,
         "row": row,
     }
+
+
+def _weight(
+    rows: Rows,
+    source: LogFiles,
+    data: DataConfig,
+    verdicts: Verdicts,
+    schema: pa.Schema,
+) -> dict[str, pa.Array]:
+    """The column of weights, if this log's `schema` has one."""
+    config = data.weight
+    if config is None or config.source is None or "weight" not in schema.names:
+        return {}
+    column = rows.column(config.source, source.null_values)
+    array = rows.columns[config.source]
+    found = weights.weights(array, column, config, verdicts)
+    return {"weight": pa.array(found)}
 
 
 def _columns(

@@ -22,6 +22,7 @@ class RowCounts:
 
     times: name -> first and last of its rows, in microseconds since 1970.
     clock: `clock_digits` of all times.
+    weights: name -> sums of the weights of negatives and of positives.
     """
 
     counts: Counter[str] = field(default_factory=Counter)
@@ -29,12 +30,17 @@ class RowCounts:
     examples: dict[str, dict[str, str]] = field(default_factory=dict)
     times: dict[str, tuple[int, int]] = field(default_factory=dict)
     clock: int = 0
+    weights: dict[str, list[float]] = field(default_factory=dict)
 
     def see(self, name: str, times: npt.NDArray[np.int64]) -> None:
         """Widens the span of `name` to these times."""
         if len(times):
             self._widen(name, int(times.min()), int(times.max()))
             self._note(clock_digits(times))
+
+    def weigh(self, name: str, positive: bool, weight: float) -> None:
+        """Adds a sum of weights."""
+        self.weights.setdefault(name, [0.0, 0.0])[positive] += weight
 
     def _note(self, digits: int) -> None:
         self.clock = -1 if -1 in (digits, self.clock) else self.clock | digits
@@ -61,6 +67,9 @@ class RowCounts:
         for name, (first, last) in other["times"].items():
             self._widen(name, first, last)
         self._note(other["clock"])
+        for name, sums in other.get("weights", {}).items():
+            for label in (False, True):
+                self.weigh(name, label, sums[label])
         # The first part's example stays.
         self.examples = {**other["examples"], **self.examples}
 
@@ -72,6 +81,7 @@ class RowCounts:
             "examples": self.examples,
             "times": self.times,
             "clock": self.clock,
+            **({"weights": self.weights} if self.weights else {}),
         }
 
 

@@ -64,7 +64,20 @@ def survey(chunk: Chunk, data: DataConfig, folder: str) -> dict[str, Any]:
     return {"chunk": chunk.number, **quantile.write(path, times)}
 
 
+def newest(chunk: Chunk, data: DataConfig) -> dict[str, Any]:
+    """Reads the latest time of a chunk, `high`; without a row it has none.
+
+    Raises:
+        InputError: the file as a whole cannot be read; with its name.
+    """
+    with naming(chunk.path):
+        times = _times(chunk, data)
+    high = {"high": int(times.max())} if len(times) else {}
+    return {"chunk": chunk.number, **high}
+
+
 def _times(chunk: Chunk, data: DataConfig) -> Times:
+    """Event times of the rows of a chunk that have one."""
     source = data.impressions
     assert data.time is not None
     name = data.time.column

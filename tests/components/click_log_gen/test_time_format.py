@@ -13,9 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from components.click_log_gen.columns import time_parse, time_zones
-from components.click_log_gen.config import time_format
-from components.click_log_gen.config.event_time import TimeColumn
+from components.click_log_gen.columns import time_parse
+from models.config import time_format
+from models.config.event_time import TimeColumn
+from models.preprocessing import time_zones
 from tests.components.click_log_gen.test_times import micros, read
 
 UTC = datetime.UTC
@@ -174,7 +175,7 @@ def test_local_times_are_those_of_zoneinfo(
 @pytest.mark.parametrize("zone", ZONES)
 def test_every_change_of_the_clocks_is_that_of_zoneinfo(zone: str) -> None:
     rules = zoneinfo.ZoneInfo(zone)
-    borders, _ = time_zones._changes(zone)
+    borders = time_zones.changes(zone).walls
     for border, step in itertools.product(
         borders.tolist(), (-7200, -3601, -3600, -1, 0, 1, 1800, 3600)
     ):

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from components.click_log_gen.columns.event_time import event_time
 from components.click_log_gen.columns.rows import Column, Verdicts
-from components.click_log_gen.config.event_time import TimeColumn, last_year
+from models.config.event_time import TimeColumn, last_year
 
 UTC = datetime.UTC
 NOON = datetime.datetime(2020, 1, 2, 12, 30, 5, 250_000, tzinfo=UTC)

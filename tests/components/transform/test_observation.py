@@ -1,4 +1,4 @@
-"""What Arrow takes out of examples is what TensorFlow's parser would give."""
+"""Columns that Arrow takes out of examples are those of TensorFlow's parser."""
 
 from __future__ import annotations
 

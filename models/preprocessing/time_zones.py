@@ -1,10 +1,11 @@
-"""Local times to UTC, by the IANA database."""
+"""Local times to UTC and back, by the IANA database."""
 
 from __future__ import annotations
 
 import datetime
 import functools
 import zoneinfo
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -24,14 +25,26 @@ def utc(local: Ints, zone: str | None) -> Ints:
     """
     if zone in (None, "UTC"):
         return local
-    borders, offsets = _changes(zone)
-    at = np.searchsorted(borders, local // 10**6, "right")
-    return local - offsets[at] * 10**6
+    found = changes(zone)
+    at = np.searchsorted(found.walls, local // 10**6, "right")
+    return local - found.offsets[at] * 10**6
+
+
+class Changes(NamedTuple):
+    """When the clock of a zone changes, from 1989 to 2100.
+
+    moments: seconds since 1970 from which a new offset holds. walls: the same
+    on the wall clock: see `utc`. offsets: seconds ahead of UTC, one more.
+    """
+
+    moments: Ints
+    walls: Ints
+    offsets: Ints
 
 
 @functools.lru_cache(maxsize=8)
-def _changes(zone: str) -> tuple[Ints, Ints]:
-    """Wall clock seconds from which an offset holds; offsets, one more."""
+def changes(zone: str) -> Changes:
+    """Changes of the clock of an IANA zone."""
     rules = zoneinfo.ZoneInfo(zone)
 
     def offset(second: int) -> int:
@@ -41,7 +54,7 @@ def _changes(zone: str) -> tuple[Ints, Ints]:
         return round(shift.total_seconds())
 
     offsets = [offset(_FIRST)]
-    borders = []
+    moments, walls = [], []
     for day in range(_FIRST, _LAST, _DAY):
         after = offset(day + _DAY)
         if after == offsets[-1]:
@@ -53,6 +66,7 @@ def _changes(zone: str) -> tuple[Ints, Ints]:
                 low = middle
             else:
                 high = middle
-        borders.append(high + max(offsets[-1], after))
+        moments.append(high)
+        walls.append(high + max(offsets[-1], after))
         offsets.append(after)
-    return np.array(borders, np.int64), np.array(offsets, np.int64)
+    return Changes(*(np.array(x, np.int64) for x in (moments, walls, offsets)))

@@ -10,8 +10,8 @@ from typing import Any
 
 from pydantic import field_validator, model_validator
 
-from components.click_log_gen.config import time_format
-from models.config.training import Name, Section
+from models.config import time_format
+from models.config.section import Name, Section
 
 FIRST_YEAR = 1990  # before it, and ten years ahead, a time is not believed
 _YEARS_AHEAD = 10
@@ -20,6 +20,24 @@ _YEARS_AHEAD = 10
 def last_year() -> int:
     """The last year whose times are believed."""
     return datetime.datetime.now(datetime.UTC).year + _YEARS_AHEAD
+
+
+def known_zone(value: str | None) -> str | None:
+    """`value`, if it is None or a zone's name.
+
+    Raises:
+        ValueError: it is none; with what is accepted.
+    """
+    known = {"UTC"} if value in (None, "UTC") else _zones()
+    if value is not None and value not in known:
+        close = difflib.get_close_matches(value, known, 1)
+        guess = f" (did you mean {close[0]!r}?)" if close else ""
+        raise ValueError(
+            f"received {value!r}{guess}; accepted: an IANA name, such as"
+            " UTC, Europe/Berlin or Asia/Shanghai; a fixed offset is"
+            " Etc/GMT-8 for 8 hours ahead of UTC"
+        )
+    return value
 
 
 class TimeColumn(Section):
@@ -61,16 +79,7 @@ class TimeColumn(Section):
     @field_validator("zone")
     @classmethod
     def _is_zone(cls, value: str | None) -> str | None:
-        known = {"UTC"} if value in (None, "UTC") else _zones()
-        if value is not None and value not in known:
-            close = difflib.get_close_matches(value, known, 1)
-            guess = f" (did you mean {close[0]!r}?)" if close else ""
-            raise ValueError(
-                f"received {value!r}{guess}; accepted: an IANA name, such as"
-                " UTC, Europe/Berlin or Asia/Shanghai; a fixed offset is"
-                " Etc/GMT-8 for 8 hours ahead of UTC"
-            )
-        return value
+        return known_zone(value)
 
     @model_validator(mode="after")
     def _zone_counts(self) -> TimeColumn:
