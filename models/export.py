@@ -19,9 +19,11 @@ from models.config.training import RESERVED, Features
 from models.layers.compact_table import is_compact, variables_of
 from models.preprocessing.category_text import canonical
 from models.preprocessing.input_layout import asset_name
+from models.preprocessing.preprocessing_fn import Analysis, transformed
 from models.variables import rows_of
 from optimizers.groups import variable_path
 from serving import manifest
+from serving.manifest import BLOCK
 
 AS_LOGGED = "examples_as_logged"  # signature, for evaluation alone
 EXTRA = "assets.extra"  # SavedModel's folder for files of ours
@@ -40,7 +42,9 @@ class Served(tf.Module):
     A list is a text with separators; in an example, several values too.
     A feature that only training sees is a constant in both; if there is one,
     `examples_as_logged` takes it from the examples. `logit_shift` corrects
-    for negatives that training did not see.
+    for negatives that training did not see. With what Transform found,
+    `analysis`, the graph has columns from end to end; else it has Transform's
+    graph, of sparse tensors.
     Text features mean what the ingest makes of them: `True` is 1, `4.0` is 4.
     Only a model with `own_code`, a user's, goes through AutoGraph, which takes
     seconds.
@@ -53,6 +57,7 @@ class Served(tf.Module):
         features: Features,
         logit_shift: float = 0.0,
         own_code: bool = True,
+        analysis: Analysis | None = None,
     ) -> None:
         super().__init__()
         function = functools.partial(tf.function, autograph=own_code)
@@ -63,7 +68,6 @@ class Served(tf.Module):
         self._network = functools.partial(model, training=False)
         self._features = features
         self._shift = logit_shift
-        self._transform_layer = transform.transform_features_layer()
         spec = transform.raw_feature_spec()
         # A column that was empty in every training row is not in the spec.
         self._spec = {
@@ -71,6 +75,12 @@ class Served(tf.Module):
         }
         self._kinds = features.kinds()
         self._constants = features.constants()
+        # Without a column that tells how many rows there are, the layer knows.
+        self._analysis = analysis if self._requested() else None
+        if self._analysis is None:
+            self._transform_layer = transform.transform_features_layer()
+        else:
+            self._tables = list(self._analysis.vocabularies.values())  # tracked
         self._separators = {
             f.name: f.list
             for f in features.categorical
@@ -106,6 +116,11 @@ class Served(tf.Module):
         lists = self._features.lists()
         return {name: lists[name] for name in self.names if name in lists}
 
+    @property
+    def block(self) -> int:
+        """Rows that the graph computes together; 1: as many as it gets."""
+        return 1 if self._analysis is None else BLOCK
+
     def vocabularies(self) -> dict[str, dict[str, str | None]]:
         """Requested feature with a vocabulary -> its asset, list separator."""
         return {
@@ -115,23 +130,14 @@ class Served(tf.Module):
         }
 
     def _raw(self, columns: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        sparse = {}
-        for name in self._requested():
-            values = columns[name]
-            kind = self._kinds[name]
-            if kind == "float":
-                present = tf.math.is_finite(values)
-            else:
-                present = tf.not_equal(values, _MISSING[kind])
-            indices = tf.where(present)  # [present, 1]
-            rows = tf.shape(values, tf.int64)[0]
-            sparse[name] = tf.SparseTensor(
-                tf.concat([indices, tf.zeros_like(indices)], 1),
-                tf.boolean_mask(values, present),
-                tf.stack([rows, 1]),
-            )
         rows = tf.shape(next(iter(columns.values())), tf.int64)[0]
-        return self._score(sparse | self._filled(rows))
+        wanted = {name: columns[name] for name in self._requested()}
+        if self._analysis is None:
+            wanted = {
+                name: _sparse(column, self._kinds[name])
+                for name, column in wanted.items()
+            }
+        return self._score(wanted | self._filled(rows))
 
     def _examples(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
         rows = tf.shape(examples, tf.int64)[0]
@@ -169,16 +175,69 @@ class Served(tf.Module):
             )
         return columns
 
+    def _transformed(self, raw: dict[str, Any]) -> dict[str, Any]:
+        if self._analysis is None:
+            return dict(self._transform_layer(raw))
+        return transformed(raw, self._features, self._analysis)
+
     def _score(self, raw: dict[str, Any]) -> dict[str, tf.Tensor]:
-        inputs = self._transform_layer(canonical(raw, self._separators))
+        inputs = self._transformed(canonical(raw, self._separators))
         for name in RESERVED:
             inputs.pop(name, None)
         for name, value in inputs.items():
             if isinstance(value, tf.SparseTensor):
                 inputs[name] = tf.RaggedTensor.from_sparse(value)
-        logits = self._network(inputs)
-        logits = tf.cast(logits, tf.float32) + self._shift
-        return {"ctr": tf.sigmoid(logits)}
+        if self._analysis is None:
+            return {"ctr": self._ctr(inputs)}
+        rows = _row_count(next(iter(inputs.values())))
+        # To the end in whole blocks: the sigmoid has a loop of its own for
+        # what is left over.
+        ctr = self._ctr(_whole_blocks(inputs, -rows % BLOCK))
+        return {"ctr": ctr[:rows]}
+
+    def _ctr(self, inputs: dict[str, Any]) -> tf.Tensor:
+        logits = tf.cast(self._network(inputs), tf.float32)
+        return tf.sigmoid(logits + self._shift)
+
+
+def _row_count(value: Any) -> tf.Tensor:
+    if isinstance(value, tf.RaggedTensor):
+        return tf.cast(value.nrows(), tf.int32)
+    return tf.shape(value)[0]
+
+
+def _whole_blocks(
+    inputs: Mapping[str, Any], missing: tf.Tensor
+) -> dict[str, Any]:
+    """The model's inputs with `missing` rows more, whose values are missing.
+
+    A matrix product gives a row the same bits in every batch of whole blocks.
+    """
+    return {
+        name: tf.RaggedTensor.from_value_rowids(
+            value.values,
+            value.value_rowids(),
+            value.nrows() + tf.cast(missing, tf.int64),
+            validate=False,
+        )
+        if isinstance(value, tf.RaggedTensor)
+        else tf.pad(value, [[0, missing], [0, 0]])
+        for name, value in inputs.items()
+    }
+
+
+def _sparse(values: tf.Tensor, kind: str) -> tf.SparseTensor:
+    """Column [N] as a sparse tensor [N, 1] of what is not missing."""
+    if kind == "float":
+        present = tf.math.is_finite(values)
+    else:
+        present = tf.not_equal(values, _MISSING[kind])
+    indices = tf.where(present)  # [present, 1]
+    return tf.SparseTensor(
+        tf.concat([indices, tf.zeros_like(indices)], 1),
+        tf.boolean_mask(values, present),
+        tf.stack([tf.shape(values, tf.int64)[0], 1]),
+    )
 
 
 # Settings of a training that say what its weights are used for.
@@ -238,7 +297,8 @@ def export(served: Served, folder: str, description: dict[str, Any]) -> None:
 
     `inputs` of the manifest tells the server what raw features are called,
     `vocabularies` which asset has the known values of one, `lists` which are
-    lists, and that `examples` takes them as several values.
+    lists, and that `examples` takes them as several values, `block` how many
+    rows the graph fills a batch up to.
     """
     tf.saved_model.save(served, folder, signatures=served.exported)
     tf.io.gfile.makedirs(os.path.join(folder, EXTRA))
@@ -251,6 +311,7 @@ def export(served: Served, folder: str, description: dict[str, Any]) -> None:
             "inputs": dict(served.names),  # tf.Module wraps it
             "vocabularies": served.vocabularies(),
             "lists": served.lists(),
+            "block": served.block,
         },
         _Files(),
     )

@@ -21,6 +21,7 @@ from models.config.training import ExportConfig
 from models.errors import InputError
 from models.export import Served, export, export_id
 from models.layers.compact_table import Precision, compact
+from models.preprocessing import analyzers
 from models.training.advice import warnings
 from models.training.distribution import LOST
 from models.training.run import Files, Fitted, TrainingRun
@@ -80,6 +81,7 @@ def run_fn(fn_args: Any) -> None:
                 job.features,
                 job.negatives.shift,
                 job.own_code,
+                analyzers.kept(job.features, transform),
             ),
             fn_args.serving_model_dir,
             {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hmac
 import ipaddress
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -113,10 +114,13 @@ OPEN = Access()
 class RequireToken:
     """ASGI middleware: 401 for requests without the token."""
 
-    def __init__(self, app: Any, access: Access) -> None:
-        """Wraps an ASGI app."""
+    def __init__(
+        self, app: Any, access: Access, refused: Callable[[int], None]
+    ) -> None:
+        """Wraps an ASGI app; `refused` counts."""
         self._app = app
         self._access = access
+        self._refused = refused
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Answers, or lets the app answer."""
@@ -128,6 +132,7 @@ class RequireToken:
         if self._access.allows(given):
             await self._app(scope, receive, send)
             return
+        self._refused(401)
         body = b'{"error":"expected the header Authorization: Bearer TOKEN"}'
         await send(
             {

@@ -12,6 +12,7 @@ from serving.errors import ServingError
 
 # Registered in Python only: they call functions of the exporting process.
 _PYTHON = frozenset({"EagerPyFunc", "PyFunc", "PyFuncStateless"})
+_LOOPS = frozenset({"While", "StatelessWhile", "LoopCond", "MapDefun"})
 _HALF = frozenset({types_pb2.DT_BFLOAT16, types_pb2.DT_HALF})
 
 
@@ -49,6 +50,11 @@ def check_ops(graph: Any) -> None:
             f"its graph has ops that stock TensorFlow {tf.__version__} does"
             f" not serve: {', '.join(sorted(foreign))}"
         )
+
+
+def has_loop(graph: Any) -> bool:
+    """True if values, and not sizes alone, may decide what a call costs."""
+    return any(node.op in _LOOPS for node in _nodes(graph))
 
 
 def is_half(graph: Any) -> bool:

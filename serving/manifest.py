@@ -11,6 +11,9 @@ from typing import IO, Any, NamedTuple, Protocol
 
 NAME = "assets.extra/manifest.json"
 FORMAT = 1
+# Rows of a batch, or a multiple: a matrix product gives a row the same bits in
+# every batch of whole blocks.
+BLOCK = 16
 CHUNK = 1 << 20  # bytes read at a time
 _DESCRIPTION = "assets.extra/lion_ctr.json"  # of exports without a manifest
 _EXTRA = "assets.extra/"  # no loader of SavedModels reads it
@@ -58,7 +61,8 @@ class Manifest:
 
     files: path inside the version -> digest.
     about: what the export says: `export_id`, `created`, `trained_on`,
-        `optimizer`, `inputs` (feature -> name in the signature), `metrics`.
+        `optimizer`, `inputs` (feature -> name in the signature), `metrics`,
+        `block` (rows that the graph fills a batch up to).
     """
 
     files: Mapping[str, Digest]

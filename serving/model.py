@@ -107,6 +107,8 @@ class CtrModel(Model):
                 limits.batch_wait,
                 limits.waiting,
                 _Observer(loaded, metrics.calls(loaded.version), monitor),
+                not loaded.has_loop,
+                loaded.block,
             )
 
     def load(self) -> bool:
@@ -157,7 +159,7 @@ class CtrModel(Model):
             else:
                 signature, columns = await self._in_thread(read, loaded)
             self.limits.check_rows(len(next(iter(columns.values()))))
-            outputs = await batcher.predict(signature, columns)
+            outputs = await batcher.predict(signature, columns, size <= _SMALL)
             if size <= _SMALL:
                 answer = write(loaded, outputs)
             else:

@@ -7,6 +7,7 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
+from fastapi.routing import APIRoute
 from google.protobuf import json_format
 from kserve.protocol.dataplane import DataPlane
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, generate_latest
@@ -31,6 +32,15 @@ _ENCODERS = {
     "classify": tf_serving_examples.encode_classes,
     "regress": tf_serving_examples.encode_values,
 }
+
+
+class DirectRoute(APIRoute):
+    """A route whose endpoint takes the request itself, and nothing else."""
+
+    def get_route_handler(self) -> Callable[[Request], Any]:
+        """The endpoint: FastAPI reads no body and no parameters for it."""
+        endpoint: Callable[[Request], Any] = self.endpoint
+        return endpoint
 
 
 def tf_serving_router(repository: VersionRepository) -> APIRouter:
@@ -117,6 +127,7 @@ def tf_serving_router(repository: VersionRepository) -> APIRouter:
             f"{where}:predict",
             predict,
             methods=["POST"],
+            route_class_override=DirectRoute,
             openapi_extra=openapi.operation(
                 router.prefix + where, openapi.PREDICT
             ),
@@ -126,6 +137,7 @@ def tf_serving_router(repository: VersionRepository) -> APIRouter:
                 f"{where}:{verb}",
                 examples(encode),
                 methods=["POST"],
+                route_class_override=DirectRoute,
                 openapi_extra=openapi.operation(
                     router.prefix + where, openapi.EXAMPLES
                 ),
@@ -189,6 +201,7 @@ def open_inference_router(
             f"{where}/infer",
             infer,
             methods=["POST"],
+            route_class_override=DirectRoute,
             openapi_extra=openapi.operation(
                 router.prefix + where, openapi.INFER
             ),

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 from serving.access import OPEN, Access
@@ -137,7 +138,7 @@ def load() -> None:
     """Imports what a server needs, TensorFlow above all: that takes seconds."""
     # TensorFlow reads it on import; its start-up notes help nobody here.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    with _no_arguments():
+    with _no_arguments(), _without("keras"):
         importlib.import_module("serving.kserve_server")
 
 
@@ -175,3 +176,21 @@ def _no_arguments() -> Iterator[None]:
         yield
     finally:
         sys.argv = arguments
+
+
+@contextmanager
+def _without(package: str) -> Iterator[None]:
+    """Makes imports of a package fail, unless it is there already.
+
+    TensorFlow imports Keras if it can, and Keras plots, notebooks and
+    scikit-learn: a third of a server's start, for layers that it has none of.
+    """
+    if package in sys.modules:
+        yield
+        return
+    modules: dict[str, Any] = sys.modules
+    modules[package] = None
+    try:
+        yield
+    finally:
+        del modules[package]

@@ -2,6 +2,7 @@
 
 import socket
 import ssl
+from collections.abc import Callable
 from concurrent import futures
 from typing import Any
 
@@ -21,6 +22,7 @@ from tensorflow_serving.apis import (
     model_service_pb2_grpc,
     prediction_service_pb2_grpc,
 )
+from uvicorn.importer import import_from_string
 
 from serving.access import FREE_CALLS, Access, RequireToken
 from serving.errors import (
@@ -32,10 +34,12 @@ from serving.errors import (
 from serving.model import VersionRepository
 from serving.open_inference_grpc import OpenInferenceServicer
 from serving.routes import (
+    DirectRoute,
     monitoring_router,
     open_inference_router,
     tf_serving_router,
 )
+from serving.shortcut import Shortcut
 from serving.tf_serving_grpc import ModelService, PredictionService
 
 _GRACE_SECONDS = 30
@@ -68,6 +72,7 @@ class VersionedRestServer(RESTServer):
         self._access = access
         self._listener = listener
         self._repository = repository
+        self._direct: list[DirectRoute] = []
         self.config.server_header = False
         self.config.headers = [("server", SERVER_NAME)]
 
@@ -79,6 +84,11 @@ class VersionedRestServer(RESTServer):
     async def start(self) -> None:
         """Serves until `stop` or a signal, then finishes what is open."""
         self.create_application()
+        app: Any = import_from_string(FASTAPI_APP_IMPORT_STRING)
+        app = Shortcut(app, self._direct)
+        if self._access.token:
+            app = RequireToken(app, self._access, self._repository.refused)
+        self.config.app = app
         await self._server.serve(sockets=[self._listener])
 
     def stop(self, *_: object) -> None:
@@ -87,11 +97,19 @@ class VersionedRestServer(RESTServer):
 
     def _register_endpoints(self, app: fastapi.FastAPI) -> None:
         # The first route that fits wins, so ours come before KServe's.
-        app.include_router(tf_serving_router(self._repository))
-        app.include_router(
-            open_inference_router(self._repository, self.dataplane)
+        routers = (
+            tf_serving_router(self._repository),
+            open_inference_router(self._repository, self.dataplane),
+            monitoring_router(),
         )
-        app.include_router(monitoring_router())
+        self._direct = []
+        for router in routers:
+            app.include_router(router)
+            self._direct += [
+                route
+                for route in router.routes
+                if isinstance(route, DirectRoute)
+            ]
         super()._register_endpoints(app)
 
     def _add_exception_handlers(self, app: fastapi.FastAPI) -> None:
@@ -102,9 +120,7 @@ class VersionedRestServer(RESTServer):
         app.add_exception_handler(OverloadedError, _overloaded)
 
     def _add_middlewares(self, app: fastapi.FastAPI) -> None:
-        # Not KServe's, which writes a log line a request.
-        if self._access.token:
-            app.add_middleware(RequireToken, access=self._access)
+        pass  # not KServe's, which writes a log line a request
 
 
 class HostGrpcServer(GRPCServer):
@@ -133,7 +149,11 @@ class HostGrpcServer(GRPCServer):
         self._server = aio.server(
             futures.ThreadPoolExecutor(max_workers=_GRPC_THREADS),
             interceptors=(
-                *([_Token(self._access)] if self._access.token else []),
+                *(
+                    [_Token(self._access, self._repository.refused)]
+                    if self._access.token
+                    else []
+                ),
                 _Statuses(),
             ),
             options=[
@@ -180,8 +200,9 @@ class HostGrpcServer(GRPCServer):
 class _Token(aio.ServerInterceptor):
     """UNAUTHENTICATED for calls without the token."""
 
-    def __init__(self, access: Access) -> None:
+    def __init__(self, access: Access, refused: Callable[[int], None]) -> None:
         self._access = access
+        self._refused = refused
 
     async def intercept_service(self, continuation: Any, details: Any) -> Any:
         """Lets a call pass, or refuses it."""
@@ -189,6 +210,8 @@ class _Token(aio.ServerInterceptor):
         given = str(metadata.get("authorization", ""))
         if details.method in FREE_CALLS or self._access.allows(given):
             return await continuation(details)
+
+        self._refused(401)
 
         async def refuse(_: Any, context: aio.ServicerContext) -> None:
             await context.abort(

@@ -59,7 +59,12 @@ def running(checkout: Path, model: Path) -> Iterator[tuple[Server, float]]:
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
-        env={**os.environ, "PYTHONPATH": str(checkout)},
+        # With bytecode, as in an image: to compile it is most of a start.
+        env={
+            **os.environ,
+            "PYTHONPATH": str(checkout),
+            "PYTHONDONTWRITEBYTECODE": "",
+        },
     )
     try:
         assert process.stdout is not None
@@ -164,7 +169,7 @@ def figures(
     _, _, alone = load(single, 1)
     rate, _, crowded = load(single, 32)
     _, seconds, _ = load(single, 8)
-    batches, _, _ = load(many, 2)
+    batches, _, batch = load(many, 2)
     cut = statistics.quantiles(seconds, n=100)
     return {
         "a request": ("cpu_ms", alone),
@@ -173,6 +178,7 @@ def figures(
         "p50, 8 connections": ("ms", cut[49] * 1e3),
         "p99, 8 connections": ("ms", cut[98] * 1e3),
         "batches of 1000": ("rows_per_s", batches * BATCH),
+        "a batch of 1000": ("cpu_ms", batch),
         "a gRPC request": ("cpu_ms", grpc_cpu(server, rows, lasting)),
     }
 
@@ -225,6 +231,7 @@ def run(
     model: str = "",
     rows: str = "",
     against: str = "",
+    against_model: str = "",
     turns: int = 2,
     seconds: float = 4.0,
     train_rows: int = 50_000,
@@ -235,6 +242,8 @@ def run(
         model: folder of its versions; "" lets the demo's pipeline train one.
         rows: file of log rows, a JSON object with all features a line.
         against: another checkout, whose server is measured too.
+        against_model: what that one serves; "": the same model. Its own export
+            is of its own graph.
         turns: of each server; medians count.
         seconds: of each kind of load.
         train_rows: of the demo's pipeline.
@@ -251,9 +260,15 @@ def run(
         examples = [json.loads(line) for line in file.open()][:BATCH]
         for _ in range(turns):
             for name, checkout in checkouts.items():
-                with running(checkout, served) as (server, ready):
+                other = name == "there" and against_model
+                folder = Path(against_model) if other else served
+                with running(checkout, folder) as (server, ready):
+                    start = {
+                        "start": ("seconds", ready),
+                        "start, CPU": ("seconds", server.cpu()),
+                    }
                     one = figures(server, examples, seconds)
-                found[name].append({"start": ("seconds", ready), **one})
+                found[name].append(start | one)
     for figure, (unit, _) in found["here"][0].items():
         here, *there = (
             statistics.median(one[figure][1] for one in turn)

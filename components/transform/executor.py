@@ -169,7 +169,8 @@ def save(
         features: the config section.
         found: by the analysis.
         folder: where the analysis left its files; the counts of the labels
-            become an asset beside the vocabularies.
+            become an asset beside the vocabularies, and the numbers lie beside
+            the graph, for the export.
         spec: of the raw features.
         graph: the folder to write to.
     """
@@ -188,6 +189,11 @@ def save(
         impl_helper.get_type_specs_from_feature_specs(spec),
         graph,
     )
+    kept = os.path.join(graph, analyzers.NUMBERS)
+    fileio.makedirs(kept)
+    for name in analyzers.numbers(features):
+        target = os.path.join(kept, name)
+        fileio.copy(os.path.join(folder, name), target, overwrite=True)
 
 
 def _count(

@@ -127,11 +127,12 @@ def read(table: Any, ids: tf.Tensor) -> tf.Tensor:
 
 def mean_pool(values: tf.Tensor, ragged: tf.RaggedTensor) -> tf.Tensor:
     """[N, dim] from one vector a value, [V, dim]; zero for an empty list."""
-    total = tf.math.unsorted_segment_sum(
-        values, ragged.value_rowids(), ragged.nrows()
-    )
-    lengths = tf.cast(ragged.row_lengths(), values.dtype)
-    return total / tf.maximum(lengths, 1.0)[:, None]
+    rows, count = ragged.value_rowids(), ragged.nrows()
+    total = tf.math.unsorted_segment_sum(values, rows, count)
+    ones = tf.ones_like(rows, tf.float32)
+    lengths = tf.math.unsorted_segment_sum(ones, rows, count)
+    lengths = tf.cast(tf.maximum(lengths, 1.0), values.dtype)
+    return total / lengths[:, None]
 
 
 def attention_pool(

@@ -7,6 +7,7 @@ the result is written as a file. Rounding depends on the order of merging.
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import os
 from collections.abc import Iterable
@@ -15,6 +16,8 @@ from typing import Any, Protocol, cast
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import tensorflow as tf
+import tensorflow_transform as tft
 from apache_beam.io.filesystems import FileSystems
 from tfx_bsl import sketches
 
@@ -29,7 +32,9 @@ from models.preprocessing.preprocessing_fn import (
     by_vocabulary,
     vocabularies,
 )
+from models.preprocessing.transform_assets import asset_size
 
+NUMBERS = "numbers"  # folder beside Transform's graph, of means and bounds
 _MOMENTS = "moments.npy"
 _MERGE_AT = 1 << 18  # rows of counts kept before they are merged
 _MAX_ROWS = 1 << 32  # a sketch's bound holds up to here
@@ -205,12 +210,15 @@ def add(found: Iterable[Part], batch: Observed) -> None:
         part.add(values)
 
 
-def read(features: Features, folder: str) -> Analysis:
-    """Results that all parts together left in `folder`."""
+def read(features: Features, folder: str, texts: str = "") -> Analysis:
+    """Results that all parts together left in `folder`.
+
+    texts: another folder that has the vocabularies.
+    """
     moments = _load(os.path.join(folder, _MOMENTS))
     return Analysis(
         {
-            table: os.path.join(folder, asset_name(group[0]))
+            table: os.path.join(texts or folder, asset_name(group[0]))
             for table, group in by_vocabulary(features).items()
         },
         moments[0],
@@ -220,6 +228,40 @@ def read(features: Features, folder: str) -> Analysis:
             for index, f in enumerate(bucketed(features))
         },
     )
+
+
+def kept(
+    features: Features, transform: tft.TFTransformOutput
+) -> Analysis | None:
+    """What an export looks up without Transform's graph, its files as tables.
+
+    None if the graph is of another Transform, which keeps no numbers.
+    """
+    graph = transform.transform_savedmodel_dir
+    folder = os.path.join(graph.rstrip("/").rpartition("/")[0], NUMBERS)
+    if not FileSystems.exists(os.path.join(folder, _MOMENTS)):
+        return None
+    found = read(features, folder, os.path.join(graph, "assets"))
+    tables = {
+        table: tf.lookup.StaticHashTable(
+            tf.lookup.TextFileInitializer(
+                path,
+                tf.string,
+                tf.lookup.TextFileIndex.WHOLE_LINE,
+                tf.int64,
+                tf.lookup.TextFileIndex.LINE_NUMBER,
+            ),
+            asset_size(transform, path.rpartition("/")[2]),
+        )
+        for table, path in found.vocabularies.items()
+    }
+    return dataclasses.replace(found, vocabularies=tables)
+
+
+def numbers(features: Features) -> list[str]:
+    """Files of the results that are numbers."""
+    count = len(bucketed(features))
+    return [_MOMENTS, *(_boundaries(index) for index in range(count))]
 
 
 def _boundaries(index: int) -> str:

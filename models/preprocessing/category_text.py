@@ -44,8 +44,15 @@ def canonical(
         for name in separators
     ]
     found = _categories(tf.concat(flat, 0))
-    sizes = tf.stack([tf.shape(values)[0] for values in flat])
-    parts = tf.split(found, sizes, num=len(flat))
+    # Columns of one length share the op that counts it.
+    dense = next((t for t in map(raw.get, separators) if _is_dense(t)), None)
+    sizes = [
+        tf.size(split[name].flat_values)
+        if name in split
+        else _count(raw[name], dense)
+        for name in separators
+    ]
+    parts = tf.split(found, tf.stack(sizes), num=len(flat))
     changed = dict(raw)
     for name, values in zip(separators, parts, strict=True):
         before = raw[name]
@@ -54,6 +61,8 @@ def canonical(
             changed[name] = lists.to_sparse()
         elif isinstance(before, tf.SparseTensor):
             changed[name] = before.with_values(values)
+        elif before.shape.rank == 1:
+            changed[name] = values
         else:
             changed[name] = tf.reshape(values, tf.shape(before))
     return changed
@@ -90,7 +99,18 @@ def _without_empty(lists: tf.RaggedTensor) -> tf.RaggedTensor:
 def _values(tensor: Any) -> tf.Tensor:
     if isinstance(tensor, tf.SparseTensor):
         return tensor.values
-    return tf.reshape(tensor, [-1])
+    return tensor if tensor.shape.rank == 1 else tf.reshape(tensor, [-1])
+
+
+def _is_dense(tensor: Any) -> bool:
+    return not isinstance(tensor, tf.SparseTensor)
+
+
+def _count(tensor: Any, dense: Any) -> tf.Tensor:
+    """How many values a column has; all dense ones have as many."""
+    if isinstance(tensor, tf.SparseTensor):
+        return tf.shape(tensor.indices)[0]
+    return tf.size(dense)
 
 
 def _categories(text: tf.Tensor) -> tf.Tensor:

@@ -52,7 +52,8 @@ class Observed(NamedTuple):
 class Analysis:
     """Result of the analysis.
 
-    vocabularies: table -> file. mean, variance: float32 [D], of
+    vocabularies: table -> file, or a `tf.lookup` table of it that gives its
+    size for what is not in it. mean, variance: float32 [D], of
     `Observed.dense`. boundaries: feature name -> float32 [1, buckets - 1].
     """
 
@@ -87,8 +88,8 @@ def observe(
     raw = _Raw(inputs)
     numbers = []
     for number in bucketed(features):
-        values, present = raw.numbers(number.name)
-        numbers.append(tf.boolean_mask(values, present))
+        values = raw.numbers(number.name)
+        numbers.append(tf.boolean_mask(values, tf.math.is_finite(values)))
     return Observed(
         tf.cast(raw.column(LABEL, 0), tf.int64),
         tuple(
@@ -106,18 +107,20 @@ def transformed(
 ) -> Tensors:
     """The model's inputs; `models.preprocessing.input_layout` says which."""
     raw = _Raw(inputs)
-    outputs: Tensors = {}
-    by_name: dict[str, tf.Tensor] = {}
-    for f in features.categorical:
-        looked_up = _category_ids(f, raw, found.vocabularies)
-        if f.list is None:
-            by_name[f.name] = looked_up
-        else:
-            outputs[LISTS + f.name] = looked_up
-    for number in bucketed(features):
-        by_name[number.name] = _bucket_ids(
-            number, raw, found.boundaries[number.name]
-        )
+    outputs: Tensors = {
+        LISTS + f.name: _list_ids(f, raw, found.vocabularies)
+        for f in features.categorical
+        if f.list is not None
+    }
+    single = [f for f in features.categorical if f.list is None]
+    by_name = dict.fromkeys(f.name for f in single)
+    by_name |= _text_ids(
+        [f for f in single if f.encode != "identity"], raw, found.vocabularies
+    )
+    for f in single:
+        if f.encode == "identity":
+            by_name[f.name] = _identity_ids(f, raw)
+    by_name |= _bucket_ids(bucketed(features), raw, found.boundaries)
     if features.time is not None:
         text = raw.text(features.time.time.column)
         by_name |= time_parts.ids(text, features.time)
@@ -184,7 +187,8 @@ class _Raw:
         if sparse is None:
             return tf.fill([self.rows], default)
         if not isinstance(sparse, tf.SparseTensor):
-            return tf.reshape(sparse, [-1])
+            dense = sparse.shape.rank == 1
+            return sparse if dense else tf.reshape(sparse, [-1])
         # Shape [N, 1] from the rows that have a value: with no value in the
         # batch the width of the input is 0.
         column = tf.SparseTensor(
@@ -199,10 +203,9 @@ class _Raw:
             self._text[name] = self.column(name, "")
         return self._text[name]
 
-    def numbers(self, name: str) -> tuple[tf.Tensor, tf.Tensor]:
-        """float32 [N] with NaN where missing, and whether it is there."""
-        values = tf.cast(self.column(name, float("nan")), tf.float32)
-        return values, tf.math.is_finite(values)
+    def numbers(self, name: str) -> tf.Tensor:
+        """float32 [N]; not finite where missing."""
+        return tf.cast(self.column(name, float("nan")), tf.float32)
 
     def values(self, feature: CategoricalFeature) -> tf.Tensor:
         """String [(values)] of all rows; no vocabulary takes empty ones."""
@@ -222,10 +225,12 @@ class _Raw:
             values = self.text(feature.name)
             rows = tf.range(tf.cast(self.rows, tf.int64))
         # The ingest writes empty ones, too: see `category_text`.
-        there = tf.not_equal(values, "")
+        there = tf.where(tf.not_equal(values, ""))[:, 0]
+        # By rows and not by splits: pooling wants them, and to convert one
+        # into the other takes 25 ops.
         return tf.RaggedTensor.from_value_rowids(
-            tf.boolean_mask(values, there),
-            tf.boolean_mask(rows, there),
+            tf.gather(values, there),
+            tf.gather(rows, there),
             tf.cast(self.rows, tf.int64),
             validate=False,
         )
@@ -272,62 +277,93 @@ def _analyzed(observed: Observed, features: Features) -> Analysis:
     )
 
 
-def _category_ids(
-    feature: CategoricalFeature,
+def _identity_ids(feature: CategoricalFeature, raw: _Raw) -> tf.Tensor:
+    """int64 [N]; 0 is missing."""
+    number = tf.cast(raw.column(feature.name, -1), tf.int64)
+    inside = (number >= 0) & (number < feature.buckets)
+    return tf.where(inside, number + 1, tf.zeros_like(number))
+
+
+def _text_ids(
+    features: list[CategoricalFeature],
     raw: _Raw,
-    vocabularies: Mapping[str, tf.Tensor],
-) -> Any:
-    """int64 [N], or ragged [N, (values)] for a list; 0 is missing."""
-    if feature.encode == "identity":
-        number = tf.cast(raw.column(feature.name, -1), tf.int64)
-        inside = (number >= 0) & (number < feature.buckets)
-        return tf.where(inside, number + 1, tf.zeros_like(number))
-    if feature.list is not None:
-        parts = raw.parts(feature)
-        return parts.with_flat_values(
-            _ids(feature, parts.flat_values, vocabularies)
-        )
-    text = raw.text(feature.name)
-    found = _ids(feature, text, vocabularies)
-    return tf.where(tf.equal(text, ""), tf.zeros_like(found), found)
+    vocabularies: Mapping[str, Any],
+) -> Tensors:
+    """Feature -> int64 [N], 0 where missing; an op each for the lookup."""
+    if not features:
+        return {}
+    texts = [raw.text(f.name) for f in features]
+    found = [
+        _ids(f, text, vocabularies)
+        for f, text in zip(features, texts, strict=True)
+    ]
+    ids = 1 + tf.stack(found)  # [F, N]
+    missing = tf.stack([tf.equal(text, "") for text in texts])
+    ids = tf.where(missing, tf.zeros_like(ids), ids)
+    names = [f.name for f in features]
+    return dict(zip(names, tf.unstack(ids, len(names)), strict=True))
+
+
+def _list_ids(
+    feature: CategoricalFeature, raw: _Raw, vocabularies: Mapping[str, Any]
+) -> tf.RaggedTensor:
+    """Ragged int64 [N, (values)]."""
+    parts = raw.parts(feature)
+    found = _ids(feature, parts.flat_values, vocabularies)
+    return parts.with_flat_values(1 + found)
 
 
 def _ids(
     feature: CategoricalFeature,
     text: tf.Tensor,
-    vocabularies: Mapping[str, tf.Tensor],
+    vocabularies: Mapping[str, Any],
 ) -> tf.Tensor:
-    """Ids from 1 on of values that are not missing."""
+    """Ids from 0 on of values that are not missing."""
     if feature.encode == "hash":
-        return 1 + tf.strings.to_hash_bucket_fast(text, feature.buckets)
-    return 1 + tft.apply_vocabulary(
-        text,
-        deferred_vocab_filename_tensor=vocabularies[feature.rows],
-        num_oov_buckets=feature.oov_buckets,
-    )
+        return tf.strings.to_hash_bucket_fast(text, feature.buckets)
+    vocabulary = vocabularies[feature.rows]
+    if not isinstance(vocabulary, tf.lookup.StaticHashTable):
+        return tft.apply_vocabulary(
+            text,
+            deferred_vocab_filename_tensor=vocabulary,
+            num_oov_buckets=feature.oov_buckets,
+        )
+    ids = vocabulary.lookup(text)
+    if feature.oov_buckets == 1:
+        return ids
+    size = vocabulary.default_value
+    bucket = tf.strings.to_hash_bucket_fast(text, feature.oov_buckets)
+    return tf.where(tf.equal(ids, size), size + bucket, ids)
 
 
 def _bucket_ids(
-    feature: NumericFeature, raw: _Raw, boundaries: Any
-) -> tf.Tensor:
-    """int64 [N]: quantile bucket from 1 on, 0 where missing."""
-    values, present = raw.numbers(feature.name)
-    bucket = 1 + tft.apply_buckets(
-        tf.where(present, values, tf.zeros_like(values)), boundaries
-    )
-    return tf.where(present, bucket, tf.zeros_like(bucket))
+    features: list[NumericFeature], raw: _Raw, boundaries: Mapping[str, Any]
+) -> Tensors:
+    """Feature -> int64 [N]: quantile bucket from 1 on, 0 where missing."""
+    if not features:
+        return {}
+    values = tf.stack([raw.numbers(f.name) for f in features])  # [F, N]
+    present = tf.math.is_finite(values)
+    values = tf.where(present, values, tf.zeros_like(values))
+    buckets = [
+        tft.apply_buckets(column, boundaries[f.name])
+        for f, column in zip(
+            features, tf.unstack(values, len(features)), strict=True
+        )
+    ]
+    ids = 1 + tf.stack(buckets)
+    ids = tf.where(present, ids, tf.zeros_like(ids))
+    names = [f.name for f in features]
+    return dict(zip(names, tf.unstack(ids, len(names)), strict=True))
 
 
 def _unscaled(features: list[NumericFeature], raw: _Raw) -> tf.Tensor:
     """float32 [N, len(features)], all columns at once."""
     if not features:
         return tf.zeros([raw.rows, 0])
-    columns = []
-    for f in features:
-        values, present = raw.numbers(f.name)
-        default = tf.constant(f.default, tf.float32)
-        columns.append(tf.where(present, values, default))
-    values = tf.stack(columns, axis=1)
+    values = tf.stack([raw.numbers(f.name) for f in features], axis=1)
+    defaults = tf.constant([[f.default for f in features]], tf.float32)
+    values = tf.where(tf.math.is_finite(values), values, defaults)
     log, _ = _logs_and_scales(features)
     if any(log):
         logs = tf.sign(values) * tf.math.log1p(tf.abs(values))

@@ -35,7 +35,7 @@ from components.example_io.tf_example import encode
 from models.config.event_time import TimeColumn
 from models.errors import InputError
 from pipeline.prediction.source import CTR
-from serving.batching import BLOCK
+from serving.manifest import BLOCK
 
 SIGNATURE = "serving_default"
 EXAMPLES = "examples"  # signature, of lists whose texts would be others
@@ -103,7 +103,7 @@ class Model:
 
     @property
     def takes_lists(self) -> bool:
-        """Whether `examples` takes several values of a feature."""
+        """True if `examples` takes several values of a feature."""
         return self._loaded.lists is not None
 
     def predict(

@@ -17,6 +17,7 @@ import grpc
 import pytest
 from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb
 from kserve.protocol.grpc import grpc_predict_v2_pb2_grpc as v2_stubs
+from prometheus_client.parser import text_string_to_metric_families
 
 from serving.access import Access
 from serving.errors import ServingError
@@ -90,6 +91,21 @@ def test_http(guarded: tuple[str, str], certificate: Path) -> None:
     for path in ("/v2/health/ready", "/metrics"):
         assert call(guarded[0] + path, certificate, "") == 200
     assert call(guarded[0] + "/v2/models/tiny", certificate, "") == 401
+    assert refused(guarded[0], certificate) >= 4
+
+
+def refused(url: str, folder: Path) -> float:
+    """How many requests without the token the metrics know of."""
+    context = ssl.create_default_context(cafile=str(folder / "cert.pem"))
+    with urllib.request.urlopen(f"{url}/metrics", context=context) as response:
+        families = text_string_to_metric_families(response.read().decode())
+    return sum(
+        sample.value
+        for family in families
+        for sample in family.samples
+        if sample.name == "lionctr_requests_total"
+        and sample.labels["code"] == "401"
+    )
 
 
 def test_limits(guarded: tuple[str, str], certificate: Path) -> None:
@@ -111,8 +127,10 @@ def test_grpc(guarded: tuple[str, str], certificate: Path) -> None:
         request = pb.ModelReadyRequest(name="tiny")
         token = (("authorization", "Bearer s3cret"),)
         assert stub.ModelReady(request, metadata=token, timeout=20).ready
+        before = refused(guarded[0], certificate)
         with pytest.raises(grpc.RpcError) as caught:
             stub.ModelReady(request, timeout=20)
+        assert refused(guarded[0], certificate) == before + 1
         assert caught.value.code() == grpc.StatusCode.UNAUTHENTICATED
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -11,9 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from serving.batching import BLOCK, Batcher
+from serving.batching import Batcher
 from serving.columns import Array
 from serving.errors import BadInputError, OverloadedError
+from serving.manifest import BLOCK
 
 
 class Doubling:
@@ -120,11 +122,12 @@ def test_too_many_rows_are_refused_and_not_queued() -> None:
     model.go.clear()
 
     async def work(batcher: Batcher) -> None:
-        asked = [
-            asyncio.create_task(batcher.predict("a", columns(1, 2)))
-            for _ in range(4)
-        ]
-        await asyncio.sleep(0.05)
+        asked = []
+        for _ in range(4):  # not at the same time: they would share a call
+            asked.append(
+                asyncio.create_task(batcher.predict("a", columns(1, 2)))
+            )
+            await asyncio.sleep(0.05)
         assert batcher.waiting == 4
         with pytest.raises(OverloadedError, match="4 rows wait"):
             await batcher.predict("a", columns(1, 2))
@@ -146,3 +149,51 @@ def test_a_request_waits_for_company_if_asked() -> None:
 
     run(work, model, wait=0.05)
     assert model.sizes == [BLOCK]
+
+
+@pytest.mark.parametrize("steady", [True, False])
+def test_quick_calls_of_few_rows_need_no_thread(steady: bool) -> None:
+    threads: list[int] = []
+
+    class Noting(Doubling):
+        def predict(
+            self, signature: str, features: Mapping[str, Array]
+        ) -> dict[str, Array]:
+            threads.append(threading.get_ident())
+            return super().predict(signature, features)
+
+    async def work(batcher: Batcher) -> list[bool]:
+        found = []
+        for count, small in ((1, True), (1, True), (1, False), (100, True)):
+            threads.clear()
+            x = columns(*range(count))
+            answer = await batcher.predict("a", x, small)
+            assert answer["ctr"].tolist() == (2 * x["x"]).tolist()
+            found.append(threads == [threading.get_ident()])
+        with pytest.raises(BadInputError):
+            await batcher.predict("a", columns(-1), True)
+        with pytest.raises(RuntimeError):
+            await batcher.predict("broken", columns(1), True)
+        return found
+
+    # The first call tells what a call costs.
+    here = run(work, Noting(), steady=steady)
+    assert here == [False, steady, False, False]
+
+
+def test_a_slow_model_never_holds_up_the_event_loop() -> None:
+    class Slow(Doubling):
+        def predict(
+            self, signature: str, features: Mapping[str, Array]
+        ) -> dict[str, Array]:
+            assert threading.current_thread() is not threading.main_thread()
+            end = time.thread_time() + 0.003
+            while time.thread_time() < end:
+                pass
+            return super().predict(signature, features)
+
+    async def work(batcher: Batcher) -> None:
+        for _ in range(5):
+            await batcher.predict("a", columns(1), True)
+
+    run(work, Slow(), steady=True)

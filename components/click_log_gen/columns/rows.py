@@ -240,7 +240,7 @@ class Column:
 
     @property
     def _has_words(self) -> bool:
-        """Whether typed values may be words for missing."""
+        """True if typed values may be words for missing."""
         return not self.parsed and bool(set(self.null_values) - {""})
 
     def _without_words(self, text: pa.Array) -> pa.Array:

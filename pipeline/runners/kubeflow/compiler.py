@@ -144,9 +144,9 @@ def advice(config: PipelineConfig, image: str) -> list[str]:
     if wanted and not re.search("gpu|cuda", image, re.IGNORECASE):
         lines.append(
             f"runner.kubeflow: {', '.join(wanted)} asks for a GPU, but the"
-            f" image {image!r} names none: TensorFlow sees a GPU only with CUDA's"
-            " libraries, which `docker build --build-arg CUDA=1` adds (name"
-            " such an image so: gpu or cuda)"
+            f" image {image!r} names none: TensorFlow sees a GPU only with"
+            " CUDA's libraries, which `docker build --build-arg CUDA=1` adds"
+            " (name such an image so: gpu or cuda)"
         )
     return lines
 

@@ -24,6 +24,7 @@ INPUTS = {
     "StatisticsGen": ("statistics",),
     "SchemaGen": ("schema",),
     "ExampleValidator": ("anomalies",),
+    "Tuner": ("tuner_results",),  # where there is one
     "Trainer": ("model_run",),
     "Evaluator": ("evaluation",),
 }
@@ -52,10 +53,10 @@ def add(
         cache=False,
     )
     ir.give(spec, ir.REPORT, {"config": valid_json.dumps(config.sections())})
-    for task, outputs in INPUTS.items():
-        for output in outputs:
-            ir.take_artifact(spec, ir.REPORT, f"{task}_{output}", task, output)
     tasks = spec["root"]["dag"]["tasks"]
+    for task, outputs in INPUTS.items():
+        for output in outputs if task in tasks else ():
+            ir.take_artifact(spec, ir.REPORT, f"{task}_{output}", task, output)
     after = [name for name in _AFTER if name in tasks]
     for name in after:
         ir.depend(spec, name, ir.REPORT)

@@ -13,7 +13,14 @@ import tensorflow as tf
 from tfx.components.transform import executor as tfx_transform
 
 from components.transform.executor import Executor
+from models.architectures.registry import build_model
+from models.config.architectures import ModelConfig
+from models.config.training import Features
 from models.errors import InputError
+from models.export import Served
+from models.preprocessing import analyzers
+from models.preprocessing.input_layout import layout
+from models.preprocessing.transform_assets import asset_size
 from models.preprocessing.vocabulary import EMPTY_VOCABULARY
 from tests.components.click_log_gen.ingest import Row
 from tests.components.transform.runs import assets, read, run
@@ -141,6 +148,75 @@ def test_scaled_numbers_have_mean_0_and_deviation_1(
     np.testing.assert_allclose(scaled.mean(axis=0), 0, atol=1e-4)
     np.testing.assert_allclose(scaled.std(axis=0), 1, atol=1e-4)
     assert not dense[:, 4].any()  # not divided by a deviation of 0
+
+
+def test_an_export_answers_the_same_bits_without_the_graph(
+    both: dict[str, Any],
+) -> None:
+    features = Features.model_validate(FEATURES)
+    (_, ours), (_, stock) = both["ours"], both["stock"]
+    shape = layout(features, lambda name: asset_size(ours, name))
+    model = build_model(shape, ModelConfig(hidden=(8,)), 0.3)
+    random_values = np.random.default_rng(1)
+    for weight in model.trainable_variables:
+        weight.assign(random_values.normal(size=weight.shape, scale=0.3))
+    kept = analyzers.kept(features, ours)
+    assert kept is not None
+    assert analyzers.kept(features, stock) is None
+    lean, whole = (
+        Served(model, ours, features, analysis=analysis)
+        for analysis in (kept, None)
+    )
+    separators = features.lists()
+
+    def text(name: str, value: Any) -> Any:
+        """A request's form of a value: a list is a text."""
+        if isinstance(value, list):
+            return separators[name].encode().join(value)
+        return value
+
+    columns = {
+        name: [text(name, row.get(name)) for row in TRAIN]
+        for name in features.kinds()
+    }
+    missing = {"float": np.nan, "int": -1, "string": b""}
+    given = {
+        name: tf.constant(
+            [missing[kind] if v is None else v for v in columns[name]],
+            {"float": tf.float32, "int": tf.int64, "string": tf.string}[kind],
+        )
+        for name, kind in features.kinds().items()
+    }
+    answer = lean.exported["serving_default"]
+    found = answer(given)["ctr"].numpy()
+    assert found.std() > 0.01
+    # Only the lean graph fills up the last block.
+    blocks = {name: column[:896] for name, column in given.items()}
+    expected = whole.exported["serving_default"](blocks)["ctr"].numpy()
+    assert found[:896].tobytes() == expected.tobytes()
+    for start, end in ((0, 1), (5, 8), (17, 80)):
+        part = {name: column[start:end] for name, column in given.items()}
+        alone = answer(part)["ctr"].numpy()
+        assert alone.tobytes() == found[start:end].tobytes()
+    examples = tf.constant([serialized(row) for row in TRAIN])
+    parsed = lean.exported["examples"](examples)["ctr"].numpy()
+    assert parsed.tobytes() == found.tobytes()
+
+
+def serialized(row: Row) -> bytes:
+    """A row as a tf.Example."""
+    example = tf.train.Example()
+    for name, value in row.items():
+        feature = example.features.feature[name]
+        if isinstance(value, list):
+            feature.bytes_list.value.extend(value)
+        elif isinstance(value, bytes):
+            feature.bytes_list.value.append(value)
+        elif isinstance(value, float):
+            feature.float_list.value.append(value)
+        elif isinstance(value, int):
+            feature.int64_list.value.append(value)
+    return example.SerializeToString()
 
 
 SMALL = {"categorical": [{"name": "site"}], "numeric": [{"name": "price"}]}
