@@ -97,10 +97,12 @@ def rows_of(count: int, seed: int = 0) -> list[Row]:
 
 
 def wanted(rows: list[Row]) -> list[str]:
-    """The examples of `rows`, in an order of their own."""
+    """The examples of `rows`, in an order of their own; lists are lists."""
     named = [
         {
-            ("label" if k == "click" else k): v
+            ("label" if k == "click" else k): v.split("|")
+            if k == "tags" and v and "|" in v
+            else v
             for k, v in row.items()
             if k != "t"
         }
