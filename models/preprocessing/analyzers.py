@@ -233,7 +233,7 @@ def read(features: Features, folder: str, texts: str = "") -> Analysis:
 def kept(
     features: Features, transform: tft.TFTransformOutput
 ) -> Analysis | None:
-    """What an export looks up without Transform's graph, its files as tables.
+    """Look-ups of an export without Transform's graph, its files as tables.
 
     None if the graph is of another Transform, which keeps no numbers.
     """
