@@ -74,7 +74,7 @@ _EXTRAS = {
     " threadpoolctl yaml",
     "kubeflow": "kfp kubernetes urllib3",
     "serving": "fastapi grpc grpc_interceptor kserve orjson prometheus_client"
-    " starlette tensorflow_serving uvloop",
+    " starlette tensorflow_serving uvicorn uvloop",
     "signing": "model_signing",
 }
 

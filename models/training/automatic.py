@@ -146,7 +146,7 @@ def _may_start_linear(sections: Mapping[str, Mapping[str, Any]]) -> bool:
     """Only where rates and epochs are chosen too, and not among workers."""
     train, optimizer = sections["train"], sections["optimizer"]
     return (
-        sections["model"]["name"] == "wide_deep"
+        sections["model"].get("name", "wide_deep") == "wide_deep"
         and optimizer.get("learning_rate") == train.get("epochs") == AUTO
         and train.get("warm_start") is None
         and train.get("strategy") not in ("multi_worker", "tpu")

@@ -283,7 +283,7 @@ def test_a_gpu_on_an_image_without_cuda_is_told(tmp_path: Path) -> None:
         for line in compiler.advice(config, IMAGE)
         if line.startswith("runner.kubeflow:")
     ]
-    assert "Trainer get a GPU" in line and repr(IMAGE) in line
+    assert "Trainer asks for a GPU" in line and repr(IMAGE) in line
     lines = compiler.advice(config, "registry/lion-ctr:0.1-gpu")
     assert not any("GPU" in line for line in lines)
 
