@@ -140,8 +140,8 @@ class _Accumulator:
         self._parts = [g.create_accumulator() for g in self._generators]
         self._rows = 0
         # Rows that have the feature and no value; features of several values.
-        self._without: dict[tuple[str, ...], int] = {}
-        self._lists: set[tuple[str, ...]] = set()
+        self._without: dict[Steps, int] = {}
+        self._lists: set[Steps] = set()
 
     def take(self, batches: _Batches) -> None:
         """Adds batches until there are none left."""
@@ -169,7 +169,7 @@ class _Accumulator:
                 self._values.of(path.steps()).add(values)
                 self._count_rows(path.steps(), array)
 
-    def _count_rows(self, path: tuple[str, ...], rows: pa.Array) -> None:
+    def _count_rows(self, path: Steps, rows: pa.Array) -> None:
         """Counts rows with the feature and no value; are others lists?"""
         lengths = pc.list_value_length(rows).drop_null().to_numpy()
         empty = int((lengths == 0).sum())
