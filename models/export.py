@@ -27,10 +27,20 @@ from serving.manifest import BLOCK
 
 AS_LOGGED = "examples_as_logged"  # signature, for evaluation alone
 EXTRA = "assets.extra"  # SavedModel's folder for files of ours
-_DTYPES = {"float": tf.float32, "int": tf.int64} | dict.fromkeys(
-    ("string", "time"), tf.string
-)
-_MISSING = {"float": float("nan"), "int": -1, "string": "", "time": ""}
+DTYPES = {
+    "float": tf.float32,
+    "int": tf.int64,
+    "string": tf.string,
+    "time": tf.string,
+}
+"""Kind of a feature -> its type in examples and requests."""
+MISSING: dict[str, Any] = {
+    "float": float("nan"),
+    "int": -1,
+    "string": "",
+    "time": "",
+}
+"""Kind of a feature -> the value of a request that has none."""
 
 
 class Served(tf.Module):
@@ -94,7 +104,7 @@ class Served(tf.Module):
                 input_signature=[
                     {
                         name: tf.TensorSpec(
-                            [None], _DTYPES[kind], self.names[name]
+                            [None], DTYPES[kind], self.names[name]
                         )
                         for name, kind in served.items()
                     }
@@ -164,13 +174,13 @@ class Served(tf.Module):
                 continue
             kind = self._kinds[name]
             count = tf.zeros_like(rows) if value is None else rows
-            constant: Any = _MISSING[kind] if value is None else value
+            constant: Any = MISSING[kind] if value is None else value
             if kind == "int":  # of the config, it is a text
                 constant = int(constant)
             indices = tf.expand_dims(tf.range(count), 1)
             columns[name] = tf.SparseTensor(
                 tf.concat([indices, tf.zeros_like(indices)], 1),
-                tf.fill([count], tf.constant(constant, _DTYPES[kind])),
+                tf.fill([count], tf.constant(constant, DTYPES[kind])),
                 tf.stack([rows, 1]),
             )
         return columns
@@ -231,7 +241,7 @@ def _sparse(values: tf.Tensor, kind: str) -> tf.SparseTensor:
     if kind == "float":
         present = tf.math.is_finite(values)
     else:
-        present = tf.not_equal(values, _MISSING[kind])
+        present = tf.not_equal(values, MISSING[kind])
     indices = tf.where(present)  # [present, 1]
     return tf.SparseTensor(
         tf.concat([indices, tf.zeros_like(indices)], 1),

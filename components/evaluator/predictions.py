@@ -14,12 +14,9 @@ import tensorflow as tf
 from components import model_store
 from models.config.training import LABEL, WEIGHT, Features
 from models.errors import InputError
-from models.export import AS_LOGGED
+from models.export import AS_LOGGED, DTYPES
 
 BATCH = 8192  # rows of a call of the model
-_TYPES = {"float": tf.float32, "int": tf.int64} | dict.fromkeys(
-    ("string", "time"), tf.string
-)
 _FLOAT = np.float32
 Value = str | int | float
 
@@ -94,7 +91,7 @@ def predictions(
     served = opened[0].as_served if opened else None
     wanted = sorted({*slices, *([group] if group is not None else [])})
     spec: dict[str, Any] = {
-        name: tf.io.VarLenFeature(_TYPES[kinds.get(name, "string")])
+        name: tf.io.VarLenFeature(DTYPES[kinds.get(name, "string")])
         for name in wanted
     }
     spec[LABEL] = tf.io.FixedLenFeature([], tf.int64)

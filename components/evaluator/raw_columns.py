@@ -12,13 +12,8 @@ import tensorflow as tf
 
 from components.evaluator.predictions import batches, hashed
 from models.config.training import LABEL, WEIGHT, Features
+from models.export import DTYPES, MISSING
 
-_TYPES = {"float": tf.float32, "int": tf.int64} | dict.fromkeys(
-    ("string", "time"), tf.string
-)
-_MISSING: dict[str, Any] = {"float": float("nan"), "int": -1} | dict.fromkeys(
-    ("string", "time"), ""
-)
 _MERGE_AT = 1 << 22  # numbers kept of a column before equal ones are merged
 _PRIME = 2**63 - 1
 _JOINT = "\x1f"  # as in `models.preprocessing.preprocessing_fn`
@@ -78,11 +73,11 @@ def sample(
 
     def step(serialized: tf.Tensor) -> dict[str, Any]:
         spec: dict[str, Any] = {
-            name: tf.io.VarLenFeature(_TYPES[kind])
+            name: tf.io.VarLenFeature(DTYPES[kind])
             for name, kind in kinds.items()
         }
         if group is not None:
-            spec.setdefault(group[0], tf.io.VarLenFeature(_TYPES[group[1]]))
+            spec.setdefault(group[0], tf.io.VarLenFeature(DTYPES[group[1]]))
         spec[LABEL] = tf.io.FixedLenFeature([], tf.int64)
         if weighted:
             spec[WEIGHT] = tf.io.FixedLenFeature([], tf.float32)
@@ -123,7 +118,7 @@ def _columns(
     return {
         name: _lists(parsed[name])
         if name in lists
-        else _dense(parsed[name], _MISSING[kind])
+        else _dense(parsed[name], MISSING[kind])
         for name, kind in features.kinds().items()
         if name in parsed
     }
@@ -229,7 +224,7 @@ def distinct(
     kinds = {f.name: features.kinds()[f.name] for f in features.categorical}
 
     def step(serialized: tf.Tensor) -> dict[str, Any]:
-        spec = {n: tf.io.VarLenFeature(_TYPES[k]) for n, k in kinds.items()}
+        spec = {n: tf.io.VarLenFeature(DTYPES[k]) for n, k in kinds.items()}
         parsed = tf.io.parse_example(serialized, spec)
         found = values_of(features, _columns(parsed, features))
         return {
