@@ -5,13 +5,12 @@ from __future__ import annotations
 import datetime
 import difflib
 import zoneinfo
-from collections.abc import Mapping
 from typing import Any
 
 from pydantic import field_validator, model_validator
 
 from models.config import time_format
-from models.config.section import Name, Section
+from models.config.section import Name, Section, long_form
 
 FIRST_YEAR = 1990  # before it, and ten years ahead, a time is not believed
 _YEARS_AHEAD = 10
@@ -60,13 +59,12 @@ class TimeColumn(Section):
     @model_validator(mode="before")
     @classmethod
     def _name_alone(cls, value: Any) -> Any:
-        if isinstance(value, Mapping | TimeColumn):
-            return value
-        if isinstance(value, str | int):
-            return {"column": value}
-        raise ValueError(
-            f"received {value!r}; accepted: a column's name, or"
-            " {column, format, zone}"
+        return long_form(
+            cls,
+            value,
+            "column",
+            (str, int),
+            "a column's name, or {column, format, zone}",
         )
 
     @field_validator("format")

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from models.config.event_time import TimeColumn, known_zone
-from models.config.section import PositiveInt, Section
+from models.config.section import PositiveInt, Section, long_form
 
 Part = Literal[
     "hour",
@@ -52,13 +52,12 @@ class TimeFeatures(Section):
     @model_validator(mode="before")
     @classmethod
     def _list_alone(cls, value: Any) -> Any:
-        if isinstance(value, Mapping | TimeFeatures):
-            return value
-        if isinstance(value, list | tuple):
-            return {"of": value}
-        raise ValueError(
-            f"received {value!r}; accepted: a list, such as [hour, weekday], or"
-            " {of, zone, dim, now}"
+        return long_form(
+            cls,
+            value,
+            "of",
+            (list, tuple),
+            "a list, such as [hour, weekday], or {of, zone, dim, now}",
         )
 
     @field_validator("of")

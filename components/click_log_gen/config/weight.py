@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Annotated, Any
 
 from pydantic import Field, field_validator, model_validator
 
 from components.click_log_gen.config import duration
-from models.config.section import FieldError
+from models.config.section import FieldError, long_form
 from models.config.training import Name, Section
 
 
@@ -37,13 +36,13 @@ class Weight(Section):
     @model_validator(mode="before")
     @classmethod
     def _name_alone(cls, value: Any) -> Any:
-        if isinstance(value, Mapping | Weight):
-            return value
-        if isinstance(value, str | int):
-            return {"column": value}
-        raise ValueError(
-            f"received {value!r}; accepted: a column's name, or {{column}},"
-            " {column, half_life}, {half_life} or {propensity, clip}"
+        return long_form(
+            cls,
+            value,
+            "column",
+            (str, int),
+            "a column's name, or {column}, {column, half_life}, {half_life} or"
+            " {propensity, clip}",
         )
 
     @field_validator("half_life", mode="before")
