@@ -1,10 +1,10 @@
-"""Quiet TensorFlow, Keras 2 for TFX's own layers, and `--quick`."""
+"""Quiet TensorFlow, Keras 2 for TFX's layers, `--quick`, and clean imports."""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +14,7 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import models  # noqa: F401 (pins Keras 2 before TensorFlow loads)
+from optimizers import extension
 from tests import quick
 
 sys.dont_write_bytecode = False
@@ -44,3 +45,27 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
     loaded = sorted({*quick.imported_now()} - {*before})
     if item.config.getoption("--quick") and loaded:
         pytest.fail(f"--quick loaded {', '.join(loaded)}; accepted: none")
+
+
+@pytest.fixture(autouse=True)
+def no_users_modules_left(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[None]:
+    """Forget the modules of one test's folder before the next test."""
+    folders = str(tmp_path_factory.getbasetemp())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(
+            "LIONCTR_EXTENSIONS", os.environ.get("LIONCTR_EXTENSIONS", "")
+        )
+        patch.setattr(sys, "path", [*sys.path])
+        for name, module in [*sys.modules.items()]:
+            if extension.is_ours(name.partition(".")[0]):
+                path = getattr(module, "__path__", None)
+                if isinstance(path, list):
+                    patch.setattr(module, "__path__", [*path])
+        known = {*sys.modules}
+        yield
+    for name in {*sys.modules} - known:
+        file = getattr(sys.modules[name], "__file__", None)
+        if file and file.startswith(folders):
+            del sys.modules[name]
