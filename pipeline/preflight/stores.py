@@ -29,9 +29,11 @@ def problems(config: PipelineConfig) -> Iterator[tuple[str, str]]:
             if not known(uri, scheme):
                 yield (
                     field,
-                    f"received {uri!r}: {library} has no file system for"
-                    f" {scheme}:// here. Accepted: a path of this machine,"
-                    " gs://, or what a library adds to it",
+                    (
+                        f"received {uri!r}: {library} has no file system for"
+                        f" {scheme}:// here. Accepted: a path of this machine,"
+                        " gs://, or what a library adds to it"
+                    ),
                 )
 
 

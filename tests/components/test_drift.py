@@ -221,8 +221,10 @@ def test_features_of_another_model_are_said_and_left_out() -> None:
     }
     checks = {"drift": {"base": 7, "why": "", "comparisons": [found.to_json()]}}
     assert lines(checks) == [
-        "0 of 1 features are far from the base (not there: site; only there:"
-        " counts; of another type there: normal)"
+        (
+            "0 of 1 features are far from the base (not there: site; only"
+            " there: counts; of another type there: normal)"
+        )
     ]
 
 

@@ -100,8 +100,10 @@ def test_a_right_spec_passes(spec):
         ({"name": 3}, r".name: no optimizer has the name 3. Accepted: adaf"),
         (
             {**LION, "learning_rat": 1e-4},
-            r".learning_rat: unknown key \(did you mean 'learning_rate'\?\)."
-            r" Accepted: name,.*beta_1",
+            (
+                r".learning_rat: unknown key \(did you mean"
+                r" 'learning_rate'\?\). Accepted: name,.*beta_1"
+            ),
         ),
         ({"name": "sgd", "sparse": "lazy"}, r".sparse: unknown key. Accepted"),
         (
@@ -137,8 +139,10 @@ def test_a_right_spec_passes(spec):
         ),
         (
             {**LION, "clipnorm": 1, "clipvalue": 2},
-            r".clipvalue: received .*'clipnorm': 1.*accepted: at most one of"
-            r" clipnorm, clipvalue, global_clipnorm",
+            (
+                r".clipvalue: received .*'clipnorm': 1.*accepted: at most one"
+                r" of clipnorm, clipvalue, global_clipnorm"
+            ),
         ),
         (
             {"name": "adafactor", "beta_2_decay": float("inf")},
