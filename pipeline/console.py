@@ -75,12 +75,24 @@ class Console:
                 ticker.join()
 
 
-class NoteHandler(logging.Handler):
+@contextmanager
+def notes(console: Console) -> Iterator[None]:
     """Sends the project's own log lines to the console as notes.
 
     Those that are logged with `extra={"keep": True}` stay as lines.
     """
+    ours = logging.getLogger("lionctr")
+    level, handler = ours.level, _NoteHandler(console)
+    ours.setLevel(logging.INFO)
+    ours.addHandler(handler)
+    try:
+        yield
+    finally:
+        ours.removeHandler(handler)
+        ours.setLevel(level)
 
+
+class _NoteHandler(logging.Handler):
     def __init__(self, console: Console) -> None:
         super().__init__(logging.INFO)
         self._console = console

@@ -14,10 +14,10 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import models  # noqa: F401 (pins Keras 2 before TensorFlow loads)
-from optimizers import extension
 from tests import quick
 
 sys.dont_write_bytecode = False
+OURS = ("components", "models", "optimizers", "pipeline", "serving")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -53,19 +53,21 @@ def no_users_modules_left(
 ) -> Iterator[None]:
     """Forget the modules of one test's folder before the next test."""
     folders = str(tmp_path_factory.getbasetemp())
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(
-            "LIONCTR_EXTENSIONS", os.environ.get("LIONCTR_EXTENSIONS", "")
+    searched = os.environ.get("LIONCTR_EXTENSIONS")
+    path, known = [*sys.path], {*sys.modules}
+    yield
+    if os.environ.get("LIONCTR_EXTENSIONS") != searched:
+        os.environ.pop("LIONCTR_EXTENSIONS", None)
+        os.environ.update(
+            {} if searched is None else {"LIONCTR_EXTENSIONS": searched}
         )
-        patch.setattr(sys, "path", [*sys.path])
-        for name, module in [*sys.modules.items()]:
-            if extension.is_ours(name.partition(".")[0]):
-                path = getattr(module, "__path__", None)
-                if isinstance(path, list):
-                    patch.setattr(module, "__path__", [*path])
-        known = {*sys.modules}
-        yield
-    for name in {*sys.modules} - known:
+    if sys.path != path:
+        sys.path[:] = path
+    for name in sys.modules.keys() - known:
         file = getattr(sys.modules[name], "__file__", None)
         if file and file.startswith(folders):
             del sys.modules[name]
+    for name in [n for n in sys.modules if n.startswith(OURS)]:
+        places = getattr(sys.modules[name], "__path__", None)
+        if isinstance(places, list):  # extensions continue our packages
+            places[:] = [p for p in places if not p.startswith(folders)]
