@@ -81,14 +81,24 @@ def notes(console: Console) -> Iterator[None]:
 
     Those that are logged with `extra={"keep": True}` stay as lines.
     """
+    handler = _NoteHandler(console)
+    with info_lines() as ours:
+        ours.addHandler(handler)
+        try:
+            yield
+        finally:
+            ours.removeHandler(handler)
+
+
+@contextmanager
+def info_lines() -> Iterator[logging.Logger]:
+    """Lets the project's own log lines of level INFO through; its logger."""
     ours = logging.getLogger("lionctr")
-    level, handler = ours.level, _NoteHandler(console)
+    level = ours.level
     ours.setLevel(logging.INFO)
-    ours.addHandler(handler)
     try:
-        yield
+        yield ours
     finally:
-        ours.removeHandler(handler)
         ours.setLevel(level)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Generator, Iterator
@@ -48,13 +49,19 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
 
 
 @pytest.fixture(autouse=True)
-def no_users_modules_left(
+def nothing_left(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[None]:
-    """Forget the modules of one test's folder before the next test."""
+    """Forget the modules of one test's folder before the next test.
+
+    A test that leaves another current folder or another level of our log
+    fails itself, instead of a later one.
+    """
     folders = str(tmp_path_factory.getbasetemp())
     searched = os.environ.get("LIONCTR_EXTENSIONS")
     path, known = [*sys.path], {*sys.modules}
+    ours = logging.getLogger("lionctr")
+    left = Path.cwd(), ours.level, [*ours.handlers]
     yield
     if os.environ.get("LIONCTR_EXTENSIONS") != searched:
         os.environ.pop("LIONCTR_EXTENSIONS", None)
@@ -71,3 +78,4 @@ def no_users_modules_left(
         places = getattr(sys.modules[name], "__path__", None)
         if isinstance(places, list):  # extensions continue our packages
             places[:] = [p for p in places if not p.startswith(folders)]
+    assert (Path.cwd(), ours.level, [*ours.handlers]) == left
