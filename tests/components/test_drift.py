@@ -92,9 +92,16 @@ def compared(
     )
 
 
+@pytest.fixture(scope="module")
+def base() -> list[Any]:
+    """Statistics of a sample of each size."""
+    return [statistics(frame(size, 10 + size)) for size in SIZES]
+
+
 @pytest.mark.parametrize("rows", SIZES)
-def test_two_samples_of_one_distribution_are_alike(rows: int) -> None:
-    base = [statistics(frame(size, 10 + size)) for size in SIZES]
+def test_two_samples_of_one_distribution_are_alike(
+    base: list[Any], rows: int
+) -> None:
     names = list(frame(1, 0).columns)
     for seed in range(max(1, 3_000 // rows)):
         now = statistics(frame(rows, seed))

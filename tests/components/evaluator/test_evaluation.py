@@ -71,8 +71,8 @@ def test_replicates_spread_as_those_of_single_rows(count: int) -> None:
 
 
 def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
-    truth = metrics.logloss(*_rows(columns(400_000, 99)))
-    auc = metrics.auc(*_rows(columns(400_000, 99)))
+    many = _rows(columns(400_000, 99))
+    truth, auc = metrics.logloss(*many), metrics.auc(*many)
     hits = {"logloss": 0, "auc": 0}
     for seed in range(100):
         entries = report(columns(500, seed), confidence=0.9)["metrics"]
