@@ -12,9 +12,9 @@ import pyarrow.fs
 import pytest
 
 from models.errors import InputError
-from pipeline.object_store import open_store
 from pipeline.runners.kubeflow import state
 from pipeline.runners.kubeflow.state import Mirror, mirrored
+from serving.object_store import open_store
 from tests.pipeline import moto_server
 
 BUCKET = "lionctr-state"

@@ -1,7 +1,6 @@
 """`lionctr runs`, `report` and `rejected` of runs on an object store."""
 
 import json
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,8 @@ import yaml
 from pipeline import cli, object_store
 from pipeline.runners.kubeflow import run_folder, steps
 from pipeline.runners.kubeflow.run_folder import RunFolder
-from tests.pipeline import moto_server
+from serving.object_store import open_store
+from tests.pipeline import google_server, moto_server
 from tests.pipeline.small import make_config
 
 BUCKET = "lionctr-runs"
@@ -32,17 +32,8 @@ def url() -> Iterator[str]:
 @pytest.fixture(scope="module")
 def google() -> Iterator[str]:
     """The address of an emulator of Google's storage, with the bucket."""
-    from gcp_storage_emulator.server import create_server
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    server = create_server(
-        "127.0.0.1", port, in_memory=True, default_bucket=BUCKET
-    )
-    server.start()
-    yield f"http://127.0.0.1:{port}"
-    server.stop()
+    with google_server.running(BUCKET) as address:
+        yield address
 
 
 @pytest.fixture(params=["s3", "minio", "gs"])
@@ -74,7 +65,7 @@ def folder(state: str) -> RunFolder:
     made.write("report.html", "<p>the report</p>")
     made.write("config.yaml", "name: Small_ctr\n")
     made.write_summary(summary)
-    store, root = object_store.open_store(rejected_of(state))
+    store, root = open_store(rejected_of(state))
     row = {"reason": "no label", "file": "a", "where": "line 2", "row": "x"}
     for name, value in (
         ("rejected-0.jsonl", row),
@@ -214,7 +205,7 @@ def test_logs_on_s3_are_read_with_the_environments_credentials(
     from tests.components.click_log_gen.ingest import convert_log
 
     log = f"s3://{BUCKET}/logs/{{DATE}}.tsv"
-    store, _ = object_store.open_store(log)
+    store, _ = open_store(log)
     versions = []
     data = make_config(tmp_path).data.model_dump(mode="json")
     data["impressions"]["path"] = [log]
