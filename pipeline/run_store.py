@@ -141,7 +141,8 @@ def rows(some: list[Run]) -> list[dict[str, Any]]:
     found = []
     for run in some:
         found.append(_row(run, before.get(run.home)))
-        before[run.home] = run
+        if any(run.settings().values()):  # those of a killed run may be lost
+            before[run.home] = run
     return found
 
 
@@ -156,7 +157,7 @@ def _row(run: Run, before: Run | None) -> dict[str, Any]:
         "model": (settings.get("model") or {}).get("name"),
         "optimizer": optimizer_of(settings.get("optimizer") or {}),
         "changes": []
-        if before is None
+        if before is None or not any(settings.values())
         else changes(before.settings(), settings),
         "metrics": summary.get("metrics") or {},
         "better": {n: e.get("better") for n, e in measured.items()},

@@ -9,11 +9,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from components import model_store
 from components.pusher import publish, rollback
 from components.pusher.executor import push
+from components.transform import cache
+from components.transform.executor import _kept
 from components.warm_start.executor import find
 from models.errors import InputError, RefusedError
 from pipeline import cli
@@ -331,3 +334,32 @@ def test_a_store_that_does_not_answer_is_one_line(
         error = capsys.readouterr().err
         assert "AWS_ENDPOINT_URL" in error and "Traceback" not in error
         assert "minio123" not in error
+
+
+def test_the_analysis_cache_may_be_there(base: str, tmp_path: Path) -> None:
+    file = tmp_path / "examples.gz"
+    file.write_bytes(b"examples")
+    tables = [pa.table({"n": [1, 2]}), pa.table({"text": ["a"]})]
+    schemas = [table.schema for table in tables]
+    folder = str(_kept(base))
+    name = cache.name(str(file), "1")
+    assert not cache.has(folder, name, schemas)
+    entry = cache.put(folder, name, tables)
+    assert cache.has(folder, name, schemas)
+    assert [cache.read(entry, n) for n in (0, 1)] == tables
+    cache.clean(folder)
+    assert below(base) == [name]
+    with StoreFiles().open(entry, "w") as damaged:
+        damaged.write("no archive")
+    assert not cache.has(folder, name, schemas)
+    cache.clean(folder, days=-1)
+    assert below(base) == []
+
+
+def test_a_run_does_without_a_cache_that_does_not_answer(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name, value in moto_server.variables("http://127.0.0.1:1").items():
+        monkeypatch.setenv(name, value)
+    assert _kept("s3://b/cache") is None
+    assert "no analysis cache at s3://b/cache" in caplog.text

@@ -1,5 +1,6 @@
 """`lionctr runs`, `report` and `rejected` of runs on an object store."""
 
+import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -194,6 +195,44 @@ def test_the_webhook_is_told_metrics_and_where_the_report_is(
     report = f"{state}/Small_ctr/runs/{folder.id}/report.html"
     assert found["report"] == report and found["metrics"] == {"auc": 0.75}
     assert found["text"] == f"small-ctr-x7: SUCCEEDED\nauc 0.75\n{report}"
+
+
+@pytest.mark.parametrize("notified", [False, True])
+def test_a_run_that_fails_before_its_report_is_listed(
+    state: str,
+    notified: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    root = f"{state}/failed-{notified}"
+    runs = f"{root}/Small_ctr/runs"
+    folder = RunFolder(runs, "small-ctr-x8")
+    run_folder.note_begin(folder, "Small_ctr")
+    told: list[Any] = []
+    if notified:
+
+        def urlopen(request: Any, timeout: float) -> io.BytesIO:
+            told.append(json.loads(request.data))
+            return io.BytesIO()
+
+        monkeypatch.setattr(steps.urllib.request, "urlopen", urlopen)
+        monkeypatch.setenv("LIONCTR_WEBHOOK", "http://chat")
+        status = {
+            "state": "FAILED",
+            "error": {"message": "Trainer failed"},
+            "pipelineJobResourceName": "small-ctr-x8",
+        }
+        values = {run_folder.RUNS: runs, "status": status}
+        task = json.dumps({"inputs": {"parameterValues": values}})
+        assert steps.main(["notify", task]) == 0
+        assert told[0]["status"] == "FAILED" and "report" not in told[0]
+    run = listed(root, capsys)
+    assert run["run"] == folder.id
+    assert run["status"] == ("failed" if notified else "unfinished")
+    why = "Trainer failed" if notified else "Kubeflow's pages show which task"
+    for command in ("report", "rejected"):
+        assert cli.main([command, "last", "--root", root]) == 2
+        assert why in capsys.readouterr().err
 
 
 def test_logs_on_s3_are_read_with_the_environments_credentials(

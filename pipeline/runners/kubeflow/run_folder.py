@@ -84,6 +84,27 @@ def of(values: dict[str, Any]) -> RunFolder | None:
         return None
 
 
+def note_begin(folder: RunFolder | None, name: str) -> None:
+    """Leaves a summary that a run has without a Report; a failure warns."""
+    if folder is None:
+        return
+    message = (
+        "The run ended before its Report, or is under way. Kubeflow's pages"
+        " show which task failed, and its log."
+    )
+    summary = {
+        "status": "unfinished",
+        "message": message,
+        "name": name,
+        "run": folder.id,
+    }
+    try:
+        if not folder.summary():  # of a try before
+            folder.write_summary(summary)
+    except (OSError, ValueError) as error:
+        log.warning("%s cannot be written: %s", folder.uri, error)
+
+
 def note_end(folder: RunFolder | None, **found: Any) -> None:
     """Adds to the run's summary how it ended; a failure is a warning."""
     if folder is None:

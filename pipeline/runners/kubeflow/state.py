@@ -18,7 +18,7 @@ from typing import Any
 import pyarrow.fs
 
 from models.errors import InputError
-from serving.object_store import is_store, open_store
+from serving.object_store import CREDENTIALS, is_store, open_store
 
 _FOLDERS = ("checkpoints", "trials")  # Transform opens stores itself
 _SECONDS = 10.0  # between copies
@@ -140,8 +140,8 @@ def mirrored(task: dict[str, Any], folder: Path) -> Iterator[dict[str, Any]]:
             except OSError as error:
                 raise InputError(
                     f"runner.kubeflow.state: {uri} cannot be read: {error}."
-                    " Its credentials are variables of the task, such as"
-                    " AWS_ACCESS_KEY_ID of runner.kubeflow.defaults.secrets"
+                    f" {CREDENTIALS}; runner.kubeflow.defaults.secrets gives"
+                    " them to the tasks"
                 ) from error
             values["custom_config"] = json.dumps(custom)
         yield task
