@@ -225,7 +225,7 @@ def test_a_version_is_rolled_back_pinned_and_old_ones_go(
 
 
 class Served:
-    """What a server of the versions in a store would load."""
+    """A server of the versions in a store, without TensorFlow."""
 
     def __init__(self, uri: str, pin: int | None = None) -> None:
         self.store = StoreVersions(uri)
