@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from serving.object_store import StoreFiles
-from tests.e2e.attempts import CONFIG, prepare
+from tests.e2e.attempts import prepare
 from tests.pipeline import moto_server
 
 BUCKET = "lionctr-e2e"
@@ -51,8 +51,6 @@ def test_a_model_is_pushed_warmed_up_scored_and_served_from_s3(
     monkeypatch.chdir(tmp_path)
     prepare(tmp_path)
     log = tmp_path / "logs/impressions.tsv"
-    gate = CONFIG.replace("serving_gate: off\n", "")
-    (tmp_path / "tiny.yaml").write_text(gate, "utf-8")
     settings = [w for k, v in PLACES.items() for w in ("--set", f"{k}={v}")]
     with moto_server.running(BUCKET) as url:
         for name, value in moto_server.variables(url).items():
@@ -64,17 +62,7 @@ def test_a_model_is_pushed_warmed_up_scored_and_served_from_s3(
         assert first["pushed_model"].startswith(PLACES["push.to"])
         cached = StoreFiles().below(PLACES["transform.cache"])
         assert cached
-        # Another machine: of the first one it has what is on the store.
-        seed = ["--set", "root=two", "--set", "train.seed=7"]
-        second = json.loads(lionctr(*run, *seed))
-        assert second["warm_start"]["features"]
-        assert second["pushed_model"] > first["pushed_model"]
-        assert StoreFiles().below(PLACES["transform.cache"]).keys() == (
-            cached.keys()
-        )
         model = f"{PLACES['push.to']}/tiny"
-        listed = json.loads(lionctr("models", model, "--json"))
-        assert second["pushed_model"] == f"{model}/{listed['served']}"
         columns = "price,device,country,user_id"
         out = ["--out", "scores", "--columns", columns]
         lionctr("predict", model, str(log), *out)
@@ -96,6 +84,16 @@ def test_a_model_is_pushed_warmed_up_scored_and_served_from_s3(
         finally:
             server.terminate()
             server.wait(60)
+        # Another machine: of the first one it has what is on the store.
+        seed = ["--set", "root=two", "--set", "train.seed=7"]
+        second = json.loads(lionctr(*run, *seed))
+        assert second["warm_start"]["features"]
+        assert second["pushed_model"] > first["pushed_model"]
+        assert StoreFiles().below(PLACES["transform.cache"]).keys() == (
+            cached.keys()
+        )
+        listed = json.loads(lionctr("models", model, "--json"))
+        assert second["pushed_model"] == f"{model}/{listed['served']}"
     secret = os.environ["AWS_SECRET_ACCESS_KEY"]
     for path in tmp_path.rglob("*"):
         if path.is_file() and path.suffix in (".json", ".yaml", ".txt"):
