@@ -14,7 +14,8 @@ import numpy as np
 import pyarrow as pa
 import tensorflow as tf
 
-from components.example_io.decode import OtherLayoutError, decode
+from components.example_io.decode import decode
+from components.example_io.native import OtherLayoutError
 from components.example_io.tfrecord import Records
 from models.config.training import Features
 from models.preprocessing.preprocessing_fn import (
