@@ -17,7 +17,7 @@ import tempfile
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-SOURCE = HERE / "cc" / "examples.cc"
+SOURCES = HERE / "cc"
 COMMAND = "python -m components.example_io.build"
 FLAGS = ("-std=c++17", "-O3", "-Wall", "-Wextra", "-fPIC", "-shared")
 
@@ -77,7 +77,7 @@ def _compile(target: Path) -> None:
             if named
             else "neither CXX nor g++, c++ or clang++ is there"
         )
-    command += [*FLAGS, str(SOURCE), "-o", str(target)]
+    command += [*FLAGS, *map(str, _sources()), "-o", str(target)]
     made = subprocess.run(command, capture_output=True, text=True, check=False)
     if made.returncode:
         lines = (made.stderr or made.stdout).strip().splitlines()
@@ -88,8 +88,12 @@ def _compile(target: Path) -> None:
         )
 
 
+def _sources() -> list[Path]:
+    return sorted(SOURCES.glob("*.cc"))
+
+
 def _name() -> str:
-    parts = (Path(__file__), SOURCE)
+    parts = (Path(__file__), *_sources())
     digest = hashlib.sha256(b"".join(path.read_bytes() for path in parts))
     return f"examples-{digest.hexdigest()[:12]}.so"
 

@@ -1,7 +1,7 @@
-"""The library of `build`: frames and examples, read without Python.
+"""The library of `build`: frames, examples, vocabularies, without Python.
 
-It gives what NumPy does in `tfrecord` and `decode`, which do without it where
-it is not built.
+It gives what NumPy does in `tfrecord` and `decode`, and TensorFlow in
+Transform, which do without it where it is not built.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import ctypes
 import functools
 import logging
 import os
+import weakref
 from collections.abc import Collection
 from typing import Any, NamedTuple
 
@@ -22,6 +23,7 @@ from components.example_io import build
 log = logging.getLogger("lionctr.examples")
 OFF = "LIONCTR_EXAMPLE_READER"  # 0: NumPy
 _UNBUILT = f"it is not built for these sources: `{build.COMMAND}` does so"
+_FUNCTIONS = ("frames", "layout", "count", "fill", "lines", "ids")
 MOST = 4096  # features of an example; more go to a parser
 _BYTES, _FLOAT, _INT64 = 0x0A, 0x12, 0x1A
 _TYPES: dict[int, np.dtype[Any]] = {
@@ -55,8 +57,10 @@ def load() -> Library:
         reason = f"it does not load: {error}" if path.exists() else _UNBUILT
         log.info("NumPy reads examples, slower than the library: %s", reason)
         return Library(None, reason)
-    for name in ("frames", "layout", "count", "fill"):
+    for name in _FUNCTIONS:
         getattr(functions, f"lionctr_{name}").restype = ctypes.c_int64
+    functions.lionctr_vocabulary.restype = ctypes.c_void_p
+    functions.lionctr_forget.restype = None
     return Library(functions, path.name)
 
 
@@ -164,6 +168,37 @@ class _Column:
             count = len(self._offsets) - 1
             values = pa.Array.from_buffers(pa.large_binary(), count, buffers)
         return pa.LargeListArray.from_arrays(pa.array(self._lists), values)
+
+
+class Vocabulary:
+    """The lines of a vocabulary file, as ids.
+
+    Args:
+        text: of the file.
+    """
+
+    def __init__(self, text: bytes) -> None:
+        functions = load().functions
+        self._known = ctypes.c_void_p(
+            functions.lionctr_vocabulary(text, ctypes.c_int64(len(text)))
+        )
+        self._end = weakref.finalize(
+            self, functions.lionctr_forget, self._known
+        )
+        self.size = int(functions.lionctr_lines(self._known))
+
+    def ids(self, values: pa.LargeBinaryArray) -> Ints:
+        """1 + line of each value, 0 of an empty one, -1 of an unknown one."""
+        _, offsets, text = values.buffers()
+        found = np.empty(len(values), np.int64)
+        load().functions.lionctr_ids(
+            self._known,
+            ctypes.c_void_p(offsets.address + 8 * values.offset),
+            ctypes.c_void_p(text.address if text else None),
+            ctypes.c_int64(len(values)),
+            _address(found),
+        )
+        return found
 
 
 def _address(array: npt.NDArray[Any]) -> ctypes.c_void_p:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -114,14 +115,31 @@ def test_without_a_compiler_one_warning_names_cause_and_switch(
 def test_a_library_of_other_sources_is_not_loaded(
     tmp_path: Path, monkeypatch: Any, library: native.Library
 ) -> None:
-    source = tmp_path / "examples.cc"
-    source.write_bytes(build.SOURCE.read_bytes() + b"// changed\n")
+    shutil.copytree(build.SOURCES, tmp_path / "cc")
+    with (tmp_path / "cc/examples.cc").open("a") as source:
+        source.write("// changed\n")
     (tmp_path / library.reason).write_bytes(b"of other sources")
     monkeypatch.setattr(build, "HERE", tmp_path)
-    monkeypatch.setattr(build, "SOURCE", source)
+    monkeypatch.setattr(build, "SOURCES", tmp_path / "cc")
     found = native.load.__wrapped__()
     assert found.functions is None
     assert build.COMMAND in found.reason
     made = build.build(tmp_path)
     assert list(tmp_path.glob("*.so")) == [made]
     assert native.load.__wrapped__().reason == made.name
+
+
+def test_ids_are_the_lines_of_the_vocabulary(library: native.Library) -> None:
+    random = np.random.default_rng(0)
+    lines = {b"%d" % n * int(n % 7 + 1) for n in random.integers(0, 9999, 5000)}
+    lines |= {b"\xff\x00", b" ", b"x" * 100_000, b"a\x00", b"a"}
+    order = {line: 1 + i for i, line in enumerate(sorted(lines))}
+    vocabulary = native.Vocabulary(b"\n".join(order) + b"\n")
+    assert vocabulary.size == len(order)
+    values = [*order, b"", b"no", b"a\n b", b"x" * 99_999, *list(order)[:9]]
+    array = pa.array(values, pa.large_binary())
+    expected = [0 if not v else order.get(v, -1) for v in values]
+    assert vocabulary.ids(array).tolist() == expected
+    assert vocabulary.ids(array[7:]).tolist() == expected[7:]
+    assert vocabulary.ids(array[:0]).tolist() == []
+    assert native.Vocabulary(b"").ids(array[:2]).tolist() == [-1, -1]
