@@ -23,6 +23,7 @@ from components.data_checks import (
 from components.example_io import tfrecord
 from components.example_io.tf_example import encode
 from components.example_validator.comparison import Comparison, compare
+from components.example_validator.executor import constant_features
 from components.statistics_gen.split_statistics import statistics_of
 
 SIZES = (100, 1_000, 10_000, 100_000)
@@ -113,6 +114,20 @@ def test_a_shift_is_found_in_each_kind_of_feature(rows: int) -> None:
     if rows == 100:  # too few to tell them from chance
         shifted -= {"renamed", "sparse", "many", "few_thousand"}
     assert shifted <= set(found.drifted)
+
+
+def test_features_with_one_value_are_named() -> None:
+    data = frame(100, 1)[["normal", "flag", "coin", "absent"]].assign(
+        number=2.5, whole=3, text="x", gaps=[None] * 9 + [1.0] * 91,
+        some=[None] * 9 + ["x"] * 91, nothing=None, unasked="x",
+    )  # fmt: skip
+    asked = sorted(set(data.columns) - {"unasked"})
+    found = constant_features(statistics(data), asked)
+    assert found == ["number", "text", "whole"]
+    assert lines({"constant": found}) == [
+        "3 features have the same value in each training row, which tells"
+        " nothing: number, text, whole"
+    ]
 
 
 def test_the_distance_is_tfdvs_where_tfdv_sees_all_values() -> None:
