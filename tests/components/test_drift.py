@@ -116,6 +116,21 @@ def test_a_shift_is_found_in_each_kind_of_feature(rows: int) -> None:
     assert shifted <= set(found.drifted)
 
 
+@pytest.mark.parametrize("skew", [False, True])
+def test_new_values_are_those_of_the_later_rows(skew: bool) -> None:
+    first = statistics(pd.DataFrame({"user": ["a", "b"] * 500}))
+    later = statistics(pd.DataFrame({"user": ["b"] * 100 + ["c"] * 900}))
+    # With `skew` the train split comes first, and the other one follows.
+    now, base = (first, later) if skew else (later, first)
+    config = DriftConfig()
+    schema = schema_pb2.Schema()
+    found = compare(now, base, "it", config, schema, ["user"], skew=skew)
+    moved = {one["value"]: one for one in found.features["user"]["moved"]}
+    assert (moved["(new)"]["before"], moved["(new)"]["after"]) == (0, 0.9)
+    assert (moved["(gone)"]["before"], moved["(gone)"]["after"]) == (0.5, 0)
+    assert (moved["b"]["before"], moved["b"]["after"]) == (0.5, 0.1)
+
+
 def test_features_with_one_value_are_named() -> None:
     data = frame(100, 1)[["normal", "flag", "coin", "absent"]].assign(
         number=2.5, whole=3, text="x", gaps=[None] * 9 + [1.0] * 91,
