@@ -174,6 +174,7 @@ setup(
             "schemathesis>=4.32,<5",
             "scikit-learn>=1.5",
             # Its protos have the names of KServe's: never import both.
+            "tritonclient[grpc,http]>=2.73,<3",
             "types-PyYAML",
             "types-protobuf",
         ],

@@ -34,6 +34,7 @@ from models.input_pipeline import row_counts
 from models.preprocessing import analyzers
 from models.preprocessing.input_layout import LABEL_COUNTS
 from models.preprocessing.preprocessing_fn import Analysis, transformed
+from serving.object_store import StoreFiles, is_store
 
 log = logging.getLogger("lionctr.transform")
 PREPROCESSING_FN = "models.preprocessing.preprocessing_fn.preprocessing_fn"
@@ -218,7 +219,10 @@ def _kept(folder: str | None) -> str | None:
     if not folder:
         return None
     try:
-        fileio.makedirs(folder)
+        if is_store(folder):
+            StoreFiles().listdir(folder)
+        else:
+            fileio.makedirs(folder)
     except (OSError, tf.errors.OpError) as error:
         log.warning("no analysis cache at %s: %s", folder, error)
         return None
