@@ -27,7 +27,7 @@ from models.config.training import Features
 
 
 class _Transform:
-    """What a process needs of a transform, each part loaded when it is used.
+    """Transform as a process uses it; each part is loaded at first use.
 
     names: output -> feature to write.
     """
