@@ -61,6 +61,7 @@ flink: setup
 lint: setup
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
+	@$(BIN)/ruff check --quiet --preview --select ISC004 .
 	@$(BIN)/mypy
 	@$(BIN)/hadolint deploy/Dockerfile
 

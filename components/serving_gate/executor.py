@@ -124,9 +124,11 @@ def _graph_faults(model: str, base: str, gate: ServingGateConfig) -> list[str]:
     if not changes or gate.allow_input_change:
         return []
     return [
-        f"it has other inputs than the served version {version}: it {changes}."
-        " Clients that send them would be refused. Accepted: these inputs, or"
-        " serving_gate.allow_input_change: true"
+        (
+            f"it has other inputs than the served version {version}: it"
+            f" {changes}. Clients that send them would be refused. Accepted:"
+            f" these inputs, or serving_gate.allow_input_change: true"
+        )
     ]
 
 

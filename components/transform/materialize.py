@@ -27,7 +27,7 @@ from models.config.training import Features
 
 
 class _Transform:
-    """Transform as a process uses it; each part is loaded at first use.
+    """Parts of a transform that a process needs, each loaded when it is used.
 
     names: output -> feature to write.
     """

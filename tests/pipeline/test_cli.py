@@ -288,8 +288,10 @@ def test_output_that_cannot_be_written_ends_a_command_as_unix_tools_end(
         assert answer(words, pipe, subprocess.PIPE) == (141, "")
         assert answer(words, disk, subprocess.PIPE) == (
             1,
-            "lionctr: cannot write to standard output: No space left on"
-            " device\n",
+            (
+                "lionctr: cannot write to standard output: No space left on"
+                " device\n"
+            ),
         )
         assert answer(words, subprocess.DEVNULL, disk)[0] == 0
 

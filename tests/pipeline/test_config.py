@@ -331,8 +331,10 @@ REFUSED = [
         ["data.impressions", "`escape`", "`delimiter`"],
     ),
     (
-        "data.impressions={path: x, format: csv, header: true, escape: '\\',"
-        " null_values: ['\\N']}",
+        (
+            "data.impressions={path: x, format: csv, header: true, escape:"
+            " '\\', null_values: ['\\N']}"
+        ),
         ["data.impressions", "`null_values`", "taken away"],
     ),
     (
