@@ -1,5 +1,5 @@
 # `make demo` and `make test` need nothing but Python 3.11-3.13, make and,
-# for the fast Lion kernels, a C++ compiler.
+# for the fast Lion kernels and reader of examples, a C++ compiler.
 PYTHON ?= python3
 VENV ?= .venv
 # In order, not those of many tests first: long files have few, and end last.

@@ -148,7 +148,14 @@ def test_results_that_cannot_be_written_name_their_option(
 def test_doctor_finds_this_environment_sound() -> None:
     result = lionctr("doctor")
     assert result.returncode == 0, result.stdout
-    for word in ("tfx 1.21", "glibc", "Lion kernel", "Keras", "free"):
+    for word in (
+        "tfx 1.21",
+        "glibc",
+        "Lion kernel",
+        "reader of examples",
+        "Keras",
+        "free",
+    ):
         assert word in result.stdout
 
 
