@@ -134,6 +134,8 @@ def create_pipeline(
         columns=config.columns(),
         separators=separators,
         ranges=config.features.ranges(),
+        weighted=config.features.weighted(),
+        sizes=config.features.sizes(),
         data_version=versions.data,
         **code("ClickLogGen"),
     )
@@ -141,6 +143,7 @@ def create_pipeline(
     statistics = StatisticsGen(
         examples,
         on_beam=not beam.in_process(config.runner.beam),
+        weighted=config.features.weighted(),
         **code("StatisticsGen"),
     )
     schema_gen = _schema(config, statistics, versions.schema)
@@ -329,9 +332,19 @@ def _complete(components: list[BaseComponent]) -> list[BaseComponent]:
 
 
 def _checked_kinds(config: PipelineConfig) -> dict[str, str]:
-    """Features that drift and leaks are looked for in: not the time itself."""
-    kinds = config.features.kinds()
-    return {name: kind for name, kind in kinds.items() if kind != "time"}
+    """Features that drift and leaks are looked for in.
+
+    Not the time itself, nor vectors, whose numbers mean nothing one by one.
+    Beam's workers count values of a list with their weights: no such list.
+    """
+    left_out: set[str] = set()
+    if not beam.in_process(config.runner.beam):
+        left_out = set(config.features.weighted())
+    return {
+        name: kind
+        for name, kind in config.features.kinds().items()
+        if kind not in ("time", "vector") and name not in left_out
+    }
 
 
 def _evaluated_kinds(config: PipelineConfig) -> dict[str, str]:

@@ -213,7 +213,10 @@ def columns_of(layout: Layout) -> dict[str, str]:
     single = [f for f in layout.single if f.dim]
     return {
         **{f.name: f"{i} of {f.dim}" for i, f in enumerate(single)},
-        **{f.name: f"list {i} of {f.dim}" for i, f in enumerate(layout.lists)},
+        **{
+            f.name: f"{'sum' if f.pool == 'sum' else 'list'} {i} of {f.dim}"
+            for i, f in enumerate(layout.lists)
+        },
         **{name: f"number {i}" for i, name in enumerate(layout.dense)},
     }
 

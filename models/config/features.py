@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, ValidationError, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from models.config.section import FieldError, Name, PositiveInt, Section
 from models.config.served_names import served_names
@@ -15,7 +21,9 @@ LABEL = "label"  # the feature name of the label in every tf.Example
 WEIGHT = "example_weight"  # that of the row's weight, where there is one
 RESERVED = {LABEL: "label", WEIGHT: "weight"}
 MISSING = "missing"  # as `serve`: no value
-Kind = Literal["float", "int", "string", "time"]  # time: text of one
+Kind = Literal["float", "int", "string", "time", "vector"]
+"""Content of a column; `time` is the text of one, `vector` several numbers."""
+LOG_BUCKETS = 1025  # of `transform: log_buckets`: 512 a side, and around 0
 
 
 def reserved(name: str) -> str:
@@ -32,6 +40,17 @@ def _category(value: Any) -> Any:
     return repr(value) if isinstance(value, float) else value
 
 
+def _separator(value: Any) -> Any:
+    """`weights: true` is short for the usual one."""
+    if isinstance(value, bool):
+        return ":" if value else None
+    return value
+
+
+Bound = Annotated[float, Field(allow_inf_nan=False)] | None
+Separator = Annotated[
+    str, Field(pattern=r"^[^\s\d.eE+-]+$"), BeforeValidator(_separator)
+]
 Category = Annotated[str, Field(min_length=1), BeforeValidator(_category)]
 
 
@@ -40,29 +59,87 @@ class NumericFeature(Section):
 
     name: Name
     """Column."""
-    transform: Literal["none", "log1p", "zscore", "log1p_zscore", "buckets"] = (
-        "log1p_zscore"
-    )
+    transform: Literal[
+        "none",
+        "log1p",
+        "zscore",
+        "log1p_zscore",
+        "min_max",
+        "log1p_min_max",
+        "buckets",
+        "log_buckets",
+    ] = "log1p_zscore"
     """How the number enters the model.
 
     `log1p` is sign(x)·log(1 + |x|), which keeps the sign. `zscore` subtracts
-    the mean and divides by the deviation. `buckets` cuts at quantiles and
-    embeds the bucket like a category.
+    the mean and divides by the deviation. `min_max` maps the lowest number of
+    the training rows to 0 and the highest to 1, and what lies beyond to these.
+    `buckets` cuts at quantiles, `log_buckets` at floor(ln(x)²) for x above 2
+    and at integers below; both embed the bucket like a category.
+    """
+    clip: tuple[Bound, Bound] | None = None
+    """Least and greatest value, `[low, high]`; one may be null.
+
+    A number beyond takes the bound, before `transform`; `default` does not.
+    """
+    missing: Literal["default", "indicator"] = "default"
+    """What a missing number tells the model.
+
+    `default` is told by its value alone. `indicator` adds an input beside
+    it, `<name>_missing`: 1 where the number is missing, else 0.
     """
     buckets: Annotated[int, Field(ge=2)] = 32
     """Number of quantile buckets, with `transform: buckets`."""
     default: float = 0.0
     """Value of a missing number.
 
-    Under `buckets` a missing number has an id of its own.
+    In buckets a missing number has an id of its own.
     """
     dim: PositiveInt = 16
-    """Embedding dimension, with `transform: buckets`."""
+    """Embedding dimension, with `transform: buckets` or `log_buckets`."""
     serve: Literal["missing"] | float | None = None
     """Value of every request, for a number that only training sees.
 
     `missing` stands for no value; null: the caller sends the number.
     """
+
+    @property
+    def ids(self) -> int:
+        """Buckets that are embedded; 0 for one that stays a number."""
+        if self.transform == "log_buckets":
+            return LOG_BUCKETS
+        return self.buckets if self.transform == "buckets" else 0
+
+    @property
+    def indicator(self) -> str | None:
+        """Name of the input that says whether the number is missing."""
+        return f"{self.name}_missing" if self.missing == "indicator" else None
+
+    @field_validator("clip")
+    @classmethod
+    def _clip_is_an_interval(cls, value: Any) -> Any:
+        low, high = value or (None, None)
+        if low is not None and high is not None and low >= high:
+            raise ValueError(
+                f"received [{low:g}, {high:g}]; accepted: [low, high] with low"
+                " below high"
+            )
+        if value is not None and low is None and high is None:
+            raise ValueError(
+                "received [null, null]; accepted: [low, high], one of them"
+                " may be null"
+            )
+        return value
+
+    @model_validator(mode="after")
+    def _indicator_is_of_a_number(self) -> NumericFeature:
+        if self.ids and self.indicator:
+            raise ValueError(
+                "`missing: indicator` goes with numbers; with `transform:"
+                f" {self.transform}` a missing one has an id of its own."
+                " Leave `missing` out"
+            )
+        return self
 
 
 class CategoricalFeature(Section):
@@ -96,8 +173,15 @@ class CategoricalFeature(Section):
     The values of a list of JSON, parquet or Avro may hold it. In a tf.Example
     one value is a text, several are a list.
     """
-    pool: Literal["mean", "attention"] = "mean"
-    """How a list's embeddings become one: their mean, or learned attention."""
+    weights: Separator | None = None
+    """Separator between a value of a list and its weight, such as `:` in
+    `a:0.3|b`; true stands for `:`, null for values without weights.
+
+    A weight is a number, 0 or more; a value without one has the weight 1.
+    """
+    pool: Literal["mean", "sum", "attention"] = "mean"
+    """How a list's embeddings become one: mean or sum, weighted where there
+    are `weights`, or learned attention."""
     table: Name | None = None
     """Name of a shared vocabulary and embedding table.
 
@@ -118,10 +202,32 @@ class CategoricalFeature(Section):
 
     @model_validator(mode="after")
     def _pool_is_of_a_list(self) -> CategoricalFeature:
-        if self.pool == "attention" and self.list is None:
+        if self.pool != "mean" and self.list is None:
             raise ValueError(
-                "`pool: attention` needs several values a row: give `list`,"
+                f"`pool: {self.pool}` needs several values a row: give `list`,"
                 " their separator"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _weights_are_of_a_list(self) -> CategoricalFeature:
+        if self.weights is None:
+            return self
+        if self.list is None:
+            raise ValueError(
+                "`weights` needs several values a row: give `list`, their"
+                " separator"
+            )
+        if self.weights in self.list or self.list in self.weights:
+            raise ValueError(
+                f"`list` and `weights` received {self.list!r} and"
+                f" {self.weights!r}; accepted: two separators that are not in"
+                " each other"
+            )
+        if self.pool == "attention":
+            raise ValueError(
+                "`weights` received a separator with `pool: attention`, which"
+                " learns its weights; accepted: mean, sum"
             )
         return self
 
@@ -145,6 +251,27 @@ class CategoricalFeature(Section):
                 f" missing, or an integer from 0 to {self.buckets - 1}"
             )
         return self
+
+
+class VectorFeature(Section):
+    """A vector of fixed length a row, such as an embedding of the item.
+
+    A missing vector is zeros; the input `<name>_missing` is 1 for it, else 0.
+    """
+
+    name: Name
+    """Column."""
+    size: Annotated[int, Field(ge=1, le=4096)]
+    """Numbers of a vector; a row with another count is rejected."""
+    separator: Annotated[str, Field(pattern=r"^[^\d.eE+-]+$")] = ","
+    """Separator between the numbers in a text, such as a cell of a CSV file or
+    a request."""
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Names of the model's inputs: of the numbers, and `_missing`."""
+        names = [f"{self.name}_{number}" for number in range(self.size)]
+        return (*names, f"{self.name}_missing")
 
 
 _SHARED = {
@@ -205,6 +332,8 @@ class Features(Section):
     """Numbers: column names, or mappings with `name`."""
     categorical: tuple[CategoricalFeature, ...] = ()
     """Categories: column names, or mappings with `name`."""
+    vectors: tuple[VectorFeature, ...] = ()
+    """Vectors of fixed length: mappings with `name` and `size`."""
     time: TimeFeatures | None = None
     """Hour, weekday and the like of `data.time`: a list of them, or a section
     with `of`. Crosses call them by the column: timestamp_hour."""
@@ -235,10 +364,14 @@ class Features(Section):
     def _check(self) -> Features:
         names = [f.name for f in self.numeric]
         names += [f.name for f in self.categorical]
+        names += [f.name for f in self.vectors]
         if not names:
-            raise ValueError("declare at least one numeric or categorical")
+            raise ValueError(
+                "declare at least one of numeric, categorical and vectors"
+            )
         paths = [f"numeric.{i}" for i in range(len(self.numeric))]
         paths += [f"categorical.{i}" for i in range(len(self.categorical))]
+        paths += [f"vectors.{i}" for i in range(len(self.vectors))]
         timed: dict[str, Part] = {}
         if self.time is not None and self.time.source is not None:
             timed = self.time.names
@@ -255,6 +388,21 @@ class Features(Section):
             seen.add(name)
             if name in RESERVED:
                 raise FieldError(path, reserved(name))
+        made = [
+            (f"numeric.{i}", f.name, f.indicator)
+            for i, f in enumerate(self.numeric)
+        ] + [
+            (f"vectors.{i}", f.name, name)
+            for i, f in enumerate(self.vectors)
+            for name in f.inputs
+        ]
+        for path, name, input_ in made:
+            if input_ in seen:
+                raise FieldError(
+                    path,
+                    f"{name!r} makes an input {input_!r}, which is a feature"
+                    " too. Rename one",
+                )
         served_names([name for name in names if name not in timed])
         if not self.served_kinds():
             raise ValueError(
@@ -262,7 +410,7 @@ class Features(Section):
                 " Leave it out of one at least"
             )
         single = {f.name for f in self.categorical if f.list is None} | {
-            f.name for f in self.numeric if f.transform == "buckets"
+            f.name for f in self.numeric if f.ids
         }
         single |= timed.keys()
         for number, cross in enumerate(self.crosses):
@@ -279,7 +427,7 @@ class Features(Section):
                         f"crosses.{number}",
                         f"cross {list(cross.of)} is over {name!r}; a cross"
                         " takes single-valued categorical features and"
-                        " numeric ones with `transform: buckets`. Accepted:"
+                        " numeric ones in buckets. Accepted:"
                         f" {', '.join(sorted(single)) or 'none'}",
                     )
         self._check_tables()
@@ -341,7 +489,14 @@ class Features(Section):
 
     def lists(self) -> dict[str, str]:
         """Features with several values a row -> their separator in a text."""
-        return {f.name: f.list for f in self.categorical if f.list is not None}
+        lists = {f.name: f.list for f in self.categorical if f.list is not None}
+        return lists | {f.name: f.separator for f in self.vectors}
+
+    def weighted(self) -> dict[str, str]:
+        """Lists with weights -> what separates a value and its weight."""
+        return {
+            f.name: f.weights for f in self.categorical if f.weights is not None
+        }
 
     def served_kinds(self) -> dict[str, Kind]:
         """`kinds` of the features that a request holds."""
@@ -357,6 +512,11 @@ class Features(Section):
         kinds: dict[str, Kind] = {f.name: "float" for f in self.numeric}
         for f in self.categorical:
             kinds[f.name] = "int" if f.encode == "identity" else "string"
+        kinds |= dict.fromkeys(self.sizes(), "vector")
         if self.time is not None and self.time.source is not None:
             kinds[self.time.time.column] = "time"
         return kinds
+
+    def sizes(self) -> dict[str, int]:
+        """Vectors -> how many numbers each has."""
+        return {f.name: f.size for f in self.vectors}

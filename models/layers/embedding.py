@@ -12,6 +12,7 @@ import tensorflow as tf
 from models.preprocessing.input_layout import (
     IDS,
     LISTS,
+    WEIGHTS,
     IdFeature,
     Layout,
     offsets,
@@ -28,9 +29,10 @@ class Lookup:
     """Which rows of a fused table a batch reads, and what becomes of them.
 
     Row `first[feature] + id` belongs to `id` of `feature`; features of one
-    `table` share their rows. A list is pooled to its mean, or by attention:
-    weights softmax(row · query / sqrt(dim)), one query for each such list. An
-    empty list is zero. Plain TensorFlow, for layers of either Keras.
+    `table` share their rows. A list is pooled to its mean or sum, weighted
+    where it has weights, or by attention: weights softmax(row · query /
+    sqrt(dim)), one query for each such list. An empty list is zero. Plain
+    TensorFlow, for layers of either Keras.
 
     Args:
         layout: of the inputs.
@@ -72,7 +74,8 @@ class Lookup:
             table: tf.Variable [rows, dim]. tf.gather on the variable itself
                 reads only the rows wanted, and its gradient stays sparse. Or
                 a `CompactTable`.
-            inputs: `ids` [N, F] and ragged `list_*` [N, (values)].
+            inputs: `ids` [N, F] and ragged `list_*` [N, (values)]; weights of
+                the values are ragged `weights_*`.
         """
         parts = []
         if self._columns:
@@ -114,7 +117,9 @@ class Lookup:
                 query = queries[self.attended.index(f.name)]
                 pooled = attention_pool(piece, ragged, query)
             else:
-                pooled = mean_pool(piece, ragged)
+                weights = inputs[WEIGHTS + f.name] if f.weighted else None
+                pool = sum_pool if f.pool == "sum" else mean_pool
+                pooled = pool(piece, ragged, weights)
             outputs.append(pooled[:, None, :])
         return tf.concat(outputs, 1)
 
@@ -125,14 +130,41 @@ def read(table: Any, ids: tf.Tensor) -> tf.Tensor:
     return tf.gather(table, ids) if rows is None else rows(ids)
 
 
-def mean_pool(values: tf.Tensor, ragged: tf.RaggedTensor) -> tf.Tensor:
-    """[N, dim] from one vector a value, [V, dim]; zero for an empty list."""
+def mean_pool(
+    values: tf.Tensor,
+    ragged: tf.RaggedTensor,
+    weights: tf.RaggedTensor | None = None,
+) -> tf.Tensor:
+    """[N, dim] from one vector a value, [V, dim]; zero for an empty list.
+
+    Args:
+        values: the vectors.
+        ragged: the list that they are of.
+        weights: float32 of the same lengths; None: all weigh the same.
+    """
     rows, count = ragged.value_rowids(), ragged.nrows()
-    total = tf.math.unsorted_segment_sum(values, rows, count)
-    ones = tf.ones_like(rows, tf.float32)
-    lengths = tf.math.unsorted_segment_sum(ones, rows, count)
-    lengths = tf.cast(tf.maximum(lengths, 1.0), values.dtype)
-    return total / lengths[:, None]
+    total = sum_pool(values, ragged, weights)
+    if weights is None:
+        ones = tf.ones_like(rows, tf.float32)
+        lengths = tf.math.unsorted_segment_sum(ones, rows, count)
+        lengths = tf.maximum(lengths, 1.0)
+    else:
+        lengths = tf.math.unsorted_segment_sum(weights.flat_values, rows, count)
+        lengths = tf.where(lengths > 0, lengths, tf.ones_like(lengths))
+    return total / tf.cast(lengths, values.dtype)[:, None]
+
+
+def sum_pool(
+    values: tf.Tensor,
+    ragged: tf.RaggedTensor,
+    weights: tf.RaggedTensor | None = None,
+) -> tf.Tensor:
+    """As `mean_pool`, without the division."""
+    if weights is not None:
+        values *= tf.cast(weights.flat_values, values.dtype)[:, None]
+    return tf.math.unsorted_segment_sum(
+        values, ragged.value_rowids(), ragged.nrows()
+    )
 
 
 def attention_pool(
