@@ -27,6 +27,7 @@ from components.serving_gate.component import ServingGate
 from components.statistics_gen.component import StatisticsGen
 from components.transform.component import Transform
 from components.warm_start.component import WarmStart
+from models.preprocessing import pretrained
 from pipeline import beam
 from pipeline.code_version import code_version
 from pipeline.config import PipelineConfig
@@ -204,6 +205,11 @@ def create_pipeline(
             {"weight": sections["data"]["weight"]} if config.data.weight else {}
         ),
         **({"model_version": versions.model} if versions.model else {}),
+        **(
+            {"pretrained_version": pretrained.version(config.features)}
+            if any(f.pretrained for f in config.features.categorical)
+            else {}
+        ),
         **code("Trainer"),
     }
     tuner: list[BaseComponent] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import PurePath
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -13,7 +14,14 @@ from pydantic import (
     model_validator,
 )
 
-from models.config.section import FieldError, Name, PositiveInt, Section
+from models.config.section import (
+    FieldError,
+    Name,
+    PathText,
+    PositiveInt,
+    Section,
+    long_form,
+)
 from models.config.served_names import served_names
 from models.config.time_features import Part, TimeFeatures
 
@@ -142,6 +150,47 @@ class NumericFeature(Section):
         return self
 
 
+class Pretrained(Section):
+    """Embeddings that another model made, a vector for each value."""
+
+    path: PathText
+    """File of the vectors.
+
+    .parquet, .csv or .tsv: a column of values, beside it a column of lists, or
+    a column for each number. .npy: a matrix, with `ids`.
+    """
+    ids: PathText | None = None
+    """Text file with the value of each row of a .npy, a line each."""
+    key: Name | None = None
+    """Column of the values; null: the first one."""
+    frozen: bool = False
+    """Keep the vectors as they are, and zeros for values without one.
+
+    Else training goes on from them, and other values begin at random.
+    """
+
+    @model_validator(mode="before")
+    @classmethod
+    def _path_alone(cls, value: Any) -> Any:
+        accepted = "a path, or {path, ids, key, frozen}"
+        return long_form(cls, value, "path", (str,), accepted)
+
+    @model_validator(mode="after")
+    def _is_of_a_kind(self) -> Pretrained:
+        kind = PurePath(self.path).suffix
+        if kind not in (".npy", ".parquet", ".csv", ".tsv"):
+            raise ValueError(
+                f"`path` received {self.path!r}; accepted: a name that ends in"
+                " .parquet, .csv, .tsv or .npy"
+            )
+        if (kind == ".npy") != (self.ids is not None):
+            raise ValueError(
+                f"`ids` received {self.ids!r}; accepted with {kind}:"
+                + (" the path of its values" if kind == ".npy" else " null")
+            )
+        return self
+
+
 class CategoricalFeature(Section):
     """One category a row, or a list of them.
 
@@ -188,6 +237,8 @@ class CategoricalFeature(Section):
     Features with the same `table`, or whose `table` is another feature's name,
     share both.
     """
+    pretrained: Pretrained | None = None
+    """Embeddings to begin with, or to keep: a path, or a mapping."""
     serve: Category | None = None
     """Value of every request, for a feature that only training sees.
 
@@ -228,6 +279,22 @@ class CategoricalFeature(Section):
             raise ValueError(
                 "`weights` received a separator with `pool: attention`, which"
                 " learns its weights; accepted: mean, sum"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _pretrained_has_values(self) -> CategoricalFeature:
+        if self.pretrained is None:
+            return self
+        if self.encode != "vocab":
+            raise ValueError(
+                "`pretrained` works with `encode: vocab`; received `encode:"
+                f" {self.encode}`"
+            )
+        if self.pretrained.frozen and self.pool == "attention":
+            raise ValueError(
+                "`pool: attention` received with frozen embeddings; accepted:"
+                " mean, sum"
             )
         return self
 
@@ -275,7 +342,14 @@ class VectorFeature(Section):
 
 
 _SHARED = {
-    "vocab": ("encode", "dim", "min_count", "max_size", "oov_buckets"),
+    "vocab": (
+        "encode",
+        "dim",
+        "min_count",
+        "max_size",
+        "oov_buckets",
+        "pretrained",
+    ),
     "hash": ("encode", "dim", "buckets"),
     "identity": ("encode", "dim", "buckets"),
 }

@@ -239,9 +239,23 @@ class Fused:
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.lookup = Lookup(layout, features, dim, shared)
+        # A weight of single ids is trained, whatever its embedding is.
+        frozen = [f for f in features if shared and f.frozen]
+        trained = [f for f in features if f not in frozen]
+        self.lookup = Lookup(layout, trained, dim, shared)
+        self._frozen = Lookup(layout, frozen, dim) if frozen else None
         self._l2 = l2
         self._stddev = stddev
+
+    @property
+    def fields(self) -> int:
+        """Embeddings a row of the batch: one for each feature."""
+        return self.lookup.fields + (self._frozen.fields if self._frozen else 0)
+
+    @property
+    def fixed(self) -> tuple[Lookup | None, Any]:
+        """Look-up and variable of the features that are not trained."""
+        return self._frozen, getattr(self, "pretrained", None)
 
     def make(self, **uncast: bool) -> None:
         """Makes the variables.
@@ -251,16 +265,26 @@ class Fused:
                 are cast after the gather: casting the table would copy it.
         """
         lookup = self.lookup
-        shapes = {"table": (lookup.rows, lookup.dim)}
+        shapes = {"table": (max(1, lookup.rows), lookup.dim)}
+        kept: dict[str, Any] = {} if lookup.rows else {"table": False}
+        if self._frozen:
+            shapes["pretrained"] = (self._frozen.rows, lookup.dim)
+            kept["pretrained"] = False
         if lookup.attended:  # all zero: it begins as the mean
             shapes["query"] = (len(lookup.attended), lookup.dim)
         made = {
             name: self.add_weight(
-                shape=shape, initializer="zeros", name=name, **uncast
+                shape=shape,
+                initializer="zeros",
+                name=name,
+                trainable=kept.get(name, True),
+                **uncast,
             )
             for name, shape in shapes.items()
         }
         self.table, self.query = made["table"], made.get("query")
+        if self._frozen:
+            self.pretrained = made["pretrained"]
         if self._stddev:
             randomize(self.table, self._stddev)
         self.built = True
@@ -269,13 +293,21 @@ class Fused:
         self, inputs: Mapping[str, Any], training: bool = False
     ) -> tf.Tensor:
         """[N, fields, dim]."""
+        pooled = []
+        if self._frozen:
+            rows = self._frozen.gather(self.read(self.pretrained), inputs)
+            rows = tf.cast(rows, self.compute_dtype)
+            pooled.append(self._frozen.pool(rows, inputs))
+            if not self.lookup.fields:
+                return pooled[0]
         table = self.compact or self.read(self.table)
         rows = self.lookup.gather(table, inputs)
         if self._l2 and training:
             self.add_loss(self._l2 * penalty(rows, inputs))
         rows = tf.cast(rows, self.compute_dtype)
         query = None if self.query is None else self.read(self.query)
-        return self.lookup.pool(rows, inputs, query)
+        pooled.append(self.lookup.pool(rows, inputs, query))
+        return pooled[0] if len(pooled) == 1 else tf.concat(pooled, 1)
 
     def read(self, weight: Any) -> Any:
         """Tensor that TensorFlow's functions take for a weight."""

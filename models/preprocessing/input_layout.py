@@ -22,6 +22,7 @@ class IdFeature:
     table: features of one table share embeddings; "" is a table of its own.
     pool: of a list's embeddings, "mean", "sum" or "attention".
     weighted: the values of a list have weights.
+    frozen: its embeddings are given, and not trained.
     """
 
     name: str
@@ -30,6 +31,7 @@ class IdFeature:
     table: str = ""
     pool: str = "mean"
     weighted: bool = False
+    frozen: bool = False
 
     @property
     def rows(self) -> str:
@@ -77,7 +79,13 @@ def layout(features: Features, vocabulary_size: Callable[[str], int]) -> Layout:
         else:
             size = 1 + f.buckets
         item = IdFeature(
-            f.name, size, f.dim, f.table or "", f.pool, f.weights is not None
+            f.name,
+            size,
+            f.dim,
+            f.table or "",
+            f.pool,
+            f.weights is not None,
+            f.pretrained is not None and f.pretrained.frozen,
         )
         (single if f.list is None else lists).append(item)
     single += [

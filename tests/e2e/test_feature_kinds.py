@@ -28,7 +28,8 @@ features:
     - {name: share, transform: min_max}
     - {name: count, transform: log_buckets, dim: 4}
   categorical:
-    - site
+    - {name: site, min_count: 1, dim: 4,
+       pretrained: {path: sites.csv, frozen: true}}
     - {name: interests, list: "|", weights: ":", dim: 4}
     - {name: basket, list: ",", weights: "=", pool: sum, dim: 4,
        encode: hash, buckets: 50}
@@ -111,10 +112,14 @@ def test_kinds_mean_the_same_from_the_log_to_the_answer(
     ]
     lines = [json.dumps(row) + "\n" for row in [*bad, *log]]
     (tmp_path / "log.jsonl").write_text("".join(lines))
+    sites = [f"s{number},{number},0.5,-1,0\n" for number in range(4)]
+    (tmp_path / "sites.csv").write_text("".join(["site,a,b,c,d\n", *sites]))
     (tmp_path / "tiny.yaml").write_text(CONFIG)
     code, console = Attempts(tmp_path).run()
     assert code == 0, console  # the ServingGate compares with the server
     assert "4 rejected" in console
+    covered = "4 of 5 values of the vocabulary have a vector in sites.csv"
+    assert covered in console
     (first,) = (tmp_path / "models/tiny").iterdir()
     some = log[-500:]
     found = served(first, some)

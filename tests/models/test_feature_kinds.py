@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 import tempfile
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 import numpy.typing as npt
+import pytest
 import tensorflow as tf
 
 from models.architectures.registry import build_model
@@ -20,6 +22,7 @@ from models.preprocessing.id_space import keys_of, match
 from models.preprocessing.input_layout import layout
 from models.preprocessing.preprocessing_fn import observe, transformed
 from models.preprocessing.transform_assets import size_of
+from models.training import pretrained
 
 ROWS = 12_000
 Floats = npt.NDArray[np.float64]
@@ -29,7 +32,7 @@ def correlation(
     given: Mapping[str, Any],
     columns: Mapping[str, Any],
     logit: Floats,
-    prepare: Callable[[Any], None] | None = None,
+    prepare: Callable[..., object] | None = None,
 ) -> float:
     """Of the truth with a model's logits, on the last third of the rows.
 
@@ -39,7 +42,8 @@ def correlation(
         given: the section `features`, without `min_count`.
         columns: raw tensors of all rows.
         logit: [ROWS], the truth.
-        prepare: what is done to the model before it is trained.
+        prepare: what is done to the model before it is trained, with the
+            features and a reader of vocabularies.
     """
     rng = np.random.default_rng(7)
     label = (rng.random(ROWS) < 1 / (1 + np.exp(-logit))).astype(np.int64)
@@ -52,6 +56,7 @@ def correlation(
         analyzers.add(parts, arrays)
         for part in parts:
             part.write(folder)
+        texts = {p.name: p.read_bytes() for p in Path(folder).iterdir()}
         shape = layout(features, lambda name: size_of(f"{folder}/{name}"))
         found = analyzers.with_tables(analyzers.read(features, folder))
         # Not eagerly: TFT would keep a tensor of it for its next graph.
@@ -64,7 +69,7 @@ def correlation(
         float(label.mean()),
     )
     if prepare is not None:
-        prepare(model)
+        prepare(model, features, texts.__getitem__, {})
     _fit(model, inputs, label[:8000])
     return float(np.corrcoef(model(unseen), logit[8000:])[0, 1])
 
@@ -158,6 +163,32 @@ def test_a_bound_takes_the_weight_off_absurd_numbers() -> None:
     print(found)
     for without, within in found.values():
         assert within > without + 0.7
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+def test_pretrained_vectors_tell_rare_values_apart(
+    tmp_path: Path, frozen: bool
+) -> None:
+    rng = np.random.default_rng(1)
+    vectors = rng.normal(size=(6000, 8)).astype(np.float32)
+    ads = rng.integers(0, 6000, ROWS)  # two rows of each
+    logit = (vectors @ rng.normal(size=8))[ads]
+    np.save(tmp_path / "ads.npy", vectors)
+    names = [f"ad{number}" for number in range(6000)]
+    (tmp_path / "ads.txt").write_text("\n".join(names) + "\n")
+    feature = {"name": "ad", "dim": 8}
+    files = {"path": f"{tmp_path}/ads.npy", "ids": f"{tmp_path}/ads.txt"}
+    column = tf.constant([names[ad] for ad in ads])
+    with_vectors = {**feature, "pretrained": {**files, "frozen": frozen}}
+    found = {
+        name: correlation({"categorical": [one]}, {"ad": column}, logit, *more)
+        for name, one, *more in (
+            ("without", feature),
+            ("with", with_vectors, pretrained.give),
+        )
+    }
+    print(found)
+    assert found["with"] > found["without"] + 0.2
 
 
 def test_a_vector_and_its_absence_are_learned() -> None:

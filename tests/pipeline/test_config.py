@@ -435,6 +435,23 @@ REFUSED = [
         ["features.categorical.0", "`pool: sum`", "`list`"],
     ),
     (
+        "features.categorical=[{name: ad, pretrained: ads.txt}]",
+        ["features.categorical.0.pretrained", "'ads.txt'", ".parquet"],
+    ),
+    (
+        "features.categorical=[{name: ad, pretrained: ads.npy}]",
+        ["features.categorical.0.pretrained", "`ids` received None"],
+    ),
+    (
+        "features.categorical=[{name: ad, encode: hash, pretrained: a.csv}]",
+        ["features.categorical.0", "`encode: vocab`", "hash"],
+    ),
+    (
+        "features.categorical=[{name: ad, pretrained: a.csv},"
+        " {name: last, table: ad}]",
+        ["features.categorical.1", "`pretrained` must be the same"],
+    ),
+    (
         "features.vectors=[{name: item, size: 0}]",
         ["features.vectors.0.size", "received 0"],
     ),
