@@ -91,7 +91,7 @@ class NumericFeature(Section):
     A number beyond takes the bound, before `transform`; `default` does not.
     """
     missing: Literal["default", "indicator"] = "default"
-    """What a missing number tells the model.
+    """Input that a missing number gives the model.
 
     `default` is told by its value alone. `indicator` adds an input beside
     it, `<name>_missing`: 1 where the number is missing, else 0.

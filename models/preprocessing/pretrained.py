@@ -146,7 +146,11 @@ def _of_lists(lists: Any) -> Floats:
 
 
 def _is_number(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_floating(kind) or pa.types.is_integer(kind))
+    return bool(
+        pa.types.is_floating(kind)
+        or pa.types.is_integer(kind)
+        or pa.types.is_null(kind)
+    )
 
 
 def _open(path: str) -> IO[bytes]:

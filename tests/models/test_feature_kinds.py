@@ -34,9 +34,9 @@ def correlation(
     logit: Floats,
     prepare: Callable[..., object] | None = None,
 ) -> float:
-    """Of the truth with a model's logits, on the last third of the rows.
+    """Correlation of a model's logits with the truth, on a third of the rows.
 
-    The labels are drawn from `logit`; the analysis sees the other rows.
+    The labels are drawn from `logit`; analysis and training see the others.
 
     Args:
         given: the section `features`, without `min_count`.
