@@ -143,7 +143,7 @@ def mean_pool(
         weights: float32 of the same lengths; None: all weigh the same.
     """
     rows, count = ragged.value_rowids(), ragged.nrows()
-    total = sum_pool(values, ragged, weights)
+    total = tf.math.unsorted_segment_sum(_weighed(values, weights), rows, count)
     if weights is None:
         ones = tf.ones_like(rows, tf.float32)
         lengths = tf.math.unsorted_segment_sum(ones, rows, count)
@@ -160,11 +160,14 @@ def sum_pool(
     weights: tf.RaggedTensor | None = None,
 ) -> tf.Tensor:
     """As `mean_pool`, without the division."""
-    if weights is not None:
-        values *= tf.cast(weights.flat_values, values.dtype)[:, None]
-    return tf.math.unsorted_segment_sum(
-        values, ragged.value_rowids(), ragged.nrows()
-    )
+    rows, count = ragged.value_rowids(), ragged.nrows()
+    return tf.math.unsorted_segment_sum(_weighed(values, weights), rows, count)
+
+
+def _weighed(values: tf.Tensor, weights: tf.RaggedTensor | None) -> tf.Tensor:
+    if weights is None:
+        return values
+    return values * tf.cast(weights.flat_values, values.dtype)[:, None]
 
 
 def attention_pool(

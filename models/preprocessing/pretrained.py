@@ -41,8 +41,8 @@ def read(config: Pretrained) -> tuple[pa.Array, Floats]:
     if not np.isfinite(vectors).all():
         row = int(np.argmin(np.isfinite(vectors).all(1)))
         raise InputError(
-            f"{config.path}: the vector of {values[row].as_py()!r} is not"
-            " of finite numbers"
+            f"{config.path}: the vector of {values[row].as_py().decode()!r}"
+            " is not of finite numbers"
         )
     return values, vectors
 

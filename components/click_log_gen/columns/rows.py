@@ -211,6 +211,9 @@ class Column:
         lists = item_lists.flat(array) if is_list(array.type) else None
         if lists is None or not _is_number(lists.values.type):
             lists = self._lists(array, verdicts)
+            lone = item_lists.lengths(lists)[item_lists.rows_of(lists)] == 1
+            missing = lone & self._is_missing(lists.values)
+            lists = item_lists.without(lists, missing)
         items = lists.values
         if value_text.is_text(items.type):
             items = pc.utf8_trim_whitespace(items)
