@@ -3,27 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import PurePath
 from typing import Annotated, Any, Literal
 
 from pydantic import (
     BeforeValidator,
     Field,
     ValidationError,
-    field_validator,
     model_validator,
 )
 
-from models.config.section import (
-    FieldError,
-    Name,
-    PathText,
-    PositiveInt,
-    Section,
-    long_form,
-)
+from models.config.numeric import NumericFeature
+from models.config.section import FieldError, Name, PositiveInt, Section
 from models.config.served_names import served_names
 from models.config.time_features import Part, TimeFeatures
+from models.config.vectors import Pretrained, VectorFeature
 
 LABEL = "label"  # the feature name of the label in every tf.Example
 WEIGHT = "example_weight"  # that of the row's weight, where there is one
@@ -31,7 +24,6 @@ RESERVED = {LABEL: "label", WEIGHT: "weight"}
 MISSING = "missing"  # as `serve`: no value
 Kind = Literal["float", "int", "string", "time", "vector"]
 """Content of a column; `time` is the text of one, `vector` several numbers."""
-LOG_BUCKETS = 1025  # of `transform: log_buckets`: 512 a side, and around 0
 
 
 def reserved(name: str) -> str:
@@ -55,140 +47,10 @@ def _separator(value: Any) -> Any:
     return value
 
 
-Bound = Annotated[float, Field(allow_inf_nan=False)] | None
 Separator = Annotated[
     str, Field(pattern=r"^[^\s\d.eE+-]+$"), BeforeValidator(_separator)
 ]
 Category = Annotated[str, Field(min_length=1), BeforeValidator(_category)]
-
-
-class NumericFeature(Section):
-    """One number a row."""
-
-    name: Name
-    """Column."""
-    transform: Literal[
-        "none",
-        "log1p",
-        "zscore",
-        "log1p_zscore",
-        "min_max",
-        "log1p_min_max",
-        "buckets",
-        "log_buckets",
-    ] = "log1p_zscore"
-    """How the number enters the model.
-
-    `log1p` is sign(x)·log(1 + |x|), which keeps the sign. `zscore` subtracts
-    the mean and divides by the deviation. `min_max` maps the lowest number of
-    the training rows to 0 and the highest to 1, and what lies beyond to these.
-    `buckets` cuts at quantiles, `log_buckets` at floor(ln(x)²) for x above 2
-    and at integers below; both embed the bucket like a category.
-    """
-    clip: tuple[Bound, Bound] | None = None
-    """Least and greatest value, `[low, high]`; one may be null.
-
-    A number beyond takes the bound, before `transform`; `default` does not.
-    """
-    missing: Literal["default", "indicator"] = "default"
-    """Input that a missing number gives the model.
-
-    `default` is told by its value alone. `indicator` adds an input beside
-    it, `<name>_missing`: 1 where the number is missing, else 0.
-    """
-    buckets: Annotated[int, Field(ge=2)] = 32
-    """Number of quantile buckets, with `transform: buckets`."""
-    default: float = 0.0
-    """Value of a missing number.
-
-    In buckets a missing number has an id of its own.
-    """
-    dim: PositiveInt = 16
-    """Embedding dimension, with `transform: buckets` or `log_buckets`."""
-    serve: Literal["missing"] | float | None = None
-    """Value of every request, for a number that only training sees.
-
-    `missing` stands for no value; null: the caller sends the number.
-    """
-
-    @property
-    def ids(self) -> int:
-        """Buckets that are embedded; 0 for one that stays a number."""
-        if self.transform == "log_buckets":
-            return LOG_BUCKETS
-        return self.buckets if self.transform == "buckets" else 0
-
-    @property
-    def indicator(self) -> str | None:
-        """Name of the input that says whether the number is missing."""
-        return f"{self.name}_missing" if self.missing == "indicator" else None
-
-    @field_validator("clip")
-    @classmethod
-    def _clip_is_an_interval(cls, value: Any) -> Any:
-        low, high = value or (None, None)
-        if low is not None and high is not None and low >= high:
-            raise ValueError(
-                f"received [{low:g}, {high:g}]; accepted: [low, high] with low"
-                " below high"
-            )
-        if value is not None and low is None and high is None:
-            raise ValueError(
-                "received [null, null]; accepted: [low, high], one of them"
-                " may be null"
-            )
-        return value
-
-    @model_validator(mode="after")
-    def _indicator_is_of_a_number(self) -> NumericFeature:
-        if self.ids and self.indicator:
-            raise ValueError(
-                "`missing: indicator` goes with numbers; with `transform:"
-                f" {self.transform}` a missing one has an id of its own."
-                " Leave `missing` out"
-            )
-        return self
-
-
-class Pretrained(Section):
-    """Embeddings that another model made, a vector for each value."""
-
-    path: PathText
-    """File of the vectors.
-
-    .parquet, .csv or .tsv: a column of values, beside it a column of lists, or
-    a column for each number. .npy: a matrix, with `ids`.
-    """
-    ids: PathText | None = None
-    """Text file with the value of each row of a .npy, a line each."""
-    key: Name | None = None
-    """Column of the values; null: the first one."""
-    frozen: bool = False
-    """Keep the vectors as they are, and zeros for values without one.
-
-    Else training goes on from them, and other values begin at random.
-    """
-
-    @model_validator(mode="before")
-    @classmethod
-    def _path_alone(cls, value: Any) -> Any:
-        accepted = "a path, or {path, ids, key, frozen}"
-        return long_form(cls, value, "path", (str,), accepted)
-
-    @model_validator(mode="after")
-    def _is_of_a_kind(self) -> Pretrained:
-        kind = PurePath(self.path).suffix
-        if kind not in (".npy", ".parquet", ".csv", ".tsv"):
-            raise ValueError(
-                f"`path` received {self.path!r}; accepted: a name that ends in"
-                " .parquet, .csv, .tsv or .npy"
-            )
-        if (kind == ".npy") != (self.ids is not None):
-            raise ValueError(
-                f"`ids` received {self.ids!r}; accepted with {kind}:"
-                + (" the path of its values" if kind == ".npy" else " null")
-            )
-        return self
 
 
 class CategoricalFeature(Section):
@@ -318,27 +180,6 @@ class CategoricalFeature(Section):
                 f" missing, or an integer from 0 to {self.buckets - 1}"
             )
         return self
-
-
-class VectorFeature(Section):
-    """A vector of fixed length a row, such as an embedding of the item.
-
-    A missing vector is zeros; the input `<name>_missing` is 1 for it, else 0.
-    """
-
-    name: Name
-    """Column."""
-    size: Annotated[int, Field(ge=1, le=4096)]
-    """Numbers of a vector; a row with another count is rejected."""
-    separator: Annotated[str, Field(pattern=r"^[^\d.eE+-]+$")] = ","
-    """Separator between the numbers in a text, such as a cell of a CSV file or
-    a request."""
-
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        """Names of the model's inputs: of the numbers, and `_missing`."""
-        names = [f"{self.name}_{number}" for number in range(self.size)]
-        return (*names, f"{self.name}_missing")
 
 
 _SHARED = {

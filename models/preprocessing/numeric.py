@@ -10,7 +10,7 @@ import numpy.typing as npt
 import tensorflow as tf
 import tensorflow_transform as tft
 
-from models.config.features import LOG_BUCKETS
+from models.config.numeric import LOG_BUCKETS
 from models.config.training import Features, NumericFeature
 
 LOGS = ("log1p", "log1p_zscore", "log1p_min_max")

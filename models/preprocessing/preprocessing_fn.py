@@ -9,13 +9,13 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 import tensorflow_transform as tft
 
-from models.config.features import VectorFeature
 from models.config.training import (
     LABEL,
     WEIGHT,
     CategoricalFeature,
     Features,
 )
+from models.config.vectors import VectorFeature
 from models.preprocessing import (
     numeric,
     time_parts,

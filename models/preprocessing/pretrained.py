@@ -14,8 +14,9 @@ import pyarrow.compute
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from models.config.features import Features, Pretrained
+from models.config.features import Features
 from models.config.paths import is_local
+from models.config.vectors import Pretrained
 from models.errors import InputError
 
 Floats = npt.NDArray[np.float32]

@@ -10,7 +10,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from models.config.features import VectorFeature
+from models.config.vectors import VectorFeature
 
 _NUMBER = r"-?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?"
 

@@ -20,8 +20,9 @@ from models.checkpointing.saved_state import (
     save,
 )
 from models.checkpointing.warm_start import Base
-from models.config.features import Features, Pretrained
+from models.config.features import Features
 from models.config.training import ModelConfig
+from models.config.vectors import Pretrained
 from models.contracts import rows
 from models.errors import InputError
 from models.preprocessing import pretrained as files

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from components.click_log_gen.columns.rows import ColumnForm, Verdicts
 from components.click_log_gen.columns.rows import Rows as LogRows
-from models.config.features import Features, VectorFeature
+from models.config.features import Features
+from models.config.vectors import VectorFeature
 from models.preprocessing import vector_text
 from models.preprocessing.input_layout import layout
 from models.preprocessing.preprocessing_fn import Analysis, transformed

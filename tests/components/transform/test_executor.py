@@ -16,7 +16,7 @@ from tfx.components.transform import executor as tfx_transform
 from components.transform.executor import Executor
 from models.architectures.registry import build_model
 from models.config.architectures import ModelConfig
-from models.config.features import LOG_BUCKETS
+from models.config.numeric import LOG_BUCKETS
 from models.config.training import Features
 from models.errors import InputError
 from models.export import Served, requested
