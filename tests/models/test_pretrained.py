@@ -98,13 +98,15 @@ def test_what_is_wrong_with_a_file_is_told(
     assert words in str(error.value)
 
 
-def features(settings: dict[str, Any], dim: int = 2) -> Features:
+def features(
+    settings: dict[str, Any], dim: int = 2, other: int = 2
+) -> Features:
     return Features.model_validate(
         {
             "numeric": ["x"],
             "categorical": [
                 {"name": "ad", "dim": dim, "pretrained": settings},
-                {"name": "site", "encode": "hash", "buckets": 9, "dim": 2},
+                {"name": "site", "encode": "hash", "buckets": 9, "dim": other},
             ],
         }
     )
@@ -113,8 +115,10 @@ def features(settings: dict[str, Any], dim: int = 2) -> Features:
 class Run:
     """A model, and its optimizer, over a vocabulary of ads."""
 
-    def __init__(self, settings: dict[str, Any], ads: list[str]) -> None:
-        self.features = features(settings)
+    def __init__(
+        self, settings: dict[str, Any], ads: list[str], other: int = 2
+    ) -> None:
+        self.features = features(settings, other=other)
         self.shape: Layout = layout(self.features, lambda _: len(ads))
         text = "\n".join(ads).encode()
         self.meaning = Meaning(
@@ -132,8 +136,12 @@ class Run:
 
     def ads(self) -> np.ndarray:
         """Embeddings of the ads, "missing" first, unseen last."""
-        (layer,) = self.model.deep.tables
-        for lookup, table in ((layer.lookup, layer.table), layer.fixed):
+        places = [
+            place
+            for layer in self.model.deep.tables
+            for place in ((layer.lookup, layer.table), layer.fixed)
+        ]
+        for lookup, table in places:
             if lookup is not None and "ad" in lookup.first:
                 first = lookup.first["ad"]
                 size = self.shape.ids[0].size
@@ -157,9 +165,14 @@ class Run:
             )
 
 
-@pytest.mark.parametrize("frozen", [True, False])
-def test_vectors_are_kept_or_trained_on(tmp_path: Path, frozen: bool) -> None:
-    run = Run({**npy(tmp_path), "frozen": frozen}, ["b", "new", "1"])
+@pytest.mark.parametrize(
+    ("frozen", "other"), [(True, 2), (True, 3), (False, 2)]
+)
+def test_vectors_are_kept_or_trained_on(
+    tmp_path: Path, frozen: bool, other: int
+) -> None:
+    settings = {**npy(tmp_path), "frozen": frozen}
+    run = Run(settings, ["b", "new", "1"], other)
     found = run.give()
     assert (found.values, found.covered, found.given) == (3, 2, 2)
     given = run.ads()
