@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from tensorflow_data_validation import StatsOptions
@@ -86,7 +87,7 @@ def fill(
     for number, file in enumerate(files):
         left = rows
         for records in record_blocks(file, rows, _BYTES):
-            batch = _without_weights(columns_of(records), weighted)
+            batch = without_weights(columns_of(records), weighted)
             sample.add(number, batch.slice(0, left))
             left -= batch.num_rows
             if left <= 0:
@@ -160,7 +161,7 @@ class _Accumulator:
     def take(self, batches: _Batches) -> None:
         """Adds batches until there are none left."""
         while (numbered := batches.next()) is not None:
-            batch = _without_weights(columns_of(numbered[1]), self._weighted)
+            batch = without_weights(columns_of(numbered[1]), self._weighted)
             self.add(batch)
             if self._sample is not None:
                 self._sample.add(numbered[0], batch)
@@ -243,7 +244,7 @@ class _Accumulator:
         return protos
 
 
-def _without_weights(
+def without_weights(
     batch: pa.RecordBatch, weighted: Mapping[str, str]
 ) -> pa.RecordBatch:
     """The batch with `a` for each `a:0.3` of a list with weights."""
@@ -253,10 +254,11 @@ def _without_weights(
             continue
         lists = batch.column(place)
         pattern = rf"(?s)^(.*){re.escape(separator)}.*$"
-        texts = lists.values.cast(pa.large_string())
+        texts = lists.flatten().cast(pa.large_string())
         values = pc.replace_substring_regex(texts, pattern, r"\1")
+        counts = pc.fill_null(pc.list_value_length(lists), 0).to_numpy()
         shorter = pa.LargeListArray.from_arrays(
-            lists.offsets.cast(pa.int64()),
+            pa.array(np.r_[0, np.cumsum(counts)].astype(np.int64)),
             values.cast(pa.large_binary()),
             mask=lists.is_null(),
         )
