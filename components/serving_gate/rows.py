@@ -135,7 +135,9 @@ def _value(row: Any, name: str, separator: str | None) -> Value:
 
 def _text(value: Any) -> bytes:
     """An item of a list; a number of 32 bits by its shortest decimal."""
-    return value if isinstance(value, bytes) else b"%s" % np.float32(value)
+    if isinstance(value, bytes):
+        return value
+    return str(np.float32(value)).encode()
 
 
 def _values(feature: Any) -> Iterator[Any]:
