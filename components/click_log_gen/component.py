@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from typing import Any
 
 from tfx import types
 from tfx.dsl.components.base import base_beam_component, executor_spec
@@ -65,6 +66,10 @@ class ClickLogGen(base_beam_component.BaseBeamComponent):
         sizes: Mapping[str, int] | None = None,
     ) -> None:
         signs, sizes = weighted or {}, sizes or {}
+        # Checks that come later change no example.
+        unneeded: dict[str, Any] = {"drift": True, "leaks": True}
+        if "by" not in data.split.model_fields_set:
+            unneeded["split"] = {"by"}  # the executor says what was not given
         described = {
             name: [
                 kind,
@@ -76,8 +81,7 @@ class ClickLogGen(base_beam_component.BaseBeamComponent):
         }
         super().__init__(
             spec=ClickLogGenSpec(
-                # Checks that come later change no example.
-                data=data.model_dump_json(exclude={"drift", "leaks"}),
+                data=data.model_dump_json(exclude=unneeded),
                 columns=json.dumps(described),
                 ranges=json.dumps(ranges or {}),
                 data_version=data_version,

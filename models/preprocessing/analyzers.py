@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Protocol, cast
 
 import numpy as np
@@ -275,23 +275,29 @@ def read(features: Features, folder: str, texts: str = "") -> Analysis:
 
 
 def kept(
-    features: Features, transform: tft.TFTransformOutput
+    features: Features,
+    transform: tft.TFTransformOutput,
+    without: Collection[str] = (),
 ) -> Analysis | None:
-    """Look-ups of an export without Transform's graph, its files as tables.
+    """Look-ups without Transform's graph, its files as tables.
 
-    None if the graph is of another Transform, which keeps no numbers.
+    None if the graph is of another Transform, which keeps no numbers. The
+    vocabularies of the tables in `without` stay paths.
     """
     graph = transform.transform_savedmodel_dir
     folder = os.path.join(graph.rstrip("/").rpartition("/")[0], NUMBERS)
     if not FileSystems.exists(os.path.join(folder, _MOMENTS)):
         return None
-    return with_tables(read(features, folder, os.path.join(graph, "assets")))
+    found = read(features, folder, os.path.join(graph, "assets"))
+    return with_tables(found, without)
 
 
-def with_tables(found: Analysis) -> Analysis:
-    """`found` with look-ups instead of the files of vocabularies."""
+def with_tables(found: Analysis, without: Collection[str] = ()) -> Analysis:
+    """`found` with look-ups instead of files, but for tables in `without`."""
     tables = {
-        table: tf.lookup.StaticHashTable(
+        table: path
+        if table in without
+        else tf.lookup.StaticHashTable(
             tf.lookup.TextFileInitializer(
                 path,
                 tf.string,

@@ -68,6 +68,7 @@ FEATURES = {
             "encode": "hash",
             "buckets": 30,
         },
+        {"name": "again", "min_count": 1, "table": "site"},
     ],
     "vectors": [{"name": "item", "size": 5}],
     "crosses": [
@@ -78,7 +79,7 @@ FEATURES = {
 _NEW = ("share", "bid", "dwell", "hops", "depth")
 _FLOAT = ("row", "log", "score", "price", "constant", "age", "empty", *_NEW)
 _LISTS = ("tags", "words", "seen", "liked", "bought")
-_BYTES = ("site", "user name", "top", "hashed", *_LISTS)
+_BYTES = ("site", "user name", "top", "hashed", "again", *_LISTS)
 SPEC = {
     **dict.fromkeys(_FLOAT, tf.io.VarLenFeature(tf.float32)),
     "item": tf.io.VarLenFeature(tf.float32),
