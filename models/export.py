@@ -17,6 +17,7 @@ import tensorflow_transform as tft
 from models.config.served_names import served_names
 from models.config.training import RESERVED, Features
 from models.layers.compact_table import variables_of
+from models.preprocessing import vector_text
 from models.preprocessing.category_text import canonical
 from models.preprocessing.input_layout import asset_name
 from models.preprocessing.preprocessing_fn import Analysis, transformed
@@ -32,13 +33,15 @@ DTYPES = {
     "int": tf.int64,
     "string": tf.string,
     "time": tf.string,
+    "vector": tf.float32,
 }
-"""Kind of a feature -> its type in examples and requests."""
+"""Kind of a feature -> its type in examples and, but of vectors, requests."""
 MISSING: dict[str, Any] = {
     "float": float("nan"),
     "int": -1,
     "string": "",
     "time": "",
+    "vector": "",
 }
 """Kind of a feature -> the value of a request that has none."""
 
@@ -50,6 +53,7 @@ class Served(tf.Module):
     served name (see `names`), missing values as NaN, "" or -1;
     `examples` takes serialized tf.Examples [N]. Both give {"ctr": float32 [N]}.
     A list is a text with separators; in an example, several values too.
+    A vector is such a text, and in an example its numbers.
     A feature that only training sees is a constant in both; if there is one,
     `examples_as_logged` takes it from the examples. `logit_shift` corrects
     for negatives that training did not see. With what Transform found,
@@ -96,6 +100,7 @@ class Served(tf.Module):
             for f in features.categorical
             if self._kinds[f.name] == "string" and f.name in self._spec
         }
+        self._weighted = features.weighted()
         served = features.served_kinds()
         self.names = served_names(served)
         self.exported = {
@@ -104,7 +109,7 @@ class Served(tf.Module):
                 input_signature=[
                     {
                         name: tf.TensorSpec(
-                            [None], DTYPES[kind], self.names[name]
+                            [None], requested(kind), self.names[name]
                         )
                         for name, kind in served.items()
                     }
@@ -136,9 +141,13 @@ class Served(tf.Module):
         return 1 if self._analysis is None else BLOCK
 
     def vocabularies(self) -> dict[str, dict[str, str | None]]:
-        """Requested feature with a vocabulary -> its asset, list separator."""
+        """Requested feature with a vocabulary -> its asset, separators."""
         return {
-            f.name: {"asset": asset_name(f), "separator": f.list}
+            f.name: {
+                "asset": asset_name(f),
+                "separator": f.list,
+                "weights": f.weights,
+            }
             for f in self._features.categorical
             if f.encode == "vocab" and f.name in self._requested()
         }
@@ -148,7 +157,9 @@ class Served(tf.Module):
         wanted = {name: columns[name] for name in self._requested()}
         if self._analysis is None:
             wanted = {
-                name: _sparse(column, self._kinds[name])
+                name: column
+                if self._kinds[name] == "vector"
+                else _sparse(column, self._kinds[name])
                 for name, column in wanted.items()
             }
         return self._score(wanted | self._filled(rows))
@@ -195,7 +206,10 @@ class Served(tf.Module):
         return transformed(raw, self._features, self._analysis)
 
     def _score(self, raw: dict[str, Any]) -> dict[str, tf.Tensor]:
-        inputs = self._transformed(canonical(raw, self._separators))
+        raw = raw | self._vectors(raw)
+        inputs = self._transformed(
+            canonical(raw, self._separators, self._weighted)
+        )
         for name in RESERVED:
             inputs.pop(name, None)
         for name, value in inputs.items():
@@ -209,9 +223,24 @@ class Served(tf.Module):
         ctr = self._ctr(_whole_blocks(inputs, -rows % BLOCK))
         return {"ctr": ctr[:rows]}
 
+    def _vectors(self, raw: Mapping[str, Any]) -> dict[str, Any]:
+        found: dict[str, Any] = {
+            f.name: vector_text.checked(raw[f.name], f)
+            for f in self._features.vectors
+            if f.name in raw
+        }
+        if self._analysis is None:
+            found = {n: vector_text.sparse(v) for n, v in found.items()}
+        return found
+
     def _ctr(self, inputs: dict[str, Any]) -> tf.Tensor:
         logits = tf.cast(self._network(inputs), tf.float32)
         return tf.sigmoid(logits + self._shift)
+
+
+def requested(kind: str) -> tf.DType:
+    """Type of a feature in `serving_default`; a vector is a text there."""
+    return tf.string if kind == "vector" else DTYPES[kind]
 
 
 def _row_count(value: Any) -> tf.Tensor:

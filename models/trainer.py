@@ -203,4 +203,5 @@ def _describe(
         "slot_bytes": optimizers.slot_bytes(fitted.optimizer),
         "ids": sum(f.size for f in job.shape.ids),
         "linear_start": fitted.linear_start and asdict(fitted.linear_start),
+        "pretrained": [asdict(one) for one in fitted.pretrained],
     }

@@ -68,6 +68,18 @@ def numpy_dtype(variable: Any) -> Any:
     return np.dtype(tf.as_dtype(variable.dtype).as_numpy_dtype)
 
 
+def scatter_rows(variable: Any, rows: Any, values: Any) -> None:
+    """Sets some rows of a variable, on each device here."""
+    if not len(rows):
+        return
+    for replica in _replicas(variable):
+        tf.raw_ops.ResourceScatterUpdate(
+            resource=replica.handle,
+            indices=rows,
+            updates=tf.cast(values, replica.dtype),
+        )
+
+
 def assign_rows(variable: Any, start: int, values: Any) -> None:
     """Sets rows of a variable from row `start` on, on each device here."""
     for replica in _replicas(variable):

@@ -278,6 +278,14 @@ class PipelineConfig(Section):
                 f"received {self.evaluate.group!r}, a list; accepted: a column"
                 " with one value a row",
             )
+        unsliced = self.features.weighted() | self.features.sizes()
+        for number, names in enumerate(self.evaluate.slices):
+            for name in unsliced.keys() & set(names):
+                raise FieldError(
+                    f"evaluate.slices.{number}",
+                    f"received {name!r}, a vector or a list with weights;"
+                    " accepted: a column of plain values",
+                )
         columns = self.data.impressions.all_columns
         if columns is not None:
             for name in self.columns():
@@ -308,7 +316,7 @@ class PipelineConfig(Section):
         """Feature -> the path of its setting."""
         uses = {
             feature.name: f"features.{kind}.{number}"
-            for kind in ("numeric", "categorical")
+            for kind in ("numeric", "categorical", "vectors")
             for number, feature in enumerate(getattr(self.features, kind))
         }
         if self.data.time is not None and self.features.time is not None:

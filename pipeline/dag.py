@@ -27,6 +27,7 @@ from components.serving_gate.component import ServingGate
 from components.statistics_gen.component import StatisticsGen
 from components.transform.component import Transform
 from components.warm_start.component import WarmStart
+from models.preprocessing import pretrained
 from pipeline import beam
 from pipeline.code_version import code_version
 from pipeline.config import PipelineConfig
@@ -134,6 +135,8 @@ def create_pipeline(
         columns=config.columns(),
         separators=separators,
         ranges=config.features.ranges(),
+        weighted=config.features.weighted(),
+        sizes=config.features.sizes(),
         data_version=versions.data,
         **code("ClickLogGen"),
     )
@@ -141,6 +144,7 @@ def create_pipeline(
     statistics = StatisticsGen(
         examples,
         on_beam=not beam.in_process(config.runner.beam),
+        weighted=config.features.weighted(),
         **code("StatisticsGen"),
     )
     schema_gen = _schema(config, statistics, versions.schema)
@@ -201,6 +205,11 @@ def create_pipeline(
             {"weight": sections["data"]["weight"]} if config.data.weight else {}
         ),
         **({"model_version": versions.model} if versions.model else {}),
+        **(
+            {"pretrained_version": pretrained.version(config.features)}
+            if any(f.pretrained for f in config.features.categorical)
+            else {}
+        ),
         **code("Trainer"),
     }
     tuner: list[BaseComponent] = []
@@ -329,9 +338,19 @@ def _complete(components: list[BaseComponent]) -> list[BaseComponent]:
 
 
 def _checked_kinds(config: PipelineConfig) -> dict[str, str]:
-    """Features that drift and leaks are looked for in: not the time itself."""
-    kinds = config.features.kinds()
-    return {name: kind for name, kind in kinds.items() if kind != "time"}
+    """Features that drift and leaks are looked for in.
+
+    Not the time itself, nor vectors, whose numbers mean nothing one by one.
+    Beam's workers count values of a list with their weights: no such list.
+    """
+    left_out: set[str] = set()
+    if not beam.in_process(config.runner.beam):
+        left_out = set(config.features.weighted())
+    return {
+        name: kind
+        for name, kind in config.features.kinds().items()
+        if kind not in ("time", "vector") and name not in left_out
+    }
 
 
 def _evaluated_kinds(config: PipelineConfig) -> dict[str, str]:

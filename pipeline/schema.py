@@ -26,10 +26,13 @@ _SHORT: dict[str, tuple[dict[str, Any], ...]] = {
     "CategoricalFeature": (_TEXT,),
     "DriftConfig": (_ACTION,),
     "NumericFeature": (_TEXT,),
+    "Pretrained": (_TEXT,),
     "Retries": ({"type": "integer", "minimum": 0},),
     # YAML 1.1 reads off as a boolean, YAML 1.2 as text.
     "ServingGateConfig": ({"type": "boolean"}, {"enum": ["on", "off"]}),
     "TimeColumn": (_TEXT,),
+    "TimeFeatures": ({"type": "array", "items": _TEXT},),
+    "Weight": ({"type": ["string", "integer"]},),
 }
 # A single name stands for a list of one.
 _ONE_OR_MANY = (
@@ -67,6 +70,11 @@ def schema() -> dict[str, Any]:
     _widen(parts["DataConfig"]["properties"], "leaks", {"const": False})
     _widen(parts["DriftConfig"]["anyOf"][1]["properties"], "action",
            {"const": False})  # fmt: skip
+    _widen(
+        parts["CategoricalFeature"]["anyOf"][1]["properties"],
+        "weights",
+        {"type": "boolean"},
+    )
     # Paths of settings may stand beside the other keys of `tune`.
     parts["Tune"]["additionalProperties"] = True
     parts["Tune"].pop("required", None)

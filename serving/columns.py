@@ -44,7 +44,10 @@ def supported(dtype: np.dtype[Any]) -> bool:
 
 
 def to_column(
-    name: str, dtype: np.dtype[Any], values: Sequence[object]
+    name: str,
+    dtype: np.dtype[Any],
+    values: Sequence[object],
+    separator: str | None = None,
 ) -> Array:
     """Converts the values of one feature, one per row.
 
@@ -58,6 +61,8 @@ def to_column(
         name: the feature, for the error message.
         dtype: what the signature wants; strings are `object`.
         values: one scalar per row.
+        separator: of a feature that is a list or a vector, which may come as
+            a list too; a text has it between the values.
 
     Returns:
         An array of shape [len(values)] and of the given dtype.
@@ -70,6 +75,14 @@ def to_column(
     received = set(map(type, values))
     if received == {list} and all(map(_is_single, values)):
         values = [value[0] for value in values]  # type: ignore[index]
+        received = set(map(type, values))
+    if separator is not None and list in received:
+        values = [
+            joined(name, row, value, separator)
+            if isinstance(value, list)
+            else value
+            for row, value in enumerate(values)
+        ]
         received = set(map(type, values))
     if not received <= accepted:
         row = next(i for i, v in enumerate(values) if type(v) not in accepted)
@@ -86,6 +99,23 @@ def to_column(
         row = next(i for i, v in enumerate(values) if _overflows(v, dtype))
         expected += f" within {dtype.name}"
         raise BadInputError(_wrong(name, row, values[row], expected)) from None
+
+
+def joined(name: str, row: int, values: list[object], separator: str) -> bytes:
+    """A list as a text.
+
+    Raises:
+        BadInputError: a value is a list too, or holds the separator.
+    """
+    texts = to_column(name, np.dtype(object), values)
+    parts = [t.encode() if isinstance(t, str) else t for t in texts]
+    if any(separator.encode() in part for part in parts):
+        raise BadInputError(
+            f"feature {name!r}, row {row}: expected values without the"
+            f" separator {separator!r}; the signature 'examples' of predict"
+            f" takes them. Received: {shown(values)}"
+        )
+    return separator.encode().join(parts)
 
 
 def _floats(values: Sequence[Any], dtype: np.dtype[Any]) -> Array:

@@ -33,11 +33,14 @@ class Counts(Protocol):
 class Version(Protocol):
     """The part of a loaded version that is needed.
 
-    vocabularies: feature -> the file with a value a line, list separator.
+    vocabularies: feature -> the file with a value a line, list separator,
+        separator of weights.
     """
 
     @property
-    def vocabularies(self) -> Mapping[str, tuple[Path, str | None]]: ...
+    def vocabularies(
+        self,
+    ) -> Mapping[str, tuple[Path, str | None, str | None]]: ...
 
 
 class Monitor:
@@ -80,7 +83,7 @@ class Monitor:
         if model not in self._known:
             self._known[model] = {
                 name: hashes(path)
-                for name, (path, _) in model.vocabularies.items()
+                for name, (path, *_) in model.vocabularies.items()
                 if path.exists()  # its version may be gone
             }
         known = self._known[model]
@@ -89,8 +92,8 @@ class Monitor:
             missing = _missing(column)
             unknown = None
             if name in known:
-                separator = model.vocabularies[name][1]
-                unknown = _unknown(column[~missing], known[name], separator)
+                signs = model.vocabularies[name][1:]
+                unknown = _unknown(column[~missing], known[name], *signs)
             self._counts.seen(name, len(column), int(missing.sum()), unknown)
 
 
@@ -108,7 +111,12 @@ def _missing(column: Array) -> npt.NDArray[np.bool_]:
     return np.asarray(column == -1)
 
 
-def _unknown(values: Array, known: Hashes, separator: str | None) -> int:
+def _unknown(
+    values: Array,
+    known: Hashes,
+    separator: str | None,
+    weights: str | None = None,
+) -> int:
     """How many rows have a value that is not known."""
     rows = [_bytes(value) for value in values]
     parts = [
@@ -117,6 +125,9 @@ def _unknown(values: Array, known: Hashes, separator: str | None) -> int:
         else list(filter(None, row.split(separator.encode())))
         for row in rows
     ]
+    if weights is not None:
+        sign = weights.encode()
+        parts = [[v.rpartition(sign)[0] or v for v in part] for part in parts]
     numbers = np.repeat(np.arange(len(rows)), [len(part) for part in parts])
     found = np.array([hash(v) for part in parts for v in part], np.int64)
     # Not np.isin, which sorts a large vocabulary each time.

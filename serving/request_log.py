@@ -16,7 +16,7 @@ import numpy as np
 from tensorflow.core.example import example_pb2
 
 from serving import tf_serving_examples
-from serving.columns import Array
+from serving.columns import Array, number_text
 from serving.errors import BadInputError, ServingError
 from serving.limits import LogOptions
 from serving.metrics import ServingMetrics
@@ -244,6 +244,7 @@ def _lists(values: Iterable[Any], separator: str) -> Any:
     found = []
     for value in values:
         items = value if isinstance(value, list) else [value]
+        items = [number_text(item) for item in items]
         texts = [v.encode() if isinstance(v, str) else bytes(v) for v in items]
         if len(texts) == 1:
             texts = texts[0].split(separator.encode())

@@ -65,7 +65,11 @@ def tf_serving_router(repository: VersionRepository) -> APIRouter:
         def read(body: bytes, loaded: LoadedModel) -> Any:
             nonlocal by_row
             decoded = tf_serving.decode(
-                body, loaded.inputs, loaded.aliases, repository.ignore_unknown
+                body,
+                loaded.inputs,
+                loaded.aliases,
+                repository.ignore_unknown,
+                loaded.lists or {},
             )
             by_row = decoded.by_row
             return decoded.signature, decoded.columns

@@ -63,9 +63,14 @@ class LoadedModel:
             1 if about.get("block") == manifest.BLOCK else manifest.BLOCK
         )
         self.created = _created(about, path)  # in seconds since 1970
-        # Feature -> its vocabulary, a value a line, and list separator.
+        # Feature -> its vocabulary, a value a line, list separator, and what
+        # separates a value from its weight.
         self.vocabularies = {
-            name: (path / "assets" / entry["asset"], entry["separator"])
+            name: (
+                path / "assets" / entry["asset"],
+                entry["separator"],
+                entry.get("weights"),
+            )
             for name, entry in about.get("vocabularies", {}).items()
         }
         # Feature that is a list -> its separator in a text. None: `examples`
@@ -323,6 +328,8 @@ def _example(row: Mapping[str, Scalar]) -> bytes:
     example = tf.train.Example()
     for name, value in row.items():
         feature = example.features.feature[name]
+        if not value and isinstance(value, str):
+            continue  # missing, whatever the kind of the feature is
         if isinstance(value, str):
             feature.bytes_list.value.append(value.encode())
         elif isinstance(value, float):
@@ -335,4 +342,7 @@ def _example(row: Mapping[str, Scalar]) -> bytes:
 def _first_cause(message: str) -> str:
     # TensorFlow puts the sentence that matters last, before the node's name.
     cause = re.sub(r"\s*(\[\[|\[Op:).*", "", message, flags=re.DOTALL)
+    # Before an Assert's words is the call's name, and quotes are escaped.
+    cause = re.sub(r"\{\{.*?\}\} (assertion failed: )?", "", cause)
+    cause = cause.replace("\\'", "'")
     return cause.splitlines()[-1].strip() if cause else message

@@ -35,6 +35,7 @@ def decode(
     signatures: Mapping[str, Inputs],
     aliases: Aliases = _NONE,
     ignore_unknown: bool = False,
+    lists: Mapping[str, str] = _NONE,
 ) -> Request:
     """Reads the body of a `:predict` call.
 
@@ -44,6 +45,7 @@ def decode(
         signatures: signature name -> input name -> dtype.
         aliases: other name of an input -> its name.
         ignore_unknown: whether columns that are no feature are left out.
+        lists: feature that may come as a list -> separator in a text.
 
     Raises:
         BadInputError: not JSON, or it does not fit the signature.
@@ -73,7 +75,7 @@ def decode(
             given = {k: v for k, v in given.items() if k in inputs}
         raw = _check_columns(given, inputs)
     columns = {
-        feature: to_column(feature, inputs[feature], values)
+        feature: to_column(feature, inputs[feature], values, lists.get(feature))
         for feature, values in raw.items()
     }
     return Request(name or DEFAULT_SIGNATURE, columns, by_row)

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import orjson
 
-from serving.columns import Array, to_column
+from serving.columns import Array, joined, to_column
 from serving.errors import BadInputError, shown
 from serving.tf_serving import Aliases, Inputs, find_signature, load_json
 
@@ -112,15 +112,7 @@ def _joined(name: str, row: int, value: object, separator: str) -> object:
     """A list as a text; one value is one already."""
     if not isinstance(value, list) or len(value) < 2:
         return _single(name, row, value)
-    texts = to_column(name, np.dtype(object), value)
-    parts = [t.encode() if isinstance(t, str) else t for t in texts]
-    if any(separator.encode() in part for part in parts):
-        raise BadInputError(
-            f"feature {name!r}, row {row}: expected values without the"
-            f" separator {separator!r}; the signature 'examples' of predict"
-            f" takes them. Received: {shown(value)}"
-        )
-    return separator.encode().join(parts)
+    return joined(name, row, value, separator)
 
 
 def _single(name: str, row: int, value: object) -> object:

@@ -43,7 +43,9 @@ class ClickLogGen(base_beam_component.BaseBeamComponent):
     `data_version` and `code_version` stand for the files' and the code's
     state: a run whose versions are known reuses the cached examples.
 
-    `ranges` says of columns of integers below what they are, for counts.
+    `ranges` says of columns of integers below what they are, for counts;
+    `weighted` of lists with weights what separates a value from its weight;
+    `sizes` of vectors how many numbers they have.
 
     `rejected` holds the rows that are not in the examples, with file, place
     and reason, in `rejected-*.jsonl`, and in `counts.json` how many there are.
@@ -60,13 +62,22 @@ class ClickLogGen(base_beam_component.BaseBeamComponent):
         data_version: str = "",
         code_version: str = "",
         ranges: Mapping[str, int] | None = None,
+        weighted: Mapping[str, str] | None = None,
+        sizes: Mapping[str, int] | None = None,
     ) -> None:
+        signs, sizes = weighted or {}, sizes or {}
         # Checks that come later change no example.
         unneeded: dict[str, Any] = {"drift": True, "leaks": True}
         if "by" not in data.split.model_fields_set:
             unneeded["split"] = {"by"}  # the executor says what was not given
         described = {
-            name: [kind, separators.get(name)] for name, kind in columns.items()
+            name: [
+                kind,
+                separators.get(name),
+                signs.get(name),
+                sizes.get(name, 0),
+            ]
+            for name, kind in columns.items()
         }
         super().__init__(
             spec=ClickLogGenSpec(

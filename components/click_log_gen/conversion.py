@@ -20,6 +20,7 @@ from components.click_log_gen.columns.event_time import (
 from components.click_log_gen.columns.feature_check import FeatureCheck
 from components.click_log_gen.columns.rows import (
     Column,
+    ColumnForm,
     Rejected,
     Rows,
     Verdicts,
@@ -45,7 +46,7 @@ class ConversionSettings:
     """All that a worker needs besides the chunk."""
 
     data: DataConfig
-    columns: Mapping[str, tuple[str, str | None]]  # kind, list separator
+    columns: Mapping[str, ColumnForm]
     folders: Mapping[str, str]
     chunks: int
     cut: split.Cut = split.NO_CUT
@@ -133,7 +134,7 @@ def write(
 def _wanted(job: ConversionSettings) -> dict[str, str]:
     """Columns to read -> what they will be read as."""
     data = job.data
-    wanted = {name: kind for name, (kind, _) in job.columns.items()}
+    wanted = {name: form.reads for name, form in job.columns.items()}
     assert data.label is not None and data.label_column is not None
     wanted.setdefault(data.label_column, labels.kind(data.label))
     if data.weight is not None and data.weight.source is not None:
@@ -167,12 +168,12 @@ class _Batch:
         columns = {
             name: typed(
                 rows.columns[name],
-                kind,
-                self._column(name, sep),
+                form.kind,
+                self._column(name, form),
                 self._verdicts,
             )
-            for name, (kind, sep) in job.columns.items()
-            if kind != "time"
+            for name, form in job.columns.items()
+            if form.kind != "time"
         }
         assert data.label is not None and data.label_column is not None
         features = tuple(job.columns)
@@ -183,8 +184,8 @@ class _Batch:
             self._verdicts,
         )
         times = self._times()
-        for name, (kind, _) in job.columns.items():
-            if kind == "time" and times is not None:
+        for name, form in job.columns.items():
+            if form.kind == "time" and times is not None:
                 columns[name] = text_of(times)
         self.times = times if data.reads_time else None
         sides = self._sides()
@@ -228,9 +229,9 @@ class _Batch:
         """The rows that are not in `records`, in order."""
         return self._rows.refused(self._chunk.path, self._verdicts.reasons)
 
-    def _column(self, name: str, separator: str | None = None) -> Column:
+    def _column(self, name: str, form: ColumnForm | None = None) -> Column:
         nulls = self._job.data.impressions.null_values
-        return self._rows.column(name, nulls, separator)
+        return self._rows.column(name, nulls, form)
 
     def _sides(self) -> split.Sides | None:
         """Where rows go; None: the example's features tell."""
@@ -249,7 +250,8 @@ class _Batch:
 
     def _times(self) -> Times | None:
         data = self._job.data
-        wanted = any(kind == "time" for kind, _ in self._job.columns.values())
+        forms = self._job.columns.values()
+        wanted = any(form.kind == "time" for form in forms)
         if not (wanted or data.reads_time):
             return None
         assert data.time is not None

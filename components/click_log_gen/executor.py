@@ -46,12 +46,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         data, versions = spans.resolved(
             DataConfig.model_validate_json(exec_properties["data"])
         )
-        columns = {
-            name: (kind, separator)
-            for name, (kind, separator) in json.loads(
-                exec_properties["columns"]
-            ).items()
-        }
+        columns = json.loads(exec_properties["columns"])
         examples = artifact_utils.get_single_instance(output_dict["examples"])
         rejected = artifact_utils.get_single_instance(output_dict["rejected"])
         examples.split_names = artifact_utils.encode_split_names(

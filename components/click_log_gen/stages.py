@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from components.click_log_gen import conversion
 from components.click_log_gen.columns import feature_check
+from components.click_log_gen.columns.rows import ColumnForm
 from components.click_log_gen.config.sections import DataConfig, LogFiles
 from components.click_log_gen.files import log_paths
 from components.click_log_gen.files.chunks import Chunk
@@ -59,7 +60,7 @@ class Places:
 
 def ingest(
     data: DataConfig,
-    columns: Mapping[str, tuple[str, str | None]],
+    columns: Mapping[str, Sequence[Any]],
     places: Places,
     each: Each,
     ranges: Mapping[str, int] | None = None,
@@ -67,7 +68,7 @@ def ingest(
     """Reads, joins, labels, splits and writes.
 
     Args:
-        columns: of the examples -> kind, list separator.
+        columns: of the examples -> values of a `ColumnForm`.
         ranges: integer column -> its values are from 0 to below.
 
     Raises:
@@ -79,8 +80,9 @@ def ingest(
             f"{', '.join(data.impressions.path)}: every file is empty"
         )
     ranges = ranges or {}
+    forms = {name: ColumnForm(*form) for name, form in columns.items()}
     if data.clicks is not None:
-        return _joined(data, columns, places, each, plan, ranges)
+        return _joined(data, forms, places, each, plan, ranges)
     surveys: list[dict[str, Any]] = []
     if data.split.by != "hash":
         surveys = each(
@@ -94,7 +96,7 @@ def ingest(
         newest = max((p["high"] for p in known if "high" in p), default=0)
     job = conversion.ConversionSettings(
         data,
-        columns,
+        forms,
         places.folders,
         len(plan),
         split.find_cut(surveys, data.split),
@@ -115,7 +117,7 @@ def ingest(
 
 def _joined(
     data: DataConfig,
-    columns: Mapping[str, tuple[str, str | None]],
+    columns: Mapping[str, ColumnForm],
     places: Places,
     each: Each,
     shown: list[Chunk],

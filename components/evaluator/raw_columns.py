@@ -13,6 +13,7 @@ import tensorflow as tf
 from components.evaluator.predictions import batches, hashed
 from models.config.training import LABEL, WEIGHT, Features
 from models.export import DTYPES, MISSING
+from models.preprocessing import weighted_text
 
 _MERGE_AT = 1 << 22  # numbers kept of a column before equal ones are merged
 _PRIME = 2**63 - 1
@@ -127,6 +128,10 @@ def _columns(
 def _lists(column: tf.SparseTensor) -> tf.RaggedTensor:
     """[N, (values)]; empty ones are missing."""
     lists = tf.RaggedTensor.from_sparse(column)
+    if column.dtype != tf.string:  # vectors, as a text with their bits
+        return lists.with_flat_values(
+            tf.strings.as_string(lists.flat_values, precision=9, shortest=True)
+        )
     return tf.ragged.boolean_mask(lists, tf.not_equal(lists, ""))
 
 
@@ -176,7 +181,8 @@ def values_of(
             values = tf.strings.as_string(tf.gather_nd(column, there))
             rows = there[:, 0]
         elif f.list is not None:
-            values, rows = column.flat_values, column.value_rowids()
+            texts, rows = column.flat_values, column.value_rowids()
+            values = weighted_text.values(texts, f.weights)
         else:
             there = tf.where(tf.not_equal(column, ""))
             values, rows = tf.gather_nd(column, there), there[:, 0]

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2
 
@@ -127,9 +128,16 @@ def _value(row: Any, name: str, separator: str | None) -> Value:
     if not values:
         return None
     if separator is not None:
-        return separator.encode().join(values)
+        return separator.encode().join(map(_text, values))
     value: Value = values[0]
     return value
+
+
+def _text(value: Any) -> bytes:
+    """An item of a list; a number of 32 bits by its shortest decimal."""
+    if isinstance(value, bytes):
+        return value
+    return str(np.float32(value)).encode()
 
 
 def _values(feature: Any) -> Iterator[Any]:

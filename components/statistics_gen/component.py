@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from typing import Any
 
 from tfx.dsl.components.base import base_beam_component, executor_spec
@@ -13,12 +15,13 @@ from components.statistics_gen import executor
 
 
 class StatisticsGenSpec(specs.StatisticsGenSpec):
-    """TFX's, where it runs, and the version of the code."""
+    """TFX's, where it runs, lists with weights, the version of the code."""
 
     PARAMETERS = {
         **specs.StatisticsGenSpec.PARAMETERS,
         "code_version": ExecutionParameter(type=str),
         "on_beam": ExecutionParameter(type=int),
+        "weighted": ExecutionParameter(type=str),
     }
 
 
@@ -29,13 +32,19 @@ class StatisticsGen(base_beam_component.BaseBeamComponent):
         examples: channel of Examples.
         code_version: of the executor; another one computes afresh.
         on_beam: whether Beam's workers compute them, as in stock TFX.
+        weighted: list whose values have weights -> what separates the two. The
+            values are counted without; on Beam's workers with them.
     """
 
     SPEC_CLASS = StatisticsGenSpec
     EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(executor.Executor)
 
     def __init__(
-        self, examples: Any, code_version: str = "", on_beam: bool = False
+        self,
+        examples: Any,
+        code_version: str = "",
+        on_beam: bool = False,
+        weighted: Mapping[str, str] | None = None,
     ) -> None:
         statistics = channel_utils.as_channel(
             [standard_artifacts.ExampleStatistics()]
@@ -46,6 +55,7 @@ class StatisticsGen(base_beam_component.BaseBeamComponent):
                 exclude_splits="[]",
                 code_version=code_version,
                 on_beam=int(on_beam),
+                weighted=json.dumps(weighted or {}),
                 statistics=statistics,
             )
         )

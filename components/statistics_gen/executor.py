@@ -51,6 +51,7 @@ class Executor(tfx_statistics_gen.Executor):
             output_dict[specs.STATISTICS_KEY]
         )
         splits = artifact_utils.decode_split_names(examples.split_names)
+        weighted = json.loads(exec_properties.get("weighted") or "{}")
         options = [exec_properties.get(key) for key in _OPTIONS]
         if (
             exec_properties.get("on_beam")
@@ -63,7 +64,7 @@ class Executor(tfx_statistics_gen.Executor):
             super().Do(input_dict, output_dict, exec_properties)
             if _TRAIN in splits:
                 some = _sample(examples, whole=False)
-                fill(some, _files(examples, _TRAIN))
+                fill(some, _files(examples, _TRAIN), weighted)
                 _leave(some, statistics)
             return
         statistics.split_names = examples.split_names
@@ -79,7 +80,9 @@ class Executor(tfx_statistics_gen.Executor):
             first = split == _TRAIN
             sample = _sample(examples, whole=True) if first else None
             target = artifact_utils.get_split_uri([statistics], split)
-            found = statistics_of(_files(examples, split), sample=sample)
+            found = statistics_of(
+                _files(examples, split), sample=sample, weighted=weighted
+            )
             if sample is not None:
                 _leave(sample, statistics)
             fileio.makedirs(target)

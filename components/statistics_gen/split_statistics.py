@@ -9,12 +9,14 @@ distinct values.
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from tensorflow_data_validation import StatsOptions
@@ -51,6 +53,7 @@ def statistics_of(
     rows: int = _ROWS,
     threads: int = _THREADS,
     sample: Sample | None = None,
+    weighted: Mapping[str, str] | None = None,
 ) -> statistics_pb2.DatasetFeatureStatisticsList:
     """Statistics of all rows, as TFX's StatisticsGen writes them for a split.
 
@@ -59,11 +62,15 @@ def statistics_of(
         rows: of a batch.
         threads: batches worked on at a time.
         sample: takes some of the rows; None: nobody does.
+        weighted: list whose values have weights -> what separates the two.
     """
     batches = _Batches(files, rows)
+    weighted = weighted or {}
     with tempfile.TemporaryDirectory(prefix="lionctr-statistics-") as folder:
         values = _Values(Path(folder))
-        workers = [_Accumulator(values, sample) for _ in range(threads)]
+        workers = [
+            _Accumulator(values, sample, weighted) for _ in range(threads)
+        ]
         with ThreadPoolExecutor(threads) as pool:
             list(pool.map(lambda worker: worker.take(batches), workers))
         first, *others = workers
@@ -72,13 +79,15 @@ def statistics_of(
         return merge_util.merge_dataset_feature_statistics(first.protos())
 
 
-def fill(sample: Sample, files: Sequence[str]) -> None:
+def fill(
+    sample: Sample, files: Sequence[str], weighted: Mapping[str, str]
+) -> None:
     """Gives a sample the first rows of each file, and computes nothing else."""
     rows = -(-sample.size // max(len(files), 1))
     for number, file in enumerate(files):
         left = rows
         for records in record_blocks(file, rows, _BYTES):
-            batch = columns_of(records)
+            batch = without_weights(columns_of(records), weighted)
             sample.add(number, batch.slice(0, left))
             left -= batch.num_rows
             if left <= 0:
@@ -126,8 +135,14 @@ class _Values:
 class _Accumulator:
     """Statistics of one thread: TFDV's accumulators, and counts of values."""
 
-    def __init__(self, values: _Values, sample: Sample | None = None) -> None:
+    def __init__(
+        self,
+        values: _Values,
+        sample: Sample | None,
+        weighted: Mapping[str, str],
+    ) -> None:
         self._values = values
+        self._weighted = weighted
         self._sample = sample
         self._options = StatsOptions()
         self._generators = [
@@ -146,7 +161,7 @@ class _Accumulator:
     def take(self, batches: _Batches) -> None:
         """Adds batches until there are none left."""
         while (numbered := batches.next()) is not None:
-            batch = columns_of(numbered[1])
+            batch = without_weights(columns_of(numbered[1]), self._weighted)
             self.add(batch)
             if self._sample is not None:
                 self._sample.add(numbered[0], batch)
@@ -227,6 +242,28 @@ class _Accumulator:
                 ),
             ]
         return protos
+
+
+def without_weights(
+    batch: pa.RecordBatch, weighted: Mapping[str, str]
+) -> pa.RecordBatch:
+    """The batch with `a` for each `a:0.3` of a list with weights."""
+    for name, separator in weighted.items():
+        place = batch.schema.get_field_index(name)
+        if place < 0 or pa.types.is_null(batch.column(place).type):
+            continue
+        lists = batch.column(place)
+        pattern = rf"(?s)^(.*){re.escape(separator)}.*$"
+        texts = lists.flatten().cast(pa.large_string())
+        values = pc.replace_substring_regex(texts, pattern, r"\1")
+        counts = pc.fill_null(pc.list_value_length(lists), 0).to_numpy()
+        shorter = pa.LargeListArray.from_arrays(
+            pa.array(np.r_[0, np.cumsum(counts)].astype(np.int64)),
+            values.cast(pa.large_binary()),
+            mask=lists.is_null(),
+        )
+        batch = batch.set_column(place, name, shorter)
+    return batch
 
 
 def _without_value(

@@ -45,8 +45,8 @@ class Deep(keras.layers.Layer):
     @property
     def flat_width(self) -> int:
         """Numbers and values of all embeddings of a row."""
-        tables = [table.lookup for table in self.tables]
-        return self.numbers + sum(t.fields * t.dim for t in tables)
+        widths = [table.fields * table.lookup.dim for table in self.tables]
+        return self.numbers + sum(widths)
 
     def build_interaction(self) -> int:
         """Makes its variables; returns how wide the hidden layers' input is."""
@@ -102,7 +102,7 @@ class Fields(Deep):
             for dim in dims
             if dim != self.dim
         ]
-        self.fields = sum(table.lookup.fields for table in self.tables)
+        self.fields = sum(table.fields for table in self.tables)
 
     def build_interaction(self) -> int:
         """Makes the projections."""

@@ -23,7 +23,7 @@ from models.checkpointing.checkpoint import (
 from models.keras_versions import keras_version
 from models.preprocessing.id_space import Keys
 from models.preprocessing.input_layout import Layout
-from models.variables import local_replica, named_variables
+from models.variables import named_variables, scatter_rows
 
 FOLDER = "Format-Training"  # beside TFX's Format-Serving
 _VOCABULARY = "vocabulary/"
@@ -158,7 +158,7 @@ class Arrays:
                 variable.assign(values.reshape(shape))
             else:
                 rows = np.arange(start, start + len(values))
-                _scatter(variable, rows, values)
+                scatter_rows(variable, rows, values)
         return True
 
     def move(
@@ -167,7 +167,7 @@ class Arrays:
         """Gives row `target[i]` of a variable row i; none where it is -1."""
         for start, values in self._slices(name):
             rows = target[start : start + len(values)]
-            _scatter(variable, rows[rows >= 0], values[rows >= 0])
+            scatter_rows(variable, rows[rows >= 0], values[rows >= 0])
 
     def spread(
         self,
@@ -184,7 +184,7 @@ class Arrays:
         for start in range(0, len(rows), count):
             some = rows[start : start + count]
             shape = (len(some), len(mean))
-            _scatter(variable, some, np.broadcast_to(mean, shape))
+            scatter_rows(variable, some, np.broadcast_to(mean, shape))
 
     def _slices(self, name: str) -> Iterator[tuple[int, npt.NDArray[Any]]]:
         """Some rows at a time, each with the first one's number."""
@@ -213,7 +213,10 @@ def columns_of(layout: Layout) -> dict[str, str]:
     single = [f for f in layout.single if f.dim]
     return {
         **{f.name: f"{i} of {f.dim}" for i, f in enumerate(single)},
-        **{f.name: f"list {i} of {f.dim}" for i, f in enumerate(layout.lists)},
+        **{
+            f.name: f"{'sum' if f.pool == 'sum' else 'list'} {i} of {f.dim}"
+            for i, f in enumerate(layout.lists)
+        },
         **{name: f"number {i}" for i, name in enumerate(layout.dense)},
     }
 
@@ -232,16 +235,3 @@ def tables_of(model: Any) -> dict[str, dict[str, int]]:
         for layer in model._flatten_layers()
         if hasattr(layer, "table") and hasattr(layer, "lookup")
     }
-
-
-def _scatter(variable: Any, rows: Any, values: npt.NDArray[Any]) -> None:
-    if not len(rows):
-        return
-    whole = getattr(variable, "value", variable)
-    replicas = getattr(whole, "values", (local_replica(variable),))
-    for replica in replicas:
-        tf.raw_ops.ResourceScatterUpdate(
-            resource=replica.handle,
-            indices=rows,
-            updates=tf.cast(values, replica.dtype),
-        )

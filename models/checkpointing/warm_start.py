@@ -21,11 +21,16 @@ from models.checkpointing.saved_state import (
 )
 from models.errors import InputError
 from models.keras_versions import keras_version
-from models.preprocessing.id_space import IdMapping, Keys, match
+from models.preprocessing.id_space import IdMapping, Ids, Keys, match
 from models.variables import named_variables
 
-# Variables that a new run has of its own.
-_OWN = ("learning_rate", "current_learning_rate", "seed_generator_state")
+# Variables that a new run has of its own; frozen embeddings come from a file.
+_OWN = (
+    "learning_rate",
+    "current_learning_rate",
+    "seed_generator_state",
+    "pretrained",
+)
 # Adafactor's slots: Keras 3 does not say of which table, Keras 2 has some for
 # columns instead of rows.
 _OF_SOME_TABLE = re.compile(r"optimizer/[^/]+/table'*")
@@ -133,6 +138,20 @@ class Base:
         self._recalibrate(named, meaning, report)
         _tell(report)
         return report
+
+    def fresh(
+        self, model: Any, meaning: Meaning, report: Report
+    ) -> dict[str, Ids]:
+        """Feature whose embeddings were carried -> its ids that are new."""
+        named = named_variables(model)
+        matches = self._matches(meaning, Report())
+        return {
+            feature: matches[feature].new
+            for table, features in tables_of(model).items()
+            if table in named and table not in report.initialised
+            for feature in features
+            if feature in self._state.tables.get(table, {})
+        }
 
     def steps(self, model: Any, meaning: Meaning) -> int:
         """Updates that the optimizer has made, in all runs together."""

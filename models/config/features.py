@@ -5,17 +5,25 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, ValidationError, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
+from models.config.numeric import NumericFeature
 from models.config.section import FieldError, Name, PositiveInt, Section
 from models.config.served_names import served_names
 from models.config.time_features import Part, TimeFeatures
+from models.config.vectors import Pretrained, VectorFeature
 
 LABEL = "label"  # the feature name of the label in every tf.Example
 WEIGHT = "example_weight"  # that of the row's weight, where there is one
 RESERVED = {LABEL: "label", WEIGHT: "weight"}
 MISSING = "missing"  # as `serve`: no value
-Kind = Literal["float", "int", "string", "time"]  # time: text of one
+Kind = Literal["float", "int", "string", "time", "vector"]
+"""Content of a column; `time` is the text of one, `vector` several numbers."""
 
 
 def reserved(name: str) -> str:
@@ -32,37 +40,17 @@ def _category(value: Any) -> Any:
     return repr(value) if isinstance(value, float) else value
 
 
+def _separator(value: Any) -> Any:
+    """`weights: true` is short for the usual one."""
+    if isinstance(value, bool):
+        return ":" if value else None
+    return value
+
+
+Separator = Annotated[
+    str, Field(pattern=r"^[^\s\d.eE+-]+$"), BeforeValidator(_separator)
+]
 Category = Annotated[str, Field(min_length=1), BeforeValidator(_category)]
-
-
-class NumericFeature(Section):
-    """One number a row."""
-
-    name: Name
-    """Column."""
-    transform: Literal["none", "log1p", "zscore", "log1p_zscore", "buckets"] = (
-        "log1p_zscore"
-    )
-    """How the number enters the model.
-
-    `log1p` is sign(x)·log(1 + |x|), which keeps the sign. `zscore` subtracts
-    the mean and divides by the deviation. `buckets` cuts at quantiles and
-    embeds the bucket like a category.
-    """
-    buckets: Annotated[int, Field(ge=2)] = 32
-    """Number of quantile buckets, with `transform: buckets`."""
-    default: float = 0.0
-    """Value of a missing number.
-
-    Under `buckets` a missing number has an id of its own.
-    """
-    dim: PositiveInt = 16
-    """Embedding dimension, with `transform: buckets`."""
-    serve: Literal["missing"] | float | None = None
-    """Value of every request, for a number that only training sees.
-
-    `missing` stands for no value; null: the caller sends the number.
-    """
 
 
 class CategoricalFeature(Section):
@@ -96,14 +84,23 @@ class CategoricalFeature(Section):
     The values of a list of JSON, parquet or Avro may hold it. In a tf.Example
     one value is a text, several are a list.
     """
-    pool: Literal["mean", "attention"] = "mean"
-    """How a list's embeddings become one: their mean, or learned attention."""
+    weights: Separator | None = None
+    """Separator between a value of a list and its weight, such as `:` in
+    `a:0.3|b`; true stands for `:`, null for values without weights.
+
+    A weight is a number, 0 or more; a value without one has the weight 1.
+    """
+    pool: Literal["mean", "sum", "attention"] = "mean"
+    """How a list's embeddings become one: mean or sum, weighted where there
+    are `weights`, or learned attention."""
     table: Name | None = None
     """Name of a shared vocabulary and embedding table.
 
     Features with the same `table`, or whose `table` is another feature's name,
     share both.
     """
+    pretrained: Pretrained | None = None
+    """Embeddings to begin with, or to keep: a path, or a mapping."""
     serve: Category | None = None
     """Value of every request, for a feature that only training sees.
 
@@ -118,10 +115,48 @@ class CategoricalFeature(Section):
 
     @model_validator(mode="after")
     def _pool_is_of_a_list(self) -> CategoricalFeature:
-        if self.pool == "attention" and self.list is None:
+        if self.pool != "mean" and self.list is None:
             raise ValueError(
-                "`pool: attention` needs several values a row: give `list`,"
+                f"`pool: {self.pool}` needs several values a row: give `list`,"
                 " their separator"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _weights_are_of_a_list(self) -> CategoricalFeature:
+        if self.weights is None:
+            return self
+        if self.list is None:
+            raise ValueError(
+                "`weights` needs several values a row: give `list`, their"
+                " separator"
+            )
+        if self.weights in self.list or self.list in self.weights:
+            raise ValueError(
+                f"`list` and `weights` received {self.list!r} and"
+                f" {self.weights!r}; accepted: two separators that are not in"
+                " each other"
+            )
+        if self.pool == "attention":
+            raise ValueError(
+                "`weights` received a separator with `pool: attention`, which"
+                " learns its weights; accepted: mean, sum"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _pretrained_has_values(self) -> CategoricalFeature:
+        if self.pretrained is None:
+            return self
+        if self.encode != "vocab":
+            raise ValueError(
+                "`pretrained` works with `encode: vocab`; received `encode:"
+                f" {self.encode}`"
+            )
+        if self.pretrained.frozen and self.pool == "attention":
+            raise ValueError(
+                "`pool: attention` received with frozen embeddings; accepted:"
+                " mean, sum"
             )
         return self
 
@@ -148,7 +183,14 @@ class CategoricalFeature(Section):
 
 
 _SHARED = {
-    "vocab": ("encode", "dim", "min_count", "max_size", "oov_buckets"),
+    "vocab": (
+        "encode",
+        "dim",
+        "min_count",
+        "max_size",
+        "oov_buckets",
+        "pretrained",
+    ),
     "hash": ("encode", "dim", "buckets"),
     "identity": ("encode", "dim", "buckets"),
 }
@@ -205,6 +247,8 @@ class Features(Section):
     """Numbers: column names, or mappings with `name`."""
     categorical: tuple[CategoricalFeature, ...] = ()
     """Categories: column names, or mappings with `name`."""
+    vectors: tuple[VectorFeature, ...] = ()
+    """Vectors of fixed length: mappings with `name` and `size`."""
     time: TimeFeatures | None = None
     """Hour, weekday and the like of `data.time`: a list of them, or a section
     with `of`. Crosses call them by the column: timestamp_hour."""
@@ -235,10 +279,14 @@ class Features(Section):
     def _check(self) -> Features:
         names = [f.name for f in self.numeric]
         names += [f.name for f in self.categorical]
+        names += [f.name for f in self.vectors]
         if not names:
-            raise ValueError("declare at least one numeric or categorical")
+            raise ValueError(
+                "declare at least one of numeric, categorical and vectors"
+            )
         paths = [f"numeric.{i}" for i in range(len(self.numeric))]
         paths += [f"categorical.{i}" for i in range(len(self.categorical))]
+        paths += [f"vectors.{i}" for i in range(len(self.vectors))]
         timed: dict[str, Part] = {}
         if self.time is not None and self.time.source is not None:
             timed = self.time.names
@@ -255,6 +303,21 @@ class Features(Section):
             seen.add(name)
             if name in RESERVED:
                 raise FieldError(path, reserved(name))
+        made = [
+            (f"numeric.{i}", f.name, f.indicator)
+            for i, f in enumerate(self.numeric)
+        ] + [
+            (f"vectors.{i}", f.name, name)
+            for i, f in enumerate(self.vectors)
+            for name in f.inputs
+        ]
+        for path, name, input_ in made:
+            if input_ in seen:
+                raise FieldError(
+                    path,
+                    f"{name!r} makes an input {input_!r}, which is a feature"
+                    " too. Rename one",
+                )
         served_names([name for name in names if name not in timed])
         if not self.served_kinds():
             raise ValueError(
@@ -262,7 +325,7 @@ class Features(Section):
                 " Leave it out of one at least"
             )
         single = {f.name for f in self.categorical if f.list is None} | {
-            f.name for f in self.numeric if f.transform == "buckets"
+            f.name for f in self.numeric if f.ids
         }
         single |= timed.keys()
         for number, cross in enumerate(self.crosses):
@@ -279,7 +342,7 @@ class Features(Section):
                         f"crosses.{number}",
                         f"cross {list(cross.of)} is over {name!r}; a cross"
                         " takes single-valued categorical features and"
-                        " numeric ones with `transform: buckets`. Accepted:"
+                        " numeric ones in buckets. Accepted:"
                         f" {', '.join(sorted(single)) or 'none'}",
                     )
         self._check_tables()
@@ -341,7 +404,14 @@ class Features(Section):
 
     def lists(self) -> dict[str, str]:
         """Features with several values a row -> their separator in a text."""
-        return {f.name: f.list for f in self.categorical if f.list is not None}
+        lists = {f.name: f.list for f in self.categorical if f.list is not None}
+        return lists | {f.name: f.separator for f in self.vectors}
+
+    def weighted(self) -> dict[str, str]:
+        """Lists with weights -> what separates a value and its weight."""
+        return {
+            f.name: f.weights for f in self.categorical if f.weights is not None
+        }
 
     def served_kinds(self) -> dict[str, Kind]:
         """`kinds` of the features that a request holds."""
@@ -357,6 +427,11 @@ class Features(Section):
         kinds: dict[str, Kind] = {f.name: "float" for f in self.numeric}
         for f in self.categorical:
             kinds[f.name] = "int" if f.encode == "identity" else "string"
+        kinds |= dict.fromkeys(self.sizes(), "vector")
         if self.time is not None and self.time.source is not None:
             kinds[self.time.time.column] = "time"
         return kinds
+
+    def sizes(self) -> dict[str, int]:
+        """Vectors -> how many numbers each has."""
+        return {f.name: f.size for f in self.vectors}

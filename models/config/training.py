@@ -22,9 +22,9 @@ from models.config.features import (
     Cross,
     Features,
     Kind,
-    NumericFeature,
     reserved,
 )
+from models.config.numeric import NumericFeature
 from models.config.section import Name, PathText, PositiveInt, Section
 from models.config.time_features import TimeFeatures
 from optimizers.extension import Registry

@@ -40,6 +40,10 @@ def inputs(layout: Layout, count: int, seed: int = 1) -> dict[str, Any]:
         found[f"list_{f.name}"] = tf.RaggedTensor.from_row_lengths(
             tf.constant(values, tf.int64), lengths
         )
+        if f.weighted:
+            found[f"weights_{f.name}"] = tf.RaggedTensor.from_row_lengths(
+                tf.constant(rng.random(lengths.sum()), tf.float32), lengths
+            )
     return found
 
 

@@ -12,6 +12,7 @@ import tensorflow as tf
 from models.preprocessing.input_layout import (
     IDS,
     LISTS,
+    WEIGHTS,
     IdFeature,
     Layout,
     offsets,
@@ -28,9 +29,10 @@ class Lookup:
     """Which rows of a fused table a batch reads, and what becomes of them.
 
     Row `first[feature] + id` belongs to `id` of `feature`; features of one
-    `table` share their rows. A list is pooled to its mean, or by attention:
-    weights softmax(row · query / sqrt(dim)), one query for each such list. An
-    empty list is zero. Plain TensorFlow, for layers of either Keras.
+    `table` share their rows. A list is pooled to its mean or sum, weighted
+    where it has weights, or by attention: weights softmax(row · query /
+    sqrt(dim)), one query for each such list. An empty list is zero. Plain
+    TensorFlow, for layers of either Keras.
 
     Args:
         layout: of the inputs.
@@ -72,7 +74,8 @@ class Lookup:
             table: tf.Variable [rows, dim]. tf.gather on the variable itself
                 reads only the rows wanted, and its gradient stays sparse. Or
                 a `CompactTable`.
-            inputs: `ids` [N, F] and ragged `list_*` [N, (values)].
+            inputs: `ids` [N, F] and ragged `list_*` [N, (values)]; weights of
+                the values are ragged `weights_*`.
         """
         parts = []
         if self._columns:
@@ -114,7 +117,9 @@ class Lookup:
                 query = queries[self.attended.index(f.name)]
                 pooled = attention_pool(piece, ragged, query)
             else:
-                pooled = mean_pool(piece, ragged)
+                weights = inputs[WEIGHTS + f.name] if f.weighted else None
+                pool = sum_pool if f.pool == "sum" else mean_pool
+                pooled = pool(piece, ragged, weights)
             outputs.append(pooled[:, None, :])
         return tf.concat(outputs, 1)
 
@@ -125,14 +130,44 @@ def read(table: Any, ids: tf.Tensor) -> tf.Tensor:
     return tf.gather(table, ids) if rows is None else rows(ids)
 
 
-def mean_pool(values: tf.Tensor, ragged: tf.RaggedTensor) -> tf.Tensor:
-    """[N, dim] from one vector a value, [V, dim]; zero for an empty list."""
+def mean_pool(
+    values: tf.Tensor,
+    ragged: tf.RaggedTensor,
+    weights: tf.RaggedTensor | None = None,
+) -> tf.Tensor:
+    """[N, dim] from one vector a value, [V, dim]; zero for an empty list.
+
+    Args:
+        values: the vectors.
+        ragged: the list that they are of.
+        weights: float32 of the same lengths; None: all weigh the same.
+    """
     rows, count = ragged.value_rowids(), ragged.nrows()
-    total = tf.math.unsorted_segment_sum(values, rows, count)
-    ones = tf.ones_like(rows, tf.float32)
-    lengths = tf.math.unsorted_segment_sum(ones, rows, count)
-    lengths = tf.cast(tf.maximum(lengths, 1.0), values.dtype)
-    return total / lengths[:, None]
+    total = tf.math.unsorted_segment_sum(_weighed(values, weights), rows, count)
+    if weights is None:
+        ones = tf.ones_like(rows, tf.float32)
+        lengths = tf.math.unsorted_segment_sum(ones, rows, count)
+        lengths = tf.maximum(lengths, 1.0)
+    else:
+        lengths = tf.math.unsorted_segment_sum(weights.flat_values, rows, count)
+        lengths = tf.where(lengths > 0, lengths, tf.ones_like(lengths))
+    return total / tf.cast(lengths, values.dtype)[:, None]
+
+
+def sum_pool(
+    values: tf.Tensor,
+    ragged: tf.RaggedTensor,
+    weights: tf.RaggedTensor | None = None,
+) -> tf.Tensor:
+    """As `mean_pool`, without the division."""
+    rows, count = ragged.value_rowids(), ragged.nrows()
+    return tf.math.unsorted_segment_sum(_weighed(values, weights), rows, count)
+
+
+def _weighed(values: tf.Tensor, weights: tf.RaggedTensor | None) -> tf.Tensor:
+    if weights is None:
+        return values
+    return values * tf.cast(weights.flat_values, values.dtype)[:, None]
 
 
 def attention_pool(
@@ -207,9 +242,23 @@ class Fused:
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.lookup = Lookup(layout, features, dim, shared)
+        # A weight of single ids is trained, whatever its embedding is.
+        frozen = [f for f in features if shared and f.frozen]
+        trained = [f for f in features if f not in frozen]
+        self.lookup = Lookup(layout, trained, dim, shared)
+        self._frozen = Lookup(layout, frozen, dim) if frozen else None
         self._l2 = l2
         self._stddev = stddev
+
+    @property
+    def fields(self) -> int:
+        """Embeddings a row of the batch: one for each feature."""
+        return self.lookup.fields + (self._frozen.fields if self._frozen else 0)
+
+    @property
+    def fixed(self) -> tuple[Lookup | None, Any]:
+        """Look-up and variable of the features that are not trained."""
+        return self._frozen, getattr(self, "pretrained", None)
 
     def make(self, **uncast: bool) -> None:
         """Makes the variables.
@@ -219,16 +268,26 @@ class Fused:
                 are cast after the gather: casting the table would copy it.
         """
         lookup = self.lookup
-        shapes = {"table": (lookup.rows, lookup.dim)}
+        shapes = {"table": (max(1, lookup.rows), lookup.dim)}
+        kept: dict[str, Any] = {} if lookup.rows else {"table": False}
+        if self._frozen:
+            shapes["pretrained"] = (self._frozen.rows, lookup.dim)
+            kept["pretrained"] = False
         if lookup.attended:  # all zero: it begins as the mean
             shapes["query"] = (len(lookup.attended), lookup.dim)
         made = {
             name: self.add_weight(
-                shape=shape, initializer="zeros", name=name, **uncast
+                shape=shape,
+                initializer="zeros",
+                name=name,
+                trainable=kept.get(name, True),
+                **uncast,
             )
             for name, shape in shapes.items()
         }
         self.table, self.query = made["table"], made.get("query")
+        if self._frozen:
+            self.pretrained = made["pretrained"]
         if self._stddev:
             randomize(self.table, self._stddev)
         self.built = True
@@ -237,13 +296,21 @@ class Fused:
         self, inputs: Mapping[str, Any], training: bool = False
     ) -> tf.Tensor:
         """[N, fields, dim]."""
+        pooled = []
+        if self._frozen:
+            rows = self._frozen.gather(self.read(self.pretrained), inputs)
+            rows = tf.cast(rows, self.compute_dtype)
+            pooled.append(self._frozen.pool(rows, inputs))
+            if not self.lookup.fields:
+                return pooled[0]
         table = self.compact or self.read(self.table)
         rows = self.lookup.gather(table, inputs)
         if self._l2 and training:
             self.add_loss(self._l2 * penalty(rows, inputs))
         rows = tf.cast(rows, self.compute_dtype)
         query = None if self.query is None else self.read(self.query)
-        return self.lookup.pool(rows, inputs, query)
+        pooled.append(self.lookup.pool(rows, inputs, query))
+        return pooled[0] if len(pooled) == 1 else tf.concat(pooled, 1)
 
     def read(self, weight: Any) -> Any:
         """Tensor that TensorFlow's functions take for a weight."""

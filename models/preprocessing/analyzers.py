@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import os
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Sequence
 from typing import Any, Protocol, cast
 
 import numpy as np
@@ -24,18 +24,19 @@ from tfx_bsl import sketches
 from models.config.training import Features
 from models.preprocessing import vocabulary
 from models.preprocessing.input_layout import LABEL_COUNTS, asset_name
+from models.preprocessing.numeric import at_quantiles, ranged
 from models.preprocessing.preprocessing_fn import (
     EPSILON,
     Analysis,
     Observed,
-    bucketed,
     by_vocabulary,
     vocabularies,
 )
-from models.preprocessing.transform_assets import asset_size
+from models.preprocessing.transform_assets import size_of
 
 NUMBERS = "numbers"  # folder beside Transform's graph, of means and bounds
 _MOMENTS = "moments.npy"
+_RANGE = "range.npy"
 _MERGE_AT = 1 << 18  # rows of counts kept before they are merged
 _MAX_ROWS = 1 << 32  # a sketch's bound holds up to here
 
@@ -158,6 +159,41 @@ def _joined(
     )
 
 
+class Range:
+    """Lowest and highest values of the columns of a matrix."""
+
+    schema = pa.schema(
+        {"low": pa.list_(pa.float32()), "high": pa.list_(pa.float32())}
+    )
+
+    def __init__(self) -> None:
+        self._ends: Array = np.zeros((0, 1), np.float32)  # [0 or 2, D]
+
+    def add(self, values: Array) -> None:
+        """Take vectors, [N, D]."""
+        if len(values):
+            self._join([values.min(axis=0), values.max(axis=0)])
+
+    def save(self) -> pa.Table:
+        """One row, or none where there were no vectors."""
+        ends = [self._ends[at::2].tolist() for at in (0, 1)]
+        return pa.table(ends, schema=self.schema)
+
+    def merge(self, saved: pa.Table) -> None:
+        """Other rows."""
+        if saved.num_rows:
+            self._join([column[0].as_py() for column in saved.columns])
+
+    def write(self, folder: str) -> None:
+        """float32 [2, D]: lowest, highest; zeros where there were none."""
+        ends = self._ends if len(self._ends) else np.zeros((2, 1))
+        _save(os.path.join(folder, _RANGE), list(ends))
+
+    def _join(self, ends: Sequence[Array]) -> None:
+        both = [*self._ends, *np.array(ends, np.float32)]
+        self._ends = np.stack([np.min(both, axis=0), np.max(both, axis=0)])
+
+
 class Quantiles:
     """Boundaries of buckets."""
 
@@ -198,14 +234,17 @@ def parts(features: Features) -> list[Part]:
         Moments(),
         *(
             Quantiles(_boundaries(index), f.buckets)
-            for index, f in enumerate(bucketed(features))
+            for index, f in enumerate(at_quantiles(features))
         ),
+        *([Range()] if ranged(features) else []),
     ]
 
 
-def add(found: Iterable[Part], batch: Observed) -> None:
+def add(found: Sequence[Part], batch: Observed) -> None:
     """Adds a batch to all `parts`."""
     columns = (batch.label, *batch.texts, batch.dense, *batch.numbers)
+    if isinstance(found[-1], Range):
+        columns += (batch.dense,)
     for part, values in zip(found, columns, strict=True):
         part.add(values)
 
@@ -216,6 +255,9 @@ def read(features: Features, folder: str, texts: str = "") -> Analysis:
     texts: another folder that has the vocabularies.
     """
     moments = _load(os.path.join(folder, _MOMENTS))
+    low = high = None
+    if ranged(features):
+        low, high = _load(os.path.join(folder, _RANGE))
     return Analysis(
         {
             table: os.path.join(texts or folder, asset_name(group[0]))
@@ -225,8 +267,10 @@ def read(features: Features, folder: str, texts: str = "") -> Analysis:
         moments[1],
         {
             f.name: _load(os.path.join(folder, _boundaries(index)))
-            for index, f in enumerate(bucketed(features))
+            for index, f in enumerate(at_quantiles(features))
         },
+        low,
+        high,
     )
 
 
@@ -245,6 +289,11 @@ def kept(
     if not FileSystems.exists(os.path.join(folder, _MOMENTS)):
         return None
     found = read(features, folder, os.path.join(graph, "assets"))
+    return with_tables(found, without)
+
+
+def with_tables(found: Analysis, without: Collection[str] = ()) -> Analysis:
+    """`found` with look-ups instead of files, but for tables in `without`."""
     tables = {
         table: path
         if table in without
@@ -256,7 +305,7 @@ def kept(
                 tf.int64,
                 tf.lookup.TextFileIndex.LINE_NUMBER,
             ),
-            asset_size(transform, path.rpartition("/")[2]),
+            size_of(path),
         )
         for table, path in found.vocabularies.items()
     }
@@ -265,8 +314,9 @@ def kept(
 
 def numbers(features: Features) -> list[str]:
     """Files of the results that are numbers."""
-    count = len(bucketed(features))
-    return [_MOMENTS, *(_boundaries(index) for index in range(count))]
+    count = len(at_quantiles(features))
+    names = [_MOMENTS, *(_boundaries(index) for index in range(count))]
+    return [*names, _RANGE] if ranged(features) else names
 
 
 def _boundaries(index: int) -> str:

@@ -14,6 +14,8 @@ from typing import Any
 
 import tensorflow as tf
 
+from models.preprocessing import weighted_text
+
 _TRUE = r"\A(?:true|True|TRUE)\z"
 _FALSE = r"\A(?:false|False|FALSE|-0\.0+)\z"
 _WHOLE = r"\A(-?(?:0|[1-9][0-9]*))\.0+\z"
@@ -21,7 +23,9 @@ _OTHER = r"(?:true|True|TRUE|false|False|FALSE|-?(?:0|[1-9][0-9]*)\.0+)"
 
 
 def canonical(
-    raw: Mapping[str, Any], separators: Mapping[str, str | None]
+    raw: Mapping[str, Any],
+    separators: Mapping[str, str | None],
+    weighted: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """`raw` with texts split to lists, and the category of each value.
 
@@ -31,6 +35,7 @@ def canonical(
         raw: name -> sparse or dense tensor.
         separators: text feature -> what separates the values in a text; None
             where a row has one value.
+        weighted: those whose values have weights -> what separates the two.
     """
     if not separators:
         return dict(raw)
@@ -43,6 +48,12 @@ def canonical(
         split[name].flat_values if name in split else _values(raw[name])
         for name in separators
     ]
+    rests = {}
+    for place, name in enumerate(separators):
+        if weighted and name in weighted:
+            texts, sign = flat[place], weighted[name]
+            rests[name] = weighted_text.rests(name, texts, sign)
+            flat[place] = weighted_text.values(texts, sign)
     found = _categories(tf.concat(flat, 0))
     # Columns of one length share the op that counts it.
     dense = next((t for t in map(raw.get, separators) if _is_dense(t)), None)
@@ -56,6 +67,8 @@ def canonical(
     changed = dict(raw)
     for name, values in zip(separators, parts, strict=True):
         before = raw[name]
+        if name in rests:
+            values = tf.strings.join([values, rests[name]])
         if name in split:
             lists = split[name].with_flat_values(values)
             changed[name] = lists.to_sparse()

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from models.preprocessing.input_layout import DENSE, IDS, LISTS, Layout
+from models.preprocessing.input_layout import DENSE, IDS, LISTS, WEIGHTS, Layout
 
 
 def empty_rows(layout: Layout, count: int) -> dict[str, Any]:
@@ -18,7 +18,10 @@ def empty_rows(layout: Layout, count: int) -> dict[str, Any]:
     if layout.dense:
         inputs[DENSE] = tf.zeros([count, len(layout.dense)])
     for f in layout.lists:
-        inputs[LISTS + f.name] = tf.RaggedTensor.from_row_lengths(
+        ids = tf.RaggedTensor.from_row_lengths(
             np.zeros(0, np.int64), np.zeros(count, np.int64)
         )
+        inputs[LISTS + f.name] = ids
+        if f.weighted:
+            inputs[WEIGHTS + f.name] = tf.cast(ids, tf.float32)
     return inputs

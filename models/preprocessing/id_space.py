@@ -22,7 +22,7 @@ Ids = npt.NDArray[np.int64]
 class Keys:
     """Meaning of a feature's ids.
 
-    kind: "vocab", "hash", "identity", "buckets" or "cross".
+    kind: "vocab", "hash", "identity", "cross", or of buckets.
     size: ids in all.
     oov: of a vocabulary, the last ids: values that are not in it.
     of: of a cross, what is joined: two crosses of equal `of` hash the same.
@@ -77,8 +77,10 @@ def keys_of(features: Features, sizes: Mapping[str, int]) -> dict[str, Keys]:
         )
     for n in features.numeric:
         kinds[n.name] = f"{n.buckets} buckets"
-        if n.transform == "buckets":
-            found[n.name] = Keys("buckets", sizes[n.name])
+        if n.transform == "log_buckets":
+            kinds[n.name] = n.transform
+        if n.ids:
+            found[n.name] = Keys(n.transform, sizes[n.name])
     if features.time is not None:
         for name, part in features.time.names.items():
             kinds[name] = f"{part} in {features.time.clock}"

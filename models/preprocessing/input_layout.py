@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from models.config.time_features import SIZES
 from models.config.training import CategoricalFeature, Features
 
-IDS, DENSE, LISTS = "ids", "dense", "list_"
+IDS, DENSE, LISTS, WEIGHTS = "ids", "dense", "list_", "weights_"
 LABEL_COUNTS = "label_counts"  # asset: negative, positive training rows
 
 
@@ -20,7 +20,9 @@ class IdFeature:
 
     dim: width of its embedding; 0 for a cross, which only the wide part sees.
     table: features of one table share embeddings; "" is a table of its own.
-    pool: of a list's embeddings, "mean" or "attention".
+    pool: of a list's embeddings, "mean", "sum" or "attention".
+    weighted: the values of a list have weights.
+    frozen: its embeddings are given, and not trained.
     """
 
     name: str
@@ -28,6 +30,8 @@ class IdFeature:
     dim: int
     table: str = ""
     pool: str = "mean"
+    weighted: bool = False
+    frozen: bool = False
 
     @property
     def rows(self) -> str:
@@ -40,7 +44,8 @@ class Layout:
     """Columns of a transformed example.
 
     single: columns of the tensor `ids`, int64 [N, len(single)].
-    lists: name -> ragged int64 ids in `list_<name>`.
+    lists: name -> ragged int64 ids in `list_<name>`; those that are weighted
+        have ragged float32 `weights_<name>` of the same lengths.
     dense: columns of the tensor `dense`, float32 [N, len(dense)].
     """
 
@@ -73,12 +78,18 @@ def layout(features: Features, vocabulary_size: Callable[[str], int]) -> Layout:
             size = 1 + vocabulary_size(asset_name(f)) + f.oov_buckets
         else:
             size = 1 + f.buckets
-        item = IdFeature(f.name, size, f.dim, f.table or "", f.pool)
+        item = IdFeature(
+            f.name,
+            size,
+            f.dim,
+            f.table or "",
+            f.pool,
+            f.weights is not None,
+            f.pretrained is not None and f.pretrained.frozen,
+        )
         (single if f.list is None else lists).append(item)
     single += [
-        IdFeature(f.name, 1 + f.buckets, f.dim)
-        for f in features.numeric
-        if f.transform == "buckets"
+        IdFeature(f.name, 1 + f.ids, f.dim) for f in features.numeric if f.ids
     ]
     if features.time is not None:
         single += [
@@ -86,7 +97,9 @@ def layout(features: Features, vocabulary_size: Callable[[str], int]) -> Layout:
             for name, part in features.time.names.items()
         ]
     single += [IdFeature(c.name, c.buckets, 0) for c in features.crosses]
-    dense = [f.name for f in features.numeric if f.transform != "buckets"]
+    dense = [f.name for f in features.numeric if not f.ids]
+    dense += [f.indicator for f in features.numeric if f.indicator]
+    dense += [name for f in features.vectors for name in f.inputs]
     return Layout(tuple(single), tuple(lists), tuple(dense))
 
 

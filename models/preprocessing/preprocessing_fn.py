@@ -15,14 +15,20 @@ from models.config.training import (
     WEIGHT,
     CategoricalFeature,
     Features,
-    NumericFeature,
 )
-from models.preprocessing import time_parts
+from models.config.vectors import VectorFeature
+from models.preprocessing import (
+    numeric,
+    time_parts,
+    vector_text,
+    weighted_text,
+)
 from models.preprocessing.input_layout import (
     DENSE,
     IDS,
     LABEL_COUNTS,
     LISTS,
+    WEIGHTS,
     asset_name,
 )
 from models.preprocessing.vocabulary import (
@@ -56,12 +62,15 @@ class Analysis:
     vocabularies: table -> file, or a `tf.lookup` table of it that gives its
     size for what is not in it. mean, variance: float32 [D], of
     `Observed.dense`. boundaries: feature name -> float32 [1, buckets - 1].
+    low, high: float32 [D], where `numeric.ranged`.
     """
 
     vocabularies: Mapping[str, Any]
     mean: Any
     variance: Any
     boundaries: Mapping[str, Any]
+    low: Any = None
+    high: Any = None
 
 
 def preprocessing_fn(
@@ -88,8 +97,8 @@ def observe(
     """The tensors to analyze, but the texts of tables in `without`."""
     raw = _Raw(inputs)
     numbers = []
-    for number in bucketed(features):
-        values = raw.numbers(number.name)
+    for number in numeric.at_quantiles(features):
+        values = numeric.clipped(raw.numbers(number.name), number)
         numbers.append(tf.boolean_mask(values, tf.math.is_finite(values)))
     return Observed(
         tf.cast(raw.column(LABEL, 0), tf.int64),
@@ -98,7 +107,7 @@ def observe(
             for table, group in by_vocabulary(features).items()
             if table not in without
         ),
-        _unscaled(scalars(features), raw),
+        numeric.unscaled(numeric.scalars(features), raw),
         tuple(numbers),
     )
 
@@ -114,11 +123,13 @@ def transformed(
     known: ids [N] of features whose values are not among the inputs.
     """
     raw = _Raw(inputs)
-    outputs: Tensors = {
-        LISTS + f.name: _list_ids(f, raw, found.vocabularies)
-        for f in features.categorical
-        if f.list is not None
-    }
+    outputs: Tensors = {}
+    for f in features.categorical:
+        if f.list is not None:
+            parts, weights = raw.parts(f)
+            outputs[LISTS + f.name] = _list_ids(f, parts, found.vocabularies)
+            if weights is not None:
+                outputs[WEIGHTS + f.name] = weights
     single = [f for f in features.categorical if f.list is None]
     by_name = dict.fromkeys(f.name for f in single)
     by_name |= known
@@ -130,7 +141,9 @@ def transformed(
     for f in single:
         if f.encode == "identity":
             by_name[f.name] = _identity_ids(f, raw)
-    by_name |= _bucket_ids(bucketed(features), raw, found.boundaries)
+    by_name |= numeric.bucket_ids(
+        numeric.bucketed(features), raw, found.boundaries
+    )
     if features.time is not None:
         text = raw.text(features.time.time.column)
         by_name |= time_parts.ids(text, features.time)
@@ -147,8 +160,12 @@ def transformed(
         ids.append(tf.strings.to_hash_bucket_fast(joined, cross.buckets))
     if ids:
         outputs[IDS] = tf.stack(ids, axis=1)  # [N, len(single)]
-    if scalars(features):
-        outputs[DENSE] = _dense(scalars(features), raw, found)
+    scalars = numeric.scalars(features)
+    numbers = [numeric.dense(scalars, raw, found)] if scalars else []
+    for vector in features.vectors:
+        numbers += raw.vector(vector)
+    if numbers:
+        outputs[DENSE] = _joined(numbers, 1)
     if LABEL in inputs:
         outputs[LABEL] = raw.column(LABEL, 0)
     if WEIGHT in inputs:
@@ -163,16 +180,6 @@ def by_vocabulary(features: Features) -> dict[str, list[CategoricalFeature]]:
         if f.encode == "vocab":
             groups.setdefault(f.rows, []).append(f)
     return groups
-
-
-def bucketed(features: Features) -> list[NumericFeature]:
-    """Those cut at quantiles."""
-    return [f for f in features.numeric if f.transform == "buckets"]
-
-
-def scalars(features: Features) -> list[NumericFeature]:
-    """Those that stay numbers."""
-    return [f for f in features.numeric if f.transform != "buckets"]
 
 
 def vocabularies(features: Features) -> list[Vocabulary]:
@@ -217,37 +224,58 @@ class _Raw:
         """float32 [N]; not finite where missing."""
         return tf.cast(self.column(name, float("nan")), tf.float32)
 
+    def vector(self, feature: VectorFeature) -> list[tf.Tensor]:
+        """float32 [N, size], zeros where missing; and [N, 1], 1 there."""
+        column = self._inputs.get(feature.name)
+        if column is None:
+            zeros = tf.zeros([self.rows, feature.size])
+            return [zeros, tf.ones([self.rows, 1])]
+        values = vector_text.matrix(column, feature.size)
+        missing = tf.math.is_nan(values)
+        values = tf.where(missing, tf.zeros_like(values), values)
+        return [values, tf.cast(missing[:, :1], tf.float32)]
+
     def values(self, feature: CategoricalFeature) -> tf.Tensor:
         """String [(values)] of all rows; no vocabulary takes empty ones."""
         if feature.list is None:
             return self.text(feature.name)
         sparse = self._inputs.get(feature.name)
         if isinstance(sparse, tf.SparseTensor):
-            return sparse.values
-        return self.text(feature.name)
+            values = sparse.values
+        else:
+            values = self.text(feature.name)
+        return weighted_text.values(values, feature.weights)
 
-    def parts(self, feature: CategoricalFeature) -> tf.RaggedTensor:
-        """The values of a list feature, string [N, (ragged)]."""
+    def parts(
+        self, feature: CategoricalFeature
+    ) -> tuple[tf.RaggedTensor, tf.RaggedTensor | None]:
+        """The values of a list, string [N, (ragged)], and their weights."""
         sparse = self._inputs.get(feature.name)
         if isinstance(sparse, tf.SparseTensor):
             values, rows = sparse.values, sparse.indices[:, 0]
         else:
             values = self.text(feature.name)
             rows = tf.range(tf.cast(self.rows, tf.int64))
+        whole = values
+        values = weighted_text.values(whole, feature.weights)
         # The ingest writes empty ones, too: see `category_text`.
         there = tf.where(tf.not_equal(values, ""))[:, 0]
         # By rows and not by splits: pooling wants them, and to convert one
         # into the other takes 25 ops.
-        return tf.RaggedTensor.from_value_rowids(
+        parts = tf.RaggedTensor.from_value_rowids(
             tf.gather(values, there),
             tf.gather(rows, there),
             tf.cast(self.rows, tf.int64),
             validate=False,
         )
+        if feature.weights is None:
+            return parts, None
+        numbers = weighted_text.numbers(whole, feature.weights)
+        return parts, parts.with_flat_values(tf.gather(numbers, there))
 
 
-def _joined(values: list[tf.Tensor]) -> tf.Tensor:
-    return values[0] if len(values) == 1 else tf.concat(values, 0)
+def _joined(values: list[tf.Tensor], axis: int = 0) -> tf.Tensor:
+    return values[0] if len(values) == 1 else tf.concat(values, axis)
 
 
 def _row_count(inputs: Mapping[str, Any]) -> tf.Tensor:
@@ -270,10 +298,14 @@ def _analyzed(observed: Observed, features: Features) -> Analysis:
         + [EMPTY_VOCABULARY] * len(wanted),
         name="vocabularies",
     )
-    mean = variance = None
-    if any(_logs_and_scales(scalars(features))[1]):
-        mean = tft.mean(observed.dense, reduce_instance_dims=False)
-        variance = tft.var(observed.dense, reduce_instance_dims=False)
+    mean = variance = low = high = None
+    dense = observed.dense
+    if any(f.transform in numeric.Z_SCORES for f in features.numeric):
+        mean = tft.mean(dense, reduce_instance_dims=False)
+        variance = tft.var(dense, reduce_instance_dims=False)
+    if numeric.ranged(features):
+        low = tft.min(dense, reduce_instance_dims=False)
+        high = tft.max(dense, reduce_instance_dims=False)
     return Analysis(
         dict(zip(by_vocabulary(features), files, strict=True)),
         mean,
@@ -281,9 +313,11 @@ def _analyzed(observed: Observed, features: Features) -> Analysis:
         {
             f.name: tft.quantiles(values, f.buckets, epsilon=EPSILON)
             for f, values in zip(
-                bucketed(features), observed.numbers, strict=True
+                numeric.at_quantiles(features), observed.numbers, strict=True
             )
         },
+        low,
+        high,
     )
 
 
@@ -315,10 +349,11 @@ def _text_ids(
 
 
 def _list_ids(
-    feature: CategoricalFeature, raw: _Raw, vocabularies: Mapping[str, Any]
+    feature: CategoricalFeature,
+    parts: tf.RaggedTensor,
+    vocabularies: Mapping[str, Any],
 ) -> tf.RaggedTensor:
-    """Ragged int64 [N, (values)]."""
-    parts = raw.parts(feature)
+    """Ragged int64 [N, (values)] of its `parts`."""
     found = _ids(feature, parts.flat_values, vocabularies)
     return parts.with_flat_values(1 + found)
 
@@ -344,62 +379,3 @@ def _ids(
     size = vocabulary.default_value
     bucket = tf.strings.to_hash_bucket_fast(text, feature.oov_buckets)
     return tf.where(tf.equal(ids, size), size + bucket, ids)
-
-
-def _bucket_ids(
-    features: list[NumericFeature], raw: _Raw, boundaries: Mapping[str, Any]
-) -> Tensors:
-    """Feature -> int64 [N]: quantile bucket from 1 on, 0 where missing."""
-    if not features:
-        return {}
-    values = tf.stack([raw.numbers(f.name) for f in features])  # [F, N]
-    present = tf.math.is_finite(values)
-    values = tf.where(present, values, tf.zeros_like(values))
-    buckets = [
-        tft.apply_buckets(column, boundaries[f.name])
-        for f, column in zip(
-            features, tf.unstack(values, len(features)), strict=True
-        )
-    ]
-    ids = 1 + tf.stack(buckets)
-    ids = tf.where(present, ids, tf.zeros_like(ids))
-    names = [f.name for f in features]
-    return dict(zip(names, tf.unstack(ids, len(names)), strict=True))
-
-
-def _unscaled(features: list[NumericFeature], raw: _Raw) -> tf.Tensor:
-    """float32 [N, len(features)], all columns at once."""
-    if not features:
-        return tf.zeros([raw.rows, 0])
-    values = tf.stack([raw.numbers(f.name) for f in features], axis=1)
-    defaults = tf.constant([[f.default for f in features]], tf.float32)
-    values = tf.where(tf.math.is_finite(values), values, defaults)
-    log, _ = _logs_and_scales(features)
-    if any(log):
-        logs = tf.sign(values) * tf.math.log1p(tf.abs(values))
-        values = tf.where(tf.constant([log]), logs, values)
-    return values
-
-
-def _dense(
-    features: list[NumericFeature], raw: _Raw, found: Analysis
-) -> tf.Tensor:
-    """float32 [N, len(features)], scaled."""
-    values = _unscaled(features, raw)
-    _, scale = _logs_and_scales(features)
-    if any(scale):
-        deviation = tf.sqrt(found.variance)
-        deviation = tf.where(deviation > 0, deviation, tf.ones_like(deviation))
-        scaled = (values - found.mean) / deviation
-        values = tf.where(tf.constant([scale]), scaled, values)
-    return values
-
-
-def _logs_and_scales(
-    features: list[NumericFeature],
-) -> tuple[list[bool], list[bool]]:
-    """Which numbers go through the logarithm, and which are scaled."""
-    return (
-        [f.transform in ("log1p", "log1p_zscore") for f in features],
-        [f.transform in ("zscore", "log1p_zscore") for f in features],
-    )

@@ -6,7 +6,6 @@ A vocabulary may be large: each use reads what it needs, and nothing is kept.
 from __future__ import annotations
 
 import os
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -17,7 +16,7 @@ _PART = 1 << 24  # bytes read at a time
 
 def asset_text(transform: tft.TFTransformOutput, name: str) -> bytes:
     """Lines of an asset, as they are joined; none of them is empty."""
-    with _open(transform, name) as file:
+    with tf.io.gfile.GFile(_path(transform, name), "rb") as file:
         text: bytes = file.read().strip(b"\n")
     return text
 
@@ -35,8 +34,13 @@ def lines_of(path: str) -> list[bytes]:
 
 def asset_size(transform: tft.TFTransformOutput, name: str) -> int:
     """How many lines an asset has, of which none is kept."""
+    return size_of(_path(transform, name))
+
+
+def size_of(path: str) -> int:
+    """The same by the asset's path."""
     count, last = 0, b"\n"
-    with _open(transform, name) as file:
+    with tf.io.gfile.GFile(path, "rb") as file:
         while part := file.read(_PART):
             breaks = np.frombuffer(last + part, np.uint8) == ord("\n")
             count += int(np.count_nonzero(breaks[:-1] & ~breaks[1:]))
@@ -44,6 +48,5 @@ def asset_size(transform: tft.TFTransformOutput, name: str) -> int:
     return count
 
 
-def _open(transform: tft.TFTransformOutput, name: str) -> Any:
-    path = os.path.join(transform.transform_savedmodel_dir, "assets", name)
-    return tf.io.gfile.GFile(path, "rb")
+def _path(transform: tft.TFTransformOutput, name: str) -> str:
+    return os.path.join(transform.transform_savedmodel_dir, "assets", name)

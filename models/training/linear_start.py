@@ -18,7 +18,7 @@ import numpy as np
 from models.config.training import Negatives
 from models.errors import InputError
 from models.preprocessing.id_space import Keys
-from models.preprocessing.input_layout import DENSE, IDS, LISTS, Layout
+from models.preprocessing.input_layout import DENSE, IDS, LISTS, WEIGHTS, Layout
 from models.training.linear_fit import Floats, Rows, path
 from models.training.metrics import entropy, logloss_of_logits
 from models.variables import local_replica
@@ -176,6 +176,7 @@ def _rows(
     places = np.array([first[f.name] for f in layout.single], np.int64)
     single, numbers, labels, weights = [], [], [], []
     lists: dict[str, list[Any]] = {f.name: [] for f in layout.lists}
+    features = {f.name: f for f in layout.lists}
     rows = 0
     for inputs, label, *weight in data:
         count = len(label)
@@ -193,7 +194,14 @@ def _rows(
             lengths = ragged.row_lengths().numpy()
             of_row = np.repeat(np.arange(count), lengths)
             ids = ragged.flat_values.numpy() + first[name]
-            parts.append((rows + of_row, ids, 1 / lengths[of_row]))
+            shares = np.ones(len(ids))
+            if features[name].weighted:
+                given = inputs[WEIGHTS + name].flat_values.numpy()
+                shares = given.astype(np.float64)
+            if features[name].pool != "sum":
+                sums = np.bincount(of_row, shares, count)[of_row]
+                shares /= np.where(sums > 0, sums, 1.0)
+            parts.append((rows + of_row, ids, shares))
         labels.append(label.numpy())
         rows += count
     clicked = np.concatenate(labels).astype(np.float64)

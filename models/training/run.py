@@ -40,7 +40,7 @@ from models.preprocessing.transform_assets import (
     asset_size,
     asset_text,
 )
-from models.training import linear_start, loop
+from models.training import linear_start, loop, pretrained
 from models.training.automatic import choose
 from models.training.callbacks import configured
 from models.training.distribution import Team, build_strategy
@@ -71,6 +71,7 @@ class Fitted:
     team: Team
     warm_start: Report | None = None
     linear_start: linear_start.LinearStart | None = None
+    pretrained: Sequence[pretrained.Coverage] = ()
 
 
 class TrainingRun:
@@ -199,6 +200,7 @@ class TrainingRun:
             if self._base:
                 optimizer.build(model.trainable_variables)
                 warm = self._base.carry(model, optimizer, self.meaning)
+            covered = self._give_pretrained(model, warm)
         for choice in self.chosen:
             log.info(
                 "%s: %s (%s)",
@@ -249,7 +251,18 @@ class TrainingRun:
             team,
             self._mean_weight,
         )
-        return Fitted(model, optimizer, result, team, warm, start)
+        return Fitted(model, optimizer, result, team, warm, start, covered)
+
+    def _give_pretrained(
+        self, model: Any, warm: Report | None
+    ) -> list[pretrained.Coverage]:
+        """Vectors of files, for what a warm start has not learned."""
+        if not any(f.pretrained for f in self.features.categorical):
+            return []
+        fresh = {}
+        if self._base is not None and warm is not None:
+            fresh = self._base.fresh(model, self.meaning, warm)
+        return pretrained.give(model, self.features, self.meaning.text, fresh)
 
     def _linear_start(self, model: Any, team: Team) -> linear_start.LinearStart:
         """Fits the weights of single ids and numbers, and gives them."""

@@ -22,6 +22,7 @@ from components.click_log_gen.columns import item_lists
 from components.click_log_gen.columns.event_time import event_time, text_of
 from components.click_log_gen.columns.feature_check import FeatureCheck
 from components.click_log_gen.columns.rows import (
+    ColumnForm,
     Rows,
     Verdicts,
     typed,
@@ -54,7 +55,7 @@ class Scoring:
 
     model: str
     log: LogFiles
-    features: Mapping[str, tuple[str, str | None]]
+    features: Mapping[str, ColumnForm]
     ranges: Mapping[str, int]
     keep: tuple[str, ...]
     folder: str
@@ -176,8 +177,12 @@ def score(chunk: Chunk, job: Scoring, model: Model) -> None:
     """
     tally = RowCounts()
     check = FeatureCheck(job.ranges)
-    wanted = {name: kind for name, (kind, _) in job.features.items()}
-    separators = {n: sep for n, (_, sep) in job.features.items() if sep}
+    wanted = {name: form.reads for name, form in job.features.items()}
+    separators = {
+        name: form.separator
+        for name, form in job.features.items()
+        if form.separator
+    }
     # As text, so that none is rounded.
     wanted |= dict.fromkeys(job.keep, "string")
     low, high, total = 1.0, 0.0, 0.0
@@ -225,14 +230,14 @@ def _features(
 ) -> dict[str, pa.Array]:
     """As ingest makes them."""
     features = {}
-    for name, (kind, separator) in job.features.items():
+    for name, form in job.features.items():
         array = rows.columns[name]
-        column = rows.column(name, job.log.null_values, separator)
-        if kind == "time":
+        column = rows.column(name, job.log.null_values, form)
+        if form.kind == "time":
             times = event_time(array, column, verdicts, job.time)
             features[name] = text_of(times)
         else:
-            features[name] = typed(array, kind, column, verdicts)
+            features[name] = typed(array, form.kind, column, verdicts)
     return features
 
 
@@ -254,8 +259,7 @@ def _kept(rows: Rows, job: Scoring, verdicts: Verdicts) -> list[pa.Array]:
     nulls = job.log.null_values
     found = []
     for name in job.keep:
-        separator = job.features.get(name, ("", None))[1]
-        column = rows.column(name, nulls, separator)
+        column = rows.column(name, nulls, job.features.get(name))
         found.append(column.written(rows.columns[name], verdicts))
     return found
 

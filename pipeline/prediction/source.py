@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from components import model_store
+from components.click_log_gen.columns.rows import ColumnForm
 from components.click_log_gen.config.sections import (
     PLACEHOLDERS,
     LogFiles,
@@ -31,7 +32,6 @@ class Source:
     """A version and its log.
 
     model: the version's folder. identity: its export.
-    features: column -> kind, list separator.
     ranges: integer column -> its values are from 0 to below.
     max_rejected: greatest share of rejected rows.
     beam: Beam's options, of the config.
@@ -41,7 +41,7 @@ class Source:
     model: str
     identity: str
     log: LogFiles
-    features: Mapping[str, tuple[str, str | None]]
+    features: Mapping[str, ColumnForm]
     ranges: Mapping[str, int]
     max_rejected: float
     beam: tuple[str, ...] = ()
@@ -87,12 +87,18 @@ def find(
         raise InputError(f"{LOGS}: {error.errors()[0]['msg']}") from None
     kinds = features.served_kinds()
     ranges = features.ranges()
-    lists = features.lists()
+    lists, weighted = features.lists(), features.weighted()
+    sizes = features.sizes()
     return Source(
         os.path.abspath(model),  # noqa: PTH100 (workers may start elsewhere)
         str(about.get("export_id", "")),
         _with_spans(files, since, until),
-        {name: (kind, lists.get(name)) for name, kind in kinds.items()},
+        {
+            name: ColumnForm(
+                kind, lists.get(name), weighted.get(name), sizes.get(name, 0)
+            )
+            for name, kind in kinds.items()
+        },
         {name: ranges[name] for name in ranges.keys() & kinds.keys()},
         max_rejected,
         config.runner.beam if config is not None else (),

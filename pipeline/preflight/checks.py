@@ -17,6 +17,7 @@ from components.click_log_gen.config.log_formats import FORMATS
 from components.serving_gate.config import lacking
 from models.config.paths import is_local
 from models.errors import InputError
+from models.preprocessing import pretrained
 from models.training.cluster import tf_config, workers
 from optimizers import extension
 from pipeline import extensions
@@ -80,6 +81,7 @@ def _quick(config: PipelineConfig) -> Iterator[Problem]:
         yield "serving_gate", text
     yield from _curated_schema(config.data.curated_schema)
     yield from _warm_start(config.train.warm_start)
+    yield from _pretrained(config)
     yield from _strategy(config.train.strategy)
     yield from sizes.problems(config)
     for field, kind, name in extensions.named(config):
@@ -97,6 +99,35 @@ def _quick(config: PipelineConfig) -> Iterator[Problem]:
                     f"received {name!r}, but there is no module {module!r} in"
                     f" the environment or in {extension.places()}"
                 ),
+            )
+
+
+def _pretrained(config: PipelineConfig) -> Iterator[Problem]:
+    """Files of embeddings that are not there, or of another width."""
+    for number, f in enumerate(config.features.categorical):
+        if f.pretrained is None:
+            continue
+        field = f"features.categorical.{number}.pretrained"
+        paths = {"path": f.pretrained.path, "ids": f.pretrained.ids}
+        missing = {
+            name: path
+            for name, path in paths.items()
+            if path is not None and is_local(path) and not Path(path).is_file()
+        }
+        for name, path in missing.items():
+            yield f"{field}.{name}", f"no file {path!r}"
+        if missing or not is_local(f.pretrained.path):
+            continue
+        try:
+            width = pretrained.width(f.pretrained)
+        except InputError as error:
+            yield field, str(error)
+            continue
+        if width not in (None, f.dim):
+            yield (
+                field,
+                f"{f.pretrained.path} has vectors of {width} numbers; received"
+                f" dim: {f.dim}. Accepted: dim: {width}",
             )
 
 

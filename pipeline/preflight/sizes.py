@@ -54,10 +54,10 @@ def _weights(config: PipelineConfig) -> Iterator[tuple[str, int]]:
             tables.add(f.rows)
             yield f"features.categorical.{number}", (1 + known) * f.dim
     for number, n in enumerate(features.numeric):
-        in_buckets = n.transform == "buckets"
-        width += n.dim if in_buckets else 1
-        if in_buckets:
-            yield f"features.numeric.{number}", (1 + n.buckets) * n.dim
+        width += n.dim if n.ids else 1 + (n.indicator is not None)
+        if n.ids:
+            yield f"features.numeric.{number}", (1 + n.ids) * n.dim
+    width += sum(1 + f.size for f in features.vectors)
     if features.time is not None:
         sizes = [1 + SIZES[part] for part in features.time.of]
         width += features.time.dim * len(sizes)

@@ -296,6 +296,7 @@ def training(run: RunData) -> Section | None:
     for caption, key in (
         ("Tuned", "tuned"),
         ("Warm start", "warm_start"),
+        ("Pretrained", "pretrained"),
         ("Export", "export"),
     ):
         value = summary.get(key) or told.get(key)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import tensorflow as tf
 import tensorflow_data_validation as tfdv
@@ -16,7 +17,10 @@ from tfx.types import artifact_utils, standard_artifacts
 
 from components.data_checks import SINGLE_FEATURES
 from components.statistics_gen.executor import Executor
-from components.statistics_gen.split_statistics import statistics_of
+from components.statistics_gen.split_statistics import (
+    statistics_of,
+    without_weights,
+)
 
 STRING = statistics_pb2.FeatureNameStatistics.STRING
 
@@ -256,3 +260,16 @@ def test_counts_of_values_are_exact_in_memory_and_files(
         for name in sorted((f"v{i}" for i in range(30)), reverse=True)
     ][: len(stats.top_values)]
     assert len(stats.top_values) == 20
+
+
+def test_values_of_a_list_are_counted_without_their_weights() -> None:
+    rows = [[b"a:1", b"b"], None, [b"x:y:.5", b"", b"c\n:2"], []]
+    tags = pa.array(rows, pa.large_list(pa.large_binary()))
+    others = pa.array([[1.0]] * 4, pa.large_list(pa.float32()))
+    batch = pa.RecordBatch.from_pydict({"n": others, "tags": tags})
+    for part in (batch, batch.slice(1)):
+        found = without_weights(part, {"tags": ":", "absent": ":"})
+        assert found.schema == batch.schema
+        assert found["n"].equals(part["n"])
+        wanted = [[b"a", b"b"], None, [b"x:y", b"", b"c\n"], []]
+        assert found["tags"].to_pylist() == wanted[4 - part.num_rows :]

@@ -394,6 +394,77 @@ REFUSED = [
         "features.numeric.0={name: price, transform: buckets, buckets: 1}",
         ["features.numeric.0.buckets", "received 1", "equal to 2"],
     ),
+    (
+        "features.numeric.0={name: price, clip: [5, 1]}",
+        ["features.numeric.0.clip", "received [5, 1]", "low below high"],
+    ),
+    (
+        "features.numeric.0={name: price, clip: [null, null]}",
+        ["features.numeric.0.clip", "one of them may be null"],
+    ),
+    (
+        "features.numeric.0={name: price, clip: [0, .inf]}",
+        ["features.numeric.0.clip", "finite"],
+    ),
+    (
+        "features.numeric.0={name: price, transform: log_buckets,"
+        " missing: indicator}",
+        ["features.numeric.0", "log_buckets", "an id of its own"],
+    ),
+    (
+        "features.numeric=[{name: a, missing: indicator}, {name: a_missing}]",
+        ["features.numeric.0", "'a_missing'", "Rename one"],
+    ),
+    (
+        "features.categorical=[{name: tags, weights: ':'}]",
+        ["features.categorical.0", "`weights` needs", "`list`"],
+    ),
+    (
+        "features.categorical=[{name: tags, list: '|', weights: '|'}]",
+        ["features.categorical.0", "'|' and '|'", "not in each other"],
+    ),
+    (
+        "features.categorical=[{name: tags, list: '|', weights: '.'}]",
+        ["features.categorical.0.weights", "received '.'"],
+    ),
+    (
+        "features.categorical=[{name: tags, list: '|', weights: true,"
+        " pool: attention}]",
+        ["features.categorical.0", "learns its weights", "mean, sum"],
+    ),
+    (
+        "features.categorical=[{name: tags, pool: sum}]",
+        ["features.categorical.0", "`pool: sum`", "`list`"],
+    ),
+    (
+        "features.categorical=[{name: ad, pretrained: ads.txt}]",
+        ["features.categorical.0.pretrained", "'ads.txt'", ".parquet"],
+    ),
+    (
+        "features.categorical=[{name: ad, pretrained: ads.npy}]",
+        ["features.categorical.0.pretrained", "`ids` received None"],
+    ),
+    (
+        "features.categorical=[{name: ad, encode: hash, pretrained: a.csv}]",
+        ["features.categorical.0", "`encode: vocab`", "hash"],
+    ),
+    (
+        "features.categorical=[{name: ad, pretrained: a.csv},"
+        " {name: last, table: ad}]",
+        ["features.categorical.1", "`pretrained` must be the same"],
+    ),
+    (
+        "features.vectors=[{name: item, size: 0}]",
+        ["features.vectors.0.size", "received 0"],
+    ),
+    (
+        "features.vectors=[{name: price, size: 2}]",
+        ["features", "'price'", "declared twice"],
+    ),
+    (
+        "features={numeric: [v_1], vectors: [{name: v, size: 2}]}",
+        ["features.vectors.0", "'v_1'", "Rename one"],
+    ),
     ("name=../x", ["name", "received '../x'; accepted: text that matches ^"]),
     ("train.seed=-1", ["train.seed", "received -1"]),
     ("train.seed=4294967296", ["train.seed", "received 4294967296"]),

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import fastavro
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -98,6 +99,28 @@ def test_all_problems_are_told_at_once_with_their_lines(home: Path) -> None:
     assert first.endswith(", ".join(HEADER))
     assert re.match(r"ads\.yaml:\d+: push\.to: received 'ads\.csv'", second)
     assert "is not a folder" in second
+
+
+def test_files_of_embeddings_are_looked_at(home: Path) -> None:
+    def given(path: str, more: str = "") -> str:
+        return told(
+            "features.categorical=[{name: site, dim: 2,"
+            f" pretrained: {{path: {path}{more}}}}}]"
+        )
+
+    field = "features.categorical.0.pretrained"
+    assert f"{field}.path: no file 'a.parquet'" in given("a.parquet")
+    table = pa.table({"site": ["a"], "vector": [[1.0, 2.0]]})
+    pq.write_table(table, "a.parquet")
+    assert given("a.parquet") == ""
+    text = given("a.parquet", ", key: name")
+    assert f"{field}: a.parquet: cannot be read: no column 'name'" in text
+    np.save("a.npy", np.ones((4, 3)))
+    text = given("a.npy", ", ids: a.txt")
+    assert f"{field}.ids: no file 'a.txt'" in text
+    Path("a.txt").write_text("a\n")
+    text = given("a.npy", ", ids: a.txt")
+    assert "vectors of 3 numbers; received dim: 2. Accepted: dim: 3" in text
 
 
 @pytest.mark.parametrize(

@@ -97,6 +97,22 @@ def test_the_schema_takes_every_shipped_config(path):
         ("model", {"name": "dcn_v2", "cross_layers": 2}),
         ("model", {"name": "my_models:build", "towers": 3}),
         ("evaluate", {"importance": True}),
+        ("data", {**MINIMAL["data"], "weight": "value"}),
+        (
+            "features",
+            {
+                "numeric": [
+                    {"name": "n", "clip": [0, None], "missing": "indicator"}
+                ],
+                "categorical": [
+                    {"name": "a", "list": "|", "weights": True},
+                    {"name": "b", "list": "|", "weights": ":"},
+                    {"name": "c", "pretrained": "c.csv"},
+                ],
+                "vectors": [{"name": "v", "size": 4}],
+                "time": ["hour"],
+            },
+        ),
         ("evaluate", {"importance": {"rows": 1000}}),
         ("optimizer", "adam"),
         ("optimizer", {"name": "lion", "learning_rate": 1e-4}),

@@ -13,17 +13,22 @@ import grpc
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import tensorflow as tf
 from tensorflow_serving.apis import (
     prediction_service_pb2_grpc,
     regression_pb2,
 )
 
+from models.config.training import Features
+from models.export import Served as ExportedModel
+from models.export import export
 from pipeline.cli import main
-from serving import manifest
+from serving import manifest, tf_serving
+from serving.errors import BadInputError
 from serving.request_log import Served, to_table
 from serving.savedmodel import LoadedModel
 from tests.examples import example
-from tests.serving.features import FEATURES, ctr, export_model
+from tests.serving.features import FEATURES, Transform, ctr, export_model
 from tests.serving.tiny import RunningServer
 
 # Values of an example, and the list that they stand for.
@@ -176,3 +181,112 @@ def test_a_model_of_an_older_version_gets_no_list_that_it_misreads(
     found = scored(tmp_path, old, [["a|bb", "c"], ["a", "bb"], None])
     assert found.keys() == {"r1", "r2"}
     assert found["r1"] == ctr(**ROW, tags=["a", "bb"])
+
+
+KINDS = {
+    "categorical": [
+        {"name": "tags", "list": "|", "weights": ":", "min_count": 1}
+    ],
+    "vectors": [{"name": "item", "size": 2}],
+}
+
+
+class KindsTransform(Transform):
+    """A transform of KINDS: texts joined, numbers as they are."""
+
+    def transform_features_layer(self) -> Any:
+        return lambda raw: {
+            "text": tf.strings.reduce_join(tf.sparse.to_dense(raw["tags"]), 1),
+            "item": tf.sparse.to_dense(raw["item"]),
+        }
+
+    def raw_feature_spec(self) -> dict[str, Any]:
+        return {
+            "tags": tf.io.VarLenFeature(tf.string),
+            "item": tf.io.VarLenFeature(tf.float32),
+        }
+
+
+@pytest.fixture(scope="module")
+def kinds(tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
+    """Logits: the length of the tags' text, and the vector's numbers."""
+    folder = tmp_path_factory.mktemp("kinds") / "1"
+    served = ExportedModel(
+        lambda inputs, training: (
+            tf.cast(tf.strings.length(inputs["text"]), tf.float32)
+            + tf.reduce_sum(inputs["item"], 1)
+        ),
+        KindsTransform(),
+        Features.model_validate(KINDS),
+    )
+    export(served, str(folder), {})
+    return LoadedModel(folder)
+
+
+def test_weights_and_vectors_come_as_texts_and_as_lists(
+    kinds: LoadedModel,
+) -> None:
+    rows = [
+        {"tags": "a:0.3|True:1", "item": "-1,0.1"},
+        {"tags": ["b"], "item": [-1, 0.1]},
+        {"tags": None, "item": None},
+        {"tags": ["1.0:2", "c"], "item": ""},
+    ]
+    logits = [len("a:0.31:1") - 0.9, 1 - 0.9, 0, len("1:2c")]
+    expected = 1 / (1 + np.exp(-np.array(logits)))
+    body = json.dumps({"instances": rows}).encode()
+    request = tf_serving.decode(body, kinds.inputs, lists=kinds.lists or {})
+    found = kinds.predict(request.signature, request.columns)["ctr"]
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    texts = np.array(
+        [
+            example(tags=["a:0.3", "True:1"]),
+            example(tags=["b"]),
+            example(),
+            example(tags=["1.0:2", "c"]),
+        ],
+        object,
+    )
+    vector = tf.train.Example()
+    vector.features.feature["item"].float_list.value.extend([-1, 0.1])
+    for row in (0, 1):  # messages that follow each other are merged
+        texts[row] += vector.SerializeToString()
+    found = kinds.predict("examples", {"examples": texts})["ctr"]
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    outputs = {"ctr": np.zeros(4, np.float32)}
+    logged = to_table(
+        Served("a", 0.0, kinds, "examples", {"examples": texts}, outputs)
+    )
+    assert logged["item"].to_pylist() == [["-1", "0.1"]] * 2 + [None] * 2
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        ({"tags": "a:1|b:x"}, r"'tags'.*0 or more.*b:x"),
+        ({"tags": "b:-1"}, r"'tags'.*b:-1"),
+        ({"item": "1"}, r"'item'.*2 finite numbers"),
+        ({"item": "1,2,3"}, r"'item'.*2 finite numbers"),
+        ({"item": "1,nan"}, r"'item'.*2 finite numbers"),
+    ],
+)
+def test_a_bad_weight_or_vector_is_refused_by_name(
+    kinds: LoadedModel, row: dict[str, str], words: str
+) -> None:
+    columns = {
+        name: np.array(["", row.get(name, "")], object)
+        for name in ("tags", "item")
+    }
+    with pytest.raises(BadInputError, match=words) as error:
+        kinds.predict("serving_default", columns)
+    assert "function_node" not in str(error.value)
+    bad = tf.train.Example()
+    feature = bad.features.feature
+    if "tags" in row:
+        feature["tags"].bytes_list.value.append(row["tags"].encode())
+    else:
+        numbers = map(float, row["item"].split(","))
+        feature["item"].float_list.value.extend(numbers)
+    examples = np.array([bad.SerializeToString()], object)
+    with pytest.raises(BadInputError, match=words):
+        kinds.predict("examples", {"examples": examples})

@@ -81,9 +81,29 @@ def apart(lists: pa.ListArray, separator: str) -> pa.ListArray:
     return of(pa.array(_offsets(counts)), items.take(pa.array(chosen)))
 
 
+def weighted(
+    items: pa.StringArray, separator: str
+) -> tuple[pa.StringArray, pa.StringArray]:
+    """Values and weights of `a:0.3`, as texts; null where there is no weight.
+
+    The last separator stands before the weight.
+    """
+    parts = pc.split_pattern(items, separator, max_splits=1, reverse=True)
+    counts = pc.fill_null(pc.list_value_length(parts), 0).to_numpy()
+    ends = np.cumsum(counts)
+    texts = parts.flatten()
+    values = texts.take(pa.array(ends - counts, mask=counts == 0))
+    return values, texts.take(pa.array(ends - 1, mask=counts < 2))
+
+
 def joined(lists: pa.ListArray, separator: str) -> tuple[pa.StringArray, Mask]:
-    """The values of each list as a text, and where it stands for others."""
+    """The values of each list as a text, and where it stands for others.
+
+    A list of numbers too, which are as many bits when they are read again.
+    """
     lists = flat(lists)
+    if pa.types.is_floating(lists.type.value_type):
+        lists = of(lists.offsets, lists.values.cast(pa.string()))
     bad = np.zeros(len(lists), np.bool_)
     inside = mask(pc.match_substring(lists.values, separator))
     bad[rows_of(lists)[inside]] = True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -15,8 +16,30 @@ from components.click_log_gen.columns import item_lists, value_text
 from models.errors import InputError
 
 FLOAT = r"(?i)^[+-]?((\d+\.?\d*|\.\d+)(e[+-]?\d+)?|inf(inity)?|nan(\(\w*\))?)$"
+_WEIGHT = r"^([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
+_NUMBER = r"^-?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
 _INT = r"^([+-]?)0*(\d+)(\.0*)?$"
 _SHORT_INT = r"^-?\d{1,18}$"
+
+
+class ColumnForm(NamedTuple):
+    """Content of a column.
+
+    kind: of its values, see `models.config.features.Kind`.
+    separator: between the values of a list in a text; None: one value a row.
+    weights: between a value of a list and its weight; None: it has none.
+    size: of a vector.
+    """
+
+    kind: str
+    separator: str | None = None
+    weights: str | None = None
+    size: int = 0
+
+    @property
+    def reads(self) -> str:
+        """Kind that a reader should read the column as."""
+        return "string" if self.kind == "vector" else self.kind
 
 
 @dataclass(frozen=True)
@@ -60,17 +83,25 @@ class Rows:
         self,
         name: str,
         null_values: tuple[str, ...],
-        separator: str | None = None,
+        form: ColumnForm | None = None,
     ) -> Column:
         """How to read a column: the one place that says what is missing.
 
         Args:
             name: of the column.
             null_values: of the log.
-            separator: see `Column`.
+            form: what the column holds, where it is a feature's.
         """
-        loose = name in self.loose
-        return Column(name, null_values, separator, self.parsed, loose)
+        _, separator, weights, size = form or ColumnForm("string")
+        return Column(
+            name,
+            null_values,
+            separator,
+            self.parsed,
+            name in self.loose,
+            weights,
+            size,
+        )
 
     def origins(self) -> tuple[pa.StringArray, pa.BinaryArray]:
         """Where each row is, and its bytes."""
@@ -128,6 +159,8 @@ class Column:
     separator: between the values of a list in a text; None for one value a row.
     parsed: the reader made nulls of missing values already.
     loose: a list of one value is a text, as in a tf.Example.
+    weights: what separates a value of a list and its weight, as in `a:0.3`.
+    size: numbers of a vector.
     """
 
     name: str
@@ -135,6 +168,8 @@ class Column:
     separator: str | None = None
     parsed: bool = False
     loose: bool = False
+    weights: str | None = None
+    size: int = 0
 
     def text(self, array: pa.Array, verdicts: Verdicts) -> pa.Array:
         """`array` as string, one text for one value (see value_text.py).
@@ -152,15 +187,76 @@ class Column:
         """`array` as lists of string, one text for one value; null if empty.
 
         A text is split at `separator`; the values of a list may hold it. Bytes
-        that are not UTF-8 are refused.
+        that are not UTF-8 are refused. Values keep their weights.
         """
         assert self.separator is not None
         lists = self._lists(array, verdicts)
+        if self.weights is not None:
+            lists = self._weighted(lists, verdicts)
+            return item_lists.apart(lists, self.separator)
         lists = item_lists.without(lists, self._is_missing(lists.values))
         items = value_text.canonical(lists.values)
         return item_lists.apart(
             item_lists.of(lists.offsets, items), self.separator
         )
+
+    def vectors(self, array: pa.Array, verdicts: Verdicts) -> pa.ListArray:
+        """`array` as lists of `size` float32, null where there is none.
+
+        Rows with another count, or numbers that are none or not finite in 32
+        bits, are refused.
+        """
+        assert self.separator is not None
+        array = value_text.plain(array)
+        lists = item_lists.flat(array) if is_list(array.type) else None
+        if lists is None or not _is_number(lists.values.type):
+            lists = self._lists(array, verdicts)
+            lone = item_lists.lengths(lists)[item_lists.rows_of(lists)] == 1
+            missing = lone & self._is_missing(lists.values)
+            lists = item_lists.without(lists, missing)
+        items = lists.values
+        if value_text.is_text(items.type):
+            items = pc.utf8_trim_whitespace(items)
+            bad = mask(pc.invert(pc.match_substring_regex(items, _NUMBER)))
+            items = nulled(items, bad)
+        items = items.cast(pa.float64()).cast(pa.float32(), safe=False)
+        bad = ~mask(pc.is_finite(items))
+        rows = np.zeros(len(lists), np.bool_)
+        rows[item_lists.rows_of(lists)[bad]] = True
+        verdicts.refuse(
+            rows, f"column {self.name}: not a finite number in the vector"
+        )
+        lengths = item_lists.lengths(lists)
+        verdicts.refuse(
+            (lengths != 0) & (lengths != self.size),
+            f"column {self.name}: a vector of other than {self.size} numbers",
+        )
+        return item_lists.of(lists.offsets, pc.fill_null(items, 0.0))
+
+    def _weighted(
+        self, lists: pa.ListArray, verdicts: Verdicts
+    ) -> pa.ListArray:
+        """Lists of values with weights; rows of wrong weights are refused."""
+        assert self.weights is not None
+        values, weights = item_lists.weighted(lists.values, self.weights)
+        there = mask(pc.greater(pc.binary_length(weights), 0))
+        numbers = nulled(weights, ~there)
+        bad = mask(pc.invert(pc.match_substring_regex(numbers, _WEIGHT)))
+        numbers = nulled(numbers, bad).cast(pa.float64())
+        bad |= mask(pc.is_inf(numbers.cast(pa.float32(), safe=False)))
+        if bad.any():
+            rows = np.zeros(len(lists), np.bool_)
+            rows[item_lists.rows_of(lists)[bad]] = True
+            verdicts.refuse(
+                rows,
+                f"column {self.name}: a weight behind {self.weights!r} that is"
+                " not a number of 0 or more",
+            )
+        missing = self._is_missing(values)
+        values = value_text.canonical(pc.fill_null(values, ""))
+        whole = pc.binary_join_element_wise(values, weights, self.weights)
+        items = pc.coalesce(whole, values)
+        return item_lists.without(item_lists.of(lists.offsets, items), missing)
 
     def written(self, array: pa.Array, verdicts: Verdicts) -> pa.Array:
         """As `text`, but text is as it was written, and true is `true`.
@@ -374,13 +470,15 @@ def typed(
 ) -> pa.Array:
     """`array` as what a feature of `kind` takes: float32, int64 or string.
 
-    A column with a separator becomes lists of string. Missing values become
-    nulls.
+    A column with a separator becomes lists of string, vectors of float32.
+    Missing values become nulls.
     """
     if kind == "float":
         return column.float32(array, verdicts)
     if kind == "int":
         return column.int64(array, verdicts)
+    if kind == "vector":
+        return column.vectors(array, verdicts)
     if column.separator is not None:
         return column.items(array, verdicts)
     return column.text(array, verdicts)

@@ -18,7 +18,13 @@ from components.click_log_gen.columns.event_time import (
     text_of,
 )
 from components.click_log_gen.columns.feature_check import FeatureCheck
-from components.click_log_gen.columns.rows import Column, Rows, Verdicts, typed
+from components.click_log_gen.columns.rows import (
+    Column,
+    ColumnForm,
+    Rows,
+    Verdicts,
+    typed,
+)
 from components.click_log_gen.config.sections import (
     ClickFiles,
     DataConfig,
@@ -57,7 +63,7 @@ class PartitionSettings:
     """
 
     data: DataConfig
-    columns: Mapping[str, tuple[str, str | None]]  # kind, list separator
+    columns: Mapping[str, ColumnForm]
     folders: Mapping[str, str]
     work: str
     shown: int
@@ -138,7 +144,7 @@ class _Impressions:
     def __init__(self, job: PartitionSettings) -> None:
         self._job = job
         self.source = job.data.impressions
-        wanted = {name: kind for name, (kind, _) in job.columns.items()}
+        wanted = {name: form.reads for name, form in job.columns.items()}
         assert job.data.time is not None
         time = job.data.time.column
         wanted[time] = reading(wanted.get(time))
@@ -163,12 +169,12 @@ class _Impressions:
         columns = {
             name: typed(
                 rows.columns[name],
-                kind,
-                rows.column(name, nulls, separator),
+                form.kind,
+                rows.column(name, nulls, form),
                 verdicts,
             )
-            for name, (kind, separator) in self._job.columns.items()
-            if kind != "time"
+            for name, form in self._job.columns.items()
+            if form.kind != "time"
         }
         base = _base(
             rows,
@@ -177,8 +183,8 @@ class _Impressions:
             data.time,
             verdicts,
         )
-        for name, (kind, _) in self._job.columns.items():
-            if kind == "time":
+        for name, form in self._job.columns.items():
+            if form.kind == "time":
                 columns[name] = text_of(base["time"].to_numpy())
         side = np.zeros(rows.count, np.int8)
         if data.split.key:

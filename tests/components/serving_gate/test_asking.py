@@ -7,9 +7,11 @@ import time
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from tensorflow.core.framework import types_pb2
 from tensorflow.core.protobuf import meta_graph_pb2
 
+from components.serving_gate import rows
 from components.serving_gate.asking import (
     HALF,
     differences,
@@ -105,3 +107,12 @@ def test_without_a_limit_the_time_is_measured_only() -> None:
     best, _, late = measured("REST", [lambda: [0.5]] * 3, np.full(3, 0.5), None)
     assert not late and best.requests == 3 and math.isfinite(best.p50)
     assert best.p50 <= best.p99 == pytest.approx(best.p99)
+
+
+def test_a_vector_is_a_text_of_its_numbers() -> None:
+    made = tf.train.Example()
+    numbers = [0.1, -1.0, 1e-30]
+    made.features.feature["item"].float_list.value.extend(numbers)
+    serialized = [made.SerializeToString(), b""]
+    found = rows.columns(serialized, {"item": "item"}, {"item": ","})
+    assert found == {"item": [b"0.1,-1.0,1e-30", None]}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,13 @@ from tfx.components.transform import executor as tfx_transform
 from components.transform.executor import Executor
 from models.architectures.registry import build_model
 from models.config.architectures import ModelConfig
+from models.config.numeric import LOG_BUCKETS
 from models.config.training import Features
 from models.errors import InputError
-from models.export import Served
-from models.preprocessing import analyzers
+from models.export import Served, requested
+from models.preprocessing import analyzers, numeric
 from models.preprocessing.input_layout import layout
+from models.preprocessing.preprocessing_fn import Analysis, transformed
 from models.preprocessing.transform_assets import asset_size
 from models.preprocessing.vocabulary import EMPTY_VOCABULARY
 from tests.components.click_log_gen.ingest import Row
@@ -34,6 +37,17 @@ FEATURES = {
         {"name": "constant", "transform": "zscore", "default": 3.25},
         {"name": "age", "transform": "buckets", "buckets": 7},
         {"name": "empty", "transform": "buckets", "buckets": 3},
+        {"name": "share", "transform": "min_max", "missing": "indicator"},
+        {"name": "bid", "transform": "log1p_min_max", "clip": [1, None]},
+        {"name": "dwell", "transform": "log_buckets", "dim": 4},
+        {"name": "hops", "transform": "buckets", "buckets": 4, "clip": [2, 5]},
+        {
+            "name": "depth",
+            "transform": "none",
+            "clip": [-2.5, 2.5],
+            "default": 9,
+            "missing": "indicator",
+        },
     ],
     "categorical": [
         {"name": "site", "min_count": 1},
@@ -45,26 +59,30 @@ FEATURES = {
         {"name": "words", "list": " ", "encode": "hash", "buckets": 9},
         {"name": "never_seen"},
         {"name": "seen", "list": "|", "min_count": 1, "table": "site"},
+        {"name": "liked", "list": "|", "weights": ":", "min_count": 1},
+        {
+            "name": "bought",
+            "list": ",",
+            "weights": "=",
+            "pool": "sum",
+            "encode": "hash",
+            "buckets": 30,
+        },
         {"name": "again", "min_count": 1, "table": "site"},
     ],
+    "vectors": [{"name": "item", "size": 5}],
     "crosses": [
         {"of": ["site", "hashed"], "buckets": 97},
         {"of": ["age", "hour", "top"], "buckets": 1000},
     ],
 }
-_FLOAT = ("row", "log", "score", "price", "constant", "age", "empty")
-_BYTES = (
-    "site",
-    "user name",
-    "top",
-    "hashed",
-    "tags",
-    "words",
-    "seen",
-    "again",
-)
+_NEW = ("share", "bid", "dwell", "hops", "depth")
+_FLOAT = ("row", "log", "score", "price", "constant", "age", "empty", *_NEW)
+_LISTS = ("tags", "words", "seen", "liked", "bought")
+_BYTES = ("site", "user name", "top", "hashed", "again", *_LISTS)
 SPEC = {
     **dict.fromkeys(_FLOAT, tf.io.VarLenFeature(tf.float32)),
+    "item": tf.io.VarLenFeature(tf.float32),
     **dict.fromkeys(_BYTES, tf.io.VarLenFeature(tf.string)),
     **dict.fromkeys(("hour", "label"), tf.io.VarLenFeature(tf.int64)),
 }
@@ -80,6 +98,12 @@ def rows(count: int) -> list[Row]:
             return rng.choice(ODD)
         return b"%d" % min(int(rng.paretovariate(0.7)), 60)
 
+    def weighed(sign: bytes) -> bytes:
+        value = b"v%d" % min(int(rng.paretovariate(0.7)), 30)
+        if rng.random() < 0.2:
+            return value
+        return value + sign + b"%.3g" % rng.expovariate(1)
+
     def row(number: int) -> Row:
         values: Row = {
             "log": rng.gauss(0, 100),
@@ -88,11 +112,19 @@ def rows(count: int) -> list[Row]:
             "constant": 3.25,
             "age": float(rng.randrange(80)),
             "empty": None,
+            "share": rng.gauss(40, 3),
+            "bid": rng.expovariate(0.1) - 2,
+            "dwell": float(round(rng.gauss(0, 10 ** rng.randrange(9)))),
+            "hops": float(rng.randrange(9)),
+            "depth": rng.gauss(0, 3),
+            "item": [rng.gauss(0, 1) for _ in range(5)],
             "hour": rng.randrange(-1, 26),
             **{name: text() for name in _BYTES},
             "tags": [text() for _ in range(rng.randrange(5))],
             "seen": [text() for _ in range(rng.randrange(5))],
             "words": [text() for _ in range(rng.randrange(5))],
+            "liked": [weighed(b":") for _ in range(rng.randrange(5))],
+            "bought": [weighed(b"=") for _ in range(rng.randrange(5))],
         }
         gaps = {name: None for name in values if rng.random() < 0.1}
         label = int(rng.random() < 0.3)
@@ -136,8 +168,11 @@ def test_examples_are_those_of_stock_transform(
         np.testing.assert_allclose(
             one["dense"], other["dense"], rtol=2e-5, atol=2e-5
         )
-        for name in ("label", "list_tags", "list_words"):
+        for name in ("label", *(f"list_{name}" for name in _LISTS)):
             assert one[name] == other[name]
+        for name in ("weights_liked", "weights_bought"):
+            assert one[name] == other[name]
+            assert len(one[name]) == len(one[f"list_{name[8:]}"])
 
 
 def test_assets_and_specs_are_those_of_stock_transform(
@@ -158,6 +193,101 @@ def test_scaled_numbers_have_mean_0_and_deviation_1(
     np.testing.assert_allclose(scaled.mean(axis=0), 0, atol=1e-4)
     np.testing.assert_allclose(scaled.std(axis=0), 1, atol=1e-4)
     assert not dense[:, 4].any()  # not divided by a deviation of 0
+
+
+def test_numbers_are_clipped_ranged_told_and_cut_at_logarithms(
+    both: dict[str, Any],
+) -> None:
+    folder, transform = both["ours"]
+    received = read(folder, "train", transform)
+    dense = np.array([r["dense"] for r in received])
+    raw = {
+        name: np.array(
+            [np.nan if row[name] is None else row[name] for row in TRAIN],
+            np.float32,
+        )[dense[:, 0].astype(int)]
+        for name in _NEW
+    }
+    shape = layout(Features.model_validate(FEATURES), lambda _: 0)
+    by_name = dict(zip(shape.dense, dense.T, strict=True))
+    told = ("share_missing", "depth_missing")
+    assert shape.dense[-8:-6] == told
+    for place in range(5):
+        item = [
+            0 if row["item"] is None else row["item"][place] for row in TRAIN
+        ]
+        expected = np.array(item, np.float32)[dense[:, 0].astype(int)]
+        np.testing.assert_array_equal(by_name[f"item_{place}"], expected)
+    assert by_name["item_missing"].tolist() == [
+        TRAIN[int(row)]["item"] is None for row in dense[:, 0]
+    ]
+    for name in told:
+        missing = np.isnan(raw[name.removesuffix("_missing")])
+        assert by_name[name].tolist() == missing.tolist()
+    share = np.nan_to_num(raw["share"])  # missing is 0, which is the lowest
+    np.testing.assert_allclose(by_name["share"], share / share.max(), rtol=1e-6)
+    bid = np.where(np.isnan(raw["bid"]), 0, np.maximum(raw["bid"], 1))
+    logs = np.log1p(bid)
+    np.testing.assert_allclose(by_name["bid"], logs / logs.max(), rtol=1e-6)
+    depth = np.clip(raw["depth"], -2.5, 2.5)
+    np.testing.assert_array_equal(
+        by_name["depth"], np.where(np.isnan(depth), np.float32(9), depth)
+    )
+    ids = np.array([r["ids"] for r in received])
+    at = {f.name: place for place, f in enumerate(shape.single)}
+    hops = ids[:, at["hops"]]
+    inside = np.clip(raw["hops"], 2, 5)
+    assert [hops[inside == n].std() for n in (2, 3, 4, 5)] == [0] * 4
+    assert set(hops[np.isnan(inside)]) == {0}
+    wanted = [by_the_winners(value) for value in raw["dwell"]]
+    assert ids[:, at["dwell"]].tolist() == wanted
+    assert len(set(wanted)) > 200
+
+
+def by_the_winners(value: float) -> int:
+    """The id of a whole number, as Criteo's winners cut it."""
+    if np.isnan(value):
+        return 0
+    size = abs(float(value))
+    step = 2 + math.floor(math.log(size) ** 2) if size > 2 else int(size)
+    return 1 + 512 + int(np.sign(value)) * min(step, 512)
+
+
+def test_each_number_of_32_bits_is_in_the_bucket_of_its_logarithm() -> None:
+    edges = numeric.log_boundaries()
+    assert edges.dtype == np.float32
+    assert len(edges) == LOG_BUCKETS - 1
+    near = [edges, np.nextafter(edges, np.inf), np.nextafter(edges, -np.inf)]
+    values = np.unique(np.concatenate(near).astype(np.float32))
+    ids = 1 + np.searchsorted(edges, values, "right")
+    whole = [n for n in values.tolist() if n == round(n) or abs(n) > 2]
+    assert len(whole) > 3000
+    for value, id_ in zip(values.tolist(), ids, strict=True):
+        if value in whole:
+            assert id_ == by_the_winners(value), value
+
+
+def test_what_lies_beyond_the_training_rows_is_0_or_1() -> None:
+    features = Features.model_validate(
+        {"numeric": [{"name": "n", "transform": "min_max"}]}
+    )
+    range_ = analyzers.Range()
+    range_.add(np.array([[3.0], [5.0]], np.float32))
+    other = analyzers.Range()
+    other.merge(range_.save())
+    other.merge(analyzers.Range().save())
+    low, high = (
+        np.array(other.save()[name][0].as_py(), np.float32)
+        for name in ("low", "high")
+    )
+    found = Analysis({}, [0.0], [1.0], {}, low, high)
+    given = tf.constant([1, 3, 4, 5, 9, np.inf], tf.float32)
+    dense = transformed({"n": given}, features, found)["dense"]
+    assert dense.numpy().ravel().tolist() == [0, 0, 0.5, 1, 1, 0]
+    four = np.full(1, 4.0, np.float32)
+    same = Analysis({}, [0.0], [1.0], {}, four, four)
+    dense = transformed({"n": given}, features, same)["dense"]
+    assert dense.numpy().ravel().tolist() == [0, 0, 0, 1, 1, 0]
 
 
 def test_an_export_answers_the_same_bits_without_the_graph(
@@ -181,19 +311,21 @@ def test_an_export_answers_the_same_bits_without_the_graph(
 
     def text(name: str, value: Any) -> Any:
         """A request's form of a value: a list is a text."""
-        if isinstance(value, list):
-            return separators[name].encode().join(value)
-        return value
+        if not isinstance(value, list):
+            return value
+        if name == "item":
+            value = [str(np.float32(number)).encode() for number in value]
+        return separators[name].encode().join(value)
 
     columns = {
         name: [text(name, row.get(name)) for row in TRAIN]
         for name in features.kinds()
     }
-    missing = {"float": np.nan, "int": -1, "string": b""}
+    missing = {"float": np.nan, "int": -1, "string": b"", "vector": b""}
     given = {
         name: tf.constant(
             [missing[kind] if v is None else v for v in columns[name]],
-            {"float": tf.float32, "int": tf.int64, "string": tf.string}[kind],
+            requested(kind),
         )
         for name, kind in features.kinds().items()
     }
@@ -212,7 +344,7 @@ def test_an_export_answers_the_same_bits_without_the_graph(
     listed = [
         {
             name: text(name, value).split(separators[name].encode())
-            if isinstance(value, list)
+            if isinstance(value, list) and name != "item"
             else value
             for name, value in row.items()
         }
@@ -228,7 +360,9 @@ def serialized(row: Row) -> bytes:
     example = tf.train.Example()
     for name, value in row.items():
         feature = example.features.feature[name]
-        if isinstance(value, list):
+        if name == "item":
+            feature.float_list.value.extend(value or [])
+        elif isinstance(value, list):
             feature.bytes_list.value.extend(value)
         elif isinstance(value, bytes):
             feature.bytes_list.value.append(value)

@@ -1,0 +1,100 @@
+"""Config of numbers: how each enters the model."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from models.config.section import Name, PositiveInt, Section
+
+LOG_BUCKETS = 1025  # of `transform: log_buckets`: 512 a side, and around 0
+Bound = Annotated[float, Field(allow_inf_nan=False)] | None
+
+
+class NumericFeature(Section):
+    """One number a row."""
+
+    name: Name
+    """Column."""
+    transform: Literal[
+        "none",
+        "log1p",
+        "zscore",
+        "log1p_zscore",
+        "min_max",
+        "log1p_min_max",
+        "buckets",
+        "log_buckets",
+    ] = "log1p_zscore"
+    """How the number enters the model.
+
+    `log1p` is sign(x)·log(1 + |x|), which keeps the sign. `zscore` subtracts
+    the mean and divides by the deviation. `min_max` maps the lowest number of
+    the training rows to 0 and the highest to 1, and what lies beyond to these.
+    `buckets` cuts at quantiles, `log_buckets` at floor(ln(x)²) for x above 2
+    and at integers below; both embed the bucket like a category.
+    """
+    clip: tuple[Bound, Bound] | None = None
+    """Least and greatest value, `[low, high]`; one may be null.
+
+    A number beyond takes the bound, before `transform`; `default` does not.
+    """
+    missing: Literal["default", "indicator"] = "default"
+    """Input that a missing number gives the model.
+
+    `default` is told by its value alone. `indicator` adds an input beside
+    it, `<name>_missing`: 1 where the number is missing, else 0.
+    """
+    buckets: Annotated[int, Field(ge=2)] = 32
+    """Number of quantile buckets, with `transform: buckets`."""
+    default: float = 0.0
+    """Value of a missing number.
+
+    In buckets a missing number has an id of its own.
+    """
+    dim: PositiveInt = 16
+    """Embedding dimension, with `transform: buckets` or `log_buckets`."""
+    serve: Literal["missing"] | float | None = None
+    """Value of every request, for a number that only training sees.
+
+    `missing` stands for no value; null: the caller sends the number.
+    """
+
+    @property
+    def ids(self) -> int:
+        """Buckets that are embedded; 0 for one that stays a number."""
+        if self.transform == "log_buckets":
+            return LOG_BUCKETS
+        return self.buckets if self.transform == "buckets" else 0
+
+    @property
+    def indicator(self) -> str | None:
+        """Name of the input that says whether the number is missing."""
+        return f"{self.name}_missing" if self.missing == "indicator" else None
+
+    @field_validator("clip")
+    @classmethod
+    def _clip_is_an_interval(cls, value: Any) -> Any:
+        low, high = value or (None, None)
+        if low is not None and high is not None and low >= high:
+            raise ValueError(
+                f"received [{low:g}, {high:g}]; accepted: [low, high] with low"
+                " below high"
+            )
+        if value is not None and low is None and high is None:
+            raise ValueError(
+                "received [null, null]; accepted: [low, high], one of them"
+                " may be null"
+            )
+        return value
+
+    @model_validator(mode="after")
+    def _indicator_is_of_a_number(self) -> NumericFeature:
+        if self.ids and self.indicator:
+            raise ValueError(
+                "`missing: indicator` goes with numbers; with `transform:"
+                f" {self.transform}` a missing one has an id of its own."
+                " Leave `missing` out"
+            )
+        return self
