@@ -11,6 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+import yaml
 
 from components import model_store
 from components.pusher import publish, rollback
@@ -29,6 +30,7 @@ from serving.versions import Snapshot, VersionWatcher
 from tests.components.exports import model_folder
 from tests.exported import FILES
 from tests.pipeline import google_server, moto_server
+from tests.pipeline.small import make_config
 
 BUCKET = "lionctr-push"
 _numbers = itertools.count()
@@ -319,12 +321,18 @@ def test_a_model_to_predict_with_is_copied_and_verified(
 
 
 def test_a_store_that_does_not_answer_is_one_line(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    config = tmp_path / "ads.yaml"
+    settings = make_config(tmp_path, push={"to": "s3://b"}).resolved()
+    config.write_text(yaml.safe_dump(settings), "utf-8")
     for name, value in moto_server.variables("http://127.0.0.1:1").items():
         monkeypatch.setenv(name, value)
     for words in (
         ["models", "s3://b/x"],
+        ["models", str(config)],
         ["models", "x", "--to", "s3://b"],
         ["serve", "s3://b/x"],
         ["predict", "s3://b/x", "log.csv", "--out", "out"],
