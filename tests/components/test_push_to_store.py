@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import itertools
+import json
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow as pa
 import pytest
+import tensorflow as tf
 import yaml
 
 from components import model_store
-from components.pusher import publish, rollback
+from components.pusher import publish, rollback, states
 from components.pusher.executor import push
 from components.transform import cache
 from components.transform.executor import _kept
 from components.warm_start.executor import find
+from models import trainer
+from models.checkpointing.checkpoint import Checkpoints
+from models.checkpointing.saved_state import SavedTrainingState
 from models.errors import InputError, RefusedError
 from pipeline import cli
 from pipeline.commands import predict
@@ -224,6 +230,38 @@ def test_a_version_is_rolled_back_pinned_and_old_ones_go(
     start = find("latest_blessed", base, {"data_version": ""})
     assert start.model == f"{base}/{newest}"
     assert start.state == base.replace("/ads", "/.training/ads/three")
+
+
+def test_a_training_begins_with_a_state_in_the_store(
+    base: str, tmp_path: Path
+) -> None:
+    state = {
+        "iterations": 7,
+        "keys": {},
+        "tables": {},
+        "columns": {"price": "number 0"},
+        "optimizer": [["", "lion"]],
+    }
+    weights = {"kernel": tf.Variable([1.0, 2.0])}
+    Checkpoints(str(tmp_path / "state"), keep=1).save(7, weights, state)
+    kept = model_store.state_folder(base, "one")
+    states._copy(str(tmp_path / "state"), kept)
+    assert states.is_kept(kept)
+    (tmp_path / trainer.BASE).write_text(
+        json.dumps({"model": f"{base}/7", "state": kept, "reason": None})
+    )
+    settings = {"train": {"warm_start": f"{base}/7"}}
+    arguments = SimpleNamespace(
+        custom_config=settings, base_model=str(tmp_path)
+    )
+    found, report = trainer._base(arguments)
+    assert found is not None and report is None
+    assert (
+        found.identity == SavedTrainingState(str(tmp_path / "state")).identity
+    )
+    StoreFiles().rmtree(kept)
+    with pytest.raises(InputError, match="cannot be read"):
+        trainer._base(arguments)
 
 
 class Served:
