@@ -89,7 +89,8 @@ class Executor(tfx_transform.Executor):
         outputs = output_dict.get(specs.TRANSFORMED_EXAMPLES_KEY, [])
         executor_utils.SetSplitNames(splits.transform, outputs)
         if outputs:
-            self.materialize(raw, outputs, list(splits.transform), graph)
+            names = list(splits.transform)
+            self.materialize(raw, outputs, names, graph, config)
             _count(input_dict, output_dict)
 
     def fit(
@@ -133,6 +134,7 @@ class Executor(tfx_transform.Executor):
         outputs: list[types.Artifact],
         splits: list[str],
         graph: str,
+        config: Mapping[str, Any],
     ) -> None:
         """Writes a transformed file for each raw one."""
         work = []
@@ -148,12 +150,13 @@ class Executor(tfx_transform.Executor):
                     # Readers want a file, however empty.
                     path = os.path.join(folder, "empty")
                     io_utils.write_bytes_file(path, b"")
+        features = Features.model_validate(config["features"])
         with self._make_beam_pipeline() as pipeline:
             _ = (
                 pipeline
                 | "Files" >> beam.Create(work)
                 | "Spread" >> beam.Reshuffle()
-                | "Transform" >> beam.ParDo(Materialize(graph))
+                | "Transform" >> beam.ParDo(Materialize(graph, features))
             )
 
 
