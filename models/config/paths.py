@@ -7,6 +7,7 @@ import re
 
 _FILE = re.compile(r"file:(?://(?:localhost)?)?(?=/(?!/))")
 _SECRET = re.compile(r"([A-Za-z][\w+.-]*)://[^/?#]*@")
+_BARE = re.compile(r"(gs|s3|minio):/*")
 _GLOB = re.compile(r"[*?[]")
 
 
@@ -17,7 +18,7 @@ def expanded(path: str) -> str:
 
     Raises:
         ValueError: there is no such user, the path is none, or a URI holds
-            credentials.
+            credentials or no bucket.
     """
     if "\0" in path:
         raise ValueError(f"received {path!r}; accepted: no NUL in a path")
@@ -25,6 +26,10 @@ def expanded(path: str) -> str:
         raise ValueError(
             f"received a user or password in {secret[1]}://...@...; accepted:"
             " a URI without them. Credentials are variables of the environment"
+        )
+    if bare := _BARE.fullmatch(path):
+        raise ValueError(
+            f"received {path!r}; accepted: {bare[1]}://bucket/folder"
         )
     path = _FILE.sub("", path, count=1)
     if path.startswith("file:"):

@@ -48,6 +48,10 @@ def main(
 
 def errors_of(name: str, to: str) -> AbstractContextManager[None]:
     """Errors of an object store, where a model is in one; see `named`."""
+    if name.endswith((".yaml", ".yml")):
+        from pipeline.config import load
+
+        name = load(Path(name)).push.to
     for place in (name, to):
         if is_store(place):
             return named(place)

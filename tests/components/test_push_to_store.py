@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import itertools
+import json
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow as pa
 import pytest
+import tensorflow as tf
+import yaml
 
 from components import model_store
-from components.pusher import publish, rollback
+from components.pusher import publish, rollback, states
 from components.pusher.executor import push
 from components.transform import cache
 from components.transform.executor import _kept
 from components.warm_start.executor import find
+from models import trainer
+from models.checkpointing.checkpoint import Checkpoints
+from models.checkpointing.saved_state import SavedTrainingState
 from models.errors import InputError, RefusedError
 from pipeline import cli
 from pipeline.commands import predict
@@ -29,6 +36,7 @@ from serving.versions import Snapshot, VersionWatcher
 from tests.components.exports import model_folder
 from tests.exported import FILES
 from tests.pipeline import google_server, moto_server
+from tests.pipeline.small import make_config
 
 BUCKET = "lionctr-push"
 _numbers = itertools.count()
@@ -224,6 +232,38 @@ def test_a_version_is_rolled_back_pinned_and_old_ones_go(
     assert start.state == base.replace("/ads", "/.training/ads/three")
 
 
+def test_a_training_begins_with_a_state_in_the_store(
+    base: str, tmp_path: Path
+) -> None:
+    state = {
+        "iterations": 7,
+        "keys": {},
+        "tables": {},
+        "columns": {"price": "number 0"},
+        "optimizer": [["", "lion"]],
+    }
+    weights = {"kernel": tf.Variable([1.0, 2.0])}
+    Checkpoints(str(tmp_path / "state"), keep=1).save(7, weights, state)
+    kept = model_store.state_folder(base, "one")
+    states._copy(str(tmp_path / "state"), kept)
+    assert states.is_kept(kept)
+    (tmp_path / trainer.BASE).write_text(
+        json.dumps({"model": f"{base}/7", "state": kept, "reason": None})
+    )
+    settings = {"train": {"warm_start": f"{base}/7"}}
+    arguments = SimpleNamespace(
+        custom_config=settings, base_model=str(tmp_path)
+    )
+    found, report = trainer._base(arguments)
+    assert found is not None and report is None
+    assert (
+        found.identity == SavedTrainingState(str(tmp_path / "state")).identity
+    )
+    StoreFiles().rmtree(kept)
+    with pytest.raises(InputError, match="cannot be read"):
+        trainer._base(arguments)
+
+
 class Served:
     """A server of the versions in a store, without TensorFlow."""
 
@@ -319,12 +359,18 @@ def test_a_model_to_predict_with_is_copied_and_verified(
 
 
 def test_a_store_that_does_not_answer_is_one_line(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    config = tmp_path / "ads.yaml"
+    settings = make_config(tmp_path, push={"to": "s3://b"}).resolved()
+    config.write_text(yaml.safe_dump(settings), "utf-8")
     for name, value in moto_server.variables("http://127.0.0.1:1").items():
         monkeypatch.setenv(name, value)
     for words in (
         ["models", "s3://b/x"],
+        ["models", str(config)],
         ["models", "x", "--to", "s3://b"],
         ["serve", "s3://b/x"],
         ["predict", "s3://b/x", "log.csv", "--out", "out"],

@@ -79,7 +79,9 @@ def test_home_and_file_uris(
     assert expanded(path) == found
 
 
-@pytest.mark.parametrize("path", ["~nobody-here", "file://host/a", "a\0b"])
+@pytest.mark.parametrize(
+    "path", ["~nobody-here", "file://host/a", "a\0b", "s3://", "gs:///"]
+)
 def test_a_path_that_is_none_is_refused(path: str) -> None:
     with pytest.raises(ValueError, match="received"):
         expanded(path)
