@@ -55,8 +55,10 @@ def checked(column: Any, feature: VectorFeature) -> tf.Tensor:
     check = tf.debugging.Assert(
         tf.reduce_all(fit) & tf.reduce_all(good),
         [
-            f"feature {feature.name!r}: accepted are {feature.size} finite"
-            " numbers, or none. Received so many, or one that is none:",
+            (
+                f"feature {feature.name!r}: accepted are {feature.size} finite"
+                " numbers, or none. Received so many, or one that is none:"
+            ),
             tf.boolean_mask(lengths, ~fit)[:1],
         ],
     )

@@ -41,8 +41,10 @@ def rests(name: str, texts: tf.Tensor, separator: str) -> tf.Tensor:
     check = tf.debugging.Assert(
         tf.reduce_all(good),
         [
-            f"feature {name!r}: accepted is a weight of 0 or more behind"
-            f" {separator!r}. Received:",
+            (
+                f"feature {name!r}: accepted is a weight of 0 or more behind"
+                f" {separator!r}. Received:"
+            ),
             tf.boolean_mask(texts, ~good)[:1],
         ],
     )

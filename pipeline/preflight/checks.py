@@ -126,8 +126,10 @@ def _pretrained(config: PipelineConfig) -> Iterator[Problem]:
         if width not in (None, f.dim):
             yield (
                 field,
-                f"{f.pretrained.path} has vectors of {width} numbers; received"
-                f" dim: {f.dim}. Accepted: dim: {width}",
+                (
+                    f"{f.pretrained.path} has vectors of {width} numbers; received"
+                    f" dim: {f.dim}. Accepted: dim: {width}"
+                ),
             )
 
 

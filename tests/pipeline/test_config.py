@@ -407,8 +407,10 @@ REFUSED = [
         ["features.numeric.0.clip", "finite"],
     ),
     (
-        "features.numeric.0={name: price, transform: log_buckets,"
-        " missing: indicator}",
+        (
+            "features.numeric.0={name: price, transform: log_buckets,"
+            " missing: indicator}"
+        ),
         ["features.numeric.0", "log_buckets", "an id of its own"],
     ),
     (
@@ -428,8 +430,10 @@ REFUSED = [
         ["features.categorical.0.weights", "received '.'"],
     ),
     (
-        "features.categorical=[{name: tags, list: '|', weights: true,"
-        " pool: attention}]",
+        (
+            "features.categorical=[{name: tags, list: '|', weights: true,"
+            " pool: attention}]"
+        ),
         ["features.categorical.0", "learns its weights", "mean, sum"],
     ),
     (
@@ -449,8 +453,10 @@ REFUSED = [
         ["features.categorical.0", "`encode: vocab`", "hash"],
     ),
     (
-        "features.categorical=[{name: ad, pretrained: a.csv},"
-        " {name: last, table: ad}]",
+        (
+            "features.categorical=[{name: ad, pretrained: a.csv},"
+            " {name: last, table: ad}]"
+        ),
         ["features.categorical.1", "`pretrained` must be the same"],
     ),
     (
