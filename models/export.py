@@ -16,6 +16,7 @@ import tensorflow_transform as tft
 
 from models.config.served_names import served_names
 from models.config.training import RESERVED, Features
+from models.layers.calibration import Calibration
 from models.layers.compact_table import is_compact, variables_of
 from models.preprocessing.category_text import canonical
 from models.preprocessing.input_layout import asset_name
@@ -25,7 +26,9 @@ from optimizers.groups import variable_path
 from serving import manifest
 from serving.manifest import BLOCK
 
-AS_LOGGED = "examples_as_logged"  # signature, for evaluation alone
+# Signatures for evaluation alone.
+AS_LOGGED = "examples_as_logged"
+UNCALIBRATED = "examples_uncalibrated"
 EXTRA = "assets.extra"  # SavedModel's folder for files of ours
 DTYPES = {
     "float": tf.float32,
@@ -52,7 +55,8 @@ class Served(tf.Module):
     A list is a text with separators; in an example, several values too.
     A feature that only training sees is a constant in both; if there is one,
     `examples_as_logged` takes it from the examples. `logit_shift` corrects
-    for negatives that training did not see. With what Transform found,
+    for negatives that training did not see, and `calibration` follows it;
+    `examples_uncalibrated` is as logged without. With what Transform found,
     `analysis`, the graph has columns from end to end; else it has Transform's
     graph, of sparse tensors.
     Text features mean what the ingest makes of them: `True` is 1, `4.0` is 4.
@@ -68,6 +72,7 @@ class Served(tf.Module):
         logit_shift: float = 0.0,
         own_code: bool = True,
         analysis: Analysis | None = None,
+        calibration: Calibration | None = None,
     ) -> None:
         super().__init__()
         function = functools.partial(tf.function, autograph=own_code)
@@ -78,6 +83,7 @@ class Served(tf.Module):
         self._network = functools.partial(model, training=False)
         self._features = features
         self._shift = logit_shift
+        self._calibration = calibration
         spec = transform.raw_feature_spec()
         # A column that was empty in every training row is not in the spec.
         self._spec = {
@@ -115,9 +121,12 @@ class Served(tf.Module):
                 input_signature=[tf.TensorSpec([None], tf.string, "examples")],
             ),
         }
-        if self._constants:
-            self.exported[AS_LOGGED] = function(
-                self._logged,
+        judged = {AS_LOGGED: self._logged} if self._constants else {}
+        if calibration is not None:
+            judged[UNCALIBRATED] = self._uncalibrated
+        for name, method in judged.items():
+            self.exported[name] = function(
+                method,
                 input_signature=[tf.TensorSpec([None], tf.string, "examples")],
             )
 
@@ -158,6 +167,10 @@ class Served(tf.Module):
     def _logged(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
         return self._score(tf.io.parse_example(examples, self._spec))
 
+    def _uncalibrated(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
+        raw = tf.io.parse_example(examples, self._spec)
+        return self._score(raw, calibrated=False)
+
     def _requested(self) -> dict[str, Any]:
         """The raw spec of what a request holds."""
         return {
@@ -190,7 +203,9 @@ class Served(tf.Module):
             return dict(self._transform_layer(raw))
         return transformed(raw, self._features, self._analysis)
 
-    def _score(self, raw: dict[str, Any]) -> dict[str, tf.Tensor]:
+    def _score(
+        self, raw: dict[str, Any], calibrated: bool = True
+    ) -> dict[str, tf.Tensor]:
         inputs = self._transformed(canonical(raw, self._separators))
         for name in RESERVED:
             inputs.pop(name, None)
@@ -198,16 +213,19 @@ class Served(tf.Module):
             if isinstance(value, tf.SparseTensor):
                 inputs[name] = tf.RaggedTensor.from_sparse(value)
         if self._analysis is None:
-            return {"ctr": self._ctr(inputs)}
+            return {"ctr": self._ctr(inputs, calibrated)}
         rows = _row_count(next(iter(inputs.values())))
         # To the end in whole blocks: the sigmoid has a loop of its own for
         # what is left over.
-        ctr = self._ctr(_whole_blocks(inputs, -rows % BLOCK))
+        whole = _whole_blocks(inputs, -rows % BLOCK)
+        ctr = self._ctr(whole, calibrated)
         return {"ctr": ctr[:rows]}
 
-    def _ctr(self, inputs: dict[str, Any]) -> tf.Tensor:
-        logits = tf.cast(self._network(inputs), tf.float32)
-        return tf.sigmoid(logits + self._shift)
+    def _ctr(self, inputs: dict[str, Any], calibrated: bool) -> tf.Tensor:
+        logits = tf.cast(self._network(inputs), tf.float32) + self._shift
+        if self._calibration is None or not calibrated:
+            return tf.sigmoid(logits)
+        return self._calibration(logits, inputs)
 
 
 def _row_count(value: Any) -> tf.Tensor:
@@ -262,7 +280,10 @@ _MEANING = (
 
 
 def export_id(
-    model: Any, transform: tft.TFTransformOutput, settings: Mapping[str, Any]
+    model: Any,
+    transform: tft.TFTransformOutput,
+    settings: Mapping[str, Any],
+    calibration: Calibration | None = None,
 ) -> str:
     """Identifies what an export answers: pushing it twice is seen.
 
@@ -270,6 +291,7 @@ def export_id(
         model: whose weights count.
         transform: whose vocabularies count.
         settings: of the training; those in `_MEANING` count.
+        calibration: that follows the model.
     """
     digest = hashlib.sha256()
     meaning = {name: settings.get(name) for name in _MEANING}
@@ -280,6 +302,8 @@ def export_id(
         with tf.io.gfile.GFile(os.path.join(assets, name), "rb") as file:
             digest.update(hashlib.sha256(file.read()).digest())
     digest.update(weights_digest(model))
+    for array in calibration.arrays() if calibration is not None else ():
+        digest.update(array.tobytes())
     return digest.hexdigest()[:32]
 
 

@@ -224,6 +224,7 @@ def create_pipeline(
         base_model=bases[0].outputs["base_model"] if bases else None,
         custom_config=job
         | {"data_version": versions.data}
+        | _calibrate(sections)
         | ({"tfjob": tfjob} if tfjob else {}),
         **learning,
     )
@@ -315,6 +316,12 @@ def create_pipeline(
     )
 
 
+def _calibrate(sections: Mapping[str, Any]) -> dict[str, Any]:
+    """What the Trainer is told where the export is to be calibrated."""
+    asked = sections["evaluate"]["calibrate"]
+    return {} if asked is None else {"calibrate": asked}
+
+
 def _complete(components: list[BaseComponent]) -> list[BaseComponent]:
     """The components, none of which waits for one that is not among them."""
     known = {component.id for component in components}
@@ -343,6 +350,9 @@ def _evaluated_kinds(config: PipelineConfig) -> dict[str, str]:
     names = {name for names in config.evaluate.slices for name in names}
     if group is not None:
         names.add(group)
+    calibrate = config.evaluate.calibrate
+    if calibrate is not None and calibrate.by is not None:
+        names.add(calibrate.by)
     return {name: kinds[name] for name in sorted(names)}
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow_transform as tft
 
 from models.architectures.registry import build_model
@@ -34,7 +35,12 @@ from models.input_pipeline import row_counts
 from models.input_pipeline.dataset import Batches, steps_of
 from models.keras_versions import keras_version, start_afresh
 from models.preprocessing.id_space import keys_of
-from models.preprocessing.input_layout import LABEL_COUNTS, Layout, layout
+from models.preprocessing.input_layout import (
+    IDS,
+    LABEL_COUNTS,
+    Layout,
+    layout,
+)
 from models.preprocessing.transform_assets import (
     asset_lines,
     asset_size,
@@ -42,6 +48,7 @@ from models.preprocessing.transform_assets import (
 )
 from models.training import linear_start, loop
 from models.training.automatic import choose
+from models.training.calibration import Rows
 from models.training.callbacks import configured
 from models.training.distribution import Team, build_strategy
 from models.training.evaluation import Evaluation, Scores
@@ -165,10 +172,37 @@ class TrainingRun:
 
     def scores(self, model: Any) -> Scores:
         """Metrics of a model on the eval split."""
-        data = Batches(
+        data = self._held_out()
+        return Evaluation(model, self.negatives.shift).scores(data)
+
+    def held_out_rows(self, model: Any, column: int | None) -> Rows:
+        """Rows of the eval split, to calibrate a model by.
+
+        Args:
+            model: that predicts them.
+            column: of `ids`, whose values are kept; None: of none.
+        """
+        ids: list[Any] = []
+
+        def watched() -> Iterator[Any]:
+            for batch in self._held_out():
+                if column is not None:
+                    ids.append(batch[0][IDS][:, column].numpy())
+                yield batch
+
+        evaluation = Evaluation(model, self.negatives.shift)
+        labels, logits, weights = evaluation.predict_weighted(watched())
+        return Rows(
+            labels,
+            logits.astype(np.float32).astype(np.float64),  # as the graph's
+            np.ones_like(labels) if weights is None else weights,
+            np.concatenate(ids) if ids else None,
+        )
+
+    def _held_out(self) -> Batches:
+        return Batches(
             self.files.eval, self.files.transform, self._train.batch_size
         )
-        return Evaluation(model, self.negatives.shift).scores(data)
 
     def fit(
         self,
@@ -220,9 +254,7 @@ class TrainingRun:
             config.shuffle,
             config.seed,
         )
-        held_out = Batches(
-            self.files.eval, self.files.transform, config.batch_size
-        )
+        held_out = self._held_out()
         row_counts.check("Transform", self.files.train, self.rows)
         row_counts.check("Trainer", self.files.train, train.rows)
         row_counts.check("Trainer", self.files.eval, held_out.rows)

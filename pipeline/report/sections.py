@@ -17,6 +17,7 @@ from pipeline.report.times import times
 _SLICES = 300  # shown, the most harmful
 _OPEN = 20  # trials that a reader sees unfolded
 _BINS = 50  # rows of a curve's table
+_OF_SEGMENTS = ("logloss", "auc", "calibration", "expected_calibration_error")
 
 
 def metrics(run: RunData) -> Section | None:
@@ -87,11 +88,30 @@ def metrics(run: RunData) -> Section | None:
                 ],
             )
         )
+    tables += _calibrated(found.get("calibration") or {}, head[2])
     if checks:
         heads = ["check of the gate", "kept", "value", "limit"]
         tables.append(Table(heads, checks, 2))
     notes += found.get("gate", {}).get("notes", [])
     return Section("metrics", "Metrics", [about, *notes], tables)
+
+
+def _calibrated(found: Mapping[str, Any], share: str) -> Iterator[Table]:
+    """Before and after the calibration, of all rows and by segment."""
+    parts = [("all rows", found.get("metrics", {}))]
+    parts += [(one["name"], one["metrics"]) for one in found.get("slices", ())]
+    rows = [
+        [
+            name, metric, number(entry["baseline"]), number(entry["value"]),
+            number(entry["difference"]), interval(entry["difference_interval"]),
+        ]
+        for name, entries in parts
+        for metric, entry in entries.items()
+        if name == "all rows" or metric in _OF_SEGMENTS
+    ]  # fmt: skip
+    if rows:
+        head = ["segment", "metric", "uncalibrated", "calibrated", "difference"]
+        yield Table([*head, share], rows, 2)
 
 
 def _constant(found: Mapping[str, Any]) -> dict[str, float | None]:
@@ -117,10 +137,14 @@ def curves(run: RunData) -> Section | None:
     found: dict[str, Any] = run.evaluation.get("curves") or {}
     if not found:
         return None
+    reliable = dict(found)
+    before = run.evaluation.get("calibration")
+    if before:
+        reliable["uncalibrated"] = before
     shown = [
         Chart(
             "Reliability",
-            charts.reliability(found),
+            charts.reliability(reliable),
             Table(
                 ["model", "rows", "predicted", "observed", "interval"],
                 [
@@ -129,7 +153,7 @@ def curves(run: RunData) -> Section | None:
                         number(one["prediction"]), number(one["label"]),
                         interval(one.get("interval")),
                     ]
-                    for model, curve in found.items()
+                    for model, curve in reliable.items()
                     for one in curve["reliability"]
                 ],
             ),
@@ -292,6 +316,7 @@ def training(run: RunData) -> Section | None:
         ("Tuned", "tuned"),
         ("Warm start", "warm_start"),
         ("Export", "export"),
+        ("Calibration", "calibration"),
     ):
         value = summary.get(key) or told.get(key)
         if value:
