@@ -317,7 +317,7 @@ def create_pipeline(
 
 
 def _calibrate(sections: Mapping[str, Any]) -> dict[str, Any]:
-    """What the Trainer is told where the export is to be calibrated."""
+    """The part of the Trainer's settings that calibrates the export."""
     asked = sections["evaluate"]["calibrate"]
     return {} if asked is None else {"calibrate": asked}
 

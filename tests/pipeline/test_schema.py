@@ -98,6 +98,7 @@ def test_the_schema_takes_every_shipped_config(path):
         ("model", {"name": "my_models:build", "towers": 3}),
         ("evaluate", {"importance": True}),
         ("evaluate", {"importance": {"rows": 1000}}),
+        ("evaluate", {"calibrate": "none"}),
         ("optimizer", "adam"),
         ("optimizer", {"name": "lion", "learning_rate": 1e-4}),
         ("optimizer", {"table_rate": 1e-3, "table_beta_2": "auto"}),
