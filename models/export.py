@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 import tensorflow_transform as tft
 
@@ -19,7 +20,7 @@ from models.config.training import RESERVED, Features
 from models.layers.calibration import Calibration
 from models.layers.compact_table import is_compact, variables_of
 from models.preprocessing.category_text import canonical
-from models.preprocessing.input_layout import asset_name
+from models.preprocessing.input_layout import SHALLOW_IDS, asset_name
 from models.preprocessing.preprocessing_fn import Analysis, transformed
 from models.variables import rows_of
 from optimizers.groups import variable_path
@@ -53,7 +54,8 @@ class Served(tf.Module):
     served name (see `names`), missing values as NaN, "" or -1;
     `examples` takes serialized tf.Examples [N]. Both give {"ctr": float32 [N]}.
     A list is a text with separators; in an example, several values too.
-    A feature that only training sees is a constant in both; if there is one,
+    A feature that only training sees is a constant in both, or a shallow one
+    is left out and `served_shift` added; if there is one,
     `examples_as_logged` takes it from the examples. `logit_shift` corrects
     for negatives that training did not see, and `calibration` follows it;
     `examples_uncalibrated` is as logged without. With what Transform found,
@@ -73,6 +75,7 @@ class Served(tf.Module):
         own_code: bool = True,
         analysis: Analysis | None = None,
         calibration: Calibration | None = None,
+        served_shift: float = 0.0,
     ) -> None:
         super().__init__()
         function = functools.partial(tf.function, autograph=own_code)
@@ -83,6 +86,7 @@ class Served(tf.Module):
         self._network = functools.partial(model, training=False)
         self._features = features
         self._shift = logit_shift
+        self._served_shift = served_shift
         self._calibration = calibration
         spec = transform.raw_feature_spec()
         # A column that was empty in every training row is not in the spec.
@@ -165,11 +169,12 @@ class Served(tf.Module):
         return self._score(parsed | self._filled(rows))
 
     def _logged(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
-        return self._score(tf.io.parse_example(examples, self._spec))
+        raw = tf.io.parse_example(examples, self._spec)
+        return self._score(raw, logged=True)
 
     def _uncalibrated(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
         raw = tf.io.parse_example(examples, self._spec)
-        return self._score(raw, calibrated=False)
+        return self._score(raw, logged=True, calibrated=False)
 
     def _requested(self) -> dict[str, Any]:
         """The raw spec of what a request holds."""
@@ -204,25 +209,31 @@ class Served(tf.Module):
         return transformed(raw, self._features, self._analysis)
 
     def _score(
-        self, raw: dict[str, Any], calibrated: bool = True
+        self,
+        raw: dict[str, Any],
+        logged: bool = False,
+        calibrated: bool = True,
     ) -> dict[str, tf.Tensor]:
         inputs = self._transformed(canonical(raw, self._separators))
-        for name in RESERVED:
+        for name in (*RESERVED, *(() if logged else (SHALLOW_IDS,))):
             inputs.pop(name, None)
         for name, value in inputs.items():
             if isinstance(value, tf.SparseTensor):
                 inputs[name] = tf.RaggedTensor.from_sparse(value)
         if self._analysis is None:
-            return {"ctr": self._ctr(inputs, calibrated)}
+            return {"ctr": self._ctr(inputs, logged, calibrated)}
         rows = _row_count(next(iter(inputs.values())))
         # To the end in whole blocks: the sigmoid has a loop of its own for
         # what is left over.
         whole = _whole_blocks(inputs, -rows % BLOCK)
-        ctr = self._ctr(whole, calibrated)
+        ctr = self._ctr(whole, logged, calibrated)
         return {"ctr": ctr[:rows]}
 
-    def _ctr(self, inputs: dict[str, Any], calibrated: bool) -> tf.Tensor:
-        logits = tf.cast(self._network(inputs), tf.float32) + self._shift
+    def _ctr(
+        self, inputs: dict[str, Any], logged: bool, calibrated: bool
+    ) -> tf.Tensor:
+        shift = self._shift + (0.0 if logged else self._served_shift)
+        logits = tf.cast(self._network(inputs), tf.float32) + shift
         if self._calibration is None or not calibrated:
             return tf.sigmoid(logits)
         return self._calibration(logits, inputs)
@@ -283,7 +294,7 @@ def export_id(
     model: Any,
     transform: tft.TFTransformOutput,
     settings: Mapping[str, Any],
-    calibration: Calibration | None = None,
+    *answers: npt.NDArray[Any],
 ) -> str:
     """Identifies what an export answers: pushing it twice is seen.
 
@@ -291,7 +302,7 @@ def export_id(
         model: whose weights count.
         transform: whose vocabularies count.
         settings: of the training; those in `_MEANING` count.
-        calibration: that follows the model.
+        answers: numbers that come to the model's logits.
     """
     digest = hashlib.sha256()
     meaning = {name: settings.get(name) for name in _MEANING}
@@ -302,7 +313,7 @@ def export_id(
         with tf.io.gfile.GFile(os.path.join(assets, name), "rb") as file:
             digest.update(hashlib.sha256(file.read()).digest())
     digest.update(weights_digest(model))
-    for array in calibration.arrays() if calibration is not None else ():
+    for array in answers:
         digest.update(array.tobytes())
     return digest.hexdigest()[:32]
 

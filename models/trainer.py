@@ -9,6 +9,7 @@ import os
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 import tensorflow_transform as tft
 
@@ -76,6 +77,10 @@ def run_fn(fn_args: Any) -> None:
         gc.collect()  # the slots make room: a SavedModel copies tables
         precision = ExportConfig.model_validate(custom.get("export", {})).tables
         described["export"] = _compacted(job, model, precision)
+        described["shallow"] = shift = None
+        if job.shape.shallow:
+            described["shallow"] = _shallow(job, model)
+            shift = described["shallow"]["served_shift"]
         described["calibration"] = calibration = None
         if custom.get("calibrate"):
             calibration, report = _calibrated(job, model, custom["calibrate"])
@@ -93,10 +98,17 @@ def run_fn(fn_args: Any) -> None:
                 job.own_code,
                 analyzers.kept(job.features, transform),
                 calibration,
+                shift or 0.0,
             ),
             fn_args.serving_model_dir,
             {
-                "export_id": export_id(model, transform, custom, calibration),
+                "export_id": export_id(
+                    model,
+                    transform,
+                    custom,
+                    *([] if shift is None else [np.array(shift)]),
+                    *(calibration.arrays() if calibration else ()),
+                ),
                 "trained_on": {
                     name: custom.get(name)
                     for name in ("data_version", "code_version")
@@ -180,6 +192,20 @@ def _compacted(
     return report
 
 
+def _shallow(job: TrainingRun, model: Any) -> dict[str, Any]:
+    """Tells the shallow features, and what stands for them when served."""
+    names = [f.name for f in job.shape.shallow]
+    shift = job.served_shift(model)
+    log.info(
+        "%s: not served; %+.4f stands for it in the logit, so that the eval"
+        " rows' mean prediction stays",
+        ", ".join(names),
+        shift,
+        extra={"keep": True},
+    )
+    return {"features": names, "served_shift": shift}
+
+
 def _calibrated(
     job: TrainingRun, model: Any, settings: dict[str, Any]
 ) -> tuple[Calibration | None, dict[str, Any]]:
@@ -250,6 +276,6 @@ def _describe(
         "lion_kernel": kernel,
         "lion_kernel_reason": reason,
         "slot_bytes": optimizers.slot_bytes(fitted.optimizer),
-        "ids": sum(f.size for f in job.shape.ids),
+        "ids": sum(f.size for f in job.shape.ids + job.shape.shallow),
         "linear_start": fitted.linear_start and asdict(fitted.linear_start),
     }

@@ -243,6 +243,13 @@ class PipelineConfig(Section):
             raise FieldError(
                 f"optimizer.{error.field}", error.message
             ) from error
+        if self.model.keras == 2 and self.features.shallow():
+            name = min(self.features.shallow())
+            raise FieldError(
+                self.use(name),
+                f"`serve: shallow` received model.name {self.model.name!r},"
+                " a Keras 2 model; accepted: wide_deep, dcn_v2, dlrm, deepfm",
+            )
         if self.features.time is not None and self.data.time is None:
             raise FieldError(
                 "features.time",

@@ -15,6 +15,7 @@ LABEL = "label"  # the feature name of the label in every tf.Example
 WEIGHT = "example_weight"  # that of the row's weight, where there is one
 RESERVED = {LABEL: "label", WEIGHT: "weight"}
 MISSING = "missing"  # as `serve`: no value
+SHALLOW = "shallow"  # as `serve`: weights of its own, which are not served
 Kind = Literal["float", "int", "string", "time"]  # time: text of one
 
 
@@ -58,11 +59,21 @@ class NumericFeature(Section):
     """
     dim: PositiveInt = 16
     """Embedding dimension, with `transform: buckets`."""
-    serve: Literal["missing"] | float | None = None
+    serve: Literal["missing", "shallow"] | float | None = None
     """Value of every request, for a number that only training sees.
 
-    `missing` stands for no value; null: the caller sends the number.
+    `missing` stands for no value; null: the caller sends the number. `shallow`,
+    with `transform: buckets`: as of a category.
     """
+
+    @model_validator(mode="after")
+    def _shallow_has_ids(self) -> NumericFeature:
+        if self.serve == SHALLOW and self.transform != "buckets":
+            raise ValueError(
+                "`serve: shallow` gives each bucket a weight; received"
+                f" `transform: {self.transform}`; accepted: `buckets`"
+            )
+        return self
 
 
 class CategoricalFeature(Section):
@@ -108,7 +119,9 @@ class CategoricalFeature(Section):
     """Value of every request, for a feature that only training sees.
 
     Such as the position of an ad, which is not known when ads are ranked.
-    `missing` stands for no value; null: the caller sends the value.
+    `missing` stands for no value; null: the caller sends the value. `shallow`:
+    the network does not see it; a weight of each value is added to the logit,
+    and left out when served.
     """
 
     @property
@@ -136,7 +149,11 @@ class CategoricalFeature(Section):
 
     @model_validator(mode="after")
     def _constant_is_an_id(self) -> CategoricalFeature:
-        if self.encode != "identity" or self.serve in (None, MISSING):
+        if self.serve == SHALLOW and self.list is not None:
+            raise ValueError(
+                "`serve: shallow` takes one value a row; received `list`"
+            )
+        if self.encode != "identity" or self.serve in (None, MISSING, SHALLOW):
             return self
         text = str(self.serve)
         if not text.isdecimal() or int(text) >= self.buckets:
@@ -265,6 +282,7 @@ class Features(Section):
             f.name for f in self.numeric if f.transform == "buckets"
         }
         single |= timed.keys()
+        single -= self.shallow()
         for number, cross in enumerate(self.crosses):
             for name in cross.of:
                 if name not in seen:
@@ -279,7 +297,8 @@ class Features(Section):
                         f"crosses.{number}",
                         f"cross {list(cross.of)} is over {name!r}; a cross"
                         " takes single-valued categorical features and"
-                        " numeric ones with `transform: buckets`. Accepted:"
+                        " numeric ones with `transform: buckets`, without"
+                        " `serve: shallow`. Accepted:"
                         f" {', '.join(sorted(single)) or 'none'}",
                     )
         self._check_tables()
@@ -327,17 +346,23 @@ class Features(Section):
     def constants(self) -> dict[str, str | float | None]:
         """Feature that only training sees -> its value when served.
 
-        None stands for a missing value.
+        None stands for a missing value, as a shallow one has.
         """
         given: dict[str, str | float | None] = {
             f.name: f.serve for f in self.numeric
         }
         given |= {f.name: f.serve for f in self.categorical}
         return {
-            name: None if value == MISSING else value
+            name: None if value in (MISSING, SHALLOW) else value
             for name, value in given.items()
             if value is not None
         }
+
+    def shallow(self) -> frozenset[str]:
+        """Features with weights of their own, which are not served."""
+        shallow = [f.name for f in self.numeric if f.serve == SHALLOW]
+        shallow += [f.name for f in self.categorical if f.serve == SHALLOW]
+        return frozenset(shallow)
 
     def lists(self) -> dict[str, str]:
         """Features with several values a row -> their separator in a text."""

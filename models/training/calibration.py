@@ -135,6 +135,18 @@ def isotonic(rows: Rows) -> tuple[Floats, Floats]:
     return x[knots[both]], np.stack([mean, mean], 1)[both]
 
 
+def centred(logits: Floats, others: Floats, weights: Floats | None) -> float:
+    """The addend with which logits have the mean probability of others."""
+    wanted = np.average(sigmoid(others), weights=weights)
+    apart = others - logits
+    low, high = float(apart.min()), float(apart.max())
+    for _ in range(50):  # a mean rises with the addend: halve the bracket
+        middle = (low + high) / 2
+        mean = np.average(sigmoid(logits + middle), weights=weights)
+        low, high = (middle, high) if mean < wanted else (low, middle)
+    return (low + high) / 2
+
+
 def fit(
     method: str, rows: Rows, column: int | None = None
 ) -> tuple[Calibration, list[dict[str, Any]]]:

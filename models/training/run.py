@@ -38,6 +38,7 @@ from models.preprocessing.id_space import keys_of
 from models.preprocessing.input_layout import (
     IDS,
     LABEL_COUNTS,
+    SHALLOW_IDS,
     Layout,
     layout,
 )
@@ -48,7 +49,7 @@ from models.preprocessing.transform_assets import (
 )
 from models.training import linear_start, loop
 from models.training.automatic import choose
-from models.training.calibration import Rows
+from models.training.calibration import Rows, centred
 from models.training.callbacks import configured
 from models.training.distribution import Team, build_strategy
 from models.training.evaluation import Evaluation, Scores
@@ -124,7 +125,7 @@ class TrainingRun:
         self._mean_weight = weight / (
             positives + self.negatives.weight * negatives
         )
-        ids = sum(f.size for f in self.shape.ids)
+        ids = sum(f.size for f in self.shape.ids + self.shape.shallow)
         self.custom, self.chosen = choose(
             custom, self.rows, ids, min(positives, negatives)
         )
@@ -135,7 +136,7 @@ class TrainingRun:
     @cached_property
     def meaning(self) -> Meaning:
         """Meaning of the model's rows, columns and slots."""
-        sizes = {f.name: f.size for f in self.shape.ids}
+        sizes = {f.name: f.size for f in self.shape.ids + self.shape.shallow}
         return Meaning(
             keys_of(self.features, sizes),
             lambda name: asset_text(self.files.transform, name),
@@ -198,6 +199,22 @@ class TrainingRun:
             np.ones_like(labels) if weights is None else weights,
             np.concatenate(ids) if ids else None,
         )
+
+    def served_shift(self, model: Any) -> float:
+        """Addend of the logits that are served without the shallow part.
+
+        The mean prediction of the eval rows, as they were logged, stays.
+        """
+
+        def without() -> Iterator[Any]:
+            for inputs, *rest in self._held_out():
+                inputs.pop(SHALLOW_IDS)
+                yield inputs, *rest
+
+        evaluation = Evaluation(model, self.negatives.shift)
+        _, whole, weights = evaluation.predict_weighted(self._held_out())
+        alone = evaluation.predict_weighted(without()).logits
+        return centred(alone, whole, weights)
 
     def _held_out(self) -> Batches:
         return Batches(

@@ -69,6 +69,7 @@ def summary(
         **_settings(config, training),
         "chosen": training.get("chosen", []),
         "linear_start": training.get("linear_start"),
+        "shallow": training.get("shallow"),
         "calibration": training.get("calibration"),
         "tuned": training.get("tuned", {}),
         "export": training.get("export"),

@@ -211,7 +211,7 @@ def test_an_export_with_another_calibration_is_another(tmp_path: Path) -> None:
 
     transform: Any = Vocabularies(tmp_path / "a", "u\nw")
     found = {
-        export_id(Weighted(), transform, {}, made)
+        export_id(Weighted(), transform, {}, *(made.arrays() if made else ()))
         for made in (
             None,
             fit("platt", rows())[0],
