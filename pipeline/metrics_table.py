@@ -53,7 +53,7 @@ def lines(report: Mapping[str, Any]) -> Iterator[str]:
     yield from _calibrated(report.get("calibration") or {})
     served = report.get("as_served") or {}
     if served:
-        yield "  the same with the constants that are served:"
+        yield "  the same as served, without the features of training alone:"
     for name, entry in served.items():
         if name not in COUNTS:
             row = (

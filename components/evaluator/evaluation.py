@@ -15,8 +15,8 @@
     metrics         metric -> ENTRY
     slices          [{"key": {column: value}, "name": "device=tv", "rows",
                       "positives", "weights", "metrics": metric -> ENTRY}]
-    as_served       null, or metric -> ENTRY of the candidate with the constants
-                    of features that only training sees; all else here is of
+    as_served       null, or metric -> ENTRY of the candidate, served with what
+                    stands for features of training alone; all else is of
                     the rows as they were logged
     calibration     null, or of a candidate that is calibrated {"metrics",
                     "slices": of `calibrate.by`, as above; the baseline in them

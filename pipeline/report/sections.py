@@ -81,7 +81,11 @@ def metrics(run: RunData) -> Section | None:
     if served:
         tables.append(
             Table(
-                ["with the constants that are served", "candidate", head[2]],
+                [
+                    "as served, without the features of training alone",
+                    "candidate",
+                    head[2],
+                ],
                 [
                     [name, number(entry["value"]), interval(entry["interval"])]
                     for name, entry in served.items()
@@ -368,7 +372,7 @@ def features(run: RunData) -> Section | None:
         for one in run.features[split]:
             names.setdefault(one.name, {})[split] = one
     rows = []
-    known = by_feature(run)
+    known, constants = by_feature(run), run.constants()
     for name, by_split in names.items():
         first = next(iter(by_split.values()))
         shares = [
@@ -376,7 +380,10 @@ def features(run: RunData) -> Section | None:
             for one in map(by_split.get, splits)
         ]
         more = known.get(name, ["-"] * 4) if known else []
-        rows.append([name, first.about, *shares, *more])
+        about = first.about
+        if name in constants:
+            about += f"; seen in training only, served: {constants[name]}"
+        rows.append([name, about, *shares, *more])
     head = ["feature", f"values ({splits[0]})"]
     head += [f"missing, {split}" for split in splits]
     if known:

@@ -29,7 +29,7 @@ from models.training.evaluation import Evaluation
 from models.training.metrics import sigmoid
 from optimizers.registry import build_optimizer
 
-ADS, SLOTS, ROWS = 60, 6, 12_000
+ADS, SLOTS, ROWS = 60, 6, 8000
 LAYOUT = Layout(
     (IdFeature("ad", ADS, 4), IdFeature("user", 30, 4)),
     (),
@@ -200,7 +200,7 @@ def drawn(seed: int, rows: int = ROWS) -> tuple[dict[str, Any], Any, Any]:
     return inputs, clicked.astype(np.float32), logit
 
 
-def ranked(shape: Layout, start: bool = False) -> tuple[float, Any, Any]:
+def ranked(shape: Layout, start: bool) -> tuple[float, Any, Any]:
     """Rank correlation with the worth, and logits as served and as logged."""
 
     def rows(inputs: dict[str, Any]) -> dict[str, Any]:
@@ -223,14 +223,15 @@ def ranked(shape: Layout, start: bool = False) -> tuple[float, Any, Any]:
         }
         some = data.batch(4096)
         linear_start.begin(model, shape, keys, some, some, Negatives())
-    loop.train(
-        model,
-        build_optimizer({"name": "adam", "learning_rate": 0.01}, 282, 3),
-        data.batch(128),
-        data.take(2000).batch(2000),
-        ROWS,
-        TrainConfig(batch_size=128, epochs=3),
-    )
+    else:
+        loop.train(
+            model,
+            build_optimizer({"name": "adam", "learning_rate": 0.02}, 120, 3),
+            data.batch(200),
+            data.take(2000).batch(2000),
+            ROWS,
+            TrainConfig(batch_size=200, epochs=3),
+        )
     fresh, labels, worth = drawn(2)
     evaluation = Evaluation(model)
 
@@ -245,12 +246,14 @@ def ranked(shape: Layout, start: bool = False) -> tuple[float, Any, Any]:
     return float(spearmanr(found, worth)[0]), found, logits(rows(fresh))
 
 
-def test_the_served_ranking_is_nearer_to_the_truth() -> None:
-    without, ordinary = ranked(WITHOUT)[0], ranked(ORDINARY)[0]
-    shallow, alone, whole = ranked(LAYOUT)
-    started, *_ = ranked(LAYOUT, start=True)
-    print(without, ordinary, shallow, started)
-    assert min(shallow, started) > max(without, ordinary) + 0.05
+@pytest.mark.parametrize(
+    "start", [True, pytest.param(False, marks=pytest.mark.slow)]
+)
+def test_the_served_ranking_is_nearer_to_the_truth(start: bool) -> None:
+    without, ordinary = ranked(WITHOUT, start)[0], ranked(ORDINARY, start)[0]
+    shallow, alone, whole = ranked(LAYOUT, start)
+    print(without, ordinary, shallow)
+    assert shallow > max(without, ordinary) + 0.1
     shift = centred(alone, whole, None)
     assert sigmoid(alone + shift).mean() == pytest.approx(
         sigmoid(whole).mean(), abs=1e-9

@@ -409,6 +409,25 @@ def test_a_calibration_is_shown_before_and_after(tmp_path: Path) -> None:
     assert "0.27272" not in text
 
 
+def test_features_that_only_training_sees_are_marked(tmp_path: Path) -> None:
+    features = {
+        "numeric": [{"name": "price", "serve": 2.5}],
+        "categorical": [
+            {"name": HOSTILE, "serve": "shallow"},
+            {"name": "f1", "serve": "missing"},
+            {"name": "f2", "serve": None},
+        ],
+    }
+    text = shown(run(tmp_path, features=features)).text
+    for name, about in (("mean 2.5", "2.5"), ("1,234", "left out")):
+        part = text[
+            text.index(f"seen in training only, served: {about}") - 90 :
+        ]
+        assert name in part[:90]
+    assert text.count("seen in training only") == 3
+    assert f"price (2.5), {HOSTILE} (left out), f1 (no value)." in text
+
+
 def test_names_from_a_log_are_text(tmp_path: Path) -> None:
     found = shown(run(tmp_path))
     assert found.text.count(HOSTILE) >= 5
