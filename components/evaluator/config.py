@@ -169,7 +169,8 @@ class EvaluateConfig(Section):
     @field_validator("calibrate", mode="before")
     @classmethod
     def _or_none(cls, value: Any) -> Any:
-        return None if value == "none" else value
+        # YAML 1.1 reads off as false.
+        return None if value in ("none", False) else value
 
     @field_validator("importance", mode="before")
     @classmethod

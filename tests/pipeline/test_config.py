@@ -291,6 +291,7 @@ CALIBRATED = [
     # evaluate.calibrate, then words of the message; none: it is right
     ("none", []),
     ("null", []),
+    ("off", []),
     ("isotonic", []),
     ("{method: platt, by: site}", []),
     ("{method: platt, by: seit}", ["by", "did you mean 'site'"]),
@@ -313,7 +314,7 @@ def test_a_calibration_is_by_a_category_that_requests_hold(
     )
     if not words:
         found = check(*given).evaluate.calibrate
-        assert (found is None) == (calibrate in ("none", "null"))
+        assert (found is None) == (calibrate in ("none", "null", "off"))
         return
     with pytest.raises(ConfigError) as error:
         check(*given)
