@@ -246,7 +246,7 @@ def _calibrated(
         f"slope {last['slope']:.3f}, intercept {last['intercept']:+.3f}"
         if asked.method == "platt"
         else f"{last['knots']} knots",
-        f"; {len(functions) - 1} values of {asked.by} have their own"
+        f"; functions for values of {asked.by}: {len(functions) - 1}"
         if asked.by
         else "",
         extra={"keep": True},
