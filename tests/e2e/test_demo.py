@@ -124,7 +124,8 @@ def test_a_run_says_what_it_did(
     assert about["trained_on"]["config_sha256"] == config.sha256()
     assert set(about["inputs"]) == set(config.features.served_kinds())
     assert "position" not in about["inputs"]
-    assert summary["evaluation"]["as_served"]["auc"]["value"] > 0.7
+    served = summary["evaluation"]["as_served"]["auc"]["value"]
+    assert 0.6 < served < summary["metrics"]["auc"]
     assert "the same as served" in console
 
 
