@@ -1,5 +1,5 @@
 # `make demo` and `make test` need nothing but Python 3.11-3.13, make and,
-# for the fast Lion kernels, a C++ compiler.
+# for the fast Lion kernels and reader of examples, a C++ compiler.
 PYTHON ?= python3
 VENV ?= .venv
 # In order, not those of many tests first: long files have few, and end last.
@@ -61,6 +61,7 @@ flink: setup
 lint: setup
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
+	@$(BIN)/ruff check --quiet --preview --select ISC004 .
 	@$(BIN)/mypy
 	@$(BIN)/hadolint deploy/Dockerfile
 

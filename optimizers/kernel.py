@@ -19,8 +19,10 @@ def kernel_status() -> tuple[str, str]:
     if library is None:
         return (
             "python",
-            f"the op library cannot be used: {reason}; pure TensorFlow gives "
-            f"the same numbers (`{_build().COMMAND}` builds it)",
+            (
+                f"the op library cannot be used: {reason}; pure TensorFlow"
+                f" gives the same numbers (`{_build().COMMAND}` builds it)"
+            ),
         )
     accelerator = _accelerator()
     if accelerator is None:

@@ -75,12 +75,34 @@ class Console:
                 ticker.join()
 
 
-class NoteHandler(logging.Handler):
+@contextmanager
+def notes(console: Console) -> Iterator[None]:
     """Sends the project's own log lines to the console as notes.
 
     Those that are logged with `extra={"keep": True}` stay as lines.
     """
+    handler = _NoteHandler(console)
+    with info_lines() as ours:
+        ours.addHandler(handler)
+        try:
+            yield
+        finally:
+            ours.removeHandler(handler)
 
+
+@contextmanager
+def info_lines() -> Iterator[logging.Logger]:
+    """Lets the project's own log lines of level INFO through; its logger."""
+    ours = logging.getLogger("lionctr")
+    level = ours.level
+    ours.setLevel(logging.INFO)
+    try:
+        yield ours
+    finally:
+        ours.setLevel(level)
+
+
+class _NoteHandler(logging.Handler):
     def __init__(self, console: Console) -> None:
         super().__init__(logging.INFO)
         self._console = console

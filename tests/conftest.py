@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Generator, Iterator
@@ -14,10 +15,10 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import models  # noqa: F401 (pins Keras 2 before TensorFlow loads)
-from optimizers import extension
 from tests import quick
 
 sys.dont_write_bytecode = False
+OURS = ("components", "models", "optimizers", "pipeline", "serving")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -48,24 +49,33 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
 
 
 @pytest.fixture(autouse=True)
-def no_users_modules_left(
+def nothing_left(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[None]:
-    """Forget the modules of one test's folder before the next test."""
+    """Forget the modules of one test's folder before the next test.
+
+    A test that leaves another current folder or another level of our log
+    fails itself, instead of a later one.
+    """
     folders = str(tmp_path_factory.getbasetemp())
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(
-            "LIONCTR_EXTENSIONS", os.environ.get("LIONCTR_EXTENSIONS", "")
+    searched = os.environ.get("LIONCTR_EXTENSIONS")
+    path, known = [*sys.path], {*sys.modules}
+    ours = logging.getLogger("lionctr")
+    left = Path.cwd(), ours.level, [*ours.handlers]
+    yield
+    if os.environ.get("LIONCTR_EXTENSIONS") != searched:
+        os.environ.pop("LIONCTR_EXTENSIONS", None)
+        os.environ.update(
+            {} if searched is None else {"LIONCTR_EXTENSIONS": searched}
         )
-        patch.setattr(sys, "path", [*sys.path])
-        for name, module in [*sys.modules.items()]:
-            if extension.is_ours(name.partition(".")[0]):
-                path = getattr(module, "__path__", None)
-                if isinstance(path, list):
-                    patch.setattr(module, "__path__", [*path])
-        known = {*sys.modules}
-        yield
-    for name in {*sys.modules} - known:
+    if sys.path != path:
+        sys.path[:] = path
+    for name in sys.modules.keys() - known:
         file = getattr(sys.modules[name], "__file__", None)
         if file and file.startswith(folders):
             del sys.modules[name]
+    for name in [n for n in sys.modules if n.startswith(OURS)]:
+        places = getattr(sys.modules[name], "__path__", None)
+        if isinstance(places, list):  # extensions continue our packages
+            places[:] = [p for p in places if not p.startswith(folders)]
+    assert (Path.cwd(), ours.level, [*ours.handlers]) == left

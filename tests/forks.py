@@ -36,7 +36,7 @@ def start(
     Args:
         words: module and arguments.
         folder: the current one of the process.
-        out: file of the standard output.
+        out: file of the standard output; or a named pipe that is there.
         err: of the standard error; None: the same.
         environment: of the process; None: this one's.
     """
@@ -44,7 +44,8 @@ def start(
     context.set_forkserver_preload(_IMPORTED)
     err = err or out
     for path in (out, err):
-        path.write_text("")
+        if not path.is_fifo():
+            path.write_text("")
     arguments = [list(words), folder, out, err, environment]
     process = context.Process(target=_run, args=arguments)
     process.start()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import sys
 import types
-from collections.abc import Iterator
 from pathlib import Path
 
 import keras
@@ -13,7 +12,6 @@ import numpy as np
 import pytest
 import yaml
 
-from components.click_log_gen.config.log_formats import log_format
 from components.click_log_gen.config.sections import LogFiles
 from components.evaluator.config import EvaluateConfig
 from components.evaluator.contract import check_gate, check_metric
@@ -32,17 +30,9 @@ def blocks(section: str, language: str) -> list[str]:
 
 
 @pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    # Other tests' folders, which hold modules of these names, come later.
-    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
-    modules = ("my_formats", "my_rules", "my_metrics", "my_gates")
-    for name in modules:  # another test's
-        sys.modules.pop(name, None)
-    yield tmp_path
-    for name in modules:
-        sys.modules.pop(name, None)
-    log_format.cache_clear()
+    return tmp_path
 
 
 def test_the_log_format_keeps_to_the_contract(here: Path) -> None:

@@ -585,10 +585,12 @@ def show(title: str, found: dict[str, Any]) -> None:
         lines.append(
             (
                 np.mean(losses),
-                f"{name:<28} {np.mean(aucs):7.4f} {np.mean(losses):8.5f}"
-                f" {np.std(losses):7.5f}  {b['table_rate']:g}"
-                f" {b['rest_rate']:g}"
-                f" {'cosine' if b['cosine'] else 'constant'} {b['epoch']}",
+                (
+                    f"{name:<28} {np.mean(aucs):7.4f} {np.mean(losses):8.5f}"
+                    f" {np.std(losses):7.5f}  {b['table_rate']:g}"
+                    f" {b['rest_rate']:g}"
+                    f" {'cosine' if b['cosine'] else 'constant'} {b['epoch']}"
+                ),
             )
         )
     for _, line in sorted(lines):

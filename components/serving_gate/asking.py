@@ -166,9 +166,11 @@ def measured(
         best,
         wrong,
         [
-            f"{way}: 99 % of {len(asks)} requests of one row are answered in"
-            f" {least}{best.p99:.3g} ms, in the best of {_ROUNDS} rounds;"
-            f" threshold: serving_gate.p99_ms {limit:g}"
+            (
+                f"{way}: 99 % of {len(asks)} requests of one row are answered"
+                f" in {least}{best.p99:.3g} ms, in the best of {_ROUNDS}"
+                f" rounds; threshold: serving_gate.p99_ms {limit:g}"
+            )
         ],
     )
 

@@ -117,16 +117,20 @@ def _mark(blessing: types.Artifact, blessed: bool) -> None:
 def _graph_faults(model: str, base: str, gate: ServingGateConfig) -> list[str]:
     """Faults that the graph alone shows, before anything is loaded."""
     try:
-        graph.check_ops(_graph(model))
+        meta = _graph(model)
+        graph.check_ops(meta)
+        graph.check_restored(meta)
         version, changes = _input_changes(model, base)
     except ServingError as error:
         return [str(error)]
     if not changes or gate.allow_input_change:
         return []
     return [
-        f"it has other inputs than the served version {version}: it {changes}."
-        " Clients that send them would be refused. Accepted: these inputs, or"
-        " serving_gate.allow_input_change: true"
+        (
+            f"it has other inputs than the served version {version}: it"
+            f" {changes}. Clients that send them would be refused. Accepted:"
+            f" these inputs, or serving_gate.allow_input_change: true"
+        )
     ]
 
 

@@ -37,14 +37,19 @@ def faults(expected: npt.NDArray[np.float64], split: str) -> list[str]:
     """Faults of the predictions themselves, in words."""
     if not len(expected):
         return [
-            f"the {split} split has no row to ask the server: none, or none"
-            " without a list whose values hold its separator"
+            (
+                f"the {split} split has no row to ask the server: none, or none"
+                " without a list whose values hold its separator"
+            )
         ]
     bad = ~np.isfinite(expected)
     if not bad.any():
         return []
     row = int(np.argmax(bad))
     return [
-        f"the model gives no finite number for {int(bad.sum())} of"
-        f" {len(bad)} rows of the {split} split; row {row} is {expected[row]}"
+        (
+            f"the model gives no finite number for {int(bad.sum())} of"
+            f" {len(bad)} rows of the {split} split; row {row} is"
+            f" {expected[row]}"
+        )
     ]

@@ -27,7 +27,7 @@ from models.config.training import Features
 
 
 class _Transform:
-    """What a process needs of a transform, each part loaded when it is used.
+    """Parts of a transform that a process needs, each loaded when it is used.
 
     names: output -> feature to write.
     """

@@ -242,8 +242,10 @@ class Cluster:
             "-XX:+UseSerialGC",
             "-XX:TieredStopAtLevel=1",
             f"-Djava.io.tmpdir={self.home / 'tmp'}",
-            "-Dlog4j.configurationFile="
-            f"{self.home / 'conf' / 'log4j.properties'}",
+            (
+                "-Dlog4j.configurationFile="
+                f"{self.home / 'conf' / 'log4j.properties'}"
+            ),
             *(f"--add-opens=java.base/java.{p}=ALL-UNNAMED" for p in OPEN),
             "-cp",
             fetch.classpath(self.jars),

@@ -289,6 +289,9 @@ def _sections(door: type[_ByName], suffix: str) -> dict[str, type[Section]]:
             __base__=bases,
             __module__=__name__,
             __doc__=f"Arguments of `{name}`.",
+            # There is no source to read: with TensorFlow imported, looking
+            # for it takes seconds.
+            __cls_kwargs__={"use_attribute_docstrings": False},
             **fields,
         )
     return made

@@ -99,10 +99,15 @@ class Summary:
         lines = [
             f"rows          {self.rows:,}, {self.positives:,} with label 1",
             f"broken lines  {self.broken_lines:,} more",
-            f"clicks        {self.clicks:,}: {self.duplicates:,} repeated, "
-            f"{self.orphans:,} without impression, {self.late_clicks:,} late",
-            f"the truth     logloss {self.truth_logloss:.4f}, AUC {auc}; "
-            f"on the last tenth logloss {self.truth_logloss_last_tenth:.4f}",
+            (
+                f"clicks        {self.clicks:,}: {self.duplicates:,} repeated, "
+                f"{self.orphans:,} without impression, {self.late_clicks:,}"
+                f" late"
+            ),
+            (
+                f"the truth     logloss {self.truth_logloss:.4f}, AUC {auc}; "
+                f"on the last tenth logloss {self.truth_logloss_last_tenth:.4f}"
+            ),
             f"files         {', '.join(self.files.values())}",
         ]
         return "\n".join(lines)

@@ -15,6 +15,7 @@ from models.errors import InputError, RefusedError
 from pipeline import object_store
 from pipeline.commands.models import errors_of, folder_of
 from pipeline.config import load
+from pipeline.console import info_lines
 from pipeline.prediction import job
 from pipeline.prediction.source import find
 from serving.model_folder import version_number
@@ -52,22 +53,22 @@ def predict(
         RefusedError: the version does not hold.
     """
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
-    logging.getLogger("lionctr").setLevel(logging.INFO)
     if max_rejected is not None and not 0 <= max_rejected <= 1:
         raise InputError(
             f"--max-rejected: received {max_rejected}; accepted: 0 to 1"
         )
     start = time.perf_counter()
-    source = find(
-        _version(model, to),
-        logs,
-        load(config) if config else None,
-        since,
-        until,
-    )
-    if max_rejected is not None:
-        source = replace(source, max_rejected=max_rejected)
-    summary = job.score(source, output, beam)
+    with info_lines():
+        source = find(
+            _version(model, to),
+            logs,
+            load(config) if config else None,
+            since,
+            until,
+        )
+        if max_rejected is not None:
+            source = replace(source, max_rejected=max_rejected)
+        summary = job.score(source, output, beam)
     seconds = time.perf_counter() - start
     for warning in summary["warnings"]:
         print(f"warning: {warning}", file=sys.stderr)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,7 +17,7 @@ from pipeline.code_version import code_version
 from pipeline.comparison import candidates
 from pipeline.comparison.candidates import Contender
 from pipeline.config import ConfigError, PipelineConfig, load
-from pipeline.console import Console, NoteHandler, quiet, written
+from pipeline.console import Console, notes, quiet, written
 from pipeline.runners import local
 from pipeline.runners.run_folder import home_of, only_one
 from pipeline.runners.versions import user_version
@@ -107,11 +106,7 @@ def _results(
     out: Path,
     console: Console,
 ) -> dict[str, Any]:
-    ours = logging.getLogger("lionctr")
-    ours.setLevel(logging.INFO)
-    handler = NoteHandler(console)
-    ours.addHandler(handler)
-    try:
+    with notes(console):
         made = local.prepare(config, console)
         from pipeline.comparison import report
         from pipeline.comparison.intervals import judge
@@ -141,8 +136,6 @@ def _results(
             found["optimizers"] = {
                 name: _tested(best[name], own, seeds) for name in chosen
             }
-    finally:
-        ours.removeHandler(handler)
     confidence = config.evaluate.confidence
     judge(report.lines(found), candidates.LOGISTIC, confidence)
     counts = Path(made["ClickLogGen"]["rejected"]) / "counts.json"

@@ -53,10 +53,12 @@ def table(results: Mapping[str, Any]) -> str:
     width = max(map(len, found))
     share = f"{100 * results['confidence']:g} %"
     text = [
-        f"{results['name']}: {rows['train']:,} rows to train,"
-        f" {rows['eval']:,} to choose settings, {rows['test']:,} to test;"
-        f" {budget['steps']:,} steps, {results['seeds']} seeds; {share}"
-        f" intervals, bootstrap by {results['unit']}",
+        (
+            f"{results['name']}: {rows['train']:,} rows to train,"
+            f" {rows['eval']:,} to choose settings, {rows['test']:,} to test;"
+            f" {budget['steps']:,} steps, {results['seeds']} seeds; {share}"
+            f" intervals, bootstrap by {results['unit']}"
+        ),
         "",
         f"{'':{width}}"
         + "".join(f"{_METRICS[m]:>17}{'interval':>16}" for m in _SURE)

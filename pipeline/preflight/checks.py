@@ -93,8 +93,10 @@ def _quick(config: PipelineConfig) -> Iterator[Problem]:
         if extension.find(module) is None:
             yield (
                 field,
-                f"received {name!r}, but there is no module {module!r} in the"
-                f" environment or in {extension.places()}",
+                (
+                    f"received {name!r}, but there is no module {module!r} in"
+                    f" the environment or in {extension.places()}"
+                ),
             )
 
 
@@ -110,8 +112,10 @@ def _folders(config: PipelineConfig) -> Iterator[Problem]:
             if why:
                 yield (
                     field,
-                    f"received {folder!r}: {why}. Accepted: a folder that"
-                    " can be written to, or one that can be made",
+                    (
+                        f"received {folder!r}: {why}. Accepted: a folder that"
+                        " can be written to, or one that can be made"
+                    ),
                 )
 
 
@@ -143,8 +147,10 @@ def _curated_schema(path: str | None) -> Iterator[Problem]:
     except (OSError, UnicodeDecodeError, text_format.ParseError) as error:
         yield (
             "data.curated_schema",
-            f"{path!r} is no schema: {error}. Accepted: the schema.pbtxt of"
-            " an earlier run, edited",
+            (
+                f"{path!r} is no schema: {error}. Accepted: the schema.pbtxt of"
+                " an earlier run, edited"
+            ),
         )
 
 
@@ -156,8 +162,10 @@ def _warm_start(path: str | None) -> Iterator[Problem]:
     if not any((folder / "saved_model.pb").exists() for folder in inside):
         yield (
             "train.warm_start",
-            f"no model in {str(path)!r}. Accepted: latest_blessed, null, or"
-            " the folder of a pushed version or of a Model artifact",
+            (
+                f"no model in {str(path)!r}. Accepted: latest_blessed, null, or"
+                " the folder of a pushed version or of a Model artifact"
+            ),
         )
 
 
@@ -174,24 +182,30 @@ def _strategy(name: str) -> Iterator[Problem]:
     if name == "multi_worker" and count < 2:
         yield (
             field,
-            "multi_worker needs the environment variable TF_CONFIG with two"
-            " workers or more, as Kubeflow's training operator sets it."
-            f" Received: {os.environ.get('TF_CONFIG')!r}",
+            (
+                "multi_worker needs the environment variable TF_CONFIG with two"
+                " workers or more, as Kubeflow's training operator sets it."
+                f" Received: {os.environ.get('TF_CONFIG')!r}"
+            ),
         )
     if name in ("auto", "multi_worker") and count > 1:
         address = _own_address(tf_config())
         if address and not _is_free(address):
             yield (
                 field,
-                f"the port of {address}, this process's address in"
-                " TF_CONFIG, is in use",
+                (
+                    f"the port of {address}, this process's address in"
+                    " TF_CONFIG, is in use"
+                ),
             )
     on_tpu = "TPU_NAME" in os.environ or any(map(os.path.exists, _TPUS))
     if name == "tpu" and not on_tpu:
         yield (
             field,
-            "there is no TPU. Accepted: a TPU on this machine, or its name"
-            " in the environment variable TPU_NAME",
+            (
+                "there is no TPU. Accepted: a TPU on this machine, or its name"
+                " in the environment variable TPU_NAME"
+            ),
         )
 
 

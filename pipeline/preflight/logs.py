@@ -112,9 +112,11 @@ def _columns(
     if log.header and log.columns is None and wanted.keys().isdisjoint(names):
         yield (
             field.replace("path", "header"),
-            f"received true; the first line of {path} names none of the"
-            f" {len(wanted)} columns that the config reads: {names!r:.300}."
-            f" If it is a row, give the names instead: columns: [...]",
+            (
+                f"received true; the first line of {path} names none of the"
+                f" {len(wanted)} columns that the config reads: {names!r:.300}."
+                f" If it is a row, give the names instead: columns: [...]"
+            ),
         )
         return
     names = [*names, *map(unquote, _HIVE.findall(path))]

@@ -34,9 +34,12 @@ def problems(config: PipelineConfig) -> Iterator[tuple[str, str]]:
     if memory and total > memory:
         yield (
             field,
-            f"its {_short(sizes[field])} weights take {_bytes(needed[field])}"
-            f" with their optimizer slots, all weights {_bytes(total)}; this"
-            f" machine has {_bytes(memory)} of memory",
+            (
+                f"its {_short(sizes[field])} weights take"
+                f" {_bytes(needed[field])} with their optimizer slots, all"
+                f" weights {_bytes(total)}; this machine has {_bytes(memory)}"
+                f" of memory"
+            ),
         )
 
 

@@ -26,12 +26,17 @@ def importance(run: RunData) -> Section | None:
         return None
     times = "once" if found["repeats"] == 1 else f"{found['repeats']} times"
     notes = [
-        f"{found['rows']:,} of {found['of']:,} rows of the"
-        f" {run.evaluation['split']} split, drawn at random. Importance: how"
-        " much logloss rises and AUC falls when the feature's values are dealt"
-        f" to other rows, {times}. Crosses are made anew of the dealt values.",
-        f"An id is unseen if none of the {found['train_rows']:,} training rows"
-        " has it. Cold rows have an unseen id.",
+        (
+            f"{found['rows']:,} of {found['of']:,} rows of the"
+            f" {run.evaluation['split']} split, drawn at random. Importance:"
+            f" how much logloss rises and AUC falls when the feature's values"
+            f" are dealt to other rows, {times}. Crosses are made anew of the"
+            f" dealt values."
+        ),
+        (
+            f"An id is unseen if none of the {found['train_rows']:,} training"
+            f" rows has it. Cold rows have an unseen id."
+        ),
     ]
     constants = run.constants()
     if constants:

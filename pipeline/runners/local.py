@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import logging
 import signal
 import sys
 import time
@@ -19,7 +18,7 @@ from models.config.metric_registry import REGISTERED
 from models.errors import FailedError, InputError, RefusedError
 from pipeline import beam, counts
 from pipeline.config import PipelineConfig
-from pipeline.console import Console, NoteHandler, quiet, written
+from pipeline.console import Console, notes, quiet, written
 from pipeline.preflight import checks
 from pipeline.runners import disk, run_table
 from pipeline.runners.launch import CompiledPipeline
@@ -120,13 +119,9 @@ class _Run:
     def go(self, debug: bool, watched: Watch) -> dict[str, Any]:
         """Runs to the end, or to the first failure; returns the summary."""
         console = self._console
-        handler = NoteHandler(console)
-        ours = logging.getLogger("lionctr")
-        ours.setLevel(logging.INFO)
-        ours.addHandler(handler)
         status, message = "done", ""
         try:
-            with watched.working():
+            with notes(console), watched.working():
                 self._launch(watched)
         except InputError as error:
             status, message = "input_error", str(error)
@@ -144,8 +139,6 @@ class _Run:
             traceback.print_exc()
             if debug:
                 console.line(traceback.format_exc())
-        finally:
-            ours.removeHandler(handler)
         # The folder's own name, where the components saw a link.
         home = self._folder.parent.parent
         found = summarized(

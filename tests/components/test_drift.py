@@ -93,9 +93,16 @@ def compared(
     )
 
 
+@pytest.fixture(scope="module")
+def base() -> list[Any]:
+    """Statistics of a sample of each size."""
+    return [statistics(frame(size, 10 + size)) for size in SIZES]
+
+
 @pytest.mark.parametrize("rows", SIZES)
-def test_two_samples_of_one_distribution_are_alike(rows: int) -> None:
-    base = [statistics(frame(size, 10 + size)) for size in SIZES]
+def test_two_samples_of_one_distribution_are_alike(
+    base: list[Any], rows: int
+) -> None:
     names = list(frame(1, 0).columns)
     for seed in range(max(1, 3_000 // rows)):
         now = statistics(frame(rows, seed))
@@ -140,8 +147,10 @@ def test_features_with_one_value_are_named() -> None:
     found = constant_features(statistics(data), asked)
     assert found == ["number", "text", "whole"]
     assert lines({"constant": found}) == [
-        "3 features have the same value in each training row, which tells"
-        " nothing: number, text, whole"
+        (
+            "3 features have the same value in each training row, which tells"
+            " nothing: number, text, whole"
+        )
     ]
 
 
@@ -251,8 +260,10 @@ def test_features_of_another_model_are_said_and_left_out() -> None:
     }
     checks = {"drift": {"base": 7, "why": "", "comparisons": [found.to_json()]}}
     assert lines(checks) == [
-        "0 of 1 features are far from the base (not there: site; only there:"
-        " counts; of another type there: normal)"
+        (
+            "0 of 1 features are far from the base (not there: site; only"
+            " there: counts; of another type there: normal)"
+        )
     ]
 
 

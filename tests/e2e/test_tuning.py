@@ -230,7 +230,6 @@ def test_a_search_by_a_metric_of_ones_own(
         "        return sums[..., 1] / sums[..., 0]\n"
     )
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", [*sys.path])
     artifacts = home.folder / "runs/Small_ctr/artifacts/Transform"
     (graph,) = (artifacts / "transform_graph").iterdir()
     (examples,) = (artifacts / "transformed_examples").iterdir()

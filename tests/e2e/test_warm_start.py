@@ -236,6 +236,7 @@ def test_killed_it_goes_on_from_its_own_checkpoint(
     assert iterations(home)[-1] == 123 + 40 * 30
 
 
+@pytest.mark.slow
 def test_it_answers_the_same_where_fewer_negatives_are_kept(
     home: Home, second: dict[str, Any]
 ) -> None:
@@ -251,6 +252,7 @@ def test_it_answers_the_same_where_fewer_negatives_are_kept(
     assert before.mean() < 0.5
 
 
+@pytest.mark.slow
 def test_without_the_state_it_begins_anew_and_says_why(
     home: Home, second: dict[str, Any]
 ) -> None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import resource
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ import tensorflow as tf
 import tf_keras
 
 from models.checkpointing.checkpoint import Checkpoints
+from tests import forks
 from tests.models import training
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -82,26 +81,26 @@ def same(left: dict[str, Any], right: dict[str, Any]) -> None:
 
 def killed_at(step: int, folder: Path, command: list[str]) -> None:
     """Runs the command until the checkpoint of `step` is there."""
-    wanted = folder / f"step-{step:010d}"
-    with subprocess.Popen(
-        command, cwd=ROOT, stderr=subprocess.PIPE, text=True
-    ) as process:
-        while process.poll() is None and not wanted.exists():
-            time.sleep(0.002)
-        process.send_signal(signal.SIGKILL)
-        _, errors = process.communicate(timeout=60)
-    assert process.returncode == -signal.SIGKILL, errors[-3000:]
+    wanted, log = folder / f"step-{step:010d}", folder.with_suffix(".txt")
+    process = forks.start(command, ROOT, log)
+    while process.is_alive() and not wanted.exists():
+        time.sleep(0.002)
+    process.kill()
+    process.join(60)
+    assert process.exitcode == -signal.SIGKILL, log.read_text()[-3000:]
 
 
 def test_killed_it_ends_with_the_same_bits(
     tmp_path: Path, examples: Path
 ) -> None:
     folder, out = tmp_path / "k", tmp_path / "k.npz"
-    command = [sys.executable, "-m", "tests.models.training"]
-    command += [str(examples), str(folder), str(out), json.dumps(SETTINGS)]
+    command = ["tests.models.training", str(examples), str(folder), str(out)]
+    command += [json.dumps(SETTINGS)]
     killed_at(21, folder, command)
     killed_at(70, folder, command)
-    subprocess.run(command, cwd=ROOT, check=True)
+    process = forks.start(command, ROOT, tmp_path / "last.txt")
+    process.join(600)
+    assert process.exitcode == 0, (tmp_path / "last.txt").read_text()[-3000:]
     result, expected = training.train(examples, tmp_path / "w", SETTINGS)
     with np.load(out) as found:
         first, last = found["steps"]

@@ -14,7 +14,6 @@ from models import user_code
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The current folder, with a package and modules of a user's."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", [*sys.path])
     package = tmp_path / "user_report"
     package.mkdir()
     (package / "__init__.py").write_text("")

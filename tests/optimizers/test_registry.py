@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import zipfile
 
 import h5py
@@ -293,9 +292,7 @@ def none(**options):
 def own_rule(tmp_path, monkeypatch):
     (tmp_path / "my_halved_rules.py").write_text(OWN)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", [*sys.path])
-    yield {"name": "my_halved_rules:Halved", "learning_rate": 0.5}
-    sys.modules.pop("my_halved_rules", None)
+    return {"name": "my_halved_rules:Halved", "learning_rate": 0.5}
 
 
 @pytest.mark.parametrize("name", names())

@@ -1,4 +1,4 @@
-"""The wheel built in isolation: the op library is inside."""
+"""The wheel built in isolation: the native libraries are inside."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ UV = Path(sys.executable).with_name("uv")
 PROGRAM = """
 import importlib.util
 import optimizers
+from components.example_io import build
 from optimizers import Lion
+assert build.library().exists()
 assert importlib.util.find_spec("tfx") is None
 print(optimizers.kernel_status()[0], Lion(1e-3).name)
 """
@@ -64,7 +66,7 @@ def environment(tmp_path_factory):
     return folder / "venv" / "bin"
 
 
-def test_the_wheel_alone_has_the_op_library_and_no_tfx(environment, tmp_path):
+def test_the_wheel_alone_has_the_libraries_and_no_tfx(environment, tmp_path):
     done = _run(environment / "python", "-c", PROGRAM, cwd=tmp_path)
     assert done.stdout == "custom_op lion\n", done.stderr
 

@@ -148,7 +148,14 @@ def test_results_that_cannot_be_written_name_their_option(
 def test_doctor_finds_this_environment_sound() -> None:
     result = lionctr("doctor")
     assert result.returncode == 0, result.stdout
-    for word in ("tfx 1.21", "glibc", "Lion kernel", "Keras", "free"):
+    for word in (
+        "tfx 1.21",
+        "glibc",
+        "Lion kernel",
+        "reader of examples",
+        "Keras",
+        "free",
+    ):
         assert word in result.stdout
 
 
@@ -281,8 +288,10 @@ def test_output_that_cannot_be_written_ends_a_command_as_unix_tools_end(
         assert answer(words, pipe, subprocess.PIPE) == (141, "")
         assert answer(words, disk, subprocess.PIPE) == (
             1,
-            "lionctr: cannot write to standard output: No space left on"
-            " device\n",
+            (
+                "lionctr: cannot write to standard output: No space left on"
+                " device\n"
+            ),
         )
         assert answer(words, subprocess.DEVNULL, disk)[0] == 0
 

@@ -308,8 +308,10 @@ def test_a_calibration_is_by_a_category_that_requests_hold(
 ) -> None:
     given = (
         "data.split={eval: 0.1, test: 0.1}",
-        "features.categorical=[site, {name: user, serve: u1},"
-        " {name: tags, list: '|'}]",
+        (
+            "features.categorical=[site, {name: user, serve: u1},"
+            " {name: tags, list: '|'}]"
+        ),
         f"evaluate.calibrate={calibrate}",
     )
     if not words:
@@ -366,8 +368,10 @@ REFUSED = [
         ["data.impressions", "`escape`", "`delimiter`"],
     ),
     (
-        "data.impressions={path: x, format: csv, header: true, escape: '\\',"
-        " null_values: ['\\N']}",
+        (
+            "data.impressions={path: x, format: csv, header: true, escape:"
+            " '\\', null_values: ['\\N']}"
+        ),
         ["data.impressions", "`null_values`", "taken away"],
     ),
     (

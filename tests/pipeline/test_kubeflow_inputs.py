@@ -1,7 +1,6 @@
 """Parameters that the IR moved out of a task, and how they come back."""
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -129,7 +128,6 @@ def test_the_version_of_an_evaluation_follows_ones_own_gate(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", [*sys.path])
     (tmp_path / "a.csv").write_text("click\n1\n")
     log = {"path": "a.csv", "format": "csv", "header": True}
     data = {"impressions": log, "label": "click"}

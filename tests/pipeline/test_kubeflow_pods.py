@@ -230,8 +230,10 @@ def test_a_tasks_own_settings_go_before_the_defaults(component: Any) -> None:
         ),
         (
             {"defaults": {"request": {"cpu": 1}}},
-            "runner.kubeflow.defaults.request: unknown key (did you mean"
-            " 'requests'?)",
+            (
+                "runner.kubeflow.defaults.request: unknown key (did you mean"
+                " 'requests'?)"
+            ),
         ),
         (
             {"defaults": {"limits": {"memory": "8 GB"}}},
@@ -258,8 +260,10 @@ def test_a_tasks_own_settings_go_before_the_defaults(component: Any) -> None:
         ),
         (
             {"state": "/mnt/pvc/state"},
-            "kubeflow.state: received '/mnt/pvc/state'; accepted: a folder on a"
-            " volume of runner.volumes, gs://, s3://, minio://",
+            (
+                "kubeflow.state: received '/mnt/pvc/state'; accepted: a folder"
+                " on a volume of runner.volumes, gs://, s3://, minio://"
+            ),
         ),
     ],
 )

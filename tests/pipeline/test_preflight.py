@@ -122,8 +122,10 @@ def test_all_problems_are_told_at_once_with_their_lines(home: Path) -> None:
         ("model.hidden=[1000000, 1000000]", "model.hidden: its 1e+12 weights"),
         ("features.categorical.site.dim=1000000000000", "memory"),
         (
-            "features.categorical.0={name: site, encode: hash,"
-            " buckets: 1000000000000}",
+            (
+                "features.categorical.0={name: site, encode: hash,"
+                " buckets: 1000000000000}"
+            ),
             "features.categorical.0: its 1.6e+13 weights",
         ),
         ("features.crosses=[{of: [site, user], buckets: 1e18}]", "crosses.0"),

@@ -210,8 +210,8 @@ def test_a_summary_of_an_older_version_is_read(tmp_path: Path) -> None:
     done = subprocess.run(
         [
             sys.executable, "-c",
-            "import sys; from pipeline.cli import main; main(sys.argv[1:]);"
-            "print('tensorflow' in sys.modules)",
+            ("import sys; from pipeline.cli import main; main(sys.argv[1:]);"
+            "print('tensorflow' in sys.modules)"),
             "runs", "--root", str(tmp_path),
         ],
         capture_output=True, text=True, check=True,

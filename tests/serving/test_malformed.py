@@ -87,8 +87,10 @@ BAD = base64.b64decode("teCDnWPZD/8=")
         (
             INFER,
             (
-                b'{"inputs":[{"name":"\\ud800","shape":[1],'
-                b'"datatype":"BYTES","data":["a"]}]}',
+                (
+                    b'{"inputs":[{"name":"\\ud800","shape":[1],'
+                    b'"datatype":"BYTES","data":["a"]}]}'
+                ),
                 {},
             ),
             ["missing feature", "'I1'"],

@@ -23,11 +23,17 @@ FORMATS = Registry(
 )
 
 
-@cache
 def log_format(name: str) -> Any:
-    """The LogFormat that `name` names.
+    """The LogFormat that `name` names: one object for each name of ours.
 
     Raises:
         ValueError: there is none; it names the field and what is accepted.
     """
+    return _ours(name) if name in FORMATS.names else _make(name)
+
+
+def _make(name: str) -> Any:
     return FORMATS.make(name, "`format`", needs="settings")
+
+
+_ours = cache(_make)

@@ -232,10 +232,14 @@ def test_a_missing_column_is_an_error_with_the_files_name(
 @pytest.mark.parametrize(
     "hostile",
     [
-        '{"type": "record", "name": "n", "fields": [{"name": "click", "type":'
-        ' ["null", "n"]}]}',
-        '{"type": "record", "name": "n", "fields": [{"name": "click", "type":'
-        ' {"type": "array", "items": "null"}}]}',
+        (
+            '{"type": "record", "name": "n", "fields": [{"name": "click",'
+            ' "type": ["null", "n"]}]}'
+        ),
+        (
+            '{"type": "record", "name": "n", "fields": [{"name": "click",'
+            ' "type": {"type": "array", "items": "null"}}]}'
+        ),
         '{"type": "record", "name": "n", "fields": []}',
         '"int"',
         # Twice the one before, sixty times.

@@ -238,10 +238,14 @@ def test_a_split_without_a_positive_is_named(tmp_path: Path) -> None:
     output = ingest(tmp_path, rows, split={"by": "order", "eval": 0.25})
     assert output.counts["positives"] == {"train": 99, "eval": 0}
     assert output.counts["warnings"] == [
-        "the train split has 99 positives among its 600 rows; a metric on"
-        " fewer than 100 is mostly chance",
-        "the eval split has no positive among its 200 rows: auc and pr_auc"
-        " cannot be told on it",
+        (
+            "the train split has 99 positives among its 600 rows; a metric on"
+            " fewer than 100 is mostly chance"
+        ),
+        (
+            "the eval split has no positive among its 200 rows: auc and pr_auc"
+            " cannot be told on it"
+        ),
     ]
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -52,19 +50,13 @@ class Fixed(TextFormat):
 
 
 @pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    # Another test's module of this name is not meant.
-    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
-    sys.modules.pop("my_formats", None)
-    log_format.cache_clear()
     (tmp_path / "my_formats.py").write_text(FIXED)
     (tmp_path / "log").write_text(
         "".join(f"{r['click']}{r['price']:6.2f}{r['site']:4}\n" for r in ROWS)
     )
-    yield tmp_path
-    sys.modules.pop("my_formats", None)
-    log_format.cache_clear()
+    return tmp_path
 
 
 @pytest.mark.parametrize("name", FORMATS.names)

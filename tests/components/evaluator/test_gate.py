@@ -119,14 +119,18 @@ def test_a_change_is_judged_on_the_paired_interval(
 def test_a_lucky_model_is_told_from_a_better_one() -> None:
     found = report({"logloss": entry(0.3, 0.1, 0.003, 0.002)})
     assert refusals(found) == [
-        "logloss changed by 0.003 (95 % interval 0.001 to 0.005) against the"
-        " baseline; threshold: max_change 0"
+        (
+            "logloss changed by 0.003 (95 % interval 0.001 to 0.005) against"
+            " the baseline; threshold: max_change 0"
+        )
     ]
     sure = {"logloss": {"max_change": 0, "sure": True}}
     found = report({"logloss": entry(0.3, 0.1, -0.001, 0.002)})
     assert refusals(found, metrics=sure) == [
-        "logloss changed by -0.001 (95 % interval -0.003 to 0.001) against the"
-        " baseline; threshold: max_change 0, for sure"
+        (
+            "logloss changed by -0.001 (95 % interval -0.003 to 0.001) against"
+            " the baseline; threshold: max_change 0, for sure"
+        )
     ]
 
 
@@ -135,8 +139,10 @@ def test_a_value_is_judged_as_it_is_unless_sure_is_said() -> None:
     found = report({"auc": entry(0.75, 0.01, 0, 0)})
     assert refusals(found, metrics={"auc": bounds}) == []
     assert refusals(found, metrics={"auc": bounds | {"sure": True}}) == [
-        "auc is 0.75 (95 % interval 0.74 to 0.76); threshold: min 0.745,"
-        " for sure"
+        (
+            "auc is 0.75 (95 % interval 0.74 to 0.76); threshold: min 0.745,"
+            " for sure"
+        )
     ]
     found = report({"auc": entry(0.74, 0.01, 0, 0)})
     assert refusals(found, metrics={"auc": bounds}) != []
@@ -184,8 +190,10 @@ def test_a_logloss_that_is_no_number_is_refused_in_any_case() -> None:
     nothing = dict.fromkeys(("logloss", "normalized_entropy", "calibration"))
     lines = refusals(found, too_few="pass", metrics=nothing)
     assert lines == [
-        "logloss is undefined: the model gives no finite number for 3 of 5,000"
-        " rows; threshold: a finite number"
+        (
+            "logloss is undefined: the model gives no finite number for 3 of"
+            " 5,000 rows; threshold: a finite number"
+        )
     ]
 
 

@@ -3,30 +3,40 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import tensorflow as tf
 
 from components.example_io import native
+from components.example_io.tfrecord import frame
 from components.transform.executor import Executor
 from components.transform.known_ids import ByColumns
+from components.transform.materialize import Materialize
 from tests.components.transform.runs import run
 from tests.components.transform.test_executor import FEATURES, FILES, SPEC
 from tests.components.transform.test_observation import WANTED, records
 
 
-def test_columns_give_what_the_graph_gives(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def transform(tmp_path_factory: pytest.TempPathFactory) -> Any:
     if not native.usable():
         pytest.skip(native.load().reason)
-    transform = run(Executor, tmp_path, FILES, SPEC, FEATURES)
-    by_columns = ByColumns.of(WANTED, transform)
+    folder = tmp_path_factory.mktemp("transform")
+    return folder, run(Executor, folder, FILES, SPEC, FEATURES)
+
+
+def test_columns_give_what_the_graph_gives(transform: Any) -> None:
+    _, made = transform
+    by_columns = ByColumns.of(WANTED, made)
     assert by_columns is not None
     some = records()
     parsed = tf.io.parse_example(
-        tf.constant(some.to_list()), transform.raw_feature_spec()
+        tf.constant(some.to_list()), made.raw_feature_spec()
     )
-    expected = transform.transform_features_layer()(parsed)
+    expected = made.transform_features_layer()(parsed)
     received = by_columns(some)
     assert received.keys() == expected.keys()
     for name, value in expected.items():
@@ -37,3 +47,22 @@ def test_columns_give_what_the_graph_gives(tmp_path: Path) -> None:
             np.testing.assert_array_equal(one.row_splits, other.row_splits)
             one, other = one.flat_values, other.flat_values
         np.testing.assert_array_equal(one, other, name)
+
+
+def test_without_the_library_files_are_the_same(
+    transform: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, _ = transform
+    source = str(tmp_path / "source")
+    rows = pa.array(records().to_list(), pa.binary())
+    Path(source).write_bytes(frame(rows).to_pybytes())
+    for name in ("library", "TensorFlow"):
+        work = Materialize(str(folder / "graph"), WANTED)
+        work.setup()
+        work.process((source, str(tmp_path / name)))
+        monkeypatch.setattr(
+            native, "load", lambda: native.Library(None, "a test")
+        )
+    written = (tmp_path / "library").read_bytes()
+    assert written == (tmp_path / "TensorFlow").read_bytes()
+    assert len(written) > 400 * 16

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,6 +15,7 @@ from reference import ReferenceLion
 
 from optimizers.ops import build, custom_op, python
 from optimizers.ops.library import load
+from tests import forks
 
 pytestmark = pytest.mark.skipif(
     build.find()[0] is None, reason=f"no op library: {build.find()[1]}"
@@ -154,26 +152,23 @@ import sys
 import tensorflow as tf
 tf.config.threading.set_intra_op_parallelism_threads(int(sys.argv[1]))
 exec(sys.argv[2])
-print(digest)
+open(sys.argv[3], "w").write(digest)
 """
 
 
-def test_any_number_of_threads_and_any_run_give_the_same_bits():
+def test_any_number_of_threads_and_any_run_give_the_same_bits(tmp_path):
     digests = []
     for _ in range(2):  # with as many threads as this machine has cores
         found = {}
         exec(DIGEST, found)
         digests.append(found["digest"])
+    (tmp_path / "threads.py").write_text(THREADS)
     for threads in ("1", "7"):
-        result = subprocess.run(
-            [sys.executable, "-c", THREADS, threads, DIGEST],
-            cwd=ROOT,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        digests.append(result.stdout.strip())
+        words = ["threads", threads, DIGEST, str(tmp_path / threads)]
+        process = forks.start(words, tmp_path, tmp_path / "log.txt")
+        process.join(300)
+        assert process.exitcode == 0, (tmp_path / "log.txt").read_text()
+        digests.append((tmp_path / threads).read_text())
     assert len(digests[0]) == 64
     assert len(set(digests)) == 1
 

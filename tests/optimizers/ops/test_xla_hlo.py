@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +14,7 @@ import tensorflow as tf
 from optimizers import ops
 from optimizers.ops import python
 from optimizers.ops.library import load
+from tests import forks
 
 pytestmark = pytest.mark.skipif(
     load().ops is None, reason="the op library is not built"
@@ -47,17 +46,13 @@ def copies(text, shape):
     return re.findall(rf"{re.escape(shape)}\S* copy\(", text)
 
 
-def run(*arguments, **environment):
-    result = subprocess.run(
-        [sys.executable, *arguments],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
-    )
-    assert result.returncode == 0, result.stderr[-2000:]
-    return result.stdout
+def run(folder, *words, **environment):
+    out, error = folder / "out.txt", folder / "errors.txt"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
+    process = forks.start(words, folder, out, error, environment)
+    process.join(300)
+    assert process.exitcode == 0, error.read_text()[-2000:]
+    return out.read_text()
 
 
 def dense_step(var, m):
@@ -78,7 +73,7 @@ def test_dense_update_is_in_place_with_one_fusion_an_output(m_dtype):
     assert len(re.findall(r" fusion\(", entry(text))) == 2
 
 
-def test_dense_update_is_one_fusion_where_xla_fuses_several_outputs():
+def test_dense_update_is_one_fusion_where_xla_fuses_several_outputs(tmp_path):
     # XLA for CPU does so if it is told to; the passes for GPU and TPU cannot
     # be run here.
     program = f"""
@@ -91,12 +86,10 @@ x = tf.ones([{ROWS}, {WIDTH}])
 ir = step.experimental_get_compiler_ir(x, x, x, tf.constant(0.1))
 print(ir(stage="optimized_hlo"))
 """
+    (tmp_path / "fusion.py").write_text(program)
     option = "xla_cpu_use_multi_output_fusion"
-    output = run(
-        "-c",
-        program,
-        XLA_FLAGS=f"--xla_backend_extra_options={option}",
-    )
+    flags = f"--xla_backend_extra_options={option}"
+    output = run(tmp_path, "fusion", XLA_FLAGS=flags)
     instructions = re.findall(r" = .*? ([\w-]+)\(", entry(output))
     assert instructions.count("fusion") == 1
     assert set(instructions) <= {
@@ -228,10 +221,8 @@ def test_functional_ops_lower_for_a_gpu(dtype, cautious):
 
 @pytest.mark.parametrize("platform", ["GPU", "TPU"])
 def test_script_saves_what_lowers_for_a_gpu_and_a_tpu(platform, tmp_path):
-    run(
-        *("-m", "benchmarks.studies.gpu.lower", "--updates"),
-        *(f"--out={tmp_path}", f"--platform={platform}"),
-    )
+    words = ["benchmarks.studies.gpu.lower", "--updates"]
+    run(tmp_path, *words, f"--out={tmp_path}", f"--platform={platform}")
     programs = json.loads((tmp_path / "programs.json").read_text())
     sparse = [p["name"] for p in programs if p["kind"] == "sparse"]
     assert len(sparse) == len(programs) / 2 == 5
