@@ -11,22 +11,26 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 import tensorflow_transform as tft
 
 from models.config.served_names import served_names
 from models.config.training import RESERVED, Features
+from models.layers.calibration import Calibration
 from models.layers.compact_table import variables_of
 from models.preprocessing import vector_text
 from models.preprocessing.category_text import canonical
-from models.preprocessing.input_layout import asset_name
+from models.preprocessing.input_layout import SHALLOW_IDS, asset_name
 from models.preprocessing.preprocessing_fn import Analysis, transformed
 from models.variables import rows_of
 from optimizers.groups import variable_path
 from serving import manifest
 from serving.manifest import BLOCK
 
-AS_LOGGED = "examples_as_logged"  # signature, for evaluation alone
+# Signatures for evaluation alone.
+AS_LOGGED = "examples_as_logged"
+UNCALIBRATED = "examples_uncalibrated"
 EXTRA = "assets.extra"  # SavedModel's folder for files of ours
 DTYPES = {
     "float": tf.float32,
@@ -54,9 +58,11 @@ class Served(tf.Module):
     `examples` takes serialized tf.Examples [N]. Both give {"ctr": float32 [N]}.
     A list is a text with separators; in an example, several values too.
     A vector is such a text, and in an example its numbers.
-    A feature that only training sees is a constant in both; if there is one,
+    A feature that only training sees is a constant in both, or a shallow one
+    is left out and `served_shift` added; if there is one,
     `examples_as_logged` takes it from the examples. `logit_shift` corrects
-    for negatives that training did not see. With what Transform found,
+    for negatives that training did not see, and `calibration` follows it;
+    `examples_uncalibrated` is as logged without. With what Transform found,
     `analysis`, the graph has columns from end to end; else it has Transform's
     graph, of sparse tensors.
     Text features mean what the ingest makes of them: `True` is 1, `4.0` is 4.
@@ -72,6 +78,8 @@ class Served(tf.Module):
         logit_shift: float = 0.0,
         own_code: bool = True,
         analysis: Analysis | None = None,
+        calibration: Calibration | None = None,
+        served_shift: float = 0.0,
     ) -> None:
         super().__init__()
         function = functools.partial(tf.function, autograph=own_code)
@@ -82,6 +90,8 @@ class Served(tf.Module):
         self._network = functools.partial(model, training=False)
         self._features = features
         self._shift = logit_shift
+        self._served_shift = served_shift
+        self._calibration = calibration
         spec = transform.raw_feature_spec()
         # A column that was empty in every training row is not in the spec.
         self._spec = {
@@ -120,9 +130,12 @@ class Served(tf.Module):
                 input_signature=[tf.TensorSpec([None], tf.string, "examples")],
             ),
         }
-        if self._constants:
-            self.exported[AS_LOGGED] = function(
-                self._logged,
+        judged = {AS_LOGGED: self._logged} if self._constants else {}
+        if calibration is not None:
+            judged[UNCALIBRATED] = self._uncalibrated
+        for name, method in judged.items():
+            self.exported[name] = function(
+                method,
                 input_signature=[tf.TensorSpec([None], tf.string, "examples")],
             )
 
@@ -171,7 +184,12 @@ class Served(tf.Module):
         return self._score(parsed | self._filled(rows))
 
     def _logged(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
-        return self._score(tf.io.parse_example(examples, self._spec))
+        raw = tf.io.parse_example(examples, self._spec)
+        return self._score(raw, logged=True)
+
+    def _uncalibrated(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
+        raw = tf.io.parse_example(examples, self._spec)
+        return self._score(raw, logged=True, calibrated=False)
 
     def _requested(self) -> dict[str, Any]:
         """The raw spec of what a request holds."""
@@ -205,22 +223,28 @@ class Served(tf.Module):
             return dict(self._transform_layer(raw))
         return transformed(raw, self._features, self._analysis)
 
-    def _score(self, raw: dict[str, Any]) -> dict[str, tf.Tensor]:
+    def _score(
+        self,
+        raw: dict[str, Any],
+        logged: bool = False,
+        calibrated: bool = True,
+    ) -> dict[str, tf.Tensor]:
         raw = raw | self._vectors(raw)
         inputs = self._transformed(
             canonical(raw, self._separators, self._weighted)
         )
-        for name in RESERVED:
+        for name in (*RESERVED, *(() if logged else (SHALLOW_IDS,))):
             inputs.pop(name, None)
         for name, value in inputs.items():
             if isinstance(value, tf.SparseTensor):
                 inputs[name] = tf.RaggedTensor.from_sparse(value)
         if self._analysis is None:
-            return {"ctr": self._ctr(inputs)}
+            return {"ctr": self._ctr(inputs, logged, calibrated)}
         rows = _row_count(next(iter(inputs.values())))
         # To the end in whole blocks: the sigmoid has a loop of its own for
         # what is left over.
-        ctr = self._ctr(_whole_blocks(inputs, -rows % BLOCK))
+        whole = _whole_blocks(inputs, -rows % BLOCK)
+        ctr = self._ctr(whole, logged, calibrated)
         return {"ctr": ctr[:rows]}
 
     def _vectors(self, raw: Mapping[str, Any]) -> dict[str, Any]:
@@ -233,9 +257,14 @@ class Served(tf.Module):
             found = {n: vector_text.sparse(v) for n, v in found.items()}
         return found
 
-    def _ctr(self, inputs: dict[str, Any]) -> tf.Tensor:
-        logits = tf.cast(self._network(inputs), tf.float32)
-        return tf.sigmoid(logits + self._shift)
+    def _ctr(
+        self, inputs: dict[str, Any], logged: bool, calibrated: bool
+    ) -> tf.Tensor:
+        shift = self._shift + (0.0 if logged else self._served_shift)
+        logits = tf.cast(self._network(inputs), tf.float32) + shift
+        if self._calibration is None or not calibrated:
+            return tf.sigmoid(logits)
+        return self._calibration(logits, inputs)
 
 
 def requested(kind: str) -> tf.DType:
@@ -295,7 +324,10 @@ _MEANING = (
 
 
 def export_id(
-    model: Any, transform: tft.TFTransformOutput, settings: Mapping[str, Any]
+    model: Any,
+    transform: tft.TFTransformOutput,
+    settings: Mapping[str, Any],
+    *answers: npt.NDArray[Any],
 ) -> str:
     """Identifies what an export answers: pushing it twice is seen.
 
@@ -303,6 +335,7 @@ def export_id(
         model: whose weights count.
         transform: whose vocabularies count.
         settings: of the training; those in `_MEANING` count.
+        answers: numbers that come to the model's logits.
     """
     digest = hashlib.sha256()
     meaning = {name: settings.get(name) for name in _MEANING}
@@ -313,6 +346,8 @@ def export_id(
         with tf.io.gfile.GFile(os.path.join(assets, name), "rb") as file:
             digest.update(hashlib.sha256(file.read()).digest())
     digest.update(weights_digest(model))
+    for array in answers:
+        digest.update(array.tobytes())
     return digest.hexdigest()[:32]
 
 

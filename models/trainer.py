@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 import tensorflow_transform as tft
 
@@ -17,13 +18,17 @@ import optimizers
 from models import valid_json
 from models.checkpointing import saved_state, warm_start
 from models.checkpointing.checkpoint import Checkpoints, DamagedError
+from models.config.calibration import Calibrate
 from models.config.search_space import applied, decoded
 from models.config.training import ExportConfig
 from models.errors import InputError
 from models.export import Served, export, export_id
+from models.layers.calibration import Calibration
 from models.layers.compact_table import Precision, compact
 from models.preprocessing import analyzers
+from models.preprocessing.id_space import value_of
 from models.training.advice import warnings
+from models.training.calibration import UnfitError, fit
 from models.training.distribution import LOST
 from models.training.run import Files, Fitted, TrainingRun
 from serving.object_store import fetch, is_store, new_folder
@@ -61,8 +66,6 @@ def run_fn(fn_args: Any) -> None:
     team = fitted.team
     if team.chief:
         described = _describe(job, fitted, custom) | {"tuned": tuned}
-        for line in described["warnings"]:
-            log.warning("warning: %s", line, extra={"keep": True})
         begun = fitted.warm_start or cold
         described["warm_start"] = asdict(begun) if begun else None
         model = fitted.model
@@ -76,6 +79,18 @@ def run_fn(fn_args: Any) -> None:
         gc.collect()  # the slots make room: a SavedModel copies tables
         precision = ExportConfig.model_validate(custom.get("export", {})).tables
         described["export"] = _compacted(job, model, precision)
+        described["shallow"] = shift = None
+        if job.shape.shallow:
+            described["shallow"] = _shallow(job, model)
+            shift = described["shallow"]["served_shift"]
+        described["calibration"] = calibration = None
+        if custom.get("calibrate"):
+            calibration, report = _calibrated(job, model, custom["calibrate"])
+            described["calibration"] = report
+            if calibration is None:
+                described["warnings"].append(f"no calibration: {report['why']}")
+        for line in described["warnings"]:
+            log.warning("warning: %s", line, extra={"keep": True})
         export(
             Served(
                 model,
@@ -84,10 +99,18 @@ def run_fn(fn_args: Any) -> None:
                 job.negatives.shift,
                 job.own_code,
                 analyzers.kept(job.features, transform),
+                calibration,
+                shift or 0.0,
             ),
             fn_args.serving_model_dir,
             {
-                "export_id": export_id(model, transform, custom),
+                "export_id": export_id(
+                    model,
+                    transform,
+                    custom,
+                    *([] if shift is None else [np.array(shift)]),
+                    *(calibration.arrays() if calibration else ()),
+                ),
                 "trained_on": {
                     name: custom.get(name)
                     for name in ("data_version", "code_version")
@@ -174,6 +197,63 @@ def _compacted(
     return report
 
 
+def _shallow(job: TrainingRun, model: Any) -> dict[str, Any]:
+    """Tells the shallow features, and what stands for them when served."""
+    names = [f.name for f in job.shape.shallow]
+    shift = job.served_shift(model)
+    log.info(
+        "%s: not served; %+.4f stands for it in the logit, so that the eval"
+        " rows' mean prediction stays",
+        ", ".join(names),
+        shift,
+        extra={"keep": True},
+    )
+    return {"features": names, "served_shift": shift}
+
+
+def _calibrated(
+    job: TrainingRun, model: Any, settings: dict[str, Any]
+) -> tuple[Calibration | None, dict[str, Any]]:
+    """Fits `evaluate.calibrate` by the eval split; None where that cannot be.
+
+    The weights stay as they are: the next training goes on from these, and
+    fits its own.
+    """
+    asked = Calibrate.model_validate(settings)
+    names = [f.name for f in job.shape.single]
+    column = None if asked.by is None else names.index(asked.by)
+    report: dict[str, Any] = {"method": asked.method, "by": asked.by}
+    try:
+        found, functions = fit(
+            asked.method, job.held_out_rows(model, column), column
+        )
+    except UnfitError as error:
+        return None, {**report, "why": str(error), "functions": []}
+    keys = job.meaning.keys[asked.by] if asked.by else None
+    for function in functions:
+        id = function.pop("id")
+        function["name"] = (
+            "all rows"
+            if id is None or keys is None
+            else value_of(keys, id, job.meaning.text)
+        )
+    last = functions[-1]
+    log.info(
+        "calibration: %s of %s eval rows, %s positives; %s%s",
+        asked.method,
+        f"{last['rows']:,}",
+        f"{last['positives']:,}",
+        f"slope {last['slope']:.3f}, intercept {last['intercept']:+.3f}"
+        if asked.method == "platt"
+        else f"{last['knots']} knots",
+        f"; functions for values of {asked.by}: {len(functions) - 1}"
+        if asked.by
+        else "",
+        extra={"keep": True},
+    )
+    return found, {**report, "why": None, "functions": functions}
+
+
 def _describe(
     job: TrainingRun, fitted: Fitted, custom: dict[str, Any]
 ) -> dict[str, Any]:
@@ -201,7 +281,7 @@ def _describe(
         "lion_kernel": kernel,
         "lion_kernel_reason": reason,
         "slot_bytes": optimizers.slot_bytes(fitted.optimizer),
-        "ids": sum(f.size for f in job.shape.ids),
+        "ids": sum(f.size for f in job.shape.ids + job.shape.shallow),
         "linear_start": fitted.linear_start and asdict(fitted.linear_start),
         "pretrained": [asdict(one) for one in fitted.pretrained],
     }

@@ -243,6 +243,13 @@ class PipelineConfig(Section):
             raise FieldError(
                 f"optimizer.{error.field}", error.message
             ) from error
+        if self.model.keras == 2 and self.features.shallow():
+            name = min(self.features.shallow())
+            raise FieldError(
+                self.use(name),
+                f"`serve: shallow` received model.name {self.model.name!r},"
+                " a Keras 2 model; accepted: wide_deep, dcn_v2, dlrm, deepfm",
+            )
         if self.features.time is not None and self.data.time is None:
             raise FieldError(
                 "features.time",
@@ -286,6 +293,7 @@ class PipelineConfig(Section):
                     f"received {name!r}, a vector or a list with weights;"
                     " accepted: a column of plain values",
                 )
+        self._check_calibration()
         columns = self.data.impressions.all_columns
         if columns is not None:
             for name in self.columns():
@@ -298,6 +306,31 @@ class PipelineConfig(Section):
                         f" Accepted: {', '.join(columns)}",
                     )
         return self
+
+    def _check_calibration(self) -> None:
+        asked = self.evaluate.calibrate
+        if asked is None:
+            return
+        if not self.data.split.test:
+            raise FieldError(
+                "evaluate.calibrate",
+                f"received {asked.method!r} without a test split; accepted"
+                " with data.split.test above 0, such as 0.1. The eval split"
+                " fits it, and no row may judge what it fitted",
+            )
+        constants = self.features.constants()
+        accepted = [
+            f.name
+            for f in self.features.categorical
+            if f.list is None and f.name not in constants
+        ]
+        if asked.by is not None and asked.by not in accepted:
+            raise FieldError(
+                "evaluate.calibrate.by",
+                f"received {asked.by!r}{nearest(asked.by, accepted)}; accepted:"
+                " a categorical feature with one value a row that requests"
+                f" hold: {', '.join(accepted) or 'there is none'}",
+            )
 
     def problem(self, field: str, text: str) -> str:
         """A problem that the values alone do not show, as `load` tells them.

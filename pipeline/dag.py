@@ -233,6 +233,7 @@ def create_pipeline(
         base_model=bases[0].outputs["base_model"] if bases else None,
         custom_config=job
         | {"data_version": versions.data}
+        | _calibrate(sections)
         | ({"tfjob": tfjob} if tfjob else {}),
         **learning,
     )
@@ -324,6 +325,12 @@ def create_pipeline(
     )
 
 
+def _calibrate(sections: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of the Trainer's settings that calibrates the export."""
+    asked = sections["evaluate"]["calibrate"]
+    return {} if asked is None else {"calibrate": asked}
+
+
 def _complete(components: list[BaseComponent]) -> list[BaseComponent]:
     """The components, none of which waits for one that is not among them."""
     known = {component.id for component in components}
@@ -362,6 +369,9 @@ def _evaluated_kinds(config: PipelineConfig) -> dict[str, str]:
     names = {name for names in config.evaluate.slices for name in names}
     if group is not None:
         names.add(group)
+    calibrate = config.evaluate.calibrate
+    if calibrate is not None and calibrate.by is not None:
+        names.add(calibrate.by)
     return {name: kinds[name] for name in sorted(names)}
 
 

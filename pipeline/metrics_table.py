@@ -50,9 +50,10 @@ def lines(report: Mapping[str, Any]) -> Iterator[str]:
     constant = report["constant"]["logloss"]
     if constant is not None:
         yield f"  {'logloss of the constant':<{_NAME}} {constant:>9.5f}"
+    yield from _calibrated(report.get("calibration") or {})
     served = report.get("as_served") or {}
     if served:
-        yield "  the same with the constants that are served:"
+        yield "  the same as served, without the features of training alone:"
     for name, entry in served.items():
         if name not in COUNTS:
             row = (
@@ -61,6 +62,21 @@ def lines(report: Mapping[str, Any]) -> Iterator[str]:
             yield f"  {name:<{_NAME}} {row}".rstrip()
     for note in report["gate"]["notes"]:
         yield f"  {note}"
+
+
+def _calibrated(found: Mapping[str, Any]) -> Iterator[str]:
+    if not found:
+        return
+    yield "  before the calibration, and what it changed:"
+    for name, entry in found["metrics"].items():
+        if name not in COUNTS:
+            row = (
+                f"{_number(entry['baseline']):>9}"
+                f"  {_interval(entry['baseline_interval'])}"
+                f"  {_number(entry['difference'], '+'):>10}"
+                f"  {_interval(entry['difference_interval'], '+')}"
+            )
+            yield f"  {name:<{_NAME}} {row}".rstrip()
 
 
 def fit(training: Mapping[str, Any]) -> dict[str, dict[str, float | None]]:

@@ -22,6 +22,7 @@ _TEXT = {"type": "string"}
 _ACTION = {"enum": ["warn", "stop", "off", False]}
 # Section -> the JSON types that stand for a mapping of one key.
 _SHORT: dict[str, tuple[dict[str, Any], ...]] = {
+    "Calibrate": ({"enum": ["none", "platt", "isotonic", False]},),
     "Importance": ({"type": "boolean"},),
     "CategoricalFeature": (_TEXT,),
     "DriftConfig": (_ACTION,),

@@ -215,7 +215,7 @@ def _rows(log: Path, home: Path) -> Path:
     """Features of the log's first rows as JSON lines."""
     from pipeline.config import load
 
-    kinds = load(HERE / "configs/demo.yaml").columns()
+    kinds = load(HERE / "configs/demo.yaml").features.served_kinds()
     path = home / "rows.jsonl"
     with log.open(errors="replace", newline="") as lines, path.open("w") as out:
         written = 0

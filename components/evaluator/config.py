@@ -16,6 +16,7 @@ from pydantic import (
 )
 
 from models.config import metric_registry
+from models.config.calibration import Calibrate
 from models.config.section import FieldError, Name, PositiveInt, Section
 from optimizers.extension import Registry
 
@@ -159,6 +160,17 @@ class EvaluateConfig(Section):
     importance: Importance | None = None
     """Look at importance of features, unseen ids and hash collisions; true for
     the defaults, null or false: not."""
+
+    calibrate: Calibrate | None = None
+    """Calibrate the export's probability by the eval split, and judge it by the
+    test split: `platt`, `isotonic`, or a section with `by`; `none` or null:
+    not."""
+
+    @field_validator("calibrate", mode="before")
+    @classmethod
+    def _or_none(cls, value: Any) -> Any:
+        # YAML 1.1 reads off as false.
+        return None if value in ("none", False) else value
 
     @field_validator("importance", mode="before")
     @classmethod

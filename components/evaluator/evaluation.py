@@ -15,9 +15,13 @@
     metrics         metric -> ENTRY
     slices          [{"key": {column: value}, "name": "device=tv", "rows",
                       "positives", "weights", "metrics": metric -> ENTRY}]
-    as_served       null, or metric -> ENTRY of the candidate with the constants
-                    of features that only training sees; all else here is of
+    as_served       null, or metric -> ENTRY of the candidate, served with what
+                    stands for features of training alone; all else is of
                     the rows as they were logged
+    calibration     null, or of a candidate that is calibrated {"metrics",
+                    "slices": of `calibrate.by`, as above; the baseline in them
+                    is the same candidate before it is calibrated,
+                    "reliability": of that one, as below}
     groups          null, or {"column", "k", "left_out": share of impressions in
                     groups of one label, which GAUC does not see,
                     "no_group": share of the rows without a value}
@@ -45,6 +49,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import math
 import os
 from collections.abc import Sequence
@@ -174,6 +179,7 @@ class _Evaluation:
                 for item in self._slices(names)
             ],
             "as_served": self._as_served(),
+            "calibration": self._calibrated(),
             "groups": groups,
             "curves": {
                 name: {
@@ -226,6 +232,29 @@ class _Evaluation:
         found = self._measured(self._sample, (served,))
         where = f"the {self._split} split"
         return alone._entries(self._sample, (served,), found, where)
+
+    def _calibrated(self) -> dict[str, Any] | None:
+        """The candidate, with itself before it is calibrated as baseline."""
+        columns, asked = self._columns, self._config.calibrate
+        if columns.uncalibrated is None:
+            return None
+        pair = dataclasses.replace(
+            columns,
+            predictions=(columns.predictions[0], columns.uncalibrated),
+            served=None,
+            uncalibrated=None,
+            hours=None,
+        )
+        by = () if asked is None or asked.by is None else ((asked.by,),)
+        config = self._config.model_copy(update={"slices": by})
+        weights = self._sample.weights if self._weighted else None
+        found = evaluate(pair, config, self._split, weights)
+        before = found["curves"].get("baseline", {})
+        return {
+            "metrics": found["metrics"],
+            "slices": found["slices"],
+            "reliability": before.get("reliability", []),
+        }
 
     def _slicings(self) -> list[tuple[str, ...]]:
         """Each set of columns once; none is the overall slice, which is."""

@@ -94,11 +94,14 @@ class Executor(tfx_evaluator.Executor):
             models["baseline"] = _serving(baseline)
         folders = artifact_utils.get_split_uris(examples, split)
         files = _files(examples, split)
+        sliced = [name for names in config.slices for name in names]
+        if config.calibrate is not None and config.calibrate.by is not None:
+            sliced.append(config.calibrate.by)
         columns = predictions(
             files,
             models,
             settings["kinds"],
-            list(dict.fromkeys(n for names in config.slices for n in names)),
+            list(dict.fromkeys(sliced)),
             config.group,
             settings.get("timed", False),
             settings.get("weighted", False),

@@ -14,7 +14,7 @@ import tensorflow as tf
 from components import model_store
 from models.config.training import LABEL, WEIGHT, Features
 from models.errors import InputError
-from models.export import AS_LOGGED, DTYPES
+from models.export import AS_LOGGED, DTYPES, UNCALIBRATED
 
 BATCH = 8192  # rows of a call of the model
 _FLOAT = np.float32
@@ -42,6 +42,8 @@ class Columns:
     predictions: probability by each model, float32 [N].
     served: probability by the first model as it would be served, float32 [N];
         None where that is the same.
+    uncalibrated: probability by the first model before it is calibrated,
+        float32 [N]; None where it is not.
     groups: a hash of the group's value, -1 without one; [N], or None.
     slices: column -> its values.
     hours: since 1970, int32 [N]; None where the rows have no time.
@@ -53,6 +55,7 @@ class Columns:
     groups: npt.NDArray[np.int64] | None
     slices: dict[str, Values]
     served: npt.NDArray[np.float32] | None = None
+    uncalibrated: npt.NDArray[np.float32] | None = None
     hours: npt.NDArray[np.int32] | None = None
     weights: npt.NDArray[np.float32] | None = None
 
@@ -69,7 +72,8 @@ def predictions(
     """Calls every model on all rows of `files`.
 
     The signature is `examples`, or `examples_as_logged` of a model with
-    features that only training sees; the first model is then asked by both.
+    features that only training sees; the first model is then asked by both,
+    and by `examples_uncalibrated` where it has that.
 
     Batches run on TensorFlow's threads, in order; what is kept of a row is
     its label, a float a model, and a number for its group and each slice.
@@ -88,7 +92,7 @@ def predictions(
     """
     opened = [_Model(name, path) for name, path in models.items()]
     loaded = [model.as_logged for model in opened]
-    served = opened[0].as_served if opened else None
+    others = opened[0].others if opened else {}
     wanted = sorted({*slices, *([group] if group is not None else [])})
     spec: dict[str, Any] = {
         name: tf.io.VarLenFeature(DTYPES[kinds.get(name, "string")])
@@ -107,8 +111,8 @@ def predictions(
             ),
             "slices": {name: parsed[name] for name in slices},
         }
-        if served is not None:
-            out["served"] = tf.reshape(served(serialized), [-1])
+        for name, signature in others.items():
+            out[name] = tf.reshape(signature(serialized), [-1])
         if group is not None:
             out["group"] = hashed(parsed[group])
         if timed:
@@ -127,8 +131,7 @@ class _Model:
     """A SavedModel, which must live as long as its signatures are called.
 
     as_logged: serialized examples -> probabilities, of the rows as they are.
-    as_served: the same with the constants of features that only training
-    sees; None where there is no such feature.
+    others: field of `Columns` -> the same otherwise, where it differs.
     """
 
     def __init__(self, name: str, path: str) -> None:
@@ -143,7 +146,11 @@ class _Model:
             )
         logged = _called(signatures.get(AS_LOGGED))
         self.as_logged = logged or served
-        self.as_served = served if logged else None
+        before = _called(signatures.get(UNCALIBRATED))
+        self.others = {
+            **({"served": served} if logged else {}),
+            **({"uncalibrated": before} if before else {}),
+        }
 
 
 def _check_lists(name: str, path: str) -> None:
@@ -218,7 +225,7 @@ class _Kept:
         self._rows = 0
         self._labels: list[Any] = []
         self._predictions: list[list[Any]] = [[] for _ in range(models)]
-        self._served: list[Any] = []
+        self._others: dict[str, list[Any]] = {"served": [], "uncalibrated": []}
         self._groups: list[Any] = []
         self._hours: list[Any] = []
         self._weights: list[Any] = []
@@ -235,8 +242,8 @@ class _Kept:
             self._predictions, batch["predictions"], strict=True
         ):
             into.append(values.numpy().astype(_FLOAT))
-        if "served" in batch:
-            self._served.append(batch["served"].numpy().astype(_FLOAT))
+        for name in self._others.keys() & batch.keys():
+            self._others[name].append(batch[name].numpy().astype(_FLOAT))
         if "group" in batch:
             self._groups.append(batch["group"].numpy())
         if "hours" in batch:
@@ -288,9 +295,13 @@ class _Kept:
             ),
             np.concatenate(self._groups) if self._groups else None,
             slices,
-            np.concatenate(self._served) if self._served else None,
-            np.concatenate(self._hours) if self._hours else None,
-            np.concatenate(self._weights) if self._weights else None,
+            hours=np.concatenate(self._hours) if self._hours else None,
+            weights=np.concatenate(self._weights) if self._weights else None,
+            **{
+                name: np.concatenate(parts)
+                for name, parts in self._others.items()
+                if parts
+            },
         )
 
 

@@ -11,7 +11,13 @@ import tensorflow as tf
 from models.config.architectures import ModelConfig
 from models.layers.embedding import FusedTable, by_dim
 from models.layers.mlp import apply_layers, dense_layers, head
-from models.preprocessing.input_layout import DENSE, IdFeature, Layout
+from models.preprocessing.input_layout import (
+    DENSE,
+    IDS,
+    SHALLOW_IDS,
+    IdFeature,
+    Layout,
+)
 
 
 class Deep(keras.layers.Layer):
@@ -120,7 +126,10 @@ class Fields(Deep):
 class Network(keras.Model):
     """Logits [N] of a click: weights of single ids, and a deep part.
 
-    Variables are named wide/..., deep/..., for optimizer groups to match.
+    Features that are not served add a weight of each id, the shallow part; the
+    inputs that are served lack it. Zhao et al., "Recommending what video to
+    watch next" (RecSys 2019). Variables are named wide/..., deep/...,
+    shallow/..., for optimizer groups to match.
 
     Args:
         name: of the architecture.
@@ -141,6 +150,13 @@ class Network(keras.Model):
                 layout, wide, 1, shared=False, stddev=0.0, name="wide"
             )
             self.wide.build()
+        self.shallow = None
+        if layout.shallow:
+            self.shallow = FusedTable(
+                Layout(layout.shallow, (), ()), layout.shallow, 1,
+                shared=False, stddev=0.0, name="shallow",
+            )  # fmt: skip
+            self.shallow.build()
         self.deep = deep
         self.deep.build(None)
         self.built = True
@@ -152,6 +168,10 @@ class Network(keras.Model):
         logit = self.deep(inputs, training=training)
         if self.wide is not None:
             weights = tf.cast(self.wide(inputs), tf.float32)
+            logit += tf.reduce_sum(weights, axis=[1, 2])
+        if self.shallow is not None and SHALLOW_IDS in inputs:
+            ids = {IDS: inputs[SHALLOW_IDS]}
+            weights = tf.cast(self.shallow(ids), tf.float32)
             logit += tf.reduce_sum(weights, axis=[1, 2])
         return logit
 

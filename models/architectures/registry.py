@@ -26,5 +26,15 @@ def build_model(layout: Layout, config: ModelConfig, base_rate: float) -> Any:
     except ValueError as error:
         raise InputError(str(error)) from error
     if isinstance(config, OwnConfig):
-        return user_model.build(builder, layout, config, base_rate)
-    return builder(layout, config, base_rate)
+        model = user_model.build(builder, layout, config, base_rate)
+    else:
+        model = builder(layout, config, base_rate)
+    if layout.shallow and getattr(model, "shallow", None) is None:
+        names = ", ".join(f.name for f in layout.shallow)
+        raise InputError(
+            f"features: {names}: `serve: shallow` received model.name"
+            f" {config.name!r}, which adds no weights beside its network;"
+            " accepted: a Keras 3 architecture of ours, or your own that"
+            " returns a models.architectures.base.Network"
+        )
+    return model

@@ -12,7 +12,7 @@ from pydantic import (
     model_validator,
 )
 
-from models.config.numeric import NumericFeature
+from models.config.numeric import SHALLOW, NumericFeature
 from models.config.section import FieldError, Name, PositiveInt, Section
 from models.config.served_names import served_names
 from models.config.time_features import Part, TimeFeatures
@@ -105,7 +105,9 @@ class CategoricalFeature(Section):
     """Value of every request, for a feature that only training sees.
 
     Such as the position of an ad, which is not known when ads are ranked.
-    `missing` stands for no value; null: the caller sends the value.
+    `missing` stands for no value; null: the caller sends the value. `shallow`:
+    the network does not see it; a weight of each value is added to the logit,
+    and left out when served.
     """
 
     @property
@@ -148,6 +150,10 @@ class CategoricalFeature(Section):
     def _pretrained_has_values(self) -> CategoricalFeature:
         if self.pretrained is None:
             return self
+        if self.serve == SHALLOW:
+            raise ValueError(
+                "`serve: shallow` has no embedding; leave `pretrained` out"
+            )
         if self.encode != "vocab":
             raise ValueError(
                 "`pretrained` works with `encode: vocab`; received `encode:"
@@ -171,7 +177,11 @@ class CategoricalFeature(Section):
 
     @model_validator(mode="after")
     def _constant_is_an_id(self) -> CategoricalFeature:
-        if self.encode != "identity" or self.serve in (None, MISSING):
+        if self.serve == SHALLOW and self.list is not None:
+            raise ValueError(
+                "`serve: shallow` takes one value a row; received `list`"
+            )
+        if self.encode != "identity" or self.serve in (None, MISSING, SHALLOW):
             return self
         text = str(self.serve)
         if not text.isdecimal() or int(text) >= self.buckets:
@@ -328,6 +338,7 @@ class Features(Section):
             f.name for f in self.numeric if f.ids
         }
         single |= timed.keys()
+        single -= self.shallow()
         for number, cross in enumerate(self.crosses):
             for name in cross.of:
                 if name not in seen:
@@ -342,7 +353,8 @@ class Features(Section):
                         f"crosses.{number}",
                         f"cross {list(cross.of)} is over {name!r}; a cross"
                         " takes single-valued categorical features and"
-                        " numeric ones in buckets. Accepted:"
+                        " numeric ones in buckets, without `serve: shallow`."
+                        " Accepted:"
                         f" {', '.join(sorted(single)) or 'none'}",
                     )
         self._check_tables()
@@ -390,17 +402,23 @@ class Features(Section):
     def constants(self) -> dict[str, str | float | None]:
         """Feature that only training sees -> its value when served.
 
-        None stands for a missing value.
+        None stands for a missing value, as a shallow one has.
         """
         given: dict[str, str | float | None] = {
             f.name: f.serve for f in self.numeric
         }
         given |= {f.name: f.serve for f in self.categorical}
         return {
-            name: None if value == MISSING else value
+            name: None if value in (MISSING, SHALLOW) else value
             for name, value in given.items()
             if value is not None
         }
+
+    def shallow(self) -> frozenset[str]:
+        """Features with weights of their own, which are not served."""
+        shallow = [f.name for f in self.numeric if f.serve == SHALLOW]
+        shallow += [f.name for f in self.categorical if f.serve == SHALLOW]
+        return frozenset(shallow)
 
     def lists(self) -> dict[str, str]:
         """Features with several values a row -> their separator in a text."""

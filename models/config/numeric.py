@@ -8,6 +8,7 @@ from pydantic import Field, field_validator, model_validator
 
 from models.config.section import Name, PositiveInt, Section
 
+SHALLOW = "shallow"  # as `serve`: weights of its own, which are not served
 LOG_BUCKETS = 1025  # of `transform: log_buckets`: 512 a side, and around 0
 Bound = Annotated[float, Field(allow_inf_nan=False)] | None
 
@@ -55,10 +56,11 @@ class NumericFeature(Section):
     """
     dim: PositiveInt = 16
     """Embedding dimension, with `transform: buckets` or `log_buckets`."""
-    serve: Literal["missing"] | float | None = None
+    serve: Literal["missing", "shallow"] | float | None = None
     """Value of every request, for a number that only training sees.
 
-    `missing` stands for no value; null: the caller sends the number.
+    `missing` stands for no value; null: the caller sends the number. `shallow`,
+    with `transform: buckets` or `log_buckets`: as of a category.
     """
 
     @property
@@ -96,5 +98,15 @@ class NumericFeature(Section):
                 "`missing: indicator` goes with numbers; with `transform:"
                 f" {self.transform}` a missing one has an id of its own."
                 " Leave `missing` out"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _shallow_has_ids(self) -> NumericFeature:
+        if self.serve == SHALLOW and not self.ids:
+            raise ValueError(
+                "`serve: shallow` gives each bucket a weight; received"
+                f" `transform: {self.transform}`; accepted: `buckets` or"
+                " `log_buckets`"
             )
         return self

@@ -7,7 +7,14 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from models.preprocessing.input_layout import DENSE, IDS, LISTS, WEIGHTS, Layout
+from models.preprocessing.input_layout import (
+    DENSE,
+    IDS,
+    LISTS,
+    SHALLOW_IDS,
+    WEIGHTS,
+    Layout,
+)
 
 
 def empty_rows(layout: Layout, count: int) -> dict[str, Any]:
@@ -15,6 +22,8 @@ def empty_rows(layout: Layout, count: int) -> dict[str, Any]:
     inputs: dict[str, Any] = {}
     if layout.single:
         inputs[IDS] = tf.zeros([count, len(layout.single)], tf.int64)
+    if layout.shallow:
+        inputs[SHALLOW_IDS] = tf.zeros([count, len(layout.shallow)], tf.int64)
     if layout.dense:
         inputs[DENSE] = tf.zeros([count, len(layout.dense)])
     for f in layout.lists:

@@ -91,6 +91,26 @@ def keys_of(features: Features, sizes: Mapping[str, int]) -> dict[str, Keys]:
     return found
 
 
+def value_of(keys: Keys, id: int, text: Callable[[str], bytes]) -> str:
+    """The value of a category's id, in words where there is none.
+
+    Args:
+        keys: of the feature.
+        id: in [0, keys.size).
+        text: reads a vocabulary by its name: values, a line each.
+    """
+    if id == 0:
+        return "no value"
+    if keys.kind == "identity":
+        return str(id - 1)
+    if keys.kind == "hash":
+        return f"hash bucket {id - 1}"
+    if id >= keys.size - keys.oov:
+        return "values outside the vocabulary"
+    line = text(keys.vocabulary).split(b"\n")[id - 1]
+    return line.decode("utf-8", "backslashreplace")
+
+
 def match(
     old: Keys, new: Keys, lines: Callable[[], tuple[Any, Any]]
 ) -> IdMapping:

@@ -11,6 +11,7 @@ from models.config.time_features import SIZES
 from models.config.training import CategoricalFeature, Features
 
 IDS, DENSE, LISTS, WEIGHTS = "ids", "dense", "list_", "weights_"
+SHALLOW_IDS = "shallow_ids"
 LABEL_COUNTS = "label_counts"  # asset: negative, positive training rows
 
 
@@ -47,15 +48,18 @@ class Layout:
     lists: name -> ragged int64 ids in `list_<name>`; those that are weighted
         have ragged float32 `weights_<name>` of the same lengths.
     dense: columns of the tensor `dense`, float32 [N, len(dense)].
+    shallow: columns of the tensor `shallow_ids`, int64 [N, len(shallow)], of
+        which the network sees nothing.
     """
 
     single: tuple[IdFeature, ...]
     lists: tuple[IdFeature, ...]
     dense: tuple[str, ...]
+    shallow: tuple[IdFeature, ...] = ()
 
     @property
     def ids(self) -> tuple[IdFeature, ...]:
-        """All features with ids, single-valued ones first."""
+        """All features with ids that the network sees, lists last."""
         return self.single + self.lists
 
     @property
@@ -100,7 +104,13 @@ def layout(features: Features, vocabulary_size: Callable[[str], int]) -> Layout:
     dense = [f.name for f in features.numeric if not f.ids]
     dense += [f.indicator for f in features.numeric if f.indicator]
     dense += [name for f in features.vectors for name in f.inputs]
-    return Layout(tuple(single), tuple(lists), tuple(dense))
+    apart = features.shallow()
+    return Layout(
+        tuple(f for f in single if f.name not in apart),
+        tuple(lists),
+        tuple(dense),
+        tuple(f for f in single if f.name in apart),
+    )
 
 
 def asset_name(feature: CategoricalFeature) -> str:

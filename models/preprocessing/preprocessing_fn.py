@@ -28,6 +28,7 @@ from models.preprocessing.input_layout import (
     IDS,
     LABEL_COUNTS,
     LISTS,
+    SHALLOW_IDS,
     WEIGHTS,
     asset_name,
 )
@@ -147,7 +148,8 @@ def transformed(
     if features.time is not None:
         text = raw.text(features.time.time.column)
         by_name |= time_parts.ids(text, features.time)
-    ids = list(by_name.values())
+    apart = features.shallow()
+    ids = [value for name, value in by_name.items() if name not in apart]
     encodes = {f.name: f.encode for f in features.categorical}
     for cross in features.crosses:
         parts = [
@@ -160,6 +162,9 @@ def transformed(
         ids.append(tf.strings.to_hash_bucket_fast(joined, cross.buckets))
     if ids:
         outputs[IDS] = tf.stack(ids, axis=1)  # [N, len(single)]
+    if apart:
+        alone = [value for name, value in by_name.items() if name in apart]
+        outputs[SHALLOW_IDS] = tf.stack(alone, axis=1)
     scalars = numeric.scalars(features)
     numbers = [numeric.dense(scalars, raw, found)] if scalars else []
     for vector in features.vectors:

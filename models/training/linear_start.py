@@ -18,7 +18,14 @@ import numpy as np
 from models.config.training import Negatives
 from models.errors import InputError
 from models.preprocessing.id_space import Keys
-from models.preprocessing.input_layout import DENSE, IDS, LISTS, WEIGHTS, Layout
+from models.preprocessing.input_layout import (
+    DENSE,
+    IDS,
+    LISTS,
+    SHALLOW_IDS,
+    WEIGHTS,
+    Layout,
+)
 from models.training.linear_fit import Floats, Rows, path
 from models.training.metrics import entropy, logloss_of_logits
 from models.variables import local_replica
@@ -77,9 +84,12 @@ def begin(
             "train.linear_start: received true; accepted with model.name"
             f" {model.name}: false. wide_deep alone has a linear part"
         )
-    lookup = getattr(model.wide, "lookup", None)
-    size = lookup.rows if lookup else 0
-    first = lookup.first if lookup else {}
+    size = 0
+    first: dict[str, int] = {}
+    for table in _tables(model):  # one after the other
+        starts = table.lookup.first
+        first |= {name: size + start for name, start in starts.items()}
+        size += table.lookup.rows
     rows = _rows(train, layout, first, size, negatives.weight)
     scale = np.ones(size + len(layout.dense) + 1)
     for name, start in first.items():
@@ -153,9 +163,12 @@ def _folds(rows: Rows) -> Iterator[tuple[Rows, Rows]]:
 
 
 def _give(model: Any, weights: Floats, size: int) -> None:
-    if model.wide is not None:
-        model.wide.table.assign(weights[:size, None])
-        model.wide.table.trainable = False
+    start = 0
+    for layer in _tables(model):
+        end = start + layer.lookup.rows
+        layer.table.assign(weights[start:end, None])
+        layer.table.trainable = False
+        start = end
     if len(weights) > size + 1:
         model.deep.weight.assign(weights[size:-1])
         model.deep.weight.trainable = False
@@ -163,6 +176,11 @@ def _give(model: Any, weights: Floats, size: int) -> None:
     out.bias.assign(weights[-1:])
     kernel = local_replica(out.kernel).numpy()
     out.kernel.assign(_SMALL_OUTPUT * kernel)
+
+
+def _tables(model: Any) -> list[Any]:
+    """Layers with a weight of each id."""
+    return [one for one in (model.wide, model.shallow) if one is not None]
 
 
 def _rows(
@@ -173,7 +191,9 @@ def _rows(
     negative_weight: float,
 ) -> Rows:
     """All rows of `data`; ids as rows of the wide table."""
-    places = np.array([first[f.name] for f in layout.single], np.int64)
+    columns = layout.single + layout.shallow
+    places = np.array([first[f.name] for f in columns], np.int64)
+    keys = [IDS] * bool(layout.single) + [SHALLOW_IDS] * bool(layout.shallow)
     single, numbers, labels, weights = [], [], [], []
     lists: dict[str, list[Any]] = {f.name: [] for f in layout.lists}
     features = {f.name: f for f in layout.lists}
@@ -182,7 +202,7 @@ def _rows(
         count = len(label)
         weights += [one.numpy() for one in weight]
         single.append(
-            inputs[IDS].numpy() + places
+            np.concatenate([inputs[key].numpy() for key in keys], 1) + places
             if len(places)
             else np.zeros((count, 0), np.int64)
         )

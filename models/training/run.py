@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow_transform as tft
 
 from models.architectures.registry import build_model
@@ -34,7 +35,13 @@ from models.input_pipeline import row_counts
 from models.input_pipeline.dataset import Batches, steps_of
 from models.keras_versions import keras_version, start_afresh
 from models.preprocessing.id_space import keys_of
-from models.preprocessing.input_layout import LABEL_COUNTS, Layout, layout
+from models.preprocessing.input_layout import (
+    IDS,
+    LABEL_COUNTS,
+    SHALLOW_IDS,
+    Layout,
+    layout,
+)
 from models.preprocessing.transform_assets import (
     asset_lines,
     asset_size,
@@ -42,6 +49,7 @@ from models.preprocessing.transform_assets import (
 )
 from models.training import linear_start, loop, pretrained
 from models.training.automatic import choose
+from models.training.calibration import Rows, centred
 from models.training.callbacks import configured
 from models.training.distribution import Team, build_strategy
 from models.training.evaluation import Evaluation, Scores
@@ -118,7 +126,7 @@ class TrainingRun:
         self._mean_weight = weight / (
             positives + self.negatives.weight * negatives
         )
-        ids = sum(f.size for f in self.shape.ids)
+        ids = sum(f.size for f in self.shape.ids + self.shape.shallow)
         self.custom, self.chosen = choose(
             custom, self.rows, ids, min(positives, negatives)
         )
@@ -129,7 +137,7 @@ class TrainingRun:
     @cached_property
     def meaning(self) -> Meaning:
         """Meaning of the model's rows, columns and slots."""
-        sizes = {f.name: f.size for f in self.shape.ids}
+        sizes = {f.name: f.size for f in self.shape.ids + self.shape.shallow}
         return Meaning(
             keys_of(self.features, sizes),
             lambda name: asset_text(self.files.transform, name),
@@ -166,10 +174,53 @@ class TrainingRun:
 
     def scores(self, model: Any) -> Scores:
         """Metrics of a model on the eval split."""
-        data = Batches(
+        data = self._held_out()
+        return Evaluation(model, self.negatives.shift).scores(data)
+
+    def held_out_rows(self, model: Any, column: int | None) -> Rows:
+        """Rows of the eval split, to calibrate a model by.
+
+        Args:
+            model: that predicts them.
+            column: of `ids`, whose values are kept; None: of none.
+        """
+        ids: list[Any] = []
+
+        def watched() -> Iterator[Any]:
+            for batch in self._held_out():
+                if column is not None:
+                    ids.append(batch[0][IDS][:, column].numpy())
+                yield batch
+
+        evaluation = Evaluation(model, self.negatives.shift)
+        labels, logits, weights = evaluation.predict_weighted(watched())
+        return Rows(
+            labels,
+            logits.astype(np.float32).astype(np.float64),  # as the graph's
+            np.ones_like(labels) if weights is None else weights,
+            np.concatenate(ids) if ids else None,
+        )
+
+    def served_shift(self, model: Any) -> float:
+        """Addend of the logits that are served without the shallow part.
+
+        The mean prediction of the eval rows, as they were logged, stays.
+        """
+
+        def without() -> Iterator[Any]:
+            for inputs, *rest in self._held_out():
+                inputs.pop(SHALLOW_IDS)
+                yield inputs, *rest
+
+        evaluation = Evaluation(model, self.negatives.shift)
+        _, whole, weights = evaluation.predict_weighted(self._held_out())
+        alone = evaluation.predict_weighted(without()).logits
+        return centred(alone, whole, weights)
+
+    def _held_out(self) -> Batches:
+        return Batches(
             self.files.eval, self.files.transform, self._train.batch_size
         )
-        return Evaluation(model, self.negatives.shift).scores(data)
 
     def fit(
         self,
@@ -222,9 +273,7 @@ class TrainingRun:
             config.shuffle,
             config.seed,
         )
-        held_out = Batches(
-            self.files.eval, self.files.transform, config.batch_size
-        )
+        held_out = self._held_out()
         row_counts.check("Transform", self.files.train, self.rows)
         row_counts.check("Trainer", self.files.train, train.rows)
         row_counts.check("Trainer", self.files.eval, held_out.rows)

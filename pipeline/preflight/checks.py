@@ -124,13 +124,9 @@ def _pretrained(config: PipelineConfig) -> Iterator[Problem]:
             yield field, str(error)
             continue
         if width not in (None, f.dim):
-            yield (
-                field,
-                (
-                    f"{f.pretrained.path} has vectors of {width} numbers; received"
-                    f" dim: {f.dim}. Accepted: dim: {width}"
-                ),
-            )
+            path = f.pretrained.path
+            text = f"{path} has vectors of {width} numbers; received dim:"
+            yield field, f"{text} {f.dim}. Accepted: dim: {width}"
 
 
 def _folders(config: PipelineConfig) -> Iterator[Problem]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
+from models.config.numeric import SHALLOW
 from models.config.time_features import SIZES
 from pipeline.config import PipelineConfig
 
@@ -49,11 +50,16 @@ def _weights(config: PipelineConfig) -> Iterator[tuple[str, int]]:
     tables: set[str] = set()
     for number, f in enumerate(features.categorical):
         known = 1 + f.oov_buckets if f.encode == "vocab" else f.buckets
+        if f.serve == SHALLOW:
+            yield f"features.categorical.{number}", 1 + known
+            continue
         width += f.dim
         if f.rows not in tables:  # else it shares them
             tables.add(f.rows)
             yield f"features.categorical.{number}", (1 + known) * f.dim
     for number, n in enumerate(features.numeric):
+        if n.serve == SHALLOW:
+            continue
         width += n.dim if n.ids else 1 + (n.indicator is not None)
         if n.ids:
             yield f"features.numeric.{number}", (1 + n.ids) * n.dim

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from components import data_checks
+from models.config.features import MISSING, SHALLOW
 from models.config.search_space import decoded
 from models.errors import InputError
 from pipeline import run_store
@@ -61,6 +62,22 @@ class RunData:
     checks: dict[str, Any] = field(default_factory=dict)
     trials: list[dict[str, Any]] = field(default_factory=list)
     lost: tuple[str, ...] = ()
+
+    def constants(self) -> dict[str, str]:
+        """Features that only training sees -> what requests get for them."""
+        known = self.summary.get("features") or {}
+        return {
+            one["name"]: _served(one["serve"])
+            for kind in ("numeric", "categorical")
+            for one in known.get(kind) or ()
+            if isinstance(one, dict) and one.get("serve") is not None
+        }
+
+
+def _served(value: Any) -> str:
+    if value == SHALLOW:
+        return "left out"
+    return "no value" if value == MISSING else str(value)
 
 
 def gather(folder: Path, copies: Copies | None = None) -> RunData:

@@ -38,6 +38,13 @@ def importance(run: RunData) -> Section | None:
             f" rows has it. Cold rows have an unseen id."
         ),
     ]
+    constants = run.constants()
+    if constants:
+        served = [f"{name} ({value})" for name, value in constants.items()]
+        notes.append(
+            "Seen in training only, so that requests are the same without them"
+            f" and they have no importance: {', '.join(served)}."
+        )
     tables = [_features(found["features"])]
     if found["ids"]:
         tables.append(_ids(found["ids"]))

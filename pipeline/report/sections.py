@@ -17,6 +17,7 @@ from pipeline.report.times import times
 _SLICES = 300  # shown, the most harmful
 _OPEN = 20  # trials that a reader sees unfolded
 _BINS = 50  # rows of a curve's table
+_OF_SEGMENTS = ("logloss", "auc", "calibration", "expected_calibration_error")
 
 
 def metrics(run: RunData) -> Section | None:
@@ -80,18 +81,41 @@ def metrics(run: RunData) -> Section | None:
     if served:
         tables.append(
             Table(
-                ["with the constants that are served", "candidate", head[2]],
+                [
+                    "as served, without the features of training alone",
+                    "candidate",
+                    head[2],
+                ],
                 [
                     [name, number(entry["value"]), interval(entry["interval"])]
                     for name, entry in served.items()
                 ],
             )
         )
+    tables += _calibrated(found.get("calibration") or {}, head[2])
     if checks:
         heads = ["check of the gate", "kept", "value", "limit"]
         tables.append(Table(heads, checks, 2))
     notes += found.get("gate", {}).get("notes", [])
     return Section("metrics", "Metrics", [about, *notes], tables)
+
+
+def _calibrated(found: Mapping[str, Any], share: str) -> Iterator[Table]:
+    """Before and after the calibration, of all rows and by segment."""
+    parts = [("all rows", found.get("metrics", {}))]
+    parts += [(one["name"], one["metrics"]) for one in found.get("slices", ())]
+    rows = [
+        [
+            name, metric, number(entry["baseline"]), number(entry["value"]),
+            number(entry["difference"]), interval(entry["difference_interval"]),
+        ]
+        for name, entries in parts
+        for metric, entry in entries.items()
+        if name == "all rows" or metric in _OF_SEGMENTS
+    ]  # fmt: skip
+    if rows:
+        head = ["segment", "metric", "uncalibrated", "calibrated", "difference"]
+        yield Table([*head, share], rows, 2)
 
 
 def _constant(found: Mapping[str, Any]) -> dict[str, float | None]:
@@ -117,10 +141,14 @@ def curves(run: RunData) -> Section | None:
     found: dict[str, Any] = run.evaluation.get("curves") or {}
     if not found:
         return None
+    reliable = dict(found)
+    before = run.evaluation.get("calibration")
+    if before:
+        reliable["uncalibrated"] = before
     shown = [
         Chart(
             "Reliability",
-            charts.reliability(found),
+            charts.reliability(reliable),
             Table(
                 ["model", "rows", "predicted", "observed", "interval"],
                 [
@@ -129,7 +157,7 @@ def curves(run: RunData) -> Section | None:
                         number(one["prediction"]), number(one["label"]),
                         interval(one.get("interval")),
                     ]
-                    for model, curve in found.items()
+                    for model, curve in reliable.items()
                     for one in curve["reliability"]
                 ],
             ),
@@ -298,6 +326,7 @@ def training(run: RunData) -> Section | None:
         ("Warm start", "warm_start"),
         ("Pretrained", "pretrained"),
         ("Export", "export"),
+        ("Calibration", "calibration"),
     ):
         value = summary.get(key) or told.get(key)
         if value:
@@ -349,7 +378,7 @@ def features(run: RunData) -> Section | None:
         for one in run.features[split]:
             names.setdefault(one.name, {})[split] = one
     rows = []
-    known = by_feature(run)
+    known, constants = by_feature(run), run.constants()
     for name, by_split in names.items():
         first = next(iter(by_split.values()))
         shares = [
@@ -357,7 +386,10 @@ def features(run: RunData) -> Section | None:
             for one in map(by_split.get, splits)
         ]
         more = known.get(name, ["-"] * 4) if known else []
-        rows.append([name, first.about, *shares, *more])
+        about = first.about
+        if name in constants:
+            about += f"; seen in training only, served: {constants[name]}"
+        rows.append([name, about, *shares, *more])
     head = ["feature", f"values ({splits[0]})"]
     head += [f"missing, {split}" for split in splits]
     if known:

@@ -70,6 +70,8 @@ def summary(
         "chosen": training.get("chosen", []),
         "linear_start": training.get("linear_start"),
         "pretrained": training.get("pretrained", []),
+        "shallow": training.get("shallow"),
+        "calibration": training.get("calibration"),
         "tuned": training.get("tuned", {}),
         "export": training.get("export"),
         "lion_kernel": training.get("lion_kernel"),

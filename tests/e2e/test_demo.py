@@ -122,7 +122,11 @@ def test_a_run_says_what_it_did(
     about = manifest.about(summary["pushed_model"])
     assert about["metrics"] == pytest.approx(summary["metrics"])
     assert about["trained_on"]["config_sha256"] == config.sha256()
-    assert set(about["inputs"]) == set(config.features.kinds())
+    assert set(about["inputs"]) == set(config.features.served_kinds())
+    assert "position" not in about["inputs"]
+    served = summary["evaluation"]["as_served"]["auc"]["value"]
+    assert 0.6 < served < summary["metrics"]["auc"]
+    assert "the same as served" in console
 
 
 def test_rejected_rows_are_kept_with_place_and_reason(
@@ -250,7 +254,7 @@ def test_stock_tensorflow_serves_it_as_the_trainer_computes_it(
         keep_default_na=True,
     )
     raw = {}
-    for name, kind in config.features.kinds().items():
+    for name, kind in config.features.served_kinds().items():
         column = logs[name]
         if kind == "string":
             raw[name] = column.fillna("").astype(str).tolist()
@@ -305,7 +309,7 @@ def test_the_pushed_model_answers_http(
     try:
         assert process.stdout is not None
         assert "demo" in process.stdout.readline()  # it is ready
-        kinds = load(Path("configs/demo.yaml")).features.kinds()
+        kinds = load(Path("configs/demo.yaml")).features.served_kinds()
         rows = [
             {
                 name: "a1" if kind == "string" else value
@@ -363,7 +367,7 @@ def test_a_model_below_the_threshold_is_refused(
     assert "ServingGate" not in summary["seconds"]
     assert len(home.versions()) == 1
     found = summary["evaluation"]["importance"]
-    kinds = load(Path("configs/demo.yaml")).features.kinds()
+    kinds = load(Path("configs/demo.yaml")).features.served_kinds()
     assert {one["name"] for one in found["features"]} == set(kinds)
     assert found["rows"] == 1000
     assert found["train_rows"] == summary["rows"]["train"]

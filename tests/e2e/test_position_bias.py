@@ -63,12 +63,18 @@ def test_the_served_ranking_is_nearer_to_the_truth(tmp_path: Path) -> None:
         ("without", ""),
         ("ordinary", ", slot"),
         ("constant", ", {name: slot, serve: 1}"),
+        ("shallow", ", {name: slot, serve: shallow}"),
     ):
         (tmp_path / "tiny.yaml").write_text(CONFIG.replace(" SLOT", slot))
         code, console = Attempts(tmp_path).run()
         assert code == 0, console
         found[name] = ranking(tmp_path, rows, truth["relevance"].to_numpy())
-        assert ("constants that are served" in console) == (name == "constant")
+        apart = name in ("constant", "shallow")
+        assert ("the same as served" in console) == apart
+        assert ("slot: not served; " in console) == (name == "shallow")
     print(found)
-    assert found["constant"] > found["without"] + 0.02
-    assert found["constant"] > found["ordinary"] + 0.02
+    # The tower is dropped whole; the network under a constant is not free of
+    # what it learned beside the slot.
+    for name, margin in (("constant", 0.01), ("shallow", 0.02)):
+        assert found[name] > found["without"] + margin
+        assert found[name] > found["ordinary"] + 0.02

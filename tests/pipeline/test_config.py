@@ -287,6 +287,43 @@ def test_without_clicks_a_label_is_needed(check: Any) -> None:
         check("data.label=null")
 
 
+CALIBRATED = [
+    # evaluate.calibrate, then words of the message; none: it is right
+    ("none", []),
+    ("null", []),
+    ("off", []),
+    ("isotonic", []),
+    ("{method: platt, by: site}", []),
+    ("{method: platt, by: seit}", ["by", "did you mean 'site'"]),
+    ("{method: platt, by: price}", ["'price'", "a categorical feature"]),
+    ("{method: platt, by: tags}", ["'tags'", "one value a row", "site"]),
+    ("{method: platt, by: user}", ["'user'", "that requests hold: site"]),
+    ("{by: site}", ["evaluate.calibrate.method", "missing"]),
+]
+
+
+@pytest.mark.parametrize(("calibrate", "words"), CALIBRATED)
+def test_a_calibration_is_by_a_category_that_requests_hold(
+    check: Any, calibrate: str, words: list[str]
+) -> None:
+    given = (
+        "data.split={eval: 0.1, test: 0.1}",
+        (
+            "features.categorical=[site, {name: user, serve: u1},"
+            " {name: tags, list: '|'}]"
+        ),
+        f"evaluate.calibrate={calibrate}",
+    )
+    if not words:
+        found = check(*given).evaluate.calibrate
+        assert (found is None) == (calibrate in ("none", "null", "off"))
+        return
+    with pytest.raises(ConfigError) as error:
+        check(*given)
+    for word in words:
+        assert word in str(error.value)
+
+
 REFUSED = [
     # override, then words that the message must hold
     ("train.epoch=3", ["train.epoch", "did you mean 'epochs'", "batch_size"]),
@@ -381,6 +418,12 @@ REFUSED = [
     ("evaluate.metrics.pr_auc={min_change: 1.1}", ["min_change 1.1"]),
     ("evaluate.metrics.auc={max_change: -2}", ["max_change -2"]),
     ("evaluate.metrics.logloss={max: -1}", ["metrics.logloss", "max -1"]),
+    (
+        "evaluate.calibrate=platt",
+        ["evaluate.calibrate", "'platt'", "data.split.test above 0"],
+    ),
+    ("evaluate.calibrate=beta", ["calibrate.method", "'beta'", "'isotonic'"]),
+    ("evaluate.calibrate=[platt]", ["calibrate", "platt, isotonic, or {m"]),
     ("evaluate.slices=[[nobody]]", ["'nobody'", "impressions.columns"]),
     (
         "evaluate.metrics.logloss.max=.nan",

@@ -45,6 +45,18 @@ def test_candidate_baseline_difference_and_intervals() -> None:
     assert note.strip() == "a note"
 
 
+def test_a_calibration_is_shown_before_and_after() -> None:
+    found = report(False) | {
+        "calibration": {"metrics": report(True)["metrics"]}
+    }
+    *_, loss, auc, note = lines(found)
+    assert loss.split() == [
+        *("logloss", "0.37000", "-", "-0.01000", "-0.02000", "-0.00500"),
+    ]
+    assert auc.split()[0] == "auc" and note.strip() == "a note"
+    assert any("before the calibration" in line for line in lines(found))
+
+
 def test_a_model_alone_has_no_differences() -> None:
     text = "\n".join(lines(report(False)))
     assert "baseline" not in text and "*" not in text

@@ -114,6 +114,7 @@ def test_the_schema_takes_every_shipped_config(path):
             },
         ),
         ("evaluate", {"importance": {"rows": 1000}}),
+        ("evaluate", {"calibrate": "none"}),
         ("optimizer", "adam"),
         ("optimizer", {"name": "lion", "learning_rate": 1e-4}),
         ("optimizer", {"table_rate": 1e-3, "table_beta_2": "auto"}),

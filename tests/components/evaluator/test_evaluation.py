@@ -381,3 +381,39 @@ def test_a_metric_of_ones_own(
     assert entry["interval"][0] < entry["value"] < entry["interval"][1]
     with pytest.raises(Exception, match=r"no method 'terms'.*evaluate|evalua"):
         report(data, metrics={"my_ctr_metrics:Nothing": {"max": 1}})
+
+
+def test_a_calibrated_candidate_is_compared_with_itself_before() -> None:
+    data = columns(4000)
+    p = data.predictions[0].astype(float)
+    before = (p / (p + (1 - p) / 3)).astype(np.float32)  # odds times three
+    site = Values(
+        np.arange(4000), np.arange(4000, dtype=np.int32) % 2, ["a", "b"]
+    )
+    weights = np.random.default_rng(1).uniform(0.5, 2, 4000).astype(np.float32)
+    found = report(
+        Columns(
+            data.labels,
+            data.predictions,
+            None,
+            {"site": site},
+            uncalibrated=before,
+            weights=weights,
+        ),
+        calibrate={"method": "platt", "by": "site"},
+    )
+    entries = found["calibration"]["metrics"]
+    alone = report(Columns(data.labels, (before,), None, {}), weights)
+    for name, entry in entries.items():
+        assert entry["value"] == found["metrics"][name]["value"]
+        assert entry["baseline"] == alone["metrics"][name]["value"]
+    assert entries["logloss"]["difference_interval"][1] < 0
+    assert entries["auc"]["difference"] == 0
+    assert [one["name"] for one in found["calibration"]["slices"]] == [
+        "site=a",
+        "site=b",
+    ]
+    curves = alone["curves"]["candidate"]
+    assert found["calibration"]["reliability"] == curves["reliability"]
+    assert found["slices"] == [] and found["models"] == ["candidate"]
+    assert report(data)["calibration"] is None

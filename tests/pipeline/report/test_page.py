@@ -388,6 +388,46 @@ def test_every_number_stands_in_the_page(tmp_path: Path) -> None:
     assert all("fill: var(--ink)" in style for style in found.labels)
 
 
+def test_a_calibration_is_shown_before_and_after(tmp_path: Path) -> None:
+    folder = run(tmp_path, calibration={"functions": [{"name": HOSTILE}]})
+    path = tmp_path / "artifacts/evaluation/3/evaluation.json"
+    found = json.loads(path.read_text())
+    metrics = {"logloss": entry(0.31415, 0.32718), "auc": entry(0.6, 0.6)}
+    other = {**metrics, "brier": entry(0.27272, 0.3)}
+    found["calibration"] = {
+        "metrics": metrics,
+        "slices": [{"name": HOSTILE, "metrics": other}],
+        "reliability": [
+            {"rows": 5, "prediction": 0.1618, "label": 0.2, "interval": None}
+        ],
+    }
+    path.write_text(json.dumps(found))
+    text = shown(folder).text
+    for words in ("uncalibrated", "0.31415", "0.32718", "0.16180", "all rows"):
+        assert words in text, words
+    assert text.count(HOSTILE) > shown(run(tmp_path / "b")).text.count(HOSTILE)
+    assert "0.27272" not in text
+
+
+def test_features_that_only_training_sees_are_marked(tmp_path: Path) -> None:
+    features = {
+        "numeric": [{"name": "price", "serve": 2.5}],
+        "categorical": [
+            {"name": HOSTILE, "serve": "shallow"},
+            {"name": "f1", "serve": "missing"},
+            {"name": "f2", "serve": None},
+        ],
+    }
+    text = shown(run(tmp_path, features=features)).text
+    for name, about in (("mean 2.5", "2.5"), ("1,234", "left out")):
+        part = text[
+            text.index(f"seen in training only, served: {about}") - 90 :
+        ]
+        assert name in part[:90]
+    assert text.count("seen in training only") == 3
+    assert f"price (2.5), {HOSTILE} (left out), f1 (no value)." in text
+
+
 def test_names_from_a_log_are_text(tmp_path: Path) -> None:
     found = shown(run(tmp_path))
     assert found.text.count(HOSTILE) >= 5
