@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from components import data_checks
-from models.config.features import MISSING, SHALLOW
+from models.config.features import MISSING
+from models.config.numeric import SHALLOW
 from models.config.search_space import decoded
 from models.errors import InputError
 from pipeline import run_store
