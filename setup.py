@@ -6,18 +6,22 @@ from pathlib import Path
 from setuptools import Command, Distribution, find_packages, setup
 from setuptools.command.build import build
 
-OPS = Path("optimizers/ops")
+# Folder -> its library, built by the `build.py` that is there.
+LIBRARIES = {
+    Path("optimizers/ops"): "lion-*.so",
+    Path("components/example_io"): "examples-*.so",
+}
 
 
 class BuildOps(Command):
-    """Compiles Lion's op library: into the wheel, or beside its sources.
+    """Compiles the native libraries: into the wheel, or beside their sources.
 
-    Without a C++ compiler the installation works all the same, by the Python
-    fallback. pip hides the warning that says so unless it is given -v; the
-    first use of Lion repeats it.
+    Without a C++ compiler the installation works all the same, by Python. pip
+    hides the warnings that say so unless it is given -v; the first use of Lion
+    repeats its own.
     """
 
-    description = "compile Lion's op library against TensorFlow"
+    description = "compile Lion's ops and the reader of examples"
     user_options: list[tuple[str, str | None, str]] = []
     editable_mode = False  # set by setuptools
 
@@ -28,32 +32,45 @@ class BuildOps(Command):
         self.set_undefined_options("build_py", ("build_lib", "build_lib"))
 
     def run(self) -> None:
-        folder = OPS if self.editable_mode else Path(self.build_lib) / OPS
-        # By path: importing the package would need what it depends on. The
-        # image installs what the project needs before its sources are there.
-        if (OPS / "build.py").exists():
-            runpy.run_path(str(OPS / "build.py"))["main"](folder)
+        for source in LIBRARIES:
+            # By path: importing the package would need what it depends on. The
+            # image installs what the project needs before its sources are
+            # there.
+            if (source / "build.py").exists():
+                main = runpy.run_path(str(source / "build.py"))["main"]
+                main(source if self.editable_mode else self._target(source))
+
+    def _target(self, source: Path) -> Path:
+        return Path(self.build_lib or "") / source
 
     def get_source_files(self) -> list[str]:
-        return [str(path) for path in sorted((OPS / "cc").glob("*.*"))]
+        return [
+            str(path)
+            for source in LIBRARIES
+            for path in sorted((source / "cc").glob("*.*"))
+        ]
 
     def get_outputs(self) -> list[str]:
         if self.editable_mode:
             return []
-        return [str(p) for p in (Path(self.build_lib) / OPS).glob("lion-*.so")]
+        return [
+            str(path)
+            for source, name in LIBRARIES.items()
+            for path in self._target(source).glob(name)
+        ]
 
     def get_output_mapping(self) -> dict[str, str]:
         return {}
 
 
 class Build(build):
-    """The build of setuptools, with the op library."""
+    """The build of setuptools, with the native libraries."""
 
     sub_commands = [*build.sub_commands, ("build_ops", None)]
 
 
 class PlatformDistribution(Distribution):
-    """A wheel with the op library is for one platform."""
+    """A wheel with native libraries is for one platform."""
 
     def has_ext_modules(self) -> bool:
         return True
@@ -84,10 +101,14 @@ setup(
         ]
     ),
     package_data={
+        "components.example_io": ["cc/*.cc"],
         "optimizers.ops": ["cc/*.cc", "cc/*.h"],
         "pipeline.report": ["*.j2"],
     },
-    exclude_package_data={"optimizers.ops": ["*.so"]},
+    exclude_package_data={
+        "components.example_io": ["*.so"],
+        "optimizers.ops": ["*.so"],
+    },
     cmdclass={"build": Build, "build_ops": BuildOps},
     distclass=PlatformDistribution,
     entry_points={"console_scripts": ["lionctr = pipeline.cli:main"]},
@@ -153,6 +174,7 @@ setup(
             "schemathesis>=4.32,<5",
             "scikit-learn>=1.5",
             # Its protos have the names of KServe's: never import both.
+            "tritonclient[grpc,http]>=2.73,<3",
             "types-PyYAML",
             "types-protobuf",
         ],

@@ -154,7 +154,17 @@ def lines(checks: Mapping[str, Any]) -> list[str]:
             f"on {leaks.get('rows', 0):,} of {leaks.get('total', 0):,} rows"
         )
         found = leaks.get("why") or looked
-        told.append(f"{len(leaks['found'])} features tell the label, {found}")
+        count = len(leaks["found"])
+        tell = "feature tells" if count == 1 else "features tell"
+        told.append(f"{count} {tell} the label, {found}")
+    constant = checks.get("constant", ())
+    if constant:
+        more = ", ..." if len(constant) > _MOST else ""
+        has = "feature has" if len(constant) == 1 else "features have"
+        told.append(
+            f"{len(constant)} {has} the same value in each training row, which"
+            f" tells nothing: {', '.join(constant[:_MOST])}{more}"
+        )
     warnings = [*leak_lines(checks), *drift_lines(checks)]
     told += [f"warning: {line}" for line in warnings[:_MOST]]
     if len(warnings) > _MOST:

@@ -17,7 +17,14 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from serving import manifest
-from serving.model_folder import PIN, pin_of, preferred, version_number
+from serving.model_folder import (
+    GRAPH,
+    PIN,
+    pin_of,
+    preferred,
+    version_number,
+)
+from serving.object_store import StoreFiles, is_store
 
 log = logging.getLogger("lionctr.versions")
 _STATES = ".training"  # beside the models' folders: no server looks there
@@ -54,6 +61,8 @@ def files_of(path: str) -> FileSystem:
     """The file system of a path or a URI."""
     if not is_remote(path):
         return _LocalFiles()
+    if is_store(path):
+        return StoreFiles()
     from tfx.dsl.io import fileio
 
     files: FileSystem = fileio
@@ -61,7 +70,20 @@ def files_of(path: str) -> FileSystem:
 
 
 def versions(base: str) -> list[int]:
-    """Version folders under `base`, oldest first."""
+    """Version folders under `base`, oldest first.
+
+    In an object store a version without its graph is unfinished, and none.
+    """
+    return [
+        number
+        for number in numbers(base)
+        if not is_remote(base)
+        or files_of(base).exists(os.path.join(path_of(base, number), GRAPH))
+    ]
+
+
+def numbers(base: str) -> list[int]:
+    """Version folders under `base`, oldest first, unfinished ones too."""
     files = files_of(base)
     if not files.isdir(base):
         return []

@@ -19,9 +19,9 @@ from typing import Any
 from components import model_store
 from serving import manifest
 from serving.manifest import CHUNK, Digest, Manifest
+from serving.model_folder import GRAPH
 
 log = logging.getLogger("lionctr.versions")
-_GRAPH = "saved_model.pb"
 _FICLONE = 0x40049409  # of linux/fs.h
 Share = Callable[[str, str], bool]
 
@@ -65,7 +65,8 @@ def copy(
     """Copies a SavedModel; compares every byte with its manifest on the way.
 
     saved_model.pb is copied last, and only if all else holds: without it a
-    folder is no SavedModel.
+    folder is no SavedModel. What was written to another machine is read back
+    before.
 
     Args:
         model: the folder to copy.
@@ -85,29 +86,46 @@ def copy(
         log.warning("%s has no manifest: its files cannot be verified", model)
     names = manifest.names_of(model, files) - {manifest.NAME}
     digests = {}
-    for name in sorted(names - {_GRAPH}):
-        digests[name] = _copy_file(
+    for name in sorted(names - {GRAPH}):
+        digests[name] = copy_file(
             os.path.join(model, name), os.path.join(target, name), share
         )
     graph = b""
-    if _GRAPH in names or known is None:
-        with files.open(os.path.join(model, _GRAPH), "rb") as file:
+    if GRAPH in names or known is None:
+        with files.open(os.path.join(model, GRAPH), "rb") as file:
             graph = file.read()
-        digests[_GRAPH] = Digest(hashlib.sha256(graph).hexdigest(), len(graph))
+        digests[GRAPH] = Digest(hashlib.sha256(graph).hexdigest(), len(graph))
     if known is not None:
         manifest.compare(known, digests)
         about = {**known.about, **(more or {})}
         others = {
-            name: _copy_file(source, os.path.join(target, name))
+            name: copy_file(source, os.path.join(target, name))
             for name, source in (added or {}).items()
         }
-        text = Manifest({**known.files, **others}, about).to_json()
-        _write(os.path.join(target, manifest.NAME), text.encode())
-    _write(os.path.join(target, _GRAPH), graph)
+        whole = Manifest({**known.files, **others}, about)
+        _write(os.path.join(target, manifest.NAME), whole.to_json().encode())
+        if model_store.is_remote(target):
+            _read_back(target, whole)
+    _write(os.path.join(target, GRAPH), graph)
 
 
-def _copy_file(source: str, target: str, share: Share | None = None) -> Digest:
-    """Returns the digest of what was read, which is what was written."""
+def _read_back(target: str, written: Manifest) -> None:
+    """Compares all files but the graph with what was to be written."""
+    files = model_store.files_of(target)
+    rest = {k: v for k, v in written.files.items() if k != GRAPH}
+    names = manifest.names_of(target, files) - {manifest.NAME}
+    digests = {
+        name: manifest.digest_of(os.path.join(target, name), files)
+        for name in sorted(names)
+    }
+    manifest.compare(Manifest(rest, {}), digests)
+    read = manifest.read(target, files)
+    if read is None or read.to_json() != written.to_json():
+        raise manifest.DamagedError(f"{manifest.NAME} is not what was written")
+
+
+def copy_file(source: str, target: str, share: Share | None = None) -> Digest:
+    """Copies a file; returns the digest of what was read and written."""
     to = model_store.files_of(target)
     to.makedirs(target.rpartition("/")[0])
     if share is not None and share(source, target):

@@ -124,14 +124,15 @@ def install_tools(python: Path, lock: Path) -> None:
         )  # fmt: skip
 
 
-def build_ops(python: Path) -> None:
-    """Compiles Lion's op library if none fits the sources and TensorFlow.
+def build_libraries(python: Path) -> None:
+    """Compiles the native libraries that do not fit their sources.
 
-    Without one everything works, slower: the script prints a warning then.
+    Without them everything works, slower: a script prints a warning then.
     """
-    script = ROOT / "optimizers" / "ops" / "build.py"
-    if script.exists():  # not yet where the image installs the lock
-        subprocess.run([str(python), str(script)], check=False)
+    for room in ("optimizers/ops", "components/example_io"):
+        script = ROOT / room / "build.py"
+        if script.exists():  # not yet where the image installs the lock
+            subprocess.run([str(python), str(script)], check=False)
 
 
 def main() -> None:
@@ -149,7 +150,7 @@ def main() -> None:
     stamp = venv / ".lion-ctr"
     current = fingerprint(lock)
     if stamp.exists() and stamp.read_text("utf-8") == current:
-        build_ops(venv / "bin" / "python")
+        build_libraries(venv / "bin" / "python")
         return
     python = create(venv, find_python(options.python))
     stamp.unlink(missing_ok=True)
@@ -166,7 +167,7 @@ def main() -> None:
         uv, "pip", "install", "--quiet", "--python", python,
         "--no-deps", "--no-build-isolation", "--editable", ROOT,
     )  # fmt: skip
-    build_ops(python)
+    build_libraries(python)
     temporary = stamp.with_suffix(f".{os.getpid()}")
     temporary.write_text(current, "utf-8")
     temporary.replace(stamp)

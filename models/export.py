@@ -16,7 +16,7 @@ import tensorflow_transform as tft
 
 from models.config.served_names import served_names
 from models.config.training import RESERVED, Features
-from models.layers.compact_table import is_compact, variables_of
+from models.layers.compact_table import variables_of
 from models.preprocessing.category_text import canonical
 from models.preprocessing.input_layout import asset_name
 from models.preprocessing.preprocessing_fn import Analysis, transformed
@@ -71,10 +71,10 @@ class Served(tf.Module):
     ) -> None:
         super().__init__()
         function = functools.partial(tf.function, autograph=own_code)
-        # Keep what is read alone: compacted tables stay out of the file.
-        self._tracked = (
-            variables_of(model) if is_compact(model) else {"model": model}
-        )
+        # TensorFlow's variables, not those of Keras: of these, an export reads
+        # one copy and TF Serving restores another.
+        self._tracked = variables_of(model)
+        self._untracked = lambda: model  # layers, hidden from tf.Module
         self._network = functools.partial(model, training=False)
         self._features = features
         self._shift = logit_shift
@@ -120,6 +120,10 @@ class Served(tf.Module):
                 self._logged,
                 input_signature=[tf.TensorSpec([None], tf.string, "examples")],
             )
+
+    def track_layers(self) -> None:
+        """Tracks all that the model's layers hold, its weights once more."""
+        self._layers = self._untracked()
 
     def lists(self) -> dict[str, str]:
         """Requested feature that is a list -> separator in a text."""
@@ -310,7 +314,11 @@ def export(served: Served, folder: str, description: dict[str, Any]) -> None:
     lists, and that `examples` takes them as several values, `block` how many
     rows the graph fills a batch up to.
     """
-    tf.saved_model.save(served, folder, signatures=served.exported)
+    try:
+        tf.saved_model.save(served, folder, signatures=served.exported)
+    except AssertionError:  # such as of a lookup table in a user's layer
+        served.track_layers()
+        tf.saved_model.save(served, folder, signatures=served.exported)
     tf.io.gfile.makedirs(os.path.join(folder, EXTRA))
     now = datetime.datetime.now(datetime.UTC)
     manifest.write(

@@ -7,6 +7,7 @@ import json
 import logging
 import os
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
@@ -25,6 +26,7 @@ from models.preprocessing import analyzers
 from models.training.advice import warnings
 from models.training.distribution import LOST
 from models.training.run import Files, Fitted, TrainingRun
+from serving.object_store import fetch, is_store, new_folder
 
 TRAINING = "training.json"
 BASE = "base.json"  # where the model is that a training begins with
@@ -127,6 +129,9 @@ def _base(
     folder, reason = found["state"], found["reason"]
     if folder is not None:
         try:
+            if is_store(folder):
+                uri, folder = folder, str(new_folder())
+                fetch(uri, Path(folder))
             return warm_start.Base(folder), None
         except (DamagedError, OSError, tf.errors.OpError) as error:
             reason = f"the state of {found['model']} cannot be read: {error}"

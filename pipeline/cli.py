@@ -367,7 +367,12 @@ def _parser() -> argparse.ArgumentParser:
     serve = commands.add_parser(
         "serve", parents=[common], help="serve a pushed model"
     )
-    serve.add_argument("model_dir", type=_path, metavar="MODEL_DIR")
+    serve.add_argument(
+        "model_dir",
+        type=_text_path,
+        metavar="MODEL_DIR",
+        help="<push.to>/<name>: a folder, gs:// or s3://",
+    )
     serve.add_argument("--port", type=int, default=8501)
     serve.add_argument("--grpc-port", type=int, default=8500)
     serve.add_argument("--host", default="127.0.0.1")

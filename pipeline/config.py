@@ -68,15 +68,15 @@ class TransformConfig(Section):
     statistics: bool = False
     """Compute statistics of the transformed examples too."""
     cache: PathText | None = None
-    """Folder, or URI that TensorFlow reads, of each file's analysis; null: the
-    runner's own."""
+    """Folder, gs:// or s3:// of each file's analysis; null: the runner's
+    own."""
 
 
 class PushConfig(Section):
     """Where blessed models go: <to>/<name>/<version>/."""
 
     to: PathText = "serving_models"
-    """Folder of the served models."""
+    """Folder, gs:// or s3:// of the served models."""
     keep: Annotated[int, Field(ge=1)] | None = None
     """Versions that stay there beside the served one; null: all."""
     sign: PathText | None = None

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from models.errors import InputError
 from pipeline import object_store
+from serving.object_store import is_store, new_folder
 
 if TYPE_CHECKING:
     from pipeline.config import PipelineConfig
@@ -88,7 +89,7 @@ def root_of(config: PipelineConfig) -> str:
     Raises:
         InputError: Kubeflow keeps none of them.
     """
-    if not object_store.is_store(config.root):
+    if not is_store(config.root):
         return config.root
     state = config.runner.kubeflow.state
     if state is not None:
@@ -116,7 +117,7 @@ def fetched_root(
     Raises:
         InputError: the store cannot be read.
     """
-    folder = object_store.new_folder(keep)
+    folder = new_folder(keep)
     names = [name] if name else object_store.folders(root)
     for one in names:
         home = f"{root.rstrip('/')}/{one}/runs"
@@ -140,7 +141,8 @@ def rows(some: list[Run]) -> list[dict[str, Any]]:
     found = []
     for run in some:
         found.append(_row(run, before.get(run.home)))
-        before[run.home] = run
+        if any(run.settings().values()):  # those of a killed run may be lost
+            before[run.home] = run
     return found
 
 
@@ -155,7 +157,7 @@ def _row(run: Run, before: Run | None) -> dict[str, Any]:
         "model": (settings.get("model") or {}).get("name"),
         "optimizer": optimizer_of(settings.get("optimizer") or {}),
         "changes": []
-        if before is None
+        if before is None or not any(settings.values())
         else changes(before.settings(), settings),
         "metrics": summary.get("metrics") or {},
         "better": {n: e.get("better") for n, e in measured.items()},
@@ -194,7 +196,7 @@ def find_run(run: str, root: str, more: tuple[str, ...] = ()) -> Path:
         root, name = root_of(config), config.name
         pattern = f"{name}/runs/*"
     place = root
-    if object_store.is_store(root):
+    if is_store(root):
         root = str(fetched_root(root, name, (SUMMARY, *more), bool(more)))
     folders = [p.parent for p in Path(root).glob(f"{pattern}/{SUMMARY}")]
     if not folders:

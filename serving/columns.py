@@ -34,6 +34,8 @@ _ACCEPTED: dict[str, tuple[str, frozenset[type]]] = {
         frozenset({str, bytes, dict, type(None), bool, int, float}),
     ),
 }
+_FEW = 8  # values that are checked sooner one by one
+_LARGEST = float(np.finfo(np.float32).max)
 
 
 def supported(dtype: np.dtype[Any]) -> bool:
@@ -86,7 +88,13 @@ def to_column(
         raise BadInputError(_wrong(name, row, values[row], expected)) from None
 
 
-def _floats(values: Sequence[object], dtype: np.dtype[Any]) -> Array:
+def _floats(values: Sequence[Any], dtype: np.dtype[Any]) -> Array:
+    if (
+        len(values) <= _FEW
+        and dtype.itemsize >= 4
+        and all(v is None or -_LARGEST <= v <= _LARGEST for v in values)
+    ):
+        return np.array(values, dtype)
     # NumPy reads None as NaN, and would read a number too large for float32
     # as infinity.
     wide = np.array(values, dtype=np.float64)

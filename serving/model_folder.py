@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from pathlib import Path
 
+GRAPH = "saved_model.pb"  # a push to an object store writes it last
 PIN = ".pinned"  # holds the number of the version to serve
 
 

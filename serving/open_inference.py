@@ -6,7 +6,7 @@ https://github.com/kserve/open-inference-protocol
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -30,11 +30,11 @@ _DTYPES = {
     **{f"UINT{8 * n}": np.dtype(f"<u{n}") for n in (1, 2, 4, 8)},
     **{f"FP{8 * n}": np.dtype(f"<f{n}") for n in (2, 4, 8)},
 }
+_SIZE = struct.Struct("<I").unpack_from
 _DATATYPES = {dtype: name for name, dtype in _DTYPES.items()}
 
 
-@dataclass(frozen=True)
-class Tensor:
+class Tensor(NamedTuple):
     """An input as it was sent: a list of values, or their bytes."""
 
     name: str
@@ -216,12 +216,17 @@ def _texts(data: bytes, rows: int) -> Array | None:
     """Byte strings behind their lengths of 4 bytes; None for other data."""
     if len(data) < 4 * rows:
         return None
-    texts = np.empty(rows, object)
+    texts = []
     start = 0
-    for row in range(rows):
-        if start + 4 > len(data):
-            return None
-        (size,) = struct.unpack_from("<I", data, start)
-        start += 4 + size
-        texts[row] = data[start - size : start]
-    return texts if start == len(data) else None
+    try:
+        for _ in range(rows):
+            (size,) = _SIZE(data, start)
+            start += 4 + size
+            texts.append(data[start - size : start])
+    except struct.error:  # the data end before
+        return None
+    if start != len(data):
+        return None
+    column = np.empty(rows, object)
+    column[:] = texts
+    return column

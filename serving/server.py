@@ -20,13 +20,16 @@ from serving.errors import ServingError
 from serving.limits import DEFAULTS, Limits, LogOptions
 from serving.listen import bind
 from serving.model_folder import scan
+from serving.object_store import is_store
+from serving.store_versions import StoreVersions
 from serving.versions import VersionWatcher
 
 _POLL_SECONDS = 1.0
+_STORE_POLL_SECONDS = 10.0  # each look is a request to the store
 
 
 def serve(
-    model_dir: Path,
+    model_dir: Path | str,
     port: int = 8501,
     grpc_port: int = 8500,
     host: str = "127.0.0.1",
@@ -46,7 +49,8 @@ def serve(
 
     Args:
         model_dir: `<push.to>/<model name>`: integer version folders, each a
-            SavedModel. New ones are picked up, removed ones dropped.
+            SavedModel. New ones are picked up, removed ones dropped. Of an
+            object store it is the URI; see `StoreVersions`.
         port: for HTTP; 0 takes a free one.
         grpc_port: for gRPC; 0 takes a free one.
         host: address to listen on. The default is this machine only; a
@@ -66,6 +70,12 @@ def serve(
     Raises:
         ServingError: there is no version to serve, or a port is taken.
     """
+    store = None
+    if is_store(str(model_dir)):
+        store = StoreVersions(str(model_dir))
+        store.first(keep, pin)
+        model_dir = store.folder
+    model_dir = Path(model_dir)
     folder_name = _model_name(model_dir)
     name = name or folder_name
     if public_key is not None and not public_key.is_file():
@@ -102,6 +112,7 @@ def serve(
             keep,
             None if allow_input_change else check_inputs,
             pin,
+            functools.partial(store.update, keep, pin) if store else None,
         )
         # Answer as soon as one version can; the others follow meanwhile.
         watcher.refresh(keep=1)
@@ -110,7 +121,7 @@ def serve(
             reasons = "; ".join(f"{version}: {why}" for version, why in failed)
             raise ServingError(f"no version in {model_dir} loads: {reasons}")
         version, row = repository.example()
-        watcher.start(_POLL_SECONDS)
+        watcher.start(_STORE_POLL_SECONDS if store else _POLL_SECONDS)
 
         def announce(grpc: int) -> None:
             shown = re.sub(r"^(0\.0\.0\.0|::)$", "localhost", host)

@@ -50,6 +50,7 @@ class VersionWatcher(Generic[Loaded]):
         keep: int = 2,
         accept: Callable[[Loaded, Loaded], None] | None = None,
         pin: int | None = None,
+        update: Callable[[], object] | None = None,
     ) -> None:
         """Watches nothing yet: see `refresh` and `start`.
 
@@ -61,6 +62,8 @@ class VersionWatcher(Generic[Loaded]):
             accept: is given a new version and the served one; raises if the
                 new one may not replace it. It is not asked about a pin.
             pin: the version to serve, whatever the directory's own pin says.
+            update: brings the directory up to date before each look at it;
+                raises OSError if it cannot.
         """
         if keep < 1:
             raise ValueError(f"keep must be at least 1. Received: {keep}")
@@ -70,6 +73,7 @@ class VersionWatcher(Generic[Loaded]):
         self._keep = keep
         self._accept = accept
         self._fixed_pin = pin
+        self._update = update
         self._loaded: dict[int, Loaded] = {}
         self._fingerprints: dict[int, Fingerprint] = {}
         self._failed: dict[int, tuple[Fingerprint, str]] = {}
@@ -98,6 +102,8 @@ class VersionWatcher(Generic[Loaded]):
     def refresh(self, keep: int | None = None) -> None:
         """Brings what is loaded in line with the directory, once."""
         try:
+            if self._update is not None:
+                self._update()
             found = scan(self._model_dir)
             pin = self._pin(found)
         except OSError as error:

@@ -50,6 +50,12 @@ def warnings(counts: dict[str, Any], data: DataConfig) -> list[str]:
         f"column {name} has no value in any row; its feature tells nothing"
         for name in counts["empty_columns"]
     ]
+    if data.time is not None and "by" not in data.split.model_fields_set:
+        found.append(
+            "data.split.by is not given, so rows are split by"
+            f" {data.split.by}: eval rows are as old as those that train."
+            " data.split.by: time holds out the newest, as serving meets them"
+        )
     for name in data.split.names:
         rows, positives = counts[name], counts["positives"][name]
         for what, count in (

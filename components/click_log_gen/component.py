@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from typing import Any
 
 from tfx import types
 from tfx.dsl.components.base import base_beam_component, executor_spec
@@ -60,13 +61,16 @@ class ClickLogGen(base_beam_component.BaseBeamComponent):
         code_version: str = "",
         ranges: Mapping[str, int] | None = None,
     ) -> None:
+        # Checks that come later change no example.
+        unneeded: dict[str, Any] = {"drift": True, "leaks": True}
+        if "by" not in data.split.model_fields_set:
+            unneeded["split"] = {"by"}  # the executor says what was not given
         described = {
             name: [kind, separators.get(name)] for name, kind in columns.items()
         }
         super().__init__(
             spec=ClickLogGenSpec(
-                # Checks that come later change no example.
-                data=data.model_dump_json(exclude={"drift", "leaks"}),
+                data=data.model_dump_json(exclude=unneeded),
                 columns=json.dumps(described),
                 ranges=json.dumps(ranges or {}),
                 data_version=data_version,

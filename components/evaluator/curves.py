@@ -72,6 +72,7 @@ def hours(
         ratios = intervals(values, (said / label).T, confidence)
     rows = np.bincount(bins)
     clicks = np.bincount(bins, sample.labels)
+    _widen(rates, sums[:, 1] / sums[:, 0], table, confidence)
     rates[rows < MIN_UNITS] = ratios[rows < MIN_UNITS] = np.nan
     return {
         "hours": step,
@@ -101,6 +102,26 @@ def _ends(bounds: Array) -> list[float] | None:
     return None if np.isnan(bounds).any() else ends
 
 
+def _widen(
+    bounds: Array, rates: Array, table: Array, confidence: float
+) -> None:
+    """Gives a bin of one class the bound of Clopper and Pearson, in place.
+
+    All replicates of such a bin are equal, as if its rate were certain.
+
+    Args:
+        bounds: ends of the intervals, [M, 2].
+        rates: of clicks, [M].
+        table: sums by unit and bin, [UNITS, M, 3].
+        confidence: of the intervals.
+    """
+    units = np.maximum((table[..., 0] > 0).sum(0), 1)
+    width = 1 - ((1 - confidence) / 2) ** (1 / units)
+    none, all_ = rates <= 0, rates >= 1
+    bounds[none] = np.stack([np.zeros(none.sum()), width[none]], 1)
+    bounds[all_] = np.stack([1 - width[all_], np.ones(all_.sum())], 1)
+
+
 def _reliability(
     bins: Array, draws: Array, confidence: float
 ) -> list[dict[str, Any]]:
@@ -114,6 +135,7 @@ def _reliability(
         rates = (label / weight).T[total[:, 0] > 0]
     said, rate = drawn[:, 2] / drawn[:, 0], drawn[:, 1] / drawn[:, 0]
     bounds = np.clip(intervals(rate, rates, confidence), 0, 1)
+    _widen(bounds, rate, bins[:, total[:, 0] > 0], confidence)
     return [
         {
             "rows": float(drawn[number, 0]),

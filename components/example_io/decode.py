@@ -2,18 +2,21 @@
 
 The inverse of `tf_example.encode`. It reads what lies where `encode` writes it,
 several times faster than a parser of any protobuf, and says so where a row is
-laid out in another way.
+laid out in another way. The work is done by the library of `native`, or by
+NumPy where it is not built.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from components.example_io import native
+from components.example_io.native import OtherLayoutError
 from components.example_io.tf_example import TIME_TAG
 from components.example_io.tfrecord import Records
 
@@ -23,10 +26,6 @@ _LENGTH_BYTES = 4  # of a varint that says how many bytes follow
 _TIMED = len(TIME_TAG) + 8
 Ints = npt.NDArray[np.int64]
 Words = npt.NDArray[np.uint64]
-
-
-class OtherLayoutError(Exception):
-    """A record is not laid out as `tf_example.encode` does it."""
 
 
 def decode(
@@ -42,8 +41,19 @@ def decode(
         OtherLayoutError: the rows do not have the same features in the same
             order, or one is not written as `encode` writes it.
     """
-    view = _View(records.data)
-    at = view.expect(records.starts, bytes([_FIRST]))
+    wanted = None if names is None else set(names)
+    by = native.decode if native.usable() else _decode
+    try:
+        return by(records.data, records.starts, records.ends, wanted)
+    except UnicodeDecodeError as error:  # a feature's name
+        raise OtherLayoutError from error
+
+
+def _decode(
+    data: bytes, starts: Ints, ends: Ints, wanted: Collection[str] | None
+) -> dict[str, pa.LargeListArray]:
+    view = _View(data)
+    at = view.expect(starts, bytes([_FIRST]))
     size, at = view.length(at)
     end = at + size
     features = []
@@ -51,9 +61,8 @@ def decode(
         feature = view.feature(at)
         features.append(feature)
         at = feature.end
-    left = records.ends - end
+    left = ends - end
     _check((at == end) & ((left == 0) | (left == _TIMED)))
-    wanted = None if names is None else set(names)
     return {
         feature.name: _column(view, feature)
         for feature in features

@@ -10,7 +10,8 @@ import pyarrow as pa
 import tensorflow as tf
 from tfx_bsl.coders.example_coder import ExamplesToRecordBatchDecoder
 
-from components.example_io.decode import OtherLayoutError, decode
+from components.example_io.decode import decode
+from components.example_io.native import OtherLayoutError
 from components.example_io.tfrecord import Records, blocks
 from models.errors import InputError
 

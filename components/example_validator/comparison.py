@@ -15,7 +15,7 @@ from tensorflow_metadata.proto.v0 import (
 )
 
 from components.data_checks import DriftConfig
-from components.example_validator.shares import Shares, shares
+from components.example_validator.shares import GONE, NEW, Shares, shares
 
 _BYTES = statistics_pb2.FeatureNameStatistics.STRING
 _FLOAT = statistics_pb2.FeatureNameStatistics.FLOAT
@@ -115,8 +115,14 @@ def _moved(item: Shares, skew: bool) -> list[dict[str, Any]]:
     found = item.moved()
     if not skew:
         return found
+    other = {NEW: GONE, GONE: NEW}
     return [
-        {**one, "before": one["after"], "after": one["before"]} for one in found
+        {
+            "value": other.get(one["value"], one["value"]),
+            "before": one["after"],
+            "after": one["before"],
+        }
+        for one in found
     ]
 
 

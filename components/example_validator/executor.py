@@ -25,6 +25,7 @@ from components.data_checks import (
     drift_lines,
     leak_lines,
     lines,
+    missing,
 )
 from components.example_validator import base_statistics
 from components.example_validator.comparison import Comparison, compare
@@ -105,6 +106,10 @@ class Executor(tfx_validator.Executor):
             _merge(_diff(artifact, _TRAIN), compared, config.action == "stop")
             if config.action == "stop":
                 problems += drift_lines(checks)
+        train = _statistics(statistics, _TRAIN)
+        constant = constant_features(train, settings["features"])
+        if constant:
+            checks["constant"] = constant
         if settings["leaks"] != "off":
             checks["leaks"] = _leaks(statistics.uri, settings["features"])
             if settings["leaks"] == "stop":
@@ -155,16 +160,10 @@ def _comparisons(
 ) -> Iterator[Comparison]:
     """Train with the pushed model's data, and with each other split."""
     features = settings["features"]
-    splits = artifact_utils.decode_split_names(statistics.split_names)
-    found = {}
-    for split in splits:
-        folder = artifact_utils.get_split_uri([statistics], split)
-        with fileio.open(os.path.join(folder, "FeatureStats.pb"), "rb") as file:
-            found[split] = (
-                statistics_pb2.DatasetFeatureStatisticsList.FromString(
-                    file.read()
-                )
-            )
+    found = {
+        split: _statistics(statistics, split)
+        for split in artifact_utils.decode_split_names(statistics.split_names)
+    }
     train = found.pop(_TRAIN)
     if base.statistics is not None:
         yield compare(train, base.statistics, _PUSHED, config, schema, features)
@@ -174,6 +173,33 @@ def _comparisons(
             train, other, f"the {split} split", config, schema, features,
             skew=True,
         )  # fmt: skip
+
+
+def _statistics(
+    statistics: types.Artifact, split: str
+) -> statistics_pb2.DatasetFeatureStatisticsList:
+    folder = artifact_utils.get_split_uri([statistics], split)
+    with fileio.open(os.path.join(folder, "FeatureStats.pb"), "rb") as file:
+        return statistics_pb2.DatasetFeatureStatisticsList.FromString(
+            file.read()
+        )
+
+
+def constant_features(
+    train: statistics_pb2.DatasetFeatureStatisticsList, features: list[str]
+) -> list[str]:
+    """Those of `features` that have the same value in each row."""
+    found = []
+    for feature in train.datasets[0].features:
+        if feature.WhichOneof("stats") == "num_stats":
+            same = feature.num_stats.min == feature.num_stats.max
+            common = feature.num_stats.common_stats
+        else:
+            same = feature.string_stats.unique == 1
+            common = feature.string_stats.common_stats
+        if same and common.tot_num_values and not missing(feature):
+            found.append(feature.path.step[0])
+    return sorted(set(found) & set(features))
 
 
 def _merge(path: str, compared: list[Comparison], stop: bool) -> None:

@@ -115,8 +115,9 @@ def push(
     artifact = model.rpartition("/")[0]
     with model_store.locked(base) as alone:
         before = model_store.served(base)
-        if alone:
+        if alone or model_store.is_remote(base):
             publish.sweep(base)
+        if alone:
             states.keep(artifact, base, identity)
         version = _newest_is(identity, base)
         if version is None:

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 import shutil
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from components import model_store, verified_copy
 from serving import manifest, signature
+from serving.model_folder import GRAPH
 
 log = logging.getLogger("lionctr.push")
-_GRAPH = "saved_model.pb"
 _NEW = ".push-"  # a version that is being copied
 _OLD = ".dropped-"  # a version that is being removed
+_DAY = 86_400  # seconds after which a push is taken for killed
 
 
 def publish(
@@ -32,8 +35,8 @@ def publish(
     Every byte that is copied is compared with the manifest that the export
     wrote. No file is linked: whatever becomes of the artifact, a version that
     is served stays as it is. The version appears by one rename. An object store
-    cannot rename a folder; there, saved_model.pb is copied last, and servers
-    take a folder without it for unfinished.
+    cannot rename a folder; there, saved_model.pb is copied last, after all
+    else was read back. A folder without it is unfinished, and no version.
 
     Args:
         model: the folder of the SavedModel.
@@ -48,13 +51,9 @@ def publish(
     """
     model_store.files_of(base).makedirs(base)
     if model_store.is_remote(base):
-        version = _next(base)
-        target = model_store.path_of(base, version)
-        try:
+        with _claimed(base) as version:
+            target = model_store.path_of(base, version)
             verified_copy.copy(model, target, more, added)
-        except BaseException:
-            model_store.files_of(base).rmtree(target)
-            raise
         return version
     temporary = Path(base) / f"{_NEW}{uuid.uuid4().hex}"
     try:
@@ -87,8 +86,55 @@ def republish(version: int, base: str) -> int:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+@contextmanager
+def _claimed(base: str) -> Iterator[int]:
+    """The number of a version that nobody else pushes, where nothing locks.
+
+    Whoever writes a claim first sees no other; two that write at once both
+    see two, and both try another number. An error takes all files away.
+    """
+    files = model_store.files_of(base)
+    version = _next(base)
+    while True:
+        target = model_store.path_of(base, version)
+        name = f"{_NEW}{uuid.uuid4().hex}"
+        claim = os.path.join(target, name)
+        try:
+            with files.open(claim, "w") as file:
+                file.write("a push is under way\n")
+            if files.listdir(target) == [name]:
+                break
+        except BaseException:
+            with suppress(OSError):
+                files.remove(claim)
+            raise
+        files.remove(claim)
+        version = max(version, _next(base)) + 1 + secrets.randbelow(60)
+    try:
+        yield version
+    except BaseException:
+        with suppress(OSError):
+            _remove(target)
+        raise
+    with suppress(OSError):
+        files.remove(claim)
+
+
 def sweep(base: str) -> None:
-    """Removes what killed pushes left; only for the holder of the lock."""
+    """Removes what killed pushes left.
+
+    On this machine only for the holder of the lock. In an object store a
+    version without its graph is of a push under way, or of a killed one: a
+    version's number is the time when its push began.
+    """
+    if model_store.is_remote(base):
+        whole = model_store.versions(base)
+        for number in set(model_store.numbers(base)).difference(whole):
+            if number < time.time() - _DAY:
+                path = model_store.path_of(base, number)
+                model_store.files_of(base).rmtree(path)
+                log.info("removed %s, left by a push that was killed", path)
+        return
     for leftover in Path(base).glob(".*"):
         if leftover.name.startswith((_NEW, _OLD)):
             shutil.rmtree(leftover, ignore_errors=True)
@@ -133,7 +179,7 @@ def _next(base: str) -> int:
 
     A number that was served once does not come back.
     """
-    newest = max(model_store.versions(base), default=0)
+    newest = max(model_store.numbers(base), default=0)
     return max(int(time.time()), newest + 1)
 
 
@@ -161,7 +207,9 @@ def _remove(path: str) -> None:
     """Takes a version away at once, then removes its files."""
     if model_store.is_remote(path):
         files = model_store.files_of(path)
-        files.remove(os.path.join(path, _GRAPH))
+        graph = os.path.join(path, GRAPH)
+        if files.exists(graph):
+            files.remove(graph)
         files.rmtree(path)
         return
     folder = Path(path)

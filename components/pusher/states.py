@@ -11,6 +11,7 @@ from components import model_store, verified_copy
 from components.pusher.publish import sync
 from models.checkpointing.checkpoint import INDEX
 from models.checkpointing.saved_state import FOLDER
+from serving import manifest
 
 _KEPT = 2  # states: of the newest versions
 
@@ -73,15 +74,12 @@ def drop(base: str) -> None:
 
 
 def _copy(source: str, target: str) -> None:
-    """Copies to or from an object store, which renames no folder."""
-    from tfx.dsl.io import fileio
-    from tfx.utils import io_utils
+    """Copies to or from an object store, which renames no folder.
 
-    io_utils.copy_dir(source, target, deny_regex_patterns=[INDEX])
-    for folder, _, inside in fileio.walk(source):
-        if INDEX in inside:
-            relative = os.path.relpath(folder, source)
-            io_utils.copy_file(
-                os.path.join(folder, INDEX),
-                os.path.join(target, relative, INDEX),
-            )
+    The index of a folder comes last: without it a state is not whole.
+    """
+    names = manifest.names_of(source, model_store.files_of(source))
+    for name in sorted(names, key=lambda n: (n.endswith(INDEX), n)):
+        verified_copy.copy_file(
+            os.path.join(source, name), os.path.join(target, name)
+        )

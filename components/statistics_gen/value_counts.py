@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 
 _PENDING = 1 << 18  # counts kept apart before they are merged
 _KEPT = 1 << 19  # distinct values in memory before they go to files
+_BYTES = 1 << 28  # of values in memory, with those not merged yet
 _BUCKETS = 32
 
 
@@ -32,19 +33,24 @@ class ValueCounts:
         self._lock = threading.Lock()
         self._parts: list[pa.Table] = []
         self._pending = 0
+        self._bytes = 0
         self._spilled = 0  # times
 
     def add(self, values: pa.Array) -> None:
-        """Counts the values of a batch, binary [values]."""
+        """Counts the values of a batch, binary or large_binary [values]."""
         counts = values.value_counts()
-        columns = [counts.field("values"), counts.field("counts")]
+        # Arrow groups binary several times faster than large_binary.
+        value = counts.field("values").cast(pa.binary())
+        columns = [value, counts.field("counts")]
         table = pa.table(columns, ["value", "count"])
         with self._lock:
             self._parts.append(table)
             self._pending += len(table)
-            if self._pending > max(_PENDING, 2 * len(self._parts[0])):
+            self._bytes += table.nbytes
+            many = self._bytes > _BYTES
+            if many or self._pending > max(_PENDING, 2 * len(self._parts[0])):
                 self._compact()
-                if self._pending > _KEPT:
+                if self._pending > _KEPT or self._bytes > _BYTES // 2:
                     self._spill()
 
     def top(self, most: int) -> tuple[list[bytes], list[int], int]:
@@ -71,6 +77,7 @@ class ValueCounts:
         if len(self._parts) > 1:
             self._parts = [_merged(self._parts)]
         self._pending = sum(map(len, self._parts))
+        self._bytes = sum(part.nbytes for part in self._parts)
 
     def _spill(self) -> None:
         """Writes all that is in memory, a file for each bucket."""
@@ -91,7 +98,7 @@ class ValueCounts:
             ):
                 writer.write_table(part)
         self._spilled += 1
-        self._parts, self._pending = [], 0
+        self._parts, self._pending, self._bytes = [], 0, 0
 
     def _read(self, bucket: int) -> list[pa.Table]:
         tables = []

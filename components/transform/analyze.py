@@ -12,13 +12,12 @@ import tensorflow as tf
 
 from components.example_io.record_files import record_blocks
 from components.transform import cache
+from components.transform.columns import BYTES, ROWS
 from components.transform.observation import Observer
 from models.config.training import Features
 from models.preprocessing import analyzers
 
 log = logging.getLogger("lionctr.transform")
-_ROWS = 16_384  # of a batch
-_BYTES = 8 << 20  # read for one or more batches
 
 
 @beam.ptransform_fn
@@ -92,7 +91,7 @@ class _Find(beam.DoFn):
 def look(file: str, observer: Observer, features: Features) -> list[pa.Table]:
     """Analysis of one file."""
     found = analyzers.parts(features)
-    for records in record_blocks(file, _ROWS, _BYTES):
+    for records in record_blocks(file, ROWS, BYTES):
         analyzers.add(found, observer(records))
     return [part.save() for part in found]
 

@@ -1,7 +1,7 @@
 """Cache of the analysis of a file, for later runs.
 
 An entry is a zip archive of Arrow streams, one for each part of the analysis,
-in a folder that TensorFlow reads. It may be emptied while no run uses it.
+in a folder or an object store. It may be emptied while no run uses it.
 """
 
 from __future__ import annotations
@@ -14,11 +14,13 @@ import re
 import time
 import uuid
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import IO
 
 import pyarrow as pa
 import tensorflow as tf
+
+from serving.object_store import StoreFiles, is_store
 
 log = logging.getLogger("lionctr.transform")
 
@@ -55,10 +57,9 @@ def has(folder: str, name: str, schemas: Sequence[pa.Schema]) -> bool:
     """
     entry = path(folder, name)
     try:
-        if not tf.io.gfile.exists(entry):
+        if not _exists(entry):
             return False
-        with tf.io.gfile.GFile(entry, "rb") as stream:
-            data = stream.read()
+        data = _content(entry)
         _check(data, schemas)
         if _age(entry) > _DAY / 2:
             _replace(entry, data)
@@ -82,9 +83,10 @@ def put(folder: str, name: str, found: Sequence[pa.Table]) -> str:
 
 def read(entry: str, index: int) -> pa.Table:
     """Tables of the part `index`, of the entry at that path."""
+    file = io.BytesIO(_content(entry)) if is_store(entry) else None
     with (
-        tf.io.gfile.GFile(entry, "rb") as file,
-        zipfile.ZipFile(file) as archive,
+        file or tf.io.gfile.GFile(entry, "rb") as stream,
+        zipfile.ZipFile(stream) as archive,
     ):
         return _read(archive, index)
 
@@ -95,20 +97,22 @@ def clean(folder: str, days: float = DAYS, most: int = BYTES) -> None:
     The longest unused go first, until all have at most `most` bytes.
     """
     found = []
-    for item in tf.io.gfile.listdir(folder):
+    for item, size, age in _entries(folder):
         if _NAME.fullmatch(item):
-            entry = path(folder, item)
-            size = tf.io.gfile.stat(entry).length
-            found.append((_age(entry), size, entry))
+            found.append((age, size, path(folder, item)))
     total = sum(size for _, size, _ in found)
     for age, size, entry in sorted(found, reverse=True):
         if age > days * _DAY or (total > most and age > _DAY):
-            tf.io.gfile.remove(entry)
+            _remove(entry)
             total -= size
 
 
 def _replace(entry: str, data: bytes) -> None:
     """Writes a file; a reader sees all of it or what was there before."""
+    if is_store(entry):
+        with StoreFiles().open(entry, "wb") as stream:
+            stream.write(data)
+        return
     unfinished = f"{entry}.{uuid.uuid4().hex}"
     with tf.io.gfile.GFile(unfinished, "wb") as stream:
         stream.write(data)
@@ -139,6 +143,40 @@ def _member(index: int) -> str:
     return f"{index}.arrow"
 
 
+def _exists(entry: str) -> bool:
+    if is_store(entry):
+        return StoreFiles().exists(entry)
+    return bool(tf.io.gfile.exists(entry))
+
+
+def _content(entry: str) -> bytes:
+    if is_store(entry):
+        with StoreFiles().open(entry, "rb") as stream:
+            return bytes(stream.read())
+    with tf.io.gfile.GFile(entry, "rb") as stream:
+        return bytes(stream.read())
+
+
+def _entries(folder: str) -> Iterator[tuple[str, int, float]]:
+    """Name, bytes and age of each file of a folder."""
+    if is_store(folder):
+        for name, info in StoreFiles().below(folder).items():
+            yield name, info.size, time.time() - info.mtime_ns / 1e9
+        return
+    for name in tf.io.gfile.listdir(folder):
+        entry = path(folder, name)
+        yield name, tf.io.gfile.stat(entry).length, _age(entry)
+
+
+def _remove(entry: str) -> None:
+    if is_store(entry):
+        StoreFiles().remove(entry)
+    else:
+        tf.io.gfile.remove(entry)
+
+
 def _age(entry: str) -> float:
     """Seconds since it was written."""
+    if is_store(entry):
+        return time.time() - float(StoreFiles().info(entry).mtime_ns) / 1e9
     return time.time() - tf.io.gfile.stat(entry).mtime_nsec / 1e9

@@ -34,6 +34,7 @@ from models.input_pipeline import row_counts
 from models.preprocessing import analyzers
 from models.preprocessing.input_layout import LABEL_COUNTS
 from models.preprocessing.preprocessing_fn import Analysis, transformed
+from serving.object_store import StoreFiles, is_store
 
 log = logging.getLogger("lionctr.transform")
 PREPROCESSING_FN = "models.preprocessing.preprocessing_fn.preprocessing_fn"
@@ -88,7 +89,8 @@ class Executor(tfx_transform.Executor):
         outputs = output_dict.get(specs.TRANSFORMED_EXAMPLES_KEY, [])
         executor_utils.SetSplitNames(splits.transform, outputs)
         if outputs:
-            self.materialize(raw, outputs, list(splits.transform), graph)
+            names = list(splits.transform)
+            self.materialize(raw, outputs, names, graph, config)
             _count(input_dict, output_dict)
 
     def fit(
@@ -132,6 +134,7 @@ class Executor(tfx_transform.Executor):
         outputs: list[types.Artifact],
         splits: list[str],
         graph: str,
+        config: Mapping[str, Any],
     ) -> None:
         """Writes a transformed file for each raw one."""
         work = []
@@ -147,12 +150,13 @@ class Executor(tfx_transform.Executor):
                     # Readers want a file, however empty.
                     path = os.path.join(folder, "empty")
                     io_utils.write_bytes_file(path, b"")
+        features = Features.model_validate(config["features"])
         with self._make_beam_pipeline() as pipeline:
             _ = (
                 pipeline
                 | "Files" >> beam.Create(work)
                 | "Spread" >> beam.Reshuffle()
-                | "Transform" >> beam.ParDo(Materialize(graph))
+                | "Transform" >> beam.ParDo(Materialize(graph, features))
             )
 
 
@@ -215,7 +219,10 @@ def _kept(folder: str | None) -> str | None:
     if not folder:
         return None
     try:
-        fileio.makedirs(folder)
+        if is_store(folder):
+            StoreFiles().listdir(folder)
+        else:
+            fileio.makedirs(folder)
     except (OSError, tf.errors.OpError) as error:
         log.warning("no analysis cache at %s: %s", folder, error)
         return None

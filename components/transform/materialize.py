@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import threading
+from collections.abc import Iterator, Mapping
+from functools import cached_property
 from typing import Any
 
 import apache_beam as beam
@@ -15,49 +17,71 @@ from apache_beam.io.filesystems import FileSystems
 from apache_beam.utils import shared
 
 from components.example_io import tfrecord
+from components.example_io.native import OtherLayoutError
+from components.example_io.record_files import record_blocks
 from components.example_io.tf_example import encode
 from components.transform.batches import batches, program
+from components.transform.columns import BYTES, ROWS
+from components.transform.known_ids import ByColumns
+from models.config.training import Features
 
 
-@dataclass(frozen=True)
-class _Loaded:
-    """The transform as a program, and output -> feature to write.
+class _Transform:
+    """Parts of a transform that a process needs, each loaded when it is used.
 
-    layer: holds the vocabularies' tables, which end with it.
+    names: output -> feature to write.
     """
 
-    layer: Any
-    program: Any
-    names: dict[str, str]
+    def __init__(self, graph: str, features: Features) -> None:
+        self._transform = tft.TFTransformOutput(graph)
+        self._by_columns = ByColumns.of(features, self._transform)
+        self._lock = threading.Lock()
+        # A ragged tensor's values have a name of their own.
+        spec = self._transform.transformed_feature_spec()
+        self.names = {
+            name: getattr(feature, "value_key", name)
+            for name, feature in spec.items()
+        }
+
+    def outputs(self, file: str) -> Iterator[Mapping[str, Any]]:
+        """Output -> tensor, of each batch of rows of a file."""
+        if self._by_columns is None:
+            yield from batches(file, self._program)
+            return
+        for records in record_blocks(file, ROWS, BYTES):
+            try:
+                yield self._by_columns(records)
+            except OtherLayoutError:
+                yield self._program(tf.constant(records.to_list(), tf.string))
+
+    @property
+    def _program(self) -> Any:
+        with self._lock:
+            return self._graph[1]
+
+    @cached_property
+    def _graph(self) -> tuple[Any, Any]:
+        """Transform's graph, which holds the vocabularies, as a program."""
+        layer = self._transform.transform_features_layer()
+        return layer, program(layer, self._transform.raw_feature_spec())
 
 
 class Materialize(beam.DoFn):
     """(file of raw examples, file to write) -> nothing.
 
     graph: folder of the transform, as `tft.TFTransformOutput` reads it.
+    features: the config section.
     """
 
-    def __init__(self, graph: str) -> None:
+    def __init__(self, graph: str, features: Features) -> None:
         self._graph = graph
+        self._features = features
         self._shared = shared.Shared()
 
     def setup(self) -> None:
         """Loads the transform, once a process: vocabularies are large."""
-        self._loaded = self._shared.acquire(self._load)
-
-    def _load(self) -> _Loaded:
-        transform = tft.TFTransformOutput(self._graph)
-        layer = transform.transform_features_layer()
-        return _Loaded(
-            layer,
-            program(layer, transform.raw_feature_spec()),
-            # A ragged tensor's values have a name of their own.
-            {
-                name: getattr(feature, "value_key", name)
-                for name, feature in (
-                    transform.transformed_feature_spec().items()
-                )
-            },
+        self._loaded = self._shared.acquire(
+            lambda: _Transform(self._graph, self._features)
         )
 
     def process(self, files: tuple[str, str]) -> None:
@@ -66,7 +90,7 @@ class Materialize(beam.DoFn):
         with FileSystems.create(
             target, compression_type=CompressionTypes.UNCOMPRESSED
         ) as stream:
-            for outputs in batches(source, self._loaded.program):
+            for outputs in self._loaded.outputs(source):
                 columns = {
                     written: column(outputs[name])
                     for name, written in self._loaded.names.items()

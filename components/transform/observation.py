@@ -10,24 +10,18 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import tensorflow as tf
 
-from components.example_io.decode import OtherLayoutError, decode
+from components.example_io.native import OtherLayoutError
 from components.example_io.tfrecord import Records
+from components.transform import columns as decoded
 from models.config.training import Features
 from models.preprocessing.preprocessing_fn import (
     Observed,
     by_vocabulary,
     observe,
 )
-
-_ARROW = {
-    tf.string: pa.large_binary(),
-    tf.int64: pa.int64(),
-    tf.float32: pa.float32(),
-}
 
 
 class Observer:
@@ -49,16 +43,13 @@ class Observer:
         }
         texts = {name for group in self._plain.values() for name in group}
         self._rest = sorted(self._spec.keys() - texts)
-        self._by_arrow = bool(self._rest) and all(
-            isinstance(one, tf.io.VarLenFeature) and one.dtype in _ARROW
-            for one in self._spec.values()
-        )
+        self._by_arrow = bool(self._rest) and decoded.decodable(self._spec)
 
     def __call__(self, records: Records) -> Observed:
         """Arrays of some rows, at least one."""
         if self._by_arrow:
             try:
-                columns = decode(records, self._spec)
+                columns = decoded.columns(records, self._spec)
                 return self._observed(columns, len(records))
             except OtherLayoutError:
                 pass
@@ -66,11 +57,10 @@ class Observer:
         return _arrays(found)
 
     def _observed(self, columns: Mapping[str, pa.Array], rows: int) -> Observed:
-        for name, column in columns.items():
-            if column.type.value_type != _ARROW[self._spec[name].dtype]:
-                raise OtherLayoutError
         sparse = {
-            name: _sparse(columns.get(name), self._spec[name].dtype, rows)
+            name: decoded.sparse(
+                columns.get(name), self._spec[name].dtype, rows
+            )
             for name in self._rest
         }
         found = _arrays(self._others(sparse))
@@ -120,25 +110,7 @@ def _values(
     """Texts of features, those of one behind those of another."""
     some = [columns[name] for name in names if name in columns]
     for column in some:
-        if np.diff(column.offsets.to_numpy()).max(initial=0) > 1:
-            raise OtherLayoutError
+        decoded.counts(column)
     if not some:
         return pa.array([], pa.binary())
     return pa.chunked_array([c.values for c in some]).cast(pa.binary())
-
-
-def _sparse(
-    column: pa.LargeListArray | None, dtype: tf.DType, rows: int
-) -> tf.SparseTensor:
-    """Lists as `tf.io.parse_example` gives them."""
-    if column is None:
-        return tf.sparse.from_dense(tf.zeros([rows, 0], dtype))
-    offsets = column.offsets.to_numpy()
-    counts = np.diff(offsets)
-    row = np.repeat(np.arange(rows), counts)
-    place = np.arange(len(row)) - offsets[:-1][row]
-    return tf.SparseTensor(
-        np.stack([row, place], axis=1),
-        tf.constant(column.values.to_numpy(zero_copy_only=False), dtype),
-        [rows, int(counts.max())],
-    )

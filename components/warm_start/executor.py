@@ -18,6 +18,7 @@ from components.model_store import (
     about,
     candidates,
     export_id,
+    files_of,
     state_folder,
 )
 from models.checkpointing.saved_state import FOLDER
@@ -99,9 +100,10 @@ def base_version(
 def _at(path: str) -> StartingModel:
     """A pushed version, a SavedModel in a Model artifact, or the artifact."""
     path = path.rstrip("/")
+    files = files_of(path)
     inside = path_utils.serving_model_dir(path)
-    model = inside if fileio.isdir(inside) else path
-    if not fileio.exists(os.path.join(model, "saved_model.pb")):
+    model = inside if files.isdir(inside) else path
+    if not files.exists(os.path.join(model, "saved_model.pb")):
         return StartingModel(
             reason=f"no model in {path!r}. Accepted: {LATEST}, null, or the"
             " folder of a pushed version or of a Model artifact"
@@ -111,7 +113,7 @@ def _at(path: str) -> StartingModel:
     if identity := export_id(model):
         states.insert(0, state_folder(above, identity))
     for state in states:
-        if fileio.isdir(state):
+        if files.isdir(state):
             return StartingModel(model, state)
     return StartingModel(
         model,

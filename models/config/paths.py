@@ -6,6 +6,7 @@ import os.path
 import re
 
 _FILE = re.compile(r"file:(?://(?:localhost)?)?(?=/(?!/))")
+_SECRET = re.compile(r"([A-Za-z][\w+.-]*)://[^/?#]*@")
 _GLOB = re.compile(r"[*?[]")
 
 
@@ -15,10 +16,16 @@ def expanded(path: str) -> str:
     URIs of other schemes, such as gs:// and s3://, stay as they are.
 
     Raises:
-        ValueError: there is no such user, or the path is none.
+        ValueError: there is no such user, the path is none, or a URI holds
+            credentials.
     """
     if "\0" in path:
         raise ValueError(f"received {path!r}; accepted: no NUL in a path")
+    if secret := _SECRET.match(path):
+        raise ValueError(
+            f"received a user or password in {secret[1]}://...@...; accepted:"
+            " a URI without them. Credentials are variables of the environment"
+        )
     path = _FILE.sub("", path, count=1)
     if path.startswith("file:"):
         raise ValueError(

@@ -97,18 +97,14 @@ def tables_of(model: Any) -> Iterator[Fused]:
             yield layer
 
 
-def is_compact(model: Any) -> bool:
-    """True if some table of a model is read in fewer bits."""
-    return any(layer.compact is not None for layer in tables_of(model))
-
-
 def variables_of(model: Any) -> Mapping[str, list[Any]]:
     """The tf.Variables that a model reads, without compacted tables."""
     replaced = [
         layer.table for layer in tables_of(model) if layer.compact is not None
     ]
     gone = {id(table) for table in replaced}
-    kept = [v for v in model.variables if id(v) not in gone]
+    variables = getattr(model, "variables", ())  # a plain function has none
+    kept = [v for v in variables if id(v) not in gone]
     compacted = [
         part
         for layer in tables_of(model)

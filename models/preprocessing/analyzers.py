@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import os
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any, Protocol, cast
 
 import numpy as np
@@ -231,11 +231,14 @@ def read(features: Features, folder: str, texts: str = "") -> Analysis:
 
 
 def kept(
-    features: Features, transform: tft.TFTransformOutput
+    features: Features,
+    transform: tft.TFTransformOutput,
+    without: Collection[str] = (),
 ) -> Analysis | None:
-    """Look-ups of an export without Transform's graph, its files as tables.
+    """Look-ups without Transform's graph, its files as tables.
 
-    None if the graph is of another Transform, which keeps no numbers.
+    None if the graph is of another Transform, which keeps no numbers. The
+    vocabularies of the tables in `without` stay paths.
     """
     graph = transform.transform_savedmodel_dir
     folder = os.path.join(graph.rstrip("/").rpartition("/")[0], NUMBERS)
@@ -243,7 +246,9 @@ def kept(
         return None
     found = read(features, folder, os.path.join(graph, "assets"))
     tables = {
-        table: tf.lookup.StaticHashTable(
+        table: path
+        if table in without
+        else tf.lookup.StaticHashTable(
             tf.lookup.TextFileInitializer(
                 path,
                 tf.string,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import tensorflow as tf
@@ -103,9 +104,15 @@ def observe(
 
 
 def transformed(
-    inputs: Mapping[str, Any], features: Features, found: Analysis
+    inputs: Mapping[str, Any],
+    features: Features,
+    found: Analysis,
+    known: Mapping[str, Any] = MappingProxyType({}),
 ) -> Tensors:
-    """The model's inputs; `models.preprocessing.input_layout` says which."""
+    """The model's inputs; `models.preprocessing.input_layout` says which.
+
+    known: ids [N] of features whose values are not among the inputs.
+    """
     raw = _Raw(inputs)
     outputs: Tensors = {
         LISTS + f.name: _list_ids(f, raw, found.vocabularies)
@@ -114,8 +121,11 @@ def transformed(
     }
     single = [f for f in features.categorical if f.list is None]
     by_name = dict.fromkeys(f.name for f in single)
+    by_name |= known
     by_name |= _text_ids(
-        [f for f in single if f.encode != "identity"], raw, found.vocabularies
+        [f for f in single if f.encode != "identity" and f.name not in known],
+        raw,
+        found.vocabularies,
     )
     for f in single:
         if f.encode == "identity":

@@ -100,7 +100,7 @@ def choose(
                 {"patience": 8, "min_delta": 0.0},
                 "the linear start counts as the first evaluation",
             )
-        elif epochs > 2:
+        elif epochs > 1:
             put(
                 "train.early_stopping",
                 {"patience": 2, "min_delta": 0.0},

@@ -33,6 +33,22 @@ class Rows:
     weight: Floats
     size: int
 
+    def part(self, taken: npt.NDArray[np.bool_]) -> Rows:
+        """The rows where `taken` [N] holds."""
+        place = np.cumsum(taken) - 1
+        lists = [
+            (place[of[taken[of]]], ids[taken[of]], shares[taken[of]])
+            for of, ids, shares in self.lists
+        ]
+        return Rows(
+            self.single[taken],
+            lists,
+            self.numbers[taken],
+            self.label[taken],
+            self.weight[taken],
+            self.size,
+        )
+
     def logits(self, weights: Floats) -> Floats:
         """Logits [N] of weights [size + D + 1]."""
         ids, numbers = weights[: self.size], weights[self.size : -1]

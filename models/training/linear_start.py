@@ -8,7 +8,8 @@ at nothing learns what is left.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +24,11 @@ from models.training.metrics import entropy, logloss_of_logits
 from models.variables import local_replica
 
 log = logging.getLogger("lionctr.train")
-_PENALTIES = (300.0, 100.0, 30.0, 10.0, 3.0, 1.0, 0.3)
+_PENALTIES = (1e4, 3e3, 1e3, 300.0, 100.0, 30.0, 10.0, 3.0, 1.0, 0.3)
+_PATIENCE = 2  # penalties in a row that are no better
+_FOLDS = 5
+# Eval rows of the rarer label with which they choose a penalty alone.
+_EVENTS = 500
 # Values that no vocabulary has share an id, whose rows are of many values: what
 # few of them say says little of the next.
 _UNSEEN = 10.0
@@ -34,8 +39,8 @@ _SMALL_OUTPUT = 0.1
 class LinearStart:
     """The linear model that a training began with.
 
-    penalty: chosen by the eval rows. logloss: of these. constant: logloss of
-    their click rate.
+    penalty: chosen by rows that were left out. logloss: of the eval rows.
+    constant: logloss of their click rate.
     """
 
     penalty: float
@@ -84,15 +89,9 @@ def begin(
     scale[size:-1] = np.where(spread > 0, spread, 1.0)
     scale[-1] = 0.0
     judged = _rows(held_out, layout, first, size, 1.0)
-    found: tuple[float, float, Floats] | None = None
-    for penalty, weights in path(rows, scale, _PENALTIES):
-        logits = judged.logits(weights) + negatives.shift
-        logloss = float(logloss_of_logits(judged.label, logits, judged.weight))
-        if found is not None and not logloss < found[1]:
-            break
-        found = penalty, logloss, weights
-    assert found is not None
-    penalty, logloss, weights = found
+    penalty, weights = _best(rows, judged, scale, negatives.shift)
+    logits = judged.logits(weights) + negatives.shift
+    logloss = float(logloss_of_logits(judged.label, logits, judged.weight))
     _give(model, weights, size)
     rate = np.average(judged.label, weights=judged.weight)
     constant = float(entropy(np.asarray(rate)))
@@ -104,6 +103,53 @@ def begin(
         extra={"keep": True},
     )
     return LinearStart(penalty, logloss, constant)
+
+
+def _best(
+    rows: Rows, judged: Rows, scale: Floats, shift: float
+) -> tuple[float, Floats]:
+    """The penalty with the least logloss of rows that were left out.
+
+    `judged` are left out of `rows`. Where few of them tell the labels apart,
+    folds of `rows` are left out in turn too.
+    """
+    folds = [] if _events(judged) >= _EVENTS else list(_folds(rows))
+    best = math.inf, 0.0, np.zeros(0)
+    worse = 0
+    for (penalty, weights), *others in zip(
+        path(rows, scale, _PENALTIES),
+        *(path(kept, scale, _PENALTIES) for kept, _ in folds),
+        strict=True,
+    ):
+        loss = judged.logloss(judged.logits(weights) + shift)
+        for (_, left_out), (_, fold) in zip(folds, others, strict=True):
+            loss += left_out.logloss(left_out.logits(fold))
+        worse = 0 if loss < best[0] else worse + 1
+        if not worse:
+            best = loss, penalty, weights
+        elif worse == _PATIENCE:
+            break
+    return best[1:]
+
+
+def _events(rows: Rows) -> int:
+    """Rows of the rarer label."""
+    clicked = int(rows.label.sum())
+    return min(clicked, len(rows.label) - clicked)
+
+
+def _folds(rows: Rows) -> Iterator[tuple[Rows, Rows]]:
+    """Rows that are kept and left out: each row is left out once.
+
+    A fold has its share of each label; no fold where a label has too few.
+    """
+    if _events(rows) < _FOLDS:
+        return
+    order = np.argsort(rows.label, kind="stable")
+    fold = np.empty(len(order), np.int64)
+    fold[order] = np.arange(len(order)) % _FOLDS
+    for number in range(_FOLDS):
+        yield rows.part(fold != number), rows.part(fold == number)
 
 
 def _give(model: Any, weights: Floats, size: int) -> None:

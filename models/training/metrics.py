@@ -89,7 +89,7 @@ def entropy(rate: Array) -> Array:
     """Entropy of a base rate, in nats: logloss of the best constant."""
     with np.errstate(divide="ignore", invalid="ignore"):
         parts = [np.where(r > 0, r * np.log(r), 0.0) for r in (rate, 1 - rate)]
-    return np.asarray(-(parts[0] + parts[1]))
+    return np.asarray(0.0 - (parts[0] + parts[1]))  # no -0.0
 
 
 def ratio(over: Array, under: Array) -> Array:

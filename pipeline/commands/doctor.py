@@ -168,6 +168,13 @@ def _kernel() -> Finding:
     return f"{kernel} ({reason})", ""
 
 
+def _examples() -> Finding:
+    from components.example_io import native
+
+    library, reason = native.load()
+    return f"{'NumPy' if library is None else 'native'} ({reason})", ""
+
+
 def _names(kind: str) -> Finding:
     """The names that a config may use; each is imported."""
     from pipeline.extensions import KINDS
@@ -197,6 +204,7 @@ _CHECKS: dict[str, Callable[[], Finding]] = {
     "precision": _precision,
     "C++ compiler": _compiler,
     "Lion kernel": _kernel,
+    "reader of examples": _examples,
     **{kind: partial(_names, kind) for kind in _KINDS},
     "disk": _disk,
 }

@@ -6,6 +6,7 @@ import datetime
 import logging
 import os
 import sys
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ from components import model_store
 from components.pusher import rollback
 from models import valid_json
 from models.errors import InputError, RefusedError
+from pipeline.object_store import named
 from serving import manifest
+from serving.object_store import is_store
 
 _METRICS = ("auc", "logloss", "calibration")  # columns of the table
 
@@ -39,6 +42,21 @@ def main(
         RefusedError: the version does not hold, or there is none before.
     """
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
+    with errors_of(name, to):
+        return _carry_out(name, action, version, to, as_json)
+
+
+def errors_of(name: str, to: str) -> AbstractContextManager[None]:
+    """Errors of an object store, where a model is in one; see `named`."""
+    for place in (name, to):
+        if is_store(place):
+            return named(place)
+    return nullcontext()
+
+
+def _carry_out(
+    name: str, action: str | None, version: int | None, to: str, as_json: bool
+) -> int:
     base = folder_of(name, to)
     if version is not None and action not in ("pin", "rollback"):
         raise InputError(

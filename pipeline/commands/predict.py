@@ -12,11 +12,15 @@ from pathlib import Path
 from components import model_store
 from models import valid_json
 from models.errors import InputError, RefusedError
-from pipeline.commands.models import folder_of
+from pipeline import object_store
+from pipeline.commands.models import errors_of, folder_of
 from pipeline.config import load
 from pipeline.console import info_lines
 from pipeline.prediction import job
 from pipeline.prediction.source import find
+from serving.model_folder import version_number
+from serving.object_store import is_store
+from serving.store_versions import StoreVersions
 
 
 def predict(
@@ -85,20 +89,40 @@ def predict(
 
 def _version(model: str, to: str) -> str:
     """The folder of a version whose files hold."""
-    if "://" in model:
-        raise InputError(
-            f"MODEL: received {model!r}; accepted: a folder of this machine,"
-            " such as a copy of it"
-        )
     path = Path(model)
+    above, _, last = model.rstrip("/").rpartition("/")
+    if is_store(model) and version_number(last) is not None:
+        return _copied(above, int(last))
     if (path / "saved_model.pb").exists() and path.resolve().name.isdigit():
         if reason := model_store.fault(model):
             raise RefusedError(f"{model}: {reason}")
         return model
-    base = folder_of(model, to)
-    version = model_store.served(base)
+    with errors_of(model, to):
+        base = folder_of(model, to)
+        version = model_store.served(base)
+    if version is not None and is_store(base):
+        return _copied(base, version)
     if version is None:
         raise RefusedError(
             f"no version in {base} holds: lionctr models {model} verify"
         )
     return model_store.path_of(base, version)
+
+
+def _copied(base: str, version: int) -> str:
+    """A copy of a version in an object store, whose files hold.
+
+    Raises:
+        InputError: the store does not answer, or has no such version.
+        RefusedError: the version does not hold.
+    """
+    with object_store.named(base):
+        copy = str(StoreVersions(base).version(version))
+    if not Path(copy).is_dir():
+        raise InputError(
+            f"{base}: no version {version}. Accepted:"
+            f" {', '.join(map(str, model_store.versions(base))) or 'none'}"
+        )
+    if reason := model_store.fault(copy):
+        raise RefusedError(f"{base}/{version}: {reason}")
+    return copy

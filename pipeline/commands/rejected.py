@@ -13,6 +13,7 @@ from models import valid_json
 from models.errors import InputError
 from pipeline import object_store
 from pipeline.run_store import SUMMARY, find_run
+from serving.object_store import is_store
 
 _WIDEST = 500  # characters shown of a row
 
@@ -63,7 +64,7 @@ def show(
 def _folder(run: str, root: str) -> str:
     """Where the rejected rows of `run` are."""
     path = Path(run)
-    if object_store.is_store(run):
+    if is_store(run):
         run = str(object_store.fetched(run))
         path = Path(run)
     if "://" in run or (path.is_dir() and not (path / SUMMARY).exists()):
@@ -81,7 +82,7 @@ def _folder(run: str, root: str) -> str:
             f"{path}: the run has no rejected rows to show; it ended before"
             f" they were written: {summary.get('message') or 'no message'}"
         )
-    if object_store.is_store(folder):
+    if is_store(folder):
         return str(object_store.fetched(folder))
     if "://" not in folder and not Path(folder).is_dir():
         raise InputError(f"{path}: its rejected rows, {folder}, are gone")

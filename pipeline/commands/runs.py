@@ -9,8 +9,9 @@ from typing import Any
 
 from models import valid_json
 from models.errors import InputError
-from pipeline import object_store, run_store
+from pipeline import run_store
 from pipeline.run_store import Run
+from serving.object_store import is_store
 
 _METRICS = ("auc", "logloss", "calibration")  # columns of the table
 _CHANGES = 3  # shown in the table
@@ -45,7 +46,7 @@ def main(name: str, root: str, options: Options) -> int:
         config = load(Path(name))
         root, name = run_store.root_of(config), config.name
     place = root
-    if object_store.is_store(root):
+    if is_store(root):
         if options.keep is not None or options.html:
             option = "--html" if options.html else "--keep"
             raise InputError(

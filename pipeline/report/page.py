@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from pathlib import Path
 from typing import Any
 
+from models.errors import InputError
 from pipeline.report.gather import Copies, RunData, gather
 
 REPORT = "report.html"
@@ -96,14 +98,17 @@ def path_of(run: str, root: str) -> Path:
     from pipeline.run_store import find_run
 
     folder = find_run(run, root, (REPORT,))
-    return folder / REPORT if _is_of_kubeflow(folder) else write(folder)
-
-
-def _is_of_kubeflow(folder: Path) -> bool:
-    """True if the run's artifacts are where no page can be made of them."""
-    import json
-
     summary = json.loads((folder / "summary.json").read_text("utf-8"))
+    if "artifacts" not in summary:  # of a run on Kubeflow, before its Report
+        message = summary.get("message") or "no message"
+        raise InputError(f"{folder.name}: the run has no report. {message}")
+    return (
+        folder / REPORT if _is_of_kubeflow(folder, summary) else write(folder)
+    )
+
+
+def _is_of_kubeflow(folder: Path, summary: dict[str, Any]) -> bool:
+    """True if the run's artifacts are where no page can be made of them."""
     uris = (summary.get("artifacts") or {}).get("Trainer") or {}
     is_there = (folder / REPORT).is_file()
     return is_there and any("://" in uri for uri in uris.values())

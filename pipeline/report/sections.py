@@ -153,13 +153,18 @@ def curves(run: RunData) -> Section | None:
             Table(
                 ["predicted", "negatives", "positives"],
                 [
-                    [interval((low, high)), number(no), number(yes)]
+                    [interval((low, high)), *map(_rows, (no, yes))]
                     for low, high, no, yes in rows
                 ],
             ),
         )
     )
     return Section("curves", "Curves", charts=shown)
+
+
+def _rows(weight: float) -> str:
+    """Rows of a cell: whole, but where they are weighted."""
+    return number(int(weight) if weight == int(weight) else weight)
 
 
 def _curve(

@@ -22,8 +22,10 @@ def home_of(config: PipelineConfig) -> Path:
     if "://" in config.root:
         raise ConfigError(
             f"root: received {config.root!r}; accepted here: a folder of this"
-            " machine, such as --set root=runs. Runs on an object store are"
-            " Kubeflow's: lionctr submit"
+            " machine, such as --set root=runs, since it holds a database."
+            " Logs, push.to, transform.cache and train.warm_start may be on"
+            " an object store; the artifacts of Kubeflow's runs are (lionctr"
+            " submit)"
         )
     return Path(config.root) / config.name
 

@@ -23,6 +23,7 @@ from components.data_checks import (
 from components.example_io import tfrecord
 from components.example_io.tf_example import encode
 from components.example_validator.comparison import Comparison, compare
+from components.example_validator.executor import constant_features
 from components.statistics_gen.split_statistics import statistics_of
 
 SIZES = (100, 1_000, 10_000, 100_000)
@@ -120,6 +121,37 @@ def test_a_shift_is_found_in_each_kind_of_feature(rows: int) -> None:
     if rows == 100:  # too few to tell them from chance
         shifted -= {"renamed", "sparse", "many", "few_thousand"}
     assert shifted <= set(found.drifted)
+
+
+@pytest.mark.parametrize("skew", [False, True])
+def test_new_values_are_those_of_the_later_rows(skew: bool) -> None:
+    first = statistics(pd.DataFrame({"user": ["a", "b"] * 500}))
+    later = statistics(pd.DataFrame({"user": ["b"] * 100 + ["c"] * 900}))
+    # With `skew` the train split comes first, and the other one follows.
+    now, base = (first, later) if skew else (later, first)
+    config = DriftConfig()
+    schema = schema_pb2.Schema()
+    found = compare(now, base, "it", config, schema, ["user"], skew=skew)
+    moved = {one["value"]: one for one in found.features["user"]["moved"]}
+    assert (moved["(new)"]["before"], moved["(new)"]["after"]) == (0, 0.9)
+    assert (moved["(gone)"]["before"], moved["(gone)"]["after"]) == (0.5, 0)
+    assert (moved["b"]["before"], moved["b"]["after"]) == (0.5, 0.1)
+
+
+def test_features_with_one_value_are_named() -> None:
+    data = frame(100, 1)[["normal", "flag", "coin", "absent"]].assign(
+        number=2.5, whole=3, text="x", gaps=[None] * 9 + [1.0] * 91,
+        some=[None] * 9 + ["x"] * 91, nothing=None, unasked="x",
+    )  # fmt: skip
+    asked = sorted(set(data.columns) - {"unasked"})
+    found = constant_features(statistics(data), asked)
+    assert found == ["number", "text", "whole"]
+    assert lines({"constant": found}) == [
+        (
+            "3 features have the same value in each training row, which tells"
+            " nothing: number, text, whole"
+        )
+    ]
 
 
 def test_the_distance_is_tfdvs_where_tfdv_sees_all_values() -> None:

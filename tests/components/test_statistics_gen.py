@@ -234,14 +234,17 @@ def test_batches_and_threads_change_nothing(tmp_path, size, threads):
     assert_same(parts, whole, values=0.5)
 
 
-@pytest.mark.parametrize("kept", [1 << 20, 30])
+@pytest.mark.parametrize(
+    ("kept", "size"), [(1 << 20, 1 << 28), (30, 1 << 28), (1 << 20, 900)]
+)
 def test_counts_of_values_are_exact_in_memory_and_files(
-    tmp_path, monkeypatch, kept
+    tmp_path, monkeypatch, kept, size
 ):
     from components.statistics_gen import value_counts
 
     monkeypatch.setattr(value_counts, "_PENDING", 10)
     monkeypatch.setattr(value_counts, "_KEPT", kept)
+    monkeypatch.setattr(value_counts, "_BYTES", size)
     data = [{"id": [f"v{i % 97}".encode()]} for i in range(1000)]
     write(tmp_path / "all", data)
     found = by_path(statistics_of([str(tmp_path / "all")], rows=13, threads=2))

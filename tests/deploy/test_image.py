@@ -1,6 +1,8 @@
 """Packages of the image."""
 
+import os
 import re
+import subprocess
 from pathlib import Path
 
 from packaging.requirements import Requirement
@@ -41,3 +43,29 @@ def test_the_image_has_the_versions_that_are_tested() -> None:
     everything = pinned("requirements.lock")
     assert len(image) > 100
     assert image.items() <= everything.items()
+
+
+def test_make_image_builds_on_the_digest_of_the_base(tmp_path: Path) -> None:
+    docker = tmp_path / "docker"
+    calls = tmp_path / "calls"
+    docker.write_text(
+        f"""#!/bin/sh
+echo "$@" >> {calls}
+case "$1 $2" in "image inspect") echo python@sha256:0123abcd;; esac
+"""
+    )
+    docker.chmod(0o755)
+    done = subprocess.run(
+        ["make", "image", "IMAGE=registry.example/x:1", "CUDA=1"],
+        cwd=ROOT,
+        env={**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    pull, inspect, build = calls.read_text("utf-8").splitlines()
+    assert pull == "pull python:3.11-slim-bookworm"
+    assert inspect.startswith("image inspect")
+    assert "--build-arg BASE=python@sha256:0123abcd" in build
+    assert "--build-arg CUDA=1 -t registry.example/x:1 ." in build
+    assert "x:1 is on python@sha256:0123abcd" in done.stdout

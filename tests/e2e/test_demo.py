@@ -220,7 +220,19 @@ for i in range(len(ctr)):
     examples.append(tf.train.Example(features=tf.train.Features(
         feature=features)).SerializeToString())
 other = model.signatures["examples"](tf.constant(examples))["ctr"]
-print(json.dumps([ctr.numpy().tolist(), other.numpy().tolist()]))
+answers = [ctr.numpy().tolist(), other.numpy().tolist()]
+# As TF Serving does: a session, with the weights of the restore op.
+v1 = tf.compat.v1
+with tf.Graph().as_default() as graph, v1.Session(graph=graph) as session:
+    meta = v1.saved_model.load(session, ["serve"], sys.argv[1])
+    columns = {k: v.numpy() for k, v in inputs.items()}
+    for name, given in (("serving_default", columns),
+                        ("examples", {"examples": examples})):
+        asked = meta.signature_def[name]
+        feed = {asked.inputs[k].name: v for k, v in given.items()}
+        found = session.run(asked.outputs["ctr"].name, feed)
+        answers.append(found.tolist())
+print(json.dumps(answers))
 """
 
 
@@ -272,8 +284,9 @@ def test_stock_tensorflow_serves_it_as_the_trainer_computes_it(
         },
     )
     assert result.returncode == 0, result.stderr[-2000:]
-    raw_scores, example_scores = json.loads(result.stdout)
+    raw_scores, example_scores, *session_scores = json.loads(result.stdout)
     np.testing.assert_allclose(raw_scores, example_scores, atol=1e-6)
+    assert session_scores == [raw_scores, example_scores]
     assert all(0 < p < 1 for p in raw_scores)
     assert len({round(p, 6) for p in raw_scores}) > 25
 

@@ -96,6 +96,17 @@ def test_small_logs_start_from_a_linear_model(
     assert found["train"]["early_stopping"]
 
 
+@pytest.mark.parametrize("name", ["wide_deep", "dcn_v2"])
+@pytest.mark.parametrize("rows", [5000, 150_000, 250_000, 300_000])
+def test_where_there_are_several_evaluations_the_best_is_kept(
+    rows: int, name: str
+) -> None:
+    train = choose(sections(model__name=name), rows, 50)[0]["train"]
+    several = train["epochs"] > 1 or train.get("eval_steps") is not None
+    assert (train.get("early_stopping") is not None) is several
+    assert several is (rows < 300_000)
+
+
 @pytest.mark.parametrize(
     ("flags", "policy"),
     [

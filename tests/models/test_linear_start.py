@@ -143,6 +143,62 @@ def test_the_model_begins_as_the_best_of_the_regressions() -> None:
     assert {"wide/table", "deep/weight"} <= resting
 
 
+def test_a_few_eval_rows_do_not_choose_the_penalty_alone() -> None:
+    train, test = drawn(1), drawn(3)
+    inputs, label = drawn(2)
+    few = {name: x[:60] for name, x in inputs.items()}
+    chance = np.random.default_rng(4).permutation(label[:60])
+    model, start = begun(train, (few, chance))
+    assert start.logloss > start.constant  # they know of no effect
+    labels, logits = Evaluation(model).predict(batched(test))
+    assert logloss_of_logits(labels, logits) == pytest.approx(
+        best_regression(train, test), abs=5e-3
+    )
+
+
+def test_a_log_without_effects_begins_as_the_constant() -> None:
+    found = []
+    for seed in (1, 2):
+        inputs, label = drawn(seed)
+        chance = np.random.default_rng(seed).random(ROWS) < 0.02
+        found.append((inputs, chance.astype(label.dtype)))
+    _, start = begun(*found)
+    assert start.logloss == pytest.approx(start.constant, abs=1e-4)
+
+
+@pytest.mark.parametrize("clicks", [0, 4, 5, 1500])
+def test_folds_leave_out_each_row_once_with_its_share_of_clicks(
+    clicks: int,
+) -> None:
+    rng = np.random.default_rng(0)
+    count = 2000
+    of = np.flatnonzero(rng.random(count) < 0.4)
+    rows = Rows(
+        rng.integers(0, 9, (count, 2)),
+        [(of, rng.integers(9, 12, len(of)), rng.random(len(of)))],
+        rng.normal(size=(count, 1)),
+        rng.permutation(np.arange(count) < clicks).astype(float),
+        rng.random(count),
+        12,
+    )
+    weights = rng.normal(size=14)
+    logits = rows.logits(weights)
+    folds = list(linear_start._folds(rows))
+    assert len(folds) == (5 if clicks >= 5 else 0)
+    found = []
+    for kept, left_out in folds:
+        assert len(kept.label) + len(left_out.label) == count
+        assert left_out.label.sum() == pytest.approx(clicks / 5, abs=1)
+        found.append(left_out.logits(weights))
+        np.testing.assert_allclose(
+            np.sort(np.r_[kept.logits(weights), found[-1]]), np.sort(logits)
+        )
+    if folds:
+        np.testing.assert_allclose(
+            np.sort(np.concatenate(found)), np.sort(logits)
+        )
+
+
 def test_a_start_that_stays_the_best_is_kept() -> None:
     train, held_out = drawn(1), drawn(2)
     model, start = begun(train, held_out, hidden=(8,))

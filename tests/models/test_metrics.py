@@ -116,6 +116,7 @@ def test_what_one_class_leaves_undefined(label: int) -> None:
     assert math.isnan(metrics.pr_auc(labels, p)) == (label == 0)
     assert math.isnan(metrics.calibration(labels, p)) == (label == 0)
     assert math.isfinite(metrics.logloss(labels, p))
+    assert str(metrics.entropy(np.asarray(float(label)))) == "0.0"
 
 
 def test_a_probability_that_is_no_number_makes_no_metric() -> None:

@@ -28,7 +28,7 @@ from google.protobuf import json_format
 from kfp import components
 from pyarrow.fs import FileType
 
-from pipeline.object_store import listed, open_store
+from serving.object_store import listed, open_store
 from tests import forks
 
 LOGS = "executor-logs"

@@ -78,7 +78,7 @@ def test_argo_sees_no_placeholder_but_kfps_own(ir: Path) -> None:
     # KFP's driver replaces the second one where it is a whole constant.
     name = "{{$.pipeline_job_resource_name}}"
     assert set(re.findall(r"\{\{.*?\}\}", text)) == {"{{$}}", name}
-    assert text.count(name) == text.count(f"constant: '{name}'\n") == 3
+    assert text.count(name) == text.count(f"constant: '{name}'\n") == 5
 
 
 def test_tasks_that_look_outside_are_never_cached(spec: dict[str, Any]) -> None:
@@ -216,14 +216,15 @@ def test_a_tfjob_that_cannot_work_is_refused(
 
 
 def test_places_that_no_task_can_reach_are_named(home: Path) -> None:
-    config = make_config(home, push={"to": "s3://b/models"})
+    config = make_config(home, push={"to": "hdfs://b/models"})
     assert [line.split(":")[0] for line in compiler.unreachable(config)] == [
         "data.impressions.path",
         "push.to",
     ]
     config = make_config(
         home,
-        push={"to": "gs://b/models"},
+        push={"to": "s3://b/models"},
+        transform={"cache": "gs://b/cache"},
         runner={"volumes": {"logs": str(home)}},
     )
     assert compiler.unreachable(config) == []

@@ -12,10 +12,10 @@ import pyarrow.fs
 import pytest
 
 from models.errors import InputError
-from pipeline.object_store import open_store
 from pipeline.runners.kubeflow import state
 from pipeline.runners.kubeflow.state import Mirror, mirrored
-from tests.pipeline import moto_server
+from serving.object_store import open_store
+from tests.pipeline import google_server, moto_server
 
 BUCKET = "lionctr-state"
 
@@ -48,11 +48,19 @@ def names(store: Any, root: str) -> list[str]:
     )
 
 
-@pytest.mark.parametrize("scheme", ["s3", "minio"])
+@pytest.fixture(scope="module")
+def google() -> Iterator[str]:
+    """The address of an emulator of Google's storage, with the bucket."""
+    with google_server.running(BUCKET) as url:
+        yield url
+
+
+@pytest.mark.parametrize("scheme", ["s3", "minio", "gs"])
 @pytest.mark.usefixtures("credentials")
 def test_a_second_try_finds_what_the_first_one_wrote(
-    tmp_path: Path, scheme: str
+    tmp_path: Path, scheme: str, google: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", google)
     uri = f"{scheme}://{BUCKET}/{scheme}/checkpoints"
     task = {
         "inputs": {
@@ -142,7 +150,7 @@ def test_a_store_that_does_not_let_us_in_is_one_message(
 
 @pytest.mark.parametrize(
     "custom",
-    [json.dumps({"checkpoints": "gs://b/x", "trials": "/x"}), "null", "", None],
+    [json.dumps({"checkpoints": "/mnt/b/x", "trials": "/x"}), "null", "", None],
 )
 def test_a_task_without_a_store_stays_as_it_is(
     tmp_path: Path, custom: str | None

@@ -1,7 +1,7 @@
 """`lionctr runs`, `report` and `rejected` of runs on an object store."""
 
+import io
 import json
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,8 @@ import yaml
 from pipeline import cli, object_store
 from pipeline.runners.kubeflow import run_folder, steps
 from pipeline.runners.kubeflow.run_folder import RunFolder
-from tests.pipeline import moto_server
+from serving.object_store import open_store
+from tests.pipeline import google_server, moto_server
 from tests.pipeline.small import make_config
 
 BUCKET = "lionctr-runs"
@@ -32,17 +33,8 @@ def url() -> Iterator[str]:
 @pytest.fixture(scope="module")
 def google() -> Iterator[str]:
     """The address of an emulator of Google's storage, with the bucket."""
-    from gcp_storage_emulator.server import create_server
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    server = create_server(
-        "127.0.0.1", port, in_memory=True, default_bucket=BUCKET
-    )
-    server.start()
-    yield f"http://127.0.0.1:{port}"
-    server.stop()
+    with google_server.running(BUCKET) as address:
+        yield address
 
 
 @pytest.fixture(params=["s3", "minio", "gs"])
@@ -74,7 +66,7 @@ def folder(state: str) -> RunFolder:
     made.write("report.html", "<p>the report</p>")
     made.write("config.yaml", "name: Small_ctr\n")
     made.write_summary(summary)
-    store, root = object_store.open_store(rejected_of(state))
+    store, root = open_store(rejected_of(state))
     row = {"reason": "no label", "file": "a", "where": "line 2", "row": "x"}
     for name, value in (
         ("rejected-0.jsonl", row),
@@ -205,6 +197,44 @@ def test_the_webhook_is_told_metrics_and_where_the_report_is(
     assert found["text"] == f"small-ctr-x7: SUCCEEDED\nauc 0.75\n{report}"
 
 
+@pytest.mark.parametrize("notified", [False, True])
+def test_a_run_that_fails_before_its_report_is_listed(
+    state: str,
+    notified: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    root = f"{state}/failed-{notified}"
+    runs = f"{root}/Small_ctr/runs"
+    folder = RunFolder(runs, "small-ctr-x8")
+    run_folder.note_begin(folder, "Small_ctr")
+    told: list[Any] = []
+    if notified:
+
+        def urlopen(request: Any, timeout: float) -> io.BytesIO:
+            told.append(json.loads(request.data))
+            return io.BytesIO()
+
+        monkeypatch.setattr(steps.urllib.request, "urlopen", urlopen)
+        monkeypatch.setenv("LIONCTR_WEBHOOK", "http://chat")
+        status = {
+            "state": "FAILED",
+            "error": {"message": "Trainer failed"},
+            "pipelineJobResourceName": "small-ctr-x8",
+        }
+        values = {run_folder.RUNS: runs, "status": status}
+        task = json.dumps({"inputs": {"parameterValues": values}})
+        assert steps.main(["notify", task]) == 0
+        assert told[0]["status"] == "FAILED" and "report" not in told[0]
+    run = listed(root, capsys)
+    assert run["run"] == folder.id
+    assert run["status"] == ("failed" if notified else "unfinished")
+    why = "Trainer failed" if notified else "Kubeflow's pages show which task"
+    for command in ("report", "rejected"):
+        assert cli.main([command, "last", "--root", root]) == 2
+        assert why in capsys.readouterr().err
+
+
 def test_logs_on_s3_are_read_with_the_environments_credentials(
     url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -214,7 +244,7 @@ def test_logs_on_s3_are_read_with_the_environments_credentials(
     from tests.components.click_log_gen.ingest import convert_log
 
     log = f"s3://{BUCKET}/logs/{{DATE}}.tsv"
-    store, _ = object_store.open_store(log)
+    store, _ = open_store(log)
     versions = []
     data = make_config(tmp_path).data.model_dump(mode="json")
     data["impressions"]["path"] = [log]

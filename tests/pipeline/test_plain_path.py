@@ -85,6 +85,16 @@ def test_a_path_that_is_none_is_refused(path: str) -> None:
         expanded(path)
 
 
+@pytest.mark.parametrize("uri", ["s3://key:s3cr3t@b/x", "gs://s3cr3t@b"])
+def test_a_uri_with_credentials_is_refused_without_showing_them(
+    uri: str,
+) -> None:
+    with pytest.raises(ValueError, match="a URI without them") as caught:
+        expanded(uri)
+    assert "s3cr3t" not in str(caught.value)
+    assert expanded("s3://b/a@1") == "s3://b/a@1"
+
+
 def test_a_literal_matches_itself_alone(tmp_path: Path) -> None:
     for name in ("a[1]", "a*", "a?", "a1", "ab"):
         (tmp_path / name).touch()

@@ -23,6 +23,8 @@ from models.errors import InputError
 from pipeline.cli import main
 from pipeline.config import load
 from pipeline.preflight import checks
+from serving.object_store import StoreFiles
+from tests.pipeline import google_server, moto_server
 
 HEADER = ["click", "ts", "price", "site", "user"]
 CONFIG: dict[str, Any] = {
@@ -66,8 +68,24 @@ def told(*overrides: str) -> str:
 def test_a_config_that_is_right_passes_and_leaves_nothing(home: Path) -> None:
     before = sorted(home.iterdir())
     assert told() == ""
-    assert told("push.to=gs://bucket/x", "train.warm_start=gs://b/m") == ""
     assert sorted(home.iterdir()) == before
+
+
+def test_places_in_object_stores_are_tried_before_a_run(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    places = ("push.to=gs://ads/x", "train.warm_start=gs://ads/m/7")
+    cache = "transform.cache=s3://ads/cache"
+    with google_server.running("ads") as url:
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", url)
+        assert told(*places) == ""
+        assert StoreFiles().listdir("gs://ads") == []
+    dead = moto_server.variables("http://127.0.0.1:1")
+    for name, value in dead.items():
+        monkeypatch.setenv(name, value)
+    message = told(cache)
+    assert "transform.cache: received 's3://ads/cache': " in message
+    assert "AWS_ENDPOINT_URL" in message and "minio123" not in message
 
 
 def test_all_problems_are_told_at_once_with_their_lines(home: Path) -> None:
@@ -134,7 +152,6 @@ def test_weights_that_fit_pass(home: Path) -> None:
 @pytest.mark.parametrize(
     ("field", "uri", "library"),
     [
-        ("push.to", "s3://b/models", "TensorFlow"),
         ("push.to", "http://host/models", "TensorFlow"),
         ("transform.cache", "nowhere://b/x", "TensorFlow"),
         ("train.warm_start", "nowhere://b/x", "TensorFlow"),

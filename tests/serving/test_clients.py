@@ -15,6 +15,7 @@ import grpc
 import numpy as np
 import pytest
 import tensorflow as tf
+import tritonclient.http as triton_http
 from kserve import InferenceGRPCClient, InferenceRESTClient, InferInput
 from kserve import InferRequest as KserveRequest
 from kserve.inference_client import RESTConfig
@@ -31,10 +32,6 @@ from tensorflow_serving.apis import (
 
 from tests.serving.tiny import ROW, RunningServer, expected_ctr
 
-# tritonclient asks for an older ml-dtypes than the lock has: where it is
-# installed all the same, the tests of Triton's clients run.
-TRITON = "tritonclient.http"
-
 EXPECTED = expected_ctr(0.0, 1.5, "abc", 7)
 COLUMNS = {
     "I1": ("FP32", np.array([[1.5]], np.float32)),
@@ -48,7 +45,6 @@ COLUMNS = {
 def test_triton_http(
     server: RunningServer, binary: bool, compression: str | None
 ) -> None:
-    triton_http = pytest.importorskip(TRITON)
     with triton_http.InferenceServerClient(
         server.url.removeprefix("http://")
     ) as client:
@@ -95,7 +91,6 @@ with triton.InferenceServerClient(sys.argv[1]) as client:
 
 
 def test_triton_grpc(server: RunningServer) -> None:
-    pytest.importorskip(TRITON)
     done = subprocess.run(
         [sys.executable, "-c", TRITON_GRPC, server.grpc],
         capture_output=True,
@@ -151,6 +146,14 @@ def test_tf_serving_predict(server: RunningServer) -> None:
             assert answer.model_spec.version.value == 1
             values = tf.make_ndarray(answer.outputs["ctr"])
             assert values == pytest.approx([EXPECTED])
+        two = predict_request()
+        for name, (_, values) in COLUMNS.items():
+            both = np.concatenate([values, values])[:, 0]
+            two.inputs[name].CopyFrom(tf.make_tensor_proto(both))
+        # TF Serving's clients read the field, not `tensor_content`.
+        found = stub.Predict(two, timeout=20).outputs["ctr"]
+        assert found.float_val == pytest.approx([EXPECTED] * 2)
+        assert tf.make_ndarray(found).tolist() == list(found.float_val)
         faults = [
             ({"version": 9}, grpc.StatusCode.NOT_FOUND, "9"),
             ({"name": "x"}, grpc.StatusCode.NOT_FOUND, "'x'"),

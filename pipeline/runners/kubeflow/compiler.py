@@ -20,6 +20,7 @@ from pipeline.runners.kubeflow import ir, kserve, pages, report, run_folder
 from pipeline.runners.kubeflow import pods as kubeflow_pods
 from pipeline.runners.kubeflow.api import KubeflowError
 from pipeline.runners.kubeflow.inputs import mark
+from serving.object_store import SCHEMES
 
 _COMMAND = ("python", "-m", "pipeline.runners.kubeflow.task")
 _STORES = ("gs://", "s3://", "minio://")
@@ -103,19 +104,21 @@ def unreachable(config: PipelineConfig) -> list[str]:
     ]
     mounts = [path.rstrip("/") + "/" for path in config.runner.volumes.values()]
     for field, place in places:
-        if place is None or place.startswith(("gs://", *mounts)):
+        # Beam reads logs and schema; it knows no minio://.
+        read = field.startswith("data.")
+        known = ("gs://", "s3://") if read else SCHEMES
+        if place is None or place.startswith((*known, *mounts)):
             continue
-        if place.startswith("s3://") and field.endswith(".path"):
-            continue  # Beam reads the logs
         if "://" in place:
             lines.append(
                 f"{field}: the image has no file system for {place!r}; use"
-                " gs:// or a volume of runner.volumes, or add one to the image"
+                f" {', '.join(known)} or a volume of runner.volumes, or add"
+                " one to the image"
             )
         else:
             lines.append(
                 f"{field}: {place!r} is a path inside each task's container;"
-                " use gs:// or a path on a volume of runner.volumes"
+                " use gs://, s3:// or a path on a volume of runner.volumes"
                 " ({claim: /mount/path})"
             )
     return lines
@@ -196,6 +199,11 @@ def _documents(config: PipelineConfig, image: str) -> list[dict[str, Any]]:
     if config.runner.kubeflow.kserve is not None:
         kserve.add(spec, config, image, kfp_name(config.name))
     _add_versions(spec, config, image, outputs)
+    if runs is not None:
+        place = {run_folder.RUNS: runs, run_folder.RUN: ir.RUN_NAME}
+        for name in ("ExampleValidator", ir.VERSIONS):  # never from the cache
+            ir.give(spec, name, place)
+        ir.give(spec, ir.VERSIONS, {"name": config.name})
     if config.data.spans is not None:
         ir.add_until(spec)
     ir.add_set(spec)

@@ -13,6 +13,7 @@ from typing import Any
 
 from models import valid_json
 from pipeline import object_store
+from serving.object_store import CREDENTIALS, listed, open_store, read
 
 # Parameters of the tasks that write to it: where runs are, and which it is.
 RUNS, RUN = "lionctr_runs", "lionctr_run"
@@ -33,14 +34,14 @@ class RunFolder:
     """
 
     def __init__(self, runs: str, run: str) -> None:
-        self._store, self._runs = object_store.open_store(runs)
+        self._store, self._runs = open_store(runs)
         now = datetime.datetime.now(datetime.UTC)
         self.id = f"{now:{_TIME}}-{run}"
         if run.startswith("{{"):  # a backend that does not know it
             self.id = f"{now:{_TIME}}-run"
         found = {
             path[len(self._runs) :].strip("/").partition("/")[0]
-            for path in object_store.listed(self._store, self._runs)
+            for path in listed(self._store, self._runs)
         }
         length = len(self.id) - len(run)
         ours = [name for name in found if name[length:] == run]
@@ -58,7 +59,7 @@ class RunFolder:
         """The run's summary; empty before there is one."""
         path = f"{self._runs}/{self.id}/{_SUMMARY}"
         try:
-            found = json.loads(object_store.read(self._store, path))
+            found = json.loads(read(self._store, path))
         except FileNotFoundError:
             return {}
         return found if isinstance(found, dict) else {}
@@ -79,10 +80,29 @@ def of(values: dict[str, Any]) -> RunFolder | None:
     try:
         return RunFolder(runs, run)
     except OSError as error:
-        log.warning(
-            "%s cannot be read: %s. %s", runs, error, object_store.CREDENTIALS
-        )
+        log.warning("%s cannot be read: %s. %s", runs, error, CREDENTIALS)
         return None
+
+
+def note_begin(folder: RunFolder | None, name: str) -> None:
+    """Leaves a summary that a run has without a Report; a failure warns."""
+    if folder is None:
+        return
+    message = (
+        "The run ended before its Report, or is under way. Kubeflow's pages"
+        " show which task failed, and its log."
+    )
+    summary = {
+        "status": "unfinished",
+        "message": message,
+        "name": name,
+        "run": folder.id,
+    }
+    try:
+        if not folder.summary():  # of a try before
+            folder.write_summary(summary)
+    except (OSError, ValueError) as error:
+        log.warning("%s cannot be written: %s", folder.uri, error)
 
 
 def note_end(folder: RunFolder | None, **found: Any) -> None:

@@ -1,4 +1,4 @@
-"""A task's lasting folder on s3:// or minio://, which TensorFlow cannot open.
+"""A task's lasting folder on an object store, which renames no folder.
 
 The task works on a folder of its container; what is written there is copied to
 the store meanwhile, and back when the task is tried again.
@@ -18,10 +18,9 @@ from typing import Any
 import pyarrow.fs
 
 from models.errors import InputError
-from pipeline.object_store import open_store
+from serving.object_store import CREDENTIALS, is_store, open_store
 
-SCHEMES = ("s3://", "minio://")
-_FOLDERS = ("checkpoints", "trials", "analysis_cache")
+_FOLDERS = ("checkpoints", "trials")  # Transform opens stores itself
 _SECONDS = 10.0  # between copies
 log = logging.getLogger("lionctr.kubeflow")
 
@@ -132,7 +131,7 @@ def mirrored(task: dict[str, Any], folder: Path) -> Iterator[dict[str, Any]]:
     with contextlib.ExitStack() as stack:
         for name in _FOLDERS:
             uri = custom.get(name)
-            if not isinstance(uri, str) or not uri.startswith(SCHEMES):
+            if not isinstance(uri, str) or not is_store(uri):
                 continue
             custom[name] = str(folder / name)
             try:
@@ -141,8 +140,8 @@ def mirrored(task: dict[str, Any], folder: Path) -> Iterator[dict[str, Any]]:
             except OSError as error:
                 raise InputError(
                     f"runner.kubeflow.state: {uri} cannot be read: {error}."
-                    " Its credentials are variables of the task, such as"
-                    " AWS_ACCESS_KEY_ID of runner.kubeflow.defaults.secrets"
+                    f" {CREDENTIALS}; runner.kubeflow.defaults.secrets gives"
+                    " them to the tasks"
                 ) from error
             values["custom_config"] = json.dumps(custom)
         yield task

@@ -57,6 +57,8 @@ def versions(task: dict[str, Any], copies: Path) -> None:
     `pipeline.dag.Versions` that the task declares.
     """
     given = restored(task, copies)["inputs"]["parameterValues"]
+    kept = run_folder.of(given)
+    run_folder.note_begin(kept, given.get("name", ""))
     found = {"data": data_version(given["data"])}
     changes = changes_of(task["inputs"]["parameterValues"].get(SET) or "")
     for name, sections in SET_PARTS.items():
@@ -161,9 +163,14 @@ def notify(task: dict[str, Any], copies: Path) -> None:
         "error": error,
     }
     known = _known(values, run)
+    if state == "FAILED" and known.get("status") == "unfinished":
+        folder = run_folder.of({**values, run_folder.RUN: run})
+        run_folder.note_end(folder, status="failed", message=error)
+    if known.pop("status", None) in ("unfinished", "failed"):
+        known.pop("report")  # the run ended before it
     lines = [outcome["text"], *known.get("refusals", ())]
     lines += [f"{k} {v:.5g}" for k, v in known.get("metrics", {}).items()]
-    lines += [known["report"]] if known else []
+    lines += [known["report"]] if "report" in known else []
     outcome |= known | {"text": "\n".join(lines)}
     request = urllib.request.Request(
         os.environ[WEBHOOK].strip(),
@@ -192,6 +199,7 @@ def _known(values: Mapping[str, Any], run: str) -> dict[str, Any]:
         return {}
     metrics = summary.get("metrics") or {}
     return {
+        "status": summary.get("status"),
         "metrics": {k: v for k, v in metrics.items() if v is not None},
         "refusals": summary.get("refusals") or [],
         "pushed_model": summary.get("pushed_model"),

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from components.click_log_gen import checks
+from components.click_log_gen.component import ClickLogGen
 from components.click_log_gen.config.sections import DataConfig
 from models.errors import InputError
 from tests.components.click_log_gen.ingest import (
@@ -198,6 +199,38 @@ def test_a_rule_that_no_row_meets_is_shown(tmp_path: Path) -> None:
     rule = {"column": "price", "at_least": 4.0}
     with pytest.raises(InputError, match=r"label: \{column: price, at"):
         ingest(tmp_path, rows_of(300), label=rule)
+
+
+@pytest.mark.parametrize(
+    ("split", "told"),
+    [
+        ({}, True),
+        ({"eval": 0.2}, True),
+        ({"by": "hash"}, False),
+        ({"by": "time"}, False),
+    ],
+)
+def test_times_that_no_split_follows_are_told_unless_it_was_asked_for(
+    split: dict[str, Any], told: bool
+) -> None:
+    log = log_of("log.csv", "csv")
+    given = {"impressions": log, "label": "click", "split": split}
+    config = DataConfig.model_validate({**given, "time": "t"})
+    spec = ClickLogGen(config, {}, {}).exec_properties
+    received = DataConfig.model_validate_json(spec["data"])
+    assert received == config
+    counts = {
+        "empty_columns": [],
+        "train": 900,
+        "eval": 900,
+        "positives": {"train": 300, "eval": 300},
+    }
+    found = checks.warnings(counts, received)
+    assert [text[:27] for text in found] == (
+        ["data.split.by is not given,"] if told else []
+    )
+    timeless = DataConfig.model_validate(given | {"split": {}})
+    assert checks.warnings(counts, timeless) == []
 
 
 def test_a_split_without_a_positive_is_named(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy import stats
 from sklearn import metrics as sklearn
 
 from components.evaluator import bootstrap
@@ -310,6 +311,26 @@ def test_a_long_time_is_cut_into_few_spans(days: int, step: int) -> None:
     assert sum(span["rows"] for span in time["spans"]) == 2000
 
 
+def upper(rows: int) -> float:
+    """Clopper and Pearson's bound of a rate that no row has shown."""
+    return float(stats.beta.ppf(0.975, 1, rows))
+
+
+@pytest.mark.parametrize("clicked", [False, True])
+def test_a_bin_of_one_class_is_not_shown_as_certain(clicked: bool) -> None:
+    data = columns(1000)
+    lowest = np.argsort(data.predictions[0], kind="stable")[:100]
+    labels = data.labels.copy()
+    labels[lowest] = clicked
+    found = report(Columns(labels, data.predictions, None, {}))
+    bins = found["curves"]["candidate"]["reliability"]
+    for one in bins[:2]:
+        assert (one["rows"], one["label"]) == (50, clicked)
+        low, high = one["interval"]
+        wanted = (1 - upper(50), 1) if clicked else (0, upper(50))
+        assert (low, high) == pytest.approx(wanted)
+
+
 def test_a_span_of_few_rows_or_no_click_claims_nothing() -> None:
     data = columns(2000)
     hours = np.r_[np.zeros(4), np.ones(96), np.full(1900, 2)].astype(np.int32)
@@ -319,6 +340,7 @@ def test_a_span_of_few_rows_or_no_click_claims_nothing() -> None:
     few, none, many = found["curves"]["candidate"]["time"]["spans"]
     assert few["interval"] is few["calibration_interval"] is None
     assert none["calibration"] is none["calibration_interval"] is None
+    assert none["interval"] == [0, pytest.approx(upper(96))]
     assert many["calibration_interval"] is not None
 
 

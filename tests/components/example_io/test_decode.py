@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tfx_bsl.coders.example_coder import ExamplesToRecordBatchDecoder
 
-from components.example_io.decode import OtherLayoutError, decode
+from components.example_io import native
+from components.example_io.decode import decode
+from components.example_io.native import OtherLayoutError
 from components.example_io.record_files import columns_of, record_blocks
 from components.example_io.tf_example import encode, timed
 from components.example_io.tfrecord import Records, blocks, frame
@@ -31,6 +33,19 @@ KINDS: tuple[tuple[pa.DataType, Any], ...] = (
     (pa.list_(pa.int64()), st.lists(INT64, max_size=40)),
     (pa.list_(pa.string()), st.lists(st.text(max_size=99), max_size=9)),
 )
+
+
+@pytest.fixture(autouse=True, scope="module", params=["library", "NumPy"])
+def reader(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Who reads: both must pass each test."""
+    if request.param == "library":
+        if not native.usable():
+            pytest.skip(native.load().reason)
+        yield
+        return
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(native, "load", lambda: native.Library(None, "a test"))
+        yield
 
 
 def read(records: pa.BinaryArray, rows: int = 1 << 20) -> list[Records]:

@@ -45,6 +45,7 @@ FEATURES = {
         {"name": "words", "list": " ", "encode": "hash", "buckets": 9},
         {"name": "never_seen"},
         {"name": "seen", "list": "|", "min_count": 1, "table": "site"},
+        {"name": "again", "min_count": 1, "table": "site"},
     ],
     "crosses": [
         {"of": ["site", "hashed"], "buckets": 97},
@@ -52,7 +53,16 @@ FEATURES = {
     ],
 }
 _FLOAT = ("row", "log", "score", "price", "constant", "age", "empty")
-_BYTES = ("site", "user name", "top", "hashed", "tags", "words", "seen")
+_BYTES = (
+    "site",
+    "user name",
+    "top",
+    "hashed",
+    "tags",
+    "words",
+    "seen",
+    "again",
+)
 SPEC = {
     **dict.fromkeys(_FLOAT, tf.io.VarLenFeature(tf.float32)),
     **dict.fromkeys(_BYTES, tf.io.VarLenFeature(tf.string)),

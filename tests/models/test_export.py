@@ -1,0 +1,48 @@
+"""TF Serving restores an export's weights and answers as Python does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from models.export import Served, export
+from tests import stock_serving
+from tests.models.test_compact_table import FEATURES, Transform, a_model
+
+COLUMNS: dict[str, Any] = {
+    "x": np.linspace(0, 1, 40, dtype=np.float32),
+    "a": np.arange(40) * 37 % 2000,
+    "b": np.arange(40) * 11 % 300,
+}
+
+
+class WithTable(keras.layers.Layer):
+    """A user's layer: weights, and a lookup table beside them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        pairs = tf.lookup.KeyValueTensorInitializer(
+            tf.range(300, dtype=tf.int64), tf.range(300, dtype=tf.int64)[::-1]
+        )
+        self.lookup = tf.lookup.StaticHashTable(pairs, 0)
+        self.weight = self.add_weight(shape=(300,), initializer="normal")
+
+    def call(self, inputs: Any, training: bool = False) -> Any:
+        return tf.gather(self.weight, self.lookup.lookup(inputs["ids"][:, 1]))
+
+
+@pytest.mark.parametrize("name", ["wide_deep", "tfrs_dcn", "user"])
+def test_tf_serving_restores_the_weights(tmp_path: Path, name: str) -> None:
+    model = WithTable() if name == "user" else a_model(name)
+    export(Served(model, Transform(), FEATURES), str(tmp_path), {})
+    loaded = tf.saved_model.load(str(tmp_path)).signatures["serving_default"]
+    columns = {key: tf.constant(value) for key, value in COLUMNS.items()}
+    expected = loaded(**columns)["ctr"].numpy()
+    found = stock_serving.ask(str(tmp_path), COLUMNS)
+    assert np.array_equal(found, expected)
+    assert np.std(found) > 0.005
