@@ -1,6 +1,6 @@
 """The graph of an exported model, read without loading it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import tensorflow as tf
@@ -50,6 +50,47 @@ def check_ops(graph: Any) -> None:
             f"its graph has ops that stock TensorFlow {tf.__version__} does"
             f" not serve: {', '.join(sorted(foreign))}"
         )
+
+
+def check_restored(graph: Any) -> None:
+    """Looks for weights that TF Serving would not restore.
+
+    Python's `tf.saved_model.load` restores them by another way.
+
+    Raises:
+        ServingError: there are some; names them.
+    """
+    nodes = {node.name: node for node in graph.graph_def.node}
+    outputs = [
+        tensor.name
+        for signature in graph.signature_def.values()
+        for tensor in signature.outputs.values()
+    ]
+    missing = _variables(nodes, outputs) - _variables(
+        nodes, [graph.saver_def.restore_op_name]
+    )
+    if missing:
+        raise ServingError(
+            "TF Serving would not restore its weights"
+            f" {', '.join(sorted(missing))}: track each tf.Variable, not the"
+            " Keras variable around it"
+        )
+
+
+def _variables(nodes: Mapping[str, Any], tensors: Iterable[str]) -> set[str]:
+    """Variables that tensors of the main graph are computed from."""
+    found = set()
+    seen: set[str] = set()
+    waiting = list(tensors)
+    while waiting:
+        name = waiting.pop().removeprefix("^").partition(":")[0]
+        if name in seen or name not in nodes:
+            continue
+        seen.add(name)
+        if nodes[name].op == "VarHandleOp":
+            found.add(name)
+        waiting += nodes[name].input
+    return found
 
 
 def has_loop(graph: Any) -> bool:

@@ -4,7 +4,8 @@ import datetime
 import logging
 import re
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import tensorflow as tf
 from serving import columns, graph, manifest, signature, warm_up
 from serving.columns import Array
 from serving.errors import BadInputError, ServingError
+from serving.session import Call, Session
 from serving.tf_serving import DEFAULT_SIGNATURE
 
 _logger = logging.getLogger(__name__)
@@ -28,7 +30,6 @@ class Signature:
 
     inputs: dict[str, np.dtype[Any]]
     outputs: dict[str, np.dtype[Any]]
-    call: Callable[[Mapping[str, Array]], dict[str, Array]]
 
 
 class LoadedModel:
@@ -77,12 +78,10 @@ class LoadedModel:
         graph.check_ops(meta)
         self.has_loop = graph.has_loop(meta)
         self.signature_defs = dict(meta.signature_def)
-        # The signatures hold weak references to the object's variables.
-        self._saved_model = _load(path)
         self.signatures: dict[str, Signature] = {}
-        for name, function in self._saved_model.signatures.items():
+        for name, definition in self.signature_defs.items():
             try:
-                self.signatures[name] = _signature(function, self.aliases)
+                self.signatures[name] = _signature(definition, self.aliases)
             except ServingError as error:
                 if name == DEFAULT_SIGNATURE:
                     raise
@@ -90,10 +89,18 @@ class LoadedModel:
         if DEFAULT_SIGNATURE not in self.signatures:
             raise ServingError(
                 f"{path} has no signature {DEFAULT_SIGNATURE!r}. "
-                f"Received: {sorted(self._saved_model.signatures)}"
+                f"Received: {sorted(self.signature_defs)}"
             )
         self.inputs = {k: s.inputs for k, s in self.signatures.items()}
-        self._warm_up()
+        with _readable(path) as folder:
+            self._loaded: Any = Session(folder, meta, self.signatures)
+        self._calls = self._loaded.calls
+        try:
+            self._warm_up()
+        except tf.errors.FailedPreconditionError:
+            # An older lion-ctr exported weights that a session does not find.
+            self._calls = self._eager(path)
+            self._warm_up()
         self._replay(warm_up.read(path))
 
     def predict(
@@ -116,7 +123,7 @@ class LoadedModel:
             for name, column in features.items()
         }
         try:
-            return self.signatures[signature].call(served)
+            return self._calls[signature](served)
         except tf.errors.InvalidArgumentError as error:
             raise BadInputError(
                 f"the model refused the values: {_first_cause(error.message)}"
@@ -127,11 +134,18 @@ class LoadedModel:
             raise BadInputError(
                 f"the model refused the values of {names}: it cannot read them"
             ) from None
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, tf.errors.InternalError):
             for name, column in features.items():
                 if column.dtype.kind == "O" and not columns.is_unicode(column):
                     raise columns.not_unicode(name, column) from None
             raise
+
+    def _eager(self, path: Path) -> dict[str, Call]:
+        # The signatures hold weak references to the object's variables.
+        with _readable(path) as folder:
+            self._loaded = tf.saved_model.load(str(folder))
+        functions = self._loaded.signatures
+        return {name: _packed(functions[name]) for name in self.signatures}
 
     def example_row(self) -> dict[str, Scalar]:
         """A row that `serving_default` takes, of neutral values."""
@@ -200,14 +214,16 @@ def _check_finite(signature: str, outputs: Mapping[str, Array]) -> None:
             )
 
 
-def _load(path: Path) -> Any:
-    """The SavedModel; TensorFlow takes [1] in its path for a glob."""
+@contextmanager
+def _readable(path: Path) -> Iterator[Path]:
+    """The same folder; TensorFlow takes [1] in its path for a glob."""
     if not re.search(r"[*?[]", str(path)):
-        return tf.saved_model.load(str(path))
+        yield path
+        return
     with tempfile.TemporaryDirectory(prefix="lionctr-") as folder:
         link = Path(folder) / path.name
         link.symlink_to(path.resolve())
-        return tf.saved_model.load(str(link))
+        yield link
 
 
 def _created(about: Mapping[str, Any], path: Path) -> float:
@@ -224,33 +240,38 @@ def _aliases(about: Mapping[str, Any]) -> dict[str, str]:
     return {served: name for name, served in names.items() if served != name}
 
 
-def _signature(function: Any, aliases: Mapping[str, str]) -> Signature:
+def _signature(definition: Any, aliases: Mapping[str, str]) -> Signature:
     inputs = {}
     # A SavedModel does not keep the order of its inputs.
-    for name, spec in sorted(function.structured_input_signature[1].items()):
-        dtype = np.dtype(spec.dtype.as_numpy_dtype)
-        if spec.shape.rank != 1 or not columns.supported(dtype):
+    for name, tensor in sorted(definition.inputs.items()):
+        kind, shape = _described(tensor)
+        dtype = np.dtype(kind.as_numpy_dtype)
+        if shape.rank != 1 or not columns.supported(dtype):
             raise ServingError(
                 f"input {name!r} must be one scalar a row (shape [N]). "
-                f"Received: {spec}"
+                f"Received: {kind.name} {shape}"
             )
         inputs[aliases.get(name, name)] = dtype
-    outputs = {}
-    for name, spec in function.structured_outputs.items():
-        dtype = np.dtype(spec.dtype.as_numpy_dtype)
-        if spec.shape.rank == 0 or dtype.kind not in "fiub":
-            raise ServingError(
-                f"output {name!r} must be numbers, by row. Received: {spec}"
-            )
-        outputs[name] = dtype
     if not inputs:
         raise ServingError("a signature without inputs cannot be served")
-    return Signature(inputs, outputs, _packed(function))
+    outputs = {}
+    for name, tensor in sorted(definition.outputs.items()):
+        kind, shape = _described(tensor)
+        dtype = np.dtype(kind.as_numpy_dtype)
+        if shape.rank == 0 or dtype.kind not in "fiub":
+            raise ServingError(
+                f"output {name!r} must be numbers, by row."
+                f" Received: {kind.name} {shape}"
+            )
+        outputs[name] = dtype
+    return Signature(inputs, outputs)
 
 
-def _packed(
-    function: Any,
-) -> Callable[[Mapping[str, Array]], dict[str, Array]]:
+def _described(tensor: Any) -> tuple[tf.DType, tf.TensorShape]:
+    return tf.as_dtype(tensor.dtype), tf.TensorShape(tensor.tensor_shape)
+
+
+def _packed(function: Any) -> Call:
     """Calls a function with a matrix a dtype: an argument costs 20 µs.
 
     The op is called itself, as Python's wrapper costs as much again.

@@ -115,26 +115,29 @@ async def rest(
 
 
 def grpc_cpu(
-    server: Server, rows: list[dict[str, Any]], lasting: float
+    server: Server, rows: list[dict[str, Any]], lasting: float, size: int = 1
 ) -> float:
-    """CPU milliseconds of a single-row ModelInfer with raw contents."""
+    """CPU milliseconds of a ModelInfer of `size` rows with raw contents."""
     import struct
 
     import grpc
     from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb
     from kserve.protocol.grpc import grpc_predict_v2_pb2_grpc as stubs
 
+    def raw(value: Any) -> bytes:
+        if isinstance(value, str):
+            return struct.pack("<I", len(value.encode())) + value.encode()
+        return struct.pack("<f", float("nan") if value is None else value)
+
     requests = []
-    for row in rows[:50]:
+    for start in range(50 if size == 1 else 1):
+        part = (rows * size)[start : start + size]
         message = pb.ModelInferRequest(model_name=server.model)
-        for name, value in row.items():
-            text = isinstance(value, str)
-            kind = "BYTES" if text else "FP32"
-            message.inputs.add(name=name, datatype=kind, shape=[1])
+        for name, value in part[0].items():
+            kind = "BYTES" if isinstance(value, str) else "FP32"
+            message.inputs.add(name=name, datatype=kind, shape=[size])
             message.raw_input_contents.append(
-                struct.pack("<I", len(value.encode())) + value.encode()
-                if text
-                else struct.pack("<f", float("nan") if value is None else value)
+                b"".join(raw(row[name]) for row in part)
             )
         requests.append(message)
     with grpc.insecure_channel(server.grpc) as channel:
@@ -180,6 +183,10 @@ def figures(
         "batches of 1000": ("rows_per_s", batches * BATCH),
         "a batch of 1000": ("cpu_ms", batch),
         "a gRPC request": ("cpu_ms", grpc_cpu(server, rows, lasting)),
+        "a gRPC request of 1000": (
+            "cpu_ms",
+            grpc_cpu(server, rows, lasting, BATCH),
+        ),
     }
 
 

@@ -117,7 +117,9 @@ def _mark(blessing: types.Artifact, blessed: bool) -> None:
 def _graph_faults(model: str, base: str, gate: ServingGateConfig) -> list[str]:
     """Faults that the graph alone shows, before anything is loaded."""
     try:
-        graph.check_ops(_graph(model))
+        meta = _graph(model)
+        graph.check_ops(meta)
+        graph.check_restored(meta)
         version, changes = _input_changes(model, base)
     except ServingError as error:
         return [str(error)]

@@ -11,6 +11,8 @@ import pytest
 import tensorflow as tf
 
 from models.export import Served, export
+from serving import graph
+from serving.errors import ServingError
 from tests import stock_serving
 from tests.models.test_compact_table import FEATURES, Transform, a_model
 
@@ -46,3 +48,23 @@ def test_tf_serving_restores_the_weights(tmp_path: Path, name: str) -> None:
     found = stock_serving.ask(str(tmp_path), COLUMNS)
     assert np.array_equal(found, expected)
     assert np.std(found) > 0.005
+    graph.check_restored(parsed(tmp_path))
+
+
+def test_weights_that_tf_serving_would_not_restore_are_named(
+    tmp_path: Path,
+) -> None:
+    module = tf.Module()
+    module.layer = keras.layers.Dense(1, name="last")
+    module.layer.build((None, 2))
+    module.call = tf.function(
+        lambda x: {"ctr": module.layer(x)},
+        input_signature=[tf.TensorSpec([None, 2])],
+    )
+    tf.saved_model.save(module, str(tmp_path), signatures=module.call)
+    with pytest.raises(ServingError, match=r"not restore.*last/kernel"):
+        graph.check_restored(parsed(tmp_path))
+
+
+def parsed(folder: Path) -> Any:
+    return graph.parse((folder / "saved_model.pb").read_bytes())
