@@ -125,7 +125,7 @@ def test_a_pod_is_killed_and_the_model_is_that_of_one_process(
         use(kubernetes, monkeypatch)
         tfjob.run_fn(arguments(given, tmp_path, tfjob=shared(tmp_path)))
         (job,) = kubernetes.jobs.values()
-    log = "".join(f.read_text() for f in tmp_path.glob("worker-0-*.txt"))
+    log = (tmp_path / "worker-0.txt").read_text()
     assert (pod, 128 + number) in {
         (index, code) for index, code, _ in job.exits
     }
@@ -167,7 +167,7 @@ def test_a_wrong_input_ends_the_job_at_once(
         use(kubernetes, monkeypatch)
         with pytest.raises(InputError, match="exited with 2"):
             tfjob.run_fn(arguments(given, tmp_path, **custom))
-    log = "".join(f.read_text() for f in tmp_path.glob("worker-0-*.txt"))
+    log = (tmp_path / "worker-0.txt").read_text()
     assert "train.callbacks.0: received 'nowhere:Callback'" in log
 
 

@@ -11,6 +11,8 @@ import json
 import os
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -19,8 +21,6 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-
-from tests import forks
 
 ROOT = Path(__file__).resolve().parents[2]
 PLACE = "/apis/kubeflow.org/v1/namespaces/default/tfjobs"
@@ -50,8 +50,8 @@ class Operator:
         assert container["name"] == "tensorflow" and container["image"]
         mounted = {mount["name"] for mount in container["volumeMounts"]}
         assert mounted == {volume["name"] for volume in pod["volumes"]}
-        python, dash, *self._arguments = container["command"]
-        assert [python, dash] == ["python", "-m"]
+        python, *self._arguments = container["command"]
+        assert python == "python"
         self.status: dict[str, Any] = {"conditions": []}
         self.exits: list[tuple[int, int, float]] = []
         self._logs, self._meanwhile = logs, meanwhile
@@ -71,23 +71,30 @@ class Operator:
             "task": {"type": "worker", "index": index},
             "environment": "cloud",
         }
-        self._tries[index] += 1
-        log = self._logs / f"worker-{index}-{self._tries[index]}.txt"
-        environment = {**os.environ, "TF_CONFIG": json.dumps(config)}
-        return forks.start(self._arguments, ROOT, log, environment=environment)
+        log = (self._logs / f"worker-{index}.txt").open("ab")
+        return subprocess.Popen(
+            [sys.executable, *self._arguments],
+            cwd=ROOT,
+            env={
+                **os.environ,
+                "PYTHONPATH": str(ROOT),
+                "TF_CONFIG": json.dumps(config),
+            },
+            stderr=log,
+            stdout=log,
+        )
 
     def _run(self) -> None:
-        self._tries = [0] * len(self._addresses)
         pods = [self._start(i) for i in range(len(self._addresses))]
         while not self._ended(pods) and not self._stopped.wait(0.02):
             self._meanwhile(pods)
         for pod in pods:
             pod.kill()
-            pod.join()
+            pod.wait()
 
     def _ended(self, pods: list[Any]) -> bool:
         for index, pod in enumerate(pods):
-            code = pod.exitcode
+            code = pod.poll()
             if code is None:
                 continue
             code = 128 - code if code < 0 else code
@@ -199,7 +206,7 @@ def killing(
 
     def look(pods: list[Any]) -> None:
         if not killed and wanted():
-            os.kill(pods[index].pid, number)
+            pods[index].send_signal(number)
             killed.append(time.monotonic())
 
     look.killed = killed  # type: ignore[attr-defined]

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -14,7 +18,6 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.cli import main
-from tests import forks
 from tests.components.click_log_gen.ingest import FORMATS, log_of, write_log
 from tests.serving.features import FEATURES, ROWS, SPEC, ctr, export_model
 from tests.serving.tiny import RunningServer
@@ -209,23 +212,23 @@ def test_a_killed_scoring_is_gone_on_with(
         {**row, "id": f"{n}-{row['id']}"} for n in range(400) for row in ROWS
     ]
     log.write_text(tsv(rows), "utf-8")
-    words = ["small_chunks", "predict", str(version), str(log)]
-    words += ["--out", str(out), "--columns", "id"]
-    (tmp_path / "small_chunks.py").write_text(
+    words = ["predict", str(version), str(log), "--out", str(out)]
+    words += ["--columns", "id"]
+    code = (
         "import sys; from components.click_log_gen.files import chunks;"
         "chunks.CHUNK_BYTES = 4096; from pipeline.cli import main;"
         "sys.exit(main(sys.argv[1:]))"
     )
-    process = forks.start(words, tmp_path, tmp_path / "log.txt")
+    process = subprocess.Popen([sys.executable, "-c", code, *words])
     work = tmp_path / ".out.unfinished"
     try:
         deadline = time.monotonic() + 200
         while len(list(work.glob(".counts-*"))) < 3:
-            assert process.is_alive() and time.monotonic() < deadline
+            assert process.poll() is None and time.monotonic() < deadline
             time.sleep(0.002)
     finally:
-        process.kill()
-        process.join()
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
     assert not out.exists()
     finished = {path.name[8:13] for path in work.glob(".counts-*.json")}
     times = {
@@ -234,9 +237,7 @@ def test_a_killed_scoring_is_gone_on_with(
         if path.name[12:17] in finished
     }
     assert len(times) >= 3
-    process = forks.start(words, tmp_path, tmp_path / "log.txt")
-    process.join(200)
-    assert process.exitcode == 0, (tmp_path / "log.txt").read_text()
+    assert subprocess.run([sys.executable, "-c", code, *words]).returncode == 0
     found = read(out)
     assert found["id"].to_pylist() == [row["id"] for row in rows]
     assert len(set(found["ctr"].to_pylist()[::50])) == 1
