@@ -6,7 +6,6 @@ import importlib
 import inspect
 import json
 import math
-import subprocess
 import sys
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import pytest
 
 from benchmarks.perf import __main__ as runner
 from benchmarks.perf import table
+from tests import forks
 
 ROOT = Path(__file__).resolve().parents[2]
 SLOW = pytest.mark.slow  # they train a model first
@@ -33,16 +33,11 @@ SLOW = pytest.mark.slow  # they train a model first
 )
 def test_a_smoke_run_leaves_figures(names: tuple[str, ...], tmp_path) -> None:
     out = tmp_path / "bench.json"
-    command = [sys.executable, "-m", "benchmarks.perf", *names]
-    done = subprocess.run(
-        [*command, "--smoke", "--json", str(out)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    words = ["benchmarks.perf", *names, "--smoke", "--json", str(out)]
+    shown, errors = tmp_path / "out.txt", tmp_path / "errors.txt"
+    process = forks.start(words, ROOT, shown, errors)
+    process.join(600)
+    assert process.exitcode == 0, errors.read_text()[-3000:]
     document = json.loads(out.read_text())
     assert document["commit"] and document["machine"] and document["date"]
     assert set(document["benchmarks"]) == set(names)
@@ -51,7 +46,7 @@ def test_a_smoke_run_leaves_figures(names: tuple[str, ...], tmp_path) -> None:
         for figure in one["figures"]:
             values = {k: v for k, v in figure.items() if k in table._SHOWN}
             assert values and all(map(math.isfinite, values.values()))
-            assert figure["name"] in done.stdout
+            assert figure["name"] in shown.read_text()
 
 
 def test_every_benchmark_is_known_to_the_runner_and_has_a_tiny_size() -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,11 +15,11 @@ import yaml
 from models.config.search_space import applied, decoded
 from models.errors import InputError
 from pipeline.config import PipelineConfig
+from tests import forks
 from tests.e2e.attempts import lionctr
 from tests.pipeline.small import make_config, write_log
 from tests.pipeline.test_tune import LOG, with_tune
 
-LIONCTR = [sys.executable, "-m", "pipeline.cli"]
 TRIALS = 5
 # Five trials of these six: one at least diverges, one at least does not.
 TUNE = {
@@ -39,14 +37,16 @@ class Home:
     folder: Path
     config: PipelineConfig
 
-    def start(self, command: str, *words: str) -> subprocess.Popen[str]:
+    @property
+    def log(self) -> Path:
+        """What the process of `start` prints."""
+        return self.folder / "log.txt"
+
+    def start(self, command: str, *words: str) -> Any:
         """Starts a command on the config."""
-        return subprocess.Popen(
-            [*LIONCTR, command, str(self.folder / "small.yaml"), *words],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        config = str(self.folder / "small.yaml")
+        arguments = ["pipeline.cli", command, config, *words]
+        return forks.start(arguments, Path.cwd(), self.log)
 
     def records(self, folder: str) -> dict[str, int]:
         """Finished trainings -> when they were written."""
@@ -54,16 +54,16 @@ class Home:
         return {path.name: path.stat().st_mtime_ns for path in found}
 
     def kill_after(
-        self, process: subprocess.Popen[str], folder: str, count: int
+        self, process: Any, folder: str, count: int
     ) -> dict[str, int]:
         """Kills it once so many trainings are finished; returns those."""
         try:
             while len(self.records(folder)) < count:
-                assert process.poll() is None, process.communicate()
+                assert process.is_alive(), self.log.read_text()
                 time.sleep(0.05)
         finally:
             process.kill()
-            process.communicate()
+            process.join()
         return self.records(folder)
 
 
@@ -267,9 +267,9 @@ def compared(
     trainings = "compare/trainings"
     process = home.start("compare", *COMPARE)
     before = home.kill_after(process, trainings, 3)
-    process = home.start("compare", *COMPARE)
-    out, console = process.communicate()
-    assert process.returncode == 0, console
+    config = str(home.folder / "small.yaml")
+    code, out, console = lionctr("compare", config, *COMPARE)
+    assert code == 0, console
     return before, json.loads(out), console
 
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ import pytest
 
 from models.errors import InputError
 from models.training.distribution import build_strategy
+from tests import forks
 from tests.models import together, training
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -67,26 +67,24 @@ def start(
     **environment: str,
 ) -> tuple[Any, Path]:
     out = examples.parent / f"{kind}-{index}.npz"
-    command = [sys.executable, "-m", "tests.models.together", kind]
-    process = subprocess.Popen(
-        [*command, str(examples), str(out), *cases],
-        cwd=ROOT,
-        env={**os.environ, **environment},
-        stderr=subprocess.PIPE,
-        text=True,
+    words = ["tests.models.together", kind, str(examples), str(out), *cases]
+    process = forks.start(
+        words,
+        ROOT,
+        out.with_suffix(".txt"),
+        environment={**os.environ, **environment},
     )
     return process, out
 
 
 def finish(started: dict[str, tuple[Any, Path]]) -> dict[str, Any]:
-    """Results of processes; the errors of all if one failed."""
-    errors = {
-        name: process.communicate(timeout=900)[1]
-        for name, (process, _) in started.items()
-    }
+    """Results of processes; what all of them printed if one failed."""
     for process, _ in started.values():
-        assert process.returncode == 0, "".join(
-            f"\n{name}: {text[-3000:]}" for name, text in errors.items()
+        process.join(900)
+    for process, _ in started.values():
+        assert process.exitcode == 0, "".join(
+            f"\n{name}: {out.with_suffix('.txt').read_text()[-3000:]}"
+            for name, (_, out) in started.items()
         )
     return {name: dict(np.load(out)) for name, (_, out) in started.items()}
 
@@ -162,12 +160,17 @@ def test_replicas_exchange_rows_not_tables(replicas: dict[str, Any]) -> None:
 @pytest.mark.slow
 def test_a_worker_that_stalls_is_waited_for(examples: Path) -> None:
     """15 s: TensorFlow's own patience is 10."""
-    started = workers(examples, ["lion"], TF_CPP_MIN_LOG_LEVEL="0")
+    events = examples.parent / "workers-lion"
+    shutil.rmtree(events, ignore_errors=True)
+    started = workers(examples, ["lion"])
     stalled = started[1][0]
-    assert any("successfully connected" in line for line in stalled.stderr)
-    stalled.send_signal(signal.SIGSTOP)
+    while not events.exists():  # then they are connected, and train
+        assert stalled.is_alive()
+        time.sleep(0.002)
+    os.kill(stalled.pid, signal.SIGSTOP)
     time.sleep(15)
-    stalled.send_signal(signal.SIGCONT)
+    assert stalled.is_alive()
+    os.kill(stalled.pid, signal.SIGCONT)
     found = finish(dict(zip("01", started, strict=True)))
     np.testing.assert_array_equal(*(f["lion/steps"] for f in found.values()))
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,29 +12,23 @@ import pytest
 import replicas
 import tensorflow as tf
 
-ROOT = Path(__file__).parents[2]
+from tests import forks
+
 WORKERS_CASES = ["lazy", "accumulated"]
 
 
 def start(kind, out, cases, **environment):
-    program = Path(replicas.__file__)
-    return subprocess.Popen(
-        [sys.executable, program, kind, out, *cases],
-        env={
-            **os.environ,
-            "PYTHONPATH": str(ROOT),
-            "CUDA_VISIBLE_DEVICES": "",
-            "TF_USE_LEGACY_KERAS": "1",
-            **environment,
-        },
-        stderr=subprocess.PIPE,
-        text=True,
+    return forks.start(
+        ["replicas", kind, str(out), *cases],
+        Path(replicas.__file__).parent,
+        out.with_suffix(".txt"),
+        environment={**os.environ, **environment},
     )
 
 
 def finish(process, out):
-    _, error = process.communicate(timeout=600)
-    assert process.returncode == 0, error[-3000:]
+    process.join(600)
+    assert process.exitcode == 0, out.with_suffix(".txt").read_text()[-3000:]
     return dict(np.load(out))
 
 
