@@ -13,6 +13,7 @@ from serving.errors import ServingError
 # Registered in Python only: they call functions of the exporting process.
 _PYTHON = frozenset({"EagerPyFunc", "PyFunc", "PyFuncStateless"})
 _LOOPS = frozenset({"While", "StatelessWhile", "LoopCond", "MapDefun"})
+_INIT = "__saved_model_init_op"  # fills tables; assigns names of assets
 _HALF = frozenset({types_pb2.DT_BFLOAT16, types_pb2.DT_HALF})
 
 
@@ -61,14 +62,13 @@ def check_restored(graph: Any) -> None:
         ServingError: there are some; names them.
     """
     nodes = {node.name: node for node in graph.graph_def.node}
-    outputs = [
-        tensor.name
-        for signature in graph.signature_def.values()
-        for tensor in signature.outputs.values()
-    ]
-    missing = _variables(nodes, outputs) - _variables(
-        nodes, [graph.saver_def.restore_op_name]
-    )
+    outputs = {
+        name: [tensor.name for tensor in signature.outputs.values()]
+        for name, signature in graph.signature_def.items()
+    }
+    given = [graph.saver_def.restore_op_name, *outputs.pop(_INIT, [])]
+    read = [tensor for tensors in outputs.values() for tensor in tensors]
+    missing = _variables(nodes, read) - _variables(nodes, given)
     if missing:
         raise ServingError(
             "TF Serving would not restore its weights"

@@ -66,5 +66,28 @@ def test_weights_that_tf_serving_would_not_restore_are_named(
         graph.check_restored(parsed(tmp_path))
 
 
+def test_the_file_of_a_lookup_table_is_no_weight(tmp_path: Path) -> None:
+    """The initialization assigns its name to a variable."""
+    (tmp_path / "words").write_text("a\nb\n", "utf-8")
+    module = tf.Module()
+    words = tf.lookup.TextFileInitializer(
+        str(tmp_path / "words"),
+        tf.string,
+        tf.lookup.TextFileIndex.WHOLE_LINE,
+        tf.int64,
+        tf.lookup.TextFileIndex.LINE_NUMBER,
+    )
+    module.table = tf.lookup.StaticHashTable(words, -1)
+    module.call = tf.function(
+        lambda x: {"id": module.table.lookup(x)},
+        input_signature=[tf.TensorSpec([None], tf.string)],
+    )
+    folder = tmp_path / "export"
+    tf.saved_model.save(module, str(folder), signatures=module.call)
+    found = parsed(folder)
+    assert "__saved_model_init_op" in found.signature_def
+    graph.check_restored(found)
+
+
 def parsed(folder: Path) -> Any:
     return graph.parse((folder / "saved_model.pb").read_bytes())
