@@ -13,7 +13,7 @@ from serving.errors import ServingError
 # Registered in Python only: they call functions of the exporting process.
 _PYTHON = frozenset({"EagerPyFunc", "PyFunc", "PyFuncStateless"})
 _LOOPS = frozenset({"While", "StatelessWhile", "LoopCond", "MapDefun"})
-_INIT = "__saved_model_init_op"  # fills tables; assigns names of assets
+INIT = "__saved_model_init_op"  # fills tables; assigns names of assets
 _HALF = frozenset({types_pb2.DT_BFLOAT16, types_pb2.DT_HALF})
 
 
@@ -66,7 +66,7 @@ def check_restored(graph: Any) -> None:
         name: [tensor.name for tensor in signature.outputs.values()]
         for name, signature in graph.signature_def.items()
     }
-    given = [graph.saver_def.restore_op_name, *outputs.pop(_INIT, [])]
+    given = [graph.saver_def.restore_op_name, *outputs.pop(INIT, [])]
     read = [tensor for tensors in outputs.values() for tensor in tensors]
     missing = _variables(nodes, read) - _variables(nodes, given)
     if missing:

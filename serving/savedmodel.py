@@ -85,6 +85,8 @@ class LoadedModel:
         self.signature_defs = dict(meta.signature_def)
         self.signatures: dict[str, Signature] = {}
         for name, definition in self.signature_defs.items():
+            if name == graph.INIT:
+                continue
             try:
                 self.signatures[name] = _signature(definition, self.aliases)
             except ServingError as error:

@@ -12,8 +12,8 @@ import tensorflow as tf
 from tensorflow.core.protobuf import config_pb2
 
 from serving.columns import Array
+from serving.graph import INIT
 
-_INIT = "__saved_model_init_op"
 Call = Callable[[Mapping[str, Array]], dict[str, Array]]
 
 
@@ -65,8 +65,8 @@ class Session:
                 saver.restore_op_name,
                 {**files, saver.filename_tensor_name: weights},
             )
-        if _INIT in meta.signature_def:
-            op = meta.signature_def[_INIT].outputs[_INIT].name
+        if INIT in meta.signature_def:
+            op = meta.signature_def[INIT].outputs[INIT].name
             self._session.run(op, files)
 
     def _call(self, feeds: _Feeds, outputs: Mapping[str, Any]) -> Call:

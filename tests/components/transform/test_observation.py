@@ -39,7 +39,8 @@ def records() -> Records:
         values = [row.get(name) for row in data]
         kind = _KINDS[one.dtype]
         if any(isinstance(value, list) for value in values):
-            values = [v and list(map(text, v)) for v in values]
+            if one.dtype == tf.string:
+                values = [v and list(map(text, v)) for v in values]
             kind = pa.list_(kind)
         elif one.dtype == tf.string:
             values = [v and text(v) for v in values]
