@@ -39,7 +39,7 @@ class Home:
 
     @property
     def log(self) -> Path:
-        """What the process of `start` prints."""
+        """Output of the process of `start`."""
         return self.folder / "log.txt"
 
     def start(self, command: str, *words: str) -> Any:
