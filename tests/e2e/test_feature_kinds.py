@@ -93,7 +93,9 @@ def served(model: Path, some: list[dict[str, Any]]) -> np.ndarray:
         for name in ("site", "interests", "basket", "item")
     }
     tensors = {
-        name: tf.constant(values, None if isinstance(values[0], str) else "f4")
+        name: tf.constant(
+            values, "string" if isinstance(values[0], str) else "float32"
+        )
         for name, values in columns.items()
     }
     return np.asarray(signature(**tensors)["ctr"])

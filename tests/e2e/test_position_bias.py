@@ -32,6 +32,7 @@ features:
     site_category, device, position, country, connection SLOT]
 evaluate:
   metrics: {logloss: {max: 1}, calibration: {min: 0.1, max: 10}}
+train: {linear_start: off}
 serving_gate: off
 push: {to: models}
 """
@@ -73,8 +74,6 @@ def test_the_served_ranking_is_nearer_to_the_truth(tmp_path: Path) -> None:
         assert ("the same as served" in console) == apart
         assert ("slot: not served; " in console) == (name == "shallow")
     print(found)
-    # The tower is dropped whole; the network under a constant is not free of
-    # what it learned beside the slot.
-    for name, margin in (("constant", 0.01), ("shallow", 0.02)):
-        assert found[name] > found["without"] + margin
+    for name in ("constant", "shallow"):
+        assert found[name] > found["without"] + 0.02
         assert found[name] > found["ordinary"] + 0.02
