@@ -99,8 +99,7 @@ def path_of(run: str, root: str) -> Path:
 
     folder = find_run(run, root, (REPORT,))
     summary = json.loads((folder / "summary.json").read_text("utf-8"))
-    if summary.get("status") != "done" and "artifacts" not in summary:
-        # It ended on Kubeflow before its Report.
+    if not summary.get("reported", True):  # on Kubeflow, before its Report
         message = summary.get("message") or "no message"
         raise InputError(f"{folder.name}: the run has no report. {message}")
     return (

@@ -97,6 +97,7 @@ def note_begin(folder: RunFolder | None, name: str) -> None:
         "message": message,
         "name": name,
         "run": folder.id,
+        "reported": False,
     }
     try:
         if not folder.summary():  # of a try before

@@ -55,6 +55,16 @@ def test_a_run_that_ends_early_leaves_its_report(config: Path) -> None:
     assert main(["check", str(folder / "config.yaml")]) == 2  # no log, still
 
 
+def test_a_failed_run_of_an_older_version_has_a_report(tmp_path: Path) -> None:
+    """Its summary does not say which artifacts it made."""
+    run = tmp_path / "ads/runs/20260101-000000"
+    run.mkdir(parents=True)
+    (run / "config.yaml").write_text("name: ads\n")
+    (run / "summary.json").write_text('{"status": "failed", "name": "ads"}')
+    assert main(["report", str(run)]) == 0
+    assert (run / page.REPORT).is_file()
+
+
 def test_a_report_that_fails_costs_nothing_else(
     config: Path, monkeypatch: Any, capfd: Any
 ) -> None:
