@@ -16,6 +16,7 @@ import tensorflow as tf
 from serving import columns, graph, manifest, signature, warm_up
 from serving.columns import Array
 from serving.errors import BadInputError, ServingError
+from serving.model_folder import GRAPH
 from serving.session import Call, Session
 from serving.tf_serving import DEFAULT_SIGNATURE
 
@@ -79,7 +80,7 @@ class LoadedModel:
         # Name of a feature in the signature -> its own, where they differ.
         self.aliases = _aliases(about)
         self._served = {name: alias for alias, name in self.aliases.items()}
-        meta = graph.parse((path / "saved_model.pb").read_bytes())
+        meta = graph.parse((path / GRAPH).read_bytes())
         graph.check_ops(meta)
         self.has_loop = graph.has_loop(meta)
         self.signature_defs = dict(meta.signature_def)

@@ -19,7 +19,7 @@ from serving.access import OPEN, Access
 from serving.errors import ServingError
 from serving.limits import DEFAULTS, Limits, LogOptions
 from serving.listen import bind
-from serving.model_folder import scan
+from serving.model_folder import GRAPH, scan
 from serving.object_store import is_store
 from serving.store_versions import StoreVersions
 from serving.versions import VersionWatcher
@@ -163,7 +163,7 @@ def _model_name(model_dir: Path) -> str:
         name = model_dir.name
         return name if name not in ("", "..") else model_dir.resolve().name
     hint = ""
-    if (model_dir / "saved_model.pb").exists():
+    if (model_dir / GRAPH).exists():
         hint = f"; it is a version itself: give {model_dir.resolve().parent}"
     else:
         models = sorted(
