@@ -63,6 +63,11 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f" (did you mean {close[0]!r}?)" if close else ""
 
 
+def counted(number: int, noun: str) -> str:
+    """A number and its noun: 1 step, 2,000 steps."""
+    return f"{number:,} {noun}{'s' * (number != 1)}"
+
+
 def shown(value: Any) -> str:
     """A received value, cut where it is long; null as YAML writes it."""
     text = "null" if value is None else repr(value)

@@ -267,7 +267,7 @@ def test_days_are_looked_for(home: Path) -> None:
     assert "no file matches" in told(path, "data.spans.last=1")
     (home / "d").mkdir()
     for day, header in (("01", "click,site"), ("02", ",".join(HEADER))):
-        text = f"{header}\n1,2,3,a,b\n"
+        text = f"{header}\n1,2,3,a,b\n0,2,3,a,b\n"
         (home / "d" / f"2024-01-{day}.csv").write_text(text, "utf-8")
     assert told(path, "data.spans.last=1") == ""  # of the newest day
 
