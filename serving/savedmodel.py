@@ -81,7 +81,8 @@ class LoadedModel:
         # Name of a feature in the signature -> its own, where they differ.
         self.aliases = _aliases(about)
         self._served = {name: alias for alias, name in self.aliases.items()}
-        meta = graph.parse((path / GRAPH).read_bytes())
+        with manifest.LOCAL.open(str(path / GRAPH), "rb") as file:
+            meta = graph.parse(file.read())
         graph.check_ops(meta)
         self.has_loop = graph.has_loop(meta)
         self.signature_defs = dict(meta.signature_def)

@@ -27,7 +27,7 @@ def read(version: Path) -> Iterator[Request]:
         struct.error, DecodeError: the file is damaged.
     """
     path = version / NAME
-    if not path.exists():
+    if not path.is_file():
         return
     for record in itertools.islice(_records(path.read_bytes()), _MOST):
         log = prediction_log_pb2.PredictionLog.FromString(record)
