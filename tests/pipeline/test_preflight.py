@@ -461,7 +461,7 @@ def test_a_gate_without_the_server_is_told_before_a_run(
     monkeypatch.setattr(
         importlib.util,
         "find_spec",
-        lambda name, *rest: None if name == "kserve" else find(name, *rest),
+        lambda name, *rest: None if name == "uvicorn" else find(name, *rest),
     )
     assert "serving_gate: the server is not installed: pip install" in told()
     assert told("serving_gate=off") == ""
