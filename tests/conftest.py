@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import sys
@@ -36,6 +37,15 @@ def pytest_ignore_collect(
     if not name.startswith("test_") or quick.is_quick(collection_path):
         return None
     return True
+
+
+def pytest_collection_finish() -> None:
+    """Exempt what is imported by now from the collection of garbage.
+
+    Keras collects whenever a training starts afresh: 0.6 s with TFX imported.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(wrapper=True)
