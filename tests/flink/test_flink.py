@@ -139,6 +139,7 @@ def parsed(serialized: list[bytes]) -> list[Row]:
     return sorted(rows)
 
 
+@pytest.mark.ci
 def test_ingest_and_transform_give_the_rows_that_they_give_in_process(
     cluster: Cluster, log: Path, tmp_path: Path
 ) -> None:
@@ -202,6 +203,7 @@ def test_the_join_gives_the_rows_that_it_gives_in_process(
     assert got
 
 
+@pytest.mark.ci
 def test_a_task_manager_killed_in_the_middle_changes_no_row(
     cluster: Cluster, log: Path, tmp_path: Path
 ) -> None:
