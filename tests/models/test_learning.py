@@ -194,7 +194,9 @@ def test_probabilities_are_right_where_negatives_were_left_out(
         data(chosen).shuffle(rows, seed=1).batch(256),
         everything,
         rows,
-        TrainConfig(batch_size=256, epochs=4),
+        TrainConfig(
+            batch_size=256, epochs=4, eval_steps=10_000, observe_steps=10_000
+        ),
         negatives=sampling,
     )
     _, logits = Evaluation(model).predict(everything)
@@ -287,9 +289,7 @@ print(json.dumps(out["ctr"].numpy().tolist()))
 """
 
 
-@pytest.mark.parametrize(
-    "keep", [pytest.param(1.0, marks=pytest.mark.slow), 0.1]
-)
+@pytest.mark.parametrize("keep", [pytest.param(1.0, marks=pytest.mark.ci), 0.1])
 def test_the_export_is_the_trainers_model_to_a_millionth(
     tmp_path: Path, keep: float
 ) -> None:
