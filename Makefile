@@ -19,8 +19,8 @@ CUDA ?= 0
 help:
 	@echo "make demo      set up, generate logs, run the whole pipeline"
 	@echo "make check     ruff, mypy, import rules, quick tests: a minute"
-	@echo "make test      the tests: ten minutes on 2 cores"
-	@echo "make ci        those that CI runs on top: three more"
+	@echo "make test      the tests"
+	@echo "make ci        those that CI runs on top, like one of the others"
 	@echo "make slow      all tests, the long ones too"
 	@echo "make coverage  the tests, with branch coverage: a third slower"
 	@echo "make docs      build the manual into build/site; a dead link fails"

@@ -43,7 +43,7 @@ def pytest_ignore_collect(
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Leave to `make ci` what a test marked `pairs` need not run for pairs."""
+    """Leave to `make slow` what a test marked `pairs` has beyond pairs."""
     grids: dict[str, list[Any]] = defaultdict(list)
     for item in items:
         if item.get_closest_marker("pairs"):
@@ -52,7 +52,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         chosen = covering.covering([cell.callspec.indices for cell in cells])
         for place, cell in enumerate(cells):
             if place not in chosen:
-                cell.add_marker("ci")
+                cell.add_marker("slow")
 
 
 def pytest_collection_finish() -> None:

@@ -1,7 +1,7 @@
 """Cells of a grid of parameters that have every pair of values between them.
 
 A fault that needs three values at once is rare, a grid's product is large:
-`make test` runs these cells, `make ci` the others.
+`make test` runs these cells, `make slow` the others.
 """
 
 from __future__ import annotations

@@ -289,7 +289,9 @@ print(json.dumps(out["ctr"].numpy().tolist()))
 """
 
 
-@pytest.mark.parametrize("keep", [pytest.param(1.0, marks=pytest.mark.ci), 0.1])
+@pytest.mark.parametrize(
+    "keep", [pytest.param(1.0, marks=pytest.mark.slow), 0.1]
+)
 def test_the_export_is_the_trainers_model_to_a_millionth(
     tmp_path: Path, keep: float
 ) -> None:

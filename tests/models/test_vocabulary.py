@@ -79,10 +79,10 @@ def vocabulary(output: tft.TFTransformOutput, name: str) -> list[bytes]:
 @pytest.mark.parametrize(
     ("min_count", "max_size"),
     [
-        pytest.param(1, 1000, marks=pytest.mark.ci),
+        pytest.param(1, 1000, marks=pytest.mark.slow),
         pytest.param(3, 1000, marks=pytest.mark.ci),
         (2, 5),
-        pytest.param(10_000, 10, marks=pytest.mark.ci),
+        pytest.param(10_000, 10, marks=pytest.mark.slow),
     ],
 )
 def test_vocabularies_and_ids_are_those_of_tft(

@@ -29,12 +29,14 @@ from optimizers.registry import build_optimizer
 NAMES = list(ARCHITECTURES)
 
 
-def quick(*chosen: str) -> list[Any]:
-    """All names; `make ci` runs those that are not chosen."""
-    return [
-        pytest.param(name, marks=[] if name in chosen else [pytest.mark.ci])
+def marked(quick: list[str], ci: list[str]) -> list[Any]:
+    """All names: `make ci` runs those of `ci`, `make slow` the rest too."""
+    marks = {
+        name: [pytest.mark.ci if name in ci else pytest.mark.slow]
         for name in NAMES
-    ]
+        if name not in quick
+    }
+    return [pytest.param(name, marks=marks.get(name, ())) for name in NAMES]
 
 
 @pytest.fixture(autouse=True)
@@ -62,7 +64,7 @@ def gradients(model: Any, batch: Any, jit: bool = False) -> Any:
     return step(batch)
 
 
-@pytest.mark.parametrize("name", quick("dcn_v2"))
+@pytest.mark.parametrize("name", marked(["dcn_v2"], ["tfrs_dlrm"]))
 def test_every_architecture_keeps_to_the_contract(name: str) -> None:
     architecture.check(name, {"hidden": [16]})
 
@@ -98,7 +100,7 @@ def test_an_untrained_model_gives_the_base_rate(
     assert mean == pytest.approx(0.2, rel=0.35)
 
 
-@pytest.mark.parametrize("name", quick("tfrs_dlrm"))
+@pytest.mark.parametrize("name", marked(["tfrs_dlrm"], ["dcn_v2"]))
 def test_it_learns_and_the_export_is_the_model(
     name: str, tmp_path: Path
 ) -> None:
@@ -209,7 +211,7 @@ def nodes(folder: Path) -> Iterator[Any]:
             yield from function.node_def
 
 
-@pytest.mark.parametrize("name", quick("dcn_v2", "tfrs_dlrm"))
+@pytest.mark.parametrize("name", marked(["dcn_v2", "tfrs_dlrm"], NAMES))
 def test_xla_and_bfloat16_give_about_the_same(name: str) -> None:
     model = model_of(name, PLAIN)
     batch = inputs(PLAIN, 16)

@@ -108,8 +108,8 @@ def weights(model: Path) -> dict[str, Any]:
     ("pod", "number"),
     [
         (1, signal.SIGKILL),
-        pytest.param(0, signal.SIGKILL, marks=pytest.mark.ci),
-        pytest.param(1, signal.SIGTERM, marks=pytest.mark.ci),
+        pytest.param(0, signal.SIGKILL, marks=pytest.mark.slow),
+        pytest.param(1, signal.SIGTERM, marks=pytest.mark.slow),
     ],
 )
 def test_a_pod_is_killed_and_the_model_is_that_of_one_process(
