@@ -16,9 +16,12 @@ from models.config.training import Features, ModelConfig
 from models.export import Served
 from models.preprocessing.input_layout import layout
 from models.preprocessing.transform_assets import asset_lines
-from tests.components.click_log_gen.ingest import convert_log, log_of
+from tests.components.click_log_gen.ingest import (
+    convert_log,
+    example,
+    log_of,
+)
 from tests.components.transform.runs import read, run
-from tests.examples import example
 
 SEQUENCE: dict[str, Any] = {
     "of": "seen",
@@ -144,16 +147,7 @@ def test_training_and_serving_see_the_items_of_the_log(
     trained = tf.sigmoid(model(inputs)).numpy()
     served = Served(model, graph, features)
     raw = [
-        example(
-            **{
-                name: value
-                if value is None or isinstance(value, list)
-                else [value]
-                for name, value in row.items()
-                if name in columns
-            }
-        )
-        for row in output.eval
+        example({name: row[name] for name in columns}) for row in output.eval
     ]
     answers = served.exported["examples"](tf.constant(raw))["ctr"]
     np.testing.assert_allclose(answers, trained, rtol=0, atol=1e-6)
