@@ -9,19 +9,25 @@ their rate beside that of `dcn_v2`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from benchmarks import measure
 from benchmarks.perf.step import seconds
 from benchmarks.perf.table import Table
 
-SMOKE = {"repeats": 1, "table_rows": 2600, "batch": 64, "steps_a_turn": 1}
-NAMES = ("wide_deep", "dcn_v2", "din", "bst")
+SMOKE = {
+    "repeats": 1,
+    "table_rows": 2600,
+    "batch": 64,
+    "steps_a_turn": 1,
+    "names": "dcn_v2,din",
+}
 _FIELDS, _DENSE, _DIM, _MOST = 26, 13, 16, 50
 
 
 def steps(
-    repeats: int, table_rows: int, batch: int, count: int
+    repeats: int, table_rows: int, batch: int, count: int, names: Sequence[str]
 ) -> dict[str, float]:
     """Architecture -> seconds of a step."""
     import numpy as np
@@ -56,9 +62,9 @@ def steps(
         },
         tf.constant((rng.random(batch) < 0.25).astype(np.float32)),
     )
-    turns: dict[str, list[float]] = {name: [] for name in NAMES}
+    turns: dict[str, list[float]] = {name: [] for name in names}
     made = {}
-    for name in NAMES:
+    for name in names:
         model = build_model(layout, ModelConfig(name=name), 0.25)
         optimizer = Lion(1e-4)
         optimizer.build(model.trainable_variables)
@@ -77,10 +83,13 @@ def run(
     table_rows: int = 400_000,
     batch: int = 512,
     steps_a_turn: int = 20,
+    names: str = "wide_deep,dcn_v2,din,bst",
 ) -> Table:
     """Measure a step of each architecture on rows with sequences."""
     table = Table(f"Training on sequences of up to {_MOST}, batches of {batch}")
-    took = measure.alone(steps, repeats, table_rows, batch, steps_a_turn)
+    took = measure.alone(
+        steps, repeats, table_rows, batch, steps_a_turn, names.split(",")
+    )
     for name, some in took.items():
         table.line(
             name,
