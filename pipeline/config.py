@@ -248,7 +248,8 @@ class PipelineConfig(Section):
             raise FieldError(
                 self.use(name),
                 f"`serve: shallow` received model.name {self.model.name!r},"
-                " a Keras 2 model; accepted: wide_deep, dcn_v2, dlrm, deepfm",
+                " a Keras 2 model; accepted: wide_deep, dcn_v2, dlrm, deepfm,"
+                " din, bst",
             )
         if self.model.reads_sequences and not self.features.sequences:
             raise FieldError(
