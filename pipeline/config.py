@@ -248,7 +248,15 @@ class PipelineConfig(Section):
             raise FieldError(
                 self.use(name),
                 f"`serve: shallow` received model.name {self.model.name!r},"
-                " a Keras 2 model; accepted: wide_deep, dcn_v2, dlrm, deepfm",
+                " a Keras 2 model; accepted: wide_deep, dcn_v2, dlrm, deepfm,"
+                " din, bst",
+            )
+        if self.model.reads_sequences and not self.features.sequences:
+            raise FieldError(
+                "model.name",
+                f"received {self.model.name!r} without features.sequences;"
+                " accepted with a sequence to look at, such as"
+                " [{of: history, items: ad_id}]",
             )
         if self.features.time is not None and self.data.time is None:
             raise FieldError(
@@ -285,12 +293,17 @@ class PipelineConfig(Section):
                 f"received {self.evaluate.group!r}, a list; accepted: a column"
                 " with one value a row",
             )
-        unsliced = self.features.weighted() | self.features.sizes()
+        unsliced = (
+            self.features.weighted().keys()
+            | self.features.sizes().keys()
+            | self.features.sequence_of().keys()
+        )
         for number, names in enumerate(self.evaluate.slices):
-            for name in unsliced.keys() & set(names):
+            for name in unsliced & set(names):
                 raise FieldError(
                     f"evaluate.slices.{number}",
-                    f"received {name!r}, a vector or a list with weights;"
+                    f"received {name!r}, a vector, a sequence or a list with"
+                    " weights;"
                     " accepted: a column of plain values",
                 )
         self._check_calibration()
@@ -352,6 +365,9 @@ class PipelineConfig(Section):
             for kind in ("numeric", "categorical", "vectors")
             for number, feature in enumerate(getattr(self.features, kind))
         }
+        for number, sequence in enumerate(self.features.sequences):
+            made = [sequence.column, *sequence.columns]
+            uses |= dict.fromkeys(made, f"features.sequences.{number}")
         if self.data.time is not None and self.features.time is not None:
             uses[self.data.time.column] = "features.time"
         return uses
