@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from components.click_log_gen import conversion
+from components.click_log_gen.batch import ConversionSettings
 from components.click_log_gen.columns import feature_check
 from components.click_log_gen.columns.rows import ColumnForm
 from components.click_log_gen.config.sections import DataConfig, LogFiles
@@ -83,36 +84,53 @@ def ingest(
     forms = {name: ColumnForm(*form) for name, form in columns.items()}
     if data.clicks is not None:
         return _joined(data, forms, places, each, plan, ranges)
-    surveys: list[dict[str, Any]] = []
-    if data.split.by != "hash":
-        surveys = each(
-            plan, "Survey", split.survey, data=data, folder=places.work
-        )
-    newest = 0
-    if data.weight is not None and data.weight.by_time:
-        known = surveys
-        if data.split.by != "time":
-            known = each(plan, "Newest", split.newest, data=data)
-        newest = max((p["high"] for p in known if "high" in p), default=0)
-    job = conversion.ConversionSettings(
+    counted: list[dict[str, Any]] = []
+    if data.split.by == "order":
+        counted = each(plan, "Count", split.count, data=data)
+    job = ConversionSettings(
         data,
         forms,
         places.folders,
+        places.work,
         len(plan),
-        split.find_cut(surveys, data.split),
-        split.first_rows(part["count"] for part in surveys),
+        split.find_cut(counted, data.split),
+        split.first_rows(part["count"] for part in counted),
         ranges,
-        newest,
     )
-    parts = each(plan, "Convert", conversion.convert_chunk, job=job)
+    routed: list[dict[str, Any]] = []
+    if not data.reads_time:
+        parts = each(plan, "Convert", conversion.convert_chunk, job=job)
+    elif log_format.of(data.impressions).columnar:
+        surveys = each(
+            plan, "Survey", split.survey, data=data, folder=places.work
+        )
+        job = _with_times(job, surveys)
+        parts = each(plan, "Convert", conversion.convert_chunk, job=job)
+    else:
+        parts = each(plan, "Read", conversion.spill_chunk, job=job)
+        job = _with_times(job, parts)
+        routed = each(plan, "Route", conversion.route_chunk, job=job)
     absent = _absent([(data.impressions, parts)])
-    tally = _total(parts)
+    tally = _total([*parts, *routed])
     _check_clock(tally, data.time, "data.time")
     counts = {
         **_counts(tally, data.split.names),
         **feature_check.total(parts, columns),
     }
     return Outcome(counts, absent)
+
+
+def _with_times(
+    job: ConversionSettings, surveys: Sequence[Mapping[str, Any]]
+) -> ConversionSettings:
+    """`job`, with what the times of all rows decide."""
+    cut = job.cut
+    if job.data.split.by == "time":
+        cut = split.find_cut(surveys, job.data.split)
+    newest = max(
+        (part["high"] for part in surveys if "high" in part), default=0
+    )
+    return dataclasses.replace(job, cut=cut, newest=newest)
 
 
 def _joined(

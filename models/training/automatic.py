@@ -15,6 +15,7 @@ from models.training import precision
 from models.training.cluster import workers
 from optimizers.config.automatic import rates_of
 from optimizers.config.catalog import AUTO, TABLE_ARGUMENTS
+from optimizers.config.messages import counted
 
 _STEPS = 1000  # of a training, if the log can give them within _EPOCHS
 _STEPS_AFTER_START = 2000
@@ -87,7 +88,7 @@ def choose(
         fill(
             "train.epochs",
             epochs,
-            f"{steps:,} steps an epoch; a training wants {wanted:,}",
+            f"{counted(steps, 'step')} an epoch; a training wants {wanted:,}",
         )
         if train.get("linear_start"):
             put(

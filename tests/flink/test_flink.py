@@ -142,6 +142,7 @@ def parsed(serialized: list[bytes]) -> list[Row]:
     return sorted(rows)
 
 
+@pytest.mark.ci
 def test_ingest_and_transform_give_the_rows_that_they_give_in_process(
     cluster: Cluster, log: Path, tmp_path: Path
 ) -> None:
@@ -247,6 +248,7 @@ def test_predict_scores_there_as_in_process(
     assert sum(map(len, found["here"])) == 10 * len(ROWS)
 
 
+@pytest.mark.ci
 def test_a_task_manager_killed_in_the_middle_changes_no_row(
     cluster: Cluster, log: Path, tmp_path: Path
 ) -> None:

@@ -64,6 +64,12 @@ def test_every_auto_becomes_a_value_with_a_reason(rows: int, name: str) -> None:
     assert found["optimizer"]["learning_rate"] > 0
 
 
+def test_an_epoch_of_one_step_is_counted_in_the_singular() -> None:
+    _, chosen = choose(sections(), 50, 50)
+    (epochs,) = [c for c in chosen if c.path == "train.epochs"]
+    assert epochs.reason.startswith("1 step an epoch;")
+
+
 @pytest.mark.parametrize(
     ("rows", "given", "linear"),
     [
