@@ -1,0 +1,160 @@
+"""Histories of the users of one partition, spilled for the rows' pieces."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from components.click_log_gen.columns import item_lists
+from components.click_log_gen.history import windows
+from components.click_log_gen.history.events import ROWS, HistorySettings
+from components.click_log_gen.output import spill
+from components.example_io.tf_example import encode_features
+
+_BLOCK = 1 << 15  # rows whose histories are encoded at once
+_SCHEMA = pa.schema([("row", pa.int64()), ("features", pa.binary())])
+
+
+@dataclass(frozen=True)
+class UserPartition:
+    """Users of one sequence whose histories one worker makes.
+
+    partition: their number. sequence: its number in the config.
+    """
+
+    number: int
+    sequence: int
+    partition: int
+
+
+def partitions(job: HistorySettings) -> list[UserPartition]:
+    """All partitions of all sequences."""
+    count = job.partitions
+    return [
+        UserPartition(sequence * count + number, sequence, number)
+        for sequence in range(len(job.sequences))
+        for number in range(count)
+    ]
+
+
+def build(
+    part: UserPartition, job: HistorySettings, counts: Sequence[int]
+) -> dict[str, Any]:
+    """Makes the histories of a partition.
+
+    Args:
+        part: the users.
+        job: the settings.
+        counts: rows of each piece.
+
+    Raises:
+        InputError: the partition is too large.
+    """
+    sequence = job.sequences[part.sequence]
+    paths = [job.path(part.sequence, piece) for piece in range(job.pieces)]
+    rows = spill.SpilledRows(
+        paths,
+        part.partition,
+        job.event_schema(part.sequence),
+        "partition {} of the histories is too large for one piece of memory"
+        f" ({{}}); one value of {sequence.of!r} has too many rows",
+    )
+    users = rows.column("key").dictionary_encode().indices.to_numpy()
+    users = users.astype(np.int64)
+    times = rows.column("time").to_numpy()
+    items = rows.column("item")
+    events = np.flatnonzero(items.is_valid())
+    taken = pa.array(events)
+    at = rows.column("at").to_numpy()[events]
+    content = {"item": items.take(taken), "time": pa.array(times[events])}
+    for name in job.schema(part.sequence).names[2:]:
+        content[name] = rows.column(name).take(taken)
+    order = windows.order(users[events], at, list(content.values()))
+    owners, at = users[events][order], at[order]
+    content = {n: a.take(pa.array(order)) for n, a in content.items()}
+    first, end = windows.find(users, times, owners, at, sequence.max_len)
+    blocks = np.append(0, np.cumsum([-(-count // ROWS) for count in counts]))
+    numbers = rows.column("row").to_numpy()
+    seen = np.flatnonzero(end > first)
+    where = blocks[rows.chunks] + numbers // ROWS
+    with spill.Writer(job.built(part.sequence, part.partition)) as writer:
+        for start in range(0, len(seen), _BLOCK):
+            some = seen[start : start + _BLOCK]
+            members, offsets = windows.members(first[some], end[some])
+            lists = _lists(
+                job, part.sequence, content, members, offsets, times[some]
+            )
+            features = encode_features(lists)
+            batch = pa.record_batch(
+                [pa.array(numbers[some]), features], schema=_SCHEMA
+            )
+            writer.add(batch, where[some])
+    filled = [sequence.column, *sequence.columns] if len(seen) else []
+    return {"chunk": part.number, "out_of_range": {}, "filled": filled}
+
+
+def _lists(
+    job: HistorySettings,
+    number: int,
+    content: dict[str, pa.Array],
+    members: windows.Ints,
+    offsets: Any,
+    times: windows.Ints,
+) -> dict[str, pa.Array]:
+    """The lists of some rows, by their columns in the examples."""
+    sequence = job.sequences[number]
+    taken, ends = pa.array(members), pa.array(offsets)
+    found = {sequence.column: content["item"].take(taken)}
+    for place, (column, side) in enumerate(sequence.columns.items()):
+        if job.kind(side) == "gap":
+            shown = content["time"].to_numpy()[members]
+            gaps = np.repeat(times, np.diff(offsets)) - shown
+            found[column] = pa.array((gaps / 1e6).astype(np.float32))
+        else:
+            found[column] = content[f"side{place}"].take(taken)
+    return {n: item_lists.of(ends, items) for n, items in found.items()}
+
+
+class Histories:
+    """The histories of one piece's rows, block after block."""
+
+    def __init__(
+        self, job: HistorySettings, piece: int, counts: Sequence[int]
+    ) -> None:
+        self._job = job
+        blocks = [-(-count // ROWS) for count in counts]
+        self._first = sum(blocks[:piece])
+        self._empty = []
+        for number, sequence in enumerate(job.sequences):
+            columns = {sequence.column: pa.nulls(1, pa.string())}
+            for column, side in sequence.columns.items():
+                kind = pa.string() if side.items else pa.float32()
+                columns[column] = pa.nulls(1, kind)
+            self._empty.append(encode_features(columns)[0])
+
+    def of(self, block: int, count: int) -> list[pa.BinaryArray]:
+        """Encoded features of the rows of a block, for each sequence."""
+        wanted = np.arange(block * ROWS, block * ROWS + count)
+        found = []
+        for number in range(len(self._job.sequences)):
+            rows = spill.SpilledRows(
+                [
+                    self._job.built(number, partition)
+                    for partition in range(self._job.partitions)
+                ],
+                self._first + block,
+                _SCHEMA,
+            )
+            place = np.full(count, -1)
+            place[rows.column("row").to_numpy() - wanted[0]] = np.arange(
+                len(rows)
+            )
+            taken = pa.array(place, mask=place < 0)
+            features = rows.column("features").take(taken)
+            found.append(pc.fill_null(features, self._empty[number]))
+        return found
