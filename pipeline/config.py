@@ -352,6 +352,9 @@ class PipelineConfig(Section):
             for kind in ("numeric", "categorical", "vectors")
             for number, feature in enumerate(getattr(self.features, kind))
         }
+        for number, sequence in enumerate(self.features.sequences):
+            made = [sequence.column, *sequence.columns]
+            uses |= dict.fromkeys(made, f"features.sequences.{number}")
         if self.data.time is not None and self.features.time is not None:
             uses[self.data.time.column] = "features.time"
         return uses

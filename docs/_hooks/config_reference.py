@@ -85,8 +85,9 @@ def _section(
         if name in known and known[name].default == field.default:
             continue
         about = f"<br>{_cell(field.description)}" if field.description else ""
+        key = field.alias or name
         lines.append(
-            f"| `{name}`{about} | {_cell(_type(field.annotation))} |"
+            f"| `{key}`{about} | {_cell(_type(field.annotation))} |"
             f" {_default(field)} |"
         )
     return "\n".join(lines)

@@ -14,6 +14,8 @@ from pydantic import (
 
 from models.config.numeric import SHALLOW, NumericFeature
 from models.config.section import FieldError, Name, PositiveInt, Section
+from models.config.sequences import SequenceFeature
+from models.config.sequences import check as check_sequences
 from models.config.served_names import served_names
 from models.config.time_features import Part, TimeFeatures
 from models.config.vectors import Pretrained, VectorFeature
@@ -264,6 +266,8 @@ class Features(Section):
     with `of`. Crosses call them by the column: timestamp_hour."""
     crosses: tuple[Cross, ...] = ()
     """Hashed crosses of single-valued features."""
+    sequences: tuple[SequenceFeature, ...] = ()
+    """Ordered lists of items, such as the ads that a user clicked."""
 
     @model_validator(mode="before")
     @classmethod
@@ -297,6 +301,11 @@ class Features(Section):
         paths = [f"numeric.{i}" for i in range(len(self.numeric))]
         paths += [f"categorical.{i}" for i in range(len(self.categorical))]
         paths += [f"vectors.{i}" for i in range(len(self.vectors))]
+        check_sequences(self.sequences, {f.name: f for f in self.categorical})
+        for i, sequence in enumerate(self.sequences):
+            made = [sequence.column, *sequence.columns]
+            names += made
+            paths += [f"sequences.{i}"] * len(made)
         timed: dict[str, Part] = {}
         if self.time is not None and self.time.source is not None:
             timed = self.time.names
@@ -313,7 +322,7 @@ class Features(Section):
             seen.add(name)
             if name in RESERVED:
                 raise FieldError(path, reserved(name))
-        made = [
+        extra = [
             (f"numeric.{i}", f.name, f.indicator)
             for i, f in enumerate(self.numeric)
         ] + [
@@ -321,7 +330,7 @@ class Features(Section):
             for i, f in enumerate(self.vectors)
             for name in f.inputs
         ]
-        for path, name, input_ in made:
+        for path, name, input_ in extra:
             if input_ in seen:
                 raise FieldError(
                     path,
@@ -422,7 +431,9 @@ class Features(Section):
 
     def lists(self) -> dict[str, str]:
         """Features with several values a row -> their separator in a text."""
-        lists = {f.name: f.list for f in self.categorical if f.list is not None}
+        lists = {f.name: f.list for f in self.categories if f.list is not None}
+        for sequence in self.sequences:
+            lists |= dict.fromkeys(sequence.columns, sequence.separator)
         return lists | {f.name: f.separator for f in self.vectors}
 
     def weighted(self) -> dict[str, str]:
@@ -443,7 +454,7 @@ class Features(Section):
     def kinds(self) -> dict[str, Kind]:
         """Raw feature name -> what its column holds, in declared order."""
         kinds: dict[str, Kind] = {f.name: "float" for f in self.numeric}
-        for f in self.categorical:
+        for f in self.categories:
             kinds[f.name] = "int" if f.encode == "identity" else "string"
         kinds |= dict.fromkeys(self.sizes(), "vector")
         if self.time is not None and self.time.source is not None:
@@ -451,5 +462,30 @@ class Features(Section):
         return kinds
 
     def sizes(self) -> dict[str, int]:
-        """Vectors -> how many numbers each has."""
-        return {f.name: f.size for f in self.vectors}
+        """Vectors -> how many numbers each has; 0: any number of them."""
+        sizes = {f.name: f.size for f in self.vectors}
+        for sequence in self.sequences:
+            sizes |= {
+                column: 0
+                for column, side in sequence.columns.items()
+                if side.items is None
+            }
+        return sizes
+
+    @property
+    def categories(self) -> tuple[CategoricalFeature, ...]:
+        """Categorical features, and the lists of sequences as such."""
+        by_name = {f.name: f for f in self.categorical}
+        lists = []
+        for sequence in self.sequences:
+            shared = {sequence.column: sequence.items} | {
+                column: side.items
+                for column, side in sequence.columns.items()
+                if side.items is not None
+            }
+            for column, items in shared.items():
+                owner = by_name[items]
+                own = {"list": sequence.separator, "serve": None}
+                own |= {"name": column, "table": owner.rows}
+                lists.append(owner.model_copy(update=own))
+        return (*self.categorical, *lists)

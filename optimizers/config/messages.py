@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 
 from optimizers.config.section import FieldError
 
@@ -69,6 +70,12 @@ def shown(value: Any) -> str:
     return text
 
 
+def keys(section: Model) -> dict[str, FieldInfo]:
+    """Fields of a section by their key in the file."""
+    fields = section.model_fields.items()
+    return {field.alias or name: field for name, field in fields}
+
+
 _KINDS = {
     "bool": "true or false",
     "float": "a number",
@@ -82,7 +89,7 @@ _KINDS = {
 def _text(item: Any, walk: _Walk) -> str:
     kind = item["type"]
     if kind == "extra_forbidden":
-        known = walk.sections[-1].model_fields
+        known = keys(walk.sections[-1])
         return (
             f"unknown key{nearest(walk.parts[-1], known)}."
             f" Accepted: {', '.join(known)}"
@@ -101,7 +108,7 @@ def _text(item: Any, walk: _Walk) -> str:
 def _accepted(item: Any, walk: _Walk) -> str:
     kind, received = item["type"], item["input"]
     if kind in ("model_type", "model_attributes_type"):
-        fields = ", ".join(walk.sections[-1].model_fields) or "name, ..."
+        fields = ", ".join(keys(walk.sections[-1])) or "name, ..."
         return f"a mapping with {fields}"
     if kind in ("tuple_type", "list_type"):
         example, depth = _example(walk.annotation, received)
@@ -137,9 +144,7 @@ def _example(annotation: Any, received: Any) -> tuple[str, int]:
     if isinstance(received, str | int | float):
         value = str(received)[:40]
     elif models:
-        needed = [
-            n for n, f in models[0].model_fields.items() if f.is_required()
-        ]
+        needed = [n for n, f in keys(models[0]).items() if f.is_required()]
         value = f"{{{', '.join(f'{name}: ...' for name in needed) or '...'}}}"
     return "[" * depth + value + "]" * depth, depth
 
@@ -166,9 +171,8 @@ class _Walk:
         options = list(_options(self.annotation))
         for model in filter(_is_model, options):
             for section in _with_subclasses(model):
-                if part in section.model_fields:
-                    found = section.model_fields[str(part)].annotation
-                    return self._enter(found)
+                if part in (known := keys(section)):
+                    return self._enter(known[str(part)].annotation)
         for option in options:
             arguments = typing.get_args(option)
             origin = typing.get_origin(option)
