@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,6 +30,8 @@ from components.click_log_gen.columns.weights import Weights
 from components.click_log_gen.config.sections import DataConfig, LabelRule
 from components.click_log_gen.files.chunks import Chunk, naming
 from components.click_log_gen.formats import log_reader
+from components.click_log_gen.history import events
+from components.click_log_gen.history.events import HistorySettings
 from components.click_log_gen.output.row_counts import RowCounts
 from components.click_log_gen.output.shards import Shards
 from components.click_log_gen.splitting import split
@@ -53,6 +55,7 @@ class ConversionSettings:
     first_rows: tuple[int, ...] = ()  # chunk number -> rows before it
     ranges: Mapping[str, int] = field(default_factory=dict)  # integers below
     newest: int = 0  # time of the newest row, for weights by age
+    histories: HistorySettings | None = None
 
 
 def convert_chunk(chunk: Chunk, job: ConversionSettings) -> dict[str, Any]:
@@ -61,21 +64,13 @@ def convert_chunk(chunk: Chunk, job: ConversionSettings) -> dict[str, Any]:
     Raises:
         InputError: the file as a whole cannot be read; with its name.
     """
-    tally = RowCounts()
-    seen: set[str] = set()
-    feature_check = FeatureCheck(job.ranges)
-    wanted = _wanted(job)
+    reading = Reading(chunk, job)
     shards = Shards(job.folders, chunk.number, job.chunks)
     with naming(chunk.path), shards:
-        for rows in log_reader.read(chunk, job.data.impressions, wanted):
-            batch = _Batch(rows, chunk, job)
-            rejected = batch.rejected()
-            tally.reject(rejected)
-            shards.reject(rejected)
-            tally.counts["read"] += rows.count + len(rows.rejected)
+        for batch in reading.batches(shards):
             write(
                 shards,
-                tally,
+                reading.tally,
                 job.data.split.names,
                 batch.records,
                 batch.positive,
@@ -84,14 +79,44 @@ def convert_chunk(chunk: Chunk, job: ConversionSettings) -> dict[str, Any]:
                 batch.times,
                 batch.weights,
             )
-            feature_check.see(batch.columns)
-            seen |= rows.filled(wanted.keys() - seen)
-    return {
-        "chunk": chunk.number,
-        **tally.to_json(),
-        **feature_check.to_json(),
-        "absent": sorted(wanted.keys() - seen),
-    }
+    return reading.to_json()
+
+
+class Reading:
+    """A chunk's rows, batch after batch, and their counts.
+
+    tally: of all rows so far.
+    """
+
+    def __init__(self, chunk: Chunk, job: ConversionSettings) -> None:
+        self._chunk = chunk
+        self._job = job
+        self.tally = RowCounts()
+        self._seen: set[str] = set()
+        self._feature_check = FeatureCheck(job.ranges)
+        self._wanted = _wanted(job)
+
+    def batches(self, shards: Shards) -> Iterator[Batch]:
+        """The good rows; the others go to `shards`."""
+        source = self._job.data.impressions
+        for rows in log_reader.read(self._chunk, source, self._wanted):
+            batch = Batch(rows, self._chunk, self._job)
+            rejected = batch.rejected()
+            self.tally.reject(rejected)
+            shards.reject(rejected)
+            self.tally.counts["read"] += rows.count + len(rows.rejected)
+            yield batch
+            self._feature_check.see(batch.columns)
+            self._seen |= rows.filled(self._wanted.keys() - self._seen)
+
+    def to_json(self) -> dict[str, Any]:
+        """All counts in JSON types."""
+        return {
+            "chunk": self._chunk.number,
+            **self.tally.to_json(),
+            **self._feature_check.to_json(),
+            "absent": sorted(self._wanted.keys() - self._seen),
+        }
 
 
 def write(
@@ -145,16 +170,20 @@ def _wanted(job: ConversionSettings) -> dict[str, str]:
     for name in (*data.split.key, *data.negatives.key):
         # As text, whatever else the column is, so that none is rounded.
         wanted[name] = "string"
+    if job.histories is not None:
+        wanted = events.wanted(job.histories, wanted)
     return wanted
 
 
-class _Batch:
+class Batch:
     """Some rows on their way to tf.Examples.
 
     records: the good rows, serialized. positive: whether their label is 1.
     sides: where they go. sampled: which are trained on if they are negative.
     columns: the features of the good rows. times: when they happened, if asked.
-    weights: how much they count; None: alike.
+    weights: how much they count; None: alike. features: what `records` wrap.
+    moments: when they happened, and history: what they tell of their users, if
+    there are histories.
     """
 
     def __init__(
@@ -188,6 +217,12 @@ class _Batch:
             if form.kind == "time" and times is not None:
                 columns[name] = text_of(times)
         self.times = times if data.reads_time else None
+        self.moments, self.history = times, []
+        if job.histories is not None:
+            nulls = data.impressions.null_values
+            self.history = events.read(
+                rows, nulls, job.histories, self._verdicts
+            )
         sides = self._sides()
         self.weights = self._weights()
         keys = self._keys(data.negatives.key)
@@ -196,6 +231,12 @@ class _Batch:
             chosen = pa.array(good)
             columns = {n: array.filter(chosen) for n, array in columns.items()}
         self.columns = {name: columns[name] for name in features}
+        self.history = [
+            {n: array.filter(pa.array(good)) for n, array in columns_.items()}
+            for columns_ in self.history
+        ]
+        if self.moments is not None:
+            self.moments = self.moments[good]
         if self.times is not None:
             self.times = self.times[good]
         if self.weights is not None:
@@ -212,6 +253,7 @@ class _Batch:
         else:
             pieces = [encode_features(columns)]
             self.sides = sides[good]
+        self.features = pieces
         self.records = wrap(*pieces)
         if keys is not None:
             keys = keys.filter(pa.array(good))
@@ -223,7 +265,8 @@ class _Batch:
         if self.weights is not None:
             # Only now: a weight moves no row to another side.
             weight = {WEIGHT: pa.array(self.weights)}
-            self.records = wrap(*pieces, encode_features(weight))
+            self.features = [*pieces, encode_features(weight)]
+            self.records = wrap(*self.features)
 
     def rejected(self) -> list[Rejected]:
         """The rows that are not in `records`, in order."""
@@ -252,6 +295,7 @@ class _Batch:
         data = self._job.data
         forms = self._job.columns.values()
         wanted = any(form.kind == "time" for form in forms)
+        wanted |= self._job.histories is not None
         if not (wanted or data.reads_time):
             return None
         assert data.time is not None

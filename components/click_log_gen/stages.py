@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from components.click_log_gen import conversion
+from components.click_log_gen import completion, conversion
 from components.click_log_gen.columns import feature_check
 from components.click_log_gen.columns.rows import ColumnForm
 from components.click_log_gen.config.sections import DataConfig, LogFiles
@@ -16,13 +16,17 @@ from components.click_log_gen.files import log_paths
 from components.click_log_gen.files.chunks import Chunk
 from components.click_log_gen.formats import log_format
 from components.click_log_gen.formats.plan import plan as plan_chunks
+from components.click_log_gen.history import build
+from components.click_log_gen.history.events import HistorySettings
 from components.click_log_gen.join import matching, merge, partition
 from components.click_log_gen.output.row_counts import RowCounts
 from components.click_log_gen.splitting import split
 from models.config.event_time import TimeColumn
+from models.config.sequences import SequenceFeature
 from models.errors import InputError
 
 PARTITION_BYTES = 32 << 20  # of text in a partition
+_USERS_BYTES = 128 << 20  # of text whose users make a partition
 _PACKED = 6  # times larger than its file a log is that is not plain text
 _MOST_PARTITIONS = 4096
 _CLOCK, _HOURS = 20, 3  # different times of day, in different hours
@@ -64,12 +68,14 @@ def ingest(
     places: Places,
     each: Each,
     ranges: Mapping[str, int] | None = None,
+    sequences: Sequence[SequenceFeature] = (),
 ) -> Outcome:
     """Reads, joins, labels, splits and writes.
 
     Args:
         columns: of the examples -> values of a `ColumnForm`.
         ranges: integer column -> its values are from 0 to below.
+        sequences: those that are made from the log.
 
     Raises:
         InputError: no file, a file that cannot be read, a missing column.
@@ -80,9 +86,14 @@ def ingest(
             f"{', '.join(data.impressions.path)}: every file is empty"
         )
     ranges = ranges or {}
-    forms = {name: ColumnForm(*form) for name, form in columns.items()}
+    made = _made(sequences)
+    forms = {
+        name: ColumnForm(*form)
+        for name, form in columns.items()
+        if name not in made
+    }
     if data.clicks is not None:
-        return _joined(data, forms, places, each, plan, ranges)
+        return _joined(data, forms, places, each, plan, ranges, sequences)
     surveys: list[dict[str, Any]] = []
     if data.split.by != "hash":
         surveys = each(
@@ -94,6 +105,10 @@ def ingest(
         if data.split.by != "time":
             known = each(plan, "Newest", split.newest, data=data)
         newest = max((p["high"] for p in known if "high" in p), default=0)
+    histories = None
+    if sequences:
+        size = _text_bytes(data.impressions, plan, "data.impressions.path")
+        histories = _settings(data, sequences, places, len(plan), size)
     job = conversion.ConversionSettings(
         data,
         forms,
@@ -103,16 +118,61 @@ def ingest(
         split.first_rows(part["count"] for part in surveys),
         ranges,
         newest,
+        histories,
     )
-    parts = each(plan, "Convert", conversion.convert_chunk, job=job)
+    built: list[dict[str, Any]] = []
+    written: list[dict[str, Any]] = []
+    if histories is None:
+        parts = each(plan, "Convert", conversion.convert_chunk, job=job)
+    else:
+        parts = each(plan, "Spill", completion.spill_chunk, job=job)
+        whole = completion.CompletionSettings(job, [p["rows"] for p in parts])
+        built = _built(histories, whole.counts, each)
+        written = each(plan, "Complete", completion.complete_chunk, job=whole)
     absent = _absent([(data.impressions, parts)])
-    tally = _total(parts)
+    tally = _total([*parts, *written])
     _check_clock(tally, data.time, "data.time")
     counts = {
         **_counts(tally, data.split.names),
-        **feature_check.total(parts, columns),
+        **feature_check.total([*parts, *built], [*forms, *made]),
     }
     return Outcome(counts, absent)
+
+
+def _settings(
+    data: DataConfig,
+    sequences: Sequence[SequenceFeature],
+    places: Places,
+    pieces: int,
+    size: int,
+) -> HistorySettings | None:
+    """Settings of the histories; None: there are none.
+
+    Args:
+        pieces: of the rows.
+        size: bytes of text in the logs.
+    """
+    if not sequences:
+        return None
+    if data.time is None:
+        raise InputError(
+            "features.sequences: `from: impressions` needs data.time, the"
+            " column of event time"
+        )
+    number = min(1 + size // _USERS_BYTES, _MOST_PARTITIONS)
+    return HistorySettings(
+        tuple(sequences), data.time.column, places.work, pieces, number
+    )
+
+
+def _built(
+    histories: HistorySettings, counts: Sequence[int], each: Each
+) -> list[dict[str, Any]]:
+    """Makes the histories of all users; `counts` are the rows of the pieces."""
+    parts = build.partitions(histories)
+    return each(
+        parts, "Histories", build.build, job=histories, counts=list(counts)
+    )
 
 
 def _joined(
@@ -122,8 +182,10 @@ def _joined(
     each: Each,
     shown: list[Chunk],
     ranges: Mapping[str, int],
+    sequences: Sequence[SequenceFeature],
 ) -> Outcome:
     assert data.clicks is not None
+    made = _made(sequences)
     clicked = plan_chunks(data.clicks, "data.clicks.path")
     plan = shown + [
         dataclasses.replace(chunk, number=len(shown) + chunk.number)
@@ -142,6 +204,7 @@ def _joined(
         len(plan),
         number,
         ranges,
+        _settings(data, sequences, places, number, size),
     )
     parts = each(plan, "Partition", partition.partition_chunk, job=spread)
     ours, theirs = parts[: len(shown)], parts[len(shown) :]
@@ -160,13 +223,18 @@ def _joined(
     if data.split.by != "hash":
         surveys = each(partitions, "Survey", merge.survey, job=job)
         job = dataclasses.replace(job, cut=split.find_cut(surveys, data.split))
+    built: list[dict[str, Any]] = []
+    if spread.histories is not None:
+        found = each(partitions, "Events", merge.spill_events, job=job)
+        job = dataclasses.replace(job, counts=[p["rows"] for p in found])
+        built = _built(spread.histories, job.counts, each)
     joined = each(partitions, "Join", merge.join_partition, job=job)
     impressions = _total([*ours, *(part["impressions"] for part in joined)])
     clicks = _total([*theirs, *(part["clicks"] for part in joined)])
     names = [name for name, _ in matching.CLICK_OUTCOMES if name != "rejected"]
     counts = {
         **_counts(impressions, data.split.names),
-        **feature_check.total(ours, columns),
+        **feature_check.total([*ours, *built], [*columns, *made]),
         "held_back": impressions.counts["held_back"],
         "duplicates": impressions.counts["duplicates"],
         "clicks": {
@@ -178,6 +246,11 @@ def _joined(
     }
     absent = _absent([(data.impressions, ours), (data.clicks, theirs)])
     return Outcome(counts, absent)
+
+
+def _made(sequences: Sequence[SequenceFeature]) -> list[str]:
+    """Columns of the examples that no log has."""
+    return [name for s in sequences for name in (s.column, *s.columns)]
 
 
 def _check_clock(tally: RowCounts, time: TimeColumn | None, field: str) -> None:

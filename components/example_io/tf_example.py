@@ -48,13 +48,16 @@ def encode_features(columns: Mapping[str, pa.Array]) -> pa.BinaryArray:
 
 def wrap(*features: pa.BinaryArray) -> pa.BinaryArray:
     """One tf.Example a row, of the features of several `encode_features`."""
-    joined = (
-        pc.binary_join_element_wise(*features, _NOTHING)
-        if len(features) > 1
-        else features[0]
-    )
+    joined = join(*features)
     around = _by_length(joined, lambda size: _FIRST + _varint(size))
     return pc.binary_join_element_wise(around, joined, _NOTHING)
+
+
+def join(*features: pa.BinaryArray) -> pa.BinaryArray:
+    """The features of several `encode_features` as of one."""
+    if len(features) == 1:
+        return features[0]
+    return pc.binary_join_element_wise(*features, _NOTHING)
 
 
 def timed(

@@ -400,6 +400,10 @@ class Features(Section):
                         f" {its} and {own_settings}",
                     )
 
+    def made(self) -> tuple[SequenceFeature, ...]:
+        """Sequences that ingest makes from the log."""
+        return tuple(s for s in self.sequences if s.from_ is not None)
+
     def ranges(self) -> dict[str, int]:
         """Feature taken as it is -> its integers are from 0 to below."""
         return {

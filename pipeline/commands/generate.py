@@ -43,7 +43,11 @@ MAX_ROWS = 1_000_000_000
 _CHUNK = 100_000
 _START = 1_704_067_200  # Monday 2024-01-01T00:00:00Z
 _DAYS = 7
-_WORLDS = {"ads": Ads, "criteo": Criteo, "shop": Shop}
+_WORLDS: dict[str, Callable[..., Any]] = {
+    "ads": Ads,
+    "criteo": Criteo,
+    "shop": Shop,
+}
 _BANNERS = pa.array([f"b{number}" for number in range(1, BANNERS + 1)])
 
 

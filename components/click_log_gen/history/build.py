@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from components.click_log_gen.columns import item_lists
-from components.click_log_gen.history import windows
-from components.click_log_gen.history.events import ROWS, HistorySettings
+from components.click_log_gen.history import events, windows
+from components.click_log_gen.history.events import HistorySettings
 from components.click_log_gen.output import spill
 from components.example_io.tf_example import encode_features
 
@@ -62,26 +62,26 @@ def build(
         part.partition,
         job.event_schema(part.sequence),
         "partition {} of the histories is too large for one piece of memory"
-        f" ({{}}); one value of {sequence.of!r} has too many rows",
+        f" ({{}}): one value of {sequence.of!r} has too many rows",
     )
     users = rows.column("key").dictionary_encode().indices.to_numpy()
     users = users.astype(np.int64)
     times = rows.column("time").to_numpy()
     items = rows.column("item")
-    events = np.flatnonzero(items.is_valid())
-    taken = pa.array(events)
-    at = rows.column("at").to_numpy()[events]
-    content = {"item": items.take(taken), "time": pa.array(times[events])}
+    chosen = np.flatnonzero(items.is_valid())
+    taken = pa.array(chosen)
+    at = rows.column("at").to_numpy()[chosen]
+    content = {"item": items.take(taken), "time": pa.array(times[chosen])}
     for name in job.schema(part.sequence).names[2:]:
         content[name] = rows.column(name).take(taken)
-    order = windows.order(users[events], at, list(content.values()))
-    owners, at = users[events][order], at[order]
+    order = windows.order(users[chosen], at, list(content.values()))
+    owners, at = users[chosen][order], at[order]
     content = {n: a.take(pa.array(order)) for n, a in content.items()}
     first, end = windows.find(users, times, owners, at, sequence.max_len)
-    blocks = np.append(0, np.cumsum([-(-count // ROWS) for count in counts]))
+    blocks = np.cumsum([0, *(-(-count // events.ROWS) for count in counts)])
     numbers = rows.column("row").to_numpy()
     seen = np.flatnonzero(end > first)
-    where = blocks[rows.chunks] + numbers // ROWS
+    where = blocks[rows.chunks] + numbers // events.ROWS
     with spill.Writer(job.built(part.sequence, part.partition)) as writer:
         for start in range(0, len(seen), _BLOCK):
             some = seen[start : start + _BLOCK]
@@ -127,19 +127,19 @@ class Histories:
         self, job: HistorySettings, piece: int, counts: Sequence[int]
     ) -> None:
         self._job = job
-        blocks = [-(-count // ROWS) for count in counts]
+        blocks = [-(-count // events.ROWS) for count in counts]
         self._first = sum(blocks[:piece])
         self._empty = []
-        for number, sequence in enumerate(job.sequences):
-            columns = {sequence.column: pa.nulls(1, pa.string())}
+        for sequence in job.sequences:
+            columns = {sequence.column: pa.nulls(1, pa.list_(pa.string()))}
             for column, side in sequence.columns.items():
                 kind = pa.string() if side.items else pa.float32()
-                columns[column] = pa.nulls(1, kind)
+                columns[column] = pa.nulls(1, pa.list_(kind))
             self._empty.append(encode_features(columns)[0])
 
     def of(self, block: int, count: int) -> list[pa.BinaryArray]:
         """Encoded features of the rows of a block, for each sequence."""
-        wanted = np.arange(block * ROWS, block * ROWS + count)
+        wanted = np.arange(block * events.ROWS, block * events.ROWS + count)
         found = []
         for number in range(len(self._job.sequences)):
             rows = spill.SpilledRows(

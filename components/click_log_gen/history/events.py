@@ -73,20 +73,17 @@ class HistorySettings:
         return os.path.join(self.work, f"built-{number:02d}-{partition:05d}")
 
 
-def wanted(
-    sequences: Sequence[SequenceFeature], time: str, known: dict[str, str]
-) -> dict[str, str]:
+def wanted(job: HistorySettings, known: dict[str, str]) -> dict[str, str]:
     """`known`, columns to read, with those of the histories."""
     found = dict(known)
-    for sequence in sequences:
+    for sequence in job.sequences:
         found.setdefault(sequence.items, "string")
         for side in sequence.sides:
             found.setdefault(side.of, "string" if side.items else "float")
-    for sequence in sequences:
+    for sequence in job.sequences:
         # As text, whatever else the column is, so that none is rounded.
         found[sequence.of] = "string"
-    if sequences:
-        found[time] = reading(known.get(time))
+    found[job.time] = reading(known.get(job.time))
     return found
 
 

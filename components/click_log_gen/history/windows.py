@@ -55,6 +55,8 @@ def _ranks(array: pa.Array) -> npt.NDArray[np.number]:
         return numbers
     encoded = array.dictionary_encode()
     ranks = np.empty(len(encoded.dictionary), np.int64)
-    ranks[pc.sort_indices(encoded.dictionary).to_numpy()] = np.arange(len(ranks))
+    ranks[pc.sort_indices(encoded.dictionary).to_numpy()] = np.arange(
+        len(ranks)
+    )
     found: Ints = ranks[encoded.indices.to_numpy()]
     return found

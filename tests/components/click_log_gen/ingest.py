@@ -26,6 +26,7 @@ from components.click_log_gen import stages
 from components.click_log_gen.config import log_formats
 from components.click_log_gen.config.sections import DataConfig
 from components.click_log_gen.files import chunks
+from models.config.sequences import SequenceFeature
 
 Row = dict[str, Any]
 FORMATS = log_formats.FORMATS.names
@@ -154,6 +155,7 @@ def convert_log(
     label: Any = "click",
     split_by: Row | None = None,
     ranges: Mapping[str, int] | None = None,
+    sequences: Sequence[Row] = (),
     **data: Any,
 ) -> Output:
     """The ingest's own steps, chunk by chunk, without Beam."""
@@ -169,7 +171,8 @@ def convert_log(
     for path in (*folders.values(), folder / "work"):
         Path(path).mkdir(parents=True)
     places = stages.Places(folders, str(folder / "work"))
-    outcome = stages.ingest(config, columns, places, one_by_one, ranges)
+    made = [SequenceFeature.model_validate(one) for one in sequences]
+    outcome = stages.ingest(config, columns, places, one_by_one, ranges, made)
     shutil.rmtree(folder / "work")
     return read_output(folder, outcome.counts)
 
