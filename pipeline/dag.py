@@ -137,7 +137,7 @@ def create_pipeline(
         ranges=config.features.ranges(),
         weighted=config.features.weighted(),
         sizes=config.features.sizes(),
-        sequences=config.features.made(),
+        histories=config.features.made(),
         data_version=versions.data,
         **code("ClickLogGen"),
     )

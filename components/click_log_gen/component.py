@@ -23,7 +23,7 @@ class ClickLogGenSpec(types.ComponentSpec):
         "data": component_spec.ExecutionParameter(type=str),
         "columns": component_spec.ExecutionParameter(type=str),
         "ranges": component_spec.ExecutionParameter(type=str),
-        "sequences": component_spec.ExecutionParameter(type=str),
+        "histories": component_spec.ExecutionParameter(type=str),
         "data_version": component_spec.ExecutionParameter(type=str),
         "code_version": component_spec.ExecutionParameter(type=str),
     }
@@ -47,8 +47,8 @@ class ClickLogGen(base_beam_component.BaseBeamComponent):
 
     `ranges` says of columns of integers below what they are, for counts;
     `weighted` of lists with weights what separates a value from its weight;
-    `sizes` of vectors how many numbers they have. `sequences` are the
-    histories that are made from the log; their columns are in `columns` too.
+    `sizes` of vectors how many numbers they have. `histories` are the
+    sequences that are made from the log; their columns are in `columns` too.
 
     `rejected` holds the rows that are not in the examples, with file, place
     and reason, in `rejected-*.jsonl`, and in `counts.json` how many there are.
@@ -67,7 +67,7 @@ class ClickLogGen(base_beam_component.BaseBeamComponent):
         ranges: Mapping[str, int] | None = None,
         weighted: Mapping[str, str] | None = None,
         sizes: Mapping[str, int] | None = None,
-        sequences: Sequence[SequenceFeature] = (),
+        histories: Sequence[SequenceFeature] = (),
     ) -> None:
         signs, sizes = weighted or {}, sizes or {}
         # Checks that come later change no example.
@@ -88,8 +88,8 @@ class ClickLogGen(base_beam_component.BaseBeamComponent):
                 data=data.model_dump_json(exclude=unneeded),
                 columns=json.dumps(described),
                 ranges=json.dumps(ranges or {}),
-                sequences=json.dumps(
-                    [one.model_dump(mode="json") for one in sequences]
+                histories=json.dumps(
+                    [one.model_dump(mode="json") for one in histories]
                 ),
                 data_version=data_version,
                 code_version=code_version,

@@ -72,7 +72,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
                 json.loads(exec_properties["ranges"]),
                 [
                     SequenceFeature.model_validate(one)
-                    for one in json.loads(exec_properties["sequences"])
+                    for one in json.loads(exec_properties["histories"])
                 ],
             )
         counts = outcome.counts

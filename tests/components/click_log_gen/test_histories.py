@@ -254,6 +254,50 @@ def test_a_value_that_a_request_could_not_say_is_rejected(
     assert made(output) == histories(rows[:5] + rows[7:])
 
 
+@pytest.mark.parametrize("by", ["hash", "time", "order"])
+def test_joined_clicks_enter_a_history_when_they_happen(
+    tmp_path: Path, by: str
+) -> None:
+    rows = [row | {"at": row["t"]} for row in random_rows(250, 14, click=0)]
+    draw = random.Random(2)
+    clicks: list[Row] = []
+    for row in draw.sample(rows, 150):
+        delays = [draw.randrange(20) for _ in range(draw.choice([1, 2]))]
+        row |= {"click": 1, "at": row["t"] + min(delays)}
+        clicks += [{"row": row["row"], "t": row["t"] + d} for d in delays]
+    # A repeated impression: a duplicate, and in no history.
+    again = [row | {"t": row["t"] + 1, "item": "z"} for row in rows[:9]]
+    shown = [
+        {name: row[name] for name in row if name not in ("click", "at")}
+        for row in rows + again
+    ]
+    log = write_log(tmp_path / "clicks.csv", "csv", clicks)
+    seen = {**SEQUENCE, "clicked": False, "name": "seen", "sides": []}
+    with small_parts(500, 16):
+        output = ingest(
+            tmp_path,
+            shuffled(shown, 2, 3),
+            sequences=[SEQUENCE, seen],
+            label=None,
+            split_by={"by": by, "eval": 0.3},
+            negatives={"keep": 0.5},
+            clicks={
+                **log_of(log, "csv"),
+                "key": "row",
+                "window": "1m",
+                "until": "1971-01-01",
+                "partitions": 4,
+            },
+        )
+    assert output.counts["duplicates"] == 9
+    assert 0 < output.counts["sampled_out"]
+    truth = histories(rows)
+    found = made(output)
+    assert found == {name: truth[name] for name in found}
+    plain = histories([row | {"at": row["t"]} for row in rows], False)
+    assert made(output, ["seen"]) == {n: plain[n][:1] for n in found}
+
+
 def test_two_histories_have_users_of_their_own(tmp_path: Path) -> None:
     rows = random_rows(150, 11)
     for number, row in enumerate(rows):
