@@ -75,14 +75,16 @@ def _list(value: Any) -> tuple[Any, ...]:
 
 
 @contextmanager
-def small_parts(users: int = 60, rows: int = 3) -> Iterator[None]:
+def small_parts(
+    users: int = 60, rows: int = 3, chunk: int = 90
+) -> Iterator[None]:
     """Many partitions, blocks and spills for a few rows."""
     with (
         mock.patch.object(stages, "_USERS_BYTES", users),
         mock.patch.object(events, "ROWS", rows),
-        mock.patch.object(build, "_BLOCK", 2),
-        mock.patch.object(spill, "SPILL_BYTES", 200),
-        cut_into(90, 40),
+        mock.patch.object(build, "_BLOCK", 7),
+        mock.patch.object(spill, "SPILL_BYTES", 10 * chunk),
+        cut_into(chunk, chunk // 2),
     ):
         yield
 
