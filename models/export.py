@@ -19,7 +19,7 @@ from models.config.served_names import served_names
 from models.config.training import RESERVED, Features
 from models.layers.calibration import Calibration
 from models.layers.compact_table import variables_of
-from models.preprocessing import vector_text
+from models.preprocessing import sequence_lists, vector_text
 from models.preprocessing.category_text import canonical
 from models.preprocessing.input_layout import SHALLOW_IDS, asset_name
 from models.preprocessing.preprocessing_fn import Analysis, transformed
@@ -107,7 +107,7 @@ class Served(tf.Module):
             self._tables = list(self._analysis.vocabularies.values())  # tracked
         self._separators = {
             f.name: f.list
-            for f in features.categorical
+            for f in features.categories
             if self._kinds[f.name] == "string" and f.name in self._spec
         }
         self._weighted = features.weighted()
@@ -229,10 +229,17 @@ class Served(tf.Module):
         logged: bool = False,
         calibrated: bool = True,
     ) -> dict[str, tf.Tensor]:
-        raw = raw | self._vectors(raw)
-        inputs = self._transformed(
-            canonical(raw, self._separators, self._weighted)
+        raw = raw | self._vectors(raw) | self._numbers(raw)
+        raw = canonical(
+            raw,
+            self._separators,
+            self._weighted,
+            self._features.sequence_of(),
         )
+        for sequence in self._features.sequences:
+            if sequence.column in raw:
+                raw |= sequence_lists.checked(sequence, raw)
+        inputs = self._transformed(raw)
         for name in (*RESERVED, *(() if logged else (SHALLOW_IDS,))):
             inputs.pop(name, None)
         for name, value in inputs.items():
@@ -256,6 +263,15 @@ class Served(tf.Module):
         if self._analysis is None:
             found = {n: vector_text.sparse(v) for n, v in found.items()}
         return found
+
+    def _numbers(self, raw: Mapping[str, Any]) -> dict[str, Any]:
+        """Numbers beside the items of sequences."""
+        return {
+            column: vector_text.lists(column, raw[column], sequence.separator)
+            for sequence in self._features.sequences
+            for column, side in sequence.columns.items()
+            if side.items is None and column in raw
+        }
 
     def _ctr(
         self, inputs: dict[str, Any], logged: bool, calibrated: bool

@@ -138,6 +138,7 @@ def create_pipeline(
         weighted=config.features.weighted(),
         sizes=config.features.sizes(),
         histories=config.features.made(),
+        sequences=config.features.sequence_of(),
         data_version=versions.data,
         **code("ClickLogGen"),
     )

@@ -47,8 +47,9 @@ class ClickLogGen(base_beam_component.BaseBeamComponent):
 
     `ranges` says of columns of integers below what they are, for counts;
     `weighted` of lists with weights what separates a value from its weight;
-    `sizes` of vectors how many numbers they have. `histories` are the
-    sequences that are made from the log; their columns are in `columns` too.
+    `sizes` of vectors how many numbers they have; `sequences` of ordered lists
+    the column that they are as long as. `histories` are those that are made
+    from the log; their columns are in `columns` too.
 
     `rejected` holds the rows that are not in the examples, with file, place
     and reason, in `rejected-*.jsonl`, and in `counts.json` how many there are.
@@ -68,8 +69,9 @@ class ClickLogGen(base_beam_component.BaseBeamComponent):
         weighted: Mapping[str, str] | None = None,
         sizes: Mapping[str, int] | None = None,
         histories: Sequence[SequenceFeature] = (),
+        sequences: Mapping[str, str] | None = None,
     ) -> None:
-        signs, sizes = weighted or {}, sizes or {}
+        signs, sizes, beside = weighted or {}, sizes or {}, sequences or {}
         # Checks that come later change no example.
         unneeded: dict[str, Any] = {"drift": True, "leaks": True}
         if "by" not in data.split.model_fields_set:
@@ -80,6 +82,7 @@ class ClickLogGen(base_beam_component.BaseBeamComponent):
                 separators.get(name),
                 signs.get(name),
                 sizes.get(name, 0),
+                beside.get(name),
             ]
             for name, kind in columns.items()
         }

@@ -24,6 +24,7 @@ from components.click_log_gen.columns.rows import (
     Rejected,
     Rows,
     Verdicts,
+    refuse_unequal,
     typed,
 )
 from components.click_log_gen.columns.weights import Weights
@@ -204,6 +205,7 @@ class Batch:
             for name, form in job.columns.items()
             if form.kind != "time"
         }
+        refuse_unequal(columns, job.columns, self._verdicts)
         assert data.label is not None and data.label_column is not None
         features = tuple(job.columns)
         columns[LABEL] = labels.label(

@@ -42,6 +42,8 @@ class Observer:
             if all(f.list is None for f in group)
         }
         texts = {name for group in self._plain.values() for name in group}
+        # Sequences use vocabularies of others.
+        texts |= features.sequence_of().keys()
         self._rest = sorted(self._spec.keys() - texts)
         self._by_arrow = bool(self._rest) and decoded.decodable(self._spec)
 

@@ -33,12 +33,19 @@ class Deep(keras.layers.Layer):
     ) -> None:
         super().__init__(name="deep")
         self.numbers = len(layout.dense)
+        apart = [
+            name
+            for sequence in layout.sequences
+            for name in sequence.lists
+            if config.reads_sequences
+        ]
         self.tables = [
             FusedTable(
                 layout,
                 features,
                 dim,
                 l2=config.embedding_l2,
+                apart=apart,
                 name=f"embedding_{dim}",
             )
             for dim, features in by_dim(layout.ids).items()

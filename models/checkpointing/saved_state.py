@@ -208,13 +208,16 @@ class Arrays:
         return np.frombuffer(data, tf.as_dtype(array["dtype"]).as_numpy_dtype)
 
 
+_POOLS = {"sum": "sum", "last": "last"}
+
+
 def columns_of(layout: Layout) -> dict[str, str]:
     """Input of a model's layers -> its place and width."""
     single = [f for f in layout.single if f.dim]
     return {
         **{f.name: f"{i} of {f.dim}" for i, f in enumerate(single)},
         **{
-            f.name: f"{'sum' if f.pool == 'sum' else 'list'} {i} of {f.dim}"
+            f.name: f"{_POOLS.get(f.pool, 'list')} {i} of {f.dim}"
             for i, f in enumerate(layout.lists)
         },
         **{name: f"number {i}" for i, name in enumerate(layout.dense)},

@@ -17,6 +17,7 @@ class ModelConfig(Section):
 
     keras: ClassVar[int] = 3
     sees_all_inputs: ClassVar[bool] = True  # the first hidden layer
+    reads_sequences: ClassVar[bool] = False  # by more than their pooling
     automatic: ClassVar[tuple[str, ...]] = (
         "hidden",
         "dropout",
@@ -99,6 +100,32 @@ class DeepFmConfig(ModelConfig):
     """Architecture."""
 
 
+class DinConfig(ModelConfig):
+    """Deep interest network: attention of the target to each sequence."""
+
+    reads_sequences = True
+
+    name: str = "din"
+    """Architecture."""
+    attention: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (36,)
+    """Units of the layers of the activation unit, from the inputs up."""
+    softmax: bool = False
+    """Normalize the weights of a sequence to the sum 1; the paper does not."""
+
+
+class BstConfig(ModelConfig):
+    """Behavior sequence transformer: one block over sequence and target."""
+
+    reads_sequences = True
+
+    name: str = "bst"
+    """Architecture."""
+    heads: PositiveInt = 2
+    """Heads of the attention."""
+    block_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the block's outputs that training drops."""
+
+
 class TfrsDcnConfig(DcnConfig):
     """DCN V2 of TensorFlow Recommenders, a Keras 2 model."""
 
@@ -135,6 +162,8 @@ _BUILT: dict[str, tuple[type[ModelConfig], str]] = {
     "dcn_v2": (DcnConfig, "models.architectures.dcn_v2:build"),
     "dlrm": (DlrmConfig, "models.architectures.dlrm:build"),
     "deepfm": (DeepFmConfig, "models.architectures.deepfm:build"),
+    "din": (DinConfig, "models.architectures.din:build"),
+    "bst": (BstConfig, "models.architectures.bst:build"),
     "tfrs_dcn": (TfrsDcnConfig, "models.keras2.tfrs_dcn:build"),
     "tfrs_dlrm": (TfrsDlrmConfig, "models.keras2.tfrs_dlrm:build"),
 }

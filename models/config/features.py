@@ -466,6 +466,14 @@ class Features(Section):
             f.name: f.weights for f in self.categorical if f.weights is not None
         }
 
+    def sequence_of(self) -> dict[str, str]:
+        """Column of a sequence, or beside it -> that of the sequence."""
+        return {
+            name: s.column
+            for s in self.sequences
+            for name in (s.column, *s.columns)
+        }
+
     def served_kinds(self) -> dict[str, Kind]:
         """`kinds` of the features that a request holds."""
         constants = self.constants()

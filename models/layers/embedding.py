@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -31,14 +31,16 @@ class Lookup:
     Row `first[feature] + id` belongs to `id` of `feature`; features of one
     `table` share their rows. A list is pooled to its mean or sum, weighted
     where it has weights, or by attention: weights softmax(row · query /
-    sqrt(dim)), one query for each such list. An empty list is zero. Plain
-    TensorFlow, for layers of either Keras.
+    sqrt(dim)), one learned query for each such list, or the embedding of
+    another feature. An empty list is zero. Plain TensorFlow, for layers of
+    either Keras.
 
     Args:
         layout: of the inputs.
         features: those in this table.
         dim: width of a row.
         shared: whether features of one `table` share their rows.
+        apart: lists that are not pooled, by `pool`.
     """
 
     def __init__(
@@ -47,6 +49,7 @@ class Lookup:
         features: Sequence[IdFeature],
         dim: int,
         shared: bool = True,
+        apart: Collection[str] = (),
     ) -> None:
         owners = {f.name: f.rows if shared else f.name for f in features}
         first, self.rows = offsets({owners[f.name]: f.size for f in features})
@@ -58,14 +61,23 @@ class Lookup:
             if f.name in self.first
         ]
         self._lists = [f for f in layout.lists if f.name in self.first]
-        self.attended = [
-            f.name for f in self._lists if f.pool == "attention" and dim > 1
-        ]
+        self._apart = [f.name for f in self._lists if f.name in apart]
+        pooled = [f for f in self._lists if f.name not in self._apart]
+        attended = [f for f in pooled if f.pool == "attention" and dim > 1]
+        self.attended = [f.name for f in attended if not f.query]
+        columns = [layout.single[column].name for column, _ in self._columns]
+        self.fields_of = {
+            name: place
+            for place, name in enumerate([*columns, *(f.name for f in pooled)])
+        }
+        self._queried = {
+            f.name: self.fields_of[f.query] for f in attended if f.query
+        }
 
     @property
     def fields(self) -> int:
-        """Embeddings a row of the batch: one for each feature."""
-        return len(self._columns) + len(self._lists)
+        """Embeddings a row of the batch: one for each feature but `apart`."""
+        return len(self.fields_of)
 
     def gather(self, table: Any, inputs: Mapping[str, Any]) -> tf.Tensor:
         """Rows read, [R, dim]: of `ids` row by row, then list after list.
@@ -93,8 +105,8 @@ class Lookup:
 
     def pool(
         self, rows: tf.Tensor, inputs: Mapping[str, Any], queries: Any = None
-    ) -> tf.Tensor:
-        """[N, fields, dim] from what `gather` gave.
+    ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+        """[N, fields, dim] from what `gather` gave; of lists apart [V, dim].
 
         Args:
             rows: [R, dim].
@@ -103,7 +115,7 @@ class Lookup:
         """
         single = [-1, len(self._columns), self.dim]
         if not self._lists:
-            return tf.reshape(rows, single)
+            return tf.reshape(rows, single), {}
         lists = [inputs[LISTS + f.name] for f in self._lists]
         counts = [tf.size(ragged.flat_values) for ragged in lists]
         outputs = []
@@ -112,8 +124,18 @@ class Lookup:
         pieces = tf.split(rows, counts, num=len(counts))
         if self._columns:
             outputs.append(tf.reshape(pieces.pop(0), single))
+        apart = {}
         for f, ragged, piece in zip(self._lists, lists, pieces, strict=True):
-            if f.name in self.attended:
+            if f.name in self._apart:
+                apart[f.name] = piece
+                continue
+            if f.name in self._queried:
+                query = outputs[0][:, self._queried[f.name]]  # [N, dim]
+                query = tf.gather(query, ragged.value_rowids())
+                pooled = attention_pool(piece, ragged, query)
+            elif f.pool == "last":
+                pooled = first_pool(piece, ragged)
+            elif f.name in self.attended:
                 query = queries[self.attended.index(f.name)]
                 pooled = attention_pool(piece, ragged, query)
             else:
@@ -121,7 +143,7 @@ class Lookup:
                 pool = sum_pool if f.pool == "sum" else mean_pool
                 pooled = pool(piece, ragged, weights)
             outputs.append(pooled[:, None, :])
-        return tf.concat(outputs, 1)
+        return tf.concat(outputs, 1), apart
 
 
 def read(table: Any, ids: tf.Tensor) -> tf.Tensor:
@@ -170,13 +192,30 @@ def _weighed(values: tf.Tensor, weights: tf.RaggedTensor | None) -> tf.Tensor:
     return values * tf.cast(weights.flat_values, values.dtype)[:, None]
 
 
+def first_pool(values: tf.Tensor, ragged: tf.RaggedTensor) -> tf.Tensor:
+    """[N, dim], the first vector of each list; zero for an empty list."""
+    starts, lengths = ragged.row_starts(), ragged.row_lengths()
+    there = tf.where(lengths > 0)  # [filled, 1]
+    first = tf.gather(values, tf.gather_nd(starts, there))
+    shape = tf.stack([ragged.nrows(), values.shape[-1]])
+    return tf.scatter_nd(there, first, shape)
+
+
 def attention_pool(
     values: tf.Tensor, ragged: tf.RaggedTensor, query: tf.Tensor
 ) -> tf.Tensor:
-    """As `mean_pool`, weighted by softmax(values · query / sqrt(dim))."""
+    """As `mean_pool`, weighted by softmax(values · query / sqrt(dim)).
+
+    query: [dim], or one for each value, [V, dim].
+    """
     rows, count = ragged.value_rowids(), ragged.nrows()
     wide, query = tf.cast(values, tf.float32), tf.cast(query, tf.float32)
-    scores = tf.linalg.matvec(wide, query) / values.shape[-1] ** 0.5  # [V]
+    products = (
+        tf.linalg.matvec(wide, query)
+        if query.shape.rank == 1
+        else tf.reduce_sum(wide * query, 1)
+    )
+    scores = products / values.shape[-1] ** 0.5  # [V]
     highest = tf.math.unsorted_segment_max(scores, rows, count)
     shifted = scores - tf.gather(tf.stop_gradient(highest), rows)
     weights = tf.exp(shifted)
@@ -223,6 +262,7 @@ class Fused:
         layout, features, dim, shared: see `Lookup`.
         l2: weight of `penalty` in the losses of a training step.
         stddev: of its values at the start; 0 makes them zero.
+        apart: lists that are not pooled.
     """
 
     add_weight: Any
@@ -239,14 +279,18 @@ class Fused:
         shared: bool = True,
         l2: float = 0.0,
         stddev: float = STDDEV,
+        apart: Collection[str] = (),
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         # A weight of single ids is trained, whatever its embedding is.
         frozen = [f for f in features if shared and f.frozen]
         trained = [f for f in features if f not in frozen]
-        self.lookup = Lookup(layout, trained, dim, shared)
-        self._frozen = Lookup(layout, frozen, dim) if frozen else None
+        self.lookup = Lookup(layout, trained, dim, shared, apart)
+        self._frozen = (
+            Lookup(layout, frozen, dim, apart=apart) if frozen else None
+        )
+        self._gives_apart = bool(apart)
         self._l2 = l2
         self._stddev = stddev
 
@@ -292,25 +336,34 @@ class Fused:
             randomize(self.table, self._stddev)
         self.built = True
 
-    def call(
-        self, inputs: Mapping[str, Any], training: bool = False
-    ) -> tf.Tensor:
-        """[N, fields, dim]."""
-        pooled = []
+    def call(self, inputs: Mapping[str, Any], training: bool = False) -> Any:
+        """[N, fields, dim]; with `apart`, also the rows of these lists."""
+        parts = []
         if self._frozen:
             rows = self._frozen.gather(self.read(self.pretrained), inputs)
             rows = tf.cast(rows, self.compute_dtype)
-            pooled.append(self._frozen.pool(rows, inputs))
-            if not self.lookup.fields:
-                return pooled[0]
-        table = self.compact or self.read(self.table)
-        rows = self.lookup.gather(table, inputs)
-        if self._l2 and training:
-            self.add_loss(self._l2 * penalty(rows, inputs))
-        rows = tf.cast(rows, self.compute_dtype)
-        query = None if self.query is None else self.read(self.query)
-        pooled.append(self.lookup.pool(rows, inputs, query))
-        return pooled[0] if len(pooled) == 1 else tf.concat(pooled, 1)
+            parts.append(self._frozen.pool(rows, inputs))
+        if self.lookup.fields:
+            table = self.compact or self.read(self.table)
+            rows = self.lookup.gather(table, inputs)
+            if self._l2 and training:
+                self.add_loss(self._l2 * penalty(rows, inputs))
+            rows = tf.cast(rows, self.compute_dtype)
+            query = None if self.query is None else self.read(self.query)
+            parts.append(self.lookup.pool(rows, inputs, query))
+        pooled = [one for one, _ in parts]
+        whole = pooled[0] if len(pooled) == 1 else tf.concat(pooled, 1)
+        if not self._gives_apart:
+            return whole
+        return whole, {n: rows for _, some in parts for n, rows in some.items()}
+
+    def place(self, name: str) -> int | None:
+        """Which of the fields is a feature's; None: it is not here."""
+        before = self._frozen.fields_of if self._frozen else {}
+        if name in before:
+            return before[name]
+        place = self.lookup.fields_of.get(name)
+        return None if place is None else len(before) + place
 
     def read(self, weight: Any) -> Any:
         """Tensor that TensorFlow's functions take for a weight."""

@@ -4,12 +4,13 @@ The rules are the ingest's: `category` and `Column` in
 components/click_log_gen/columns. Of a feature that is a list, a row with one
 value has a text, which is split at the separator. A row with several has the
 list itself: each may hold the separator. Empty values are missing; one beside
-a single value that holds the separator keeps it whole.
+a single value that holds the separator keeps it whole. In a sequence an empty
+value keeps its place, and none may hold the separator.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import tensorflow as tf
@@ -26,6 +27,7 @@ def canonical(
     raw: Mapping[str, Any],
     separators: Mapping[str, str | None],
     weighted: Mapping[str, str] | None = None,
+    placed: Collection[str] = (),
 ) -> dict[str, Any]:
     """`raw` with texts split to lists, and the category of each value.
 
@@ -36,11 +38,14 @@ def canonical(
         separators: text feature -> what separates the values in a text; None
             where a row has one value.
         weighted: those whose values have weights -> what separates the two.
+        placed: those of sequences, in which an empty value keeps its place.
     """
     if not separators:
         return dict(raw)
     split = {
-        name: _without_empty(_split(_ragged(raw[name]), separator))
+        name: _split_in_place(_ragged(raw[name]), separator)
+        if name in placed
+        else _without_empty(_split(_ragged(raw[name]), separator))
         for name, separator in separators.items()
         if separator is not None
     }
@@ -103,6 +108,16 @@ def _split(lists: tf.RaggedTensor, separator: str) -> tf.RaggedTensor:
     )
     others = lists.with_flat_values(tf.logical_not(is_text))
     return tf.concat([tf.ragged.boolean_mask(lists, others), texts], axis=1)
+
+
+def _split_in_place(lists: tf.RaggedTensor, separator: str) -> tf.RaggedTensor:
+    """As `_split`; a row whose text is empty has no value."""
+    lone = tf.gather(
+        tf.equal(lists.row_lengths(), 1), lists.value_rowids()
+    )  # [V]
+    nothing = lone & tf.equal(lists.flat_values, "")
+    filled = lists.with_flat_values(~nothing)
+    return _split(tf.ragged.boolean_mask(lists, filled), separator)
 
 
 def _without_empty(lists: tf.RaggedTensor) -> tf.RaggedTensor:

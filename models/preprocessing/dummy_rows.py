@@ -11,6 +11,7 @@ from models.preprocessing.input_layout import (
     DENSE,
     IDS,
     LISTS,
+    NUMBERS,
     SHALLOW_IDS,
     WEIGHTS,
     Layout,
@@ -33,4 +34,9 @@ def empty_rows(layout: Layout, count: int) -> dict[str, Any]:
         inputs[LISTS + f.name] = ids
         if f.weighted:
             inputs[WEIGHTS + f.name] = tf.cast(ids, tf.float32)
+    for sequence in layout.sequences:
+        for name in sequence.numbers:
+            inputs[NUMBERS + name] = tf.RaggedTensor.from_row_lengths(
+                np.zeros(0, np.float32), np.zeros(count, np.int64)
+            )
     return inputs

@@ -66,7 +66,7 @@ def keys_of(features: Features, sizes: Mapping[str, int]) -> dict[str, Keys]:
     """
     kinds: dict[str, str] = {}
     found: dict[str, Keys] = {}
-    for f in features.categorical:
+    for f in features.categories:
         kinds[f.name] = "text" if f.encode in ("vocab", "hash") else f.encode
         vocab = f.encode == "vocab"
         found[f.name] = Keys(

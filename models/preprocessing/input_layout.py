@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 import zlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from models.config.time_features import SIZES
 from models.config.training import CategoricalFeature, Features
 
 IDS, DENSE, LISTS, WEIGHTS = "ids", "dense", "list_", "weights_"
+NUMBERS = "numbers_"
 SHALLOW_IDS = "shallow_ids"
 LABEL_COUNTS = "label_counts"  # asset: negative, positive training rows
 
@@ -21,9 +22,11 @@ class IdFeature:
 
     dim: width of its embedding; 0 for a cross, which only the wide part sees.
     table: features of one table share embeddings; "" is a table of its own.
-    pool: of a list's embeddings, "mean", "sum" or "attention".
+    pool: of a list's embeddings, "mean", "sum", "attention", or "last" of one
+        that begins with the newest.
     weighted: the values of a list have weights.
     frozen: its embeddings are given, and not trained.
+    query: feature that a list's attention compares with; "": learned.
     """
 
     name: str
@@ -33,11 +36,29 @@ class IdFeature:
     pool: str = "mean"
     weighted: bool = False
     frozen: bool = False
+    query: str = ""
 
     @property
     def rows(self) -> str:
         """Whose rows its embeddings are."""
         return self.table or self.name
+
+
+@dataclass(frozen=True)
+class SequenceInput:
+    """A sequence among the lists of a layout, the newest item first.
+
+    lists: names of its lists with ids, that of the items first.
+    queries: for each, the feature with an embedding of that width that it is
+        compared with.
+    numbers: names of lists of numbers beside them.
+    max_len: greatest length.
+    """
+
+    lists: tuple[str, ...]
+    queries: tuple[str, ...]
+    numbers: tuple[str, ...]
+    max_len: int
 
 
 @dataclass(frozen=True)
@@ -50,12 +71,15 @@ class Layout:
     dense: columns of the tensor `dense`, float32 [N, len(dense)].
     shallow: columns of the tensor `shallow_ids`, int64 [N, len(shallow)], of
         which the network sees nothing.
+    sequences: which of the lists belong together; numbers beside them are
+        ragged float32 `numbers_<name>` of the same lengths.
     """
 
     single: tuple[IdFeature, ...]
     lists: tuple[IdFeature, ...]
     dense: tuple[str, ...]
     shallow: tuple[IdFeature, ...] = ()
+    sequences: tuple[SequenceInput, ...] = ()
 
     @property
     def ids(self) -> tuple[IdFeature, ...]:
@@ -77,6 +101,7 @@ def layout(features: Features, vocabulary_size: Callable[[str], int]) -> Layout:
     """
     single: list[IdFeature] = []
     lists: list[IdFeature] = []
+    sequences: list[SequenceInput] = []
     for f in features.categorical:
         if f.encode == "vocab":
             size = 1 + vocabulary_size(asset_name(f)) + f.oov_buckets
@@ -104,12 +129,38 @@ def layout(features: Features, vocabulary_size: Callable[[str], int]) -> Layout:
     dense = [f.name for f in features.numeric if not f.ids]
     dense += [f.indicator for f in features.numeric if f.indicator]
     dense += [name for f in features.vectors for name in f.inputs]
+    by_name = {f.name: f for f in single}
+    for s in features.sequences:
+        shared = {s.column: (s.items, s.query)} | {
+            column: (side.items, side.items)
+            for column, side in s.columns.items()
+            if side.items is not None
+        }
+        lists += [
+            replace(
+                by_name[items],
+                name=column,
+                table=by_name[items].rows,
+                pool=s.pooling,
+                query=query if s.pooling == "attention" else "",
+            )
+            for column, (items, query) in shared.items()
+        ]
+        sequences.append(
+            SequenceInput(
+                tuple(shared),
+                tuple(query for _, query in shared.values()),
+                tuple(column for column in s.columns if column not in shared),
+                s.max_len,
+            )
+        )
     apart = features.shallow()
     return Layout(
         tuple(f for f in single if f.name not in apart),
         tuple(lists),
         tuple(dense),
         tuple(f for f in single if f.name in apart),
+        tuple(sequences),
     )
 
 

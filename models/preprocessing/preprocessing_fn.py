@@ -19,6 +19,7 @@ from models.config.training import (
 from models.config.vectors import VectorFeature
 from models.preprocessing import (
     numeric,
+    sequence_lists,
     time_parts,
     vector_text,
     weighted_text,
@@ -28,6 +29,7 @@ from models.preprocessing.input_layout import (
     IDS,
     LABEL_COUNTS,
     LISTS,
+    NUMBERS,
     SHALLOW_IDS,
     WEIGHTS,
     asset_name,
@@ -131,6 +133,7 @@ def transformed(
             outputs[LISTS + f.name] = _list_ids(f, parts, found.vocabularies)
             if weights is not None:
                 outputs[WEIGHTS + f.name] = weights
+    outputs |= _sequences(inputs, features, raw.rows, found.vocabularies)
     single = [f for f in features.categorical if f.list is None]
     by_name = dict.fromkeys(f.name for f in single)
     by_name |= known
@@ -351,6 +354,42 @@ def _text_ids(
     ids = tf.where(missing, tf.zeros_like(ids), ids)
     names = [f.name for f in features]
     return dict(zip(names, tf.unstack(ids, len(names)), strict=True))
+
+
+def _sequences(
+    inputs: Mapping[str, Any],
+    features: Features,
+    count: tf.Tensor,
+    vocabularies: Mapping[str, Any],
+) -> Tensors:
+    """Ragged ids and numbers [N, (items)], the newest item first."""
+    by_name = {f.name: f for f in features.categories}
+    outputs: Tensors = {}
+    for sequence in features.sequences:
+        rows, columns = sequence_lists.newest(
+            sequence, inputs, tf.cast(count, tf.int64)
+        )
+        for name, values in columns.items():
+            f, key = by_name.get(name), NUMBERS + name
+            if f is not None:
+                key = LISTS + name
+                values = _ids_or_missing(f, values, vocabularies)
+            outputs[key] = tf.RaggedTensor.from_value_rowids(
+                values, rows, tf.cast(count, tf.int64), validate=False
+            )
+    return outputs
+
+
+def _ids_or_missing(
+    feature: CategoricalFeature,
+    values: tf.Tensor,
+    vocabularies: Mapping[str, Any],
+) -> tf.Tensor:
+    """Ids of texts, 0 where one is empty; ids as they are."""
+    if values.dtype != tf.string:
+        return values
+    found = 1 + _ids(feature, values, vocabularies)
+    return tf.where(tf.equal(values, ""), tf.zeros_like(found), found)
 
 
 def _list_ids(

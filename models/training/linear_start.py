@@ -215,6 +215,8 @@ def _rows(
             of_row = np.repeat(np.arange(count), lengths)
             ids = ragged.flat_values.numpy() + first[name]
             shares = np.ones(len(ids))
+            if features[name].pool == "last":
+                shares[1:] = of_row[1:] != of_row[:-1]
             if features[name].weighted:
                 given = inputs[WEIGHTS + name].flat_values.numpy()
                 shares = given.astype(np.float64)

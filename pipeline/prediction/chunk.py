@@ -25,6 +25,7 @@ from components.click_log_gen.columns.rows import (
     ColumnForm,
     Rows,
     Verdicts,
+    refuse_unequal,
     typed,
 )
 from components.click_log_gen.config.sections import LogFiles
@@ -238,6 +239,7 @@ def _features(
             features[name] = text_of(times)
         else:
             features[name] = typed(array, form.kind, column, verdicts)
+    refuse_unequal(features, job.features, verdicts)
     return features
 
 

@@ -90,14 +90,18 @@ def find(
     kinds = features.served_kinds()
     ranges = features.ranges()
     lists, weighted = features.lists(), features.weighted()
-    sizes = features.sizes()
+    sizes, beside = features.sizes(), features.sequence_of()
     return Source(
         os.path.abspath(model),  # noqa: PTH100 (workers may start elsewhere)
         str(about.get("export_id", "")),
         _with_spans(files, since, until),
         {
             name: ColumnForm(
-                kind, lists.get(name), weighted.get(name), sizes.get(name, 0)
+                kind,
+                lists.get(name),
+                weighted.get(name),
+                sizes.get(name, 0),
+                beside.get(name),
             )
             for name, kind in kinds.items()
         },

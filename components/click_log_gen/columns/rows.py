@@ -28,13 +28,16 @@ class ColumnForm(NamedTuple):
     kind: of its values, see `models.config.features.Kind`.
     separator: between the values of a list in a text; None: one value a row.
     weights: between a value of a list and its weight; None: it has none.
-    size: of a vector.
+    size: of a vector; 0: any number of numbers.
+    sequence: column of the ordered list that it is, or is as long as; None:
+        it is of none.
     """
 
     kind: str
     separator: str | None = None
     weights: str | None = None
     size: int = 0
+    sequence: str | None = None
 
     @property
     def reads(self) -> str:
@@ -92,15 +95,16 @@ class Rows:
             null_values: of the log.
             form: what the column holds, where it is a feature's.
         """
-        _, separator, weights, size = form or ColumnForm("string")
+        form = form or ColumnForm("string")
         return Column(
             name,
             null_values,
-            separator,
+            form.separator,
             self.parsed,
             name in self.loose,
-            weights,
-            size,
+            form.weights,
+            form.size,
+            form.sequence is not None,
         )
 
     def origins(self) -> tuple[pa.StringArray, pa.BinaryArray]:
@@ -160,7 +164,8 @@ class Column:
     parsed: the reader made nulls of missing values already.
     loose: a list of one value is a text, as in a tf.Example.
     weights: what separates a value of a list and its weight, as in `a:0.3`.
-    size: numbers of a vector.
+    size: numbers of a vector; 0: any number of them.
+    ordered: missing values of a list keep their place.
     """
 
     name: str
@@ -170,6 +175,7 @@ class Column:
     loose: bool = False
     weights: str | None = None
     size: int = 0
+    ordered: bool = False
 
     def text(self, array: pa.Array, verdicts: Verdicts) -> pa.Array:
         """`array` as string, one text for one value (see value_text.py).
@@ -191,6 +197,8 @@ class Column:
         """
         assert self.separator is not None
         lists = self._lists(array, verdicts)
+        if self.ordered:
+            return self._in_place(lists, verdicts)
         if self.weights is not None:
             lists = self._weighted(lists, verdicts)
             return item_lists.apart(lists, self.separator)
@@ -227,11 +235,38 @@ class Column:
             rows, f"column {self.name}: not a finite number in the vector"
         )
         lengths = item_lists.lengths(lists)
-        verdicts.refuse(
-            (lengths != 0) & (lengths != self.size),
-            f"column {self.name}: a vector of other than {self.size} numbers",
-        )
+        if self.size:
+            verdicts.refuse(
+                (lengths != 0) & (lengths != self.size),
+                f"column {self.name}: a vector of other than {self.size}"
+                " numbers",
+            )
         return item_lists.of(lists.offsets, pc.fill_null(items, 0.0))
+
+    def _in_place(
+        self, lists: pa.ListArray, verdicts: Verdicts
+    ) -> pa.ListArray:
+        """Lists of a sequence: a missing value is empty, and in its place.
+
+        A value with the separator in it would be two when it is served.
+        """
+        assert self.separator is not None
+        missing = self._is_missing(lists.values)
+        lone = item_lists.lengths(lists)[item_lists.rows_of(lists)] == 1
+        lists = item_lists.without(
+            item_lists.of(lists.offsets, nulled(lists.values, missing)),
+            missing & lone,
+        )
+        items = pc.fill_null(value_text.canonical(lists.values), "")
+        bad = mask(pc.match_substring(items, self.separator))
+        rows = np.zeros(len(lists), np.bool_)
+        rows[item_lists.rows_of(lists)[bad]] = True
+        verdicts.refuse(
+            rows,
+            f"column {self.name}: a value with the separator"
+            f" {self.separator!r} in it; give the sequence another `separator`",
+        )
+        return item_lists.of(lists.offsets, items)
 
     def _weighted(
         self, lists: pa.ListArray, verdicts: Verdicts
@@ -482,6 +517,28 @@ def typed(
     if column.separator is not None:
         return column.items(array, verdicts)
     return column.text(array, verdicts)
+
+
+def refuse_unequal(
+    columns: Mapping[str, pa.Array],
+    forms: Mapping[str, ColumnForm],
+    verdicts: Verdicts,
+) -> None:
+    """Refuses rows in which a list is not as long as its sequence.
+
+    Args:
+        columns: typed.
+        forms: of the columns.
+        verdicts: of the rows.
+    """
+    for name, form in forms.items():
+        if form.sequence is None or form.sequence == name:
+            continue
+        lengths = item_lists.lengths(columns[form.sequence])
+        verdicts.refuse(
+            item_lists.lengths(columns[name]) != lengths,
+            f"column {name}: not as many values as {form.sequence} has",
+        )
 
 
 def _is_number(kind: pa.DataType) -> bool:

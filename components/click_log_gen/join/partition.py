@@ -23,6 +23,7 @@ from components.click_log_gen.columns.rows import (
     ColumnForm,
     Rows,
     Verdicts,
+    refuse_unequal,
     typed,
 )
 from components.click_log_gen.config.sections import (
@@ -193,6 +194,7 @@ class _Impressions:
             for name, form in self._job.columns.items()
             if form.kind != "time"
         }
+        refuse_unequal(columns, self._job.columns, verdicts)
         base = _base(
             rows,
             self.source,

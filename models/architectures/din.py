@@ -1,0 +1,52 @@
+"""Deep interest network: the target's attention to each sequence.
+
+Zhou et al., "Deep Interest Network for Click-Through Rate Prediction",
+arXiv 1706.06978. Hidden layers see embeddings, numbers, and the sum of the
+items' embeddings, weighted by an activation unit.
+"""
+
+from __future__ import annotations
+
+import keras
+import tensorflow as tf
+
+from models.architectures.base import Network
+from models.architectures.sequenced import Items, Sequenced
+from models.config.architectures import DinConfig
+from models.layers.activation_unit import ActivationUnit
+from models.preprocessing.input_layout import Layout
+
+
+class Interested(Sequenced):
+    """A `Sequenced` with an activation unit for each sequence."""
+
+    def __init__(
+        self, layout: Layout, config: DinConfig, base_rate: float
+    ) -> None:
+        super().__init__(layout, config, base_rate)
+        self.units = [
+            ActivationUnit(
+                config.attention, config.softmax, name=f"attention_{i}"
+            )
+            for i in range(len(layout.sequences))
+        ]
+
+    def build_interest(self, number: int, width: int, numbers: int) -> int:
+        """Makes the activation unit."""
+        self.units[number].build(width, numbers)
+        return width + numbers
+
+    def interest(self, number: int, items: Items, training: bool) -> tf.Tensor:
+        """[N, width of an item and the numbers beside it]."""
+        return self.units[number](
+            items.target,
+            items.items,
+            items.ragged.value_rowids(),
+            items.numbers,
+        )
+
+
+def build(layout: Layout, config: DinConfig, base_rate: float) -> keras.Model:
+    """The model of `model.name: din`."""
+    deep = Interested(layout, config, base_rate)
+    return Network("din", layout, layout.crosses, deep)

@@ -1,0 +1,122 @@
+"""Sequences to lists of ids and numbers, the newest item first.
+
+A sequence and its sides are of equal lengths: the ingest checks it, and the
+exported graph. The place of an item without a value is left out of all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+from models.config.sequences import SequenceFeature
+
+
+class Newest(NamedTuple):
+    """Items of rows one after the other, the newest `max_len` of each.
+
+    rows: whose they are, int64 [V], rising. columns: of the sequence and its
+    sides, their values [V]: texts, ids, or numbers as sign(x)·log(1 + |x|).
+    """
+
+    rows: tf.Tensor
+    columns: dict[str, tf.Tensor]
+
+
+def newest(
+    sequence: SequenceFeature, inputs: Mapping[str, Any], count: Any
+) -> Newest:
+    """The newest items of each row.
+
+    Args:
+        sequence: of the config.
+        inputs: raw feature name -> sparse texts or numbers, or ids as int64,
+            where 0 is missing. A column without a value may be absent.
+        count: rows, int64.
+    """
+    items = inputs.get(sequence.column)
+    if items is None:
+        items = _nothing(count)
+    there = tf.where(tf.not_equal(items.values, _missing(items.dtype)))[:, 0]
+    filled = tf.RaggedTensor.from_value_rowids(
+        there, tf.gather(items.indices[:, 0], there), count, validate=False
+    )
+    most = tf.constant(sequence.max_len, tf.int64)
+    lengths = tf.minimum(filled.row_lengths(), most)
+    if sequence.order == "newest_first":
+        first = filled.row_starts()
+        places = tf.ragged.range(first, first + lengths)
+    else:
+        last = filled.row_limits() - 1
+        places = tf.ragged.range(last, last - lengths, -1)
+    at = tf.gather(there, places.flat_values)
+    columns = {sequence.column: tf.gather(items.values, at)}
+    for column, side in sequence.columns.items():
+        if column in inputs:
+            found = tf.gather(inputs[column].values, at)
+        else:  # never seen, and so neither were the items
+            kind = tf.float32 if side.items is None else tf.string
+            found = tf.zeros(tf.shape(at), kind)
+        columns[column] = _log1p(found) if side.items is None else found
+    return Newest(places.value_rowids(), columns)
+
+
+def checked(
+    sequence: SequenceFeature, columns: Mapping[str, Any]
+) -> dict[str, tf.SparseTensor]:
+    """The sequence's columns, or InvalidArgumentError, which names it.
+
+    A side has as many values in each row as the sequence.
+
+    Args:
+        sequence: of the config.
+        columns: sparse, of requests.
+    """
+    items = columns[sequence.column]
+    count = items.dense_shape[0]
+    lengths = _lengths(items, count)
+    checks = []
+    for name in sequence.columns:
+        if name not in columns:  # empty in every training row
+            continue
+        own = _lengths(columns[name], count)
+        other = tf.not_equal(own, lengths)
+        checks.append(
+            tf.debugging.Assert(
+                tf.reduce_all(~other),
+                [
+                    (
+                        f"feature {name!r}: accepted are as many values as"
+                        f" {sequence.column!r} has. Received, and has:"
+                    ),
+                    tf.boolean_mask(own, other)[:1],
+                    tf.boolean_mask(lengths, other)[:1],
+                ],
+            )
+        )
+    with tf.control_dependencies(checks):
+        whole = items.with_values(tf.identity(items.values))
+    return {sequence.column: whole}
+
+
+def _lengths(sparse: tf.SparseTensor, count: tf.Tensor) -> tf.Tensor:
+    rows = sparse.indices[:, 0]
+    return tf.math.unsorted_segment_sum(tf.ones_like(rows), rows, count)
+
+
+def _missing(kind: tf.DType) -> Any:
+    return "" if kind == tf.string else tf.constant(0, kind)
+
+
+def _nothing(count: tf.Tensor) -> tf.SparseTensor:
+    return tf.SparseTensor(
+        tf.zeros([0, 2], tf.int64),
+        tf.zeros([0], tf.string),
+        tf.stack([count, tf.zeros_like(count)]),
+    )
+
+
+def _log1p(values: tf.Tensor) -> tf.Tensor:
+    return tf.sign(values) * tf.math.log1p(tf.abs(values))
