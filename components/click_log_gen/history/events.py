@@ -106,8 +106,8 @@ def read(
             inside = mask(pc.match_substring(array, separator))
             verdicts.refuse(
                 inside,
-                f"column {name}: a value with {separator!r} in it, the"
-                " separator of features.sequences",
+                f"column {name}: a value with the separator {separator!r} in"
+                " it; give the sequence another `separator`",
             )
             return array
 

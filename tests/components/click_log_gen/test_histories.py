@@ -251,8 +251,8 @@ def test_a_value_that_a_request_could_not_say_is_rejected(
     rows[6]["kind"] = "x|y"
     output = ingest(tmp_path, [rows])
     assert output.reasons == [
-        f"column {name}: a value with '|' in it, the separator of"
-        " features.sequences"
+        f"column {name}: a value with the separator '|' in it; give the"
+        " sequence another `separator`"
         for name in ("item", "kind")
     ]
     assert made(output) == histories(rows[:5] + rows[7:])
