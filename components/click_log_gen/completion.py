@@ -71,7 +71,9 @@ def spill_chunk(chunk: Chunk, job: ConversionSettings) -> dict[str, Any]:
             }
             numbers = found.rows + np.arange(len(batch.positive))
             arrays = [pa.array(columns[name]) for name in schema.names]
-            writer.add(pa.record_batch(arrays, schema), numbers // events.ROWS)
+            writer.add(
+                pa.record_batch(arrays, schema), numbers // job.histories.block
+            )
             found.add(batch.history, batch.moments, batch.positive)
     return {**reading.to_json(), "rows": found.rows}
 
@@ -89,7 +91,7 @@ def complete_chunk(chunk: Chunk, job: CompletionSettings) -> dict[str, Any]:
     path = _path(settings.histories, chunk.number)
     left = job.counts[chunk.number]
     with Shards(settings.folders, chunk.number, settings.chunks) as shards:
-        for block in range(-(-left // events.ROWS)):
+        for block in range(-(-left // settings.histories.block)):
             rows = spill.SpilledRows([path], block, schema)
             found = {
                 name: rows.column(name).to_numpy(zero_copy_only=False)

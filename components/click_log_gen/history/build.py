@@ -10,13 +10,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from components.click_log_gen.columns import item_lists
-from components.click_log_gen.history import events, windows
+from components.click_log_gen.history import windows
 from components.click_log_gen.history.events import HistorySettings
 from components.click_log_gen.output import spill
-from components.example_io.tf_example import encode_features
+from components.example_io.tf_example import (
+    Items,
+    encode_features,
+    encode_lists,
+    join,
+)
 
-_BLOCK = 1 << 15  # rows whose histories are encoded at once
+_MEMBERS = 1 << 20  # of histories that are encoded at once
 _SCHEMA = pa.schema([("row", pa.int64()), ("features", pa.binary())])
 
 
@@ -67,29 +71,39 @@ def build(
     users = rows.column("key").dictionary_encode().indices.to_numpy()
     users = users.astype(np.int64)
     times = rows.column("time").to_numpy()
-    items = rows.column("item")
-    chosen = np.flatnonzero(items.is_valid())
+    found = rows.column("item")
+    chosen = np.flatnonzero(found.is_valid())
     taken = pa.array(chosen)
     at = rows.column("at").to_numpy()[chosen]
-    content = {"item": items.take(taken), "time": pa.array(times[chosen])}
+    content = {"item": found.take(taken), "time": pa.array(times[chosen])}
     for name in job.schema(part.sequence).names[2:]:
         content[name] = rows.column(name).take(taken)
     order = windows.order(users[chosen], at, list(content.values()))
     owners, at = users[chosen][order], at[order]
+    shown = times[chosen][order]
     content = {n: a.take(pa.array(order)) for n, a in content.items()}
+    items = {sequence.column: Items(content["item"])}
+    gaps = []
+    for place, (column, side) in enumerate(sequence.columns.items()):
+        if job.kind(side) == "gap":
+            gaps.append(column)
+        else:
+            items[column] = Items(content[f"side{place}"])
     first, end = windows.find(users, times, owners, at, sequence.max_len)
-    blocks = np.cumsum([0, *(-(-count // events.ROWS) for count in counts)])
+    blocks = np.cumsum([0, *(-(-count // job.block) for count in counts)])
     numbers = rows.column("row").to_numpy()
     seen = np.flatnonzero(end > first)
-    where = blocks[rows.chunks] + numbers // events.ROWS
+    where = blocks[rows.chunks] + numbers // job.block
     with spill.Writer(job.built(part.sequence, part.partition)) as writer:
-        for start in range(0, len(seen), _BLOCK):
-            some = seen[start : start + _BLOCK]
+        for some in _parts(seen, (end - first)[seen]):
             members, offsets = windows.members(first[some], end[some])
-            lists = _lists(
-                job, part.sequence, content, members, offsets, times[some]
-            )
-            features = encode_features(lists)
+            features = encode_lists(items, members, offsets)
+            if gaps:
+                owner = np.repeat(times[some], np.diff(offsets))
+                since = ((owner - shown[members]) / 1e6).astype(np.float32)
+                own = dict.fromkeys(gaps, Items(pa.array(since)))
+                every = np.arange(len(members))
+                features = join(features, encode_lists(own, every, offsets))
             batch = pa.record_batch(
                 [pa.array(numbers[some]), features], schema=_SCHEMA
             )
@@ -98,36 +112,23 @@ def build(
     return {"chunk": part.number, "out_of_range": {}, "filled": filled}
 
 
-def _lists(
-    job: HistorySettings,
-    number: int,
-    content: dict[str, pa.Array],
-    members: windows.Ints,
-    offsets: Any,
-    times: windows.Ints,
-) -> dict[str, pa.Array]:
-    """The lists of some rows, by their columns in the examples."""
-    sequence = job.sequences[number]
-    taken, ends = pa.array(members), pa.array(offsets)
-    found = {sequence.column: content["item"].take(taken)}
-    for place, (column, side) in enumerate(sequence.columns.items()):
-        if job.kind(side) == "gap":
-            shown = content["time"].to_numpy()[members]
-            gaps = np.repeat(times, np.diff(offsets)) - shown
-            found[column] = pa.array((gaps / 1e6).astype(np.float32))
-        else:
-            found[column] = content[f"side{place}"].take(taken)
-    return {n: item_lists.of(ends, items) for n, items in found.items()}
+def _parts(rows: windows.Ints, counts: windows.Ints) -> list[windows.Ints]:
+    """The rows, cut so that each part has about _MEMBERS members."""
+    if not len(rows):
+        return []
+    group = np.cumsum(counts) // _MEMBERS
+    return np.split(rows, np.flatnonzero(np.diff(group)) + 1)
 
 
 class Histories:
-    """The histories of one piece's rows, block after block."""
+    """The histories of one piece's rows, `block` of them at once."""
 
     def __init__(
         self, job: HistorySettings, piece: int, counts: Sequence[int]
     ) -> None:
         self._job = job
-        blocks = [-(-count // events.ROWS) for count in counts]
+        self.block = job.block
+        blocks = [-(-count // job.block) for count in counts]
         self._first = sum(blocks[:piece])
         self._empty = []
         for sequence in job.sequences:
@@ -139,7 +140,7 @@ class Histories:
 
     def of(self, block: int, count: int) -> list[pa.BinaryArray]:
         """Encoded features of the rows of a block, for each sequence."""
-        wanted = np.arange(block * events.ROWS, block * events.ROWS + count)
+        begin = block * self._job.block
         found = []
         for number in range(len(self._job.sequences)):
             rows = spill.SpilledRows(
@@ -151,9 +152,8 @@ class Histories:
                 _SCHEMA,
             )
             place = np.full(count, -1)
-            place[rows.column("row").to_numpy() - wanted[0]] = np.arange(
-                len(rows)
-            )
+            numbers = rows.column("row").to_numpy() - begin
+            place[numbers] = np.arange(len(rows))
             taken = pa.array(place, mask=place < 0)
             features = rows.column("features").take(taken)
             found.append(pc.fill_null(features, self._empty[number]))

@@ -19,7 +19,8 @@ from components.click_log_gen.output import spill
 from components.click_log_gen.splitting import split
 from models.config.sequences import SequenceFeature, Side
 
-ROWS = 1 << 16  # of a block: what is completed at once
+VALUES = 1 << 22  # of the histories in a block of rows
+LEAST = 1 << 10  # rows of a block
 Columns = Mapping[str, pa.Array]
 
 
@@ -39,6 +40,12 @@ class HistorySettings:
     work: str
     pieces: int
     partitions: int
+
+    @property
+    def block(self) -> int:
+        """Rows that are completed at once."""
+        lists = [(s.max_len, 1 + len(s.sides)) for s in self.sequences]
+        return max(LEAST, VALUES // sum(size * count for size, count in lists))
 
     def schema(self, number: int) -> pa.Schema:
         """What is read of a row for a sequence: key, item, sides by number."""

@@ -40,12 +40,12 @@ def order(owners: Ints, moments: Ints, content: list[pa.Array]) -> Ints:
     return found
 
 
-def members(first: Ints, end: Ints) -> tuple[Ints, npt.NDArray[np.int32]]:
+def members(first: Ints, end: Ints) -> tuple[Ints, Ints]:
     """Events of all windows, one window after the other, and their offsets."""
     counts = end - first
     offsets = np.append(0, np.cumsum(counts))
     start = np.repeat(first - offsets[:-1], counts)
-    return start + np.arange(offsets[-1]), offsets.astype(np.int32)
+    return start + np.arange(offsets[-1]), offsets
 
 
 def _ranks(array: pa.Array) -> npt.NDArray[np.number]:

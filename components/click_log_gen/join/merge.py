@@ -93,10 +93,9 @@ def join_partition(partition: Partition, job: JoinSettings) -> dict[str, Any]:
     fates = joined.match
     shown = _tally(fates.impressions, matching.IMPRESSION_OUTCOMES)
     clicked = _tally(fates.clicks, matching.CLICK_OUTCOMES)
-    histories = None
-    if job.partitioning.histories is not None:
-        number, counts = partition.number, job.counts
-        histories = Histories(job.partitioning.histories, number, counts)
+    settings, histories = job.partitioning.histories, None
+    if settings is not None:
+        histories = Histories(settings, partition.number, job.counts)
     shown.counts["rejected"] = sum(
         shown.counts[name] for name in ("duplicates", "spoiled")
     )
@@ -106,7 +105,7 @@ def join_partition(partition: Partition, job: JoinSettings) -> dict[str, Any]:
         job.partitioning.partitions,
         "join-",
     ) as shards:
-        size = _ROWS if histories is None else events.ROWS
+        size = _ROWS if histories is None else histories.block
         for block, start in enumerate(range(0, len(joined.kept), size)):
             rows = joined.kept[start : start + size]
             found = joined.weigh(rows)

@@ -81,8 +81,9 @@ def small_parts(
     """Many partitions, blocks and spills for a few rows."""
     with (
         mock.patch.object(stages, "_USERS_BYTES", users),
-        mock.patch.object(events, "ROWS", rows),
-        mock.patch.object(build, "_BLOCK", 7),
+        mock.patch.object(events, "VALUES", 1),
+        mock.patch.object(events, "LEAST", rows),
+        mock.patch.object(build, "_MEMBERS", 7),
         mock.patch.object(spill, "SPILL_BYTES", 10 * chunk),
         cut_into(chunk, chunk // 2),
     ):
