@@ -52,7 +52,7 @@ def spill_chunk(chunk: Chunk, job: ConversionSettings) -> dict[str, Any]:
     reading = conversion.Reading(chunk, job)
     shards = Shards(job.folders, chunk.number, job.chunks)
     assert job.histories is not None
-    schema = _schema(job)
+    schema, block = _schema(job), job.histories.block
     with (
         naming(chunk.path),
         shards,
@@ -71,9 +71,7 @@ def spill_chunk(chunk: Chunk, job: ConversionSettings) -> dict[str, Any]:
             }
             numbers = found.rows + np.arange(len(batch.positive))
             arrays = [pa.array(columns[name]) for name in schema.names]
-            writer.add(
-                pa.record_batch(arrays, schema), numbers // job.histories.block
-            )
+            writer.add(pa.record_batch(arrays, schema), numbers // block)
             found.add(batch.history, batch.moments, batch.positive)
     return {**reading.to_json(), "rows": found.rows}
 

@@ -151,7 +151,7 @@ def generate(
     broken lines; `truth.parquet` has row, probability.
 
     `shape="shop"`: the files of `ads`, of users who see some 150 items
-    each and never return. A user likes a few of 80 topics, of which only
+    each and never return. A user likes a few of 40 topics, of which only
     the clicks before tell: histories decide. `truth.parquet` has also the
     item's `topic`, and `typical`, the probability of a click where the
     user's tastes are unknown: the best that a model without histories does.

@@ -10,9 +10,9 @@ import pyarrow.compute as pc
 
 from pipeline.synthetic.draw import Field, Floats, Ints, lognormal, mixed
 
-_ITEMS = 2000
-_TOPICS = 80  # No column tells an item's.
-_CATEGORIES = 16  # of five topics each
+_ITEMS = 500
+_TOPICS = 40  # No column tells an item's.
+_CATEGORIES = 8  # of five topics each
 _TASTES = 5  # topics that a user likes; some are drawn twice
 _ROWS = 150  # of a user, on average
 _AT_ONCE = 40  # users that take turns
