@@ -257,6 +257,13 @@ class PipelineConfig(Section):
                     "`from: impressions` needs data.time, the column of event"
                     " time: a history holds what came before a row",
                 )
+        if self.model.reads_sequences and not self.features.sequences:
+            raise FieldError(
+                "model.name",
+                f"received {self.model.name!r} without features.sequences;"
+                " accepted with a sequence to look at, such as"
+                " [{of: history, items: ad_id}]",
+            )
         if self.features.time is not None and self.data.time is None:
             raise FieldError(
                 "features.time",
@@ -292,12 +299,17 @@ class PipelineConfig(Section):
                 f"received {self.evaluate.group!r}, a list; accepted: a column"
                 " with one value a row",
             )
-        unsliced = self.features.weighted() | self.features.sizes()
+        unsliced = (
+            self.features.weighted().keys()
+            | self.features.sizes().keys()
+            | self.features.sequence_of().keys()
+        )
         for number, names in enumerate(self.evaluate.slices):
-            for name in unsliced.keys() & set(names):
+            for name in unsliced & set(names):
                 raise FieldError(
                     f"evaluate.slices.{number}",
-                    f"received {name!r}, a vector or a list with weights;"
+                    f"received {name!r}, a vector, a sequence or a list with"
+                    " weights;"
                     " accepted: a column of plain values",
                 )
         self._check_calibration()

@@ -32,6 +32,7 @@ NAMES = (
     "statistics",
     "evaluate",
     "step",
+    "sequences",
     "memory",
     "lion_kernels",
     "predict",

@@ -7,7 +7,8 @@
     features        [{"name", "crosses": names of those it is in,
                     "logloss", "auc": ENTRY}], the most important first: how
                     much the metric rises when the feature's values are dealt
-                    to other rows at random
+                    to other rows at random; a sequence's, those of its sides
+                    along with them
     train_rows      rows whose values count as seen
     ids             [{"name", "encode", "unseen": share of the impressions with
                     a value that no training row has, "out_of_vocabulary": share
@@ -247,18 +248,22 @@ def _permuted(
 ) -> list[dict[str, Any]]:
     """Crosses are made inside the model: they go with their features.
 
-    Features that only training sees are no part of a request.
+    Sides go with their sequence: they are of one length. Features that only
+    training sees are no part of a request.
     """
     rng = np.random.default_rng(_SEED)
     base = judged.measure(predictions)
     found = []
-    for number, name in enumerate(score.served, 1):
-        log.info("importance: feature %d of %d", number, len(score.served))
+    beside = features.sequence_of()
+    names = [n for n in score.served if beside.get(n, n) == n]
+    for number, name in enumerate(names, 1):
+        log.info("importance: feature %d of %d", number, len(names))
+        together = [n for n in score.served if beside.get(n, n) == name]
         others = []
         for _ in range(repeats):
             dealt = rng.permutation(len(rows.labels))
-            column = tf.gather(rows.columns[name], dealt)
-            changed = score({**rows.columns, name: column})
+            columns = {n: tf.gather(rows.columns[n], dealt) for n in together}
+            changed = score({**rows.columns, **columns})
             others.append(judged.measure(changed))
         found.append(
             {

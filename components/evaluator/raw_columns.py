@@ -115,9 +115,9 @@ def sample(
 def _columns(
     parsed: Mapping[str, tf.SparseTensor], features: Features
 ) -> dict[str, Any]:
-    lists = features.lists()
+    lists, placed = features.lists(), features.sequence_of()
     return {
-        name: _lists(parsed[name])
+        name: _lists(parsed[name], name in placed)
         if name in lists
         else _dense(parsed[name], MISSING[kind])
         for name, kind in features.kinds().items()
@@ -125,13 +125,15 @@ def _columns(
     }
 
 
-def _lists(column: tf.SparseTensor) -> tf.RaggedTensor:
-    """[N, (values)]; empty ones are missing."""
+def _lists(column: tf.SparseTensor, placed: bool) -> tf.RaggedTensor:
+    """[N, (values)]; empty ones are missing, or keep their place."""
     lists = tf.RaggedTensor.from_sparse(column)
     if column.dtype != tf.string:  # vectors, as a text with their bits
         return lists.with_flat_values(
             tf.strings.as_string(lists.flat_values, precision=9, shortest=True)
         )
+    if placed:
+        return lists
     return tf.ragged.boolean_mask(lists, tf.not_equal(lists, ""))
 
 

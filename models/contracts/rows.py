@@ -7,7 +7,11 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from models.preprocessing.input_layout import IdFeature, Layout
+from models.preprocessing.input_layout import (
+    IdFeature,
+    Layout,
+    SequenceInput,
+)
 
 ALL = Layout(
     single=(
@@ -20,6 +24,7 @@ ALL = Layout(
         IdFeature("seen", 12, 4, table="a"),
     ),
     dense=("x", "y"),
+    sequences=(SequenceInput(("seen",), ("a",), (), 2),),
 )
 PLAIN = Layout(ALL.single[:2], (), ("x",))
 BARE = Layout(ALL.single[:2], (), ())

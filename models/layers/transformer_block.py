@@ -36,9 +36,15 @@ class TransformerBlock(keras.layers.Layer):
             for name in ("query", "key", "value")
         ]
         self.joined = layers.Dense(width, use_bias=False, name="joined")
+        # Outputs begin small, as embeddings do: predictions then begin at
+        # the rate of clicks.
         self.norms = [
-            layers.LayerNormalization(epsilon=1e-6, name=f"norm_{i}")
-            for i in range(2)
+            layers.LayerNormalization(
+                epsilon=1e-6,
+                gamma_initializer=keras.initializers.Constant(scale),
+                name=f"norm_{i}",
+            )
+            for i, scale in enumerate((1.0, 0.1))
         ]
         self.forward = [
             layers.Dense(4 * width, name="forward_0"),
@@ -65,7 +71,7 @@ class TransformerBlock(keras.layers.Layer):
 
         Args:
             items: [N, L, width].
-            there: bool [N, L], false at the padding; a row has an item at least.
+            there: bool [N, L], false at the padding. No row is empty.
             training: drop some outputs.
         """
         attended = self._attend(items, there)

@@ -41,24 +41,37 @@ class Contender:
     optimizer: Mapping[str, Any]
 
 
-def models(text: str) -> list[str]:
+def models(text: str, sequences: bool = True) -> list[str]:
     """Architectures of `--models`, with commas between, or `all` of ours.
+
+    Args:
+        text: of the option.
+        sequences: whether the config has some; without, `all` leaves out those
+            that look at them.
 
     Raises:
         ConfigError: there is no such architecture.
     """
     if text == "all":
-        return list(ARCHITECTURES)
+        return [
+            name
+            for name, section in ARCHITECTURES.items()
+            if sequences or not section.reads_sequences
+        ]
     names = list(dict.fromkeys(name.strip() for name in text.split(",")))
     for name in names:
         try:
-            ModelConfig.model_validate({"name": name})
+            wanted = ModelConfig.model_validate({"name": name})
         except ValueError as error:
             raise ConfigError(
                 f"--models: received {name!r}; accepted: all, or some of"
                 f" {', '.join(ARCHITECTURES)}, or package.module:function,"
                 " with commas between"
             ) from error
+        if wanted.reads_sequences and not sequences:
+            raise ConfigError(
+                f"--models: received {name!r}; accepted with features.sequences"
+            )
     return names
 
 

@@ -52,10 +52,13 @@ def compare(
         InputError: the data is.
     """
     chosen = _chosen(optimizers or ("" if models else OPTIMIZERS))
-    architectures = candidates.models(models) if models else []
     if seeds < 1:
         raise ConfigError(f"--seeds: received {seeds}; accepted: 1 or more")
     config = load(path, overrides)
+    architectures = []
+    if models:
+        with_sequences = bool(config.features.sequences)
+        architectures = candidates.models(models, with_sequences)
     if not config.data.split.test:
         # Reported rows must not be those that settings were chosen by.
         share = config.data.split.eval

@@ -27,7 +27,13 @@ from optimizers.groups import variable_path
 from optimizers.registry import build_optimizer
 
 NAMES = list(ARCHITECTURES)
-SLOW = ("wide_deep", "dlrm", "deepfm", "tfrs_dcn")  # like those that stay
+SLOW = (
+    "wide_deep",
+    "dlrm",
+    "deepfm",
+    "bst",
+    "tfrs_dcn",
+)  # like those that stay
 TWO_AND_SLOW = [
     pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name
     for name in NAMES

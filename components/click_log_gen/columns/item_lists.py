@@ -62,6 +62,15 @@ def split_lone(lists: pa.ListArray, separator: str) -> pa.ListArray:
     return flat(pa.concat_arrays([lists, parts]).take(pa.array(where)))
 
 
+def unmarked(lists: pa.ListArray) -> pa.ListArray:
+    """The lists without the null that `nested.text_array` puts beside one."""
+    counts = lengths(lists)
+    ends = lists.offsets.to_numpy()[1:]
+    marks = np.zeros(len(lists.values), np.bool_)
+    marks[ends[counts == 2] - 1] = True
+    return without(lists, marks & mask(lists.values.is_null()))
+
+
 def apart(lists: pa.ListArray, separator: str) -> pa.ListArray:
     """The lists with an empty value beside a lone one with the separator.
 

@@ -317,7 +317,8 @@ class Column:
         if is_list(array.type):
             lists = self._list_texts(array, verdicts)
             if self.loose:
-                return item_lists.split_lone(lists, self.separator or "")
+                lists = item_lists.split_lone(lists, self.separator or "")
+                return item_lists.unmarked(lists)
             return lists
         if value_text.is_text(array.type):
             text = self._words(array, verdicts)
