@@ -22,7 +22,7 @@ SLOW = pytest.mark.slow  # they train a model first
 @pytest.mark.parametrize(
     "names",
     [
-        ("ingest", "join", "statistics"),
+        ("ingest", "join", "histories", "statistics"),
         ("step", "memory", "lion_kernels"),
         pytest.param(("transform", "evaluate"), marks=SLOW),
         pytest.param(("serve",), marks=SLOW),
