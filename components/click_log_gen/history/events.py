@@ -48,7 +48,7 @@ class HistorySettings:
         return max(LEAST, VALUES // sum(size * count for size, count in lists))
 
     def schema(self, number: int) -> pa.Schema:
-        """What is read of a row for a sequence: key, item, sides by number."""
+        """Columns read for a sequence: key, item, sides by number."""
         fields = [("key", pa.binary()), ("item", pa.string())]
         for place, side in enumerate(self.sequences[number].sides):
             if self.kind(side) != "gap":
@@ -63,7 +63,7 @@ class HistorySettings:
         return "string" if side.items else "float"
 
     def event_schema(self, number: int) -> pa.Schema:
-        """What is spilled of a row for a sequence.
+        """Columns spilled for a sequence.
 
         row: its number in its piece. time: its own. at: when its item became
         part of the history. item: null if it is no event.

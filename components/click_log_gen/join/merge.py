@@ -261,7 +261,7 @@ class _Joined:
         return records, self.positive(rows)
 
     def positive(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-        """Whether the label of some impressions is 1."""
+        """Labels of some impressions: true where it is 1."""
         label = pc.fill_null(self._labels.take(self._click(rows)), 0)
         return np.asarray(label.to_numpy() == 1)
 
@@ -272,7 +272,7 @@ class _Joined:
         return np.asarray(pc.coalesce(times, shown).to_numpy())
 
     def history(self, rows: npt.NDArray[np.int64]) -> list[events.Columns]:
-        """What some impressions tell of their users, for each sequence."""
+        """Columns of some impressions for each sequence, see `events.read`."""
         settings = self._job.partitioning.histories
         assert settings is not None
         return [
