@@ -248,7 +248,8 @@ class PipelineConfig(Section):
             raise FieldError(
                 self.use(name),
                 f"`serve: shallow` received model.name {self.model.name!r},"
-                " a Keras 2 model; accepted: wide_deep, dcn_v2, dlrm, deepfm",
+                " a Keras 2 model; accepted: wide_deep, dcn_v2, dlrm, deepfm,"
+                " din, bst",
             )
         for setting in self.features.made_columns().values():
             if self.data.time is None:

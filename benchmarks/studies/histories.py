@@ -1,7 +1,8 @@
 """DIN beside DCN V2 on a log in which histories decide: GAUC by seed.
 
     lionctr generate --shape shop --rows 150000 --format parquet --out LOG
-    python -m benchmarks.studies.histories LOG [--seeds 3] [--epochs 2]
+    python -m benchmarks.studies.histories LOG [--models dcn_v2,din]
+        [--seeds 3] [--epochs 2]
 
 Each row's history is the items that its user clicked before its time, by a
 plain loop over the rows. `dcn_v2` sees their mean, as `pooling: mean` gives
@@ -21,7 +22,6 @@ import numpy.typing as npt
 import pandas as pd
 
 Floats = npt.NDArray[np.float64]
-NAMES = ("dcn_v2", "din")
 _MOST = 50
 
 
@@ -73,6 +73,7 @@ def main() -> None:
     """Train each architecture with each seed and print what came out."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("log", type=Path)
+    parser.add_argument("--models", default="dcn_v2,din")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=2)
     options = parser.parse_args()
@@ -123,7 +124,7 @@ def main() -> None:
             print(f"truth, {name}: GAUC {gauc(users, label, judged[name]):.4f}")
     train = part(0, first).shuffle(first, seed=1).batch(512)
     test = part(first, len(rows)).batch(4096)
-    for name in NAMES:
+    for name in options.models.split(","):
         found = []
         for seed in range(options.seeds):
             start_afresh(seed)
