@@ -31,7 +31,10 @@ features:
 model: {name: din, hidden: [16]}
 train: {epochs: 1, batch_size: 128, linear_start: off}
 evaluate:
-  metrics: {logloss: {max: 1}, calibration: {min: 0.1, max: 10}}
+  metrics:
+    logloss: {max: 1}
+    normalized_entropy: {max: 2}
+    calibration: {min: 0.1, max: 10}
 serving_gate: off
 push: {to: models}
 """
