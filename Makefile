@@ -13,13 +13,15 @@ IMAGE ?= lion-ctr
 BASE ?= python:3.11-slim-bookworm
 CUDA ?= 0
 
-.PHONY: help setup demo check test slow coverage docs flink lint format lock \
-  bench image clean
+.PHONY: help setup demo check test ci slow coverage docs flink lint format \
+  lock bench image clean
 
 help:
 	@echo "make demo      set up, generate logs, run the whole pipeline"
 	@echo "make check     ruff, mypy, import rules, quick tests: a minute"
-	@echo "make test      the tests (make slow: the long ones too)"
+	@echo "make test      the tests"
+	@echo "make ci        those that CI runs on top, like one of the others"
+	@echo "make slow      all tests, the long ones too"
 	@echo "make coverage  the tests, with branch coverage: a third slower"
 	@echo "make docs      build the manual into build/site; a dead link fails"
 	@echo "make flink     fetch what the tests on Flink need (320 MB)"
@@ -45,6 +47,9 @@ check: lint
 
 test: setup
 	@$(BIN)/python $(PYTEST)
+
+ci: setup
+	@$(BIN)/python $(PYTEST) -m ci
 
 slow: setup
 	@$(BIN)/python $(PYTEST) -m "slow or not slow"

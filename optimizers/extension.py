@@ -43,6 +43,12 @@ class Registry:
         """Our names."""
         return tuple(self._entries)
 
+    @property
+    def accepted(self) -> str:
+        """Words for the names that are accepted."""
+        ours = ", ".join(self.names)
+        return f"{ours}{ours and ', or '}package.module:Name of your own"
+
     def is_own(self, name: Any) -> bool:
         """True if `name` is a user's, package.module:Name."""
         return (
@@ -63,10 +69,9 @@ class Registry:
             return str(name)
         near = difflib.get_close_matches(str(name).lower(), self.names, 1)
         hint = f" (did you mean {near[0]!r}?)" if near else ""
-        ours = ", ".join(self.names)
         raise ValueError(
             f"no {self.kind} has the name {name!r}{hint}. Accepted:"
-            f" {ours}{ours and ', or '}package.module:Name of your own"
+            f" {self.accepted}"
         )
 
     def target(self, name: str) -> str:

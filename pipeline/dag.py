@@ -6,11 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from tfx.components import (
-    SchemaGen,
-    Trainer,
-    Tuner,
-)
+from tfx.components import Trainer, Tuner
 from tfx.dsl.components.base.base_component import BaseComponent
 from tfx.orchestration.pipeline import Pipeline
 from tfx.proto import pusher_pb2, trainer_pb2
@@ -23,6 +19,7 @@ from components.evaluator.component import Evaluator
 from components.evaluator.eval_config import eval_config
 from components.example_validator.component import ExampleValidator
 from components.pusher.component import Pusher
+from components.schema_gen.component import SchemaGen
 from components.serving_gate.component import ServingGate
 from components.statistics_gen.component import StatisticsGen
 from components.transform.component import Transform
@@ -55,6 +52,7 @@ class Versions:
 _SOURCES = {
     "ClickLogGen": "components.click_log_gen.component",
     "StatisticsGen": "components.statistics_gen.component",
+    "SchemaGen": "components.schema_gen.component",
     "ExampleValidator": "components.example_validator.component",
     "Transform": "components.transform.component",
     "Evaluator": "components.evaluator.component",
@@ -149,7 +147,7 @@ def create_pipeline(
         weighted=config.features.weighted(),
         **code("StatisticsGen"),
     )
-    schema_gen = _schema(config, statistics, versions.schema)
+    schema_gen = _schema(config, statistics, versions)
     schema = schema_gen.outputs["schema"]
     validator = ExampleValidator(
         statistics=statistics.outputs["statistics"],
@@ -377,12 +375,15 @@ def _evaluated_kinds(config: PipelineConfig) -> dict[str, str]:
     return {name: kinds[name] for name in sorted(names)}
 
 
-def _schema(config: PipelineConfig, statistics: Any, version: str) -> Any:
+def _schema(
+    config: PipelineConfig, statistics: Any, versions: Versions
+) -> BaseComponent:
     """The curated schema where there is one, else one from the statistics."""
-    if config.data.curated_schema is not None:
-        return CuratedSchema(config.data.curated_schema, version).with_id(
-            "SchemaGen"
-        )
+    curated = config.data.curated_schema
+    if curated is not None:
+        return CuratedSchema(curated, versions.schema).with_id("SchemaGen")
     return SchemaGen(
-        statistics=statistics.outputs["statistics"], infer_feature_shape=False
+        statistics.outputs["statistics"],
+        lists=config.features.lists().keys() - config.features.sizes().keys(),
+        code_version=versions.code.get("SchemaGen", ""),
     )

@@ -70,6 +70,8 @@ def to_column(
     Raises:
         BadInputError: a value has the wrong type or does not fit the dtype.
     """
+    if len(values) == 1 and (single := _single(dtype, values[0])) is not None:
+        return single
     expected, accepted = _ACCEPTED[dtype.kind]
     # One pass in C over the types keeps the good case free of Python loops.
     received = set(map(type, values))
@@ -99,6 +101,24 @@ def to_column(
         row = next(i for i, v in enumerate(values) if _overflows(v, dtype))
         expected += f" within {dtype.name}"
         raise BadInputError(_wrong(name, row, values[row], expected)) from None
+
+
+def _single(dtype: np.dtype[Any], value: Any) -> Array | None:
+    """A value of the usual type as a column; None for others.
+
+    Most requests have one row, and most of their cost is that of the checks.
+    """
+    if dtype.kind == "O" and isinstance(value, str):
+        column = np.empty(1, dtype)
+        column[0] = value
+        return column
+    if (
+        type(value) in (float, int)
+        and dtype == np.float32
+        and -_LARGEST <= value <= _LARGEST
+    ):
+        return np.array((value,), dtype)
+    return None
 
 
 def joined(name: str, row: int, values: list[object], separator: str) -> bytes:

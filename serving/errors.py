@@ -1,4 +1,4 @@
-"""The two ways in which a user of the server can be told no."""
+"""The ways in which the server refuses to start, or a request."""
 
 import reprlib
 
@@ -14,16 +14,40 @@ class ServingError(ValueError):
     exit_code = 2  # of `lionctr serve`
 
 
-class BadInputError(ValueError):
+class RequestError(Exception):
+    """A request is refused, by a status of HTTP and one of gRPC."""
+
+    http = 400
+    grpc = "INVALID_ARGUMENT"
+
+
+class BadInputError(RequestError, ValueError):
     """A request does not fit the model's signature; names the feature."""
-
-
-class OverloadedError(RuntimeError):
-    """Too much waits to be answered; the client may try again."""
 
 
 class TooLargeError(BadInputError):
     """A request is larger than the server's limits."""
+
+    http = 413
+    grpc = "RESOURCE_EXHAUSTED"
+
+
+class UnknownModelError(RequestError):
+    """A request names a model or a version that is not served."""
+
+    http = 404
+    grpc = "NOT_FOUND"
+
+
+class NotReadyError(RequestError):
+    """No version is loaded to answer with."""
+
+    http = 503
+    grpc = "UNAVAILABLE"
+
+
+class OverloadedError(NotReadyError):
+    """Too much waits to be answered; the client may try again."""
 
 
 def printable(text: str) -> str:

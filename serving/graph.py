@@ -3,12 +3,13 @@
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-import tensorflow as tf
 from google.protobuf.message import DecodeError
 from tensorflow.core.framework import types_pb2
 from tensorflow.core.protobuf import saved_model_pb2
+from tensorflow.python.framework import dtypes, versions
 
 from serving.errors import ServingError
+from serving.tensorflow_parts import is_public_op
 
 # Registered in Python only: they call functions of the exporting process.
 _PYTHON = frozenset({"EagerPyFunc", "PyFunc", "PyFuncStateless"})
@@ -44,11 +45,11 @@ def check_ops(graph: Any) -> None:
     foreign = {
         op
         for op in ops - functions
-        if op in _PYTHON or not (op.startswith("_") or hasattr(tf.raw_ops, op))
+        if op in _PYTHON or not (op.startswith("_") or is_public_op(op))
     }
     if foreign:
         raise ServingError(
-            f"its graph has ops that stock TensorFlow {tf.__version__} does"
+            f"its graph has ops that stock TensorFlow {versions.VERSION} does"
             f" not serve: {', '.join(sorted(foreign))}"
         )
 
@@ -117,6 +118,6 @@ def inputs(graph: Any, signature: str) -> dict[str, str]:
     """Input of a signature -> TensorFlow's name of its dtype."""
     found = graph.signature_def[signature].inputs
     return {
-        name: tf.dtypes.as_dtype(tensor.dtype).name
+        name: dtypes.as_dtype(tensor.dtype).name
         for name, tensor in sorted(found.items())
     }

@@ -15,7 +15,8 @@ class Limits:
     body: bytes of a request, decompressed.
     rows: of a request.
     waiting: rows of all requests that wait for a call of the model.
-    body_seconds: that a client may take to send a request.
+    body_seconds: that a client may take to send a request's body.
+    head, head_seconds: bytes of its head, and seconds to send it.
     batch_wait: seconds that a request waits for others, at most.
     """
 
@@ -23,6 +24,8 @@ class Limits:
     rows: int = 100_000
     waiting: int = 65_536
     body_seconds: float = 30.0
+    head: int = 64 << 10
+    head_seconds: float = 30.0
     batch_wait: float = 0.0
 
     def check_rows(self, rows: int) -> None:

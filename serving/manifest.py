@@ -1,8 +1,10 @@
 """The manifest of a version: the digest of every file, and its origin."""
 
+import errno
 import hashlib
 import json
 import os
+import stat
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -37,11 +39,17 @@ class LocalFiles:
     """Files of this machine."""
 
     walk = staticmethod(os.walk)
-    exists = staticmethod(os.path.exists)
+    exists = staticmethod(os.path.lexists)  # a link to nothing is damage
 
     @staticmethod
     def open(path: str, mode: str) -> IO[Any]:
-        """Opens a file, text in UTF-8."""
+        """Opens a file, text in UTF-8.
+
+        Raises:
+            OSError: it cannot be opened, or reading it might never end.
+        """
+        if "r" in mode and not stat.S_ISREG(Path(path).stat().st_mode):
+            raise OSError(errno.EINVAL, "it is no regular file", path)
         return Path(path).open(mode, encoding=None if "b" in mode else "utf-8")
 
 

@@ -1,20 +1,22 @@
-"""The KServe model and repository: one model per loaded version."""
+"""The models to answer with: one for each loaded version."""
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from typing import Any, TypeVar
-
-from kserve import Model, ModelRepository
-from kserve.errors import InvalidInput, ModelNotFound, ModelNotReady
-from kserve.metrics import PREDICT_HIST_TIME, get_labels
 
 from serving import open_inference
 from serving.batching import Batcher, Piece
 from serving.call_metrics import CallMetrics
 from serving.columns import Array
-from serving.errors import BadInputError, OverloadedError, TooLargeError
+from serving.errors import (
+    BadInputError,
+    NotReadyError,
+    RequestError,
+    UnknownModelError,
+    shown,
+)
 from serving.limits import DEFAULTS, Limits
 from serving.metrics import ServingMetrics
 from serving.monitor import Monitor
@@ -68,15 +70,7 @@ class _Observer:
             self._monitor.offer(self._loaded, first.columns)
 
 
-class UnknownVersion(ModelNotFound):
-    """KServe's 404, with a reason of our own."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__()
-        self.reason = reason
-
-
-class CtrModel(Model):
+class CtrModel:
     """One version of the model; keeps answering while a request holds it."""
 
     def __init__(
@@ -90,14 +84,13 @@ class CtrModel(Model):
         monitor: Monitor | None = None,
     ) -> None:
         """Wraps a loaded version; `None` is a model that is not ready."""
-        super().__init__(name)
+        self.name = name
         self.loaded = loaded
         self.ready = loaded is not None
         self.limits = limits
         self._executor = executor
         self._metrics = metrics
         self._log = request_log
-        self._kserve = PREDICT_HIST_TIME.labels(**get_labels(name))
         self.batcher: Batcher | None = None
         self.open = 0  # requests
         if loaded is not None:
@@ -110,10 +103,6 @@ class CtrModel(Model):
                 not loaded.has_loop,
                 loaded.block,
             )
-
-    def load(self) -> bool:
-        """Does nothing: loading is the watcher's."""
-        return bool(self.ready)
 
     async def answer(
         self,
@@ -131,8 +120,8 @@ class CtrModel(Model):
             identify: the request's id, for the request log.
 
         Raises:
-            InvalidInput: the request does not fit the model.
-            ModelNotReady: no version is loaded.
+            BadInputError: the request does not fit the model.
+            NotReadyError: no version is loaded.
             OverloadedError: too many rows wait.
             TooLargeError: the request has too many rows.
         """
@@ -151,7 +140,7 @@ class CtrModel(Model):
     ) -> Answer:
         loaded, batcher = self.loaded, self.batcher
         if loaded is None or batcher is None:
-            raise ModelNotReady(self.name)
+            raise not_ready(self.name)
         start = time.perf_counter()
         try:
             if size <= _SMALL:
@@ -164,20 +153,14 @@ class CtrModel(Model):
                 answer = write(loaded, outputs)
             else:
                 answer = await self._in_thread(write, loaded, outputs)
-        except TooLargeError:
-            self._metrics.refused(loaded.version, 413)
-            raise
-        except BadInputError as error:
-            self._metrics.refused(loaded.version, 400)
-            raise InvalidInput(str(error)) from error
-        except OverloadedError:
-            self._metrics.refused(loaded.version, 503)
+        except RequestError as error:
+            self._metrics.refused(loaded.version, error.http)
             raise
         except Exception:
             self._metrics.refused(loaded.version, 500)
             raise
         finally:
-            self._kserve.observe(time.perf_counter() - start)
+            self._metrics.took(time.perf_counter() - start)
         rows = len(next(iter(outputs.values())))
         seconds = time.perf_counter() - start
         self._metrics.answered(loaded.version, rows, seconds)
@@ -192,26 +175,12 @@ class CtrModel(Model):
         call = loop.run_in_executor(self._executor, work, *arguments)
         return await call
 
-    def get_input_types(self) -> list[dict[str, Any]]:
-        """The inputs of `serving_default`, in Open Inference terms."""
-        return self._tensors("inputs")
 
-    def get_output_types(self) -> list[dict[str, Any]]:
-        """The outputs of `serving_default`, in Open Inference terms."""
-        return self._tensors("outputs")
-
-    def _tensors(self, which: str) -> list[dict[str, Any]]:
-        if self.loaded is None:
-            return []
-        signature = self.loaded.signatures[DEFAULT_SIGNATURE]
-        return open_inference.describe(getattr(signature, which))
-
-
-class VersionRepository(ModelRepository):
-    """KServe's registry of models, filled by the watcher.
+class VersionRepository:
+    """The models by name, filled by the watcher.
 
     `<name>` is the served version, `<name>/versions/<v>` a given one. The
-    registry is replaced whole and never changed, so a request sees either
+    mapping is replaced whole and never changed, so a request sees either
     the old versions or the new ones.
     """
 
@@ -228,7 +197,6 @@ class VersionRepository(ModelRepository):
 
         ignore_unknown: whether columns that are no feature are left out.
         """
-        super().__init__()
         self.models: dict[str, CtrModel] = {}
         self.name = name
         self.snapshot: Snapshot[LoadedModel] = Snapshot()
@@ -262,20 +230,21 @@ class VersionRepository(ModelRepository):
         """The model to answer with.
 
         Raises:
-            UnknownVersion: there is none; says what there is.
+            UnknownModelError: there is none; says what there is.
         """
         found = self.models.get(name)
         if found is not None:
             return found
         base, _, version = name.partition("/versions/")
         if base != self.name:
-            raise UnknownVersion(
-                f"unknown model. Received: {base!r}, accepted: {self.name!r}"
+            raise UnknownModelError(
+                f"unknown model. Received: {shown(base)},"
+                f" accepted: {self.name!r}"
             )
         loaded = ", ".join(map(str, sorted(self.snapshot.loaded)))
-        raise UnknownVersion(
+        raise UnknownModelError(
             f"model {base!r} has no such version loaded. "
-            f"Received: {version!r}, accepted: {loaded or 'none'}"
+            f"Received: {shown(version)}, accepted: {loaded or 'none'}"
         )
 
     def find(
@@ -289,25 +258,25 @@ class VersionRepository(ModelRepository):
             label: `stable`, the served version, or `canary`, the newest.
 
         Raises:
-            UnknownVersion: there is none.
-            ModelNotReady: no version is loaded.
+            UnknownModelError: there is none.
+            NotReadyError: no version is loaded.
         """
         if label is not None:
             version = self._labelled(label)
         key = name if version is None else f"{name}/versions/{version}"
         try:
             model = self.get_model(key)
-        except UnknownVersion:
+        except UnknownModelError:
             self._metrics.refused("", 404)
             raise
         if not model.ready:
-            raise ModelNotReady(key)
+            raise not_ready(key)
         return model
 
     def _labelled(self, label: str) -> int | None:
         if label not in LABELS:
-            raise UnknownVersion(
-                f"unknown label. Received: {label!r},"
+            raise UnknownModelError(
+                f"unknown label. Received: {shown(label)},"
                 f" accepted: {', '.join(LABELS)}"
             )
         snapshot = self.snapshot
@@ -365,22 +334,49 @@ class VersionRepository(ModelRepository):
         models = set(self.models.values())
         return [model.batcher for model in models if model.batcher is not None]
 
-    def get_models(self) -> Mapping[str, CtrModel]:
-        """The one model, under its plain name."""
-        return {self.name: self.models[self.name]}
-
-    async def is_model_ready(self, name: str) -> bool:
+    @property
+    def ready(self) -> bool:
         """True if a version is loaded to answer with."""
-        return bool(self.get_model(name).ready)
+        return self.models[self.name].ready
 
-    def load(self, name: str) -> bool:
-        """Accepts what is so already; versions follow the directory."""
-        return bool(self.get_model(name).ready)
+    def metadata(self, name: str) -> dict[str, Any]:
+        """A model in the words of Open Inference v2.
+
+        Raises:
+            UnknownModelError: there is none of this name.
+        """
+        loaded = self.get_model(name).loaded
+        tensors: dict[str, Any] = {"inputs": [], "outputs": []}
+        if loaded is not None:
+            served = loaded.signatures[DEFAULT_SIGNATURE]
+            tensors["inputs"] = open_inference.describe(served.inputs)
+            tensors["outputs"] = open_inference.describe(served.outputs)
+        return {
+            "name": self.name,
+            "versions": [str(v) for v in sorted(self.snapshot.loaded)],
+            "platform": "tensorflow_savedmodel",
+            **tensors,
+        }
+
+    def load(self, name: str) -> None:
+        """Accepts a load that is done; versions follow the directory.
+
+        Raises:
+            UnknownModelError: there is no such model.
+            NotReadyError: no version of it is loaded.
+        """
+        if not self.get_model(name).ready:
+            raise not_ready(name)
 
     def unload(self, name: str) -> None:
-        """Refuses: whoever may write the directory decides."""
+        """Refuses: whoever may write the directory decides.
+
+        Raises:
+            UnknownModelError: there is no such model.
+            BadInputError: there is.
+        """
         self.get_model(name)
-        raise InvalidInput(
+        raise BadInputError(
             "versions follow the model directory: "
             "remove the version's folder to unload it"
         )
@@ -395,3 +391,8 @@ class VersionRepository(ModelRepository):
             self._log,
             self._monitor,
         )
+
+
+def not_ready(name: str) -> NotReadyError:
+    """The error for a model of which no version is loaded."""
+    return NotReadyError(f"model {name!r} is not ready: no version is loaded")

@@ -4,18 +4,15 @@ import uuid
 from typing import Any
 
 from grpc.aio import ServicerContext
-from grpc_interceptor.exceptions import NotFound
-from kserve.errors import ModelNotFound
-from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb
-from kserve.protocol.grpc.servicer import InferenceServicer
-from kserve.protocol.infer_type import to_http_parameters
 
 from serving import open_inference
+from serving import open_inference_pb2 as pb
 from serving.columns import Array
-from serving.errors import BadInputError
+from serving.errors import BadInputError, UnknownModelError
 from serving.model import VersionRepository
 from serving.open_inference import SIGNATURE, InferRequest, Tensor
 from serving.savedmodel import LoadedModel
+from serving.server_routes import about
 from serving.tf_serving_grpc import request_id
 
 _CONTENTS = {
@@ -30,13 +27,30 @@ _CONTENTS = {
 }
 
 
-class OpenInferenceServicer(InferenceServicer):
-    """KServe's service, which knows about versions."""
+class OpenInferenceServicer:
+    """The service inference.GRPCInferenceService."""
 
-    def __init__(self, repository: VersionRepository, **parts: Any) -> None:
+    def __init__(self, repository: VersionRepository) -> None:
         """Answers from the repository."""
-        super().__init__(**parts)
         self._repository = repository
+
+    async def ServerLive(
+        self, request: pb.ServerLiveRequest, context: ServicerContext
+    ) -> pb.ServerLiveResponse:
+        """Answers that the process runs."""
+        return pb.ServerLiveResponse(live=True)
+
+    async def ServerReady(
+        self, request: pb.ServerReadyRequest, context: ServicerContext
+    ) -> pb.ServerReadyResponse:
+        """Answers if a version is loaded."""
+        return pb.ServerReadyResponse(ready=self._repository.ready)
+
+    async def ServerMetadata(
+        self, request: pb.ServerMetadataRequest, context: ServicerContext
+    ) -> pb.ServerMetadataResponse:
+        """Names the server."""
+        return pb.ServerMetadataResponse(**about())
 
     async def ModelReady(
         self, request: pb.ModelReadyRequest, context: ServicerContext
@@ -44,10 +58,10 @@ class OpenInferenceServicer(InferenceServicer):
         """Answer if a model, or one version of it, is ready."""
         try:
             model = self._find(request.name, request.version, ready=False)
-        except ModelNotFound as error:
+        except UnknownModelError:
             if request.name == self._repository.name:
                 return pb.ModelReadyResponse(ready=False)
-            raise NotFound(str(error)) from None
+            raise
         return pb.ModelReadyResponse(ready=bool(model.ready))
 
     async def ModelMetadata(
@@ -57,8 +71,23 @@ class OpenInferenceServicer(InferenceServicer):
         key = request.name
         if request.version:
             key = f"{key}/versions/{request.version}"
-        metadata = await self._data_plane.model_metadata(key)
-        return pb.ModelMetadataResponse(**metadata)
+        return pb.ModelMetadataResponse(**self._repository.metadata(key))
+
+    async def RepositoryModelLoad(
+        self, request: pb.RepositoryModelLoadRequest, context: ServicerContext
+    ) -> pb.RepositoryModelLoadResponse:
+        """Accepts a load that is done."""
+        name = request.model_name
+        self._repository.load(name)
+        return pb.RepositoryModelLoadResponse(model_name=name, isLoaded=True)
+
+    async def RepositoryModelUnload(
+        self, request: pb.RepositoryModelUnloadRequest, context: ServicerContext
+    ) -> pb.RepositoryModelUnloadResponse:
+        """Refuses: versions follow the directory."""
+        name = request.model_name
+        self._repository.unload(name)
+        return pb.RepositoryModelUnloadResponse(model_name=name)
 
     async def ModelInfer(
         self, request: pb.ModelInferRequest, context: ServicerContext
@@ -121,14 +150,21 @@ def _read(request: pb.ModelInferRequest) -> InferRequest:
                 raw[number] if raw else None,
             )
         )
-    parameters = to_http_parameters(request.parameters)
     return InferRequest(
         request.id,
-        parameters.get(SIGNATURE),
+        _parameter(request.parameters, SIGNATURE),
         tensors,
         {output.name: bool(raw) for output in request.outputs},
         bool(raw),
     )
+
+
+def _parameter(parameters: Any, name: str) -> object:
+    if name not in parameters:
+        return None
+    parameter = parameters[name]
+    choice = parameter.WhichOneof("parameter_choice")
+    return getattr(parameter, choice) if choice else None
 
 
 def _write(

@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
+from tensorflow.core.example import example_pb2
+from tensorflow.python.framework import dtypes, errors
 
 from serving import columns, graph, manifest, signature, warm_up
 from serving.columns import Array
 from serving.errors import BadInputError, ServingError
 from serving.model_folder import GRAPH
-from serving.session import Call, Session
+from serving.session import Session
 from serving.tf_serving import DEFAULT_SIGNATURE
 
 _logger = logging.getLogger(__name__)
@@ -80,7 +81,8 @@ class LoadedModel:
         # Name of a feature in the signature -> its own, where they differ.
         self.aliases = _aliases(about)
         self._served = {name: alias for alias, name in self.aliases.items()}
-        meta = graph.parse((path / GRAPH).read_bytes())
+        with manifest.LOCAL.open(str(path / GRAPH), "rb") as file:
+            meta = graph.parse(file.read())
         graph.check_ops(meta)
         self.has_loop = graph.has_loop(meta)
         self.signature_defs = dict(meta.signature_def)
@@ -105,9 +107,12 @@ class LoadedModel:
         self._calls = self._loaded.calls
         try:
             self._warm_up()
-        except tf.errors.FailedPreconditionError:
+        except errors.FailedPreconditionError:
             # An older lion-ctr exported weights that a session does not find.
-            self._calls = self._eager(path)
+            from serving import eager
+
+            with _readable(path) as folder:
+                self._loaded, self._calls = eager.load(folder, self.signatures)
             self._warm_up()
         self._replay(warm_up.read(path))
 
@@ -132,7 +137,7 @@ class LoadedModel:
         }
         try:
             return self._calls[signature](served)
-        except tf.errors.InvalidArgumentError as error:
+        except errors.InvalidArgumentError as error:
             raise BadInputError(
                 f"the model refused the values: {_first_cause(error.message)}"
             ) from None
@@ -142,18 +147,11 @@ class LoadedModel:
             raise BadInputError(
                 f"the model refused the values of {names}: it cannot read them"
             ) from None
-        except (ValueError, TypeError, tf.errors.InternalError):
+        except (ValueError, TypeError, errors.InternalError):
             for name, column in features.items():
                 if column.dtype.kind == "O" and not columns.is_unicode(column):
                     raise columns.not_unicode(name, column) from None
             raise
-
-    def _eager(self, path: Path) -> dict[str, Call]:
-        # The signatures hold weak references to the object's variables.
-        with _readable(path) as folder:
-            self._loaded = tf.saved_model.load(str(folder))
-        functions = self._loaded.signatures
-        return {name: _packed(functions[name]) for name in self.signatures}
 
     def example_row(self) -> dict[str, Scalar]:
         """A row that `serving_default` takes, of neutral values."""
@@ -175,7 +173,7 @@ class LoadedModel:
             features = dict.fromkeys(self.inputs[name], serialized)
             try:
                 outputs = self.predict(name, features)
-            except (BadInputError, tf.errors.OpError) as error:
+            except (BadInputError, errors.OpError) as error:
                 _logger.debug("warm-up of signature %s: %s", name, error)
             else:
                 _check_finite(name, outputs)
@@ -252,83 +250,43 @@ def _signature(definition: Any, aliases: Mapping[str, str]) -> Signature:
     inputs = {}
     # A SavedModel does not keep the order of its inputs.
     for name, tensor in sorted(definition.inputs.items()):
-        kind, shape = _described(tensor)
+        kind = dtypes.as_dtype(tensor.dtype)
         dtype = np.dtype(kind.as_numpy_dtype)
-        if shape.rank != 1 or not columns.supported(dtype):
+        if _rank(tensor) != 1 or not columns.supported(dtype):
             raise ServingError(
                 f"input {name!r} must be one scalar a row (shape [N]). "
-                f"Received: {kind.name} {shape}"
+                f"Received: {kind.name} {_shape(tensor)}"
             )
         inputs[aliases.get(name, name)] = dtype
     if not inputs:
         raise ServingError("a signature without inputs cannot be served")
     outputs = {}
     for name, tensor in sorted(definition.outputs.items()):
-        kind, shape = _described(tensor)
+        kind = dtypes.as_dtype(tensor.dtype)
         dtype = np.dtype(kind.as_numpy_dtype)
-        if shape.rank == 0 or dtype.kind not in "fiub":
+        if _rank(tensor) == 0 or dtype.kind not in "fiub":
             raise ServingError(
                 f"output {name!r} must be numbers, by row."
-                f" Received: {kind.name} {shape}"
+                f" Received: {kind.name} {_shape(tensor)}"
             )
         outputs[name] = dtype
     return Signature(inputs, outputs)
 
 
-def _described(tensor: Any) -> tuple[tf.DType, tf.TensorShape]:
-    return tf.as_dtype(tensor.dtype), tf.TensorShape(tensor.tensor_shape)
+def _rank(tensor: Any) -> int | None:
+    shape = tensor.tensor_shape
+    return None if shape.unknown_rank else len(shape.dim)
 
 
-def _packed(function: Any) -> Call:
-    """Calls a function with a matrix a dtype: an argument costs 20 µs.
-
-    The op is called itself, as Python's wrapper costs as much again.
-    """
-    groups: dict[tf.DType, list[str]] = {}
-    for name, spec in sorted(function.structured_input_signature[1].items()):
-        groups.setdefault(spec.dtype, []).append(name)
-
-    @tf.function(
-        input_signature=[
-            tf.TensorSpec([len(names), None], dtype)
-            for dtype, names in groups.items()
-        ],
-        autograph=False,
-    )
-    def unpacked(*matrices: tf.Tensor) -> dict[str, tf.Tensor]:
-        columns: dict[str, tf.Tensor] = {}
-        for names, matrix in zip(groups.values(), matrices, strict=True):
-            columns |= zip(names, tf.unstack(matrix, len(names)), strict=True)
-        found: dict[str, tf.Tensor] = function(**columns)
-        return found
-
-    called = unpacked.get_concrete_function()
-    captured = list(called.captured_inputs)
-    types = [tensor.dtype for tensor in called.outputs]
-    outputs = sorted(called.structured_outputs)
-    layout = [(t.as_numpy_dtype, names) for t, names in groups.items()]
-
-    def call(columns: Mapping[str, Array]) -> dict[str, Array]:
-        rows = len(next(iter(columns.values())))
-        matrices = []
-        for dtype, names in layout:
-            matrix = np.empty((len(names), rows), dtype)
-            for row, name in enumerate(names):
-                matrix[row] = columns[name]
-            matrices.append(tf.constant(matrix))
-        found = tf.raw_ops.StatefulPartitionedCall(
-            args=[*matrices, *captured], Tout=types, f=called.name
-        )
-        return {
-            name: tensor.numpy()
-            for name, tensor in zip(outputs, found, strict=True)
-        }
-
-    return call
+def _shape(tensor: Any) -> str:
+    if tensor.tensor_shape.unknown_rank:
+        return "<unknown>"
+    sizes = [dim.size for dim in tensor.tensor_shape.dim]
+    return str([None if size < 0 else size for size in sizes])
 
 
 def _example(row: Mapping[str, Scalar]) -> bytes:
-    example = tf.train.Example()
+    example = example_pb2.Example()
     for name, value in row.items():
         feature = example.features.feature[name]
         if not value and isinstance(value, str):

@@ -7,14 +7,12 @@ import json
 import os
 import re
 import shlex
-import sys
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
+from serving import log_lines, tensorflow_parts
 from serving.access import OPEN, Access
 from serving.errors import ServingError
 from serving.limits import DEFAULTS, Limits, LogOptions
@@ -80,22 +78,24 @@ def serve(
     name = name or folder_name
     if public_key is not None and not public_key.is_file():
         raise ServingError(f"--verify: no file {public_key}")
+    log_lines.set_up()
     access.check(host)
     listener = bind(host, port)
     bind(host, grpc_port).close()
-    load()
-    with _no_arguments():
-        from serving.kserve_server import Server
-        from serving.metrics import ServingMetrics
-        from serving.model import VersionRepository
-        from serving.request_log import RequestLog
-        from serving.savedmodel import LoadedModel, check_inputs
+    _load_runtime()
+    from serving.metrics import ServingMetrics
+    from serving.model import VersionRepository
+    from serving.request_log import RequestLog
+    from serving.savedmodel import LoadedModel, check_inputs
+
     # The libraries never go away; not looking at them makes the collection
     # after a version's unloading short.
     gc.collect()
     gc.freeze()
     threads = min(32, (os.cpu_count() or 1) + 4)
     with ThreadPoolExecutor(threads, "predict") as executor:
+        # Beside the load of a version, which waits for no Python.
+        ports = executor.submit(importlib.import_module, "serving.ports")
         metrics = ServingMetrics(name)
         request_log = (
             RequestLog(log_requests, metrics) if log_requests else None
@@ -104,7 +104,6 @@ def serve(
             name, executor, metrics, limits, ignore_unknown, request_log
         )
         metrics.watch(repository)
-        server = Server(repository, listener, host, grpc_port, access)
         watcher = VersionWatcher(
             model_dir,
             functools.partial(LoadedModel, public_key=public_key),
@@ -121,6 +120,9 @@ def serve(
             reasons = "; ".join(f"{version}: {why}" for version, why in failed)
             raise ServingError(f"no version in {model_dir} loads: {reasons}")
         version, row = repository.example()
+        server = ports.result().Server(
+            repository, listener, host, grpc_port, access
+        )
         watcher.start(_STORE_POLL_SECONDS if store else _POLL_SECONDS)
 
         def announce(grpc: int) -> None:
@@ -146,11 +148,16 @@ def serve(
 
 
 def load() -> None:
-    """Imports what a server needs, TensorFlow above all: that takes seconds."""
+    """Imports what a server needs: that takes seconds."""
+    _load_runtime()
+    importlib.import_module("serving.ports")
+
+
+def _load_runtime() -> None:
     # TensorFlow reads it on import; its start-up notes help nobody here.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    with _no_arguments(), _without("keras"):
-        importlib.import_module("serving.kserve_server")
+    tensorflow_parts.prepare()
+    importlib.import_module("serving.savedmodel")
 
 
 def _model_name(model_dir: Path) -> str:
@@ -176,32 +183,3 @@ def _model_name(model_dir: Path) -> str:
     raise ServingError(
         f"{model_dir} holds no version (a folder named by an integer){hint}"
     )
-
-
-@contextmanager
-def _no_arguments() -> Iterator[None]:
-    # KServe parses the command line of whoever imports it.
-    arguments = sys.argv
-    sys.argv = arguments[:1]
-    try:
-        yield
-    finally:
-        sys.argv = arguments
-
-
-@contextmanager
-def _without(package: str) -> Iterator[None]:
-    """Makes imports of a package fail, unless it is there already.
-
-    TensorFlow imports Keras if it can, and Keras plots, notebooks and
-    scikit-learn: a third of a server's start, for layers that it has none of.
-    """
-    if package in sys.modules:
-        yield
-        return
-    modules: dict[str, Any] = sys.modules
-    modules[package] = None
-    try:
-        yield
-    finally:
-        del modules[package]

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 from tensorflow.core.protobuf import config_pb2
+from tensorflow.python.client import session
+from tensorflow.python.framework import dtypes, importer, ops
+from tensorflow.python.ops import array_ops, array_ops_stack
 
 from serving.columns import Array
 from serving.graph import INIT
@@ -38,13 +40,13 @@ class Session:
         """
         signatures = {name: meta.signature_def[name] for name in names}
         config = config_pb2.ConfigProto(inter_op_parallelism_threads=-1)
-        with tf.Graph().as_default() as graph:
+        with ops.Graph().as_default() as graph:
             feeds = {k: _Feeds(v.inputs) for k, v in signatures.items()}
-            columns: dict[str, tf.Tensor] = {}
+            columns: dict[str, Any] = {}
             for one in feeds.values():
                 columns |= one.columns
-            tf.import_graph_def(meta.graph_def, columns, name="")
-            self._session = tf.compat.v1.Session(graph=graph, config=config)
+            importer.import_graph_def(meta.graph_def, columns, name="")
+            self._session = session.Session(graph=graph, config=config)
         self._restore(path, meta)
         self.calls: dict[str, Call] = {
             name: self._call(feeds[name], signature.outputs)
@@ -89,16 +91,17 @@ class _Feeds:
 
     def __init__(self, inputs: Mapping[str, Any]) -> None:
         """Adds placeholders to the graph."""
-        groups: dict[tf.DType, list[str]] = {}
+        groups: dict[Any, list[str]] = {}
         for name, tensor in sorted(inputs.items()):
-            groups.setdefault(tf.as_dtype(tensor.dtype), []).append(name)
+            dtype = dtypes.as_dtype(tensor.dtype)
+            groups.setdefault(dtype, []).append(name)
         self._layout = [(t.as_numpy_dtype, n) for t, n in groups.items()]
         self.names: list[str] = []
-        self.columns: dict[str, tf.Tensor] = {}
+        self.columns: dict[str, Any] = {}  # tensor of the graph -> of ours
         for dtype, names in groups.items():
-            matrix = tf.compat.v1.placeholder(dtype, [len(names), None])
+            matrix = array_ops.placeholder(dtype, [len(names), None])
             self.names.append(matrix.name)
-            parts = tf.unstack(matrix, len(names))
+            parts = array_ops_stack.unstack(matrix, len(names))
             for name, column in zip(names, parts, strict=True):
                 self.columns[inputs[name].name] = column
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.routing import APIRoute
+from starlette.requests import ClientDisconnect
 
 _PATHS = 1024  # that are kept in mind; clients choose them
 
@@ -44,6 +45,8 @@ class Shortcut:
         request = Request(scope, receive)
         try:
             response = await route.endpoint(request)
+        except ClientDisconnect:
+            return  # nobody is left to be answered
         except Exception as error:
             handlers: Mapping[Any, Any] = self._app.exception_handlers
             kind = next(k for k in type(error).__mro__ if k in handlers)

@@ -4,19 +4,16 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 from grpc.aio import ServicerContext
-from grpc_interceptor.exceptions import InvalidArgument
 from tensorflow.core.framework import tensor_pb2, types_pb2
+from tensorflow.python.framework import dtypes, tensor_util
 from tensorflow_serving.apis import (
     classification_pb2,
     get_model_metadata_pb2,
     get_model_status_pb2,
     input_pb2,
     model_pb2,
-    model_service_pb2_grpc,
     predict_pb2,
-    prediction_service_pb2_grpc,
     regression_pb2,
 )
 
@@ -47,7 +44,7 @@ _FIELDS: dict[int, tuple[np.dtype[Any], str]] = {
 _UNKNOWN_ERROR = 2  # of TensorFlow's error codes
 
 
-class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
+class PredictionService:
     """Predict, Classify, Regress and GetModelMetadata."""
 
     def __init__(self, repository: VersionRepository) -> None:
@@ -149,7 +146,7 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
     ) -> get_model_metadata_pb2.GetModelMetadataResponse:
         """The signatures of a version."""
         if list(request.metadata_field) != [_DEFINITIONS]:
-            raise InvalidArgument(
+            raise BadInputError(
                 f"metadata_field: expected [{_DEFINITIONS!r}]."
                 f" Received: {shown(list(request.metadata_field))}"
             )
@@ -182,7 +179,7 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
         )
 
 
-class ModelService(model_service_pb2_grpc.ModelServiceServicer):
+class ModelService:
     """GetModelStatus; versions follow the directory, and no request."""
 
     def __init__(self, repository: VersionRepository) -> None:
@@ -255,7 +252,7 @@ def _array(name: str, tensor: Any, limits: Limits) -> Array:
     if column is not None:
         return column
     try:
-        array: Array = tf.make_ndarray(tensor)
+        array: Array = tensor_util.MakeNdarray(tensor)
     except (TypeError, ValueError, KeyError) as error:
         raise BadInputError(f"feature {name!r}: {error}") from None
     if array.dtype.kind not in "fiubO":
@@ -289,9 +286,9 @@ def _column(tensor: Any, rows: int) -> Array | None:
 
 def _tensor(array: Array) -> tensor_pb2.TensorProto:
     """An output, its values in the field of their kind, as TF Serving does."""
-    kind = tf.as_dtype(array.dtype)
+    kind = dtypes.as_dtype(array.dtype)
     if kind.as_datatype_enum not in _FIELDS:
-        return tf.make_tensor_proto(array)
+        return tensor_util.make_tensor_proto(array)
     tensor = tensor_pb2.TensorProto(dtype=kind.as_datatype_enum)
     for size in array.shape:
         tensor.tensor_shape.dim.add(size=size)

@@ -3,10 +3,12 @@
 https://www.tensorflow.org/tfx/serving/saved_model_warmup
 """
 
+import itertools
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 
-import tensorflow as tf
+from tensorflow.python.framework import tensor_util
 from tensorflow_serving.apis import prediction_log_pb2
 
 from serving.columns import Array
@@ -22,17 +24,32 @@ def read(version: Path) -> Iterator[Request]:
     Records of other kinds are passed over.
 
     Raises:
-        tf.errors.OpError, ValueError: the file is damaged.
+        struct.error, DecodeError: the file is damaged.
     """
     path = version / NAME
-    if not path.exists():
+    if not path.is_file():
         return
-    for record in tf.data.TFRecordDataset([str(path)]).take(_MOST):
-        log = prediction_log_pb2.PredictionLog.FromString(record.numpy())
+    for record in itertools.islice(_records(path.read_bytes()), _MOST):
+        log = prediction_log_pb2.PredictionLog.FromString(record)
         if log.WhichOneof("log_type") != "predict_log":
             continue
         request = log.predict_log.request
         yield (
             request.model_spec.signature_name,
-            {name: tf.make_ndarray(t) for name, t in request.inputs.items()},
+            {
+                name: tensor_util.MakeNdarray(tensor)
+                for name, tensor in request.inputs.items()
+            },
         )
+
+
+def _records(content: bytes) -> Iterator[bytes]:
+    """Records of a TFRecord file; the manifest has its digest."""
+    start = 0
+    while start < len(content):
+        (size,) = struct.unpack_from("<Q", content, start)
+        start += 12  # the length and its checksum
+        if start + size + 4 > len(content):
+            raise struct.error("a record is cut off")
+        yield content[start : start + size]
+        start += size + 4

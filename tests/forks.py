@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import logging
 import multiprocessing
 import os
 import runpy
@@ -30,6 +32,7 @@ def start(
     out: Path,
     err: Path | None = None,
     environment: Mapping[str, str] | None = None,
+    logs: bool = True,
 ) -> Any:
     """Starts `python -m WORDS`; `exitcode` of the process is the command's.
 
@@ -39,6 +42,7 @@ def start(
         out: file of the standard output; or a named pipe that is there.
         err: of the standard error; None: the same.
         environment: of the process; None: this one's.
+        logs: False leaves no handler of an import: the module sets its own.
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(_IMPORTED)
@@ -46,7 +50,7 @@ def start(
     for path in (out, err):
         if not path.is_fifo():
             path.write_text("")
-    arguments = [list(words), folder, out, err, environment]
+    arguments = [list(words), folder, out, err, environment, logs]
     process = context.Process(target=_run, args=arguments)
     process.start()
     return process
@@ -58,7 +62,11 @@ def _run(
     out: Path,
     err: Path,
     environment: Mapping[str, str] | None,
+    logs: bool,
 ) -> None:
+    gc.freeze()  # collections need not look at what is imported
+    if not logs:
+        logging.root.handlers.clear()
     if environment is not None:
         os.environ.clear()
         os.environ.update(environment)

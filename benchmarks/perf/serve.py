@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import measure
+from benchmarks.perf import floors
 from benchmarks.perf.table import Table
 
 SMOKE = {"train_rows": 2000, "seconds": 0.3, "turns": 1}
@@ -44,9 +45,7 @@ class Server:
 
     def cpu(self) -> float:
         """Seconds of CPU that the process has used."""
-        stat = Path(f"/proc/{self.pid}/stat").read_text().rsplit(")", 1)[1]
-        user, system = stat.split()[11:13]
-        return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+        return floors.cpu_of(self.pid)
 
 
 @contextmanager
@@ -276,6 +275,12 @@ def run(
                     }
                     one = figures(server, examples, seconds)
                 found[name].append(start | one)
+        for kind in ("http", "grpc"):
+            cost = floors.empty_cpu(kind, seconds)
+            table.line(f"an empty {kind} request", cpu_ms=cost)
+        for size in (1, BATCH):
+            cost = floors.call_cpu(served.resolve(), file.resolve(), size)
+            table.line(f"a bare call, {size} rows", cpu_ms=cost)
     for figure, (unit, _) in found["here"][0].items():
         here, *there = (
             statistics.median(one[figure][1] for one in turn)

@@ -11,6 +11,7 @@ from components.click_log_gen.config.sections import (
 )
 from components.click_log_gen.join import matching
 from models.errors import InputError
+from optimizers.config.messages import counted
 
 FEW = 100  # positives, or negatives, below which a metric is mostly chance
 
@@ -68,9 +69,8 @@ def warnings(counts: dict[str, Any], data: DataConfig) -> list[str]:
                     " auc and pr_auc cannot be told on it"
                 )
             elif rows and count < FEW:
-                s = "" if count == 1 else "s"
                 found.append(
-                    f"the {name} split has {count} {what}{s} among its"
+                    f"the {name} split has {counted(count, what)} among its"
                     f" {rows:,} rows; a metric on fewer than {FEW} is mostly"
                     " chance"
                 )

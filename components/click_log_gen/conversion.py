@@ -1,62 +1,36 @@
-"""One chunk of raw log to shards of labelled, split tf.Examples."""
+"""Chunks of raw log to shards of labelled, split tf.Examples.
+
+A chunk is converted at once where its rows depend on no other chunk. Otherwise
+it is read and its encoded rows are spilled; they are routed to their splits
+when the times of all rows are known.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from components.arrow_masks import Mask
-from components.click_log_gen.columns import labels, weights
-from components.click_log_gen.columns.event_time import (
-    Times,
-    event_time,
-    reading,
-    text_of,
-)
+from components.click_log_gen import encoded_rows
+from components.click_log_gen.batch import Batch, ConversionSettings
+from components.click_log_gen.columns.event_time import Times
 from components.click_log_gen.columns.feature_check import FeatureCheck
-from components.click_log_gen.columns.rows import (
-    Column,
-    ColumnForm,
-    Rejected,
-    Rows,
-    Verdicts,
-    refuse_unequal,
-    typed,
-)
-from components.click_log_gen.columns.weights import Weights
-from components.click_log_gen.config.sections import DataConfig, LabelRule
+from components.click_log_gen.columns.weights import Weights, by_time
+from components.click_log_gen.encoded_rows import EncodedRows
 from components.click_log_gen.files.chunks import Chunk, naming
 from components.click_log_gen.formats import log_reader
 from components.click_log_gen.history import events
-from components.click_log_gen.history.events import HistorySettings
+from components.click_log_gen.history.build import Histories
 from components.click_log_gen.output.row_counts import RowCounts
 from components.click_log_gen.output.shards import Shards
 from components.click_log_gen.splitting import split
-from components.example_io.tf_example import (
-    encode_features,
-    timed,
-    wrap,
-)
-from models.config.training import LABEL, WEIGHT
-
-
-@dataclass(frozen=True)
-class ConversionSettings:
-    """All that a worker needs besides the chunk."""
-
-    data: DataConfig
-    columns: Mapping[str, ColumnForm]
-    folders: Mapping[str, str]
-    chunks: int
-    cut: split.Cut = split.NO_CUT
-    first_rows: tuple[int, ...] = ()  # chunk number -> rows before it
-    ranges: Mapping[str, int] = field(default_factory=dict)  # integers below
-    newest: int = 0  # time of the newest row, for weights by age
-    histories: HistorySettings | None = None
+from components.example_io.tf_example import encode_features, timed, wrap
+from models.config.training import WEIGHT
 
 
 def convert_chunk(chunk: Chunk, job: ConversionSettings) -> dict[str, Any]:
@@ -65,59 +39,148 @@ def convert_chunk(chunk: Chunk, job: ConversionSettings) -> dict[str, Any]:
     Raises:
         InputError: the file as a whole cannot be read; with its name.
     """
-    reading = Reading(chunk, job)
-    shards = Shards(job.folders, chunk.number, job.chunks)
-    with naming(chunk.path), shards:
+    reading = _Reading(chunk, job)
+    with naming(chunk.path), _shards(chunk, job) as shards:
         for batch in reading.batches(shards):
-            write(
-                shards,
-                reading.tally,
-                job.data.split.names,
-                batch.records,
-                batch.positive,
-                batch.sides,
-                batch.sampled,
-                batch.times,
-                batch.weights,
-            )
-    return reading.to_json()
+            _finish(batch.encoded, job, shards, reading.tally)
+    return reading.counts()
 
 
-class Reading:
-    """A chunk's rows, batch after batch, and their counts.
+def spill_chunk(chunk: Chunk, job: ConversionSettings) -> dict[str, Any]:
+    """Reads one chunk for `route_chunk`; returns its counts and its times.
 
-    tally: of all rows so far.
+    Raises:
+        InputError: the file as a whole cannot be read; with its name.
+    """
+    reading = _Reading(chunk, job)
+    times, rows = [np.zeros(0, np.int64)], 0
+    with (
+        naming(chunk.path),
+        _shards(chunk, job) as shards,
+        encoded_rows.Writer(_spilled(chunk, job), job.data) as writer,
+        ExitStack() as stack,
+    ):
+        users = None
+        if job.histories is not None:
+            users = events.Writer(job.histories, chunk.number)
+            stack.enter_context(users)
+        for batch in reading.batches(shards):
+            times.append(batch.event_times)
+            writer.add(batch.encoded)
+            rows += len(batch.encoded.positive)
+            if users is not None and batch.moments is not None:
+                users.add(batch.history, batch.moments, batch.encoded.positive)
+        if reading.partial:
+            times = [split.event_times(chunk, job.data)]
+    return (
+        reading.counts()
+        | split.described(chunk, job.data, np.concatenate(times), job.work)
+        | {"rows": rows}
+    )
+
+
+def route_chunk(chunk: Chunk, job: ConversionSettings) -> dict[str, Any]:
+    """Writes the rows that `spill_chunk` read to their splits; counts them."""
+    tally = RowCounts()
+    histories = None
+    if job.histories is not None:
+        histories = Histories(job.histories, chunk.number, job.counts)
+    first = 0
+    with _shards(chunk, job) as shards:
+        for rows in encoded_rows.read(_spilled(chunk, job)):
+            count = len(rows.positive)
+            if histories is None:
+                _finish(rows, job, shards, tally)
+            else:
+                for start, stop in histories.pieces(first, count):
+                    more = histories.of(first + start, stop - start)
+                    some = rows.slice(start, stop)
+                    _finish(some, job, shards, tally, more)
+            first += count
+    return {"chunk": chunk.number, **tally.to_json()}
+
+
+class _Reading:
+    """One pass over a chunk, and what is counted on the way.
+
+    partial: the reader refused rows for one of their columns, though they may
+        have a time.
     """
 
     def __init__(self, chunk: Chunk, job: ConversionSettings) -> None:
+        self.tally = RowCounts()
+        self.partial = False
         self._chunk = chunk
         self._job = job
-        self.tally = RowCounts()
+        self._wanted = job.wanted
         self._seen: set[str] = set()
         self._feature_check = FeatureCheck(job.ranges)
-        self._wanted = _wanted(job)
 
     def batches(self, shards: Shards) -> Iterator[Batch]:
-        """The good rows; the others go to `shards`."""
-        source = self._job.data.impressions
-        for rows in log_reader.read(self._chunk, source, self._wanted):
-            batch = Batch(rows, self._chunk, self._job)
+        """The rows, some at a time; rejected ones go to `shards`."""
+        chunk, job, tally = self._chunk, self._job, self.tally
+        source = job.data.impressions
+        for rows in log_reader.read(chunk, source, self._wanted):
+            batch = Batch(rows, chunk, job)
             rejected = batch.rejected()
-            self.tally.reject(rejected)
+            tally.reject(rejected)
             shards.reject(rejected)
-            self.tally.counts["read"] += rows.count + len(rows.rejected)
+            tally.counts["read"] += rows.count + len(rows.rejected)
             yield batch
             self._feature_check.see(batch.columns)
             self._seen |= rows.filled(self._wanted.keys() - self._seen)
+            self.partial |= any(row.of_column for row in rows.rejected)
 
-    def to_json(self) -> dict[str, Any]:
-        """All counts in JSON types."""
+    def counts(self) -> dict[str, Any]:
+        """All counts, in JSON types."""
         return {
             "chunk": self._chunk.number,
             **self.tally.to_json(),
             **self._feature_check.to_json(),
             "absent": sorted(self._wanted.keys() - self._seen),
         }
+
+
+def _shards(chunk: Chunk, job: ConversionSettings) -> Shards:
+    return Shards(job.folders, chunk.number, job.chunks)
+
+
+def _spilled(chunk: Chunk, job: ConversionSettings) -> str:
+    return os.path.join(job.work, f"rows-{chunk.number:05d}")
+
+
+def _finish(
+    rows: EncodedRows,
+    job: ConversionSettings,
+    shards: Shards,
+    tally: RowCounts,
+    more: Sequence[pa.BinaryArray] = (),
+) -> None:
+    """Writes rows of a chunk to their splits, with `more` features."""
+    features, weights = [rows.features], rows.weights
+    config = job.data.weight
+    if config is not None and config.by_time:
+        assert rows.times is not None
+        weights = by_time(rows.times, job.newest, config)
+    if weights is not None:
+        # Only now: a weight moves no row to another side.
+        features.append(encode_features({WEIGHT: pa.array(weights)}))
+    features += more
+    sides = rows.sides
+    if sides is None:
+        assert rows.times is not None
+        sides = job.cut.sides(rows.times)
+    write(
+        shards,
+        tally,
+        job.data.split.names,
+        wrap(*features),
+        rows.positive,
+        sides,
+        rows.sampled,
+        rows.times,
+        weights,
+    )
 
 
 def write(
@@ -155,177 +218,3 @@ def write(
             for label in (False, True):
                 some = weights[chosen & (positive == label)]
                 tally.weigh(name, label, float(some.sum(dtype=np.float64)))
-
-
-def _wanted(job: ConversionSettings) -> dict[str, str]:
-    """Columns to read -> what they will be read as."""
-    data = job.data
-    wanted = {name: form.reads for name, form in job.columns.items()}
-    assert data.label is not None and data.label_column is not None
-    wanted.setdefault(data.label_column, labels.kind(data.label))
-    if data.weight is not None and data.weight.source is not None:
-        wanted.setdefault(data.weight.source, "float")
-    if data.reads_time and data.time is not None:
-        time = data.time.column
-        wanted[time] = reading(wanted.get(time))
-    for name in (*data.split.key, *data.negatives.key):
-        # As text, whatever else the column is, so that none is rounded.
-        wanted[name] = "string"
-    if job.histories is not None:
-        wanted = events.wanted(job.histories, wanted)
-    return wanted
-
-
-class Batch:
-    """Some rows on their way to tf.Examples.
-
-    records: the good rows, serialized. positive: whether their label is 1.
-    sides: where they go. sampled: which are trained on if they are negative.
-    columns: the features of the good rows. times: when they happened, if asked.
-    weights: how much they count; None: alike. features: what `records` wrap.
-    moments: when they happened, and history: what they tell of their users, if
-    there are histories.
-    """
-
-    def __init__(
-        self, rows: Rows, chunk: Chunk, job: ConversionSettings
-    ) -> None:
-        self._rows = rows
-        self._chunk = chunk
-        self._job = job
-        self._verdicts = Verdicts.none(rows.count)
-        data = job.data
-        columns = {
-            name: typed(
-                rows.columns[name],
-                form.kind,
-                self._column(name, form),
-                self._verdicts,
-            )
-            for name, form in job.columns.items()
-            if form.kind != "time"
-        }
-        refuse_unequal(columns, job.columns, self._verdicts)
-        assert data.label is not None and data.label_column is not None
-        features = tuple(job.columns)
-        columns[LABEL] = labels.label(
-            rows.columns[data.label_column],
-            self._column(data.label_column),
-            data.label if isinstance(data.label, LabelRule) else None,
-            self._verdicts,
-        )
-        times = self._times()
-        for name, form in job.columns.items():
-            if form.kind == "time" and times is not None:
-                columns[name] = text_of(times)
-        self.times = times if data.reads_time else None
-        self.moments, self.history = times, []
-        if job.histories is not None:
-            nulls = data.impressions.null_values
-            self.history = events.read(
-                rows, nulls, job.histories, self._verdicts
-            )
-        sides = self._sides()
-        self.weights = self._weights()
-        keys = self._keys(data.negatives.key)
-        good = self._verdicts.good
-        if not good.all():
-            chosen = pa.array(good)
-            columns = {n: array.filter(chosen) for n, array in columns.items()}
-        self.columns = {name: columns[name] for name in features}
-        self.history = [
-            {n: array.filter(pa.array(good)) for n, array in columns_.items()}
-            for columns_ in self.history
-        ]
-        if self.moments is not None:
-            self.moments = self.moments[good]
-        if self.times is not None:
-            self.times = self.times[good]
-        if self.weights is not None:
-            self.weights = self.weights[good]
-        self.positive: Mask = columns[LABEL].to_numpy() == 1
-        self.sides: split.Sides
-        if sides is None:
-            # Without the label: else an ad's clicks would go one way and what
-            # else it had another.
-            label = encode_features({LABEL: columns.pop(LABEL)})
-            features = encode_features(columns) if columns else label
-            pieces = [features, label] if columns else [label]
-            self.sides = split.hash_sides(features, data.split)
-        else:
-            pieces = [encode_features(columns)]
-            self.sides = sides[good]
-        self.features = pieces
-        self.records = wrap(*pieces)
-        if keys is not None:
-            keys = keys.filter(pa.array(good))
-        elif data.negatives.keep < 1.0:
-            keys = split.told_apart(self.records)
-        else:
-            keys = self.records
-        self.sampled: Mask = split.kept(keys, data.negatives)
-        if self.weights is not None:
-            # Only now: a weight moves no row to another side.
-            weight = {WEIGHT: pa.array(self.weights)}
-            self.features = [*pieces, encode_features(weight)]
-            self.records = wrap(*self.features)
-
-    def rejected(self) -> list[Rejected]:
-        """The rows that are not in `records`, in order."""
-        return self._rows.refused(self._chunk.path, self._verdicts.reasons)
-
-    def _column(self, name: str, form: ColumnForm | None = None) -> Column:
-        nulls = self._job.data.impressions.null_values
-        return self._rows.column(name, nulls, form)
-
-    def _sides(self) -> split.Sides | None:
-        """Where rows go; None: the example's features tell."""
-        data, rows = self._job.data, self._rows
-        if data.split.by == "order":
-            before = self._job.first_rows[self._chunk.number]
-            return self._job.cut.sides(rows.ordinal + before)
-        if data.split.by == "time":
-            assert self.times is not None
-            return self._job.cut.sides(self.times)
-        if not data.split.key:
-            return None
-        return split.key_sides(
-            self._columns(data.split.key), data.split, self._verdicts
-        )
-
-    def _times(self) -> Times | None:
-        data = self._job.data
-        forms = self._job.columns.values()
-        wanted = any(form.kind == "time" for form in forms)
-        wanted |= self._job.histories is not None
-        if not (wanted or data.reads_time):
-            return None
-        assert data.time is not None
-        return event_time(
-            self._rows.columns[data.time.column],
-            self._column(data.time.column),
-            self._verdicts,
-            data.time,
-        )
-
-    def _weights(self) -> Weights | None:
-        config = self._job.data.weight
-        if config is None:
-            return None
-        if config.source is not None:
-            return weights.weights(
-                self._rows.columns[config.source],
-                self._column(config.source),
-                config,
-                self._verdicts,
-            )
-        assert self.times is not None
-        return weights.by_time(self.times, self._job.newest, config)
-
-    def _keys(self, names: Sequence[str]) -> pa.BinaryArray | None:
-        if not names:
-            return None
-        return split.keys_of(self._columns(names), self._verdicts)
-
-    def _columns(self, names: Sequence[str]) -> list[tuple[pa.Array, Column]]:
-        return [(self._rows.columns[n], self._column(n)) for n in names]

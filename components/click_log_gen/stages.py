@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from components.click_log_gen import completion, conversion
+from components.click_log_gen import conversion
+from components.click_log_gen.batch import ConversionSettings
 from components.click_log_gen.columns import feature_check
 from components.click_log_gen.columns.rows import ColumnForm
 from components.click_log_gen.config.sections import DataConfig, LogFiles
@@ -94,49 +95,65 @@ def ingest(
     }
     if data.clicks is not None:
         return _joined(data, forms, places, each, plan, ranges, sequences)
-    surveys: list[dict[str, Any]] = []
-    if data.split.by != "hash":
-        surveys = each(
-            plan, "Survey", split.survey, data=data, folder=places.work
-        )
-    newest = 0
-    if data.weight is not None and data.weight.by_time:
-        known = surveys
-        if data.split.by != "time":
-            known = each(plan, "Newest", split.newest, data=data)
-        newest = max((p["high"] for p in known if "high" in p), default=0)
     histories = None
     if sequences:
         size = _text_bytes(data.impressions, plan, "data.impressions.path")
         histories = _settings(data, sequences, places, len(plan), size)
-    job = conversion.ConversionSettings(
+    counted: list[dict[str, Any]] = []
+    if data.split.by == "order":
+        counted = each(plan, "Count", split.count, data=data)
+    job = ConversionSettings(
         data,
         forms,
         places.folders,
+        places.work,
         len(plan),
-        split.find_cut(surveys, data.split),
-        split.first_rows(part["count"] for part in surveys),
+        split.find_cut(counted, data.split),
+        split.first_rows(part["count"] for part in counted),
         ranges,
-        newest,
-        histories,
+        histories=histories,
     )
     built: list[dict[str, Any]] = []
-    written: list[dict[str, Any]] = []
-    if histories is None:
+    routed: list[dict[str, Any]] = []
+    if histories is not None:
+        parts = each(plan, "Read", conversion.spill_chunk, job=job)
+        job = _with_times(job, parts) if data.reads_time else job
+        job = dataclasses.replace(job, counts=[p["rows"] for p in parts])
+        built = _built(histories, job.counts, each)
+        routed = each(plan, "Route", conversion.route_chunk, job=job)
+    elif not data.reads_time:
+        parts = each(plan, "Convert", conversion.convert_chunk, job=job)
+    elif log_format.of(data.impressions).columnar:
+        surveys = each(
+            plan, "Survey", split.survey, data=data, folder=places.work
+        )
+        job = _with_times(job, surveys)
         parts = each(plan, "Convert", conversion.convert_chunk, job=job)
     else:
-        parts = each(plan, "Spill", completion.spill_chunk, job=job)
-        whole = completion.CompletionSettings(job, [p["rows"] for p in parts])
-        built = _built(histories, whole.counts, each)
-        written = each(plan, "Complete", completion.complete_chunk, job=whole)
+        parts = each(plan, "Read", conversion.spill_chunk, job=job)
+        job = _with_times(job, parts)
+        routed = each(plan, "Route", conversion.route_chunk, job=job)
     absent = _absent([(data.impressions, parts)])
-    tally = _total([*parts, *written])
+    tally = _total([*parts, *routed])
     _check_clock(tally, data.time, "data.time")
     counts = {
         **_counts(tally, data.split.names),
         **feature_check.total([*parts, *built], [*forms, *made]),
     }
     return Outcome(counts, absent)
+
+
+def _with_times(
+    job: ConversionSettings, surveys: Sequence[Mapping[str, Any]]
+) -> ConversionSettings:
+    """`job`, with what the times of all rows decide."""
+    cut = job.cut
+    if job.data.split.by == "time":
+        cut = split.find_cut(surveys, job.data.split)
+    newest = max(
+        (part["high"] for part in surveys if "high" in part), default=0
+    )
+    return dataclasses.replace(job, cut=cut, newest=newest)
 
 
 def _settings(

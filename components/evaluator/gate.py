@@ -8,6 +8,7 @@ from typing import Any
 from components.evaluator import gates
 from components.evaluator.bootstrap import MIN_UNITS
 from components.evaluator.config import EvaluateConfig, Threshold
+from optimizers.config.messages import counted
 
 TOO_FEW = 10  # fewer positives, or negatives, allow no verdict
 _BOUNDS = ("min", "max", "below", "min_change", "max_change")
@@ -130,8 +131,7 @@ def _too_few(report: Mapping[str, Any]) -> str:
         if not count:
             return f"{where} no {noun}"
         if count < TOO_FEW:
-            plural = "" if count == 1 else "s"
-            return f"{where} {count} {noun}{plural}, {TOO_FEW} are needed"
+            return f"{where} {counted(count, noun)}, {TOO_FEW} are needed"
     units = report["bootstrap"]["units"]
     if units < MIN_UNITS:
         unit = report["bootstrap"]["unit"]

@@ -86,7 +86,7 @@ def wrap(*features: pa.BinaryArray) -> pa.BinaryArray:
 
 
 def join(*features: pa.BinaryArray) -> pa.BinaryArray:
-    """The features of several `encode_features` as of one."""
+    """The features of each row of several `encode_features`."""
     if len(features) == 1:
         return features[0]
     return pc.binary_join_element_wise(*features, _NOTHING)

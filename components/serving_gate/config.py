@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from models.config.section import Section
 
-_NEEDED = ("kserve", "tensorflow_serving")
+_NEEDED = ("uvicorn", "tensorflow_serving")
 
 
 class ServingGateConfig(Section):

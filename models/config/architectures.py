@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import Field, ModelWrapValidatorHandler, model_validator
+from pydantic import Field
 
-from models.config.section import PositiveInt, Section
+from models.config.section import FieldError, PositiveInt, Section
+from optimizers.config.named_section import NamedSection
 from optimizers.extension import Registry
 
 
-class ModelConfig(Section):
+class ModelConfig(NamedSection):
     """Wide and deep, and the options that all architectures have."""
 
     keras: ClassVar[int] = 3
@@ -42,33 +42,13 @@ class ModelConfig(Section):
         made: Self = super().__new__(section)
         return made
 
-    @model_validator(mode="wrap")
     @classmethod
-    def _by_name(
-        cls, value: Any, handler: ModelWrapValidatorHandler[Self]
-    ) -> Self:
-        """The options of this architecture, and no others."""
-        if cls is ModelConfig and isinstance(value, str):
-            value = {"name": value}
-        if not isinstance(value, Mapping):
-            return handler(value)
-        section: Any = _section_of(value) if cls is ModelConfig else cls
-        if section is not cls:
-            made: Self = section.model_validate(value)
-            return made
-        name = value.get("name", "wide_deep")
-        if section is OwnConfig:
-            value = {"options": _without_name(value), **value}
-            known = {key: value[key] for key in value if key in _OWN}
-            return handler(known)
-        for key in value:
-            if key not in cls.model_fields:
-                raise ValueError(
-                    f"{name} has no option {key!r}"
-                    f"{_nearest(str(key), cls.model_fields)}."
-                    f" Accepted: {', '.join(cls.model_fields)}"
-                )
-        return handler(value)
+    def _long_form(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
+
+    @classmethod
+    def _section_of(cls, value: Mapping[str, Any]) -> type[Section]:
+        return _section_of(value) if cls is ModelConfig else cls
 
 
 class DcnConfig(ModelConfig):
@@ -156,6 +136,14 @@ class OwnConfig(ModelConfig):
     options: dict[str, Any] = {}
     """Every key of the section but `name`, for your function."""
 
+    @classmethod
+    def _long_form(cls, value: Any) -> Any:
+        if not isinstance(value, Mapping):
+            return value
+        options = {key: item for key, item in value.items() if key != "name"}
+        value = {"options": options, **value}
+        return {key: value[key] for key in value if key in cls.model_fields}
+
 
 _BUILT: dict[str, tuple[type[ModelConfig], str]] = {
     "wide_deep": (ModelConfig, "models.architectures.wide_deep:build"),
@@ -174,18 +162,11 @@ BUILDERS = Registry(
     {name: builder for name, (_, builder) in _BUILT.items()},
     "a function (layout, config, base_rate) that returns a Keras model",
 )
-_OWN = frozenset(OwnConfig.model_fields)
 
 
 def _section_of(options: Mapping[str, Any]) -> type[ModelConfig]:
     name = options.get("name", "wide_deep")
-    return ARCHITECTURES.get(BUILDERS.check(name), OwnConfig)
-
-
-def _without_name(options: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in options.items() if key != "name"}
-
-
-def _nearest(name: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(name, list(known), 1)
-    return f" (did you mean {close[0]!r}?)" if close else ""
+    try:
+        return ARCHITECTURES.get(BUILDERS.check(name), OwnConfig)
+    except ValueError as error:
+        raise FieldError("name", str(error)) from None

@@ -249,6 +249,16 @@ class FeatureDefaults(Section):
             own_settings = {"dim": self.dim} if self.dim else {}
         return {**own_settings, **feature}
 
+    def fill_time(self, time: Any) -> Any:
+        """The section `features.time` in full, as far as it is one."""
+        try:
+            time = TimeFeatures.in_full(time)
+        except ValueError:  # its own error is told
+            return time
+        if self.dim and isinstance(time, Mapping):
+            return {"dim": self.dim, **time}
+        return time
+
 
 class Features(Section):
     """The columns that the model sees of a row."""
@@ -282,11 +292,8 @@ class Features(Section):
         for kind in ("numeric", "categorical"):
             if isinstance(value.get(kind), list | tuple):
                 full[kind] = [defaults.fill(kind, one) for one in value[kind]]
-        time = value.get("time")
-        if isinstance(time, list | tuple):
-            time = {"of": time}
-        if isinstance(time, Mapping) and defaults.dim:
-            full["time"] = {"dim": defaults.dim, **time}
+        if "time" in value:
+            full["time"] = defaults.fill_time(value["time"])
         return full
 
     @model_validator(mode="after")

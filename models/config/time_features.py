@@ -51,7 +51,16 @@ class TimeFeatures(Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _list_alone(cls, value: Any) -> Any:
+    def _in_full(cls, value: Any) -> Any:
+        return cls.in_full(value)
+
+    @classmethod
+    def in_full(cls, value: Any) -> Any:
+        """The mapping that a list stands for.
+
+        Raises:
+            ValueError: neither.
+        """
         return long_form(
             cls,
             value,

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from optimizers.config.messages import counted
+
 FEW_STEPS = 200  # with fewer, hardly a weight leaves its first value
 # Share, of all that a training gained on the constant, that its last one must
 # bring to ask for more: a rate that falls to 0 makes the last one the best.
@@ -51,7 +53,8 @@ def warnings(steps: int, course: Course, stopped_early: bool) -> list[str]:
     found = []
     if steps < FEW_STEPS:
         found.append(
-            f"the training has {steps:,} steps, fewer than {FEW_STEPS}: give"
+            f"the training has {counted(steps, 'step')}, fewer than"
+            f" {FEW_STEPS}: give"
             " more train.epochs or a smaller train.batch_size"
         )
     if course.logloss >= course.constant:

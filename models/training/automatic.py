@@ -15,15 +15,20 @@ from models.training import precision
 from models.training.cluster import workers
 from optimizers.config.automatic import rates_of
 from optimizers.config.catalog import AUTO, TABLE_ARGUMENTS
+from optimizers.config.messages import counted
 
 _STEPS = 1000  # of a training, if the log can give them within _EPOCHS
 _STEPS_AFTER_START = 2000
-_EPOCHS = 8
+_EPOCHS, _EPOCHS_OF_MANY = 8, 2  # at most, of few rows and of many
 _EVAL_STEPS = 125  # at most, where early stopping keeps the best
 # Fewer say too little of an id for its embedding to be left free.
 _EVENTS_PER_ID = 0.5
 _SMALL = 150_000  # rows below which a large network learns the log by heart
-_WHY_LINEAR = "few rows: single effects exactly, the network what is left"
+# Rows below which a network learns what a linear start leaves in several
+# passes at low rates; from there on as without a start.
+_SLOW = 250_000
+_LINEAR = 400_000  # rows below which a linear start was found to pay
+_WHY_LINEAR = "single effects exactly, the network what is left"
 
 
 @dataclass(frozen=True)
@@ -75,29 +80,33 @@ def choose(
     )
     small = rows < _SMALL
     word = "few" if small else "enough"
-    linear = small and _may_start_linear(sections)
-    if linear:
+    # Above _SMALL only Lion was tried with it.
+    most = _LINEAR if optimizer["name"] == "lion" else _SMALL
+    if rows < most and _may_start_linear(sections):
         fill("train.linear_start", True, _WHY_LINEAR)
     elif train.get("linear_start") == AUTO:
         train["linear_start"] = False
+    begun = train.get("linear_start") is True
+    slow = begun and rows < _SLOW
     steps = -(-rows // train["batch_size"])
-    wanted = _STEPS_AFTER_START if train.get("linear_start") else _STEPS
-    epochs = min(_EPOCHS, -(-wanted // steps))
+    wanted = _STEPS_AFTER_START if slow else _STEPS
+    epochs = min(_EPOCHS if small else _EPOCHS_OF_MANY, -(-wanted // steps))
     if train.get("epochs") == AUTO:
         fill(
             "train.epochs",
             epochs,
-            f"{steps:,} steps an epoch; a training wants {wanted:,}",
+            f"{counted(steps, 'step')} an epoch; a training wants {wanted:,}",
         )
-        if train.get("linear_start"):
+        if begun:
+            often = max(1, steps // 4)
             put(
                 "train.eval_steps",
-                min(_EVAL_STEPS, max(1, steps // 4)),
+                min(_EVAL_STEPS, often) if small else often,
                 "four evaluations an epoch or more: the best weights are kept",
             )
             put(
                 "train.early_stopping",
-                {"patience": 8, "min_delta": 0.0},
+                {"patience": 8 if small else 4, "min_delta": 0.0},
                 "the linear start counts as the first evaluation",
             )
         elif epochs > 1:
@@ -109,8 +118,12 @@ def choose(
     if train.get("precision") == AUTO:
         fill("train.precision", *precision.fastest())
     fill("model.hidden", [64, 32] if small else [256, 128], f"{word} rows")
-    fill("model.dropout", 0.2 if small else 0.0, f"{word} rows")
-    if train.get("linear_start"):
+    fill(
+        "model.dropout",
+        0.2 if small or slow else 0.0,
+        "a linear start" if slow and not small else f"{word} rows",
+    )
+    if slow:
         share = (rows // 2 if events is None else events) / max(1, ids)
         fill(
             "model.embedding_l2",
@@ -125,7 +138,7 @@ def choose(
             model["name"],
             scale,
             small,
-            train.get("linear_start") is True,
+            slow,
         )
         schedule = rates.pop("schedule")
         why = f"{optimizer['name']} at batches of {train['batch_size']}"

@@ -25,6 +25,14 @@ class Scores(NamedTuple):
     auc: float = math.nan
     calibration: float = math.nan
 
+    @property
+    def line(self) -> str:
+        """Logloss and AUC, for the log of a training."""
+        auc = f"{self.auc:.4f}"
+        if math.isnan(self.auc) and math.isfinite(self.logloss):
+            auc = "undefined: all eval rows have one label"
+        return f"logloss {self.logloss:.5f}, AUC {auc}"
+
 
 class Predicted(NamedTuple):
     """Labels, logits and weights of rows, in order; weights None: 1 each."""

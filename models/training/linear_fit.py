@@ -7,7 +7,7 @@ keeps its effect, and a rare one stays near 0.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -15,18 +15,20 @@ import numpy.typing as npt
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 _NEWTON, _CONJUGATE = 20, 40  # steps at most
-_CLOSE = 5e-2  # of the norm of a step, in deviations of the weights
+_CLOSE = 3e-7  # that a step would bring, in nats a row
 
 
 @dataclass(frozen=True)
 class Rows:
     """Inputs of rows: `size` weights of ids, one of each number, the bias.
 
-    single: [N, F], one id a feature. lists: for each, the row, id and share
-    of its values. numbers: [N, D]. label, weight: [N].
+    single: [F, N], one id a feature, counted from the feature's `first` [F].
+    lists: for each, the row, id and share of its values. numbers: [N, D].
+    label, weight: [N].
     """
 
     single: Ints
+    first: Sequence[int]
     lists: Sequence[tuple[Ints, Ints, Floats]]
     numbers: Floats
     label: Floats
@@ -40,38 +42,47 @@ class Rows:
             (place[of[taken[of]]], ids[taken[of]], shares[taken[of]])
             for of, ids, shares in self.lists
         ]
-        return Rows(
-            self.single[taken],
-            lists,
-            self.numbers[taken],
-            self.label[taken],
-            self.weight[taken],
-            self.size,
+        return replace(
+            self,
+            single=self.single[:, taken],
+            lists=lists,
+            numbers=self.numbers[taken],
+            label=self.label[taken],
+            weight=self.weight[taken],
         )
 
     def logits(self, weights: Floats) -> Floats:
         """Logits [N] of weights [size + D + 1]."""
         ids, numbers = weights[: self.size], weights[self.size : -1]
         found: Floats = self.numbers @ numbers + weights[-1]
-        if self.single.shape[1]:
-            found += ids[self.single].sum(1)
+        for start, column in zip(self.first, self.single, strict=True):
+            found += ids[start:].take(column)
         for rows, values, shares in self.lists:
             found += np.bincount(rows, shares * ids[values], len(found))
         return found
 
     def sums(self, values: Floats, power: int = 1) -> Floats:
         """Sums over the rows of `values` [N] times inputs to a power."""
-        repeated = np.repeat(values, self.single.shape[1])
-        ids = np.bincount(self.single.ravel(), repeated, self.size)
+        ids = np.zeros(self.size)
+        for start, column in zip(self.first, self.single, strict=True):
+            of_column = np.bincount(column, values)
+            ids[start : start + len(of_column)] += of_column
         for rows, those, shares in self.lists:
             ids += np.bincount(those, values[rows] * shares**power, self.size)
-        numbers = values @ self.numbers**power
+        numbers = values @ (self.numbers if power == 1 else self.numbers**power)
         return np.concatenate([ids, numbers, [values.sum()]])
 
     def logloss(self, logits: Floats) -> float:
         """Sum of the rows' losses."""
         losses = np.logaddexp(0, logits) - self.label * logits
         return float(self.weight @ losses)
+
+
+def nearest(
+    rows: Rows, scale: Floats, penalty: float, weights: Floats
+) -> Floats:
+    """The weights that are best under `penalty`, beginning at `weights`."""
+    return _minimum(rows, penalty * scale, weights)
 
 
 def path(
@@ -107,7 +118,7 @@ def _minimum(rows: Rows, decay: Floats, weights: Floats) -> Floats:
         gradient += decay * weights
         curvature = rows.weight * chance * (1 - chance)
         diagonal = rows.sums(curvature, 2) + decay + 1e-12
-        if np.sqrt((gradient**2 / diagonal).sum()) < _CLOSE:
+        if (gradient**2 / diagonal).sum() / 2 < _CLOSE * len(rows.label):
             break
         step = _step(rows, curvature, decay, diagonal, gradient)
         share = 1.0

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -26,14 +26,16 @@ from models.preprocessing.input_layout import (
     WEIGHTS,
     Layout,
 )
-from models.training.linear_fit import Floats, Rows, path
+from models.training.linear_fit import Floats, Rows, nearest, path
 from models.training.metrics import entropy, logloss_of_logits
 from models.variables import local_replica
 
 log = logging.getLogger("lionctr.train")
 _PENALTIES = (1e4, 3e3, 1e3, 300.0, 100.0, 30.0, 10.0, 3.0, 1.0, 0.3)
 _PATIENCE = 2  # penalties in a row that are no better
+_WORSE = 1.002  # of the least loss: one such is enough
 _FOLDS = 5
+_ROWS = 50_000  # that choose the penalty
 # Eval rows of the rarer label with which they choose a penalty alone.
 _EVENTS = 500
 # Values that no vocabulary has share an id, whose rows are of many values: what
@@ -121,8 +123,20 @@ def _best(
     """The penalty with the least logloss of rows that were left out.
 
     `judged` are left out of `rows`. Where few of them tell the labels apart,
-    folds of `rows` are left out in turn too.
+    folds of `rows` are left out in turn too. A penalty is a prior, the same
+    for any number of rows: of many a sample chooses it.
     """
+    few = _sample(rows)
+    penalty, weights = _chosen(few, judged, scale, shift)
+    if few is not rows:
+        weights = nearest(rows, scale, penalty, weights)
+    return penalty, weights
+
+
+def _chosen(
+    rows: Rows, judged: Rows, scale: Floats, shift: float
+) -> tuple[float, Floats]:
+    """As `_best`, by all of `rows`."""
     folds = [] if _events(judged) >= _EVENTS else list(_folds(rows))
     best = math.inf, 0.0, np.zeros(0)
     worse = 0
@@ -137,7 +151,7 @@ def _best(
         worse = 0 if loss < best[0] else worse + 1
         if not worse:
             best = loss, penalty, weights
-        elif worse == _PATIENCE:
+        elif worse == _PATIENCE or loss > _WORSE * best[0]:
             break
     return best[1:]
 
@@ -146,6 +160,24 @@ def _events(rows: Rows) -> int:
     """Rows of the rarer label."""
     clicked = int(rows.label.sum())
     return min(clicked, len(rows.label) - clicked)
+
+
+def _sample(rows: Rows) -> Rows:
+    """At most _ROWS of them at random, as many of the rarer label as may be.
+
+    They are a quarter, or their share of `rows` where that is more; the
+    weight of the others makes up for it.
+    """
+    count, events = len(rows.label), _events(rows)
+    if count <= _ROWS:
+        return rows
+    rare = rows.label == (2 * rows.label.sum() <= count)
+    kept = min(events, round(_ROWS * max(0.25, events / count)))
+    share = np.where(rare, kept / events, (_ROWS - kept) / (count - events))
+    taken = np.random.default_rng(0).random(count) < share
+    sample = rows.part(taken)
+    weight = sample.weight * (kept / events / share[taken])
+    return replace(sample, weight=weight)
 
 
 def _folds(rows: Rows) -> Iterator[tuple[Rows, Rows]]:
@@ -192,7 +224,6 @@ def _rows(
 ) -> Rows:
     """All rows of `data`; ids as rows of the wide table."""
     columns = layout.single + layout.shallow
-    places = np.array([first[f.name] for f in columns], np.int64)
     keys = [IDS] * bool(layout.single) + [SHALLOW_IDS] * bool(layout.shallow)
     single, numbers, labels, weights = [], [], [], []
     lists: dict[str, list[Any]] = {f.name: [] for f in layout.lists}
@@ -201,11 +232,10 @@ def _rows(
     for inputs, label, *weight in data:
         count = len(label)
         weights += [one.numpy() for one in weight]
-        single.append(
-            np.concatenate([inputs[key].numpy() for key in keys], 1) + places
-            if len(places)
-            else np.zeros((count, 0), np.int64)
-        )
+        if keys:
+            single.append(
+                np.concatenate([inputs[key].numpy().T for key in keys])
+            )
         numbers.append(
             inputs[DENSE].numpy() if layout.dense else np.zeros((count, 0))
         )
@@ -232,7 +262,8 @@ def _rows(
         given = np.concatenate(weights).astype(np.float64)
         weighed *= given / given.mean()
     return Rows(
-        np.concatenate(single),
+        np.concatenate(single, 1) if keys else np.zeros((0, rows), np.int64),
+        [first[f.name] for f in columns],
         [
             (np.concatenate(of), np.concatenate(ids), np.concatenate(shares))
             for of, ids, shares in (

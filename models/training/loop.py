@@ -333,7 +333,7 @@ class _Training:
         self._progress.scalars(
             step, {f"eval/{k}": v for k, v in scores._asdict().items()}
         )
-        log.info("step %d: eval logloss %.5f, AUC %.4f", step, *scores[:2])
+        log.info("step %d: eval %s", step, scores.line)
 
     def _stopped(self) -> bool:
         wanted = bool(getattr(self._model, "stop_training", False))

@@ -53,6 +53,7 @@ from models.training.calibration import Rows, centred
 from models.training.callbacks import configured
 from models.training.distribution import Team, build_strategy
 from models.training.evaluation import Evaluation, Scores
+from optimizers.config.messages import counted
 from optimizers.registry import build_optimizer
 
 _FOLDERS = ("analysis_cache", "checkpoints")  # not what is trained
@@ -261,10 +262,10 @@ class TrainingRun:
                 extra={"keep": True},
             )
         log.info(
-            "%s rows, %s parameters, %d steps",
-            f"{self.rows:,}",
-            f"{model.count_params():,}",
-            self.steps,
+            "%s, %s, %s",
+            counted(self.rows, "row"),
+            counted(model.count_params(), "parameter"),
+            counted(self.steps, "step"),
         )
         train = Batches(
             self.files.train,

@@ -97,7 +97,7 @@ def rates_of(
         architecture: `model.name`.
         scale: of the rates, 1 at batches of 512.
         few_rows: whether the log gives several epochs of few steps.
-        linear_start: whether a linear model was fitted before.
+        linear_start: whether a linear model was fitted before, of few rows.
     """
     # An optimizer that was not searched has the rate of its class.
     default = {"learning_rate": defaults(optimizer)["learning_rate"]}

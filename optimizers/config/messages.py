@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from optimizers.config.section import FieldError
+from optimizers.extension import Registry
 
 TOP = "(top level)"
 """Field of a problem of the whole."""
@@ -62,6 +63,11 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f" (did you mean {close[0]!r}?)" if close else ""
 
 
+def counted(number: int, noun: str) -> str:
+    """A number and its noun: 1 step, 2,000 steps."""
+    return f"{number:,} {noun}{'s' * (number != 1)}"
+
+
 def shown(value: Any) -> str:
     """A received value, cut where it is long; null as YAML writes it."""
     text = "null" if value is None else repr(value)
@@ -95,7 +101,8 @@ def _text(item: Any, walk: _Walk) -> str:
             f" Accepted: {', '.join(known)}"
         )
     if kind == "missing":
-        return "missing; it is required"
+        names = _names(walk.field)
+        return f"missing; it is required{names and f'. Accepted: {names}'}"
     if kind == "value_error":
         cause = item["ctx"]["error"]
         return cause.message if isinstance(cause, FieldError) else str(cause)
@@ -103,6 +110,20 @@ def _text(item: Any, walk: _Walk) -> str:
     if kind == "invalid_key":
         return f"received {received} as a key; accepted: text, in quotes"
     return f"received {received}; accepted: {_accepted(item, walk)}"
+
+
+def _names(field: FieldInfo | None) -> str:
+    """The values of a field that takes a few names; "" of any other."""
+    if field is None:
+        return ""
+    for option in _options(field.annotation):
+        if typing.get_origin(option) is typing.Literal:
+            return ", ".join(map(str, typing.get_args(option)))
+    for part in field.metadata:
+        registry = getattr(getattr(part, "func", None), "__self__", None)
+        if isinstance(registry, Registry):
+            return registry.accepted
+    return ""
 
 
 def _accepted(item: Any, walk: _Walk) -> str:
@@ -154,13 +175,14 @@ class _Walk:
 
     sections: the models on the way. parts: the path as the file has it,
     without pydantic's tags for the branch of a union. annotation: of what is
-    there.
+    there. field: the last one on the way.
     """
 
     def __init__(self, root: Model, loc: Loc, kind: str) -> None:
         self.sections: list[Model] = [root]
         self.parts: list[str] = []
         self.annotation: Any = root
+        self.field: FieldInfo | None = None
         for number, part in enumerate(loc):
             last = number == len(loc) - 1
             known = self._step(part)
@@ -172,7 +194,8 @@ class _Walk:
         for model in filter(_is_model, options):
             for section in _with_subclasses(model):
                 if part in (known := keys(section)):
-                    return self._enter(known[str(part)].annotation)
+                    self.field = known[str(part)]
+                    return self._enter(self.field.annotation)
         for option in options:
             arguments = typing.get_args(option)
             origin = typing.get_origin(option)

@@ -10,7 +10,6 @@ from pydantic import (
     AfterValidator,
     ConfigDict,
     Field,
-    ModelWrapValidatorHandler,
     SerializeAsAny,
     ValidationError,
     create_model,
@@ -32,12 +31,12 @@ from optimizers.config.catalog import (
     NOT_IN_KERAS_2,
     names,
 )
-from optimizers.config.messages import TOP, nearest, problems
+from optimizers.config.messages import TOP, problems
+from optimizers.config.named_section import NamedSection
 from optimizers.config.section import FieldError, Section
 
 _Auto = Literal["auto"]
 _DEFAULT = "lion"
-_FIRST = ("match", "name", "groups")  # of the keys in a message
 
 
 def _steps_or_share(value: float) -> float:
@@ -86,35 +85,11 @@ class Schedule(Section):
         return self
 
 
-class _ByName(Section):
-    """A section whose `name` decides which other keys it has."""
+class _ByName(NamedSection):
+    """A section of an optimizer: its arguments beside its name."""
 
     _sections: ClassVar[dict[str, type[Section]]]
     """Name -> section; "": of a user's own."""
-
-    @model_validator(mode="wrap")
-    @classmethod
-    def _by_name(
-        cls, value: Any, handler: ModelWrapValidatorHandler[Any]
-    ) -> Any:
-        value = cls._long_form(value)
-        if not isinstance(value, Mapping):
-            return handler(value)
-        if "_sections" in vars(cls):  # the door
-            return cls._section_of(value).model_validate(value)
-        known = sorted(cls.model_fields, key=lambda key: key not in _FIRST)
-        for key in value:
-            if key not in known and cls.model_config["extra"] == "forbid":
-                raise FieldError(
-                    str(key),
-                    f"unknown key{nearest(str(key), known)}."
-                    f" Accepted: {', '.join(known)}",
-                )
-        return handler(value)
-
-    @classmethod
-    def _long_form(cls, value: Any) -> Any:
-        return value
 
     @classmethod
     def sections(cls) -> tuple[type[Section], ...]:
@@ -123,6 +98,12 @@ class _ByName(Section):
 
     @classmethod
     def _section_of(cls, value: Mapping[str, Any]) -> type[Section]:
+        if "_sections" not in vars(cls):  # not the door
+            return cls
+        return cls._named(value)
+
+    @classmethod
+    def _named(cls, value: Mapping[str, Any]) -> type[Section]:
         if "name" not in value:
             raise FieldError("name", f"missing; accepted: {', '.join(names())}")
         try:
@@ -149,8 +130,8 @@ class OptimizerConfig(_ByName):
         return value
 
     @classmethod
-    def _section_of(cls, value: Mapping[str, Any]) -> type[Section]:
-        return GroupsConfig if "groups" in value else super()._section_of(value)
+    def _named(cls, value: Mapping[str, Any]) -> type[Section]:
+        return GroupsConfig if "groups" in value else super()._named(value)
 
     def spec(self) -> dict[str, Any]:
         """The given settings, as `build_optimizer` takes it."""

@@ -9,19 +9,22 @@ does not is known before it is loaded, and a new one appears whole.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-import shlex
-import shutil
-import subprocess
+import runpy
 import sys
-import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from importlib import metadata
 from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
 
 HERE = Path(__file__).resolve().parent
+if TYPE_CHECKING or __package__:
+    from optimizers.ops import toolchain
+else:  # run by its path, where nothing is installed
+    toolchain = SimpleNamespace(**runpy.run_path(str(HERE / "toolchain.py")))
+
 SOURCES = HERE / "cc"
 XLA_SOURCE = SOURCES / "lion_xla.cc"
 COMMAND = "python -m optimizers.ops.build"
@@ -36,10 +39,6 @@ _FLAGS_PROGRAM = (
     "print(json.dumps([s.get_compile_flags(), s.get_link_flags(),"
     " s.get_include()]))"
 )
-
-
-class BuildError(RuntimeError):
-    """The library cannot be built; the message is the cause."""
 
 
 def find(folder: Path = HERE) -> tuple[Path | None, str]:
@@ -68,31 +67,19 @@ def build(folder: Path = HERE) -> Path:
         BuildError: there is no compiler or no TensorFlow, or one of them
             fails; the message says which and how.
     """
-    target = folder / library_name()
-    if target.exists():
-        return target
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".lion-") as scratch:
-        made = Path(scratch) / target.name
-        beside_sources = HERE / target.name
-        if beside_sources.exists():
-            shutil.copyfile(beside_sources, made)
-        else:
-            _compile(made)
-        for stale in folder.glob("lion-*.so"):
-            stale.unlink()
-        made.chmod(0o755)
-        made.replace(target)
-    return target
+    name = library_name()
+    return toolchain.make(folder / name, HERE / name, _compile)
 
 
 def library_name() -> str:
     """Returns the file name of the library that fits this installation."""
-    digest = hashlib.sha256(Path(__file__).read_bytes())
-    for path in sorted(SOURCES.glob("*.*")):
-        if path.suffix in (".cc", ".h"):
-            digest.update(path.name.encode() + path.read_bytes())
-    return f"lion-{tensorflow_version()}-{digest.hexdigest()[:12]}.so"
+    sources = [
+        path
+        for path in sorted(SOURCES.glob("*.*"))
+        if path.suffix in (".cc", ".h")
+    ]
+    digest = toolchain.digest([Path(__file__), *sources])
+    return f"lion-{tensorflow_version()}-{digest}.so"
 
 
 def tensorflow_version() -> str:
@@ -109,7 +96,7 @@ def tensorflow_version() -> str:
 
 
 def _compile(target: Path) -> None:
-    compiler = _compiler()
+    compiler = toolchain.compiler()
     compile_flags, link_flags, include = _tensorflow_flags()
     libraries = [*link_flags]
     if XLA_SOURCE.exists():
@@ -124,63 +111,33 @@ def _compile(target: Path) -> None:
             + ["-c", str(source), "-o", objects[-1]]
         )
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        list(pool.map(_run, commands))
-    _run([*compiler, "-shared", *objects, "-o", str(target), *libraries])
-
-
-def _compiler() -> list[str]:
-    named = shlex.split(os.environ.get("CXX", ""))
-    for command in [named] if named else [["g++"], ["c++"], ["clang++"]]:
-        if shutil.which(command[0]):
-            _run([*command, "--version"])
-            return command
-    raise BuildError(
-        f"no C++ compiler: CXX is {os.environ['CXX']!r}, which is not found"
-        if named
-        else "no C++ compiler: neither CXX nor g++, c++ or clang++ is there"
+        list(pool.map(toolchain.run, commands))
+    toolchain.run(
+        [*compiler, "-shared", *objects, "-o", str(target), *libraries]
     )
 
 
 def _tensorflow_flags() -> tuple[list[str], list[str], str]:
     if tensorflow_version() == "none":
-        raise BuildError(
+        raise toolchain.BuildError(
             "TensorFlow is not installed where the build runs; "
             "pip needs --no-build-isolation"
         )
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
-    output = _run([sys.executable, "-c", _FLAGS_PROGRAM], environment)
+    output = toolchain.run([sys.executable, "-c", _FLAGS_PROGRAM], environment)
     compile_flags, link_flags, include = json.loads(output.splitlines()[-1])
     return compile_flags, link_flags, include
 
 
-def _run(command: list[str], environment: dict[str, str] | None = None) -> str:
-    result = subprocess.run(
-        command, capture_output=True, text=True, check=False, env=environment
-    )
-    if result.returncode:
-        lines = (result.stderr or result.stdout).strip().splitlines()
-        errors = [line for line in lines if "error" in line.lower()]
-        cause = (errors or lines or ["no message"])[0]
-        raise BuildError(
-            f"`{shlex.join(command[:2])} ...` ended with "
-            f"{result.returncode}: {cause}"
-        )
-    return result.stdout
-
-
 def main(folder: Path = HERE) -> int:
     """Builds the library in `folder`; 1 and a warning if it cannot."""
-    try:
-        build(folder)
-    except BuildError as error:
-        print(
-            f"Warning: Lion's ops are not built: {error}. Its Python kernel "
-            f"gives the same numbers, slower. To build: `{COMMAND}`, with CXX "
-            "set to a C++17 compiler.",
-            file=sys.stderr,
-        )
-        return 1
-    return 0
+    return toolchain.report(
+        build,
+        folder,
+        "Lion's ops are not built",
+        "Its Python kernel gives the same numbers, slower",
+        COMMAND,
+    )
 
 
 if __name__ == "__main__":

@@ -27,9 +27,9 @@ _PACKAGES = (
     "ml-metadata",
     "pyarrow",
     "kfp",
-    "kserve",
+    "uvicorn",
 )
-_OPTIONAL = {"kfp": "kubeflow", "kserve": "serving"}
+_OPTIONAL = {"kfp": "kubeflow", "uvicorn": "serving"}
 _LEAST_FREE_GIB = 2.0
 # Those of `pipeline.extensions`, which a broken installation cannot import.
 _KINDS = (

@@ -95,8 +95,11 @@ class Model:
         Raises:
             InputError: it cannot be loaded.
         """
+        from serving import tensorflow_parts
         from serving.errors import ServingError
-        from serving.savedmodel import LoadedModel  # imports TensorFlow
+
+        tensorflow_parts.prepare()  # the next line imports it
+        from serving.savedmodel import LoadedModel
 
         try:
             self._loaded = LoadedModel(Path(path))

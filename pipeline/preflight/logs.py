@@ -11,7 +11,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-from components.click_log_gen.config.sections import LogFiles
+import pyarrow as pa
+
+from components.click_log_gen.columns import labels
+from components.click_log_gen.columns.rows import Rows, Verdicts
+from components.click_log_gen.config.sections import LabelRule, LogFiles
 from components.click_log_gen.files.chunks import HEAD_BYTES, Chunk
 from components.click_log_gen.formats import log_format
 from models.config.paths import is_local, literal
@@ -21,7 +25,8 @@ from pipeline.config_messages import nearest
 
 _PLACEHOLDER = re.compile(r"\{[A-Z]+\}")
 _HIVE = re.compile(r"([^/=]+)=[^/]*/")
-Columns = dict[str, str]  # name -> the setting that reads it
+_ROWS = 100_000  # that may be of one class before the check gives up
+Columns = dict[str, str]  # name -> the setting that reads it, or its kind
 
 
 def problems(config: PipelineConfig) -> Iterator[tuple[str, str]]:
@@ -140,23 +145,72 @@ def _inside(path: str) -> list[str]:
 
 
 def _rows(config: PipelineConfig, field: str) -> Iterator[tuple[str, str]]:
-    """A log without a row, good or bad; a first file that cannot be read."""
+    """A log without a row or of one class; a first file that is damaged.
+
+    Reads until a row of each class is found, and not much more than _ROWS.
+    """
     log = config.data.impressions
     if not all(map(is_local, log.path)):
         return
+    count, classes, reason = 0, set[int](), ""
     for path in (path for name in files(log) for path in _inside(name)):
+        wanted = _label(config, path)
         try:
-            if _holds_a_row(path, log):
-                return
+            for rows in _read(path, log, wanted):
+                count += rows.count + len(rows.rejected)
+                if wanted:
+                    found, refused = _classes(config, rows)
+                    classes |= found
+                    reason = reason or refused
+                if len(classes) > 1 or count > (_ROWS if wanted else 0):
+                    return
         except InputError as error:
-            yield field, f"{path}: {error}"
+            if not count:
+                yield field, f"{path}: {error}"
             return
         except Exception:  # of a format of the user's own: the ingest says it
             return
-    yield field, f"no rows in any file of {', '.join(log.path)}"
+    if not count:
+        yield field, f"no rows in any file of {', '.join(log.path)}"
+    elif classes:
+        yield (
+            "data.label",
+            (
+                f"all labels of {count:,} rows are {classes.pop()}; accepted: a"
+                " log with rows of both classes"
+            ),
+        )
+    elif reason:
+        yield "data.label", f"no label in any of {count:,} rows; {reason}"
 
 
-def _holds_a_row(path: str, log: LogFiles) -> bool:
+def _label(config: PipelineConfig, path: str) -> Columns:
+    """The label's column, as it is read, if it is in the impressions' file."""
+    data = config.data
+    name = data.label_column
+    if data.clicks is not None or data.label is None or name is None:
+        return {}
+    if name in map(unquote, _HIVE.findall(path)):
+        return {}
+    return {name: labels.kind(data.label)}
+
+
+def _classes(config: PipelineConfig, rows: Rows) -> tuple[set[int], str]:
+    """Labels among the rows; the first reason against a row without one."""
+    data = config.data
+    assert data.label_column is not None
+    verdicts = Verdicts.none(rows.count)
+    found = labels.label(
+        rows.columns[data.label_column],
+        rows.column(data.label_column, data.impressions.null_values),
+        data.label if isinstance(data.label, LabelRule) else None,
+        verdicts,
+    )
+    usable = found.filter(pa.array(verdicts.good)).unique()
+    return set(usable.to_pylist()), next(iter(verdicts.reasons.values()), "")
+
+
+def _read(path: str, log: LogFiles, columns: Columns) -> Iterator[Rows]:
     chosen = log_format.of(log)
     chunk = _first_chunk(path, log)
     pieces = [(0, -1)]
@@ -164,10 +218,7 @@ def _holds_a_row(path: str, log: LogFiles) -> bool:
         pieces = list(chosen.split(path, chunk.stamp[0]))
     for start, end in pieces:
         piece = dataclasses.replace(chunk, start=start, end=end)
-        for rows in chosen.read(piece, log, {}):
-            if rows.count or rows.rejected:
-                return True
-    return False
+        yield from chosen.read(piece, log, columns)
 
 
 def _first_chunk(path: str, log: LogFiles) -> Chunk:

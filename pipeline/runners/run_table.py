@@ -9,6 +9,7 @@ from typing import Any
 
 from components import data_checks
 from models.config.search_space import decoded
+from optimizers.config.messages import counted
 from pipeline import counts, metrics_table
 from pipeline.runners.outputs import Outputs
 
@@ -54,7 +55,8 @@ def _about(name: str, outputs: Outputs) -> str:
     if name == "Trainer":
         training = outputs.training()
         return (
-            f"  {training['examples']:,} rows in {training['steps']:,} steps,"
+            f"  {counted(training['examples'], 'row')} in"
+            f" {counted(training['steps'], 'step')},"
             f" {training['train_examples_per_second']:,.0f} a second"
         )
     if name == "ServingGate":
@@ -84,8 +86,8 @@ def metrics(summary: dict[str, Any]) -> Iterator[str]:
     slices = len(undefined) - ("" in undefined)
     if slices:
         yield (
-            f"  not defined       AUC of {slices:,} slices, whose rows have"
-            " one label"
+            f"  not defined       AUC of {counted(slices, 'slice')}, whose"
+            " rows have one label"
         )
 
 

@@ -21,6 +21,7 @@ from components.statistics_gen.split_statistics import (
     statistics_of,
     without_weights,
 )
+from tests.examples import example
 
 STRING = statistics_pb2.FeatureNameStatistics.STRING
 
@@ -55,20 +56,7 @@ def write(path: Path, data: list[dict[str, Any]]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with tf.io.TFRecordWriter(str(path)) as writer:
         for row in data:
-            feature = {}
-            for name, values in row.items():
-                made = tf.train.Feature()
-                if values and isinstance(values[0], bytes):
-                    made.bytes_list.value.extend(values)
-                elif values and isinstance(values[0], int):
-                    made.int64_list.value.extend(values)
-                elif values:
-                    made.float_list.value.extend(values)
-                feature[name] = made
-            features = tf.train.Features(feature=feature)
-            writer.write(
-                tf.train.Example(features=features).SerializeToString()
-            )
+            writer.write(example(**row))
 
 
 def execute(

@@ -15,13 +15,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import tensorflow as tf
 
 from pipeline import dag
+from pipeline.cli import main
 from pipeline.commands.generate import generate
 from pipeline.config import PipelineConfig, RunnerConfig, load
 from tests.pipeline.small import make_config, write_log
+from tests.serving.features import FEATURES, ROWS, SPEC, export_model
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "deploy" / "flink"))
 
@@ -139,6 +142,7 @@ def parsed(serialized: list[bytes]) -> list[Row]:
     return sorted(rows)
 
 
+@pytest.mark.ci
 def test_ingest_and_transform_give_the_rows_that_they_give_in_process(
     cluster: Cluster, log: Path, tmp_path: Path
 ) -> None:
@@ -202,6 +206,48 @@ def test_the_join_gives_the_rows_that_it_gives_in_process(
     assert got
 
 
+def test_predict_scores_there_as_in_process(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    version = export_model(tmp_path / "ads/7", export_id="e")
+    columns = [name for name in ROWS[0] if name in SPEC]
+    log = tmp_path / "log.tsv"
+    lines = [
+        "\t".join("NA" if row[c] is None else str(row[c]) for c in columns)
+        for row in ROWS * 10
+    ]
+    log.write_text("\n".join(["\t".join(columns), *lines]) + "\n", "utf-8")
+    logs = dealt(log, tmp_path / "logs")
+    jobs = len(cluster.rest("/jobs")["jobs"])
+    found = {}
+    for name, beam in (("here", []), ("there", cluster.beam())):
+        config = tmp_path / f"{name}.yaml"
+        data = {
+            "path": str(logs / "*.tsv"),
+            "format": "tsv",
+            "null_values": ["", "NA"],
+        }
+        sections = {
+            "name": "ads",
+            "data": {"impressions": data, "label": "l"},
+            "features": FEATURES,
+            "runner": {"beam": beam},
+        }
+        config.write_text(json.dumps(sections))
+        out = tmp_path / name
+        command_line = ["predict", str(version), str(logs / "*.tsv")]
+        command_line += ["--config", str(config), "--out", str(out)]
+        assert main(command_line) == 0
+        found[name] = [
+            pq.read_table(path)["ctr"].to_pylist()
+            for path in sorted(out.glob("*.parquet"))
+        ]
+    assert len(cluster.rest("/jobs")["jobs"]) == jobs + 1
+    assert found["there"] == found["here"]
+    assert sum(map(len, found["here"])) == 10 * len(ROWS)
+
+
+@pytest.mark.ci
 def test_a_task_manager_killed_in_the_middle_changes_no_row(
     cluster: Cluster, log: Path, tmp_path: Path
 ) -> None:

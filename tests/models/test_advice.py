@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import keras
@@ -25,7 +26,9 @@ def data(seed: int, learnable: bool = True) -> Any:
     return tf.data.Dataset.from_tensor_slices((x, label)).batch(16)
 
 
-def told(rate: float, learnable: bool = True, **config: Any) -> list[str]:
+def told(
+    rate: float, learnable: bool = True, eval_data: Any = None, **config: Any
+) -> list[str]:
     keras.utils.set_random_seed(1)
     layers = [keras.layers.Dense(64, "relu"), keras.layers.Dense(1)]
     flat = keras.layers.Reshape(())
@@ -34,9 +37,9 @@ def told(rate: float, learnable: bool = True, **config: Any) -> list[str]:
         model,
         keras.optimizers.Adam(rate),
         data(1, learnable),
-        data(2, learnable),
+        eval_data or data(2, learnable),
         ROWS,
-        TrainConfig(batch_size=16, **config),
+        TrainConfig(**{"batch_size": 16, **config}),
     )
     return warnings(result.steps, result.course, result.stopped_early)
 
@@ -48,6 +51,17 @@ def test_a_good_training_has_no_warning() -> None:
 def test_few_steps_are_warned_of() -> None:
     (line,) = told(0.01, epochs=2, eval_steps=10_000)
     assert line.startswith("the training has 64 steps, fewer than 200")
+
+
+def test_eval_rows_of_one_label_have_no_auc(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO, "lionctr.train")
+    clicks = data(2).map(lambda x, label: (x, tf.ones_like(label)))
+    line, *_ = told(0.01, eval_data=clicks, epochs=1, batch_size=ROWS)
+    assert line.startswith("the training has 1 step, fewer")
+    (evaluated,) = [m for m in caplog.messages if "eval logloss" in m]
+    assert evaluated.endswith("AUC undefined: all eval rows have one label")
 
 
 def test_an_eval_loss_like_the_constants_is_warned_of() -> None:

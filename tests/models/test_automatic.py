@@ -64,14 +64,24 @@ def test_every_auto_becomes_a_value_with_a_reason(rows: int, name: str) -> None:
     assert found["optimizer"]["learning_rate"] > 0
 
 
+def test_an_epoch_of_one_step_is_counted_in_the_singular() -> None:
+    _, chosen = choose(sections(), 50, 50)
+    (epochs,) = [c for c in chosen if c.path == "train.epochs"]
+    assert epochs.reason.startswith("1 step an epoch;")
+
+
 @pytest.mark.parametrize(
     ("rows", "given", "linear"),
     [
         (5000, {}, True),
         (100_000, {}, True),
         (100_000, {"optimizer__name": "adam"}, True),
-        (200_000, {}, False),
+        (200_000, {}, True),
+        (350_000, {}, True),
+        (400_000, {}, False),
+        (200_000, {"optimizer__name": "adam"}, False),
         (5000, {"model__name": "dcn_v2"}, False),
+        (200_000, {"model__name": "dcn_v2"}, False),
         (5000, {"optimizer__learning_rate": 1e-3}, False),
         (5000, {"train__epochs": 2}, False),
         (5000, {"train__warm_start": "latest_blessed"}, False),
@@ -89,11 +99,18 @@ def test_small_logs_start_from_a_linear_model(
     # An embedding is free where enough rows speak of it.
     free, _ = choose(sections(**given), rows, 50, 2000)
     held, _ = choose(sections(**given), rows, 5000, 2000)
-    assert free["model"]["embedding_l2"] == 0 < held["model"]["embedding_l2"]
+    slow = rows < 250_000
+    assert free["model"]["embedding_l2"] == 0
+    assert held["model"]["embedding_l2"] == (0.02 if slow else 0)
     # The best evaluation is kept, and there are several an epoch.
     per_epoch = -(-rows // found["train"]["batch_size"])
     assert found["train"]["eval_steps"] <= per_epoch / 4
     assert found["train"]["early_stopping"]
+    # More rows: a larger network, and passes that take no longer than before.
+    many = rows >= 150_000
+    assert found["model"]["hidden"] == ([256, 128] if many else [64, 32])
+    assert found["model"]["dropout"] == (0.2 if slow else 0)
+    assert not many or found["train"]["epochs"] <= (2 if slow else 1)
 
 
 @pytest.mark.parametrize("name", ["wide_deep", "dcn_v2"])
@@ -104,7 +121,7 @@ def test_where_there_are_several_evaluations_the_best_is_kept(
     train = choose(sections(model__name=name), rows, 50)[0]["train"]
     several = train["epochs"] > 1 or train.get("eval_steps") is not None
     assert (train.get("early_stopping") is not None) is several
-    assert several is (rows < 300_000)
+    assert several is (rows < 300_000 or name == "wide_deep")
 
 
 @pytest.mark.parametrize(

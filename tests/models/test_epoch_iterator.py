@@ -88,7 +88,7 @@ def trained(
 @pytest.mark.parametrize(
     "settings",
     [
-        {},
+        pytest.param({}, marks=pytest.mark.ci),  # as the next, less often
         {"eval_steps": 5},
         {"early_stopping": EarlyStopping(patience=1, min_delta=0.1)},
     ],

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from models.errors import InputError
 from models.input_pipeline import record_index
 from models.input_pipeline.dataset import Batches
+from tests.examples import example
 
 # A pass takes a second to trace: a failure is not made smaller.
 PHASES = (Phase.explicit, Phase.reuse, Phase.generate)
@@ -40,20 +41,14 @@ class Transform:
 TRANSFORM: Any = Transform(SPEC)
 
 
-def example(row: int) -> bytes:
+def example_of(row: int) -> bytes:
     """Row `row`: it can be told from each of its features."""
-    values: dict[str, Any] = {
-        "ids": tf.train.Int64List(value=[row, -row]),
-        "label": tf.train.Int64List(value=[row % 2]),
-        "list_tags": tf.train.Int64List(value=tags(row)),
-    }
-    features = {k: tf.train.Feature(int64_list=v) for k, v in values.items()}
-    features["dense"] = tf.train.Feature(
-        float_list=tf.train.FloatList(value=[row, row / 2, 0.5])
+    return example(
+        ids=[row, -row],
+        label=row % 2,
+        list_tags=tags(row),
+        dense=[float(row), row / 2, 0.5],
     )
-    return tf.train.Example(
-        features=tf.train.Features(feature=features)
-    ).SerializeToString()
 
 
 def tags(row: int) -> list[int]:
@@ -68,7 +63,7 @@ def write(folder: Path, sizes: list[int], packed: bool = False) -> str:
         path = folder / f"part-{number:05}"
         with tf.io.TFRecordWriter(str(path)) as writer:
             for _ in range(size):
-                writer.write(example(row))
+                writer.write(example_of(row))
                 row += 1
         if packed:
             data = gzip.compress(path.read_bytes())

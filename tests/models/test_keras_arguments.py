@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import keras
@@ -77,8 +78,23 @@ def logloss(model: Any) -> float:
     return logloss_of_logits(labels, logits)
 
 
-@pytest.mark.parametrize("argument", ARGUMENTS)
-@pytest.mark.parametrize("name", RATES)
+# Each argument with Lion, and where another optimizer may differ from it.
+QUICK = {
+    *(("lion", argument) for argument in ARGUMENTS),
+    ("adam", "weight_decay"),
+    ("adam", "use_ema"),
+    ("adagrad", "global_clipnorm"),
+    ("adagrad", "gradient_accumulation_steps"),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "argument"),
+    [
+        pytest.param(*pair, marks=[] if pair in QUICK else [pytest.mark.ci])
+        for pair in itertools.product(RATES, ARGUMENTS)
+    ],
+)
 def test_an_argument_does_what_it_does_in_fit(name: str, argument: str) -> None:
     arguments = {"learning_rate": RATES[name], **ARGUMENTS[argument]}
     ours, _, result = trained({"name": name, **arguments})
@@ -102,8 +118,17 @@ def test_an_argument_does_what_it_does_in_fit(name: str, argument: str) -> None:
     assert result.steps == EPOCHS * ROWS // BATCH
 
 
-@pytest.mark.parametrize("groups", [False, True])
-@pytest.mark.parametrize("name", RATES)
+@pytest.mark.parametrize(
+    ("name", "groups"),
+    [
+        ("lion", False),
+        ("adam", True),
+        ("adagrad", False),
+        pytest.param("lion", True, marks=pytest.mark.ci),
+        pytest.param("adam", False, marks=pytest.mark.ci),
+        pytest.param("adagrad", True, marks=pytest.mark.ci),
+    ],
+)
 def test_a_loss_scaled_by_a_power_of_two_gives_the_same_bits(
     name: str, groups: bool
 ) -> None:
@@ -119,6 +144,7 @@ def test_a_loss_scaled_by_a_power_of_two_gives_the_same_bits(
         np.testing.assert_array_equal(plain, scaled)
 
 
+@pytest.mark.pairs
 @pytest.mark.parametrize("groups", [False, True])
 @pytest.mark.parametrize("name", ["lion", "adam"])
 @pytest.mark.parametrize("model", ["wide_deep", "tfrs_dcn"])

@@ -194,7 +194,9 @@ def test_probabilities_are_right_where_negatives_were_left_out(
         data(chosen).shuffle(rows, seed=1).batch(256),
         everything,
         rows,
-        TrainConfig(batch_size=256, epochs=4),
+        TrainConfig(
+            batch_size=256, epochs=4, eval_steps=10_000, observe_steps=10_000
+        ),
         negatives=sampling,
     )
     _, logits = Evaluation(model).predict(everything)

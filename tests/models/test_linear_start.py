@@ -79,7 +79,8 @@ def test_weights_are_those_of_scikit_learn(negative: float) -> None:
     tags = inputs["list_tags"]
     weight = np.where(label > 0, 1, negative)
     rows = Rows(
-        inputs["ids"].numpy() + [0, 50],
+        inputs["ids"].numpy().T,
+        [0, 50],
         [
             (
                 tags.value_rowids().numpy(),
@@ -174,7 +175,8 @@ def test_folds_leave_out_each_row_once_with_its_share_of_clicks(
     count = 2000
     of = np.flatnonzero(rng.random(count) < 0.4)
     rows = Rows(
-        rng.integers(0, 9, (count, 2)),
+        rng.integers(0, 9, (2, count)),
+        [0, 0],
         [(of, rng.integers(9, 12, len(of)), rng.random(len(of)))],
         rng.normal(size=(count, 1)),
         rng.permutation(np.arange(count) < clicks).astype(float),
@@ -197,6 +199,47 @@ def test_folds_leave_out_each_row_once_with_its_share_of_clicks(
         np.testing.assert_allclose(
             np.sort(np.concatenate(found)), np.sort(logits)
         )
+
+
+def test_a_sample_chooses_the_penalty_and_all_rows_fit_the_weights(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    train, held_out = drawn(1), drawn(2)
+    monkeypatch.setattr(linear_start, "_ROWS", 1000)
+    _, start = begun(train, held_out)
+    assert start.logloss == pytest.approx(
+        best_regression(train, held_out), abs=1e-3
+    )
+
+
+@pytest.mark.parametrize(
+    ("clicks", "rate"), [(200, 0.2), (2500, 0.25), (6000, 0.6), (9900, 0.9)]
+)
+def test_a_sample_keeps_the_rarer_label_and_weighs_the_other(
+    clicks: int, rate: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(linear_start, "_ROWS", 1000)
+    rng = np.random.default_rng(0)
+    label = rng.permutation(np.arange(10_000) < clicks).astype(float)
+    rows = Rows(
+        rng.integers(0, 9, (1, 10_000)),
+        [0],
+        [],
+        np.zeros((10_000, 0)),
+        label,
+        np.full(10_000, 3.0),
+        9,
+    )
+    sample = linear_start._sample(rows)
+    assert len(sample.label) == pytest.approx(1000, rel=0.1)
+    assert sample.label.mean() == pytest.approx(rate, abs=0.04)
+    rare = sample.label == (clicks < 5000)
+    assert (sample.weight[rare] == 3).all()
+    # The click rate stays that of all rows.
+    share = sample.weight @ sample.label / sample.weight.sum()
+    assert share == pytest.approx(clicks / 10_000, rel=0.1)
+    monkeypatch.setattr(linear_start, "_ROWS", 10_000)
+    assert linear_start._sample(rows) is rows
 
 
 def test_a_start_that_stays_the_best_is_kept() -> None:

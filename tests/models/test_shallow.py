@@ -28,6 +28,7 @@ from models.training.calibration import centred
 from models.training.evaluation import Evaluation
 from models.training.metrics import sigmoid
 from optimizers.registry import build_optimizer
+from tests.examples import example
 
 ADS, SLOTS, ROWS = 60, 6, 8000
 LAYOUT = Layout(
@@ -161,12 +162,7 @@ def test_a_request_gets_the_network_and_what_stands_for_the_rest(
     served = Served(model, transform, features, 0.5, served_shift=-0.25)
     export(served, str(tmp_path), {})
     signatures = tf.saved_model.load(str(tmp_path)).signatures
-    rows = []
-    for ad, slot in ((1, 0), (2, 3), (3, 1)):
-        example = tf.train.Example()
-        for name, value in (("ad", ad), ("slot", slot)):
-            example.features.feature[name].int64_list.value.append(value)
-        rows.append(example.SerializeToString())
+    rows = [example(ad=ad, slot=slot) for ad, slot in ((1, 0), (2, 3), (3, 1))]
     raw = {"ad": tf.constant([1, 2, 3], tf.int64)}
     wanted = sigmoid(np.array([0.1, 0.2, 0.3]) + 0.25)
     for found in (

@@ -80,7 +80,7 @@ def vocabulary(output: tft.TFTransformOutput, name: str) -> list[bytes]:
     ("min_count", "max_size"),
     [
         pytest.param(1, 1000, marks=pytest.mark.slow),
-        (3, 1000),
+        pytest.param(3, 1000, marks=pytest.mark.ci),
         (2, 5),
         pytest.param(10_000, 10, marks=pytest.mark.slow),
     ],

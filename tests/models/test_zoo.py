@@ -27,17 +27,16 @@ from optimizers.groups import variable_path
 from optimizers.registry import build_optimizer
 
 NAMES = list(ARCHITECTURES)
-SLOW = (
-    "wide_deep",
-    "dlrm",
-    "deepfm",
-    "bst",
-    "tfrs_dcn",
-)  # like those that stay
-TWO_AND_SLOW = [
-    pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name
-    for name in NAMES
-]
+
+
+def marked(quick: list[str], ci: list[str]) -> list[Any]:
+    """All names: `make ci` runs those of `ci`, `make slow` the rest too."""
+    marks = {
+        name: [pytest.mark.ci if name in ci else pytest.mark.slow]
+        for name in NAMES
+        if name not in quick
+    }
+    return [pytest.param(name, marks=marks.get(name, ())) for name in NAMES]
 
 
 @pytest.fixture(autouse=True)
@@ -65,7 +64,7 @@ def gradients(model: Any, batch: Any, jit: bool = False) -> Any:
     return step(batch)
 
 
-@pytest.mark.parametrize("name", TWO_AND_SLOW)
+@pytest.mark.parametrize("name", marked(["dcn_v2"], ["tfrs_dlrm"]))
 def test_every_architecture_keeps_to_the_contract(name: str) -> None:
     architecture.check(name, {"hidden": [16]})
 
@@ -101,7 +100,7 @@ def test_an_untrained_model_gives_the_base_rate(
     assert mean == pytest.approx(0.2, rel=0.35)
 
 
-@pytest.mark.parametrize("name", TWO_AND_SLOW)
+@pytest.mark.parametrize("name", marked(["tfrs_dlrm"], ["dcn_v2"]))
 def test_it_learns_and_the_export_is_the_model(
     name: str, tmp_path: Path
 ) -> None:
@@ -114,7 +113,9 @@ def test_it_learns_and_the_export_is_the_model(
         learnable(LISTS, rows, 1).batch(100),
         learnable(LISTS, 800, 2).batch(400),
         rows,
-        TrainConfig(batch_size=100, epochs=10),
+        TrainConfig(
+            batch_size=100, epochs=10, eval_steps=150, observe_steps=1000
+        ),
     )
     # Without what a and b do together there is no more than 0.8.
     assert result.eval_auc > 0.97
@@ -210,7 +211,7 @@ def nodes(folder: Path) -> Iterator[Any]:
             yield from function.node_def
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", marked(["dcn_v2", "tfrs_dlrm"], NAMES))
 def test_xla_and_bfloat16_give_about_the_same(name: str) -> None:
     model = model_of(name, PLAIN)
     batch = inputs(PLAIN, 16)

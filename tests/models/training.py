@@ -36,6 +36,7 @@ from models.training import linear_start, loop
 from models.training.distribution import Team, build_strategy
 from models.variables import named_variables
 from optimizers.registry import build_optimizer
+from tests.examples import example
 
 ROWS, BATCH = 2000, 64
 LAYOUT = Layout(
@@ -70,14 +71,10 @@ def write(folder: Path, rows: int = ROWS, files: int = 3) -> None:
         ids = rng.integers(0, [500, 40])
         dense = rng.normal(size=2)
         label = int(ids[0] % 3 + dense[0] > 1)
-        example = tf.train.Example()
-        feature = example.features.feature
-        feature["ids"].int64_list.value.extend(ids)
-        feature["dense"].float_list.value.extend(dense)
         tags = rng.integers(0, 9, row % 3)
-        feature["list_tags"].int64_list.value.extend(tags)
-        feature["label"].int64_list.value.append(label)
-        writers[row % files].write(example.SerializeToString())
+        writers[row % files].write(
+            example(ids=ids, dense=dense, list_tags=tags, label=label)
+        )
     for writer in writers:
         writer.close()
 
@@ -109,9 +106,9 @@ def train(
     """Result, and all that training changed."""
     given: dict[str, Any] = {
         "batch_size": BATCH,
-        "epochs": 4,
+        "epochs": 2,
         "checkpoint_steps": 7,
-        "observe_steps": 10,
+        "observe_steps": 10_000,  # tracing that takes a second more
         "shuffle": 500,
         "optimizer": {"name": "lion", "learning_rate": 0.003},
     } | (settings or {})

@@ -66,6 +66,7 @@ def pair(
     return optimizer, variable, ReferenceLion(theta.copy(), 0.01, **arguments)
 
 
+@pytest.mark.pairs
 @kernels
 @pytest.mark.parametrize("pattern", PATTERNS)
 @pytest.mark.parametrize("cautious", [False, True])
@@ -90,6 +91,7 @@ def test_sparse_gradients_follow_the_reference(
     assert_same(optimizer, variable, reference, dtype)
 
 
+@pytest.mark.pairs
 @pytest.mark.parametrize(
     "kernel",
     ["python", *(pytest.param(k, marks=needs_library) for k in OF_LIBRARY)],
@@ -162,6 +164,7 @@ def test_rates_by_frequency_are_refused_where_all_rows_are_updated():
         Lion(frequency_power=1.5)
 
 
+@pytest.mark.pairs
 @kernels
 @pytest.mark.parametrize("cautious", [False, True])
 @pytest.mark.parametrize("weight_decay", [0.0, 0.1])

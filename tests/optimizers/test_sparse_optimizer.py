@@ -123,6 +123,7 @@ def test_accumulation_works_compiled_and_for_scalars():
     assert variables[1].numpy() == pytest.approx(0.99)
 
 
+@pytest.mark.pairs
 @pytest.mark.parametrize("kernel", ["auto", "python"])
 @pytest.mark.parametrize("sparse", ["lazy", "decayed"])
 @pytest.mark.parametrize(
@@ -144,6 +145,7 @@ def test_a_step_compiled_by_xla_does_the_same(arguments, sparse, kernel):
         np.testing.assert_allclose(actual, expected, rtol=1e-5)
 
 
+@pytest.mark.pairs
 @pytest.mark.parametrize("kernel", ["auto", "python"])
 @pytest.mark.parametrize("sparse", MODES)
 @pytest.mark.parametrize(

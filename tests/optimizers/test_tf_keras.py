@@ -45,6 +45,7 @@ def assert_follows(lion, variable, reference, tolerance=2e-6):
         np.testing.assert_array_equal(lion.seen[0].numpy(), reference.seen)
 
 
+@pytest.mark.pairs
 @kernels
 @pytest.mark.parametrize("cautious", [False, True])
 @pytest.mark.parametrize("dtype", DTYPES)

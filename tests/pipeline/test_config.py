@@ -241,6 +241,14 @@ def test_the_time_may_be_the_columns_name_alone(check: Any) -> None:
         ("data.time=[ts]", ["data.time", "['ts']", "{column, format, zone}"]),
         ("data.time={format: '%Y'}", ["data.time.column", "required"]),
         (
+            "data.impressions={path: a.csv}",
+            ["data.impressions.format", "required. Accepted: csv, tsv, jsonl"],
+        ),
+        (
+            "optimizer.schedule={warmup: 0.1}",
+            ["optimizer.schedule.name", "required. Accepted: constant, cosine"],
+        ),
+        (
             "data.time={column: ts, format: '%Y%m%d%Q'}",
             ["data.time.format", "%Q is none of its codes", "%H", "seconds"],
         ),
@@ -343,9 +351,14 @@ REFUSED = [
     ("model.dropout=1.0", ["model.dropout", "received 1.0", "less than 1"]),
     (
         "model.name=dnc_v2",
-        ["model: ", "did you mean 'dcn_v2'", "tfrs_dlrm", "package.module:"],
+        [
+            "model.name: ",
+            "did you mean 'dcn_v2'",
+            "tfrs_dlrm",
+            "package.module:",
+        ],
     ),
-    ("model.bottom=[8]", ["model: ", "no option 'bottom'", "hidden, dropout"]),
+    ("model.bottom=[8]", ["model.bottom: unknown key", "hidden, dropout"]),
     ("model={name: dlrm, bottom: [0]}", ["model.bottom.0", "received 0"]),
     ("features.categorical.0.pool=attention", ["categorical.0", "`list`"]),
     ("data.split.by=time", ["data", "split.by: time", "`time`"]),

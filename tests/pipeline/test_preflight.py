@@ -49,7 +49,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     text = yaml.safe_dump(CONFIG, sort_keys=False)
     (tmp_path / "ads.yaml").write_text(text, "utf-8")
     (tmp_path / "ads.csv").write_text(
-        ",".join(HEADER) + "\n1,2,3,a,b\n", "utf-8"
+        ",".join(HEADER) + "\n1,2,3,a,b\n0,2,3,a,b\n", "utf-8"
     )
     return tmp_path
 
@@ -295,7 +295,7 @@ def test_days_are_looked_for(home: Path) -> None:
     assert "no file matches" in told(path, "data.spans.last=1")
     (home / "d").mkdir()
     for day, header in (("01", "click,site"), ("02", ",".join(HEADER))):
-        text = f"{header}\n1,2,3,a,b\n"
+        text = f"{header}\n1,2,3,a,b\n0,2,3,a,b\n"
         (home / "d" / f"2024-01-{day}.csv").write_text(text, "utf-8")
     assert told(path, "data.spans.last=1") == ""  # of the newest day
 
@@ -442,6 +442,40 @@ def test_a_log_without_a_row_is_refused_as_a_run_refuses_it(
     )
 
 
+@pytest.mark.parametrize(
+    ("name", "rows", "words"),
+    [
+        ("x.csv", ["0", "0"], "data.label: all labels of 2 rows are 0"),
+        ("x.csv.gz", ["1", "?"], "data.label: all labels of 2 rows are 1"),
+        ("x.jsonl", ["1", "true"], "data.label: all labels of 2 rows are 1"),
+        ("x.jsonl", ["null"], "data.label: no label in any of 1 rows; column"),
+        ("x.csv", ["7", "8"], "data.label: no label in any of 2 rows; column"),
+        ("x.csv", ["0"] * 5 + ["1"], ""),
+        ("click=0/x.csv", ["0"], ""),  # other files may have the other class
+    ],
+)
+def test_a_log_of_one_class_is_refused_as_a_run_refuses_it(
+    home: Path, name: str, rows: list[str], words: str
+) -> None:
+    form = name.removesuffix(".gz").partition(".")[2]
+    if form == "jsonl":
+        lines = [f'{{"click": {row}, "site": "a"}}' for row in rows]
+    else:
+        lines = ["click,site", *(f"{row},a" for row in rows)]
+    data = "".join(f"{line}\n" for line in lines).encode()
+    path = home / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
+    log = {"path": name, "format": form}
+    if form == "csv":
+        log["header"] = True
+    found = told(
+        f"data.impressions={json.dumps(log)}",
+        "features={categorical: [site]}",
+    )
+    assert words in found if words else found == ""
+
+
 def test_a_log_of_clicks_may_be_empty(home: Path) -> None:
     (home / "clicks.jsonl").touch()
     clicks = "data.clicks={path: clicks.jsonl, format: jsonl, key: user}"
@@ -455,7 +489,7 @@ def test_a_gate_without_the_server_is_told_before_a_run(
     monkeypatch.setattr(
         importlib.util,
         "find_spec",
-        lambda name, *rest: None if name == "kserve" else find(name, *rest),
+        lambda name, *rest: None if name == "uvicorn" else find(name, *rest),
     )
     assert "serving_gate: the server is not installed: pip install" in told()
     assert told("serving_gate=off") == ""

@@ -6,8 +6,11 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
+
+from tests import forks
 
 STOPPED = """
 import signal, sys, time
@@ -67,10 +70,10 @@ def no_answer(self, request):
 
 def work(number):
     import time
-    time.sleep(3)
+    time.sleep(2)
     return number
 
-watch._PATIENCE = 2
+watch._SECONDS, watch._PATIENCE = 0.5, 3
 if sys.argv[1] == "dead":
     sdk_worker.SdkWorker.do_instruction = no_answer
     # As when the traceback cannot be written.
@@ -100,14 +103,11 @@ except FailedError as error:
     ],
 )
 def test_a_worker_that_died_ends_the_run(
-    worker: str, how: str, told: str
+    tmp_path: Path, worker: str, how: str, told: str
 ) -> None:
-    result = subprocess.run(
-        [sys.executable, "-c", DEAD, worker, how],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
-    assert result.stdout.startswith(told), result.stderr[-3000:]
-    assert result.returncode == 0
+    (tmp_path / "two_rows.py").write_text(DEAD)
+    out, err = tmp_path / "out.txt", tmp_path / "err.txt"
+    process = forks.start(["two_rows", worker, how], tmp_path, out, err)
+    process.join(120)
+    assert out.read_text().startswith(told), err.read_text()[-3000:]
+    assert process.exitcode == 0

@@ -11,8 +11,6 @@ import json
 import os
 import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -21,6 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+
+from tests import forks
 
 ROOT = Path(__file__).resolve().parents[2]
 PLACE = "/apis/kubeflow.org/v1/namespaces/default/tfjobs"
@@ -50,8 +50,8 @@ class Operator:
         assert container["name"] == "tensorflow" and container["image"]
         mounted = {mount["name"] for mount in container["volumeMounts"]}
         assert mounted == {volume["name"] for volume in pod["volumes"]}
-        python, *self._arguments = container["command"]
-        assert python == "python"
+        python, dash, *self._words = container["command"]
+        assert [python, dash] == ["python", "-m"]
         self.status: dict[str, Any] = {"conditions": []}
         self.exits: list[tuple[int, int, float]] = []
         self._logs, self._meanwhile = logs, meanwhile
@@ -71,17 +71,12 @@ class Operator:
             "task": {"type": "worker", "index": index},
             "environment": "cloud",
         }
-        log = (self._logs / f"worker-{index}.txt").open("ab")
-        return subprocess.Popen(
-            [sys.executable, *self._arguments],
-            cwd=ROOT,
-            env={
-                **os.environ,
-                "PYTHONPATH": str(ROOT),
-                "TF_CONFIG": json.dumps(config),
-            },
-            stderr=log,
-            stdout=log,
+        return forks.start(
+            self._words,
+            ROOT,
+            self._logs / f"worker-{index}.txt",
+            environment={**os.environ, "TF_CONFIG": json.dumps(config)},
+            logs=False,
         )
 
     def _run(self) -> None:
@@ -90,11 +85,11 @@ class Operator:
             self._meanwhile(pods)
         for pod in pods:
             pod.kill()
-            pod.wait()
+            pod.join()
 
     def _ended(self, pods: list[Any]) -> bool:
         for index, pod in enumerate(pods):
-            code = pod.poll()
+            code = pod.exitcode
             if code is None:
                 continue
             code = 128 - code if code < 0 else code
@@ -206,7 +201,7 @@ def killing(
 
     def look(pods: list[Any]) -> None:
         if not killed and wanted():
-            pods[index].send_signal(number)
+            os.kill(pods[index].pid, number)
             killed.append(time.monotonic())
 
     look.killed = killed  # type: ignore[attr-defined]

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -18,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.cli import main
+from tests import forks
 from tests.components.click_log_gen.ingest import FORMATS, log_of, write_log
 from tests.serving.features import FEATURES, ROWS, SPEC, ctr, export_model
 from tests.serving.tiny import RunningServer
@@ -255,21 +252,24 @@ def test_a_killed_scoring_is_gone_on_with(
     log.write_text(tsv(rows), "utf-8")
     words = ["predict", str(version), str(log), "--out", str(out)]
     words += ["--columns", "id"]
-    code = (
+    (tmp_path / "in_small_chunks.py").write_text(
         "import sys; from components.click_log_gen.files import chunks;"
         "chunks.CHUNK_BYTES = 4096; from pipeline.cli import main;"
         "sys.exit(main(sys.argv[1:]))"
     )
-    process = subprocess.Popen([sys.executable, "-c", code, *words])
+    words = ["in_small_chunks", *words]
+    shown = tmp_path / "shown.txt"
+    process = forks.start(words, tmp_path, shown)
     work = tmp_path / ".out.unfinished"
     try:
         deadline = time.monotonic() + 200
         while len(list(work.glob(".counts-*"))) < 3:
-            assert process.poll() is None and time.monotonic() < deadline
+            assert process.is_alive(), shown.read_text()
+            assert time.monotonic() < deadline
             time.sleep(0.002)
     finally:
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
+        process.kill()
+        process.join()
     assert not out.exists()
     finished = {path.name[8:13] for path in work.glob(".counts-*.json")}
     times = {
@@ -278,7 +278,9 @@ def test_a_killed_scoring_is_gone_on_with(
         if path.name[12:17] in finished
     }
     assert len(times) >= 3
-    assert subprocess.run([sys.executable, "-c", code, *words]).returncode == 0
+    process = forks.start(words, tmp_path, shown)
+    process.join(200)
+    assert process.exitcode == 0, shown.read_text()
     found = read(out)
     assert found["id"].to_pylist() == [row["id"] for row in rows]
     assert len(set(found["ctr"].to_pylist()[::50])) == 1

@@ -247,10 +247,8 @@ def test_weights_and_vectors_come_as_texts_and_as_lists(
         ],
         object,
     )
-    vector = tf.train.Example()
-    vector.features.feature["item"].float_list.value.extend([-1, 0.1])
     for row in (0, 1):  # messages that follow each other are merged
-        texts[row] += vector.SerializeToString()
+        texts[row] += example(item=[-1.0, 0.1])
     found = kinds.predict("examples", {"examples": texts})["ctr"]
     np.testing.assert_allclose(found, expected, rtol=1e-6)
     outputs = {"ctr": np.zeros(4, np.float32)}
@@ -280,13 +278,10 @@ def test_a_bad_weight_or_vector_is_refused_by_name(
     with pytest.raises(BadInputError, match=words) as error:
         kinds.predict("serving_default", columns)
     assert "function_node" not in str(error.value)
-    bad = tf.train.Example()
-    feature = bad.features.feature
-    if "tags" in row:
-        feature["tags"].bytes_list.value.append(row["tags"].encode())
+    if "item" in row:
+        bad = example(item=[float(n) for n in row["item"].split(",")])
     else:
-        numbers = map(float, row["item"].split(","))
-        feature["item"].float_list.value.extend(numbers)
-    examples = np.array([bad.SerializeToString()], object)
+        bad = example(**row)
+    examples = np.array([bad], object)
     with pytest.raises(BadInputError, match=words):
         kinds.predict("examples", {"examples": examples})

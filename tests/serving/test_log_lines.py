@@ -2,7 +2,7 @@
 
 import logging
 
-from serving.kserve_server import RateLimit
+from serving.log_lines import RateLimit
 
 
 def test_a_flood_of_lines_is_kept_back_and_counted() -> None:

@@ -4,6 +4,8 @@ import base64
 import http.client
 import json
 import random
+import re
+import socket
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
@@ -310,3 +312,47 @@ def test_no_grpc_request_is_a_fault_of_the_server(
                     faults.append((error.code(), error.details(), request))
     assert not faults, f"{len(faults)}: {faults[:3]}"
     assert "Traceback" not in server.log.read_text()[before:]
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        "inference.GRPCInferenceService/ModelInfer",
+        "tensorflow.serving.PredictionService/Predict",
+        "tensorflow.serving.ModelService/GetModelStatus",
+    ],
+)
+def test_bytes_that_are_no_message_are_the_clients_fault(
+    server: RunningServer, method: str
+) -> None:
+    before = len(server.log.read_text())
+    with grpc.insecure_channel(server.grpc) as channel:
+        call = channel.unary_unary(f"/{method}")
+        with pytest.raises(grpc.RpcError) as caught:
+            call(b"\xff\xff", timeout=20)
+        assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+        assert "Request" in caught.value.details()
+        with pytest.raises(grpc.RpcError) as caught:
+            call(b"", timeout=20)  # a message without a model's name
+        assert caught.value.code() == grpc.StatusCode.NOT_FOUND
+    assert "Traceback" not in server.log.read_text()[before:]
+
+
+def test_a_client_that_leaves_in_the_middle_is_no_fault_of_the_server(
+    server: RunningServer,
+) -> None:
+    before = len(server.log.read_text())
+    host, port = urlsplit(server.url).netloc.split(":")
+    head = f"POST {PREDICT} HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\n\r\n"
+    for _ in range(3):
+        with socket.create_connection((host, int(port)), timeout=20) as client:
+            client.sendall(head.encode() + b"{")
+    gone = re.compile(r'lionctr_requests_total\{code="499".*\} ([\d.]+)')
+    server.wait_for(lambda: bool(gone.search(server.call("/metrics")[1])))
+    assert "Traceback" not in server.log.read_text()[before:]
+
+
+def test_a_long_name_is_cut_in_the_answer(server: RunningServer) -> None:
+    for path in (f"/v1/models/{'x' * 9000}", f"/v2/models/{'x' * 9000}/ready"):
+        status, answer = server.call(path)
+        assert status == 404 and len(answer["error"]) < 300

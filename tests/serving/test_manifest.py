@@ -1,8 +1,10 @@
 """The manifest: what it finds, what it lets pass, what it says."""
 
 import json
+import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -78,6 +80,27 @@ def test_one_changed_bit_is_found_in_every_file(
 def test_a_missing_file_is_found(version: Path, name: str) -> None:
     (version / name).unlink()
     with pytest.raises(DamagedError, match=f"{name} is missing"):
+        manifest.verify(str(version))
+
+
+@pytest.mark.parametrize("name", [*FILES, manifest.NAME])
+@pytest.mark.parametrize(
+    "replace",
+    [
+        os.mkfifo,
+        lambda path: path.symlink_to("/dev/zero"),
+        lambda path: path.symlink_to("/nowhere"),
+        lambda path: path.symlink_to(path),
+        Path.mkdir,
+    ],
+    ids=["fifo", "endless", "nothing", "itself", "folder"],
+)
+def test_what_is_no_file_is_refused_and_not_read(
+    version: Path, name: str, replace: Callable[[Path], object]
+) -> None:
+    (version / name).unlink()
+    replace(version / name)
+    with pytest.raises((DamagedError, OSError), match=name.split("/")[-1]):
         manifest.verify(str(version))
 
 

@@ -59,6 +59,11 @@ class Rejected:
         """The numbers in `where`: rows of one file sort by it."""
         return tuple(int(number) for number in self.where.split()[1::2])
 
+    @property
+    def of_column(self) -> bool:
+        """True if a value is the reason, and not the row as a whole."""
+        return self.reason.startswith("column ")
+
 
 @dataclass
 class Rows:
@@ -150,6 +155,11 @@ class Verdicts:
         for index in np.flatnonzero(bad):
             self.reasons.setdefault(int(index), reason)
         self.good &= ~bad
+
+    def add(self, later: Verdicts) -> None:
+        """Refuses the rows that `later` does, for its reasons."""
+        self.reasons = later.reasons | self.reasons
+        self.good &= later.good
 
 
 @dataclass(frozen=True)

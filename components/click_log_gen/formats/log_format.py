@@ -26,6 +26,7 @@ class LogFormat(ABC):
         is_text: files are text in UTF-8.
         packable: a whole file may be packed with gzip, zstd or bzip2.
         names_columns: each file says which columns it has.
+        columnar: some columns are read without the bytes of the others.
         accepted: what a file must be, for errors.
     """
 
@@ -34,6 +35,7 @@ class LogFormat(ABC):
     is_text: bool = False
     packable: bool = False
     names_columns: bool = False
+    columnar: bool = False
     accepted: str = "a file of the format"
 
     @abstractmethod

@@ -27,6 +27,7 @@ class Parquet(LogFormat):
 
     magic = b"PAR1"
     names_columns = True
+    columnar = True
     accepted = "a parquet file, whose columns are packed inside it"
 
     def read(

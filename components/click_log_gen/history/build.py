@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -127,6 +127,7 @@ class Histories:
         self, job: HistorySettings, piece: int, counts: Sequence[int]
     ) -> None:
         self._job = job
+        self._read: tuple[int, list[spill.SpilledRows]] = (-1, [])
         self.block = job.block
         blocks = [-(-count // job.block) for count in counts]
         self._first = sum(blocks[:piece])
@@ -138,23 +139,34 @@ class Histories:
                 columns[column] = pa.nulls(1, pa.list_(kind))
             self._empty.append(encode_features(columns)[0])
 
-    def of(self, block: int, count: int) -> list[pa.BinaryArray]:
-        """Encoded features of the rows of a block, for each sequence."""
-        begin = block * self._job.block
+    def pieces(self, first: int, count: int) -> Iterator[tuple[int, int]]:
+        """Start and end of rows of one block, counted from row `first`."""
+        edges = range(first - first % self.block, first + count, self.block)
+        for edge in edges:
+            yield max(edge - first, 0), min(edge + self.block - first, count)
+
+    def of(self, begin: int, count: int) -> list[pa.BinaryArray]:
+        """Encoded features of some rows of one block, for each sequence."""
         found = []
-        for number in range(len(self._job.sequences)):
-            rows = spill.SpilledRows(
-                [
-                    self._job.built(number, partition)
-                    for partition in range(self._job.partitions)
-                ],
-                self._first + block,
-                _SCHEMA,
-            )
-            place = np.full(count, -1)
+        for number, rows in enumerate(self._block(begin // self.block)):
             numbers = rows.column("row").to_numpy() - begin
-            place[numbers] = np.arange(len(rows))
+            inside = (numbers >= 0) & (numbers < count)
+            place = np.full(count, -1)
+            place[numbers[inside]] = np.flatnonzero(inside)
             taken = pa.array(place, mask=place < 0)
             features = rows.column("features").take(taken)
             found.append(pc.fill_null(features, self._empty[number]))
         return found
+
+    def _block(self, block: int) -> list[spill.SpilledRows]:
+        """The histories of a block, for each sequence."""
+        if self._read[0] != block:
+            job = self._job
+            paths = [
+                [job.built(number, part) for part in range(job.partitions)]
+                for number in range(len(job.sequences))
+            ]
+            where = self._first + block
+            rows = [spill.SpilledRows(p, where, _SCHEMA) for p in paths]
+            self._read = block, rows
+        return self._read[1]

@@ -106,10 +106,10 @@ def join_partition(partition: Partition, job: JoinSettings) -> dict[str, Any]:
         "join-",
     ) as shards:
         size = _ROWS if histories is None else histories.block
-        for block, start in enumerate(range(0, len(joined.kept), size)):
+        for start in range(0, len(joined.kept), size):
             rows = joined.kept[start : start + size]
             found = joined.weigh(rows)
-            more = histories.of(block, len(rows)) if histories else []
+            more = histories.of(start, len(rows)) if histories else []
             records, positive = joined.records(rows, found, more)
             sides = joined.sides(rows)
             conversion.write(

@@ -49,34 +49,42 @@ class Cut:
 NO_CUT = Cut()
 
 
+def count(chunk: Chunk, data: DataConfig) -> dict[str, Any]:
+    """Row count of a chunk.
+
+    Raises:
+        InputError: the file as a whole cannot be read; with its name.
+    """
+    with naming(chunk.path):
+        count = log_reader.count(chunk, data.impressions)
+    return {"chunk": chunk.number, "count": count}
+
+
 def survey(chunk: Chunk, data: DataConfig, folder: str) -> dict[str, Any]:
-    """Row count of a chunk; its event times, in `folder`, if split by time.
+    """Event times of a chunk, as `described`.
 
     Raises:
         InputError: the file as a whole cannot be read; with its name.
     """
     with naming(chunk.path):
-        if data.split.by == "order":
-            count = log_reader.count(chunk, data.impressions)
-            return {"chunk": chunk.number, "count": count}
-        times = _times(chunk, data)
-    path = os.path.join(folder, f"times-{chunk.number:05d}")
-    return {"chunk": chunk.number, **quantile.write(path, times)}
+        times = event_times(chunk, data)
+    return {"chunk": chunk.number, **described(chunk, data, times, folder)}
 
 
-def newest(chunk: Chunk, data: DataConfig) -> dict[str, Any]:
-    """Reads the latest time of a chunk, `high`; without a row it has none.
+def described(
+    chunk: Chunk, data: DataConfig, times: Times, folder: str
+) -> dict[str, Any]:
+    """The latest of the times of a chunk, `high`, if there is one.
 
-    Raises:
-        InputError: the file as a whole cannot be read; with its name.
+    Split by time, with a file of them in `folder`, as `find_cut` takes it.
     """
-    with naming(chunk.path):
-        times = _times(chunk, data)
-    high = {"high": int(times.max())} if len(times) else {}
-    return {"chunk": chunk.number, **high}
+    if data.split.by == "time":
+        path = os.path.join(folder, f"times-{chunk.number:05d}")
+        return quantile.write(path, times)
+    return {"high": int(times.max())} if len(times) else {}
 
 
-def _times(chunk: Chunk, data: DataConfig) -> Times:
+def event_times(chunk: Chunk, data: DataConfig) -> Times:
     """Event times of the rows of a chunk that have one."""
     source = data.impressions
     assert data.time is not None

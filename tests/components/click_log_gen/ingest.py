@@ -27,6 +27,7 @@ from components.click_log_gen.config import log_formats
 from components.click_log_gen.config.sections import DataConfig
 from components.click_log_gen.files import chunks
 from models.config.sequences import SequenceFeature
+from tests.examples import example
 
 Row = dict[str, Any]
 FORMATS = log_formats.FORMATS.names
@@ -42,7 +43,7 @@ def write_log(path: Path, format: str, rows: Sequence[Row]) -> Path:
         options = "GZIP" if path.suffix == ".gz" else ""
         with tf.io.TFRecordWriter(str(path), options) as writer:
             for row in rows:
-                writer.write(example(row))
+                writer.write(example(**row))
         return path
     if format == "parquet":
         pq.write_table(pa.Table.from_pylist(list(rows)), path)
@@ -90,23 +91,6 @@ def avro_schema(rows: Sequence[Row]) -> Row:
         kinds = {AVRO[type(r[name])] for r in rows if r.get(name) is not None}
         fields.append({"name": name, "type": ["null", *sorted(kinds)]})
     return {"type": "record", "name": "row", "fields": fields}
-
-
-def example(row: Row) -> bytes:
-    """A tf.Example; a list is several values, None an absent feature."""
-    message = tf.train.Example()
-    for name, value in row.items():
-        feature = message.features.feature[name]
-        for item in value if isinstance(value, list) else [value]:
-            if isinstance(item, float):
-                feature.float_list.value.append(item)
-            elif isinstance(item, int):
-                feature.int64_list.value.append(item)
-            elif item is not None:
-                feature.bytes_list.value.append(
-                    item if isinstance(item, bytes) else item.encode()
-                )
-    return message.SerializeToString()
 
 
 def log_of(path: Path | list[str] | str, format: str, **options: Any) -> Row:

@@ -20,9 +20,9 @@ from tests.components.click_log_gen.ingest import (
     bytes_of,
     convert_log,
     cut_into,
-    example,
     log_of,
 )
+from tests.examples import example
 
 FIRST = {"by": "order", "eval": 0.5}
 
@@ -40,7 +40,7 @@ def parquet(path: Path, table: pa.Table, **options: Any) -> Output:
 def records(path: Path, *rows: bytes | Row, **options: Any) -> Output:
     with tf.io.TFRecordWriter(str(path / "log")) as writer:
         for row in rows:
-            writer.write(row if isinstance(row, bytes) else example(row))
+            writer.write(row if isinstance(row, bytes) else example(**row))
     log = log_of(path / "log", "tfrecord")
     return convert_log(path / "out", log, split_by=FIRST, **options)
 

@@ -21,11 +21,11 @@ from tests.components.click_log_gen.ingest import (
     convert_log,
     csv_rows,
     cut_into,
-    example,
     log_of,
     pack,
     write_log,
 )
+from tests.examples import example
 
 PACKED = ["", "", ".gz", ".bz2", ".zst"]
 COLUMNS = {
@@ -218,7 +218,7 @@ def test_each_corrupted_record_is_somewhere_exactly_once(
     tmp_path: Path, seed: int
 ) -> None:
     random_ = random.Random(seed)
-    records = [example(row) for row in rows_of(30)]
+    records = [example(**row) for row in rows_of(30)]
     for _ in range(random_.choice([1, 5, 20])):
         index = random_.randrange(len(records))
         records[index] = corrupt(records[index], random_)

@@ -20,12 +20,12 @@ from tests.components.click_log_gen.ingest import (
     FORMATS,
     Row,
     convert_log,
-    example,
     fresh_folder,
     log_of,
     pack,
     write_log,
 )
+from tests.examples import example
 
 FIRST = {"by": "order", "eval": 0.5}
 ROWS: list[Row] = [
@@ -119,7 +119,7 @@ def test_tfrecords_of_zlib_are_named(tmp_path: Path, level: int) -> None:
     message = error_of(path, "tfrecord")
     assert message.startswith("this is zlib; accepted: TFRecords, alone or ")
     with tf.io.TFRecordWriter(str(path), "ZLIB") as writer:
-        writer.write(example(ROWS[0]))
+        writer.write(example(**ROWS[0]))
     assert error_of(path, "tfrecord") == message
 
 
@@ -162,10 +162,12 @@ def test_the_length_of_a_record_is_no_mark(tmp_path: Path, size: int) -> None:
     # The first bytes of the file are its first record's length: here those
     # that gzip, zlib and bzip2 begin with.
     row: Row = {"click": 1, "site": ""}
-    row["site"] = "x" * (size - len(example(row)))
+    row["site"] = "x" * (size - len(example(**row)))
     for _ in range(8):  # lengths have lengths
-        row["site"] = row["site"][: len(row["site"]) - len(example(row)) + size]
-    assert len(example(row)) == size
+        row["site"] = row["site"][
+            : len(row["site"]) - len(example(**row)) + size
+        ]
+    assert len(example(**row)) == size
     path = write_log(tmp_path / "log", "tfrecord", [row, row])
     assert path.read_bytes()[:2] == size.to_bytes(2, "little")
     assert (

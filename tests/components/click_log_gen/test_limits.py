@@ -22,11 +22,11 @@ from tests.components.click_log_gen.ingest import (
     bytes_of,
     convert_log,
     cut_into,
-    example,
     log_of,
     pack,
     write_log,
 )
+from tests.examples import example
 
 COLUMNS = {"id": ("string", None)}
 PACKED = [".gz", ".bz2", ".zst"]
@@ -151,7 +151,7 @@ def test_a_record_that_is_too_long_is_rejected_alone(tmp_path: Path) -> None:
     assert ids(output) == ["row 0", "row 2"]
     (row,) = output.rejected
     assert row["where"] == "row 1"
-    assert bytes_of(row) == example(rows[1])[:1024]
+    assert bytes_of(row) == example(**rows[1])[:1024]
 
 
 def test_a_record_that_claims_to_be_huge_is_an_error(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from components.evaluator.config import EvaluateConfig
 from components.evaluator.eval_config import eval_config
 from components.evaluator.executor import Executor
 from components.example_io.tf_example import timed
+from tests.examples import example
 
 KINDS = {"site": "string", "tags": "string", "age": "int", "user": "string"}
 
@@ -74,20 +75,13 @@ def write(
         tf.io.TFRecordWriter(str(target / "b")),
     ]
     for row in range(count):
-        example = tf.train.Example()
-        for name, values in columns.items():
-            value = values[row]
-            if value is None or (isinstance(value, list) and not value):
-                continue
-            several = value if isinstance(value, list) else [value]
-            feature = example.features.feature[name]
-            if isinstance(several[0], bytes):
-                feature.bytes_list.value.extend(several)
-            elif isinstance(several[0], np.floating):
-                feature.float_list.value.extend(several)
-            else:
-                feature.int64_list.value.extend(several)
-        record = example.SerializeToString()
+        there = {
+            name: values[row]
+            for name, values in columns.items()
+            if not (values[row] is None or isinstance(values[row], list))
+            or values[row]
+        }
+        record = example(**there)
         if times is not None:
             (record,) = timed(
                 pa.array([record], pa.binary()), times[row : row + 1]

@@ -11,6 +11,7 @@ import tensorflow as tf
 from tfx.types import standard_artifacts
 
 from components.serving_gate.executor import Executor
+from tests.examples import example
 from tests.serving.tiny import export
 
 NAME = "tiny"
@@ -34,16 +35,12 @@ def examples(folder: Path, users: Sequence[int] = range(ROWS)) -> Any:
     name = str(split / "rows-00000-of-00001.gz")
     with tf.io.TFRecordWriter(name, "GZIP") as writer:
         for row, user in enumerate(users):
-            example = tf.train.Example()
-            features = example.features.feature
-            features["label"].int64_list.value.append(row % 2)
-            features["user"].int64_list.value.append(user)
+            columns: dict[str, Any] = {"label": row % 2, "user": user}
             if row % 3:
-                features["I1"].float_list.value.append(0.1 * row)
+                columns["I1"] = 0.1 * row
             if row % 5:
-                text = b"\xff" if row % 7 == 0 else "é".encode() * row
-                features["C1"].bytes_list.value.append(text)
-            writer.write(example.SerializeToString())
+                columns["C1"] = b"\xff" if row % 7 == 0 else "é" * row
+            writer.write(example(**columns))
     return artifact
 
 

@@ -7,7 +7,6 @@ import time
 
 import numpy as np
 import pytest
-import tensorflow as tf
 from tensorflow.core.framework import types_pb2
 from tensorflow.core.protobuf import meta_graph_pb2
 
@@ -20,6 +19,7 @@ from components.serving_gate.asking import (
 )
 from serving.client import PredictError
 from serving.graph import is_half
+from tests.examples import example
 
 
 def test_answers_within_the_tolerance_are_the_models_own() -> None:
@@ -110,9 +110,6 @@ def test_without_a_limit_the_time_is_measured_only() -> None:
 
 
 def test_a_vector_is_a_text_of_its_numbers() -> None:
-    made = tf.train.Example()
-    numbers = [0.1, -1.0, 1e-30]
-    made.features.feature["item"].float_list.value.extend(numbers)
-    serialized = [made.SerializeToString(), b""]
+    serialized = [example(item=[0.1, -1.0, 1e-30]), b""]
     found = rows.columns(serialized, {"item": "item"}, {"item": ","})
     assert found == {"item": [b"0.1,-1.0,1e-30", None]}

@@ -36,7 +36,7 @@ def test_a_missing_server_says_what_to_install(
     monkeypatch.setattr(
         importlib.util,
         "find_spec",
-        lambda name: None if name == "kserve" else find(name),
+        lambda name: None if name == "uvicorn" else find(name),
     )
     assert "pip install 'lion-ctr[serving]'" in lacking()
     assert "serving_gate: off" in lacking()

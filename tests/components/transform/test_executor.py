@@ -27,6 +27,7 @@ from models.preprocessing.transform_assets import asset_size
 from models.preprocessing.vocabulary import EMPTY_VOCABULARY
 from tests.components.click_log_gen.ingest import Row
 from tests.components.transform.runs import assets, read, run
+from tests.examples import example
 
 FEATURES = {
     "numeric": [
@@ -357,20 +358,8 @@ def test_an_export_answers_the_same_bits_without_the_graph(
 
 def serialized(row: Row) -> bytes:
     """A row as a tf.Example."""
-    example = tf.train.Example()
-    for name, value in row.items():
-        feature = example.features.feature[name]
-        if name == "item":
-            feature.float_list.value.extend(value or [])
-        elif isinstance(value, list):
-            feature.bytes_list.value.extend(value)
-        elif isinstance(value, bytes):
-            feature.bytes_list.value.append(value)
-        elif isinstance(value, float):
-            feature.float_list.value.append(value)
-        elif isinstance(value, int):
-            feature.int64_list.value.append(value)
-    return example.SerializeToString()
+    item = row.get("item")
+    return example(**row | ({"item": list(map(float, item))} if item else {}))
 
 
 SMALL = {"categorical": [{"name": "site"}], "numeric": [{"name": "price"}]}

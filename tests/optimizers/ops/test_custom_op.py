@@ -50,6 +50,7 @@ def run(ops, dtype, m_dtype, cautious, index_dtype):
     return [np.array(x, np.float64) for x in (var, m, *updated, *sparse)]
 
 
+@pytest.mark.pairs
 @pytest.mark.parametrize("index_dtype", ["int32", "int64"])
 @pytest.mark.parametrize("cautious", [False, True])
 @pytest.mark.parametrize("m_dtype", DTYPES)

@@ -151,6 +151,7 @@ def run_steps(table, ids, dtype, weight_decay, cautious, index=tf.int64):
         table.theta, table.momentum = table.var.numpy(), table.m.numpy()
 
 
+@pytest.mark.pairs
 @pytest.mark.parametrize("cautious", [False, True])
 @pytest.mark.parametrize("weight_decay", [0.0, 0.25])
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -159,6 +160,7 @@ def test_compiled_ops_follow_the_reference(mode, dtype, weight_decay, cautious):
     run_steps(Table(mode, dtype), IDS[0], dtype, weight_decay, cautious)
 
 
+@pytest.mark.pairs
 @pytest.mark.parametrize("index", [tf.int32, tf.int64])
 @pytest.mark.parametrize("ids", IDS, ids=str)
 @pytest.mark.parametrize("mode", ["lazy", "decayed"])

@@ -100,6 +100,7 @@ print(ir(stage="optimized_hlo"))
     }
 
 
+@pytest.mark.pairs
 @pytest.mark.parametrize("mode", ["lazy", "decayed"])
 @pytest.mark.parametrize("cautious", [False, True])
 @pytest.mark.parametrize("ops", [ops, python], ids=["library", "python"])

@@ -1,0 +1,34 @@
+"""Cells of a grid of parameters that have every pair of values between them.
+
+A fault that needs three values at once is rare, a grid's product is large:
+`make test` runs these cells, `make slow` the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+
+Values = tuple[tuple[str, int], ...]
+
+
+def covering(cells: Sequence[Mapping[str, int]]) -> set[int]:
+    """Places of cells that have all pairs; the most new ones first.
+
+    Args:
+        cells: of each, parameter -> number of its value.
+    """
+    pairs = [_pairs(cell) for cell in cells]
+    wanted = set[Values]().union(*pairs)
+    chosen: set[int] = set()
+    while wanted:
+        news = [len(found & wanted) for found in pairs]
+        best = news.index(max(news))
+        chosen.add(best)
+        wanted -= pairs[best]
+    return chosen
+
+
+def _pairs(cell: Mapping[str, int]) -> set[Values]:
+    """Pairs of a cell; its only value where there is one parameter."""
+    return set(combinations(sorted(cell.items()), min(2, len(cell))))
