@@ -225,6 +225,7 @@ def test_predict_scores_there_as_in_process(
         data = {
             "path": str(logs / "*.tsv"),
             "format": "tsv",
+            "header": True,
             "null_values": ["", "NA"],
         }
         sections = {

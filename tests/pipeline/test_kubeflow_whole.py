@@ -15,8 +15,6 @@ import yaml
 from pipeline import cli
 from pipeline.config import PipelineConfig
 from pipeline.runners.kubeflow import compiler, ir
-from pipeline.runners.kubeflow import inputs as inputs_of
-from pipeline.runners.kubeflow.inputs import FILE
 from serving.object_store import StoreFiles
 from tests.pipeline import google_server, moto_server
 from tests.pipeline.kserve_api import KServe
@@ -230,13 +228,14 @@ def wide_config(home: Path, features: int) -> PipelineConfig:
                 for name in names[count:]
             ],
         },
-        evaluate={"metrics": {"logloss": {"max": 100.0}}},
+        # Sixty rows have too few clicks for a verdict.
+        evaluate={"too_few": "pass"},
         serving_gate=GATE,
     )
 
 
 @pytest.mark.slow
-def test_5000_features_stay_under_the_limits_of_kubernetes(
+def test_5000_features_run_to_a_pushed_model_within_kubernetes_limits(
     tmp_path: Path,
 ) -> None:
     write_log(tmp_path / "log.tsv", 80)
@@ -248,22 +247,14 @@ def test_5000_features_stay_under_the_limits_of_kubernetes(
         # One argument of a process holds 128 KiB.
         assert len(json.dumps(ir.container(document, name))) < 131_072
     cluster = Cluster(out, tmp_path / "run")
-    carriers = [name for name in cluster.tasks if "-parameters" in name]
-    cluster.run("Versions", *carriers)
-    restored = {}
-    for name, task in cluster.tasks.items():
-        # Artifacts of the components before it are a few hundred bytes each.
-        given = task.get("inputs", {}).get("artifacts", {})
-        kept = {key: one for key, one in given.items() if FILE in key}
-        task.setdefault("inputs", {})["artifacts"] = kept
+    cluster.run()
+    assert cluster.outputs.keys() == cluster.tasks.keys()
+    (version,) = (tmp_path / "serving/Small_ctr").iterdir()
+    manifest = json.loads(
+        (version / "assets.extra/manifest.json").read_text("utf-8")
+    )
+    features = manifest["config"]["features"]
+    assert len(features["numeric"]) == len(features["categorical"]) == 2500
+    for name in cluster.tasks:
         found = cluster._executor_input(name, tmp_path)
-        assert len(json.dumps(json.dumps(found))) < 110_000, name
-        for key in kept:
-            (artifact,) = found["inputs"]["artifacts"][key]["artifacts"]
-            cluster._fetch(artifact, cluster._in_pod(artifact, tmp_path))
-        inputs = inputs_of.restored(found, tmp_path)["inputs"]
-        restored[name] = inputs["parameterValues"]
-    for task in ("Transform", "Trainer"):
-        features = json.loads(restored[task]["custom_config"])["features"]
-        assert len(features["numeric"]) == len(features["categorical"]) == 2500
-    assert len(json.loads(restored["ClickLogGen"]["columns"])) == 5000
+        assert len(json.dumps(json.dumps(found))) < 131_072, name
