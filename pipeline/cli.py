@@ -113,8 +113,9 @@ def _parser() -> argparse.ArgumentParser:
     generate.add_argument(
         "--shape",
         default="ads",
-        choices=("ads", "criteo"),
-        help="ads: impressions, clicks, truth; criteo: 13 + 26 columns",
+        choices=("ads", "criteo", "shop"),
+        help="ads: impressions, clicks, truth; criteo: 13 + 26 columns; shop:"
+        " as ads, but only what a user clicked before tells what comes next",
     )
     generate.add_argument(
         "--days",

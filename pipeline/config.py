@@ -251,6 +251,13 @@ class PipelineConfig(Section):
                 " a Keras 2 model; accepted: wide_deep, dcn_v2, dlrm, deepfm,"
                 " din, bst",
             )
+        for setting in self.features.made_columns().values():
+            if self.data.time is None:
+                raise FieldError(
+                    setting,
+                    "`from: impressions` needs data.time, the column of event"
+                    " time: a history holds what came before a row",
+                )
         if self.model.reads_sequences and not self.features.sequences:
             raise FieldError(
                 "model.name",
@@ -309,8 +316,9 @@ class PipelineConfig(Section):
         self._check_calibration()
         columns = self.data.impressions.all_columns
         if columns is not None:
-            for name in self.columns():
-                if name not in columns:
+            made = self.features.made_columns()
+            for name in {**self.columns(), **self.features.history_sources()}:
+                if name not in columns and name not in made:
                     raise FieldError(
                         self.use(name),
                         f"column {name!r} is used but not among"
@@ -370,7 +378,7 @@ class PipelineConfig(Section):
             uses |= dict.fromkeys(made, f"features.sequences.{number}")
         if self.data.time is not None and self.features.time is not None:
             uses[self.data.time.column] = "features.time"
-        return uses
+        return {**self.features.history_sources(), **uses}
 
     def columns(self) -> dict[str, str]:
         """Columns of the impressions in the examples -> kind.

@@ -135,6 +135,7 @@ def create_pipeline(
         ranges=config.features.ranges(),
         weighted=config.features.weighted(),
         sizes=config.features.sizes(),
+        histories=config.features.made(),
         sequences=config.features.sequence_of(),
         data_version=versions.data,
         **code("ClickLogGen"),

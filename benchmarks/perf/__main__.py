@@ -28,6 +28,7 @@ from benchmarks.perf.table import load
 NAMES = (
     "ingest",
     "join",
+    "histories",
     "transform",
     "statistics",
     "evaluate",

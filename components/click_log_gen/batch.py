@@ -29,6 +29,8 @@ from components.click_log_gen.columns.weights import Weights
 from components.click_log_gen.config.sections import DataConfig, LabelRule
 from components.click_log_gen.encoded_rows import EncodedRows
 from components.click_log_gen.files.chunks import Chunk
+from components.click_log_gen.history import events
+from components.click_log_gen.history.events import HistorySettings
 from components.click_log_gen.splitting import split
 from components.example_io.tf_example import encode_features, join, wrap
 from models.config.training import LABEL
@@ -50,6 +52,8 @@ class ConversionSettings:
     first_rows: tuple[int, ...] = ()  # chunk number -> rows before it
     ranges: Mapping[str, int] = field(default_factory=dict)  # integers below
     newest: int = 0  # time of the newest row, for weights by age
+    histories: HistorySettings | None = None
+    counts: Sequence[int] = ()  # good rows of each chunk, with histories
 
     @property
     def wanted(self) -> dict[str, str]:
@@ -66,6 +70,8 @@ class ConversionSettings:
         for name in (*data.split.key, *data.negatives.key):
             # As text, whatever else the column is, so that none is rounded.
             wanted[name] = "string"
+        if self.histories is not None:
+            wanted = events.wanted(self.histories, wanted)
         return wanted
 
 
@@ -73,7 +79,9 @@ class Batch:
     """Some rows on their way to tf.Examples.
 
     encoded: the good rows. columns: the features of these. event_times:
-    of all rows that have one, refused ones included.
+    of all rows that have one, refused ones included. history: what the good
+    rows tell of their users, for each sequence that is made, and moments: when
+    they happened.
     """
 
     def __init__(
@@ -108,6 +116,10 @@ class Batch:
         for name, form in job.columns.items():
             if form.kind == "time" and times is not None:
                 columns[name] = text_of(times)
+        history: list[dict[str, pa.Array]] = []
+        if job.histories is not None:
+            nulls = data.impressions.null_values
+            history = events.read(rows, nulls, job.histories, self._verdicts)
         sides = self._sides()
         weighed = self._weights()
         keys = self._keys(data.negatives.key)
@@ -115,6 +127,12 @@ class Batch:
         if not good.all():
             chosen = pa.array(good)
             columns = {n: array.filter(chosen) for n, array in columns.items()}
+            history = [
+                {name: one[name].filter(chosen) for name in one}
+                for one in history
+            ]
+        self.history = history
+        self.moments = None if times is None else times[good]
         self.columns = {name: columns[name] for name in features}
         positive: Mask = columns[LABEL].to_numpy() == 1
         if data.split.by == "hash" and sides is None:
@@ -167,6 +185,7 @@ class Batch:
         data = self._job.data
         forms = self._job.columns.values()
         wanted = any(form.kind == "time" for form in forms)
+        wanted |= self._job.histories is not None
         if not (wanted or data.reads_time):
             return None
         assert data.time is not None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tfx import types
@@ -13,6 +13,7 @@ from tfx.types.experimental.simple_artifacts import Dataset
 
 from components.click_log_gen import executor
 from components.click_log_gen.config.sections import DataConfig
+from models.config.sequences import SequenceFeature
 
 
 class ClickLogGenSpec(types.ComponentSpec):
@@ -22,6 +23,7 @@ class ClickLogGenSpec(types.ComponentSpec):
         "data": component_spec.ExecutionParameter(type=str),
         "columns": component_spec.ExecutionParameter(type=str),
         "ranges": component_spec.ExecutionParameter(type=str),
+        "histories": component_spec.ExecutionParameter(type=str),
         "data_version": component_spec.ExecutionParameter(type=str),
         "code_version": component_spec.ExecutionParameter(type=str),
     }
@@ -46,7 +48,8 @@ class ClickLogGen(base_beam_component.BaseBeamComponent):
     `ranges` says of columns of integers below what they are, for counts;
     `weighted` of lists with weights what separates a value from its weight;
     `sizes` of vectors how many numbers they have; `sequences` of ordered lists
-    the column that they are as long as.
+    the column that they are as long as. `histories` are those that are made
+    from the log; their columns are in `columns` too.
 
     `rejected` holds the rows that are not in the examples, with file, place
     and reason, in `rejected-*.jsonl`, and in `counts.json` how many there are.
@@ -65,6 +68,7 @@ class ClickLogGen(base_beam_component.BaseBeamComponent):
         ranges: Mapping[str, int] | None = None,
         weighted: Mapping[str, str] | None = None,
         sizes: Mapping[str, int] | None = None,
+        histories: Sequence[SequenceFeature] = (),
         sequences: Mapping[str, str] | None = None,
     ) -> None:
         signs, sizes, beside = weighted or {}, sizes or {}, sequences or {}
@@ -87,6 +91,9 @@ class ClickLogGen(base_beam_component.BaseBeamComponent):
                 data=data.model_dump_json(exclude=unneeded),
                 columns=json.dumps(described),
                 ranges=json.dumps(ranges or {}),
+                histories=json.dumps(
+                    [one.model_dump(mode="json") for one in histories]
+                ),
                 data_version=data_version,
                 code_version=code_version,
                 examples=types.Channel(type=standard_artifacts.Examples),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,8 @@ from components.click_log_gen.columns.weights import Weights, by_time
 from components.click_log_gen.encoded_rows import EncodedRows
 from components.click_log_gen.files.chunks import Chunk, naming
 from components.click_log_gen.formats import log_reader
+from components.click_log_gen.history import events
+from components.click_log_gen.history.build import Histories
 from components.click_log_gen.output.row_counts import RowCounts
 from components.click_log_gen.output.shards import Shards
 from components.click_log_gen.splitting import split
@@ -50,28 +53,50 @@ def spill_chunk(chunk: Chunk, job: ConversionSettings) -> dict[str, Any]:
         InputError: the file as a whole cannot be read; with its name.
     """
     reading = _Reading(chunk, job)
-    times = [np.zeros(0, np.int64)]
+    times, rows = [np.zeros(0, np.int64)], 0
     with (
         naming(chunk.path),
         _shards(chunk, job) as shards,
         encoded_rows.Writer(_spilled(chunk, job), job.data) as writer,
+        ExitStack() as stack,
     ):
+        users = None
+        if job.histories is not None:
+            users = events.Writer(job.histories, chunk.number)
+            stack.enter_context(users)
         for batch in reading.batches(shards):
             times.append(batch.event_times)
             writer.add(batch.encoded)
+            rows += len(batch.encoded.positive)
+            if users is not None and batch.moments is not None:
+                users.add(batch.history, batch.moments, batch.encoded.positive)
         if reading.partial:
             times = [split.event_times(chunk, job.data)]
-    return reading.counts() | split.described(
-        chunk, job.data, np.concatenate(times), job.work
+    return (
+        reading.counts()
+        | split.described(chunk, job.data, np.concatenate(times), job.work)
+        | {"rows": rows}
     )
 
 
 def route_chunk(chunk: Chunk, job: ConversionSettings) -> dict[str, Any]:
     """Writes the rows that `spill_chunk` read to their splits; counts them."""
     tally = RowCounts()
+    histories = None
+    if job.histories is not None:
+        histories = Histories(job.histories, chunk.number, job.counts)
+    first = 0
     with _shards(chunk, job) as shards:
         for rows in encoded_rows.read(_spilled(chunk, job)):
-            _finish(rows, job, shards, tally)
+            count = len(rows.positive)
+            if histories is None:
+                _finish(rows, job, shards, tally)
+            else:
+                for start, stop in histories.pieces(first, count):
+                    more = histories.of(first + start, stop - start)
+                    some = rows.slice(start, stop)
+                    _finish(some, job, shards, tally, more)
+            first += count
     return {"chunk": chunk.number, **tally.to_json()}
 
 
@@ -129,8 +154,9 @@ def _finish(
     job: ConversionSettings,
     shards: Shards,
     tally: RowCounts,
+    more: Sequence[pa.BinaryArray] = (),
 ) -> None:
-    """Writes rows of a chunk to their splits."""
+    """Writes rows of a chunk to their splits, with `more` features."""
     features, weights = [rows.features], rows.weights
     config = job.data.weight
     if config is not None and config.by_time:
@@ -139,6 +165,7 @@ def _finish(
     if weights is not None:
         # Only now: a weight moves no row to another side.
         features.append(encode_features({WEIGHT: pa.array(weights)}))
+    features += more
     sides = rows.sides
     if sides is None:
         assert rows.times is not None

@@ -5,6 +5,7 @@ The file is an Arrow IPC stream, not compressed: it is read once, soon.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -39,6 +40,14 @@ class EncodedRows:
     times: Times | None = None
     sides: Sides | None = None
     weights: Weights | None = None
+
+    def slice(self, start: int, stop: int) -> EncodedRows:
+        """Some of the rows, by their numbers from 0 on."""
+        some: dict[str, Any] = {}
+        for field in dataclasses.fields(self):
+            values = getattr(self, field.name)
+            some[field.name] = None if values is None else values[start:stop]
+        return EncodedRows(**some)
 
 
 class Writer:
@@ -86,8 +95,9 @@ def _schema(data: DataConfig) -> pa.Schema:
         ("features", pa.binary()),
         ("positive", pa.bool_()),
         ("sampled", pa.bool_()),
-        ("times", pa.int64()),
     ]
+    if data.reads_time:
+        fields.append(("times", pa.int64()))
     if data.split.by != "time":
         fields.append(("sides", pa.int8()))
     if data.weight is not None and not data.weight.by_time:

@@ -21,6 +21,7 @@ from components.click_log_gen import checks, stages
 from components.click_log_gen.config.sections import DataConfig
 from components.click_log_gen.files import spans
 from models.config.paths import is_local, literal
+from models.config.sequences import SequenceFeature
 from models.errors import InputError
 from models.input_pipeline.row_counts import ROWS, WEIGHTS
 
@@ -69,6 +70,10 @@ class Executor(base_beam_executor.BaseBeamExecutor):
                 stages.Places(folders, work),
                 functools.partial(self._each, path=path),
                 json.loads(exec_properties["ranges"]),
+                [
+                    SequenceFeature.model_validate(one)
+                    for one in json.loads(exec_properties["histories"])
+                ],
             )
         counts = outcome.counts
         counts["warnings"] = checks.warnings(counts, data)

@@ -17,13 +17,17 @@ from components.click_log_gen.files import log_paths
 from components.click_log_gen.files.chunks import Chunk
 from components.click_log_gen.formats import log_format
 from components.click_log_gen.formats.plan import plan as plan_chunks
+from components.click_log_gen.history import build
+from components.click_log_gen.history.events import HistorySettings
 from components.click_log_gen.join import matching, merge, partition
 from components.click_log_gen.output.row_counts import RowCounts
 from components.click_log_gen.splitting import split
 from models.config.event_time import TimeColumn
+from models.config.sequences import SequenceFeature
 from models.errors import InputError
 
 PARTITION_BYTES = 32 << 20  # of text in a partition
+_USERS_BYTES = 128 << 20  # of text whose users make a partition
 _PACKED = 6  # times larger than its file a log is that is not plain text
 _MOST_PARTITIONS = 4096
 _CLOCK, _HOURS = 20, 3  # different times of day, in different hours
@@ -65,12 +69,14 @@ def ingest(
     places: Places,
     each: Each,
     ranges: Mapping[str, int] | None = None,
+    sequences: Sequence[SequenceFeature] = (),
 ) -> Outcome:
     """Reads, joins, labels, splits and writes.
 
     Args:
         columns: of the examples -> values of a `ColumnForm`.
         ranges: integer column -> its values are from 0 to below.
+        sequences: those that are made from the log.
 
     Raises:
         InputError: no file, a file that cannot be read, a missing column.
@@ -81,9 +87,18 @@ def ingest(
             f"{', '.join(data.impressions.path)}: every file is empty"
         )
     ranges = ranges or {}
-    forms = {name: ColumnForm(*form) for name, form in columns.items()}
+    made = _made(sequences)
+    forms = {
+        name: ColumnForm(*form)
+        for name, form in columns.items()
+        if name not in made
+    }
     if data.clicks is not None:
-        return _joined(data, forms, places, each, plan, ranges)
+        return _joined(data, forms, places, each, plan, ranges, sequences)
+    histories = None
+    if sequences:
+        size = _text_bytes(data.impressions, plan, "data.impressions.path")
+        histories = _settings(data, sequences, places, len(plan), size)
     counted: list[dict[str, Any]] = []
     if data.split.by == "order":
         counted = each(plan, "Count", split.count, data=data)
@@ -96,9 +111,17 @@ def ingest(
         split.find_cut(counted, data.split),
         split.first_rows(part["count"] for part in counted),
         ranges,
+        histories=histories,
     )
+    built: list[dict[str, Any]] = []
     routed: list[dict[str, Any]] = []
-    if not data.reads_time:
+    if histories is not None:
+        parts = each(plan, "Read", conversion.spill_chunk, job=job)
+        job = _with_times(job, parts) if data.reads_time else job
+        job = dataclasses.replace(job, counts=[p["rows"] for p in parts])
+        built = _built(histories, job.counts, each)
+        routed = each(plan, "Route", conversion.route_chunk, job=job)
+    elif not data.reads_time:
         parts = each(plan, "Convert", conversion.convert_chunk, job=job)
     elif log_format.of(data.impressions).columnar:
         surveys = each(
@@ -115,7 +138,7 @@ def ingest(
     _check_clock(tally, data.time, "data.time")
     counts = {
         **_counts(tally, data.split.names),
-        **feature_check.total(parts, columns),
+        **feature_check.total([*parts, *built], [*forms, *made]),
     }
     return Outcome(counts, absent)
 
@@ -133,6 +156,42 @@ def _with_times(
     return dataclasses.replace(job, cut=cut, newest=newest)
 
 
+def _settings(
+    data: DataConfig,
+    sequences: Sequence[SequenceFeature],
+    places: Places,
+    pieces: int,
+    size: int,
+) -> HistorySettings | None:
+    """Settings of the histories; None: there are none.
+
+    Args:
+        pieces: of the rows.
+        size: bytes of text in the logs.
+    """
+    if not sequences:
+        return None
+    if data.time is None:
+        raise InputError(
+            "features.sequences: `from: impressions` needs data.time, the"
+            " column of event time"
+        )
+    number = min(1 + size // _USERS_BYTES, _MOST_PARTITIONS)
+    return HistorySettings(
+        tuple(sequences), data.time.column, places.work, pieces, number
+    )
+
+
+def _built(
+    histories: HistorySettings, counts: Sequence[int], each: Each
+) -> list[dict[str, Any]]:
+    """Makes the histories of all users; `counts` are the rows of the pieces."""
+    parts = build.partitions(histories)
+    return each(
+        parts, "Histories", build.build, job=histories, counts=list(counts)
+    )
+
+
 def _joined(
     data: DataConfig,
     columns: Mapping[str, ColumnForm],
@@ -140,8 +199,10 @@ def _joined(
     each: Each,
     shown: list[Chunk],
     ranges: Mapping[str, int],
+    sequences: Sequence[SequenceFeature],
 ) -> Outcome:
     assert data.clicks is not None
+    made = _made(sequences)
     clicked = plan_chunks(data.clicks, "data.clicks.path")
     plan = shown + [
         dataclasses.replace(chunk, number=len(shown) + chunk.number)
@@ -160,6 +221,7 @@ def _joined(
         len(plan),
         number,
         ranges,
+        _settings(data, sequences, places, number, size),
     )
     parts = each(plan, "Partition", partition.partition_chunk, job=spread)
     ours, theirs = parts[: len(shown)], parts[len(shown) :]
@@ -178,13 +240,18 @@ def _joined(
     if data.split.by != "hash":
         surveys = each(partitions, "Survey", merge.survey, job=job)
         job = dataclasses.replace(job, cut=split.find_cut(surveys, data.split))
+    built: list[dict[str, Any]] = []
+    if spread.histories is not None:
+        found = each(partitions, "Events", merge.spill_events, job=job)
+        job = dataclasses.replace(job, counts=[p["rows"] for p in found])
+        built = _built(spread.histories, job.counts, each)
     joined = each(partitions, "Join", merge.join_partition, job=job)
     impressions = _total([*ours, *(part["impressions"] for part in joined)])
     clicks = _total([*theirs, *(part["clicks"] for part in joined)])
     names = [name for name, _ in matching.CLICK_OUTCOMES if name != "rejected"]
     counts = {
         **_counts(impressions, data.split.names),
-        **feature_check.total(ours, columns),
+        **feature_check.total([*ours, *built], [*columns, *made]),
         "held_back": impressions.counts["held_back"],
         "duplicates": impressions.counts["duplicates"],
         "clicks": {
@@ -196,6 +263,11 @@ def _joined(
     }
     absent = _absent([(data.impressions, ours), (data.clicks, theirs)])
     return Outcome(counts, absent)
+
+
+def _made(sequences: Sequence[SequenceFeature]) -> list[str]:
+    """Columns of the examples that no log has."""
+    return [name for s in sequences for name in (s.column, *s.columns)]
 
 
 def _check_clock(tally: RowCounts, time: TimeColumn | None, field: str) -> None:

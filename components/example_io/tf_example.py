@@ -46,6 +46,38 @@ def encode_features(columns: Mapping[str, pa.Array]) -> pa.BinaryArray:
     return pc.binary_join_element_wise(*pieces, _NOTHING, null_handling="skip")
 
 
+class Items:
+    """Values of which lists are made, each encoded once for all lists."""
+
+    def __init__(self, values: pa.Array) -> None:
+        """Encodes `values`, float32 or string without nulls."""
+        self.tag, self.values = _values(values)
+        self.bare = pa.types.is_string(values.type)
+        if self.bare:
+            self.values = _with_lengths(self.values)
+
+
+def encode_lists(
+    columns: Mapping[str, Items],
+    members: npt.NDArray[np.int64],
+    offsets: npt.NDArray[np.int64],
+) -> pa.BinaryArray:
+    """As `encode_features` of lists, none of them empty.
+
+    Args:
+        columns: feature name -> values.
+        members: of all lists, one after the other: indices into the values.
+        offsets: where each list begins in `members`, and the end.
+    """
+    taken, counts = pa.array(members), np.diff(offsets)
+    pieces: list[pa.Array] = []
+    for name, items in columns.items():
+        values = _joined(counts, items.values.take(taken))
+        around = _Feature(name, items.tag, bare=items.bare)
+        pieces += [_by_length(values, around), values]
+    return pc.binary_join_element_wise(*pieces, _NOTHING)
+
+
 def wrap(*features: pa.BinaryArray) -> pa.BinaryArray:
     """One tf.Example a row, of the features of several `encode_features`."""
     joined = join(*features)
@@ -131,21 +163,33 @@ def _is_text_list(array: pa.Array) -> bool:
 
 def _concatenated(array: pa.ListArray, items: pa.BinaryArray) -> pa.BinaryArray:
     """The bytes of the items of each list, one after the other."""
-    counts = pc.fill_null(pc.list_value_length(array), 0).to_numpy()
+    return _joined(
+        pc.fill_null(pc.list_value_length(array), 0).to_numpy(), items
+    )
+
+
+def _with_lengths(items: pa.BinaryArray) -> pa.BinaryArray:
+    """Texts of a list as protobuf writes them."""
+    before = _by_length(items, lambda size: _FIRST + _varint(size))
+    return pc.binary_join_element_wise(before, items, _NOTHING)
+
+
+def _joined(
+    counts: npt.NDArray[np.integer], items: pa.BinaryArray
+) -> pa.BinaryArray:
+    """The bytes of so many items, one after the other, for each count."""
     ends = np.frombuffer(items.buffers()[1], np.int32)
     ends = ends[items.offset : items.offset + len(items) + 1]
     offsets = pa.py_buffer(ends[np.r_[0, np.cumsum(counts)]])
     buffers = [None, offsets, items.buffers()[2]]
-    return pa.Array.from_buffers(pa.binary(), len(array), buffers)
+    return pa.Array.from_buffers(pa.binary(), len(counts), buffers)
 
 
 def _values(array: pa.Array) -> tuple[bytes, pa.BinaryArray]:
     """Tag of the feature's kind, and the values as protobuf writes them."""
     if _is_text_list(array):
         tag, items = _values(array.flatten())
-        before = _by_length(items, lambda size: _FIRST + _varint(size))
-        each = pc.binary_join_element_wise(before, items, _NOTHING)
-        return tag, _concatenated(array, each)
+        return tag, _concatenated(array, _with_lengths(items))
     if pa.types.is_list(array.type):
         tag, each = _values(array.flatten())
         return tag, _concatenated(array, each)

@@ -407,6 +407,30 @@ class Features(Section):
                         f" {its} and {own_settings}",
                     )
 
+    def made(self) -> tuple[SequenceFeature, ...]:
+        """Sequences that ingest makes from the log."""
+        return tuple(s for s in self.sequences if s.from_ is not None)
+
+    def made_columns(self) -> dict[str, str]:
+        """Column of examples that ingest makes from the log -> its setting."""
+        return {
+            column: f"features.sequences.{number}"
+            for number, sequence in enumerate(self.sequences)
+            if sequence.from_ is not None
+            for column in (sequence.column, *sequence.columns)
+        }
+
+    def history_sources(self) -> dict[str, str]:
+        """Column of the impressions that histories are of -> its setting."""
+        sources: dict[str, str] = {}
+        for number, sequence in enumerate(self.sequences):
+            if sequence.from_ is not None:
+                path = f"features.sequences.{number}"
+                sources.setdefault(sequence.of, f"{path}.of")
+                for place, side in enumerate(sequence.sides):
+                    sources.setdefault(side.of, f"{path}.sides.{place}.of")
+        return sources
+
     def ranges(self) -> dict[str, int]:
         """Feature taken as it is -> its integers are from 0 to below."""
         return {

@@ -1,7 +1,9 @@
 """Sequences to lists of ids and numbers, the newest item first.
 
 A sequence and its sides are of equal lengths: the ingest checks it, and the
-exported graph. The place of an item without a value is left out of all.
+exported graph. Beside a sequence of one item, a side without a text is missing:
+an empty text is no list. The place of an item without a value is left out of
+all.
 """
 
 from __future__ import annotations
@@ -54,8 +56,10 @@ def newest(
     at = tf.gather(there, places.flat_values)
     columns = {sequence.column: tf.gather(items.values, at)}
     for column, side in sequence.columns.items():
-        if column in inputs:
+        if column in inputs and side.items is None:
             found = tf.gather(inputs[column].values, at)
+        elif column in inputs:
+            found = _beside(inputs[column], items, at)
         else:  # never seen, and so neither were the items
             kind = tf.float32 if side.items is None else tf.string
             found = tf.zeros(tf.shape(at), kind)
@@ -63,12 +67,29 @@ def newest(
     return Newest(places.value_rowids(), columns)
 
 
+def _beside(
+    side: tf.SparseTensor, items: tf.SparseTensor, at: tf.Tensor
+) -> tf.Tensor:
+    """Values of a side for some items, given by their places in `items`."""
+    rows = tf.gather(items.indices[:, 0], at)
+    count = tf.maximum(items.dense_shape[0], side.dense_shape[0])
+    lengths = _lengths(side, count)
+    starts = tf.cumsum(lengths, exclusive=True)
+    first = tf.cumsum(_lengths(items, count), exclusive=True)
+    places = at - tf.gather(first, rows) + tf.gather(starts, rows)
+    nowhere = tf.size(side.values, tf.int64)
+    there = tf.gather(lengths, rows) > 0
+    values = tf.concat([side.values, [_missing(side.values.dtype)]], 0)
+    return tf.gather(values, tf.where(there, places, nowhere))
+
+
 def checked(
     sequence: SequenceFeature, columns: Mapping[str, Any]
 ) -> dict[str, tf.SparseTensor]:
     """The sequence's columns, or InvalidArgumentError, which names it.
 
-    A side has as many values in each row as the sequence.
+    A side has as many values in each row as the sequence, or is missing beside
+    one item.
 
     Args:
         sequence: of the config.
@@ -78,11 +99,13 @@ def checked(
     count = items.dense_shape[0]
     lengths = _lengths(items, count)
     checks = []
-    for name in sequence.columns:
+    for name, side in sequence.columns.items():
         if name not in columns:  # empty in every training row
             continue
         own = _lengths(columns[name], count)
         other = tf.not_equal(own, lengths)
+        if side.items is not None:
+            other &= (lengths != 1) | (own != 0)
         checks.append(
             tf.debugging.Assert(
                 tf.reduce_all(~other),

@@ -20,6 +20,7 @@ from pipeline.synthetic.clicks import GRID, WINDOW_SECONDS, ClickLog, ids, iso
 from pipeline.synthetic.criteo import Criteo
 from pipeline.synthetic.draw import DAY, NONE, Floats, Ints
 from pipeline.synthetic.files import open_log
+from pipeline.synthetic.shop import Shop
 from pipeline.synthetic.truth import Truth
 
 __all__ = [
@@ -36,12 +37,17 @@ __all__ = [
 
 VERSION = 1
 FORMATS = ("tsv", "csv", "jsonl", "parquet")
-SHAPES = ("ads", "criteo")
+SHAPES = ("ads", "criteo", "shop")
 MAX_ROWS = 1_000_000_000
 
 _CHUNK = 100_000
 _START = 1_704_067_200  # Monday 2024-01-01T00:00:00Z
 _DAYS = 7
+_WORLDS: dict[str, Callable[..., Any]] = {
+    "ads": Ads,
+    "criteo": Criteo,
+    "shop": Shop,
+}
 _BANNERS = pa.array([f"b{number}" for number in range(1, BANNERS + 1)])
 
 
@@ -144,6 +150,12 @@ def generate(
     (label, I1..I13, C1..C26; no header; empty = missing), no click log, no
     broken lines; `truth.parquet` has row, probability.
 
+    `shape="shop"`: the files of `ads`, of users who see some 150 items
+    each and never return. A user likes a few of 40 topics, of which only
+    the clicks before tell: histories decide. `truth.parquet` has also the
+    item's `topic`, and `typical`, the probability of a click where the
+    user's tastes are unknown: the best that a model without histories does.
+
     Args:
         rows: How many good rows, from 1 to a billion.
         out: Folder, made if absent. Files of other names are left alone.
@@ -182,7 +194,7 @@ def generate(
     if day is not None:
         _check_day(day, shape)
     names = {"impressions": f"impressions.{format}", "truth": "truth.parquet"}
-    if shape == "ads":
+    if shape != "criteo":
         names["clicks"] = f"clicks.{format}"
     wanted: dict[str, Any] = {
         "generator": VERSION,
@@ -321,8 +333,8 @@ def _write(
     biases: Mapping[str, float],
 ) -> dict[str, Any]:
     """Writes all but the summary; returns the figures that go into it."""
-    ads = shape == "ads"
-    world = Ads(_rng(seed, 0)) if ads else Criteo(_rng(seed, 0))
+    world = _WORLDS[shape](_rng(seed, 0))
+    clicked = "clicks" in paths
     first, everything = 0, rows
     streams: tuple[int, ...] = (2,)
     if day is not None and isinstance(world, Ads):
@@ -331,7 +343,7 @@ def _write(
         for number in range(day.number):
             world.drift(_rng(seed, 3, number), day.drift)
     broken = NONE
-    if ads and format != "parquet":
+    if clicked and format != "parquet":
         broken = _broken_rows(_rng(seed, 1), rows)
     log = ClickLog(everything)
     truth = Truth(rows)
@@ -339,14 +351,17 @@ def _write(
         files = {}
         for kind, path in paths.items():
             here = "parquet" if kind == "truth" else format
-            files[kind] = open_log(path, here, header=ads)
+            files[kind] = open_log(path, here, header=clicked)
             stack.callback(files[kind].close)
         for number, start in enumerate(range(0, rows, _CHUNK)):
             rng = _rng(seed, *streams, number)
             stop = min(start + _CHUNK, rows)
             time = _times(rng, start, stop, rows, day)
-            columns, logit = world.draw(rng, time)
-            others = {}
+            others: dict[str, Any] = {}
+            if isinstance(world, Shop):
+                columns, logit, others = world.draw(rng, time)
+            else:
+                columns, logit = world.draw(rng, time)
             if bias := biases["position_bias"]:
                 others["relevance"] = pa.array(_chance(logit) / GRID)
                 slot = ranked(rng, seed, columns["advertiser_id"], logit)
@@ -363,7 +378,7 @@ def _write(
             truth.add(start, chance, label)
             key = pa.array(np.arange(start, stop))
             target = pa.array(label.astype(np.int64))
-            if ads:
+            if clicked:
                 files["clicks"].write(
                     log.add(rng, first + start, time, chance, label)
                 )
@@ -374,14 +389,14 @@ def _write(
                 table = pa.table({"label": target, **columns})
             begin, end = np.searchsorted(broken, (start, stop))
             files["impressions"].write(table, broken[begin:end] - start, begin)
-            name = "impression_id" if ads else "row"
+            name = "impression_id" if clicked else "row"
             probability = pa.array(chance / GRID)
             files["truth"].write(
                 pa.table({name: key, "probability": probability, **others})
             )
             if progress is not None:
                 progress(stop, rows)
-        if ads:
+        if clicked:
             files["clicks"].write(log.rest())
     return {"broken_lines": len(broken), **log.counts, **truth.scores()}
 

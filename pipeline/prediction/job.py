@@ -19,7 +19,8 @@ from apache_beam.options.pipeline_options import PipelineOptions
 
 from components.click_log_gen import checks
 from components.click_log_gen.columns import feature_check
-from components.click_log_gen.files.chunks import Chunk
+from components.click_log_gen.files.chunks import Chunk, naming
+from components.click_log_gen.formats import log_format
 from components.click_log_gen.formats.plan import plan
 from components.click_log_gen.output.row_counts import RowCounts
 from models.errors import InputError, RefusedError
@@ -30,6 +31,11 @@ from pipeline.prediction.source import CTR, LOGS, Source
 SUMMARY = "predict.json"
 FORMATS = ("parquet", "csv")
 _PLAN = ".plan.json"
+_HISTORY = (
+    "a history, which ingest made from the training log. Batch scoring takes it"
+    " from LOGS, as the server takes it from a request: what the user did"
+    " before the row's time, newest last"
+)
 log = logging.getLogger("lionctr.predict")
 
 
@@ -73,6 +79,7 @@ def score(
         return there
     if not pieces:
         raise InputError(f"{', '.join(source.log.path)}: every file is empty")
+    _check_histories(source, pieces[0])
     output.work.mkdir(parents=True, exist_ok=True)
     with _alone(output.work):
         _begin(output.work, identity)
@@ -100,6 +107,24 @@ def _check_columns(source: Source, keep: Sequence[str]) -> None:
             raise InputError(
                 f"--columns: received {name!r}; accepted: {', '.join(known)}"
             )
+
+
+def _check_histories(source: Source, piece: Chunk) -> None:
+    """Refuses a log without the columns that ingest made in training."""
+    reader = log_format.of(source.log)
+    if not source.made or not reader.names_columns:
+        return
+    with naming(piece.path):
+        names = [
+            *reader.names(piece, source.log),
+            *(source.log.all_columns or ()),
+        ]
+        for name in source.made:
+            if name not in names:
+                raise InputError(
+                    f"no column {name!r}: {_HISTORY}. Its columns:"
+                    f" {', '.join(names):.2000}"
+                )
 
 
 def _identity(source: Source, output: Output, pieces: Sequence[Chunk]) -> str:
@@ -228,6 +253,7 @@ def _summary(
         "max_ctr": max((part["max"] for part in ctr), default=None),
         "warnings": [
             f"column {name} has no value in any row"
+            + ("; " + _HISTORY if name in source.made else "")
             for name in (found["empty_columns"] if rows else ())
         ]
         + [

@@ -36,6 +36,7 @@ class Source:
     max_rejected: greatest share of rejected rows.
     beam: Beam's options, of the config.
     time: how the column of kind `time` is written, where there is one.
+    made: columns of histories that ingest made from the training log.
     """
 
     model: str
@@ -46,6 +47,7 @@ class Source:
     max_rejected: float
     beam: tuple[str, ...] = ()
     time: TimeColumn | None = None
+    made: tuple[str, ...] = ()
 
 
 def find(
@@ -107,6 +109,7 @@ def find(
         max_rejected,
         config.runner.beam if config is not None else (),
         features.time.source if features.time is not None else None,
+        tuple(features.made_columns()),
     )
 
 

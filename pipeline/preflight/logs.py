@@ -239,6 +239,8 @@ def _shown(config: PipelineConfig) -> Columns:
         **({} if group is None else {group: "evaluate.group"}),
         **uses,
     }
+    for name in config.features.made_columns():
+        del columns[name]
     weight = data.weight
     if weight is not None and weight.source and not data.weight_of_click:
         columns[weight.source] = f"data.weight.{weight.field()}"

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from pipeline.synthetic.draw import Floats, Ints, Mask, effects_of
+from pipeline.synthetic.draw import Floats, Ints, Mask, effects_of, mixed
 
 # Criteo: mean and deviation of log(1 + I), and how often I is missing; the
 # ids of each C in Criteo's public data, and how often it is missing.
@@ -96,10 +96,8 @@ class Criteo:
         return columns, logit
 
     def _hashed(self, rank: Ints, hidden: Mask, key: np.uint64) -> Any:
-        """Eight hexadecimal digits for each rank (splitmix64's mixing)."""
-        x = rank.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) + key
-        x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        """Eight hexadecimal digits for each rank."""
+        x = mixed(rank.astype(np.uint64), key)
         text = np.empty((len(x), 2), np.uint32)
         text[:, 0] = self._hex[x >> np.uint64(48)]
         text[:, 1] = self._hex[x >> np.uint64(32) & np.uint64(0xFFFF)]

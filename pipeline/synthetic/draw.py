@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
@@ -22,6 +24,16 @@ def lognormal(
 ) -> Ints:
     draw = median * np.exp(sigma * rng.standard_normal(size))
     return np.minimum(draw, limit).astype(np.int64)
+
+
+def mixed(number: NDArray[np.uint64], key: Any) -> NDArray[np.uint64]:
+    """Numbers that look random, the same for equal ones (splitmix64's)."""
+    x = number * np.uint64(0x9E3779B97F4A7C15) + key
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    found: NDArray[np.uint64] = (x ^ (x >> np.uint64(27))) * np.uint64(
+        0x94D049BB133111EB
+    )
+    return found
 
 
 def effects_of(

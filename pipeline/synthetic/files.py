@@ -58,7 +58,8 @@ class _Text:
         if number % 3 == 1:
             row["price"] = "n/a"
         elif number % 3 == 2:
-            row["site_id"] = "\udcff\udcfe"
+            name = "site_id" if "site_id" in row else "item_id"
+            row[name] = "\udcff\udcfe"
         if self._delimiter is None:
             line = json.dumps(row, ensure_ascii=False, separators=(",", ":"))
         else:

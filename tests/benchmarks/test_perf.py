@@ -22,7 +22,9 @@ SLOW = pytest.mark.slow  # they train a model first
 @pytest.mark.parametrize(
     "names",
     [
-        pytest.param(("ingest", "join", "statistics"), marks=pytest.mark.ci),
+        pytest.param(
+            ("ingest", "join", "histories", "statistics"), marks=pytest.mark.ci
+        ),
         ("step", "memory", "lion_kernels"),
         pytest.param(("transform", "evaluate"), marks=SLOW),
         pytest.param(("serve",), marks=SLOW),

@@ -14,6 +14,7 @@ from sklearn.metrics import log_loss, roc_auc_score
 
 from pipeline.commands.generate import (
     FORMATS,
+    SHAPES,
     GenerateError,
     Summary,
     generate,
@@ -75,7 +76,7 @@ def joined(impressions: pd.DataFrame, clicks: pd.DataFrame) -> pd.DataFrame:
     return both
 
 
-@pytest.mark.parametrize("shape", ["ads", "criteo"])
+@pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("format", FORMATS)
 def test_a_seed_gives_the_same_bytes_and_another_seed_others(
     tmp_path: Path, format: str, shape: str
@@ -265,7 +266,7 @@ def test_criteo_rows_have_criteos_shape(tmp_path: Path) -> None:
     assert hashes[35].isna().mean() == pytest.approx(0.8, abs=0.02)
 
 
-@pytest.mark.parametrize("shape", ["ads", "criteo"])
+@pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("format", FORMATS)
 def test_one_row_is_enough(tmp_path: Path, format: str, shape: str) -> None:
     summary = generate(1, tmp_path, format=format, shape=shape)

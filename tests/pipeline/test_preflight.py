@@ -72,6 +72,34 @@ def test_a_config_that_is_right_passes_and_leaves_nothing(home: Path) -> None:
     assert sorted(home.iterdir()) == before
 
 
+HISTORY = "features.sequences=[{from: impressions, of: user, items: site"
+
+
+def test_a_history_needs_its_sources_and_a_time_and_no_column(
+    home: Path,
+) -> None:
+    assert told(f"{HISTORY}}}]", "data.time=ts") == ""
+    sides = "sides: [{of: price}, {of: ts}, {of: colour}]"
+    text = told(f"{HISTORY}, {sides}}}]", "data.time=ts")
+    assert "features.sequences.0.sides.2.of: no column 'colour'" in text
+    text = told(f"{HISTORY.replace('user', 'usr')}}}]", "data.time=ts")
+    assert (
+        "features.sequences.0.of: no column 'usr' (did you mean 'user'?)"
+        in text
+    )
+    with pytest.raises(InputError) as refused:
+        told(f"{HISTORY}}}]")
+    assert "features.sequences.0: `from: impressions` needs data.time" in str(
+        refused.value
+    )
+    names = "data.impressions.columns=[click, ts, price, site, user]"
+    with pytest.raises(InputError) as refused:
+        told(f"{HISTORY.replace('user', 'usr')}}}]", "data.time=ts", names)
+    assert "features.sequences.0.of: column 'usr' is used but not among" in (
+        str(refused.value)
+    )
+
+
 def test_places_in_object_stores_are_tried_before_a_run(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -74,6 +74,47 @@ def test_every_format_gives_what_the_model_says(
         assert answer["ctr"] == ctr(**features), row
 
 
+@pytest.mark.parametrize("format", ["csv", "jsonl"])
+def test_a_history_comes_with_the_log(
+    tmp_path: Path, format: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without its column the log is refused, or a warning tells it."""
+    sequence = {"from": "impressions", "of": "id", "items": "c", "name": "tags"}
+    features = {
+        "numeric": ["x"],
+        "categorical": ["c", *FEATURES["categorical"][2:]],
+        "sequences": [sequence],
+    }
+    reading = {"log": log_of("x", format), "max_rejected": 0.01}
+    version = export_model(
+        tmp_path / "ads/7",
+        export_id="e",
+        reading=reading,
+        config={"features": features},
+    )
+    rows = [{**row, "n": 1} for row in ROWS]
+    log, out = tmp_path / "log", tmp_path / "out"
+    write_log(log, format, rows)
+    assert main(["predict", str(version), str(log), "--out", str(out)]) == 0
+    shutil.rmtree(out)
+    for row in rows:
+        del row["tags"]
+    write_log(log, format, rows)
+    capsys.readouterr()
+    code = main(["predict", str(version), str(log), "--out", str(out)])
+    told = capsys.readouterr()
+    if format == "csv":
+        assert code == 2
+        assert "no column 'tags': a history, which ingest made" in told.err
+        assert "Its columns: id, x, c, n" in told.err
+        assert not out.exists()
+    else:
+        assert code == 0
+        assert "column tags has no value in any row; a history" in (
+            told.out + told.err
+        )
+
+
 def test_predictions_have_the_bits_of_the_server(
     version: Path, tmp_path: Path, server: RunningServer
 ) -> None:

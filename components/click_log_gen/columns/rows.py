@@ -537,6 +537,8 @@ def refuse_unequal(
 ) -> None:
     """Refuses rows in which a list is not as long as its sequence.
 
+    No text beside one item is a missing one.
+
     Args:
         columns: typed.
         forms: of the columns.
@@ -546,8 +548,12 @@ def refuse_unequal(
         if form.sequence is None or form.sequence == name:
             continue
         lengths = item_lists.lengths(columns[form.sequence])
+        own = item_lists.lengths(columns[name])
+        bad = own != lengths
+        if form.kind == "string":
+            bad &= (lengths != 1) | (own != 0)
         verdicts.refuse(
-            item_lists.lengths(columns[name]) != lengths,
+            bad,
             f"column {name}: not as many values as {form.sequence} has",
         )
 

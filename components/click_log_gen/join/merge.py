@@ -16,8 +16,11 @@ import pyarrow.compute as pc
 from components.click_log_gen import conversion
 from components.click_log_gen.columns.rows import Rejected
 from components.click_log_gen.columns.weights import Weights, by_time
-from components.click_log_gen.join import matching, spill
+from components.click_log_gen.history import events
+from components.click_log_gen.history.build import Histories
+from components.click_log_gen.join import matching
 from components.click_log_gen.join import partition as partitions
+from components.click_log_gen.output import spill
 from components.click_log_gen.output.row_counts import RowCounts
 from components.click_log_gen.output.shards import Shards
 from components.click_log_gen.splitting import quantile, split
@@ -41,7 +44,8 @@ class JoinSettings:
 
     paths: of each chunk's file. first_rows: rows before each of the
     impressions' chunks. end: of the click log, newest: time of the newest
-    impression, both in microseconds.
+    impression, both in microseconds. counts: examples of each partition, if
+    there are histories.
     """
 
     partitioning: partitions.PartitionSettings
@@ -50,6 +54,7 @@ class JoinSettings:
     end: int
     cut: split.Cut = split.NO_CUT
     newest: int = 0
+    counts: Sequence[int] = ()
 
 
 def survey(partition: Partition, job: JoinSettings) -> dict[str, Any]:
@@ -59,6 +64,23 @@ def survey(partition: Partition, job: JoinSettings) -> dict[str, Any]:
     name = f"values-{partition.number:05d}"
     path = os.path.join(job.partitioning.work, name)
     return {"chunk": partition.number, **quantile.write(path, values)}
+
+
+def spill_events(partition: Partition, job: JoinSettings) -> dict[str, Any]:
+    """Spills what the examples tell of their users; returns their count."""
+    joined = _Joined(partition, job)
+    histories = job.partitioning.histories
+    assert histories is not None
+    with events.Writer(histories, partition.number) as writer:
+        for start in range(0, len(joined.kept), _ROWS):
+            rows = joined.kept[start : start + _ROWS]
+            writer.add(
+                joined.history(rows),
+                joined.times[rows],
+                joined.positive(rows),
+                joined.clicked_at(rows),
+            )
+    return {"chunk": partition.number, "rows": writer.rows}
 
 
 def join_partition(partition: Partition, job: JoinSettings) -> dict[str, Any]:
@@ -71,6 +93,9 @@ def join_partition(partition: Partition, job: JoinSettings) -> dict[str, Any]:
     fates = joined.match
     shown = _tally(fates.impressions, matching.IMPRESSION_OUTCOMES)
     clicked = _tally(fates.clicks, matching.CLICK_OUTCOMES)
+    settings, histories = job.partitioning.histories, None
+    if settings is not None:
+        histories = Histories(settings, partition.number, job.counts)
     shown.counts["rejected"] = sum(
         shown.counts[name] for name in ("duplicates", "spoiled")
     )
@@ -80,10 +105,12 @@ def join_partition(partition: Partition, job: JoinSettings) -> dict[str, Any]:
         job.partitioning.partitions,
         "join-",
     ) as shards:
-        for start in range(0, len(joined.kept), _ROWS):
-            rows = joined.kept[start : start + _ROWS]
+        size = _ROWS if histories is None else histories.block
+        for start in range(0, len(joined.kept), size):
+            rows = joined.kept[start : start + size]
             found = joined.weigh(rows)
-            records, positive = joined.records(rows, found)
+            more = histories.of(start, len(rows)) if histories else []
+            records, positive = joined.records(rows, found, more)
             sides = joined.sides(rows)
             conversion.write(
                 shards,
@@ -208,9 +235,18 @@ class _Joined:
         return np.asarray(found.to_numpy())
 
     def records(
-        self, rows: npt.NDArray[np.int64], found: Weights | None
+        self,
+        rows: npt.NDArray[np.int64],
+        found: Weights | None,
+        more: Sequence[pa.BinaryArray],
     ) -> tuple[pa.BinaryArray, npt.NDArray[np.bool_]]:
-        """Examples of some impressions, and whether their label is 1."""
+        """Examples of some impressions, and whether their label is 1.
+
+        Args:
+            rows: the impressions.
+            found: their weights.
+            more: features besides those of the logs.
+        """
         click = self._click(rows)
         shown, clicked = self._features
         weight = []
@@ -220,9 +256,34 @@ class _Joined:
             shown.take(pa.array(rows)),
             pc.fill_null(clicked.take(click), self._nothing()),
             *weight,
+            *more,
         )
-        label = pc.fill_null(self._labels.take(click), 0).to_numpy()
-        return records, label == 1
+        return records, self.positive(rows)
+
+    def positive(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+        """Labels of some impressions: true where it is 1."""
+        label = pc.fill_null(self._labels.take(self._click(rows)), 0)
+        return np.asarray(label.to_numpy() == 1)
+
+    def clicked_at(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """When some impressions were clicked; else when they were shown."""
+        times = self._clicks.column("time").take(self._click(rows))
+        shown = pa.array(self.times[rows])
+        return np.asarray(pc.coalesce(times, shown).to_numpy())
+
+    def history(self, rows: npt.NDArray[np.int64]) -> list[events.Columns]:
+        """Columns of some impressions for each sequence, see `events.read`."""
+        settings = self._job.partitioning.histories
+        assert settings is not None
+        return [
+            {
+                name: self._impressions.column(
+                    partitions.history_column(number, name)
+                ).take(pa.array(rows))
+                for name in settings.schema(number).names
+            }
+            for number in range(len(settings.sequences))
+        ]
 
     def _nothing(self) -> bytes:
         """Label and carried columns of an impression without a click."""

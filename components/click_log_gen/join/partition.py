@@ -34,7 +34,9 @@ from components.click_log_gen.config.sections import (
 )
 from components.click_log_gen.files.chunks import Chunk, naming
 from components.click_log_gen.formats import log_reader
-from components.click_log_gen.join import spill
+from components.click_log_gen.history import events
+from components.click_log_gen.history.events import HistorySettings
+from components.click_log_gen.output import spill
 from components.click_log_gen.output.row_counts import RowCounts
 from components.click_log_gen.output.shards import Shards
 from components.click_log_gen.splitting import split
@@ -71,6 +73,7 @@ class PartitionSettings:
     chunks: int
     partitions: int
     ranges: Mapping[str, int]  # column -> its integers are below
+    histories: HistorySettings | None = None
 
     @property
     def clicks(self) -> ClickFiles:
@@ -88,13 +91,25 @@ class PartitionSettings:
     def impression_schema(self) -> pa.Schema:
         """Columns of the impressions that are spilled."""
         own = self.weighed and not self.data.weight_of_click
-        return pa.schema([*_IMPRESSION, *([_WEIGHT] if own else [])])
+        fields = [*_IMPRESSION, *([_WEIGHT] if own else [])]
+        if self.histories is not None:
+            fields += [
+                (history_column(number, field.name), field.type)
+                for number in range(len(self.histories.sequences))
+                for field in self.histories.schema(number)
+            ]
+        return pa.schema(fields)
 
     @property
     def click_schema(self) -> pa.Schema:
         """Columns of the clicks that are spilled."""
         own = self.data.weight_of_click
         return pa.schema([*_CLICK, *([_WEIGHT] if own else [])])
+
+
+def history_column(sequence: int, name: str) -> str:
+    """Spilled column of what a row tells of its user, see `events.read`."""
+    return f"history{sequence}.{name}"
 
 
 def path(work: str, chunk: int) -> str:
@@ -115,7 +130,7 @@ def partition_chunk(chunk: Chunk, job: PartitionSettings) -> dict[str, Any]:
     with (
         naming(chunk.path),
         shards,
-        spill.Writer(path(job.work, chunk.number), job.partitions) as writer,
+        spill.Writer(path(job.work, chunk.number)) as writer,
     ):
         for rows in log_reader.read(chunk, log.source, log.wanted):
             batch, reasons = log.batch(rows)
@@ -158,6 +173,8 @@ class _Impressions:
             assert job.data.weight is not None
             wanted.setdefault(str(job.data.weight.source), "float")
         self.wanted = wanted | dict.fromkeys(keys, "string")
+        if job.histories is not None:
+            self.wanted = events.wanted(job.histories, self.wanted)
         self.feature_check = FeatureCheck(job.ranges)
         self._schema = job.impression_schema
 
@@ -204,6 +221,10 @@ class _Impressions:
         sampled = split.kept(key, data.negatives)
         base |= {"side": pa.array(side), "sampled": pa.array(sampled)}
         base |= _weight(rows, self.source, data, verdicts, self._schema)
+        if self._job.histories is not None:
+            told = events.read(rows, nulls, self._job.histories, verdicts)
+            for number, one in enumerate(told):
+                base |= {history_column(number, n): one[n] for n in one}
         good = pa.array(verdicts.good)
         columns = _filtered(columns, good)
         self.feature_check.see(columns)

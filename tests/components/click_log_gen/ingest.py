@@ -26,6 +26,7 @@ from components.click_log_gen import stages
 from components.click_log_gen.config import log_formats
 from components.click_log_gen.config.sections import DataConfig
 from components.click_log_gen.files import chunks
+from models.config.sequences import SequenceFeature
 from tests.examples import example
 
 Row = dict[str, Any]
@@ -138,6 +139,7 @@ def convert_log(
     label: Any = "click",
     split_by: Row | None = None,
     ranges: Mapping[str, int] | None = None,
+    sequences: Sequence[Row] = (),
     **data: Any,
 ) -> Output:
     """The ingest's own steps, chunk by chunk, without Beam."""
@@ -153,7 +155,8 @@ def convert_log(
     for path in (*folders.values(), folder / "work"):
         Path(path).mkdir(parents=True)
     places = stages.Places(folders, str(folder / "work"))
-    outcome = stages.ingest(config, columns, places, one_by_one, ranges)
+    made = [SequenceFeature.model_validate(one) for one in sequences]
+    outcome = stages.ingest(config, columns, places, one_by_one, ranges, made)
     shutil.rmtree(folder / "work")
     return read_output(folder, outcome.counts)
 

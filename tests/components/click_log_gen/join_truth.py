@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from components.click_log_gen.join import matching, spill
+from components.click_log_gen.join import matching
+from components.click_log_gen.output import spill
 from tests.components.click_log_gen.ingest import (
     SECONDS,
     Output,

@@ -8,7 +8,8 @@ from unittest import mock
 import numpy as np
 import pyarrow as pa
 
-from components.click_log_gen.join import matching, spill
+from components.click_log_gen.join import matching
+from components.click_log_gen.output import spill
 from tests.components.click_log_gen.ingest import (
     Row,
 )
@@ -52,7 +53,7 @@ def test_a_spill_gives_back_each_partitions_rows_in_order(
         for path, part in zip(
             paths, np.split(np.arange(1000), [0, 400]), strict=True
         ):
-            with spill.Writer(path, 5) as writer:
+            with spill.Writer(path) as writer:
                 for rows in np.array_split(part, 9):
                     text = [b"x" * (i % 50) for i in rows]
                     batch = pa.record_batch(

@@ -1,4 +1,4 @@
-"""Rows on their way to the join: one file a chunk, cut by partition.
+"""Rows on their way to another worker: one file a writer, cut by partition.
 
 A file is a row of Arrow IPC streams, each the rows of one partition, then an
 index of them, then the index's length. A reader takes its partition alone.
@@ -21,14 +21,18 @@ from models.errors import InputError
 
 SPILL_BYTES = 32 << 20  # rows that a writer holds
 _TAIL = struct.Struct("<q")
+_TOO_LARGE = (
+    "partition {} of the join is too large for one piece of memory ({}). Raise"
+    " `data.clicks.partitions`; if that does not help, one key has too many"
+    " rows"
+)
 _OPTIONS = pa.ipc.IpcWriteOptions(compression="lz4")
 
 
 class Writer:
     """Writes batches of one schema, each row to its partition."""
 
-    def __init__(self, path: str, partitions: int) -> None:
-        self._partitions = partitions
+    def __init__(self, path: str) -> None:
         self._batches: list[pa.RecordBatch] = []
         self._where: list[npt.NDArray[np.int64]] = []
         self._index: list[tuple[int, int, int, int]] = []
@@ -67,10 +71,9 @@ class Writer:
         self._batches, self._where = [], []
         order = np.argsort(where, kind="stable")
         table = table.take(pa.array(order)).combine_chunks()
-        edges = np.searchsorted(where[order], np.arange(self._partitions + 1))
-        for number, (start, end) in enumerate(pairwise(edges)):
-            if start == end:
-                continue
+        numbers, starts = np.unique(where[order], return_index=True)
+        edges = pairwise([*starts.tolist(), len(where)])
+        for number, (start, end) in zip(numbers.tolist(), edges, strict=True):
             data = pa.BufferOutputStream()
             with pa.ipc.new_stream(data, table.schema, options=_OPTIONS) as out:
                 out.write_table(table.slice(start, end - start))
@@ -87,9 +90,14 @@ class SpilledRows:
     """
 
     def __init__(
-        self, paths: Sequence[str], partition: int, schema: pa.Schema
+        self,
+        paths: Sequence[str],
+        partition: int,
+        schema: pa.Schema,
+        too_large: str = _TOO_LARGE,
     ) -> None:
         self._schema = schema
+        self._too_large = too_large
         self._partition = partition
         self._parts: list[bytes] = []
         chunks = [np.zeros(0, np.int64)]
@@ -118,9 +126,7 @@ class SpilledRows:
             return pa.concat_arrays(found)
         except pa.ArrowInvalid as error:
             raise InputError(
-                f"partition {self._partition} of the join is too large for one"
-                f" piece of memory ({error}). Raise `data.clicks.partitions`;"
-                " if that does not help, one key has too many rows"
+                self._too_large.format(self._partition, error)
             ) from error
 
 

@@ -1,0 +1,1 @@
+"""Histories: what the user of each row did before it, from the log."""
