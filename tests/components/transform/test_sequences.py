@@ -147,7 +147,7 @@ def test_training_and_serving_see_the_items_of_the_log(
     trained = tf.sigmoid(model(inputs)).numpy()
     served = Served(model, graph, features)
     raw = [
-        example({name: row[name] for name in columns}) for row in output.eval
+        example(**{name: row[name] for name in columns}) for row in output.eval
     ]
     answers = served.exported["examples"](tf.constant(raw))["ctr"]
     np.testing.assert_allclose(answers, trained, rtol=0, atol=1e-6)
