@@ -67,7 +67,10 @@ class Registry:
             return name
         if self.is_own(name):
             return str(name)
-        near = difflib.get_close_matches(str(name).lower(), self.names, 1)
+        lower = str(name).lower()
+        near = difflib.get_close_matches(lower, self.names)
+        # A name that goes on as the given one is nearer than a like one.
+        near.sort(key=lambda known: not known.startswith(lower))
         hint = f" (did you mean {near[0]!r}?)" if near else ""
         raise ValueError(
             f"no {self.kind} has the name {name!r}{hint}. Accepted:"

@@ -47,10 +47,10 @@ def _frozen(value: Any) -> Any:
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ({"cross_layers": 2}, ["wide_deep has no", "cross_layers", "hidden"]),
+        ({"cross_layers": 2}, ["unknown key", "cross_layers", "hidden"]),
         (
             {"name": "dlrm", "projection_dim": 2},
-            ["dlrm has no", "projection_dim", "bottom"],
+            ["unknown key", "projection_dim", "bottom"],
         ),
         ({"name": "tfrs_dcn", "hiden": []}, ["did you mean 'hidden'"]),
         ({"name": "dnc_v2"}, ["did you mean 'dcn_v2'", "tfrs_dlrm", ":Name"]),
