@@ -73,7 +73,7 @@ _EXTRAS = {
     " tensorflow_recommenders tensorflow_transform tf_keras tfx tfx_bsl"
     " threadpoolctl yaml",
     "kubeflow": "kfp kubernetes urllib3",
-    "serving": "fastapi grpc httptools orjson prometheus_client"
+    "serving": "fastapi grpc orjson prometheus_client"
     " starlette tensorflow_serving uvicorn uvloop",
     "signing": "model_signing",
 }

@@ -81,7 +81,7 @@ def choose(
     small = rows < _SMALL
     word = "few" if small else "enough"
     # Above _SMALL only Lion was tried with it.
-    most = _LINEAR if optimizer["name"] == "lion" else _SMALL
+    most = _LINEAR if optimizer.get("name") == "lion" else _SMALL
     if rows < most and _may_start_linear(sections):
         fill("train.linear_start", True, _WHY_LINEAR)
     elif train.get("linear_start") == AUTO:

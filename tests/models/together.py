@@ -23,14 +23,12 @@ from tests.models import training
 CASES: dict[str, dict[str, Any]] = {
     "lion": {
         "negatives": {"keep": 0.25, "reweight": True},
-        "observe_steps": 10,
         "epochs": 2,
         "embedding_l2": 1e-3,
         "optimizer": {"name": "lion", "learning_rate": 0.01},
     },
     "adam": {
         "epochs": 3,
-        "observe_steps": 10,
         "optimizer": {"name": "adam", "learning_rate": 0.01, "clipnorm": 0.1},
         # Stops in the second epoch: an improvement of 0.1 is much.
         "early_stopping": {"patience": 1, "min_delta": 0.1},
@@ -51,7 +49,8 @@ TABLE_ROWS = 500 + 40 + 9
 def settings(case: str) -> dict[str, Any]:
     """Arguments of `training.train`, for a case."""
     # Dropout draws a mask for each replica: other weights than alone.
-    return {"dropout": 0.0, "epochs": 1, **CASES[case]}
+    once = {"dropout": 0.0, "epochs": 1, "observe_steps": 10}
+    return {**once, **CASES[case]}
 
 
 def whole_tables(graph: Any) -> list[str]:

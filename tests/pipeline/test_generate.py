@@ -326,7 +326,7 @@ def test_progress_is_told(tmp_path: Path) -> None:
         ({"rows": 10**12}, "to 1000000000"),
         ({"seed": -1}, "`seed` must be a whole number from 0"),
         ({"format": "xml"}, "tsv, csv, jsonl, parquet. Received: 'xml'"),
-        ({"shape": "video"}, "ads, criteo. Received: 'video'"),
+        ({"shape": "video"}, "ads, criteo, shop. Received: 'video'"),
     ],
 )
 def test_errors_name_the_argument_and_what_is_accepted(
