@@ -263,7 +263,7 @@ def test_a_killed_scoring_is_gone_on_with(
     work = tmp_path / ".out.unfinished"
     try:
         deadline = time.monotonic() + 200
-        while len(list(work.glob(".counts-*"))) < 3:
+        while len(list(work.glob(".counts-*.json"))) < 3:
             assert process.is_alive(), shown.read_text()
             assert time.monotonic() < deadline
             time.sleep(0.002)
