@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import csv
+import importlib.util
 import json
 import os
 import re
@@ -49,11 +50,14 @@ class Server:
 
 
 @contextmanager
-def running(checkout: Path, model: Path) -> Iterator[tuple[Server, float]]:
+def running(
+    checkout: Path, model: Path, *start_words: str
+) -> Iterator[tuple[Server, float]]:
     """A server, and the seconds until it was ready."""
     start = time.perf_counter()
+    words = start_words or ("-c", START, str(model.resolve()))
     process = subprocess.Popen(
-        [sys.executable, "-c", START, str(model.resolve())],
+        [sys.executable, *words],
         cwd=checkout,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -61,13 +65,15 @@ def running(checkout: Path, model: Path) -> Iterator[tuple[Server, float]]:
         # With bytecode, as in an image: to compile it is most of a start.
         env={
             **os.environ,
-            "PYTHONPATH": str(checkout),
+            "PYTHONPATH": os.pathsep.join(
+                [str(checkout), os.environ.get("PYTHONPATH", "")]
+            ),
             "PYTHONDONTWRITEBYTECODE": "",
         },
     )
     try:
         assert process.stdout is not None
-        line = process.stdout.readline()
+        line = next((one for one in process.stdout if "http://" in one), "")
         ready = time.perf_counter() - start
         found = re.search(r"http://([\d.]+):(\d+)/.* gRPC ([^;]+);", line)
         assert found, "the server did not start"
@@ -189,6 +195,16 @@ def figures(
     }
 
 
+def trees(
+    model: Path, rows: Path, examples: list[dict[str, Any]], lasting: float
+) -> dict[str, tuple[str, float]]:
+    """`figures` of this server with LightGBM in place of the model."""
+    words = [str(path.resolve()) for path in (model, rows)]
+    module = "benchmarks.perf.trees"
+    with running(HERE, model, "-m", module, *words) as (server, _):
+        return figures(server, examples, lasting)
+
+
 def pushed(train_rows: int, home: Path) -> tuple[Path, Path]:
     """A model folder of the demo's pipeline, and rows of its features."""
     command = [sys.executable, "-m", "pipeline.cli"]
@@ -275,6 +291,12 @@ def run(
                     }
                     one = figures(server, examples, seconds)
                 found[name].append(start | one)
+        # As many trees as a CTR model has, where the package is installed.
+        if importlib.util.find_spec("lightgbm"):
+            for figure, (unit, value) in trees(
+                served, file, examples, seconds
+            ).items():
+                table.line(f"LightGBM, {figure}", **{unit: value})
         for kind in ("http", "grpc"):
             cost = floors.empty_cpu(kind, seconds)
             table.line(f"an empty {kind} request", cpu_ms=cost)
