@@ -115,24 +115,22 @@ def ingest(
     )
     built: list[dict[str, Any]] = []
     routed: list[dict[str, Any]] = []
-    if histories is not None:
+    columnar = log_format.of(data.impressions).columnar
+    if histories is not None or (data.reads_time and not columnar):
         parts = each(plan, "Read", conversion.spill_chunk, job=job)
-        job = _with_times(job, parts) if data.reads_time else job
-        job = dataclasses.replace(job, counts=[p["rows"] for p in parts])
-        built = _built(histories, job.counts, each)
+        if data.reads_time:
+            job = _with_times(job, parts)
+        if histories is not None:
+            job = dataclasses.replace(job, counts=[p["rows"] for p in parts])
+            built = _built(histories, job.counts, each)
         routed = each(plan, "Route", conversion.route_chunk, job=job)
-    elif not data.reads_time:
-        parts = each(plan, "Convert", conversion.convert_chunk, job=job)
-    elif log_format.of(data.impressions).columnar:
-        surveys = each(
-            plan, "Survey", split.survey, data=data, folder=places.work
-        )
-        job = _with_times(job, surveys)
-        parts = each(plan, "Convert", conversion.convert_chunk, job=job)
     else:
-        parts = each(plan, "Read", conversion.spill_chunk, job=job)
-        job = _with_times(job, parts)
-        routed = each(plan, "Route", conversion.route_chunk, job=job)
+        if data.reads_time:
+            surveys = each(
+                plan, "Survey", split.survey, data=data, folder=places.work
+            )
+            job = _with_times(job, surveys)
+        parts = each(plan, "Convert", conversion.convert_chunk, job=job)
     absent = _absent([(data.impressions, parts)])
     tally = _total([*parts, *routed])
     _check_clock(tally, data.time, "data.time")
