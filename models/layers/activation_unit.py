@@ -9,6 +9,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from models.layers.embedding import segment_exp
 from serving.manifest import BLOCK
 
 
@@ -122,8 +123,7 @@ class ActivationUnit(keras.layers.Layer):
 
 def softmax(scores: tf.Tensor, rows: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
     """Softmax of the scores [V] of each row."""
-    highest = tf.math.unsorted_segment_max(scores, rows, count)
-    exps = tf.exp(scores - tf.gather(tf.stop_gradient(highest), rows))
+    exps = segment_exp(scores, rows, count)
     sums = tf.math.unsorted_segment_sum(exps, rows, count)
     return exps / tf.gather(sums, rows)
 

@@ -216,13 +216,22 @@ def attention_pool(
         else tf.reduce_sum(wide * query, 1)
     )
     scores = products / values.shape[-1] ** 0.5  # [V]
-    highest = tf.math.unsorted_segment_max(scores, rows, count)
-    shifted = scores - tf.gather(tf.stop_gradient(highest), rows)
-    weights = tf.exp(shifted)
+    weights = segment_exp(scores, rows, count)
     # The highest score weighs 1, so a sum below 1 is that of an empty list.
     sums = tf.maximum(tf.math.unsorted_segment_sum(weights, rows, count), 1.0)
     total = tf.math.unsorted_segment_sum(wide * weights[:, None], rows, count)
     return tf.cast(total / sums[:, None], values.dtype)
+
+
+def segment_exp(
+    scores: tf.Tensor, rows: tf.Tensor, count: tf.Tensor
+) -> tf.Tensor:
+    """Exponentials of scores [V], each less the highest of its row.
+
+    Divided by their sums they are the softmax of each row.
+    """
+    highest = tf.math.unsorted_segment_max(scores, rows, count)
+    return tf.exp(scores - tf.gather(tf.stop_gradient(highest), rows))
 
 
 def penalty(rows: tf.Tensor, inputs: Mapping[str, Any]) -> tf.Tensor:
