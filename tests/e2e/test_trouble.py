@@ -45,6 +45,7 @@ def rows_trained(folder: Path) -> int:
     return int(json.loads((newest / "training.json").read_text())["examples"])
 
 
+@pytest.mark.ci
 def test_files_of_a_lost_database_are_not_read(attempts: Attempts) -> None:
     folder = attempts.folder
     (folder / "runs/tiny/metadata.sqlite").unlink()

@@ -485,6 +485,7 @@ def continued(finished: Cluster, ir: Path, home: Path) -> Cluster:
     return Cluster(ir, home / "run", finished.outputs, finished.parameters)
 
 
+@pytest.mark.ci
 def test_a_killed_trainer_goes_on_from_its_checkpoint(
     finished: Cluster, home: Path, tmp_path: Path
 ) -> None:
