@@ -300,7 +300,7 @@ class PipelineConfig(Section):
             ("evaluate.group", self.evaluate.group),
             ("train.loss.group", self.group),
         ):
-            if group in lists:
+            if group in lists or group in self.features.sizes():
                 raise FieldError(
                     field,
                     f"received {group!r}, a list; accepted: a column"
@@ -359,9 +359,10 @@ class PipelineConfig(Section):
             one.column or self.evaluate.group for one in losses if one.grouped
         }
         if None in columns:
+            name = next(one.name for one in losses if one.grouped)
             raise FieldError(
                 "train.loss",
-                f"received {self.train.loss.name!r} without a group, whose"
+                f"received {name!r} without a group, whose"
                 " rows it compares; accepted with a column in train.loss.group"
                 " or in evaluate.group, such as a session or a user",
             )
