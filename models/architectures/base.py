@@ -105,7 +105,13 @@ class Deep(keras.layers.Layer):
         return self.heads(x, logit, both)
 
     def heads(self, x: tf.Tensor, logit: Any, both: bool) -> Any:
-        """What `call` gives, of the hidden layers' input and a term."""
+        """Logits, or logits and level, of the hidden layers' input.
+
+        Args:
+            x: input of the hidden layers.
+            logit: term of the logits.
+            both: whether the level comes too.
+        """
         x = apply_layers(self.hidden, x)
         logit = tf.squeeze(self.out(x), 1) + logit
         if not both:

@@ -57,7 +57,7 @@ class TrainStep:
         loss: Loss | None = None,
     ) -> None:
         self._loss = loss or build_loss(LossConfig())
-        # Of the model's call: a logit for each label, where the loss asks.
+        # The model's call gives a logit for each label where the loss asks.
         self._both = {"both": True} if self._loss.logits == 2 else {}
         self._mean_weight = mean_weight
         self._model = model
