@@ -54,6 +54,11 @@ class ModelConfig(NamedSection):
 class DcnConfig(ModelConfig):
     """DCN V2: cross layers below the hidden ones."""
 
+    automatic: ClassVar[tuple[str, ...]] = (
+        *ModelConfig.automatic,
+        "projection_dim",
+    )
+
     name: str = "dcn_v2"
     """Architecture."""
     cross_layers: PositiveInt = 3
@@ -77,6 +82,13 @@ class DeepFmConfig(ModelConfig):
     """DeepFM: a factorization machine beside the hidden layers."""
 
     name: str = "deepfm"
+    """Architecture."""
+
+
+class FinalNetConfig(ModelConfig):
+    """FinalNet: hidden layers that multiply two linear maps."""
+
+    name: str = "finalnet"
     """Architecture."""
 
 
@@ -150,6 +162,7 @@ _BUILT: dict[str, tuple[type[ModelConfig], str]] = {
     "dcn_v2": (DcnConfig, "models.architectures.dcn_v2:build"),
     "dlrm": (DlrmConfig, "models.architectures.dlrm:build"),
     "deepfm": (DeepFmConfig, "models.architectures.deepfm:build"),
+    "finalnet": (FinalNetConfig, "models.architectures.finalnet:build"),
     "din": (DinConfig, "models.architectures.din:build"),
     "bst": (BstConfig, "models.architectures.bst:build"),
     "tfrs_dcn": (TfrsDcnConfig, "models.keras2.tfrs_dcn:build"),
