@@ -29,7 +29,7 @@ import numpy as np
 from benchmarks.studies.defaults import judged, parts
 from benchmarks.studies.logs import Shape, draw
 
-BATCH, BUCKETS, DIM = 512, 32, 16
+BATCH, BUCKETS, DIM, PIECES = 512, 32, 16, 8
 _CURVED = Shape(
     300_000, 0.1, (50, 2000, 20_000), 12, 0.5, 0.4, curved=0.8, pairs=0.3
 )
@@ -96,7 +96,8 @@ def log_of(name: str) -> Rows:
 def encoded(log: Rows, way: str) -> tuple[Any, dict[str, Any]]:
     """Layout and inputs, as Transform's defaults make them.
 
-    way: `zscore`, `indicator`, `buckets`, `piecewise`, or several with `+`.
+    way: `zscore`, `indicator`, `buckets`, `linear` (piecewise), `piecewise`
+        (knots), or several with `+`.
     """
     from models.preprocessing.input_layout import IdFeature, Layout
 
@@ -123,6 +124,15 @@ def encoded(log: Rows, way: str) -> tuple[Any, dict[str, Any]]:
         cuts = np.unique(
             np.nanquantile(x[train], np.linspace(0, 1, BUCKETS + 1))
         )
+        if "linear" in way:
+            log = np.sign(x) * np.log1p(np.abs(x))
+            ends = np.unique(
+                np.nanquantile(log[train], np.linspace(0, 1, PIECES + 1))
+            )
+            share = (log[:, None] - ends[:-1]) / np.diff(ends)
+            share = np.where(missing[:, None], 0.0, share.clip(0, 1))
+            dense += list(share.T)
+            names += [f"n{d}_{piece}" for piece in range(share.shape[1])]
         if "buckets" in way:
             bucket = np.searchsorted(cuts[1:-1], x, "right")
             columns.append(np.where(missing, 0, 1 + bucket))

@@ -56,6 +56,7 @@ class DcnConfig(ModelConfig):
 
     automatic: ClassVar[tuple[str, ...]] = (
         *ModelConfig.automatic,
+        "cross_layers",
         "projection_dim",
     )
 
@@ -82,13 +83,6 @@ class DeepFmConfig(ModelConfig):
     """DeepFM: a factorization machine beside the hidden layers."""
 
     name: str = "deepfm"
-    """Architecture."""
-
-
-class FinalNetConfig(ModelConfig):
-    """FinalNet: hidden layers that multiply two linear maps."""
-
-    name: str = "finalnet"
     """Architecture."""
 
 
@@ -162,7 +156,6 @@ _BUILT: dict[str, tuple[type[ModelConfig], str]] = {
     "dcn_v2": (DcnConfig, "models.architectures.dcn_v2:build"),
     "dlrm": (DlrmConfig, "models.architectures.dlrm:build"),
     "deepfm": (DeepFmConfig, "models.architectures.deepfm:build"),
-    "finalnet": (FinalNetConfig, "models.architectures.finalnet:build"),
     "din": (DinConfig, "models.architectures.din:build"),
     "bst": (BstConfig, "models.architectures.bst:build"),
     "tfrs_dcn": (TfrsDcnConfig, "models.keras2.tfrs_dcn:build"),

@@ -19,7 +19,6 @@ def dense_layers(
     config: ModelConfig,
     dropout: bool = True,
     dtype: str | None = None,
-    layer: Any = None,
 ) -> list[Any]:
     """ReLU layers in the order in which they are called.
 
@@ -30,14 +29,14 @@ def dense_layers(
         config: tells whether there are batch norms, and how much dropout.
         dropout: whether there is any here.
         dtype: None is the global policy.
-        layer: class of each; None: `kind.Dense`.
     """
-    layer = layer or kind.Dense
     layers = []
     for i, width in enumerate(units):
         name = f"{prefix}_{i}"
         relu = None if config.batch_norm else "relu"
-        layers.append(layer(width, activation=relu, name=name, dtype=dtype))
+        layers.append(
+            kind.Dense(width, activation=relu, name=name, dtype=dtype)
+        )
         if config.batch_norm:
             # With Keras's 0.99 the averages of a short run would still be
             # what they began with.

@@ -17,7 +17,6 @@ import tensorflow as tf
 
 from models.architectures.base import Deep, Network
 from models.config.architectures import ModelConfig
-from models.layers.mlp import dense_layers
 from models.preprocessing.input_layout import Layout
 
 
@@ -58,16 +57,13 @@ class Factorized(Deep):
         self, layout: Layout, config: ModelConfig, base_rate: float
     ) -> None:
         super().__init__(layout, config, base_rate)
-        self.hidden = dense_layers(
-            keras.layers,
-            "hidden",
-            config.hidden,
-            config,
-            layer=FactorizedInteraction,
-        )
+        self.hidden = [
+            FactorizedInteraction(units, "relu", name=f"hidden_{i}")
+            for i, units in enumerate(config.hidden)
+        ]
 
 
 def build(layout: Layout, config: ModelConfig, base_rate: float) -> keras.Model:
-    """The model of `model.name: finalnet`."""
+    """The model of `model.name: benchmarks.studies.finalnet:build`."""
     deep = Factorized(layout, config, base_rate)
     return Network("finalnet", layout, layout.crosses, deep)
