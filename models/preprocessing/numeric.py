@@ -82,7 +82,7 @@ def unscaled(features: Sequence[NumericFeature], raw: Raw) -> tf.Tensor:
 def dense(
     features: Sequence[NumericFeature], raw: Raw, found: Scales
 ) -> tf.Tensor:
-    """float32 [N, len(features) + indicators + pieces], scaled."""
+    """float32 [N, len(features) + pieces + indicators], scaled."""
     given = _stacked(features, raw)
     values = _unscaled(features, given)
     if _any(features, Z_SCORES):
@@ -95,16 +95,16 @@ def dense(
         width = tf.where(width > 0, width, tf.ones_like(width))
         scaled = tf.clip_by_value((values - found.low) / width, 0.0, 1.0)
         values = tf.where(_mask(features, MIN_MAX), scaled, values)
-    told = [at for at, f in enumerate(features) if f.indicator]
-    if told:
-        missing = ~tf.math.is_finite(tf.gather(given, told, axis=1))
-        values = tf.concat([values, tf.cast(missing, tf.float32)], 1)
-    bent = [
+    parts = [
         pieces(given[:, at], f, found.boundaries[f.name])
         for at, f in enumerate(features)
         if f.pieces
     ]
-    return tf.concat([values, *bent], 1) if bent else values
+    told = [at for at, f in enumerate(features) if f.indicator]
+    if told:
+        missing = ~tf.math.is_finite(tf.gather(given, told, axis=1))
+        parts.append(tf.cast(missing, tf.float32))
+    return tf.concat([values, *parts], 1) if parts else values
 
 
 def pieces(
