@@ -88,11 +88,11 @@ class NumericFeature(Section):
         return [f"{self.name}_piece_{i}" for i in range(self.pieces or 0)]
 
     @property
-    def cuts(self) -> int | None:
-        """Parts of equal size whose bounds are wanted; None: no bounds."""
+    def cuts(self) -> int:
+        """Parts of equal size whose bounds are wanted; 0: no bounds."""
         if self.pieces:
             return self.pieces + 2  # its ends are quantiles, not extremes
-        return self.buckets if self.transform == "buckets" else None
+        return self.buckets if self.transform == "buckets" else 0
 
     @field_validator("clip")
     @classmethod
