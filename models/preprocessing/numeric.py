@@ -125,7 +125,7 @@ def pieces(
     values = values[:, None]
     left, width = ends[:-1], ends[1:] - ends[:-1]
     share = (values - left) / tf.where(width > 0, width, tf.ones_like(width))
-    # Of a value that fills a whole piece: a step.
+    # A piece that one value fills is a step.
     step = tf.cast(values > left, tf.float32)
     share = tf.where(width > 0, tf.clip_by_value(share, 0.0, 1.0), step)
     return tf.where(present[:, None], share, tf.zeros_like(share))
