@@ -25,7 +25,7 @@ from benchmarks.perf.table import Table
 SMOKE = {"rows": 2000, "turns": 1, "table_rows": 2600}
 HERE = Path(__file__).resolve().parents[2]
 PARTS = ("ingest", "transform", "step")
-# What runs in a checkout, by what both of them have: an answer for each line.
+# Program that a checkout runs, by what both have; it answers each line.
 _WORKER = """
 import sys, time
 from pathlib import Path

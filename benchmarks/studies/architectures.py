@@ -11,7 +11,8 @@ validation rows have chosen before. Rates are those that `auto` gives to
 batches of 512. `RESULTS.jsonl` has a line for each training; those that are
 there already are not repeated.
 
-A model is a name, or a name and options: `dcn_v2:projection_dim=64`.
+A model is a name, or a name and options: `dcn_v2:projection_dim=64`. For a
+function `build` it is the module and `.py`: `benchmarks.studies.finalnet.py`.
 """
 
 from __future__ import annotations
@@ -96,13 +97,12 @@ def log_of(name: str) -> Rows:
 def encoded(log: Rows, way: str) -> tuple[Any, dict[str, Any]]:
     """Layout and inputs, as Transform's defaults make them.
 
-    way: `zscore`, `indicator`, `buckets`, `linear` (piecewise), `piecewise`
-        (knots), or several with `+`.
+    way: `zscore`, `pieces`, `indicator`, `buckets`, or several with `+`.
     """
     from models.preprocessing.input_layout import IdFeature, Layout
 
     train = parts(len(log.label))[0]
-    single, columns, lists, inputs = [], [], [], {}
+    single, columns = [], []
     for f, values in enumerate(log.ids.T):
         counts = np.bincount(values[train], minlength=values.max() + 1)
         kept = np.flatnonzero(counts >= 2)
@@ -110,7 +110,8 @@ def encoded(log: Rows, way: str) -> tuple[Any, dict[str, Any]]:
         place[kept] = 1 + np.arange(len(kept))
         columns.append(place[values])
         single.append(IdFeature(f"c{f}", 2 + len(kept), DIM))
-    dense, names = [], []
+    dense: list[Any] = []
+    names: list[str] = []
     for d, x in enumerate(log.numbers.T):
         missing = np.isnan(x)
         if "zscore" in way:
@@ -121,49 +122,25 @@ def encoded(log: Rows, way: str) -> tuple[Any, dict[str, Any]]:
         if "indicator" in way and missing.any():
             dense.append(missing * 1.0)
             names.append(f"n{d}_missing")
-        cuts = np.unique(
-            np.nanquantile(x[train], np.linspace(0, 1, BUCKETS + 1))
-        )
-        if "linear" in way:
-            log = np.sign(x) * np.log1p(np.abs(x))
-            ends = np.unique(
-                np.nanquantile(log[train], np.linspace(0, 1, PIECES + 1))
+        if "pieces" in way:
+            logs = np.sign(x) * np.log1p(np.abs(x))
+            ends: Any = np.unique(
+                np.nanquantile(logs[train], np.linspace(0, 1, PIECES + 1))
             )
-            share = (log[:, None] - ends[:-1]) / np.diff(ends)
+            share = (logs[:, None] - ends[:-1]) / np.diff(ends)
             share = np.where(missing[:, None], 0.0, share.clip(0, 1))
             dense += list(share.T)
             names += [f"n{d}_{piece}" for piece in range(share.shape[1])]
         if "buckets" in way:
-            bucket = np.searchsorted(cuts[1:-1], x, "right")
+            shares = np.linspace(0, 1, BUCKETS + 1)[1:-1]
+            cuts = np.unique(np.nanquantile(x[train], shares))
+            bucket = np.searchsorted(cuts, x, "right")
             columns.append(np.where(missing, 0, 1 + bucket))
             single.append(IdFeature(f"n{d}_bucket", 1 + BUCKETS, DIM))
-        if "piecewise" in way:
-            left, share = interpolated(x, cuts)
-            inputs[f"pair_{d}"] = np.stack([left, left + 1], 1)
-            inputs[f"share_{d}"] = np.stack([1 - share, share], 1)
-            lists.append(IdFeature(
-                f"n{d}_knots", BUCKETS + 3, DIM, "", "sum", True
-            ))  # fmt: skip
-    inputs["ids"] = np.stack(columns, 1).astype(np.int64)
+    inputs = {"ids": np.stack(columns, 1).astype(np.int64)}
     if dense:
         inputs["dense"] = np.stack(dense, 1).astype(np.float32)
-    return Layout(tuple(single), tuple(lists), tuple(names)), inputs
-
-
-def interpolated(x: Any, cuts: Any) -> tuple[Any, Any]:
-    """Knot left of each number, from 1 on, and its share of the way on.
-
-    A missing number is knot 0.
-    """
-    missing = np.isnan(x)
-    inside = np.clip(np.where(missing, cuts[0], x), cuts[0], cuts[-1])
-    left = np.clip(np.searchsorted(cuts, inside, "right") - 1, 0, len(cuts) - 2)
-    width = cuts[left + 1] - cuts[left]
-    share = (inside - cuts[left]) / width
-    return (
-        np.where(missing, 0, 1 + left).astype(np.int64),
-        np.where(missing, 0.0, share).astype(np.float32),
-    )
+    return Layout(tuple(single), (), tuple(names)), inputs
 
 
 def section(model: str) -> dict[str, Any]:
@@ -213,7 +190,7 @@ def trained(
         if count < len(whole[1]):
             rest = tf.nest.map_structure(lambda x: x[None, count:], whole)
             data = data.concatenate(tf.data.Dataset.from_tensor_slices(rest))
-        return data.map(_ragged).prefetch(2)
+        return data.prefetch(2)
 
     keras.backend.clear_session()
     keras.utils.set_random_seed(seed)
@@ -244,27 +221,6 @@ def trained(
             labels, sigmoid(logits)
         )
     return found
-
-
-def _ragged(inputs: dict[str, Any], label: Any) -> Any:
-    """Pairs of knots and their shares as a list with weights."""
-    import tensorflow as tf
-
-    def pairs(x: Any) -> Any:
-        return tf.RaggedTensor.from_uniform_row_length(
-            tf.reshape(x, [-1]), 2, tf.shape(x)[0]
-        ).with_row_splits_dtype(tf.int64)
-
-    made = {k: inputs[k] for k in ("ids", "dense") if k in inputs}
-    for name, x in inputs.items():
-        kind, _, number = name.partition("_")
-        if kind in ("pair", "share"):
-            prefix = "list_" if kind == "pair" else "weights_"
-            made[f"{prefix}n{number}_knots"] = tf.RaggedTensor.from_row_splits(
-                tf.reshape(x, [-1]),
-                2 * tf.range(tf.shape(x, tf.int64)[0] + 1),
-            )
-    return made, label
 
 
 def main() -> None:

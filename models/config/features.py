@@ -330,8 +330,9 @@ class Features(Section):
             if name in RESERVED:
                 raise FieldError(path, reserved(name))
         extra = [
-            (f"numeric.{i}", f.name, f.indicator)
+            (f"numeric.{i}", f.name, name)
             for i, f in enumerate(self.numeric)
+            for name in (f.indicator, *f.piece_names)
         ] + [
             (f"vectors.{i}", f.name, name)
             for i, f in enumerate(self.vectors)

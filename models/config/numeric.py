@@ -47,6 +47,13 @@ class NumericFeature(Section):
     `default` is told by its value alone. `indicator` adds an input beside
     it, `<name>_missing`: 1 where the number is missing, else 0.
     """
+    pieces: Annotated[int, Field(ge=2, le=256)] | None = None
+    """Inputs beside the number: its place in pieces between quantiles.
+
+    Piece i is 0 left of the i-th of so many intervals, 1 right of it, and
+    linear within: a network bends the effect of the number there. All are 0
+    where the number is missing (Gorishniy et al., arXiv 2203.05556).
+    """
     buckets: Annotated[int, Field(ge=2)] = 32
     """Number of quantile buckets, with `transform: buckets`."""
     default: float = 0.0
@@ -75,6 +82,18 @@ class NumericFeature(Section):
         """Name of the input that says whether the number is missing."""
         return f"{self.name}_missing" if self.missing == "indicator" else None
 
+    @property
+    def piece_names(self) -> list[str]:
+        """Names of the inputs of `pieces`."""
+        return [f"{self.name}_piece_{i}" for i in range(self.pieces or 0)]
+
+    @property
+    def cuts(self) -> int:
+        """Parts of equal size whose bounds are wanted; 0: no bounds."""
+        if self.pieces:
+            return self.pieces + 2  # its ends are quantiles, not extremes
+        return self.buckets if self.transform == "buckets" else 0
+
     @field_validator("clip")
     @classmethod
     def _clip_is_an_interval(cls, value: Any) -> Any:
@@ -98,6 +117,15 @@ class NumericFeature(Section):
                 "`missing: indicator` goes with numbers; with `transform:"
                 f" {self.transform}` a missing one has an id of its own."
                 " Leave `missing` out"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _pieces_are_of_a_number(self) -> NumericFeature:
+        if self.ids and self.pieces:
+            raise ValueError(
+                f"`pieces` goes with numbers; received `transform:"
+                f" {self.transform}`, which has buckets. Leave one out"
             )
         return self
 

@@ -233,7 +233,7 @@ def parts(features: Features) -> list[Part]:
         *(Counts(wanted) for wanted in vocabularies(features)),
         Moments(),
         *(
-            Quantiles(_boundaries(index), f.buckets)
+            Quantiles(_boundaries(index), f.cuts)
             for index, f in enumerate(at_quantiles(features))
         ),
         *([Range()] if ranged(features) else []),

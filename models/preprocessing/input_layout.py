@@ -129,6 +129,7 @@ def layout(features: Features, vocabulary_size: Callable[[str], int]) -> Layout:
         ]
     single += [IdFeature(c.name, c.buckets, 0) for c in features.crosses]
     dense = [f.name for f in features.numeric if not f.ids]
+    dense += [name for f in features.numeric for name in f.piece_names]
     dense += [f.indicator for f in features.numeric if f.indicator]
     dense += [name for f in features.vectors for name in f.inputs]
     by_name = {f.name: f for f in single}

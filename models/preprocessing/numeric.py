@@ -39,6 +39,8 @@ class Scales(Protocol):
     def low(self) -> Any: ...
     @property
     def high(self) -> Any: ...
+    @property
+    def boundaries(self) -> Mapping[str, Any]: ...
 
 
 def bucketed(features: Features) -> list[NumericFeature]:
@@ -47,8 +49,8 @@ def bucketed(features: Features) -> list[NumericFeature]:
 
 
 def at_quantiles(features: Features) -> list[NumericFeature]:
-    """Those whose buckets the analysis cuts."""
-    return [f for f in features.numeric if f.transform == "buckets"]
+    """Those whose buckets or pieces the analysis cuts."""
+    return [f for f in features.numeric if f.cuts]
 
 
 def scalars(features: Features) -> list[NumericFeature]:
@@ -80,7 +82,7 @@ def unscaled(features: Sequence[NumericFeature], raw: Raw) -> tf.Tensor:
 def dense(
     features: Sequence[NumericFeature], raw: Raw, found: Scales
 ) -> tf.Tensor:
-    """float32 [N, len(features) + indicators], scaled."""
+    """float32 [N, len(features) + pieces + indicators], scaled."""
     given = _stacked(features, raw)
     values = _unscaled(features, given)
     if _any(features, Z_SCORES):
@@ -93,11 +95,44 @@ def dense(
         width = tf.where(width > 0, width, tf.ones_like(width))
         scaled = tf.clip_by_value((values - found.low) / width, 0.0, 1.0)
         values = tf.where(_mask(features, MIN_MAX), scaled, values)
+    parts = [
+        pieces(given[:, at], f, found.boundaries[f.name])
+        for at, f in enumerate(features)
+        if f.pieces
+    ]
     told = [at for at, f in enumerate(features) if f.indicator]
     if told:
         missing = ~tf.math.is_finite(tf.gather(given, told, axis=1))
-        values = tf.concat([values, tf.cast(missing, tf.float32)], 1)
-    return values
+        parts.append(tf.cast(missing, tf.float32))
+    return tf.concat([values, *parts], 1) if parts else values
+
+
+def pieces(
+    given: tf.Tensor, feature: NumericFeature, boundaries: Any
+) -> tf.Tensor:
+    """Share of each piece that lies left of a number, float32 [N, pieces].
+
+    Args:
+        given: float32 [N], not finite where missing.
+        feature: whose logarithm it is taken of, if its transform has one.
+        boundaries: float32 [1, pieces + 1], rising.
+    """
+    present = tf.math.is_finite(given)
+    values = tf.where(present, clipped(given, feature), tf.zeros_like(given))
+    ends = tf.reshape(tf.cast(boundaries, tf.float32), [-1])
+    if feature.transform in LOGS:
+        values, ends = _log(values), _log(ends)
+    values = values[:, None]
+    left, width = ends[:-1], ends[1:] - ends[:-1]
+    share = (values - left) / tf.where(width > 0, width, tf.ones_like(width))
+    # A piece that one value fills is a step.
+    step = tf.cast(values > left, tf.float32)
+    share = tf.where(width > 0, tf.clip_by_value(share, 0.0, 1.0), step)
+    return tf.where(present[:, None], share, tf.zeros_like(share))
+
+
+def _log(values: tf.Tensor) -> tf.Tensor:
+    return tf.sign(values) * tf.math.log1p(tf.abs(values))
 
 
 def bucket_ids(
@@ -167,8 +202,7 @@ def _unscaled(
         values = tf.clip_by_value(values, *_bounds(features))
     values = tf.where(present, values, defaults)
     if _any(features, LOGS):
-        logs = tf.sign(values) * tf.math.log1p(tf.abs(values))
-        values = tf.where(_mask(features, LOGS), logs, values)
+        values = tf.where(_mask(features, LOGS), _log(values), values)
     return values
 
 

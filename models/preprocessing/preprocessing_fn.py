@@ -66,7 +66,7 @@ class Analysis:
 
     vocabularies: table -> file, or a `tf.lookup` table of it that gives its
     size for what is not in it. mean, variance: float32 [D], of
-    `Observed.dense`. boundaries: feature name -> float32 [1, buckets - 1].
+    `Observed.dense`. boundaries: feature name -> float32 [1, cuts - 1].
     low, high: float32 [D], where `numeric.ranged`.
     """
 
@@ -340,7 +340,7 @@ def _analyzed(observed: Observed, features: Features) -> Analysis:
         mean,
         variance,
         {
-            f.name: tft.quantiles(values, f.buckets, epsilon=EPSILON)
+            f.name: tft.quantiles(values, f.cuts, epsilon=EPSILON)
             for f, values in zip(
                 numeric.at_quantiles(features), observed.numbers, strict=True
             )

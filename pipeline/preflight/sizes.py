@@ -60,7 +60,8 @@ def _weights(config: PipelineConfig) -> Iterator[tuple[str, int]]:
     for number, n in enumerate(features.numeric):
         if n.serve == SHALLOW:
             continue
-        width += n.dim if n.ids else 1 + (n.indicator is not None)
+        inputs = 1 + (n.indicator is not None) + (n.pieces or 0)
+        width += n.dim if n.ids else inputs
         if n.ids:
             yield f"features.numeric.{number}", (1 + n.ids) * n.dim
     width += sum(1 + f.size for f in features.vectors)

@@ -30,6 +30,7 @@ SLOW = pytest.mark.slow  # they train a model first
         pytest.param(("serve",), marks=SLOW),
         pytest.param(("predict",), marks=SLOW),
         pytest.param(("whole_run",), marks=SLOW),
+        pytest.param(("versions",), marks=SLOW),
     ],
     ids="-".join,
 )

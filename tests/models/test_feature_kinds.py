@@ -137,11 +137,13 @@ def test_log_buckets_and_an_indicator_find_what_one_number_hides() -> None:
             "one number": {},
             "indicator": {"missing": "indicator"},
             "log buckets": {"transform": "log_buckets"},
+            "pieces": {"missing": "indicator", "pieces": 16},
         }.items()
     }
     print(found)
     assert found["indicator"] > found["one number"] + 0.1
     assert found["log buckets"] > 0.95
+    assert found["pieces"] > found["indicator"] + 0.05
 
 
 def test_a_bound_takes_the_weight_off_absurd_numbers() -> None:

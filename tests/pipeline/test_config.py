@@ -470,6 +470,14 @@ REFUSED = [
         ["features.numeric.0", "log_buckets", "an id of its own"],
     ),
     (
+        "features.numeric.0={name: price, transform: buckets, pieces: 4}",
+        ["features.numeric.0", "`transform: buckets`", "Leave one out"],
+    ),
+    (
+        "features.numeric=[{name: a, pieces: 2}, {name: a_piece_1}]",
+        ["features.numeric.0", "'a_piece_1'", "Rename one"],
+    ),
+    (
         "features.numeric=[{name: a, missing: indicator}, {name: a_missing}]",
         ["features.numeric.0", "'a_missing'", "Rename one"],
     ),

@@ -34,12 +34,22 @@ FEATURES = {
         {"name": "row", "transform": "none"},
         {"name": "log", "transform": "log1p", "default": -1.5},
         {"name": "score", "transform": "zscore"},
-        {"name": "price", "transform": "log1p_zscore", "default": 2},
+        {
+            "name": "price",
+            "transform": "log1p_zscore",
+            "default": 2,
+            "pieces": 5,
+        },
         {"name": "constant", "transform": "zscore", "default": 3.25},
         {"name": "age", "transform": "buckets", "buckets": 7},
         {"name": "empty", "transform": "buckets", "buckets": 3},
         {"name": "share", "transform": "min_max", "missing": "indicator"},
-        {"name": "bid", "transform": "log1p_min_max", "clip": [1, None]},
+        {
+            "name": "bid",
+            "transform": "log1p_min_max",
+            "clip": [1, None],
+            "pieces": 3,
+        },
         {"name": "dwell", "transform": "log_buckets", "dim": 4},
         {"name": "hops", "transform": "buckets", "buckets": 4, "clip": [2, 5]},
         {
@@ -77,6 +87,7 @@ FEATURES = {
         {"of": ["age", "hour", "top"], "buckets": 1000},
     ],
 }
+_PIECES = {"price": 5, "bid": 3}
 _NEW = ("share", "bid", "dwell", "hops", "depth")
 _FLOAT = ("row", "log", "score", "price", "constant", "age", "empty", *_NEW)
 _LISTS = ("tags", "words", "seen", "liked", "bought")
@@ -243,6 +254,49 @@ def test_numbers_are_clipped_ranged_told_and_cut_at_logarithms(
     wanted = [by_the_winners(value) for value in raw["dwell"]]
     assert ids[:, at["dwell"]].tolist() == wanted
     assert len(set(wanted)) > 200
+
+
+def test_pieces_are_shares_between_quantiles(both: dict[str, Any]) -> None:
+    folder, transform = both["ours"]
+    dense = np.array([r["dense"] for r in read(folder, "train", transform)])
+    shape = layout(Features.model_validate(FEATURES), lambda _: 0)
+    by_name = dict(zip(shape.dense, dense.T, strict=True))
+    for name, count in _PIECES.items():
+        raw = np.array([row[name] for row in TRAIN], np.float64)
+        raw = raw[dense[:, 0].astype(int)]
+        x = np.maximum(raw, 1) if name == "bid" else raw
+        known = np.sort(x[~np.isnan(x)])
+        ranks = np.arange(1, count + 2) / (count + 2) * len(known)
+        # A quantile of the sketch is one of the values around its rank.
+        found = np.stack([by_name[f"{name}_piece_{i}"] for i in range(count)])
+        assert not found[:, np.isnan(x)].any()
+        assert found.min() == 0 and found.max() == 1
+        for i in range(count):
+            share, at = found[i], np.log1p(x)
+            inside = (share > 0) & (share < 1)
+            slope, start = np.polyfit(at[inside], share[inside], 1)
+            ends = np.expm1([-start / slope, (1 - start) / slope])
+            for end, rank in zip(ends, ranks[i : i + 2], strict=True):
+                near = end + 1e-3 * np.array([-1, 1]) * abs(end)
+                low, high = np.searchsorted(known, near)  # ties: a range
+                assert low - 3 <= rank <= high + 3
+            line = np.clip(slope * at + start, 0, 1)
+            line[np.isnan(x)] = 0
+            np.testing.assert_allclose(share, line, atol=1e-4)
+    assert set(by_name["bid_piece_0"][raw <= 1]) == {0}
+
+
+def test_a_piece_without_width_is_a_step() -> None:
+    (feature,) = Features.model_validate(
+        {"numeric": [{"name": "n", "transform": "none", "pieces": 3}]}
+    ).numeric
+    given = tf.constant([-5, 0, 1, 2, 3, 9, np.nan], tf.float32)
+    shares = numeric.pieces(given, feature, [[0.0, 0.0, 2.0, 4.0]]).numpy()
+    assert shares.T.tolist() == [
+        [0, 0, 1, 1, 1, 1, 0],
+        [0, 0, 0.5, 1, 1, 1, 0],
+        [0, 0, 0, 0, 0.5, 1, 0],
+    ]
 
 
 def by_the_winners(value: float) -> int:
