@@ -20,11 +20,11 @@ KINDS: dict[str, Registry] = {
     "log formats": FORMATS,
     "architectures": BUILDERS,
     "optimizers": CLASSES,
-    "losses": LOSSES,
     "metrics": METRICS,
     "objectives": OBJECTIVES,
     "gates": GATES,
     "callbacks": CALLBACKS,
+    "losses": LOSSES,
 }
 
 

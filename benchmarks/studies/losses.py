@@ -102,7 +102,7 @@ def trained(world: Grouped, section: dict[str, Any], seed: int) -> list[float]:
     rng = np.random.default_rng(seed)
     order = rng.permutation(train.stop)
     if config.loss.grouped:
-        order = by_group(world.groups[train], rng)
+        order = by_group(world.groups[train], rng, config.loss.rows_together)
 
     def batches(rows: Any, size: int = 4096) -> Any:
         some = {name: x[rows] for name, x in inputs.items()}

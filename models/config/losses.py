@@ -11,6 +11,8 @@ from models.config.section import FieldError, Name, PositiveInt, Section
 from optimizers.config.named_section import NamedSection
 from optimizers.extension import Registry
 
+_TOGETHER = 16
+
 
 class LossConfig(NamedSection):
     """Log loss, whose minimum is the click probability."""
@@ -54,9 +56,14 @@ class LossConfig(NamedSection):
         return None
 
     @property
+    def rows_together(self) -> int:
+        """Rows of a group that are neighbours in a batch."""
+        return _TOGETHER
+
+    @property
     def options(self) -> dict[str, Any]:
         """Arguments of its class."""
-        return self.model_dump(exclude={"name", "group"})
+        return self.model_dump(exclude={"name", "group", "together"})
 
 
 class FocalConfig(LossConfig):
@@ -99,6 +106,15 @@ class GroupedConfig(LossConfig):
     `evaluate.group`."""
     logloss_share: Annotated[float, Field(ge=0, le=1)] = 0.5
     """Share of the log loss; the rest is the comparison."""
+
+    together: Annotated[PositiveInt, Field(ge=2)] = _TOGETHER
+    """Rows of a group that come into a batch as neighbours; a larger group
+    comes in parts, others in each epoch."""
+
+    @property
+    def rows_together(self) -> int:
+        """As the config says."""
+        return self.together
 
     @property
     def calibrated(self) -> bool:

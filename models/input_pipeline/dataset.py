@@ -42,8 +42,8 @@ class Batches:
         batch_size: rows a batch, of all shards together.
         shuffle: rows kept for shuffling; 0 keeps the files' order.
         seed: of the shuffle.
-        grouped: whether the rows of a group are neighbours in their buffer.
-            It keeps nine bytes of each row in memory.
+        together: rows of a group that are neighbours in their buffer; 0:
+            groups do not count. Else nine bytes of each row are in memory.
 
     Raises:
         InputError: no such file, or one that is damaged.
@@ -56,7 +56,7 @@ class Batches:
         batch_size: int,
         shuffle: int = 0,
         seed: int = 0,
-        grouped: bool = False,
+        together: int = 0,
     ) -> None:
         self._blocks = index(files)
         self._spec = transform.transformed_feature_spec()
@@ -70,7 +70,8 @@ class Batches:
         )
         self._starts = np.cumsum(self._blocks.rows) - self._blocks.rows
         self._groups, self._labels = np.zeros(0, np.int64), np.zeros(0, np.int8)
-        if grouped:
+        self._together = together
+        if together:
             self._groups, self._labels = self._read_groups()
 
     def _read_groups(self) -> tuple[Ints, npt.NDArray[np.int8]]:
@@ -237,7 +238,7 @@ class Batches:
             give = where = np.arange(last - first)
             if len(self._groups):
                 where = ranges(self._starts[chosen] + leave, take)
-                give = by_group(self._groups[where], random)
+                give = by_group(self._groups[where], random, self._together)
             elif random is not None:
                 give = random.permutation(give)
             if skip < last:

@@ -31,22 +31,34 @@ class Pairs:
         return self.compared / self.comparable if self.comparable else 0.0
 
 
-def by_group(groups: Ints, random: np.random.Generator | None) -> Ints:
-    """An order in which the rows of a group are neighbours.
+def by_group(
+    groups: Ints, random: np.random.Generator | None, together: int
+) -> Ints:
+    """An order in which rows of a group are neighbours.
 
-    A row whose group is below 0 is a group by itself.
+    A row whose group is below 0 is a group by itself. A batch of one large
+    group tells little of the others, so such a group comes in parts.
 
     Args:
         groups: of each row, [N].
-        random: puts groups, and the rows of each, in random order; None: they
-            come as their first row does.
+        random: puts parts, and the rows of each group, in random order; None:
+            they come as their first row does.
+        together: rows of a part.
     """
     count = len(groups)
     order = np.arange(count) if random is None else random.permutation(count)
     apart = np.where(groups < 0, -1 - np.arange(count), groups)[order]
-    _, first, number = np.unique(apart, return_index=True, return_inverse=True)
-    ranks = first if random is None else random.permutation(len(first))
-    return order[np.argsort(ranks[number], kind="stable")]
+    sort = np.argsort(apart, kind="stable")
+    _, starts, sizes = np.unique(
+        apart[sort], return_index=True, return_counts=True
+    )
+    place = np.arange(count) - np.repeat(starts, sizes)
+    first = place % together == 0
+    part = np.cumsum(first) - 1
+    ranks = sort[first]
+    if random is not None:
+        ranks = random.permutation(len(ranks))
+    return order[sort[np.argsort(ranks[part], kind="stable")]]
 
 
 def count_pairs(

@@ -286,7 +286,7 @@ class TrainingRun:
             config.batch_size,
             config.shuffle,
             config.seed,
-            loss.grouped,
+            config.loss.rows_together if loss.grouped else 0,
         )
         held_out = self._held_out()
         row_counts.check("Transform", self.files.train, self.rows)

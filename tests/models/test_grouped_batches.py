@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import combinations, pairwise
+from itertools import combinations, groupby
 from typing import Any
 
 import numpy as np
@@ -83,23 +83,35 @@ def test_pairs_are_counted(rows: Any, partners: int | None) -> None:
     assert found == slow_pairs(groups, labels, partners)
 
 
-@given(st.lists(st.integers(-1, 4), max_size=30), st.booleans())
+@given(
+    st.lists(st.integers(-1, 4), max_size=30), st.booleans(), st.integers(2, 40)
+)
 @settings(max_examples=100, deadline=None)
-def test_rows_of_a_group_are_neighbours(rows: Any, shuffled: bool) -> None:
+def test_rows_of_a_group_are_neighbours(
+    rows: Any, shuffled: bool, together: int
+) -> None:
     groups = np.array(rows, np.int64)
     random = np.random.default_rng(1) if shuffled else None
-    order = by_group(groups, random)
+    order = by_group(groups, random, together)
     assert sorted(order.tolist()) == list(range(len(rows)))
-    known = [int(g) for g in groups[order] if g >= 0]
-    changes = sum(a != b for a, b in pairwise(known))
-    assert changes == max(len(set(known)) - 1, 0)
+    found = [
+        (int(group), len(list(part)))
+        for group, part in groupby(groups[order].tolist())
+        if group >= 0
+    ]
+    if together >= len(rows):  # whole groups
+        assert len(found) == len({group for group, _ in found})
+    # Parts of a group may meet, but none is cut.
+    for group in {group for group, _ in found}:
+        sizes = [size for one, size in found if one == group]
+        assert sum(size % together > 0 for size in sizes) <= 1
 
 
 @pytest.mark.parametrize("shuffle", [0, 1000, ROWS])
 def test_an_epoch_has_each_row_once_and_goes_on_anywhere(
     files: list[str], shuffle: int
 ) -> None:
-    data = Batches(files, TRANSFORM, 256, shuffle, 7, grouped=True)
+    data = Batches(files, TRANSFORM, 256, shuffle, 7, together=50)
     whole = batches(data.epoch(1))
     assert sorted(np.concatenate(whole).tolist()) == list(range(ROWS))
     rest = batches(data.epoch(1, skip=9))
@@ -115,7 +127,7 @@ def test_the_pairs_that_batches_hold_are_told(files: list[str]) -> None:
     for shuffle, of, partners in (
         (512, 1, None), (ROWS, 1, None), (ROWS, 2, None), (ROWS, 1, 3),
     ):  # fmt: skip
-        data = Batches(files, TRANSFORM, 256, shuffle, 7, grouped=True)
+        data = Batches(files, TRANSFORM, 256, shuffle, 7, together=50)
         found = data.pairs(of, partners)
         seen = compared = 0
         for number in range(of):

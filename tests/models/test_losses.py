@@ -200,7 +200,7 @@ def world(seed: int, count: int = 1500, size: int = 8) -> Any:
 
 def fitted(section: Any, rows: Any, **settings: Any) -> tuple[Any, Any]:
     x, label, groups = rows
-    order = by_group(groups, np.random.default_rng(1))
+    order = by_group(groups, np.random.default_rng(1), 16)
     inputs = {
         "dense": x[order, None].astype(np.float32),
         "groups": groups[order].astype(np.int64),
