@@ -22,6 +22,7 @@ from models.config.features import (
     Cross,
     Features,
     Kind,
+    is_reserved,
     reserved,
 )
 from models.config.numeric import NumericFeature
@@ -47,6 +48,7 @@ __all__ = [
     "Section",
     "TimeFeatures",
     "TrainConfig",
+    "is_reserved",
     "reserved",
 ]
 
