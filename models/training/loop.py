@@ -15,6 +15,7 @@ import tensorflow as tf
 
 import optimizers
 from models.checkpointing.checkpoint import Checkpoints
+from models.config.labels import Label
 from models.config.training import Negatives, TrainConfig
 from models.input_pipeline.dataset import Batches
 from models.input_pipeline.epoch_iterator import EpochIterator
@@ -25,6 +26,7 @@ from models.training.distribution import Team, use_jit
 from models.training.divergence import diverged, not_finite
 from models.training.early_stopping import EarlyStopper
 from models.training.evaluation import Evaluation, Scores
+from models.training.label_losses import LabelLosses
 from models.training.progress import Progress
 from models.training.signals import caught_signals, leave
 from models.training.train_state import TrainState, resume
@@ -75,6 +77,7 @@ def train(
     checkpoints: str | None = None,
     team: Team | None = None,
     mean_weight: float = 1.0,
+    labels: tuple[Sequence[Label], LabelLosses] | None = None,
 ) -> Result:
     """Trains `model` in place for `config.epochs` passes over the data.
 
@@ -97,6 +100,7 @@ def train(
         team: of the strategy in whose scope the model and the optimizer
             were made; None: of the one in scope.
         mean_weight: of the training rows, where `train_data` has weights.
+        labels: where there are several: these, and the loss of a row.
 
     Raises:
         FloatingPointError: the loss or a weight is no longer a number.
@@ -117,6 +121,7 @@ def train(
             f"{checkpoints or scratch}/best",
             team,
             mean_weight,
+            labels,
         )
         result = training.run(log_dir, callbacks)
     release(model)
@@ -138,6 +143,7 @@ class _Training:
         best: str,
         team: Team,
         mean_weight: float,
+        labels: tuple[Sequence[Label], LabelLosses] | None,
     ) -> None:
         self._model = model
         self._optimizer = optimizer
@@ -152,7 +158,8 @@ class _Training:
         self._team = team
         self._left_out = 1 / negatives.keep
         self._averages = Averages(model, optimizer, team.strategy)
-        self._evaluation = Evaluation(model, negatives.shift)
+        names, losses = labels or ((), None)
+        self._evaluation = Evaluation(model, negatives.shift, names)
         self._stopping = EarlyStopper(
             model,
             config.early_stopping,
@@ -167,6 +174,7 @@ class _Training:
             negatives.weight,
             team.strategy,
             mean_weight,
+            losses,
         )
         self._state = TrainState()
         self._newest, self._loss = Scores(), math.nan

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -32,7 +32,7 @@ class TrainStep:
     """Updates of `model` by `optimizer`.
 
     Args:
-        model: maps inputs to logits [N].
+        model: maps inputs to logits [N], or [N, labels].
         optimizer: of Keras 3, or of Keras 2 if the model is.
         jit: whether XLA compiles the step.
         negative_weight: of a row without a click in the loss.
@@ -40,6 +40,8 @@ class TrainStep:
         mean_weight: of the rows of all batches, where rows have weights. The
             loss is divided by it: by the batch's own weights a batch of rows
             that hardly count would count as much as any other.
+        losses: (label, logits) -> loss of each row, [N]; by default the
+            cross-entropy of a single label.
     """
 
     def __init__(
@@ -50,7 +52,9 @@ class TrainStep:
         negative_weight: float,
         strategy: Any,
         mean_weight: float = 1.0,
+        losses: Callable[[tf.Tensor, tf.Tensor], tf.Tensor] | None = None,
     ) -> None:
+        self._losses = losses or tf.nn.sigmoid_cross_entropy_with_logits
         self._mean_weight = mean_weight
         self._model = model
         self._optimizer = optimizer
@@ -220,7 +224,7 @@ class TrainStep:
         finite, self._names = _finite(gradients, self._variables)
         finite.append(tf.math.is_finite(loss))
         wrong = tf.cast(~tf.stack(finite), tf.float32)
-        rows = tf.cast(tf.size(label), tf.float32)
+        rows = tf.cast(tf.shape(label)[0], tf.float32)
         sums = tf.concat([[loss * rows, rows], wrong], 0)
         if self._replicas > 1:
             context = tf.distribute.get_replica_context()
@@ -251,7 +255,8 @@ class TrainStep:
         In training the gradient is `loss_scale_factor` times as large: the
         optimizer divides it again.
         """
-        weights = tf.where(label > 0, 1.0, self._negative_weight)
+        first = label if label.shape.rank == 1 else label[:, 0]
+        weights = tf.where(first > 0, 1.0, self._negative_weight)
         total = tf.reduce_sum(weights)
         if weight is not None:
             weights *= weight
@@ -260,12 +265,12 @@ class TrainStep:
         share = 1.0  # of the rows
         if self._replicas > 1:
             context = tf.distribute.get_replica_context()
-            rows = tf.cast(tf.size(label), tf.float32)
+            rows = tf.cast(tf.shape(label)[0], tf.float32)
             sums = context.all_reduce("SUM", tf.stack([total, rows]))
             everything, share = sums[0], rows / sums[1]
         with tf.GradientTape() as tape:
             logits = self._model(inputs, training=training)
-            losses = tf.nn.sigmoid_cross_entropy_with_logits(label, logits)
+            losses = self._losses(label, logits)
             loss = tf.reduce_sum(weights * losses)
             # Replicas' gradients are summed, so each has its share here.
             objective = loss / everything
