@@ -2,10 +2,11 @@
 
 With the first label y and another z, which is of it, the loss of the row is
 
-    Σₖ wₖ / sₖ · mₖ · lₖ
+    Σₖ wₖ / (w · sₖ) · mₖ · lₖ
 
 where lₖ is the cross-entropy of label k, mₖ is 1 where it counts, sₖ the share
-of such rows in training and wₖ its weight in the config. A label of the first
+of such rows in training, wₖ its weight in the config and w the sum of these: in
+the mean of all rows, the mean of the labels' losses. A label of the first
 counts where y = 1, with its own probability p(b), the sigmoid of its logit.
 Over the entire space (ESMM, arXiv 1804.07931) it counts in all rows, as z · y,
 with the product p(a) p(b). A label that is not known counts nowhere.
@@ -44,8 +45,9 @@ class LabelLosses:
     ) -> None:
         self._labels = labels
         self._entire_space = entire_space
+        total = sum(label.weight for label in labels)
         self._factors = [
-            label.weight / share
+            label.weight / (total * share)
             for label, share in zip(labels, shares, strict=True)
         ]
 
