@@ -33,6 +33,7 @@ def write_config(path: Path, **sections: Any) -> Path:
     return path
 
 
+@pytest.mark.ci
 def test_columns_in_other_scripts_and_folders_that_look_like_globs(
     tmp_path: Path,
 ) -> None:
