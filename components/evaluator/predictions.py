@@ -12,7 +12,7 @@ import pyarrow as pa
 import tensorflow as tf
 
 from components import model_store
-from models.config.labels import CTR, Label, outputs
+from models.config.labels import CTR, Label, labels_of, outputs
 from models.config.training import LABEL, WEIGHT, Features
 from models.errors import InputError
 from models.export import AS_LOGGED, DTYPES, UNCALIBRATED
@@ -104,7 +104,7 @@ def predictions(
     Raises:
         InputError: a model has no such signature.
     """
-    more = [output.name for output in outputs(labels) if output.label]
+    more = _labelled(labels)
     opened = [_Model(name, path) for name, path in models.items()]
     loaded = [model.as_logged for model in opened]
     others = opened[0].others if opened else {}
@@ -132,10 +132,10 @@ def predictions(
             "outputs": {
                 name: tuple(
                     tf.reshape(answer[name], [-1])
-                    for answer in answers
-                    if name in answer
+                    for model, answer in zip(opened, answers, strict=True)
+                    if model is opened[0] or model.outputs.get(name) == label
                 )
-                for name in more
+                for name, label in more.items()
             },
             "served_outputs": {},
         }
@@ -164,6 +164,7 @@ class _Model:
     """A SavedModel, which must live as long as its signatures are called.
 
     as_logged: serialized examples -> probabilities, of the rows as they are.
+    outputs: output after the first -> its label, as the manifest says.
     others: field of `Columns` -> the same otherwise, where it differs.
     """
 
@@ -179,11 +180,22 @@ class _Model:
             )
         logged = _called(signatures.get(AS_LOGGED))
         self.as_logged = logged or served
+        config = model_store.about(path).get("config", {})
+        self.outputs = _labelled(labels_of(config))
         before = _called(signatures.get(UNCALIBRATED))
         self.others = {
             **({"served": served} if logged else {}),
             **({"uncalibrated": before} if before else {}),
         }
+
+
+def _labelled(labels: Sequence[Label]) -> dict[str, str]:
+    """Output after the first -> its label."""
+    return {
+        output.name: labels[output.label].name
+        for output in outputs(labels)
+        if output.label
+    }
 
 
 def _check_lists(name: str, path: str) -> None:

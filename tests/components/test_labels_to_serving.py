@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,8 @@ from models.training.run import Files, TrainingRun
 from models.tuning.trial import attempt
 from optimizers.registry import build_optimizer
 from pipeline.prediction.chunk import Model
-from serving import tf_serving
+from serving import manifest, tf_serving, tf_serving_examples
+from serving.errors import BadInputError
 from serving.savedmodel import LoadedModel
 from tests.components.transform import runs
 
@@ -162,6 +164,12 @@ def test_server_and_batch_scoring_give_each_output(trained: Any) -> None:
         assert row == pytest.approx(
             dict(zip(NAMES, values, strict=True)), rel=1e-4
         )
+    regressed = json.loads(tf_serving_examples.encode_values(outputs))
+    ctr = [row["ctr"] for row in answer["predictions"]]
+    assert regressed["results"] == pytest.approx(ctr)
+    del outputs["ctr"]
+    with pytest.raises(BadInputError, match="the output 'ctr', or with one"):
+        tf_serving_examples.encode_values(outputs)
     scores = Model(str(path)).predict(
         {
             "site": pa.array([row["site"] for row in found]),
@@ -287,3 +295,25 @@ def test_baseline_of_one_label_is_none_of_another_output(trained: Any) -> None:
     cvr = evaluate_outputs(columns, labels_of(CUSTOM), config, "eval")["cvr"]
     assert cvr["models"] == ["candidate"]
     assert cvr["metrics"]["auc"]["value"] is not None
+
+
+@pytest.mark.parametrize("name", ["buy", "cart"])
+def test_baseline_is_compared_by_the_label_of_an_output(
+    trained: Any, tmp_path: Path, name: str
+) -> None:
+    *_, path = trained
+    older = tmp_path / "older"
+    shutil.copytree(path, older)
+    about = older / manifest.NAME
+    told = json.loads(about.read_text())
+    told["config"]["labels"][1]["name"] = name
+    about.write_text(json.dumps(told))
+    files = sorted((path.parent / "raw" / "Split-eval").glob("*"))
+    columns = predictions(
+        [str(file) for file in files],
+        {"candidate": str(path), "baseline": str(older)},
+        {},
+        labels=labels_of(CUSTOM),
+    )
+    count = 2 if name == "buy" else 1
+    assert [len(one) for one in columns.outputs.values()] == [count] * 2
