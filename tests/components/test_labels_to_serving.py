@@ -190,13 +190,11 @@ def test_warm_start_goes_on_with_the_same_labels(
     optimizer.build(model.trainable_variables)
     saved_state.save(str(tmp_path), model, optimizer, job.meaning)
     base = Base(str(tmp_path))
-    custom = {**CUSTOM, "train": {**CUSTOM["train"], "epochs": 1}}
+    labels = [LABELS[0], {**LABELS[1], "weight": 1.0}]  # which may change
+    train = {**CUSTOM["train"], "epochs": 1}
+    custom = {**CUSTOM, "train": train, "labels": labels}
     report = TrainingRun(custom, job.files, base).fit().warm_start
     assert report is not None and not report.initialised and not report.left
-    other = [LABELS[0], {**LABELS[1], "weight": 1.0}]
-    weighed = TrainingRun({**custom, "labels": other}, job.files, base).fit()
-    assert weighed.warm_start is not None
-    assert not weighed.warm_start.initialised
 
     renamed = dataclasses.replace(job.meaning, labels=["click", "cart"])
     saved_state.save(str(tmp_path / "2"), model, optimizer, renamed)
