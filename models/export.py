@@ -22,7 +22,11 @@ from models.layers.calibration import Calibration
 from models.layers.compact_table import variables_of
 from models.preprocessing import sequence_lists, vector_text
 from models.preprocessing.category_text import canonical
-from models.preprocessing.input_layout import SHALLOW_IDS, asset_name
+from models.preprocessing.input_layout import (
+    GROUPS,
+    SHALLOW_IDS,
+    asset_name,
+)
 from models.preprocessing.preprocessing_fn import Analysis, transformed
 from models.variables import rows_of
 from optimizers.groups import variable_path
@@ -245,7 +249,8 @@ class Served(tf.Module):
                 raw |= sequence_lists.checked(sequence, raw)
         inputs = self._transformed(raw)
         for name in [*inputs]:
-            if is_reserved(name) or (name == SHALLOW_IDS and not logged):
+            apart = name == GROUPS or (name == SHALLOW_IDS and not logged)
+            if apart or is_reserved(name):
                 del inputs[name]
         for name, value in inputs.items():
             if isinstance(value, tf.SparseTensor):

@@ -48,7 +48,7 @@ class MultiTask(Deep):
         base_rate: float,
         towers: Sequence[int],
     ) -> None:
-        super().__init__(layout, config, base_rate)
+        super().__init__(layout, config.with_logits(1), base_rate)
         self.labels = layout.labels or (LabelInput("label", False, base_rate),)
         self.single = not layout.labels
         self.towers = [
@@ -87,9 +87,18 @@ class MultiTask(Deep):
         self.built = True
 
     def call(
-        self, inputs: Mapping[str, Any], training: bool = False
-    ) -> tf.Tensor:
-        """Logits, float32 [N, labels]; [N] without labels."""
+        self,
+        inputs: Mapping[str, Any],
+        training: bool = False,
+        both: bool = False,
+    ) -> Any:
+        """Logits, float32 [N, labels]; [N] without labels. There is no level.
+
+        Raises:
+            ValueError: it is asked for.
+        """
+        if both:
+            raise ValueError("a model of several labels has no level")
         numbers = None
         if self.numbers:
             numbers = tf.cast(inputs[DENSE], self.compute_dtype)

@@ -13,6 +13,7 @@ from models.config.training import CategoricalFeature, Features
 IDS, DENSE, LISTS, WEIGHTS = "ids", "dense", "list_", "weights_"
 NUMBERS = "numbers_"
 SHALLOW_IDS = "shallow_ids"
+GROUPS = "groups"  # of rows that a loss compares, int64 [N]; -1: of none
 LABEL_COUNTS = "label_counts"  # asset: negative, positive training rows
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,6 +11,8 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from models.config.labels import Label, outputs
+from models.preprocessing.input_layout import GROUPS
+from models.training.group_metrics import gauc
 from models.training.label_losses import judged
 from models.training.metrics import (
     auc,
@@ -27,6 +29,14 @@ class Scores(NamedTuple):
     logloss: float = math.nan
     auc: float = math.nan
     calibration: float = math.nan
+    gauc: float = math.nan
+
+    def named(self) -> dict[str, float]:
+        """Metric -> value; GAUC where rows have groups."""
+        found = self._asdict()
+        if math.isnan(self.gauc):
+            del found["gauc"]
+        return found
 
     @property
     def line(self) -> str:
@@ -34,15 +44,21 @@ class Scores(NamedTuple):
         auc = f"{self.auc:.4f}"
         if math.isnan(self.auc) and math.isfinite(self.logloss):
             auc = "undefined: all eval rows have one label"
+        if math.isfinite(self.gauc):
+            auc += f", GAUC {self.gauc:.4f}"
         return f"logloss {self.logloss:.5f}, AUC {auc}"
 
 
 class Predicted(NamedTuple):
-    """Labels, logits and weights of rows, in order; weights None: 1 each."""
+    """Labels, logits, weights and groups of rows, in order.
+
+    weights None: 1 each. groups None: there are none.
+    """
 
     labels: npt.NDArray[np.float64]
     logits: npt.NDArray[np.float64]
     weights: npt.NDArray[np.float64] | None
+    groups: npt.NDArray[np.int64] | None = None
 
 
 class Evaluation:
@@ -73,9 +89,12 @@ class Evaluation:
 
     def predict_weighted(self, data: Any) -> Predicted:
         """Labels, logits and weights of all rows of `data`."""
-        labels, logits, weights = [], [], []
+        labels, logits, weights, groups = [], [], [], []
         for inputs, label, *weight in data:
             labels.append(label.numpy())
+            inputs = dict(inputs)
+            if GROUPS in inputs:
+                groups.append(inputs.pop(GROUPS).numpy())
             logits.append(self._forward(inputs).numpy())
             weights += [one.numpy() for one in weight]
         if not labels:
@@ -84,6 +103,7 @@ class Evaluation:
             np.concatenate(labels).astype(np.float64),
             np.concatenate(logits).astype(np.float64) + self._shift,
             np.concatenate(weights).astype(np.float64) if weights else None,
+            np.concatenate(groups) if groups else None,
         )
 
     def scores(self, data: Any, negatives: float = 1.0) -> Scores:
@@ -96,7 +116,7 @@ class Evaluation:
         """
         if self._labels:
             return self._of_labels(data, negatives)
-        labels, logits, weights = self.predict_weighted(data)
+        labels, logits, weights, groups = self.predict_weighted(data)
         if len(labels):
             rate = np.average(labels, weights=weights)
             self.constant = float(entropy(np.asarray(rate)))
@@ -107,6 +127,9 @@ class Evaluation:
             logloss_of_logits(labels, logits, weights),
             auc(labels, logits, weights),
             calibration(labels, sigmoid(logits), weights),
+            math.nan
+            if groups is None
+            else gauc(*_of_groups(groups, labels, logits, weights)),
         )
 
     def _of_labels(self, data: Any, negatives: float) -> Scores:
@@ -115,7 +138,7 @@ class Evaluation:
         The logloss is the mean over the labels by the weights of their losses,
         each of the rows where it counts; the rest is of the first label.
         """
-        labels, logits, weights = self.predict_weighted(data)
+        labels, logits, weights, _ = self.predict_weighted(data)
         if not len(labels):
             return Scores()
         every = np.ones(len(labels)) if weights is None else weights
@@ -141,3 +164,10 @@ class Evaluation:
                 )
         self.constant = constant / found
         return first._replace(logloss=logloss / found)
+
+
+def _of_groups(groups: Any, *columns: Any) -> Iterator[Any]:
+    """Groups and columns of the rows that have a group."""
+    there = groups >= 0
+    for column in (groups, *columns):
+        yield None if column is None else column[there]

@@ -15,7 +15,7 @@ with the product p(a) p(b). A label that is not known counts nowhere.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -29,7 +29,7 @@ Floats = npt.NDArray[np.float64]
 
 
 class LabelLosses:
-    """Loss of each row, [N, labels] and logits [N, labels] -> [N].
+    """Loss of each row, [N], of logits and labels, both [N, labels].
 
     Args:
         labels: in order.
@@ -51,8 +51,10 @@ class LabelLosses:
             for label, share in zip(labels, shares, strict=True)
         ]
 
-    def __call__(self, label: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
-        """float32 [N]."""
+    def __call__(
+        self, logits: tf.Tensor, label: tf.Tensor, *_: Any
+    ) -> tf.Tensor:
+        """float32 [N]; weights and groups have no say."""
         first, a = label[:, 0], logits[:, 0]
         total = self._factors[0] * _cross_entropy(first, a)
         for number, one in enumerate(self._labels[1:], 1):

@@ -19,14 +19,14 @@ from models.config.labels import Label
 from models.config.training import Negatives, TrainConfig
 from models.input_pipeline.dataset import Batches
 from models.input_pipeline.epoch_iterator import EpochIterator
+from models.losses.registry import Loss, build_loss
 from models.training.advice import Course
 from models.training.averages import Averages
 from models.training.callbacks import callback_list, release
 from models.training.distribution import Team, use_jit
 from models.training.divergence import diverged, not_finite
-from models.training.early_stopping import EarlyStopper
+from models.training.early_stopping import EarlyStopper, deciding
 from models.training.evaluation import Evaluation, Scores
-from models.training.label_losses import LabelLosses
 from models.training.progress import Progress
 from models.training.signals import caught_signals, leave
 from models.training.train_state import TrainState, resume
@@ -77,7 +77,8 @@ def train(
     checkpoints: str | None = None,
     team: Team | None = None,
     mean_weight: float = 1.0,
-    labels: tuple[Sequence[Label], LabelLosses] | None = None,
+    loss: Loss | None = None,
+    labels: Sequence[Label] = (),
 ) -> Result:
     """Trains `model` in place for `config.epochs` passes over the data.
 
@@ -100,7 +101,8 @@ def train(
         team: of the strategy in whose scope the model and the optimizer
             were made; None: of the one in scope.
         mean_weight: of the training rows, where `train_data` has weights.
-        labels: where there are several: these, and the loss of a row.
+        loss: of the rows; None: that of `config`.
+        labels: of the model, where there are several.
 
     Raises:
         FloatingPointError: the loss or a weight is no longer a number.
@@ -121,6 +123,7 @@ def train(
             f"{checkpoints or scratch}/best",
             team,
             mean_weight,
+            loss or build_loss(config.loss),
             labels,
         )
         result = training.run(log_dir, callbacks)
@@ -143,7 +146,8 @@ class _Training:
         best: str,
         team: Team,
         mean_weight: float,
-        labels: tuple[Sequence[Label], LabelLosses] | None,
+        loss: Loss,
+        labels: Sequence[Label],
     ) -> None:
         self._model = model
         self._optimizer = optimizer
@@ -158,11 +162,11 @@ class _Training:
         self._team = team
         self._left_out = 1 / negatives.keep
         self._averages = Averages(model, optimizer, team.strategy)
-        names, losses = labels or ((), None)
-        self._evaluation = Evaluation(model, negatives.shift, names)
+        self._evaluation = Evaluation(model, negatives.shift, labels)
         self._stopping = EarlyStopper(
             model,
             config.early_stopping,
+            deciding(config.early_stopping, loss),
             Checkpoints(best, keep=1),
             # Without checkpoints its folder is each process's own.
             self._team.chief or checkpoints is None,
@@ -174,7 +178,7 @@ class _Training:
             negatives.weight,
             team.strategy,
             mean_weight,
-            losses,
+            loss,
         )
         self._state = TrainState()
         self._newest, self._loss = Scores(), math.nan
@@ -337,9 +341,9 @@ class _Training:
         self._newest = scores
         constant = self._evaluation.constant
         self._state.course.add(step, scores.logloss, constant)
-        self._callbacks.on_test_end(scores._asdict())
+        self._callbacks.on_test_end(scores.named())
         self._progress.scalars(
-            step, {f"eval/{k}": v for k, v in scores._asdict().items()}
+            step, {f"eval/{k}": v for k, v in scores.named().items()}
         )
         log.info("step %d: eval %s", step, scores.line)
 

@@ -35,8 +35,10 @@ from models.config.training import (
 from models.errors import InputError
 from models.input_pipeline import row_counts
 from models.input_pipeline.dataset import Batches, steps_of
+from models.input_pipeline.groups import Pairs
 from models.input_pipeline.label_columns import label_rows
 from models.keras_versions import keras_version, start_afresh
+from models.losses.registry import Loss, build_loss
 from models.preprocessing.id_space import keys_of
 from models.preprocessing.input_layout import (
     IDS,
@@ -89,9 +91,11 @@ class Fitted:
     optimizer: Any
     result: loop.Result
     team: Team
+    loss: Loss
     warm_start: Report | None = None
     linear_start: linear_start.LinearStart | None = None
     pretrained: Sequence[pretrained.Coverage] = ()
+    pairs: Pairs | None = None
 
 
 class TrainingRun:
@@ -148,7 +152,7 @@ class TrainingRun:
         self._optimizer = self.custom["optimizer"]
         self._train = TrainConfig.model_validate(self.custom["train"])
 
-    def _label_losses(self, custom: Mapping[str, Any]) -> LabelLosses | None:
+    def _label_losses(self, custom: Mapping[str, Any]) -> Loss | None:
         """Loss of several labels; tells the layout what they are."""
         if not self.labels:
             return None
@@ -170,7 +174,8 @@ class TrainingRun:
         share = shares(
             self.labels, sums, config.entire_space, self.negatives.weight
         )
-        return LabelLosses(self.labels, config.entire_space, share)
+        losses = LabelLosses(self.labels, config.entire_space, share)
+        return Loss("logloss", losses, calibrated=True, grouped=False)
 
     @cached_property
     def meaning(self) -> Meaning:
@@ -236,7 +241,7 @@ class TrainingRun:
                 yield batch
 
         evaluation = Evaluation(model, self.negatives.shift)
-        labels, logits, weights = evaluation.predict_weighted(watched())
+        labels, logits, weights, _ = evaluation.predict_weighted(watched())
         return Rows(
             labels,
             logits.astype(np.float32).astype(np.float64),  # as the graph's
@@ -256,7 +261,7 @@ class TrainingRun:
                 yield inputs, *rest
 
         evaluation = Evaluation(model, self.negatives.shift)
-        _, whole, weights = evaluation.predict_weighted(self._held_out())
+        _, whole, weights, _ = evaluation.predict_weighted(self._held_out())
         alone = evaluation.predict_weighted(without()).logits
         return centred(alone, whole, weights)
 
@@ -287,12 +292,17 @@ class TrainingRun:
                 are some, it goes on from them.
         """
         config = self._train
+        loss = self._losses or build_loss(config.loss)
         # Several workers must find each other before TensorFlow runs anything.
         team = Team(build_strategy(config.strategy))
         start_afresh(config.seed)
         keras.config.set_dtype_policy(config.precision)
         with team.strategy.scope():
-            model = build_model(self.shape, self._model, self.base_rate)
+            model = build_model(
+                self.shape,
+                self._model.with_logits(loss.logits),
+                self.base_rate,
+            )
             first = self._base.steps(model, self.meaning) if self._base else 0
             optimizer = build_optimizer(
                 self._optimizer, self.steps, keras_version(model), first
@@ -323,11 +333,15 @@ class TrainingRun:
             config.shuffle,
             config.seed,
             self._further,
+            loss.grouped,
         )
         held_out = self._held_out()
         row_counts.check("Transform", self.files.train, self.rows)
         row_counts.check("Trainer", self.files.train, train.rows)
         row_counts.check("Trainer", self.files.eval, held_out.rows)
+        pairs = None
+        if loss.grouped:
+            pairs = self._pairs(train, team)
         start = None
         if config.linear_start:
             with team.strategy.scope():
@@ -350,9 +364,49 @@ class TrainingRun:
             checkpoints,
             team,
             self._mean_weight,
-            (self.labels, self._losses) if self._losses else None,
+            loss,
+            self.labels,
         )
-        return Fitted(model, optimizer, result, team, warm, start, covered)
+        return Fitted(
+            model, optimizer, result, team, loss, warm, start, covered, pairs
+        )
+
+    def _pairs(self, train: Batches, team: Team) -> Pairs:
+        """Pairs that batches hold.
+
+        Raises:
+            InputError: there are none to learn from.
+        """
+        config = self._train
+        found = train.pairs(
+            team.strategy.num_replicas_in_sync,
+            getattr(config.loss, "partners", None),
+        )
+        where = f"train.loss: {config.loss.name} compares rows of a group, but"
+        if not found.total:
+            raise InputError(
+                f"{where} no group of the {found.rows:,} training rows has"
+                " rows with and without a click; accepted: a column in"
+                " train.loss.group whose groups have both"
+            )
+        if not found.seen:
+            raise InputError(
+                f"{where} no batch has rows of a group with and without a"
+                f" click; received train.shuffle {config.shuffle:,}, which"
+                f" puts rows of a group together; accepted: up to"
+                f" {found.rows:,}, all rows"
+            )
+        log.info(
+            "loss %s: batches compare %.1f %% of %s rows of groups with both"
+            " labels, of %s rows; %.1f %% of the pairs",
+            config.loss.name,
+            100 * found.share,
+            f"{found.comparable:,}",
+            f"{found.rows:,}",
+            100 * found.seen / found.total,
+            extra={"keep": True},
+        )
+        return found
 
     def _give_pretrained(
         self, model: Any, warm: Report | None

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
 import tensorflow as tf
 
+from models.config.losses import LossConfig
+from models.losses.registry import Loss, build_loss
+from models.preprocessing.input_layout import GROUPS
 from models.variables import local_replica
 from optimizers.groups import variable_path
 from optimizers.mirrored import mirrors_variables
@@ -40,8 +43,7 @@ class TrainStep:
         mean_weight: of the rows of all batches, where rows have weights. The
             loss is divided by it: by the batch's own weights a batch of rows
             that hardly count would count as much as any other.
-        losses: (label, logits) -> loss of each row, [N]; by default the
-            cross-entropy of a single label.
+        loss: of the rows; None: log loss.
     """
 
     def __init__(
@@ -52,9 +54,11 @@ class TrainStep:
         negative_weight: float,
         strategy: Any,
         mean_weight: float = 1.0,
-        losses: Callable[[tf.Tensor, tf.Tensor], tf.Tensor] | None = None,
+        loss: Loss | None = None,
     ) -> None:
-        self._losses = losses or tf.nn.sigmoid_cross_entropy_with_logits
+        self._loss = loss or build_loss(LossConfig())
+        # The model's call gives a logit for each label where the loss asks.
+        self._both = {"both": True} if self._loss.logits == 2 else {}
         self._mean_weight = mean_weight
         self._model = model
         self._optimizer = optimizer
@@ -255,6 +259,8 @@ class TrainStep:
         In training the gradient is `loss_scale_factor` times as large: the
         optimizer divides it again.
         """
+        inputs = dict(inputs)
+        groups = inputs.pop(GROUPS, None)
         first = label if label.shape.rank == 1 else label[:, 0]
         weights = tf.where(first > 0, 1.0, self._negative_weight)
         total = tf.reduce_sum(weights)
@@ -269,8 +275,8 @@ class TrainStep:
             sums = context.all_reduce("SUM", tf.stack([total, rows]))
             everything, share = sums[0], rows / sums[1]
         with tf.GradientTape() as tape:
-            logits = self._model(inputs, training=training)
-            losses = self._losses(label, logits)
+            logits = self._model(inputs, training=training, **self._both)
+            losses = self._loss.of_rows(logits, label, weights, groups)
             loss = tf.reduce_sum(weights * losses)
             # Replicas' gradients are summed, so each has its share here.
             objective = loss / everything

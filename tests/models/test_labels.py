@@ -16,6 +16,7 @@ from models.contracts.rows import PLAIN, inputs
 from models.errors import InputError
 from models.input_pipeline.label_columns import label_rows
 from models.keras_versions import start_afresh
+from models.losses.registry import Loss
 from models.preprocessing.input_layout import LabelInput, Layout
 from models.training import loop
 from models.training.evaluation import Evaluation
@@ -110,7 +111,7 @@ def test_loss_of_a_row_is_the_formulas(
     losses = tf.function(
         LabelLosses(LABELS, entire_space, [1, 1, 1]), jit_compile=jit
     )
-    found = losses(tf.constant(values), tf.constant(logits)).numpy()
+    found = losses(tf.constant(logits), tf.constant(values)).numpy()
     expected = reference(values, logits, entire_space)
     np.testing.assert_allclose(found, expected, rtol=2e-5, atol=1e-5)
 
@@ -124,7 +125,7 @@ def test_unknown_label_moves_nothing_of_its_tower(name: str) -> None:
     values[:, 0] = [0, 1, 0, 1, 0, 1]
     with tf.GradientTape() as tape:
         logits = model(inputs(PLAIN, 6))
-        loss = tf.reduce_sum(losses(tf.constant(values), logits))
+        loss = tf.reduce_sum(losses(logits, tf.constant(values)))
     found = tape.gradient(loss, model.trainable_variables)
     for variable, gradient in zip(
         model.trainable_variables, found, strict=True
@@ -236,14 +237,15 @@ def test_training_learns_both_labels(name: str) -> None:
         data.batch(500),
         count,
         TrainConfig(batch_size=100, epochs=5, jit=entire),
-        labels=(ESMM, LabelLosses(ESMM, entire, share)),
+        loss=Loss("logloss", LabelLosses(ESMM, entire, share), True, False),
+        labels=ESMM,
     )
     evaluation = Evaluation(model, 0.0, ESMM)
     assert evaluation.scores(data.batch(500)).logloss == pytest.approx(
         result.eval_logloss
     )
     assert result.eval_logloss < 0.9 * evaluation.constant
-    _, logits, _ = evaluation.predict_weighted(data.batch(500))
+    _, logits, *_ = evaluation.predict_weighted(data.batch(500))
     cvr = 1 / (1 + np.exp(-logits[:, 1]))
     for even in (0, 1):
         rows = ids % 2 == even

@@ -692,6 +692,11 @@ LOG = "data.impressions.columns=[click, user_bought, ts, user, price, site]"
         ([LABELS], "model.name", "accepted: shared_bottom, mmoe, esmm"),
         (["model=esmm"], "model.name", "without data.labels; accepted"),
         (
+            [LABELS, "model=esmm", "train.loss=focal"],
+            "train.loss",
+            "received 'focal' with data.labels; accepted: logloss",
+        ),
+        (
             [
                 LABELS,
                 "model=mmoe",
@@ -768,3 +773,56 @@ def test_labels_of_a_pipeline_are_those_of_its_outputs(check: Any) -> None:
     assert [label.name for label in labels] == ["click", "buy"]
     assert config.evaluate.of_output("cvr").thresholds().keys() > {"auc"}
     assert "auc" not in config.evaluate.of_output("ctcvr").thresholds()
+
+
+PAIRWISE = "train.loss={name: pairwise, group: user}"
+
+
+def test_a_loss_is_a_name_or_a_section(check: Any) -> None:
+    assert check().resolved()["train"]["loss"] == {"name": "logloss"}
+    loss = check("train.loss=focal").train.loss
+    assert loss.options == {"gamma": 2.0, "alpha": None}
+    assert not loss.calibrated
+    own = check("train.loss={name: 'my:Loss', margin: 2, group: site}")
+    assert own.train.loss.options == {"margin": 2}
+    assert own.group == "site"
+
+
+def test_the_column_of_groups_is_read(check: Any) -> None:
+    config = check("train.loss={name: jrc, group: ts}")
+    assert config.group == "ts"
+    assert config.columns()["ts"] == "string"
+    assert check("train.loss=jrc", "evaluate.group=user").group == "user"
+    assert check("evaluate.group=user").group is None
+    searched = check(
+        "tune={trials: 2, train.loss: {choice: [logloss, pairwise]}}",
+        "evaluate.group=user",
+    )
+    assert searched.group == "user"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["train.loss=pairwise"], "train.loss: received 'pairwise' without"),
+        (["train.loss={name: jrc, group: tags}",
+          "features.categorical=[{name: tags, list: '|'}]"],
+         "train.loss.group: received 'tags', a list"),
+        (["train.loss={name: jrc, group: user}", "model.name=tfrs_dcn"],
+         "needs two logits"),
+        (["train.loss=focl"], "did you mean 'focal'?"),
+        (["train.loss={name: focal, gama: 2}"], "did you mean 'gamma'?"),
+        (["train.loss={name: focal, gamma: -1}"], "train.loss.gamma"),
+        (["train.early_stopping={metric: gauc}"], "groups no rows"),
+        (["tune={trials: 2, train.loss: {choice: [logloss, jrc]}}"],
+         "received 'jrc' without a group"),
+        ([PAIRWISE, "tune.trials=2",
+          "tune.train.loss.group={choice: [user, site]}"], "one column"),
+    ],
+)  # fmt: skip
+def test_a_loss_that_cannot_be_is_refused(
+    check: Any, overrides: list[str], message: str
+) -> None:
+    with pytest.raises(ConfigError) as error:
+        check(*overrides)
+    assert message in str(error.value)
