@@ -49,8 +49,10 @@ def sessions(seed: int, count: int = 12_500, size: int = 8) -> Grouped:
     inside = 0.6 * (numbers @ [1.0, -0.5, 0.5, 0.0])
     logit = -1.8 + 1.5 * level + 0.7 * effect + inside
     truth = 1 / (1 + np.exp(-logit))
-    label = (rng.random(len(groups)) < truth).astype(np.int64)
-    return Grouped(Log(items[:, None], numbers, label, truth), groups)
+    label = rng.random(len(groups)) < truth
+    return Grouped(
+        Log(items[:, None], numbers, label.astype(float), truth), groups
+    )
 
 
 def users(seed: int) -> Grouped:
@@ -68,6 +70,7 @@ def trained(world: Grouped, section: dict[str, Any], seed: int) -> list[float]:
     import tensorflow as tf
 
     from models.architectures.registry import build_model
+    from models.config.losses import LossConfig
     from models.config.training import ModelConfig, TrainConfig
     from models.input_pipeline.groups import by_group
     from models.training import loop
@@ -81,7 +84,10 @@ def trained(world: Grouped, section: dict[str, Any], seed: int) -> list[float]:
     label = world.log.label.astype(np.float32)
     train, held_out, test = parts(len(label))
     asked = TrainConfig(
-        loss=section, linear_start=False, epochs=2, seed=seed
+        loss=LossConfig.model_validate(section),
+        linear_start=False,
+        epochs=2,
+        seed=seed,
     ).asked()
     sections, _ = choose(
         {

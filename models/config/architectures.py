@@ -69,6 +69,12 @@ class ModelConfig(NamedSection):
 class DcnConfig(ModelConfig):
     """DCN V2: cross layers below the hidden ones."""
 
+    automatic: ClassVar[tuple[str, ...]] = (
+        *ModelConfig.automatic,
+        "cross_layers",
+        "projection_dim",
+    )
+
     name: str = "dcn_v2"
     """Architecture."""
     cross_layers: PositiveInt = 3

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from models.config.labels import Label, outputs
-from models.preprocessing.input_layout import GROUPS
+from models.preprocessing.input_layout import without_groups
 from models.training.group_metrics import gauc
 from models.training.label_losses import judged
 from models.training.metrics import (
@@ -92,9 +92,9 @@ class Evaluation:
         labels, logits, weights, groups = [], [], [], []
         for inputs, label, *weight in data:
             labels.append(label.numpy())
-            inputs = dict(inputs)
-            if GROUPS in inputs:
-                groups.append(inputs.pop(GROUPS).numpy())
+            inputs, group = without_groups(inputs)
+            if group is not None:
+                groups.append(group.numpy())
             logits.append(self._forward(inputs).numpy())
             weights += [one.numpy() for one in weight]
         if not labels:

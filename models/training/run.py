@@ -146,7 +146,11 @@ class TrainingRun:
         self._losses = self._label_losses(custom)
         ids = sum(f.size for f in self.shape.ids + self.shape.shallow)
         self.custom, self.chosen = choose(
-            custom, self.rows, ids, min(positives, negatives)
+            custom,
+            self.rows,
+            ids,
+            min(positives, negatives),
+            len(self.shape.dense) + sum(f.dim for f in self.shape.ids),
         )
         self._model = ModelConfig.model_validate(self.custom["model"])
         self._optimizer = self.custom["optimizer"]

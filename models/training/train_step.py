@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from models.config.losses import LossConfig
 from models.losses.registry import Loss, build_loss
-from models.preprocessing.input_layout import GROUPS
+from models.preprocessing.input_layout import without_groups
 from models.variables import local_replica
 from optimizers.groups import variable_path
 from optimizers.mirrored import mirrors_variables
@@ -259,8 +259,7 @@ class TrainStep:
         In training the gradient is `loss_scale_factor` times as large: the
         optimizer divides it again.
         """
-        inputs = dict(inputs)
-        groups = inputs.pop(GROUPS, None)
+        inputs, groups = without_groups(inputs)
         first = label if label.shape.rank == 1 else label[:, 0]
         weights = tf.where(first > 0, 1.0, self._negative_weight)
         total = tf.reduce_sum(weights)

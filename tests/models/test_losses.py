@@ -31,6 +31,7 @@ from models.training.evaluation import Evaluation
 from models.training.group_metrics import gauc
 from models.training.metrics import logloss_of_logits, sigmoid
 from optimizers.registry import build_optimizer
+from tests import forks
 
 RNG = np.random.default_rng(11)
 N = 40
@@ -342,3 +343,23 @@ def test_weights_sampling_accumulation_and_xla_take_any_loss() -> None:
             ends.append(model.get_weights())
         for one, other in zip(*ends, strict=True):
             np.testing.assert_allclose(one, other, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_replicas_give_the_weights_of_one_device(tmp_path: Path) -> None:
+    out = tmp_path / "weights.npz"
+    process = forks.start(
+        ["tests.models.mirrored_losses", str(out)],
+        Path(__file__).resolve().parents[2],
+        tmp_path / "log.txt",
+    )
+    process.join(600)
+    assert process.exitcode == 0, (tmp_path / "log.txt").read_text()[-3000:]
+    found = dict(np.load(out))
+    pairs = [name for name in found if "/mirrored/" in name]
+    assert {name.split("/")[0] for name in pairs} == {
+        "focal", "pairwise", "jrc",
+    }  # fmt: skip
+    for name in pairs:
+        one = found[name.replace("mirrored", "one_device")]
+        np.testing.assert_allclose(found[name], one, atol=1e-6, err_msg=name)

@@ -64,7 +64,7 @@ def test_every_option_of_the_model_is_in_the_resolved_config(
 ) -> None:
     resolved = check("model.name=dcn_v2", "model.projection_dim=8").resolved()
     assert resolved["model"]["projection_dim"] == 8
-    assert resolved["model"]["cross_layers"] == 3
+    assert resolved["model"]["cross_layers"] == "auto"
     own = check("model={name: 'mine:build', units: 8}").resolved()["model"]
     assert own["options"] == {"units": 8}
 
