@@ -7,7 +7,7 @@ import functools
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,8 +15,9 @@ import numpy.typing as npt
 import tensorflow as tf
 import tensorflow_transform as tft
 
+from models.config.labels import Label, outputs
 from models.config.served_names import served_names
-from models.config.training import RESERVED, Features
+from models.config.training import Features, is_reserved
 from models.layers.calibration import Calibration
 from models.layers.compact_table import variables_of
 from models.preprocessing import sequence_lists, vector_text
@@ -68,7 +69,8 @@ class Served(tf.Module):
     for negatives that training did not see, and `calibration` follows it;
     `examples_uncalibrated` is as logged without. With what Transform found,
     `analysis`, the graph has columns from end to end; else it has Transform's
-    graph, of sparse tensors.
+    graph, of sparse tensors. A model of several `labels` gives each of
+    `models.config.labels.outputs`.
     Text features mean what the ingest makes of them: `True` is 1, `4.0` is 4.
     Only a model with `own_code`, a user's, goes through AutoGraph, which takes
     seconds.
@@ -84,8 +86,10 @@ class Served(tf.Module):
         analysis: Analysis | None = None,
         calibration: Calibration | None = None,
         served_shift: float = 0.0,
+        labels: Sequence[Label] = (),
     ) -> None:
         super().__init__()
+        self._labels = tuple(labels)
         function = functools.partial(tf.function, autograph=own_code)
         # TensorFlow's variables, not those of Keras: of these, an export reads
         # one copy and TF Serving restores another.
@@ -244,20 +248,21 @@ class Served(tf.Module):
             if sequence.column in raw:
                 raw |= sequence_lists.checked(sequence, raw)
         inputs = self._transformed(raw)
-        apart = (GROUPS, *(() if logged else (SHALLOW_IDS,)))
-        for name in (*RESERVED, *apart):
-            inputs.pop(name, None)
+        for name in [*inputs]:
+            apart = name == GROUPS or (name == SHALLOW_IDS and not logged)
+            if apart or is_reserved(name):
+                del inputs[name]
         for name, value in inputs.items():
             if isinstance(value, tf.SparseTensor):
                 inputs[name] = tf.RaggedTensor.from_sparse(value)
         if self._analysis is None:
-            return {"ctr": self._ctr(inputs, logged, calibrated)}
+            return self._answers(inputs, logged, calibrated)
         rows = _row_count(next(iter(inputs.values())))
         # To the end in whole blocks: the sigmoid has a loop of its own for
         # what is left over.
         whole = _whole_blocks(inputs, -rows % BLOCK)
-        ctr = self._ctr(whole, logged, calibrated)
-        return {"ctr": ctr[:rows]}
+        answers = self._answers(whole, logged, calibrated)
+        return {name: values[:rows] for name, values in answers.items()}
 
     def _vectors(self, raw: Mapping[str, Any]) -> dict[str, Any]:
         found: dict[str, Any] = {
@@ -278,11 +283,29 @@ class Served(tf.Module):
             if side.items is None and column in raw
         }
 
-    def _ctr(
+    def _answers(
         self, inputs: dict[str, Any], logged: bool, calibrated: bool
+    ) -> dict[str, tf.Tensor]:
+        logits = tf.cast(self._network(inputs), tf.float32)
+        if not self._labels:
+            return {"ctr": self._ctr(logits, inputs, logged, calibrated)}
+        first = tf.sigmoid(logits[:, 0] + self._shift)
+        found = {}
+        for output in outputs(self._labels):
+            own = tf.sigmoid(logits[:, output.label])
+            if not output.label:
+                own = first
+            found[output.name] = own * first if output.joint else own
+        return found
+
+    def _ctr(
+        self,
+        logits: tf.Tensor,
+        inputs: dict[str, Any],
+        logged: bool,
+        calibrated: bool,
     ) -> tf.Tensor:
-        shift = self._shift + (0.0 if logged else self._served_shift)
-        logits = tf.cast(self._network(inputs), tf.float32) + shift
+        logits += self._shift + (0.0 if logged else self._served_shift)
         if self._calibration is None or not calibrated:
             return tf.sigmoid(logits)
         return self._calibration(logits, inputs)
@@ -360,6 +383,8 @@ def export_id(
     """
     digest = hashlib.sha256()
     meaning = {name: settings.get(name) for name in _MEANING}
+    if settings.get("labels"):
+        meaning["labels"] = settings["labels"]
     digest.update(json.dumps(meaning, sort_keys=True).encode())
     assets = os.path.join(transform.transform_savedmodel_dir, "assets")
     for name in sorted(tf.io.gfile.listdir(assets)):

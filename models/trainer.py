@@ -111,6 +111,7 @@ def run_fn(fn_args: Any) -> None:
                 analyzers.kept(job.features, transform),
                 calibration,
                 shift or 0.0,
+                job.labels,
             ),
             fn_args.serving_model_dir,
             {

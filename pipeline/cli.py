@@ -143,6 +143,12 @@ def _parser() -> argparse.ArgumentParser:
         " much. Adds the columns banner and propensity",
     )
     generate.add_argument(
+        "--conversions",
+        action="store_true",
+        help="shape ads: clicks are followed by conversions. Adds the columns"
+        " conversion and converted, and a log of orders",
+    )
+    generate.add_argument(
         "--reuse",
         action="store_true",
         help="do nothing if the folder holds these very logs",
@@ -665,6 +671,7 @@ def _generate(options: argparse.Namespace) -> int:
             reuse=options.reuse,
             position_bias=options.position_bias,
             policy_bias=options.policy_bias,
+            conversions=options.conversions,
         ):
             print(f"{summary}\n")
         return 0
@@ -679,6 +686,7 @@ def _generate(options: argparse.Namespace) -> int:
         reuse=options.reuse,
         position_bias=options.position_bias,
         policy_bias=options.policy_bias,
+        conversions=options.conversions,
     )
     print(summary)
     return 0

@@ -21,17 +21,19 @@ from pydantic import (
 from components.click_log_gen.config.sections import DataConfig
 from components.evaluator.config import EvaluateConfig, Threshold
 from components.serving_gate.config import ServingGateConfig
+from models.config.architectures import ARCHITECTURES
 from models.config.event_time import TimeColumn
+from models.config.labels import outputs
 from models.config.losses import LossConfig
 from models.config.search_space import Tune, put
 from models.config.section import FieldError, PathText
 from models.config.training import (
-    RESERVED,
     ExportConfig,
     Features,
     ModelConfig,
     Section,
     TrainConfig,
+    is_reserved,
     reserved,
 )
 from models.errors import InputError
@@ -230,12 +232,14 @@ class PipelineConfig(Section):
                 f" runner.tfjob: {', '.join(accepted)}",
             )
         kinds = self.features.kinds()
-        if self.data.label_column in kinds:
-            raise FieldError(
-                self.use(str(self.data.label_column)),
-                f"feature {self.data.label_column!r} is the label's own"
-                " column; a model that sees it learns nothing",
-            )
+        for name in {*self.data.label_columns, self.data.label_column}:
+            if name in kinds:
+                raise FieldError(
+                    self.use(str(name)),
+                    f"feature {name!r} is the label's own column; a model that"
+                    " sees it learns nothing",
+                )
+        self._check_labels()
         # A Keras 2 model takes fewer of the optimizer's arguments.
         try:
             if self.model.keras == 2:
@@ -279,7 +283,7 @@ class PipelineConfig(Section):
                 f"feature {weight.source!r} is the column of data.weight,"
                 " which is not known when the model is served",
             )
-        for name in RESERVED.keys() & self.columns().keys():
+        for name in filter(is_reserved, self.columns()):
             raise FieldError("evaluate.slices", reserved(name))
         for name in self.data.drift.features.keys() - kinds.keys():
             raise FieldError(
@@ -333,6 +337,74 @@ class PipelineConfig(Section):
                         f" Accepted: {', '.join(columns)}",
                     )
         return self
+
+    def _check_labels(self) -> None:
+        """Refuses labels and settings that do not go together."""
+        several = self.data.labels
+        names = ", ".join(n for n, s in ARCHITECTURES.items() if s.takes_labels)
+        name = self.model.name
+        known = [o.name for o in outputs(self.data.trained_labels)[1:]]
+        for output in self.evaluate.outputs.keys() - known:
+            accepted = ", ".join(known) or "none without data.labels"
+            raise FieldError(
+                f"evaluate.outputs.{output}",
+                f"no output {output!r}. Accepted: {accepted}",
+            )
+        if several is None:
+            if self.model.takes_labels:
+                raise FieldError(
+                    "model.name",
+                    f"received {name!r} without data.labels; accepted with two"
+                    " labels or more, such as {click: click, buy: {column: buy,"
+                    " of: click}}",
+                )
+            return
+        if not self.model.takes_labels:
+            raise FieldError(
+                "model.name",
+                f"received {name!r} with data.labels; accepted: {names}",
+            )
+        for label, task in self.data.further_labels.items():
+            if self.model.entire_space and task.of is None:
+                raise FieldError(
+                    f"data.labels.{label}.of",
+                    f"received null with model.name {name!r}, which learns a"
+                    " label of another over all rows; accepted: the first"
+                    " label, or model.name: shared_bottom, mmoe",
+                )
+        for loss in self.losses():
+            if loss.name != "logloss":
+                raise FieldError(
+                    "train.loss",
+                    f"received {loss.name!r} with data.labels; accepted:"
+                    " logloss, of each label",
+                )
+        if self.evaluate.calibrate is not None:
+            raise FieldError(
+                "evaluate.calibrate",
+                f"received {self.evaluate.calibrate.method!r} with"
+                " data.labels; accepted: none. It knows one label alone",
+            )
+        if self.tune is not None:
+            if self.tune.objective not in ("logloss", "auc"):
+                raise FieldError(
+                    "tune.objective",
+                    f"received {self.tune.objective!r} with data.labels;"
+                    " accepted: logloss, the mean over the labels, or auc, of"
+                    " the first",
+                )
+            if "model.name" in self.tune.parameters:
+                raise FieldError(
+                    "tune.parameters",
+                    "model.name: received a choice with data.labels; accepted:"
+                    " one of them in model.name",
+                )
+        if shallow := self.features.shallow():
+            raise FieldError(
+                self.use(min(shallow)),
+                "`serve: shallow` received data.labels; accepted: `serve` with"
+                " a constant or `missing`",
+            )
 
     def losses(self) -> list[LossConfig]:
         """The loss, and those that a search tries."""

@@ -42,6 +42,11 @@ def details(counts: dict[str, Any], splits: Sequence[str]) -> list[str]:
         if spans.get(name):
             line += f"  {spans[name]['first']} to {spans[name]['last']}"
         lines.append(line)
+    lines += [
+        f"{name:<6} {found['positives']:>9,} positives"
+        f"  {found['negatives']:,} negatives, {found['unknown']:,} not known"
+        for name, found in counts.get("labels", {}).items()
+    ]
     return lines + [f"warning: {text}" for text in counts["warnings"]]
 
 

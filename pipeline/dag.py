@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from tfx.components import Trainer, Tuner
@@ -82,6 +82,7 @@ def training(config: PipelineConfig, data: str) -> dict[str, Any]:
         "negatives": sections["data"]["negatives"],
         "weight": sections["data"]["weight"],
         "data_version": data,
+        **_labels(config),
     }
 
 
@@ -206,6 +207,7 @@ def create_pipeline(
         **(
             {"weight": sections["data"]["weight"]} if config.data.weight else {}
         ),
+        **_labels(config),
         **({"model_version": versions.model} if versions.model else {}),
         **(
             {"pretrained_version": pretrained.version(config.features)}
@@ -262,6 +264,7 @@ def create_pipeline(
             "kinds": _evaluated_kinds(config),
             "timed": config.data.timed,
             "weighted": config.data.weight is not None,
+            **_labels(config),
             "metrics_version": versions.metrics,
             **code("Evaluator"),
         },
@@ -278,6 +281,7 @@ def create_pipeline(
                     "name": config.name,
                     "split": config.data.split.names[-1],
                     "separators": separators,
+                    **_labels(config),
                     **code("ServingGate"),
                 },
                 pushed_to=pushed_to(config),
@@ -331,6 +335,12 @@ def _calibrate(sections: Mapping[str, Any]) -> dict[str, Any]:
     """The part of the Trainer's settings that calibrates the export."""
     asked = sections["evaluate"]["calibrate"]
     return {} if asked is None else {"calibrate": asked}
+
+
+def _labels(config: PipelineConfig) -> dict[str, Any]:
+    """The labels, where there are several."""
+    labels = [asdict(label) for label in config.data.trained_labels]
+    return {"labels": labels} if labels else {}
 
 
 def _complete(components: list[BaseComponent]) -> list[BaseComponent]:

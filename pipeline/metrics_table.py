@@ -13,8 +13,18 @@ _NAME = 26  # characters
 def lines(report: Mapping[str, Any]) -> Iterator[str]:
     """A table of `report`, see `components.evaluator.evaluation`.
 
-    A difference is marked with `*` where its interval does not hold 0.
+    A difference is marked with `*` where its interval does not hold 0. A table
+    of each output after the first follows.
     """
+    yield from _table(report)
+    for name, part in report.get("outputs", {}).items():
+        yield f"  {name}, of the label {part['label']}:"
+        yield from _table(part)
+    for note in report["gate"]["notes"]:
+        yield f"  {note}"
+
+
+def _table(report: Mapping[str, Any]) -> Iterator[str]:
     paired = len(report["models"]) > 1
     share = f"{100 * report['confidence']:g} %"
     unit = report["bootstrap"]["unit"]
@@ -60,8 +70,6 @@ def lines(report: Mapping[str, Any]) -> Iterator[str]:
                 f"{_number(entry['value']):>9}  {_interval(entry['interval'])}"
             )
             yield f"  {name:<{_NAME}} {row}".rstrip()
-    for note in report["gate"]["notes"]:
-        yield f"  {note}"
 
 
 def _calibrated(found: Mapping[str, Any]) -> Iterator[str]:

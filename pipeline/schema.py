@@ -24,6 +24,7 @@ _ACTION = {"enum": ["warn", "stop", "off", False]}
 _SHORT: dict[str, tuple[dict[str, Any], ...]] = {
     "Calibrate": ({"enum": ["none", "platt", "isotonic", False]},),
     "Importance": ({"type": "boolean"},),
+    "LabelTask": (_TEXT,),
     "CategoricalFeature": (_TEXT,),
     "DriftConfig": (_ACTION,),
     "NumericFeature": (_TEXT,),

@@ -55,7 +55,7 @@ class Client:
             self._path += f"/versions/{version}"
         self._local = threading.local()
 
-    def predict(self, rows: Sequence[Row]) -> list[float]:
+    def predict(self, rows: Sequence[Row]) -> list[Any]:
         """Scores rows.
 
         Args:
@@ -63,14 +63,15 @@ class Client:
                 the value is unknown.
 
         Returns:
-            One probability a row.
+            One probability a row; of a model of several labels a mapping of
+            them: ctr, cvr, ctcvr.
 
         Raises:
             PredictError: the server refused, failed or cannot be reached.
         """
         return self._predict({"instances": list(rows)})
 
-    def predict_examples(self, examples: Sequence[bytes]) -> list[float]:
+    def predict_examples(self, examples: Sequence[bytes]) -> list[Any]:
         """Scores serialized `tf.Example` messages; see `predict`."""
         encoded = [
             {"b64": base64.b64encode(example).decode()} for example in examples
@@ -79,12 +80,12 @@ class Client:
             {"signature_name": "examples", "instances": encoded}
         )
 
-    def _predict(self, request: Mapping[str, object]) -> list[float]:
+    def _predict(self, request: Mapping[str, object]) -> list[Any]:
         body = json.dumps(request, default=_from_numpy).encode()
         answer = self._post(f"{self._path}:predict", body)
         if not isinstance(answer, dict) or "predictions" not in answer:
             raise PredictError(f"unexpected answer: {str(answer)[:200]}")
-        predictions: list[float] = answer["predictions"]
+        predictions: list[Any] = answer["predictions"]
         return predictions
 
     def _post(self, path: str, body: bytes) -> Any:

@@ -22,14 +22,13 @@ from serving.metrics import ServingMetrics
 from serving.monitor import Monitor
 from serving.request_log import RequestLog
 from serving.savedmodel import LoadedModel, Scalar
-from serving.tf_serving import DEFAULT_SIGNATURE
+from serving.tf_serving import CTR, DEFAULT_SIGNATURE
 from serving.versions import Snapshot
 
 Answer = TypeVar("Answer")
 # Reads a request: the signature that it is for, and its columns.
 Read = Callable[[LoadedModel], tuple[str, dict[str, Array]]]
 _SMALL = 1 << 16  # bytes that are read faster than a thread is woken
-CTR = "ctr"  # the output that is a probability
 LABELS = ("stable", "canary")  # the served version, the newest one
 
 

@@ -15,6 +15,7 @@ from serving.columns import Array, to_column
 from serving.errors import BadInputError, shown
 
 DEFAULT_SIGNATURE = "serving_default"
+CTR = "ctr"  # the output that is the probability of a click
 Inputs = Mapping[str, np.dtype[Any]]
 Aliases = Mapping[str, str]
 _NONE: Aliases = {}

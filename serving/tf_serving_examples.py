@@ -8,7 +8,13 @@ import orjson
 
 from serving.columns import Array, joined, to_column
 from serving.errors import BadInputError, shown
-from serving.tf_serving import Aliases, Inputs, find_signature, load_json
+from serving.tf_serving import (
+    CTR,
+    Aliases,
+    Inputs,
+    find_signature,
+    load_json,
+)
 
 Lists = Mapping[str, str] | None  # feature -> separator in a text
 CLASSES = ("0", "1")  # no click, click
@@ -132,11 +138,13 @@ def probabilities(outputs: Mapping[str, Array]) -> Array:
     Raises:
         BadInputError: the model gives something else.
     """
-    values = next(iter(outputs.values()))
-    if len(outputs) != 1 or values.ndim != 1 or values.dtype != np.float32:
+    values = outputs.get(CTR)
+    if values is None and len(outputs) == 1:
+        values = next(iter(outputs.values()))
+    if values is None or values.ndim != 1 or values.dtype != np.float32:
         raise BadInputError(
-            "classify and regress need a model with one output, a number a"
-            f" row. It has: {', '.join(outputs)}"
+            f"classify and regress need a model with the output {CTR!r}, or"
+            f" with one output, a number a row. It has: {', '.join(outputs)}"
         )
     return values
 

@@ -26,13 +26,19 @@ from components.click_log_gen.columns.rows import (
     typed,
 )
 from components.click_log_gen.columns.weights import Weights
-from components.click_log_gen.config.sections import DataConfig, LabelRule
+from components.click_log_gen.config.labels import LabelRule
+from components.click_log_gen.config.sections import DataConfig
 from components.click_log_gen.encoded_rows import EncodedRows
 from components.click_log_gen.files.chunks import Chunk
 from components.click_log_gen.history import events
 from components.click_log_gen.history.events import HistorySettings
+from components.click_log_gen.label_events.spilled import (
+    LabelSettings,
+    row_keys,
+)
 from components.click_log_gen.splitting import split
 from components.example_io.tf_example import encode_features, join, wrap
+from models.config.labels import FURTHER
 from models.config.training import LABEL
 
 
@@ -54,6 +60,7 @@ class ConversionSettings:
     newest: int = 0  # time of the newest row, for weights by age
     histories: HistorySettings | None = None
     counts: Sequence[int] = ()  # good rows of each chunk, with histories
+    label_events: LabelSettings | None = None
 
     @property
     def wanted(self) -> dict[str, str]:
@@ -62,6 +69,8 @@ class ConversionSettings:
         wanted = {name: form.reads for name, form in self.columns.items()}
         assert data.label is not None and data.label_column is not None
         wanted.setdefault(data.label_column, labels.kind(data.label))
+        for task in data.column_labels.values():
+            wanted.setdefault(str(task.column), labels.kind(task.rule))
         if data.weight is not None and data.weight.source is not None:
             wanted.setdefault(data.weight.source, "float")
         if data.reads_time and data.time is not None:
@@ -70,6 +79,12 @@ class ConversionSettings:
         for name in (*data.split.key, *data.negatives.key):
             # As text, whatever else the column is, so that none is rounded.
             wanted[name] = "string"
+        if self.label_events is not None:
+            assert data.time is not None
+            time = data.time.column
+            wanted[time] = reading(wanted.get(time))
+            for task in data.event_labels.values():
+                wanted |= dict.fromkeys(task.shown_key, "string")
         if self.histories is not None:
             wanted = events.wanted(self.histories, wanted)
         return wanted
@@ -81,7 +96,9 @@ class Batch:
     encoded: the good rows. columns: the features of these. event_times:
     of all rows that have one, refused ones included. history: what the good
     rows tell of their users, for each sequence that is made, and moments: when
-    they happened.
+    they happened. labels: counts of the labels after the first, see
+    `labels.counted`. label_keys: label that is from events -> key of the good
+    rows.
     """
 
     def __init__(
@@ -112,6 +129,14 @@ class Batch:
             data.label if isinstance(data.label, LabelRule) else None,
             self._verdicts,
         )
+        for name, task in data.column_labels.items():
+            columns[FURTHER + name] = labels.further(
+                rows.columns[str(task.column)],
+                self._column(str(task.column)),
+                task.rule if isinstance(task.rule, LabelRule) else None,
+                None if task.of is None else columns[LABEL],
+                self._verdicts,
+            )
         times = self._times()
         for name, form in job.columns.items():
             if form.kind == "time" and times is not None:
@@ -120,6 +145,14 @@ class Batch:
         if job.histories is not None:
             nulls = data.impressions.null_values
             history = events.read(rows, nulls, job.histories, self._verdicts)
+        label_keys: dict[str, pa.Array] = {}
+        if job.label_events is not None:
+            label_keys = row_keys(
+                rows,
+                data.event_labels,
+                data.impressions.null_values,
+                self._verdicts,
+            )
         sides = self._sides()
         weighed = self._weights()
         keys = self._keys(data.negatives.key)
@@ -131,6 +164,9 @@ class Batch:
                 {name: one[name].filter(chosen) for name in one}
                 for one in history
             ]
+            label_keys = {n: a.filter(chosen) for n, a in label_keys.items()}
+        self.label_keys = label_keys
+        self.labels = labels.counted(columns, data.column_labels)
         self.history = history
         self.moments = None if times is None else times[good]
         self.columns = {name: columns[name] for name in features}
@@ -138,7 +174,8 @@ class Batch:
         if data.split.by == "hash" and sides is None:
             # Without the label: else an ad's clicks would go one way and what
             # else it had another.
-            label = encode_features({LABEL: columns.pop(LABEL)})
+            alone = [LABEL, *(FURTHER + name for name in data.column_labels)]
+            label = encode_features({name: columns.pop(name) for name in alone})
             encoded = encode_features(columns) if columns else label
             sides = split.hash_sides(encoded, data.split)
             if columns:
@@ -186,6 +223,7 @@ class Batch:
         forms = self._job.columns.values()
         wanted = any(form.kind == "time" for form in forms)
         wanted |= self._job.histories is not None
+        wanted |= self._job.label_events is not None
         if not (wanted or data.reads_time):
             return None
         assert data.time is not None

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from components.click_log_gen.config.sections import (
-    ClickFiles,
-    DataConfig,
-    LabelRule,
-)
+from components.click_log_gen.config.labels import LabelRule
+from components.click_log_gen.config.sections import ClickFiles, DataConfig
 from components.click_log_gen.join import matching
 from models.errors import InputError
 from optimizers.config.messages import counted
@@ -30,6 +27,8 @@ def check(counts: dict[str, Any], data: DataConfig) -> None:
     check_rejected(counts, data.max_rejected, "rows")
     if data.clicks is not None:
         _check_join(counts["clicks"], data, data.clicks)
+    for name, found in counts.get("events", {}).items():
+        _check_events(name, found, data)
     for name in data.split.names:
         if counts[name] == 0:
             raise InputError(_empty_split(name, counts, data))
@@ -87,6 +86,8 @@ def _check_classes(counts: dict[str, Any], data: DataConfig) -> None:
         rule = label.model_dump(exclude_none=True)
         label = "{" + ", ".join(f"{k}: {v}" for k, v in rule.items()) + "}"
     by = f"data.label: {label}" if label else "a click in data.clicks.window"
+    if data.labels:
+        by = f"data.labels.{next(iter(data.labels))}"
     raise InputError(
         f"The train split has no {'negative' if positives else 'positive'}: by"
         f" {by} all of its {rows:,} labels are {int(positives > 0)}"
@@ -162,6 +163,19 @@ def _check_join(
             " has an impression; are data.clicks.key"
             f" ({', '.join(source.key)}) and its columns in the impressions"
             f" ({', '.join(source.shown_key)}) the right ones?"
+        )
+
+
+def _check_events(name: str, events: dict[str, Any], data: DataConfig) -> None:
+    check_rejected(events, data.max_rejected, f"events of the label {name}")
+    task = data.event_labels[name]
+    kept = events["read"] - events["rejected"]
+    if kept and events["orphans"] == kept:
+        raise InputError(
+            f"{', '.join(data.events[str(task.from_)].path)}: none of the"
+            f" {kept:,} events has an impression; are data.labels.{name}.key"
+            f" ({', '.join(task.key)}) and its columns in the impressions"
+            f" ({', '.join(task.shown_key)}) the right ones?"
         )
 
 

@@ -26,6 +26,8 @@ from components.click_log_gen.files.chunks import Chunk, naming
 from components.click_log_gen.formats import log_reader
 from components.click_log_gen.history import events
 from components.click_log_gen.history.build import Histories
+from components.click_log_gen.label_events import spilled
+from components.click_log_gen.label_events.build import Labels
 from components.click_log_gen.output.row_counts import RowCounts
 from components.click_log_gen.output.shards import Shards
 from components.click_log_gen.splitting import split
@@ -64,12 +66,19 @@ def spill_chunk(chunk: Chunk, job: ConversionSettings) -> dict[str, Any]:
         if job.histories is not None:
             users = events.Writer(job.histories, chunk.number)
             stack.enter_context(users)
+        labelled = None
+        if job.label_events is not None:
+            labelled = spilled.Writer(job.label_events, chunk.number)
+            stack.enter_context(labelled)
         for batch in reading.batches(shards):
             times.append(batch.event_times)
             writer.add(batch.encoded)
             rows += len(batch.encoded.positive)
             if users is not None and batch.moments is not None:
                 users.add(batch.history, batch.moments, batch.encoded.positive)
+            if labelled is not None and batch.moments is not None:
+                positive = batch.encoded.positive
+                labelled.add(batch.label_keys, batch.moments, positive)
         if reading.partial:
             times = [split.event_times(chunk, job.data)]
     return (
@@ -85,17 +94,26 @@ def route_chunk(chunk: Chunk, job: ConversionSettings) -> dict[str, Any]:
     histories = None
     if job.histories is not None:
         histories = Histories(job.histories, chunk.number, job.counts)
+    labels = None
+    if job.label_events is not None:
+        labels = Labels(job.label_events, chunk.number)
     first = 0
     with _shards(chunk, job) as shards:
         for rows in encoded_rows.read(_spilled(chunk, job)):
             count = len(rows.positive)
-            if histories is None:
-                _finish(rows, job, shards, tally)
-            else:
-                for start, stop in histories.pieces(first, count):
-                    more = histories.of(first + start, stop - start)
+            pieces = iter([(0, count)])
+            if histories is not None:
+                pieces = histories.pieces(first, count)
+            for start, stop in pieces:
+                more: list[pa.BinaryArray] = []
+                if histories is not None:
+                    more += histories.of(first + start, stop - start)
+                if labels is not None:
+                    more += labels.of(first + start, stop - start)
+                some = rows
+                if stop - start < count:
                     some = rows.slice(start, stop)
-                    _finish(some, job, shards, tally, more)
+                _finish(some, job, shards, tally, more)
             first += count
     return {"chunk": chunk.number, **tally.to_json()}
 
@@ -126,6 +144,7 @@ class _Reading:
             tally.reject(rejected)
             shards.reject(rejected)
             tally.counts["read"] += rows.count + len(rows.rejected)
+            tally.counts.update(batch.labels)
             yield batch
             self._feature_check.see(batch.columns)
             self._seen |= rows.filled(self._wanted.keys() - self._seen)

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from components.click_log_gen import conversion
 from components.click_log_gen.batch import ConversionSettings
-from components.click_log_gen.columns import feature_check
+from components.click_log_gen.columns import feature_check, labels
 from components.click_log_gen.columns.rows import ColumnForm
 from components.click_log_gen.config.sections import DataConfig, LogFiles
 from components.click_log_gen.files import log_paths
@@ -20,6 +20,12 @@ from components.click_log_gen.formats.plan import plan as plan_chunks
 from components.click_log_gen.history import build
 from components.click_log_gen.history.events import HistorySettings
 from components.click_log_gen.join import matching, merge, partition
+from components.click_log_gen.label_events import build as label_build
+from components.click_log_gen.label_events import spilled
+from components.click_log_gen.label_events.spilled import (
+    EventChunk,
+    LabelSettings,
+)
 from components.click_log_gen.output.row_counts import RowCounts
 from components.click_log_gen.splitting import split
 from models.config.event_time import TimeColumn
@@ -96,9 +102,10 @@ def ingest(
     if data.clicks is not None:
         return _joined(data, forms, places, each, plan, ranges, sequences)
     histories = None
+    size = _text_bytes(data.impressions, plan, "data.impressions.path")
     if sequences:
-        size = _text_bytes(data.impressions, plan, "data.impressions.path")
         histories = _settings(data, sequences, places, len(plan), size)
+    label_events, happened = _label_events(data, places, each, len(plan), size)
     counted: list[dict[str, Any]] = []
     if data.split.by == "order":
         counted = each(plan, "Count", split.count, data=data)
@@ -112,17 +119,22 @@ def ingest(
         split.first_rows(part["count"] for part in counted),
         ranges,
         histories=histories,
+        label_events=label_events,
     )
+    labelled: list[dict[str, Any]] = []
     built: list[dict[str, Any]] = []
     routed: list[dict[str, Any]] = []
     columnar = log_format.of(data.impressions).columnar
-    if histories is not None or (data.reads_time and not columnar):
+    spills = histories is not None or label_events is not None
+    if spills or (data.reads_time and not columnar):
         parts = each(plan, "Read", conversion.spill_chunk, job=job)
         if data.reads_time:
             job = _with_times(job, parts)
         if histories is not None:
             job = dataclasses.replace(job, counts=[p["rows"] for p in parts])
             built = _built(histories, job.counts, each)
+        if label_events is not None:
+            labelled = _labelled(label_events, each)
         routed = each(plan, "Route", conversion.route_chunk, job=job)
     else:
         if data.reads_time:
@@ -131,11 +143,13 @@ def ingest(
             )
             job = _with_times(job, surveys)
         parts = each(plan, "Convert", conversion.convert_chunk, job=job)
-    absent = _absent([(data.impressions, parts)])
+    absent = _absent([(data.impressions, parts), *_of_logs(data, happened)])
     tally = _total([*parts, *routed])
     _check_clock(tally, data.time, "data.time")
     counts = {
         **_counts(tally, data.split.names),
+        **_labels(tally, data, labelled),
+        **_events(data, happened, labelled),
         **feature_check.total([*parts, *built], [*forms, *made]),
     }
     return Outcome(counts, absent)
@@ -210,6 +224,7 @@ def _joined(
     size += _text_bytes(data.clicks, clicked, "data.clicks.path")
     number = min(1 + size // PARTITION_BYTES, _MOST_PARTITIONS)
     number = data.clicks.partitions or number
+    label_events, happened = _label_events(data, places, each, number, size)
     spread = partition.PartitionSettings(
         data,
         columns,
@@ -220,6 +235,7 @@ def _joined(
         number,
         ranges,
         _settings(data, sequences, places, number, size),
+        label_events,
     )
     parts = each(plan, "Partition", partition.partition_chunk, job=spread)
     ours, theirs = parts[: len(shown)], parts[len(shown) :]
@@ -239,16 +255,22 @@ def _joined(
         surveys = each(partitions, "Survey", merge.survey, job=job)
         job = dataclasses.replace(job, cut=split.find_cut(surveys, data.split))
     built: list[dict[str, Any]] = []
-    if spread.histories is not None:
-        found = each(partitions, "Events", merge.spill_events, job=job)
+    labelled: list[dict[str, Any]] = []
+    if spread.histories is not None or label_events is not None:
+        found = each(partitions, "Spill", merge.spill_events, job=job)
         job = dataclasses.replace(job, counts=[p["rows"] for p in found])
+    if spread.histories is not None:
         built = _built(spread.histories, job.counts, each)
+    if label_events is not None:
+        labelled = _labelled(label_events, each)
     joined = each(partitions, "Join", merge.join_partition, job=job)
     impressions = _total([*ours, *(part["impressions"] for part in joined)])
     clicks = _total([*theirs, *(part["clicks"] for part in joined)])
     names = [name for name, _ in matching.CLICK_OUTCOMES if name != "rejected"]
     counts = {
         **_counts(impressions, data.split.names),
+        **_labels(impressions, data, labelled),
+        **_events(data, happened, labelled),
         **feature_check.total([*ours, *built], [*columns, *made]),
         "held_back": impressions.counts["held_back"],
         "duplicates": impressions.counts["duplicates"],
@@ -259,7 +281,8 @@ def _joined(
             "times": _iso(clicks.times.get("all")),
         },
     }
-    absent = _absent([(data.impressions, ours), (data.clicks, theirs)])
+    logs = [(data.impressions, ours), (data.clicks, theirs)]
+    absent = _absent([*logs, *_of_logs(data, happened)])
     return Outcome(counts, absent)
 
 
@@ -335,6 +358,119 @@ def _counts(tally: RowCounts, splits: Sequence[str]) -> dict[str, Any]:
             if name in tally.times
         },
     }
+
+
+def _label_events(
+    data: DataConfig, places: Places, each: Each, rows: int, size: int
+) -> tuple[LabelSettings | None, list[dict[str, Any]]]:
+    """Spills the events that labels are from; None: there are no such labels.
+
+    Args:
+        data: the config section.
+        places: where files go.
+        each: calls a function on each piece.
+        rows: pieces of the rows.
+        size: bytes of text in the other logs.
+
+    Raises:
+        InputError: a log has no event, or one that cannot be read.
+    """
+    if not data.event_labels:
+        return None, []
+    chunks: dict[str, int] = {}
+    pieces: list[EventChunk] = []
+    for label, task in data.event_labels.items():
+        field = f"data.events.{task.from_}.path"
+        log = data.events[str(task.from_)]
+        found = plan_chunks(log, field)
+        size += _text_bytes(log, found, field)
+        chunks[label] = len(found)
+        pieces += [
+            EventChunk(len(pieces) + chunk.number, label, chunk)
+            for chunk in found
+        ]
+    settings = LabelSettings(
+        data,
+        places.folders["rejected"],
+        places.work,
+        rows,
+        chunks,
+        min(1 + size // PARTITION_BYTES, _MOST_PARTITIONS),
+    )
+    parts = each(pieces, "Events", spilled.spill_events, job=settings)
+    ends = {}
+    for label, task in data.event_labels.items():
+        own = [part for part in parts if part["label"] == label]
+        _check_clock(
+            _total(own), settings.time(label), f"data.events.{task.from_}.time"
+        )
+        last = [part["times"]["all"][1] for part in own if part["times"]]
+        if not last:
+            raise InputError(
+                f"{', '.join(settings.log(label).path)}: no event in any file,"
+                f" so that data.labels.{label} is known of no row"
+            )
+        until = data.events_until(str(task.from_))
+        ends[label] = max(last) if until is None else until
+    return dataclasses.replace(settings, ends=ends), parts
+
+
+def _labelled(job: LabelSettings, each: Each) -> list[dict[str, Any]]:
+    """Labels the rows of all keys."""
+    pieces = label_build.partitions(job)
+    return each(pieces, "Labels", label_build.build, job=job)
+
+
+def _of_logs(
+    data: DataConfig, happened: Sequence[Mapping[str, Any]]
+) -> list[tuple[LogFiles, list[Mapping[str, Any]]]]:
+    """Each log of events, and what was counted in it."""
+    return [
+        (
+            data.events[str(task.from_)],
+            [part for part in happened if part["label"] == label],
+        )
+        for label, task in data.event_labels.items()
+    ]
+
+
+def _labels(
+    tally: RowCounts,
+    data: DataConfig,
+    labelled: Sequence[Mapping[str, Any]],
+) -> dict[str, Any]:
+    """Label after the first -> its counts, of the rows where it counts."""
+    counts = {
+        name: {
+            what: tally.counts[labels.count_name(name, what)]
+            + sum(part[what] for part in labelled if part["label"] == name)
+            for what in labels.VALUES
+        }
+        for name in data.further_labels
+    }
+    return {"labels": counts} if counts else {}
+
+
+def _events(
+    data: DataConfig,
+    parts: Sequence[Mapping[str, Any]],
+    labelled: Sequence[Mapping[str, Any]],
+) -> dict[str, Any]:
+    """Label that is from events -> counts of these."""
+    counts = {}
+    for name in data.event_labels:
+        tally = _total([part for part in parts if part["label"] == name])
+        counts[name] = {
+            **{what: tally.counts[what] for what in ("read", "rejected")},
+            **{
+                fate: sum(p[fate] for p in labelled if p["label"] == name)
+                for fate in label_build.FATES
+            },
+            "reasons": dict(tally.reasons.most_common()),
+            "examples": tally.examples,
+            "times": _iso(tally.times.get("all")),
+        }
+    return {"events": counts} if counts else {}
 
 
 def _weights(

@@ -137,6 +137,9 @@ class EvaluateConfig(Section):
         default={}, validate_default=True
     )
     """Metric -> bounds, besides the defaults; null takes a default out."""
+    outputs: dict[str, dict[str, Threshold | None]] = {}
+    """Output after the first, such as `cvr` -> its metrics and bounds, besides
+    the same defaults; with `data.labels`."""
     gates: tuple[Gate, ...] = ()
     """Gates besides those bounds, each a name or `{name: ..., argument: ...}`;
     any of them may refuse the model."""
@@ -179,6 +182,21 @@ class EvaluateConfig(Section):
             return {} if value else None
         return value
 
+    @field_validator("outputs")
+    @classmethod
+    def _known_of_outputs(cls, value: dict[str, Any]) -> dict[str, Any]:
+        found = {}
+        for output, metrics in value.items():
+            try:
+                found[output] = cls._known(metrics)
+            except FieldError as error:
+                raise FieldError(
+                    f"{output}.{error.field}", error.message
+                ) from error
+            except ValueError as error:  # of a name
+                raise FieldError(output, str(error)) from error
+        return found
+
     @field_validator("metrics")
     @classmethod
     def _known(cls, value: dict[str, Any]) -> dict[str, Any]:
@@ -211,11 +229,18 @@ class EvaluateConfig(Section):
 
     @model_validator(mode="after")
     def _grouped(self) -> EvaluateConfig:
-        for name in self.thresholds():
+        given = [(f"metrics.{name}", name) for name in self.thresholds()]
+        given += [
+            (f"outputs.{output}.{name}", name)
+            for output, metrics in self.outputs.items()
+            for name, threshold in metrics.items()
+            if threshold is not None
+        ]
+        for field, name in given:
             known = metric_registry.REGISTERED.get(name)
             if known and known.needs == "group" and self.group is None:
                 raise FieldError(
-                    f"metrics.{name}",
+                    field,
                     "a metric by group; name the column in `evaluate.group`,"
                     " such as user_id",
                 )
@@ -225,11 +250,27 @@ class EvaluateConfig(Section):
         """Metric -> bounds, without those that are taken out."""
         return {name: t for name, t in self.metrics.items() if t is not None}
 
+    def of_output(self, name: str) -> EvaluateConfig:
+        """The section for an output after the first."""
+        own = {
+            "metrics": self.outputs.get(name, dict(DEFAULTS)),
+            "outputs": {},
+            "gates": (),
+            "calibrate": None,
+        }
+        return self.model_copy(update=own)
+
     def extensions(self) -> list[tuple[str, Registry, str]]:
         """Setting, registry and name of each metric and gate."""
         metrics = metric_registry.METRICS
         return [
             *((f"metrics.{name}", metrics, name) for name in self.thresholds()),
+            *(
+                (f"outputs.{output}.{name}", metrics, name)
+                for output, bounds in self.outputs.items()
+                for name, bound in bounds.items()
+                if bound is not None
+            ),
             *((f"gates.{n}", GATES, g.name) for n, g in enumerate(self.gates)),
         ]
 

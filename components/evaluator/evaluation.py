@@ -38,6 +38,9 @@
                         of the label, "calibration", "calibration_interval"}]},
                         of rows that have a time}
     gate            see `gate.judge`
+    outputs         {}, or of a model of several labels output after the first
+                    -> all of this but `importance`, with "label", its name, of
+                    the rows where it counts; `gate` above is of all outputs
     importance      see `importance`; where the config asks for it
 
     ENTRY           {"value", "interval": [low, high] or null,

@@ -22,7 +22,9 @@ from components.evaluator import gate, tfma_files, tfma_results
 from components.evaluator.config import EvaluateConfig
 from components.evaluator.evaluation import FILE, evaluate
 from components.evaluator.importance import audit
+from components.evaluator.outputs import evaluate_outputs, with_outputs
 from components.evaluator.predictions import predictions
+from models.config.labels import labels_of
 from models.input_pipeline import row_counts
 from models.input_pipeline.record_index import index
 
@@ -37,8 +39,8 @@ class Executor(tfx_evaluator.Executor):
     It needs some 60 bytes a row besides, so no Beam runner is asked, a
     cluster's neither. The exec property `settings` is JSON: `evaluate`, the
     config section, `kinds`, of the columns in it, `timed`: whether the
-    examples carry times, and `weighted`: whether they have weights. Without it,
-    TFX's own executor evaluates by TFMA.
+    examples carry times, `weighted`: whether they have weights, and `labels`,
+    where there are several. Without it, TFX's own executor evaluates by TFMA.
 
     An empty baseline is left out, and every broken threshold is logged.
     """
@@ -105,9 +107,14 @@ class Executor(tfx_evaluator.Executor):
             config.group,
             settings.get("timed", False),
             settings.get("weighted", False),
+            labels_of(settings),
         )
         found = evaluate(columns, config, split)
-        found["gate"] = gate.judge(found, config)
+        found["outputs"] = evaluate_outputs(
+            columns, labels_of(settings), config, split
+        )
+        verdict = gate.judge(found, config)
+        found["gate"] = with_outputs(verdict, found["outputs"])
         if config.importance is not None and found["rows"]:
             found["importance"] = audit(
                 files,
@@ -206,15 +213,19 @@ def refusals(evaluation: str) -> list[str]:
 def metrics(evaluation: str) -> dict[str, dict[str, float | None]]:
     """Slice ("" is overall) -> metric -> value, of the candidate model.
 
-    None stands for a metric that is not defined: see `undefined`.
+    A metric of an output after the first is called by it: cvr.auc. None stands
+    for a metric that is not defined: see `undefined`.
     """
     found = report(evaluation)
     if not found:
         return tfma_results.metrics(evaluation)
-    return {
-        where: {name: entry["value"] for name, entry in entries.items()}
-        for where, entries in _slices(found)
-    }
+    values: dict[str, dict[str, float | None]] = {}
+    for head, part in _outputs(found):
+        for where, entries in _slices(part):
+            values.setdefault(where, {}).update(
+                {head + name: entry["value"] for name, entry in entries.items()}
+            )
+    return values
 
 
 def undefined(evaluation: str) -> dict[str, str]:
@@ -222,17 +233,30 @@ def undefined(evaluation: str) -> dict[str, str]:
     found = report(evaluation)
     if not found:
         return tfma_results.undefined(evaluation)
-    lines = {}
-    for where, entries in _slices(found):
-        names: dict[str, list[str]] = {}
-        for name, entry in entries.items():
-            if "undefined" in entry:
-                names.setdefault(entry["undefined"], []).append(name)
-        if names:
-            lines[where] = "; ".join(
-                f"{', '.join(some)}: {why}" for why, some in names.items()
-            )
-    return lines
+    names: dict[str, dict[str, list[str]]] = {}
+    for head, part in _outputs(found):
+        for where, entries in _slices(part):
+            for name, entry in entries.items():
+                if "undefined" in entry:
+                    reasons = names.setdefault(where, {})
+                    reasons.setdefault(entry["undefined"], []).append(
+                        head + name
+                    )
+    return {
+        where: "; ".join(
+            f"{', '.join(some)}: {why}" for why, some in reasons.items()
+        )
+        for where, reasons in names.items()
+    }
+
+
+def _outputs(
+    found: Mapping[str, Any],
+) -> list[tuple[str, Mapping[str, Any]]]:
+    """Evaluations of all outputs; those after the first begin with a name."""
+    return [("", found)] + [
+        (f"{name}.", part) for name, part in found.get("outputs", {}).items()
+    ]
 
 
 def _slices(found: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ import pyarrow as pa
 import tensorflow as tf
 
 from components import model_store
+from models.config.labels import CTR, Label, labels_of, outputs
 from models.config.training import LABEL, WEIGHT, Features
 from models.errors import InputError
 from models.export import AS_LOGGED, DTYPES, UNCALIBRATED
@@ -48,6 +49,10 @@ class Columns:
     slices: column -> its values.
     hours: since 1970, int32 [N]; None where the rows have no time.
     weights: float32 [N]; None: 1 each.
+    further: label after the first -> 1, 0 or UNKNOWN, int64 [N].
+    outputs: output after the first -> its probability by each model that has
+        it, the first model's first, float32 [N].
+    served_outputs: output after the first -> as `served`.
     """
 
     labels: npt.NDArray[np.bool_]
@@ -58,6 +63,13 @@ class Columns:
     uncalibrated: npt.NDArray[np.float32] | None = None
     hours: npt.NDArray[np.int32] | None = None
     weights: npt.NDArray[np.float32] | None = None
+    further: dict[str, npt.NDArray[np.int64]] = field(default_factory=dict)
+    outputs: dict[str, tuple[npt.NDArray[np.float32], ...]] = field(
+        default_factory=dict
+    )
+    served_outputs: dict[str, npt.NDArray[np.float32]] = field(
+        default_factory=dict
+    )
 
 
 def predictions(
@@ -68,6 +80,7 @@ def predictions(
     group: str | None = None,
     timed: bool = False,
     weighted: bool = False,
+    labels: Sequence[Label] = (),
 ) -> Columns:
     """Calls every model on all rows of `files`.
 
@@ -86,10 +99,12 @@ def predictions(
         group: column whose rows belong together.
         timed: whether the examples carry times: see `tf_example.timed`.
         weighted: whether they have weights.
+        labels: of the first model, where there are several.
 
     Raises:
         InputError: a model has no such signature.
     """
+    more = _labelled(labels)
     opened = [_Model(name, path) for name, path in models.items()]
     loaded = [model.as_logged for model in opened]
     others = opened[0].others if opened else {}
@@ -101,18 +116,36 @@ def predictions(
     spec[LABEL] = tf.io.FixedLenFeature([], tf.int64)
     if weighted:
         spec[WEIGHT] = tf.io.FixedLenFeature([], tf.float32)
+    for label in labels[1:]:
+        spec[label.column] = tf.io.FixedLenFeature([], tf.int64)
 
     def step(serialized: tf.Tensor) -> dict[str, Any]:
         parsed = tf.io.parse_example(serialized, spec)
+        answers = [signature(serialized) for signature in loaded]
         out = {
             "label": parsed[LABEL] > 0,
             "predictions": tuple(
-                tf.reshape(signature(serialized), [-1]) for signature in loaded
+                tf.reshape(answer[CTR], [-1]) for answer in answers
             ),
             "slices": {name: parsed[name] for name in slices},
+            "further": {one.name: parsed[one.column] for one in labels[1:]},
+            "outputs": {
+                name: tuple(
+                    tf.reshape(answer[name], [-1])
+                    for model, answer in zip(opened, answers, strict=True)
+                    if model is opened[0] or model.outputs.get(name) == label
+                )
+                for name, label in more.items()
+            },
+            "served_outputs": {},
         }
         for name, signature in others.items():
-            out[name] = tf.reshape(signature(serialized), [-1])
+            answer = signature(serialized)
+            out[name] = tf.reshape(answer[CTR], [-1])
+            if name == "served":
+                out["served_outputs"] = {
+                    one: tf.reshape(answer[one], [-1]) for one in more
+                }
         if group is not None:
             out["group"] = hashed(parsed[group])
         if timed:
@@ -131,6 +164,7 @@ class _Model:
     """A SavedModel, which must live as long as its signatures are called.
 
     as_logged: serialized examples -> probabilities, of the rows as they are.
+    outputs: output after the first -> its label, as the manifest says.
     others: field of `Columns` -> the same otherwise, where it differs.
     """
 
@@ -146,11 +180,22 @@ class _Model:
             )
         logged = _called(signatures.get(AS_LOGGED))
         self.as_logged = logged or served
+        config = model_store.about(path).get("config", {})
+        self.outputs = _labelled(labels_of(config))
         before = _called(signatures.get(UNCALIBRATED))
         self.others = {
             **({"served": served} if logged else {}),
             **({"uncalibrated": before} if before else {}),
         }
+
+
+def _labelled(labels: Sequence[Label]) -> dict[str, str]:
+    """Output after the first -> its label."""
+    return {
+        output.name: labels[output.label].name
+        for output in outputs(labels)
+        if output.label
+    }
 
 
 def _check_lists(name: str, path: str) -> None:
@@ -169,12 +214,14 @@ def _check_lists(name: str, path: str) -> None:
         )
 
 
-def _called(signature: Any) -> Callable[[tf.Tensor], tf.Tensor] | None:
+def _called(
+    signature: Any,
+) -> Callable[[tf.Tensor], dict[str, tf.Tensor]] | None:
     """A signature as a function of serialized examples."""
-    if signature is None or "ctr" not in signature.structured_outputs:
+    if signature is None or CTR not in signature.structured_outputs:
         return None
     (argument,) = signature.structured_input_signature[1]
-    return lambda serialized: signature(**{argument: serialized})["ctr"]
+    return lambda serialized: dict(signature(**{argument: serialized}))
 
 
 def batches(files: Sequence[str], step: Any) -> Any:
@@ -229,6 +276,11 @@ class _Kept:
         self._groups: list[Any] = []
         self._hours: list[Any] = []
         self._weights: list[Any] = []
+        self._named: dict[str, dict[str, list[Any]]] = {
+            "further": {},
+            "outputs": {},
+            "served_outputs": {},
+        }
         self._known: dict[str, dict[Any, int]] = {name: {} for name in slices}
         self._slices: dict[str, list[tuple[Any, Any]]] = {
             name: [] for name in slices
@@ -250,6 +302,9 @@ class _Kept:
             self._hours.append(batch["hours"].numpy())
         if "weight" in batch:
             self._weights.append(batch["weight"].numpy())
+        for field_, found in self._named.items():
+            for name, value in batch[field_].items():
+                found.setdefault(name, []).append(value)
         for name, sparse in batch["slices"].items():
             rows, codes = self._coded(name, sparse)
             self._slices[name].append((rows + self._rows, codes))
@@ -297,12 +352,26 @@ class _Kept:
             slices,
             hours=np.concatenate(self._hours) if self._hours else None,
             weights=np.concatenate(self._weights) if self._weights else None,
+            further=self._all("further"),
+            outputs={
+                name: tuple(
+                    np.concatenate(parts).astype(_FLOAT)
+                    for parts in zip(*batches, strict=True)
+                )
+                for name, batches in self._named["outputs"].items()
+            },
+            served_outputs=self._all("served_outputs"),
             **{
                 name: np.concatenate(parts)
                 for name, parts in self._others.items()
                 if parts
             },
         )
+
+    def _all(self, field_: str) -> dict[str, Any]:
+        """Name -> its values of all batches."""
+        found = self._named[field_]
+        return {name: np.concatenate(parts) for name, parts in found.items()}
 
 
 def _shown(value: Any) -> Value:

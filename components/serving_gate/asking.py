@@ -15,6 +15,7 @@ from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
 from components.serving_gate.rows import Rows
 from components.serving_gate.server import Server
+from models.config.labels import CTR
 from serving.client import Client, PredictError
 
 TOLERANCE = 1e-5  # of a probability
@@ -39,10 +40,18 @@ class Latency:
     late: bool
 
 
-def ways(server: Server, rows: Rows) -> dict[str, Ask]:
-    """Way to ask -> asks for all rows at once."""
+def ways(
+    server: Server, rows: Rows, names: Sequence[str] = (CTR,)
+) -> dict[str, Ask]:
+    """Way to ask -> asks for all rows at once.
+
+    Args:
+        server: which is asked.
+        rows: to ask for.
+        names: of the outputs.
+    """
     client = Client(server.url, server.name, timeout=_TIMEOUT)
-    predict = _Grpc(server)
+    predict = _Grpc(server, names)
     everything = rows.request(server.name, slice(None))
     examples = rows.examples_request(server.name)
     return {
@@ -53,10 +62,12 @@ def ways(server: Server, rows: Rows) -> dict[str, Ask]:
     }
 
 
-def singly(server: Server, rows: Rows) -> dict[str, list[Ask]]:
-    """Protocol -> asks for one row, for each row."""
+def singly(
+    server: Server, rows: Rows, names: Sequence[str] = (CTR,)
+) -> dict[str, list[Ask]]:
+    """Protocol -> asks for one row, for each row; see `ways`."""
     client = Client(server.url, server.name, timeout=_TIMEOUT)
-    predict = _Grpc(server)
+    predict = _Grpc(server, names)
 
     def by_rest(row: dict[str, Any]) -> Ask:
         return lambda: client.predict([row])
@@ -76,7 +87,8 @@ def singly(server: Server, rows: Rows) -> dict[str, list[Ask]]:
 class _Grpc:
     """TF Serving's PredictionService, of one model."""
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Server, names: Sequence[str]) -> None:
+        self._names = names
         options = [
             ("grpc.max_receive_message_length", -1),
             ("grpc.enable_http_proxy", 0),  # it is on this machine
@@ -84,42 +96,71 @@ class _Grpc:
         channel = grpc.insecure_channel(server.grpc, options)
         self._stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
 
-    def __call__(self, request: predict_pb2.PredictRequest) -> Sequence[float]:
+    def __call__(self, request: predict_pb2.PredictRequest) -> Sequence[Any]:
+        """By row, as the REST client gives them."""
         response = self._stub.Predict(request, timeout=_TIMEOUT)
-        answers: Sequence[float] = response.outputs["ctr"].float_val
-        if answers:
-            return answers
-        content = response.outputs["ctr"].tensor_content
-        return np.frombuffer(content, np.float32).tolist()
+        columns = [_values(response.outputs[name]) for name in self._names]
+        if len(columns) == 1:
+            return columns[0]
+        return [
+            dict(zip(self._names, row, strict=True))
+            for row in zip(*columns, strict=True)
+        ]
+
+
+def _values(tensor: Any) -> Sequence[float]:
+    values: Sequence[float] = tensor.float_val
+    if values:
+        return values
+    return np.frombuffer(tensor.tensor_content, np.float32).tolist()
 
 
 def faults(
-    way: str, ask: Ask, expected: Answers, tolerance: float = TOLERANCE
+    way: str,
+    ask: Ask,
+    expected: Answers,
+    tolerance: float = TOLERANCE,
+    names: Sequence[str] = (CTR,),
 ) -> Iterator[str]:
     """Faults of the answers to all rows, in words."""
     try:
-        answers = _numbers(ask())
+        answers = _numbers(ask(), names)
     except (PredictError, grpc.RpcError) as error:
         yield f"{way}: {_reason(error)}"
         return
-    yield from differences(way, answers, expected, tolerance)
+    yield from differences(way, answers, expected, tolerance, names)
 
 
 def differences(
-    way: str, answers: Answers, expected: Answers, tolerance: float = TOLERANCE
+    way: str,
+    answers: Answers,
+    expected: Answers,
+    tolerance: float = TOLERANCE,
+    names: Sequence[str] = (CTR,),
 ) -> Iterator[str]:
-    """Differences of answers from the model's own, in words; [N] and [N]."""
+    """Differences of answers from the model's own, in words.
+
+    Both are [N, outputs], or [N] of one.
+    """
     if len(answers) != len(expected):
         yield f"{way}: {len(answers)} answers to {len(expected)} rows"
         return
+    answers, expected = (
+        values.reshape(-1, len(names)) for values in (answers, expected)
+    )
     # An answer that is no number is at any distance.
     far = ~(np.abs(answers - expected) <= tolerance)
-    if far.any():
-        row = int(np.argmax(far))
+    for name, wrong, given, wanted in zip(
+        names, far.T, answers.T, expected.T, strict=True
+    ):
+        if not wrong.any():
+            continue
+        row = int(np.argmax(wrong))
+        which = f" {name}" if len(names) > 1 else ""
         yield (
-            f"{way}: {int(far.sum())} of {len(far)} rows differ from the"
-            f" model's own prediction by more than {tolerance:g}; row {row} is"
-            f" {answers[row]:.9g} instead of {expected[row]:.9g}"
+            f"{way}: {int(wrong.sum())} of {len(wrong)} rows differ from the"
+            f" model's own prediction by more than {tolerance:g}; row {row}"
+            f"{which} is {given[row]:.9g} instead of {wanted[row]:.9g}"
         )
 
 
@@ -129,6 +170,7 @@ def measured(
     expected: Answers,
     limit: float | None,
     tolerance: float = TOLERANCE,
+    names: Sequence[str] = (CTR,),
 ) -> tuple[Latency, list[str], list[str]]:
     """The latency of requests of one row.
 
@@ -138,9 +180,10 @@ def measured(
     Args:
         way: the protocol.
         asks: one for each row.
-        expected: the model's own predictions, [N].
+        expected: the model's own predictions, [N, outputs].
         limit: of the 99th percentile, in milliseconds; None: there is none.
         tolerance: of the answers.
+        names: of the outputs.
 
     Returns:
         The best round, what is wrong with the answers, and with the latency.
@@ -151,10 +194,9 @@ def measured(
     try:
         asks[0]()  # connects
         for _ in range(_ROUNDS):
-            latency, answers = _round(asks, limit)
-            wrong = list(
-                differences(one, answers, expected[: len(answers)], tolerance)
-            )
+            latency, answers = _round(asks, limit, names)
+            part = expected[: len(answers)]
+            wrong = list(differences(one, answers, part, tolerance, names))
             if latency.p99 < best.p99:
                 best = latency
             if limit is None or best.p99 <= limit:
@@ -175,7 +217,9 @@ def measured(
     )
 
 
-def _round(asks: Sequence[Ask], limit: float | None) -> tuple[Latency, Answers]:
+def _round(
+    asks: Sequence[Ask], limit: float | None, names: Sequence[str]
+) -> tuple[Latency, Answers]:
     """Asks for each row once; leaves off when the limit is broken surely."""
     times: list[float] = []
     answers: list[Any] = []
@@ -198,14 +242,20 @@ def _round(asks: Sequence[Ask], limit: float | None) -> tuple[Latency, Answers]:
         len(times),
         late > allowed,
     )
-    return latency, _numbers(answers)
+    return latency, _numbers(answers, names)
 
 
-def _numbers(answers: Sequence[Any]) -> Answers:
+def _numbers(answers: Sequence[Any], names: Sequence[str]) -> Answers:
+    """Answers of rows: numbers, or of several outputs mappings of them."""
+    rows = [
+        [one.get(name) for name in names] if isinstance(one, dict) else [one]
+        for one in answers
+    ]
     # A server's JSON has null for NaN.
     return np.array(
-        [math.nan if one is None else one for one in answers], np.float64
-    )
+        [[math.nan if n is None else n for n in row] for row in rows],
+        np.float64,
+    ).reshape(-1, len(names))
 
 
 def _reason(error: PredictError | grpc.RpcError) -> str:

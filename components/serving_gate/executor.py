@@ -18,6 +18,7 @@ from tfx.utils import io_utils, path_utils
 
 from components import model_store
 from components.serving_gate.config import ServingGateConfig, lacking
+from models.config.labels import Label, labels_of, outputs
 from models.errors import InputError, RefusedError
 from serving import graph, manifest
 from serving.errors import ServingError
@@ -37,18 +38,26 @@ class _Settings:
     name: of the model.
     split: whose rows are asked.
     separators: feature -> what a client puts between the values of a list.
+    labels: of the model, where there are several.
     """
 
     gate: ServingGateConfig
     name: str
     split: str
     separators: Mapping[str, str]
+    labels: tuple[Label, ...] = ()
 
     @classmethod
     def of(cls, text: str) -> _Settings:
         values = json.loads(text)
         gate = ServingGateConfig.model_validate(values["serving_gate"])
-        return cls(gate, values["name"], values["split"], values["separators"])
+        return cls(
+            gate,
+            values["name"],
+            values["split"],
+            values["separators"],
+            labels_of(values),
+        )
 
 
 class Executor(base_executor.BaseExecutor):
@@ -214,19 +223,20 @@ def _serve(
             own,
         )
         try:
-            expected = reference.predictions(model, serialized)
+            called = [output.name for output in outputs(settings.labels)]
+            expected = reference.predictions(model, serialized, called)
             words = reference.faults(expected, settings.split)
             if words:
                 return {}, words
             found = starting.wait()
         except RefusedError as error:
             return {}, [str(error)]
-        for way, ask in asking.ways(found, rows).items():
-            words += asking.faults(way, ask, expected, tolerance)
+        for way, ask in asking.ways(found, rows, called).items():
+            words += asking.faults(way, ask, expected, tolerance, called)
         whole, latencies = bool(words), {}
-        for way, asks in asking.singly(found, rows).items():
+        for way, asks in asking.singly(found, rows, called).items():
             latency, wrong, late = asking.measured(
-                way, asks, expected, gate.p99_ms, tolerance
+                way, asks, expected, gate.p99_ms, tolerance, called
             )
             latencies[way] = asdict(latency)
             # A fault of all rows at once needs no second line.

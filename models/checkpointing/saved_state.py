@@ -39,6 +39,7 @@ class Meaning:
     columns: input of the model -> its place and width.
     optimizer: names of the optimizers, by group.
     shift: what corrects a logit for negatives that were left out.
+    labels: of the model, where there are several, in order.
     """
 
     keys: Mapping[str, Keys]
@@ -46,6 +47,7 @@ class Meaning:
     columns: Mapping[str, str]
     optimizer: Sequence[Sequence[str]]
     shift: float = 0.0
+    labels: Sequence[str] = ()
 
 
 def save(folder: str, model: Any, optimizer: Any, meaning: Meaning) -> None:
@@ -73,6 +75,7 @@ def save(folder: str, model: Any, optimizer: Any, meaning: Meaning) -> None:
             "optimizer": list(map(list, meaning.optimizer)),
             "keras": keras_version(model),
             "shift": meaning.shift,
+            "labels": list(meaning.labels),
         },
     )
 
@@ -103,6 +106,7 @@ class SavedTrainingState:
         self.optimizer: list[list[str]] = state["optimizer"]
         self.keras = int(state.get("keras", 3))  # earlier ones: not said
         self.shift: float | None = state.get("shift")  # earlier ones: none
+        self.labels: list[str] = state.get("labels", [])
         self.tables: dict[str, dict[str, int]] = state["tables"]
         self.keys = {
             name: Keys(**{**keys, "of": tuple(keys["of"])})

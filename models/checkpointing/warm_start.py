@@ -179,6 +179,15 @@ class Base:
                 ", ".join(moved),
             )
             reasons.add("layers")
+        if list(meaning.labels) != self._state.labels:
+            log.warning(
+                "warm start: the labels were %s, now %s; the layers start from"
+                " new weights, embeddings are kept",
+                ", ".join(self._state.labels) or "one alone",
+                ", ".join(meaning.labels) or "one alone",
+                extra={"keep": True},
+            )
+            reasons.add("layers")
         return reasons
 
     def _recalibrate(

@@ -18,6 +18,8 @@ class ModelConfig(NamedSection):
     keras: ClassVar[int] = 3
     sees_all_inputs: ClassVar[bool] = True  # the first hidden layer
     reads_sequences: ClassVar[bool] = False  # by more than their pooling
+    takes_labels: ClassVar[bool] = False  # several of them
+    entire_space: ClassVar[bool] = False  # a label of another: of all rows
     automatic: ClassVar[tuple[str, ...]] = (
         "hidden",
         "dropout",
@@ -125,6 +127,40 @@ class BstConfig(ModelConfig):
     """Share of the block's outputs that training drops."""
 
 
+class SharedBottomConfig(ModelConfig):
+    """Several labels: shared hidden layers, and a tower for each label."""
+
+    takes_labels = True
+
+    name: str = "shared_bottom"
+    """Architecture."""
+    towers: tuple[PositiveInt, ...] = (32,)
+    """Units of the layers of each label's tower, from the inputs up."""
+
+
+class MmoeConfig(SharedBottomConfig):
+    """Several labels: experts, a gate over them and a tower for each label."""
+
+    name: str = "mmoe"
+    """Architecture."""
+    experts: Annotated[int, Field(ge=2, le=64)] = 4
+    """Number of experts; each has the hidden layers."""
+
+
+class EsmmConfig(ModelConfig):
+    """Several labels over the entire space: a network for each label.
+
+    They share the embeddings. The label of another is learned with it, as the
+    product of both probabilities, over all rows.
+    """
+
+    takes_labels = True
+    entire_space = True
+
+    name: str = "esmm"
+    """Architecture."""
+
+
 class TfrsDcnConfig(DcnConfig):
     """DCN V2 of TensorFlow Recommenders, a Keras 2 model."""
 
@@ -171,6 +207,12 @@ _BUILT: dict[str, tuple[type[ModelConfig], str]] = {
     "deepfm": (DeepFmConfig, "models.architectures.deepfm:build"),
     "din": (DinConfig, "models.architectures.din:build"),
     "bst": (BstConfig, "models.architectures.bst:build"),
+    "shared_bottom": (
+        SharedBottomConfig,
+        "models.architectures.multi_task:shared_bottom",
+    ),
+    "mmoe": (MmoeConfig, "models.architectures.multi_task:mmoe"),
+    "esmm": (EsmmConfig, "models.architectures.multi_task:esmm"),
     "tfrs_dcn": (TfrsDcnConfig, "models.keras2.tfrs_dcn:build"),
     "tfrs_dlrm": (TfrsDlrmConfig, "models.keras2.tfrs_dlrm:build"),
 }

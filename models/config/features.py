@@ -12,6 +12,7 @@ from pydantic import (
     model_validator,
 )
 
+from models.config.labels import FURTHER
 from models.config.numeric import SHALLOW, NumericFeature
 from models.config.section import FieldError, Name, PositiveInt, Section
 from models.config.sequences import SequenceFeature
@@ -30,7 +31,13 @@ Kind = Literal["float", "int", "string", "time", "vector"]
 
 def reserved(name: str) -> str:
     """Text of the error about a column of such a name."""
-    return f"{name!r} is reserved for the {RESERVED[name]}; rename the column"
+    what = RESERVED.get(name, "label")
+    return f"{name!r} is reserved for the {what}; rename the column"
+
+
+def is_reserved(name: str) -> bool:
+    """True if examples have something else of this name."""
+    return name in RESERVED or name.startswith(FURTHER)
 
 
 def _category(value: Any) -> Any:
@@ -327,7 +334,7 @@ class Features(Section):
                     + (", as a column and by the time" * (path == "time")),
                 )
             seen.add(name)
-            if name in RESERVED:
+            if is_reserved(name):
                 raise FieldError(path, reserved(name))
         extra = [
             (f"numeric.{i}", f.name, name)

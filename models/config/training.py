@@ -23,6 +23,7 @@ from models.config.features import (
     Cross,
     Features,
     Kind,
+    is_reserved,
     reserved,
 )
 from models.config.losses import LossConfig
@@ -49,6 +50,7 @@ __all__ = [
     "Section",
     "TimeFeatures",
     "TrainConfig",
+    "is_reserved",
     "reserved",
 ]
 

@@ -42,6 +42,8 @@ class Batches:
         batch_size: rows a batch, of all shards together.
         shuffle: rows kept for shuffling; 0 keeps the files' order.
         seed: of the shuffle.
+        labels: features of the labels after the first; with some, the label
+            is float32 [N, labels], UNKNOWN where one is not known.
         together: rows of a group that are neighbours in their buffer; 0:
             groups do not count. Else nine bytes of each row are in memory.
 
@@ -56,8 +58,10 @@ class Batches:
         batch_size: int,
         shuffle: int = 0,
         seed: int = 0,
+        labels: Sequence[str] = (),
         together: int = 0,
     ) -> None:
+        self._further = labels
         self._blocks = index(files)
         self._spec = transform.transformed_feature_spec()
         self._read = reader(self._blocks.files, self._spec)
@@ -186,7 +190,8 @@ class Batches:
                     {
                         name: value[ends[i] : ends[i + 1]]
                         for name, value in columns.items()
-                    }
+                    },
+                    self._further,
                 )
             )
 
@@ -268,8 +273,13 @@ def steps_of(rows: int, batch_size: int) -> int:
     return -(-rows // batch_size)
 
 
-def _batch(columns: dict[str, Any]) -> tuple[Any, ...]:
+def _batch(
+    columns: dict[str, Any], labels: Sequence[str] = ()
+) -> tuple[Any, ...]:
     label = tf.cast(columns.pop(LABEL), tf.float32)
+    if labels:
+        further = [tf.cast(columns.pop(n), tf.float32) for n in labels]
+        label = tf.stack([label, *further], 1)
     if WEIGHT in columns:
         weight = columns.pop(WEIGHT)
         return columns, label, weight

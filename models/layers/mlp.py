@@ -54,7 +54,9 @@ def dense_layers(
     return layers
 
 
-def head(kind: Any, initializers: Any, base_rate: float) -> Any:
+def head(
+    kind: Any, initializers: Any, base_rate: float, name: str = "out"
+) -> Any:
     """The layer that gives the logit, in float32.
 
     Clicks are rare, and a sign update moves a weight by the learning rate at
@@ -64,7 +66,7 @@ def head(kind: Any, initializers: Any, base_rate: float) -> Any:
     return kind.Dense(
         1,
         bias_initializer=initializers.Constant(logit),
-        name="out",
+        name=name,
         dtype="float32",
     )
 

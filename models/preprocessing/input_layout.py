@@ -64,6 +64,19 @@ class SequenceInput:
 
 
 @dataclass(frozen=True)
+class LabelInput:
+    """A label of a model that learns several.
+
+    of: True if it counts where the first label is 1.
+    base_rate: share of positives among the rows where it counts.
+    """
+
+    name: str
+    of: bool
+    base_rate: float
+
+
+@dataclass(frozen=True)
 class Layout:
     """Columns of a transformed example.
 
@@ -75,6 +88,7 @@ class Layout:
         which the network sees nothing.
     sequences: which of the lists belong together; numbers beside them are
         ragged float32 `numbers_<name>` of the same lengths.
+    labels: those that the model has a logit for, where there are several.
     """
 
     single: tuple[IdFeature, ...]
@@ -82,6 +96,7 @@ class Layout:
     dense: tuple[str, ...]
     shallow: tuple[IdFeature, ...] = ()
     sequences: tuple[SequenceInput, ...] = ()
+    labels: tuple[LabelInput, ...] = ()
 
     @property
     def ids(self) -> tuple[IdFeature, ...]:

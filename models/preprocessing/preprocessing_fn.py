@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 import tensorflow_transform as tft
 
+from models.config.labels import FURTHER, UNKNOWN
 from models.config.training import (
     LABEL,
     WEIGHT,
@@ -186,6 +187,9 @@ def transformed(
         outputs[GROUPS] = raw.groups(group)
     if LABEL in inputs:
         outputs[LABEL] = raw.column(LABEL, 0)
+    for name in inputs:
+        if name.startswith(FURTHER):
+            outputs[name] = raw.column(name, UNKNOWN)
     if WEIGHT in inputs:
         outputs[WEIGHT] = raw.column(WEIGHT, 1)
     return outputs

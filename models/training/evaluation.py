@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
+from models.config.labels import Label, outputs
 from models.preprocessing.input_layout import without_groups
 from models.training.group_metrics import gauc
+from models.training.label_losses import judged
 from models.training.metrics import (
     auc,
     calibration,
@@ -64,11 +66,18 @@ class Evaluation:
 
     Args:
         model: maps inputs to logits [N].
-        shift: added to each logit, for negatives that training did not see.
+        shift: added to each logit, for negatives that training did not see;
+            of several labels, to that of the first.
+        labels: of the model, where there are several.
     """
 
-    def __init__(self, model: Any, shift: float = 0.0) -> None:
-        self._shift = shift
+    def __init__(
+        self, model: Any, shift: float = 0.0, labels: Sequence[Label] = ()
+    ) -> None:
+        self._labels = labels
+        self._shift: Any = shift
+        if labels:
+            self._shift = np.eye(1, len(labels)) * shift
         self.constant = math.nan  # logloss of the base rate, once scored
         self._forward = tf.function(
             lambda inputs: model(inputs, training=False), reduce_retracing=True
@@ -105,6 +114,8 @@ class Evaluation:
             negatives: times the weight of each negative, for those that were
                 left out.
         """
+        if self._labels:
+            return self._of_labels(data, negatives)
         labels, logits, weights, groups = self.predict_weighted(data)
         if len(labels):
             rate = np.average(labels, weights=weights)
@@ -120,6 +131,39 @@ class Evaluation:
             if groups is None
             else gauc(*_of_groups(groups, labels, logits, weights)),
         )
+
+    def _of_labels(self, data: Any, negatives: float) -> Scores:
+        """As `scores`, of several labels.
+
+        The logloss is the mean over the labels by the weights of their losses,
+        each of the rows where it counts; the rest is of the first label.
+        """
+        labels, logits, weights, _ = self.predict_weighted(data)
+        if not len(labels):
+            return Scores()
+        every = np.ones(len(labels)) if weights is None else weights
+        every = np.where(labels[:, 0] > 0.5, every, every * negatives)
+        found, first, constant, logloss = 0.0, Scores(), 0.0, 0.0
+        for output in outputs(self._labels):
+            if output.joint:
+                continue
+            rows, own, probabilities = judged(output, labels, logits)
+            if not len(rows):
+                continue  # a part of the rows without a click
+            share = self._labels[output.label].weight
+            found += share
+            rate = np.average(own, weights=every[rows])
+            constant += share * float(entropy(np.asarray(rate)))
+            own_logits = logits[rows, output.label]
+            logloss += share * logloss_of_logits(own, own_logits, every[rows])
+            if not output.label:
+                first = Scores(
+                    math.nan,
+                    auc(own, own_logits, every),
+                    calibration(own, probabilities, every),
+                )
+        self.constant = constant / found
+        return first._replace(logloss=logloss / found)
 
 
 def _of_groups(groups: Any, *columns: Any) -> Iterator[Any]:

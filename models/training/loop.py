@@ -15,6 +15,7 @@ import tensorflow as tf
 
 import optimizers
 from models.checkpointing.checkpoint import Checkpoints
+from models.config.labels import Label
 from models.config.training import Negatives, TrainConfig
 from models.input_pipeline.dataset import Batches
 from models.input_pipeline.epoch_iterator import EpochIterator
@@ -77,6 +78,7 @@ def train(
     team: Team | None = None,
     mean_weight: float = 1.0,
     loss: Loss | None = None,
+    labels: Sequence[Label] = (),
 ) -> Result:
     """Trains `model` in place for `config.epochs` passes over the data.
 
@@ -100,6 +102,7 @@ def train(
             were made; None: of the one in scope.
         mean_weight: of the training rows, where `train_data` has weights.
         loss: of the rows; None: that of `config`.
+        labels: of the model, where there are several.
 
     Raises:
         FloatingPointError: the loss or a weight is no longer a number.
@@ -121,6 +124,7 @@ def train(
             team,
             mean_weight,
             loss or build_loss(config.loss),
+            labels,
         )
         result = training.run(log_dir, callbacks)
     release(model)
@@ -143,6 +147,7 @@ class _Training:
         team: Team,
         mean_weight: float,
         loss: Loss,
+        labels: Sequence[Label],
     ) -> None:
         self._model = model
         self._optimizer = optimizer
@@ -157,7 +162,7 @@ class _Training:
         self._team = team
         self._left_out = 1 / negatives.keep
         self._averages = Averages(model, optimizer, team.strategy)
-        self._evaluation = Evaluation(model, negatives.shift)
+        self._evaluation = Evaluation(model, negatives.shift, labels)
         self._stopping = EarlyStopper(
             model,
             config.early_stopping,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import logging
@@ -23,6 +24,7 @@ from models.checkpointing.saved_state import (
 )
 from models.checkpointing.warm_start import Base, Report
 from models.config.architectures import OwnConfig
+from models.config.labels import labels_of
 from models.config.training import (
     WEIGHT,
     Features,
@@ -34,6 +36,7 @@ from models.errors import InputError
 from models.input_pipeline import row_counts
 from models.input_pipeline.dataset import Batches, steps_of
 from models.input_pipeline.groups import Pairs
+from models.input_pipeline.label_columns import label_rows
 from models.keras_versions import keras_version, start_afresh
 from models.losses.registry import Loss, build_loss
 from models.preprocessing.id_space import keys_of
@@ -41,6 +44,7 @@ from models.preprocessing.input_layout import (
     IDS,
     LABEL_COUNTS,
     SHALLOW_IDS,
+    LabelInput,
     Layout,
     layout,
 )
@@ -55,6 +59,13 @@ from models.training.calibration import Rows, centred
 from models.training.callbacks import configured
 from models.training.distribution import Team, build_strategy
 from models.training.evaluation import Evaluation, Scores
+from models.training.label_losses import (
+    LabelLosses,
+    LabelSums,
+    check_learnable,
+    label_sums,
+    shares,
+)
 from optimizers.config.messages import counted
 from optimizers.registry import build_optimizer
 
@@ -131,6 +142,8 @@ class TrainingRun:
         self._mean_weight = weight / (
             positives + self.negatives.weight * negatives
         )
+        self.labels = labels_of(custom)
+        self._losses = self._label_losses(custom)
         ids = sum(f.size for f in self.shape.ids + self.shape.shallow)
         self.custom, self.chosen = choose(
             custom,
@@ -143,6 +156,31 @@ class TrainingRun:
         self._optimizer = self.custom["optimizer"]
         self._train = TrainConfig.model_validate(self.custom["train"])
 
+    def _label_losses(self, custom: Mapping[str, Any]) -> Loss | None:
+        """Loss of several labels; tells the layout what they are."""
+        if not self.labels:
+            return None
+        weighted = WEIGHT in self.files.transform.transformed_feature_spec()
+        table = np.zeros((len(self.labels), 3))
+        for rows in label_rows(self.files.train, self._further, weighted):
+            table += label_sums(self.labels, *rows)
+        sums = [LabelSums(*one) for one in table.tolist()]
+        config = ModelConfig.model_validate(custom["model"])
+        for label, one in zip(self.labels, sums, strict=True):
+            check_learnable(label, one, config.entire_space)
+        self.shape = dataclasses.replace(
+            self.shape,
+            labels=tuple(
+                LabelInput(label.name, label.of is not None, one.base_rate)
+                for label, one in zip(self.labels, sums, strict=True)
+            ),
+        )
+        share = shares(
+            self.labels, sums, config.entire_space, self.negatives.weight
+        )
+        losses = LabelLosses(self.labels, config.entire_space, share)
+        return Loss("logloss", losses, calibrated=True, grouped=False)
+
     @cached_property
     def meaning(self) -> Meaning:
         """Meaning of the model's rows, columns and slots."""
@@ -153,6 +191,10 @@ class TrainingRun:
             columns_of(self.shape),
             optimizer_names(self._optimizer),
             self.negatives.shift,
+            [
+                f"{label.name} of {label.of}" if label.of else label.name
+                for label in self.labels
+            ],
         )
 
     @property
@@ -184,7 +226,8 @@ class TrainingRun:
     def scores(self, model: Any) -> Scores:
         """Metrics of a model on the eval split."""
         data = self._held_out()
-        return Evaluation(model, self.negatives.shift).scores(data)
+        evaluation = Evaluation(model, self.negatives.shift, self.labels)
+        return evaluation.scores(data)
 
     def held_out_rows(self, model: Any, column: int | None) -> Rows:
         """Rows of the eval split, to calibrate a model by.
@@ -228,8 +271,15 @@ class TrainingRun:
 
     def _held_out(self) -> Batches:
         return Batches(
-            self.files.eval, self.files.transform, self._train.batch_size
+            self.files.eval,
+            self.files.transform,
+            self._train.batch_size,
+            labels=self._further,
         )
+
+    @property
+    def _further(self) -> list[str]:
+        return [label.column for label in self.labels[1:]]
 
     def fit(
         self,
@@ -246,7 +296,7 @@ class TrainingRun:
                 are some, it goes on from them.
         """
         config = self._train
-        loss = build_loss(config.loss)
+        loss = self._losses or build_loss(config.loss)
         # Several workers must find each other before TensorFlow runs anything.
         team = Team(build_strategy(config.strategy))
         start_afresh(config.seed)
@@ -286,6 +336,7 @@ class TrainingRun:
             config.batch_size,
             config.shuffle,
             config.seed,
+            self._further,
             config.loss.rows_together if loss.grouped else 0,
         )
         held_out = self._held_out()
@@ -318,6 +369,7 @@ class TrainingRun:
             team,
             self._mean_weight,
             loss,
+            self.labels,
         )
         return Fitted(
             model, optimizer, result, team, loss, warm, start, covered, pairs

@@ -35,7 +35,7 @@ class TrainStep:
     """Updates of `model` by `optimizer`.
 
     Args:
-        model: maps inputs to logits [N].
+        model: maps inputs to logits [N], or [N, labels].
         optimizer: of Keras 3, or of Keras 2 if the model is.
         jit: whether XLA compiles the step.
         negative_weight: of a row without a click in the loss.
@@ -228,7 +228,7 @@ class TrainStep:
         finite, self._names = _finite(gradients, self._variables)
         finite.append(tf.math.is_finite(loss))
         wrong = tf.cast(~tf.stack(finite), tf.float32)
-        rows = tf.cast(tf.size(label), tf.float32)
+        rows = tf.cast(tf.shape(label)[0], tf.float32)
         sums = tf.concat([[loss * rows, rows], wrong], 0)
         if self._replicas > 1:
             context = tf.distribute.get_replica_context()
@@ -260,7 +260,8 @@ class TrainStep:
         optimizer divides it again.
         """
         inputs, groups = without_groups(inputs)
-        weights = tf.where(label > 0, 1.0, self._negative_weight)
+        first = label if label.shape.rank == 1 else label[:, 0]
+        weights = tf.where(first > 0, 1.0, self._negative_weight)
         total = tf.reduce_sum(weights)
         if weight is not None:
             weights *= weight
@@ -269,7 +270,7 @@ class TrainStep:
         share = 1.0  # of the rows
         if self._replicas > 1:
             context = tf.distribute.get_replica_context()
-            rows = tf.cast(tf.size(label), tf.float32)
+            rows = tf.cast(tf.shape(label)[0], tf.float32)
             sums = context.all_reduce("SUM", tf.stack([total, rows]))
             everything, share = sums[0], rows / sums[1]
         with tf.GradientTape() as tape:

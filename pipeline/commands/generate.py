@@ -17,6 +17,7 @@ import pyarrow as pa
 from models.errors import InputError
 from pipeline.synthetic.ads import BANNERS, Ads, click_rate, ranked, shown
 from pipeline.synthetic.clicks import GRID, WINDOW_SECONDS, ClickLog, ids, iso
+from pipeline.synthetic.conversions import Conversions
 from pipeline.synthetic.criteo import Criteo
 from pipeline.synthetic.draw import DAY, NONE, Floats, Ints
 from pipeline.synthetic.files import open_log
@@ -99,6 +100,7 @@ class Summary:
     day: dict[str, Any] | None = None
     position_bias: float = 0.0
     policy_bias: float = 0.0
+    conversions: bool = False
 
     def __str__(self) -> str:
         auc = "none" if self.truth_auc is None else f"{self.truth_auc:.4f}"
@@ -131,6 +133,7 @@ def generate(
     day: Day | None = None,
     position_bias: float = 0.0,
     policy_bias: float = 0.0,
+    conversions: bool = False,
 ) -> Summary:
     """Write `rows` impressions, their clicks and the truth into `out`.
 
@@ -178,6 +181,13 @@ def generate(
             to the log-odds of a click, the worst takes it away.
             `truth.parquet` then has the probability under a uniform choice as
             `uniform`.
+        conversions: Whether clicks are followed by conversions, `shape="ads"`
+            only. `conversion` is 1 or 0 within 24 hours of the impression, and
+            missing where these hours end after the log; `converted` is 1 if
+            the log knows of one, else 0. `orders.<format>` has the conversions
+            that the log knows, also later ones, in the order of impressions.
+            `truth.parquet` then has the probability of a conversion after a
+            click as `cvr`.
 
     Raises:
         GenerateError: An argument is wrong, or `out` is not a folder.
@@ -191,11 +201,17 @@ def generate(
                 f"`{name}` must be a number from 0 to 5, with the shape ads."
                 f" Received: {bias!r} and {shape!r}"
             )
+    if conversions and shape != "ads":
+        raise GenerateError(
+            f"`conversions` needs the shape ads. Received the shape {shape!r}"
+        )
     if day is not None:
         _check_day(day, shape)
     names = {"impressions": f"impressions.{format}", "truth": "truth.parquet"}
     if shape != "criteo":
         names["clicks"] = f"clicks.{format}"
+    if conversions:
+        names["orders"] = f"orders.{format}"
     wanted: dict[str, Any] = {
         "generator": VERSION,
         "shape": shape,
@@ -205,6 +221,7 @@ def generate(
         "files": names,
         "day": None if day is None else asdict(day),
         **{name: float(bias) for name, bias in biases.items()},
+        "conversions": conversions,
     }
     if reuse and (found := _read_summary(out, wanted)) is not None:
         return found
@@ -215,7 +232,10 @@ def generate(
             paths[kind] = out / f".{name}.{os.getpid()}.tmp"
             undo.callback(paths[kind].unlink, missing_ok=True)
         ending = paths.pop("summary")
-        counts = _write(paths, rows, seed, format, shape, progress, day, biases)
+        more = Conversions(seed) if conversions else None
+        counts = _write(
+            paths, rows, seed, format, shape, progress, day, biases, more
+        )
         summary = Summary(**wanted, **counts)
         ending.write_text(json.dumps(asdict(summary), indent=2) + "\n")
         # Cut off in between, the files of two runs must not look like one.
@@ -237,6 +257,7 @@ def generate_days(
     reuse: bool = False,
     position_bias: float = 0.0,
     policy_bias: float = 0.0,
+    conversions: bool = False,
 ) -> list[Summary]:
     """Write `rows` impressions a day, each day's logs in a folder of its own.
 
@@ -247,7 +268,8 @@ def generate_days(
         rows: How many good rows a day.
         out: Folder, made if absent.
         days: How many days.
-        seed, format, reuse, position_bias, policy_bias: As in `generate`.
+        seed, format, reuse, position_bias, policy_bias, conversions: As in
+            `generate`.
         drift: From 0 to below 1. Each day this share of users and ads is
             replaced by new ones, and this share of the variance of all
             effects is drawn anew.
@@ -267,6 +289,7 @@ def generate_days(
                 day=day,
                 position_bias=position_bias,
                 policy_bias=policy_bias,
+                conversions=conversions,
             )
         )
     return summaries
@@ -331,6 +354,7 @@ def _write(
     progress: Callable[[int, int], None] | None,
     day: Day | None,
     biases: Mapping[str, float],
+    conversions: Conversions | None,
 ) -> dict[str, Any]:
     """Writes all but the summary; returns the figures that go into it."""
     world = _WORLDS[shape](_rng(seed, 0))
@@ -376,6 +400,22 @@ def _write(
             chance = _chance(logit)
             label = rng.integers(0, GRID, stop - start) < chance
             truth.add(start, chance, label)
+            if conversions is not None:
+                end = _START + DAY * (_DAYS if day is None else day.of)
+                more = conversions.draw(
+                    _rng(seed, 5, *streams, number), columns, logit, label,
+                    end - time,
+                )  # fmt: skip
+                columns |= more.columns
+                files["orders"].write(
+                    pa.table(
+                        {
+                            "impression_id": ids(first + start + more.rows),
+                            "timestamp": iso(time[more.rows] + more.seconds),
+                        }
+                    )
+                )
+                others["cvr"] = pa.array(more.rate)
             key = pa.array(np.arange(start, stop))
             target = pa.array(label.astype(np.int64))
             if clicked:

@@ -108,7 +108,10 @@ def _reasons(folder: str) -> dict[str, int]:
     if "reasons" not in counts:
         return dict(Counter(row["reason"] for row in _rows(folder)))
     clicks = counts.get("clicks", {}).get("reasons", {})
-    return dict(Counter(counts["reasons"]) + Counter(clicks))
+    found = Counter(counts["reasons"]) + Counter(clicks)
+    for events in counts.get("events", {}).values():
+        found += Counter(events["reasons"])
+    return dict(found)
 
 
 def _counts(folder: str) -> dict[str, Any]:

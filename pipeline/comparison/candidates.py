@@ -56,7 +56,8 @@ def models(text: str, sequences: bool = True) -> list[str]:
         return [
             name
             for name, section in ARCHITECTURES.items()
-            if sequences or not section.reads_sequences
+            if (sequences or not section.reads_sequences)
+            and not section.takes_labels
         ]
     names = list(dict.fromkeys(name.strip() for name in text.split(",")))
     for name in names:
@@ -68,6 +69,11 @@ def models(text: str, sequences: bool = True) -> list[str]:
                 f" {', '.join(ARCHITECTURES)}, or package.module:function,"
                 " with commas between"
             ) from error
+        if wanted.takes_labels:
+            raise ConfigError(
+                f"--models: received {name!r}, a model of several labels;"
+                " accepted: models of one label"
+            )
         if wanted.reads_sequences and not sequences:
             raise ConfigError(
                 f"--models: received {name!r}; accepted with features.sequences"

@@ -55,6 +55,13 @@ def compare(
     if seeds < 1:
         raise ConfigError(f"--seeds: received {seeds}; accepted: 1 or more")
     config = load(path, overrides)
+    if config.data.labels is not None:
+        raise ConfigError(
+            config.problem(
+                "data.labels",
+                "received with `lionctr compare`; accepted: `data.label` alone",
+            )
+        )
     architectures = []
     if models:
         with_sequences = bool(config.features.sequences)

@@ -35,14 +35,15 @@ from components.click_log_gen.output.row_counts import RowCounts
 from components.click_log_gen.output.shards import Shards
 from components.example_io.tf_example import encode
 from models.config.event_time import TimeColumn
+from models.config.labels import CTR
 from models.errors import InputError
-from pipeline.prediction.source import CTR
 from serving.manifest import BLOCK
 
 SIGNATURE = "serving_default"
 EXAMPLES = "examples"  # signature, of lists whose texts would be others
 CALL_ROWS = 4096  # of one call of the model, a multiple of BLOCK
 REJECTED = "rejected"
+Predictions = dict[str, npt.NDArray[np.float32]]
 COUNTS = ".counts-{:05d}.json"  # of a chunk whose file is whole
 
 
@@ -107,14 +108,20 @@ class Model:
             raise InputError(f"{path}: {error}") from None
 
     @property
+    def outputs(self) -> tuple[str, ...]:
+        """Its outputs, `ctr` and, of several labels, the others."""
+        found = self._loaded.signatures[SIGNATURE].outputs
+        return (CTR, *sorted(found.keys() - {CTR}))
+
+    @property
     def takes_lists(self) -> bool:
         """True if `examples` takes several values of a feature."""
         return self._loaded.lists is not None
 
     def predict(
         self, features: Mapping[str, pa.Array], separators: Mapping[str, str]
-    ) -> npt.NDArray[np.float32]:
-        """Probability of each row, [rows].
+    ) -> Predictions:
+        """Output -> its probability of each row, [rows].
 
         Args:
             features: name -> float32, int64, string or lists of it, [rows].
@@ -134,16 +141,16 @@ class Model:
             some = pa.array(no_text)
             lists = {n: array.filter(some) for n, array in features.items()}
             examples = encode(lists).to_numpy(zero_copy_only=False)
-            found[no_text] = self._call(
-                EXAMPLES, {EXAMPLES: examples}, len(examples)
-            )
+            others = self._call(EXAMPLES, {EXAMPLES: examples}, len(examples))
+            for name, values in others.items():
+                found[name][no_text] = values
         return found
 
     def _call(
         self, signature: str, columns: Mapping[str, npt.NDArray[Any]], rows: int
-    ) -> npt.NDArray[np.float32]:
+    ) -> Predictions:
         """Calls of whole blocks, as the server's are: the bits are the same."""
-        found = [np.zeros(0, np.float32)]
+        found = {name: [np.zeros(0, np.float32)] for name in self.outputs}
         for start in range(0, rows, CALL_ROWS):
             size = min(CALL_ROWS, rows - start)
             missing = -size % BLOCK
@@ -155,8 +162,9 @@ class Model:
                 for values in [whole[start : start + size]]
             }
             outputs = self._loaded.predict(signature, part)
-            found.append(outputs[CTR].reshape(-1)[:size])
-        return np.concatenate(found)
+            for name, parts in found.items():
+                parts.append(outputs[name].reshape(-1)[:size])
+        return {name: np.concatenate(parts) for name, parts in found.items()}
 
 
 def _served(array: pa.Array) -> npt.NDArray[Any]:
@@ -192,7 +200,11 @@ def score(chunk: Chunk, job: Scoring, model: Model) -> None:
     low, high, total = 1.0, 0.0, 0.0
     rejected = {REJECTED: os.path.join(job.folder, REJECTED)}
     shards = Shards(rejected, chunk.number, job.chunks)
-    with naming(chunk.path), shards, _File(job, chunk.number) as file:
+    with (
+        naming(chunk.path),
+        shards,
+        _File(job, chunk.number, model.outputs) as file,
+    ):
         for rows in log_reader.read(chunk, job.log, wanted):
             verdicts = Verdicts.none(rows.count)
             features = _features(rows, job, verdicts)
@@ -207,8 +219,9 @@ def score(chunk: Chunk, job: Scoring, model: Model) -> None:
                 good = pa.array(verdicts.good)
                 features = {n: a.filter(good) for n, a in features.items()}
                 kept = [array.filter(good) for array in kept]
-            ctr = model.predict(features, separators)
-            file.write(kept, ctr)
+            predictions = model.predict(features, separators)
+            file.write(kept, predictions)
+            ctr = predictions[CTR]
             check.see(features)
             tally.counts["scored"] += len(ctr)
             if len(ctr):
@@ -272,11 +285,13 @@ def _kept(rows: Rows, job: Scoring, verdicts: Verdicts) -> list[pa.Array]:
 class _File:
     """The predictions of one chunk; it exists only if it is whole."""
 
-    def __init__(self, job: Scoring, number: int) -> None:
+    def __init__(
+        self, job: Scoring, number: int, outputs: Sequence[str]
+    ) -> None:
         name = f"predictions-{number:05d}-of-{job.chunks:05d}.{job.format}"
         self._path = Path(job.folder, name)
         self._temporary = Path(job.folder, f".{name}")
-        self._schema = schema(job.keep)
+        self._schema = schema(job.keep, outputs)
         self._is_csv = job.format == "csv"
 
     def __enter__(self) -> _File:
@@ -289,16 +304,15 @@ class _File:
         if kind is None:
             self._temporary.replace(self._path)
 
-    def write(
-        self, kept: Sequence[pa.Array], ctr: npt.NDArray[np.float32]
-    ) -> None:
+    def write(self, kept: Sequence[pa.Array], predictions: Predictions) -> None:
         """Adds rows."""
         columns = [array.cast(pa.string()) for array in kept]
-        table = pa.table([*columns, pa.array(ctr)], schema=self._schema)
+        columns += [pa.array(values) for values in predictions.values()]
+        table = pa.table(columns, schema=self._schema)
         self._writer.write_table(table)
 
 
-def schema(keep: Sequence[str]) -> pa.Schema:
-    """The columns that are kept, as text, and the prediction."""
+def schema(keep: Sequence[str], outputs: Sequence[str] = (CTR,)) -> pa.Schema:
+    """The columns that are kept, as text, and the predictions."""
     fields = [(name, pa.string()) for name in keep]
-    return pa.schema([*fields, (CTR, pa.float32())])
+    return pa.schema([*fields, *((name, pa.float32()) for name in outputs)])

@@ -26,7 +26,7 @@ from components.click_log_gen.output.row_counts import RowCounts
 from models.errors import InputError, RefusedError
 from pipeline import beam as beam_options
 from pipeline.prediction import chunk as chunks
-from pipeline.prediction.source import CTR, LOGS, Source
+from pipeline.prediction.source import LOGS, Source
 
 SUMMARY = "predict.json"
 FORMATS = ("parquet", "csv")
@@ -98,11 +98,12 @@ def score(
 def _check_columns(source: Source, keep: Sequence[str]) -> None:
     known = source.log.all_columns
     for name in keep:
-        if name == CTR or keep.count(name) > 1:
+        if name in source.outputs:
             raise InputError(
-                f"--columns: received {name!r}"
-                f"{' twice' if name != CTR else ', the column of predictions'}"
+                f"--columns: received {name!r}, the column of predictions"
             )
+        if keep.count(name) > 1:
+            raise InputError(f"--columns: received {name!r} twice")
         if known is not None and name not in known:
             raise InputError(
                 f"--columns: received {name!r}; accepted: {', '.join(known)}"

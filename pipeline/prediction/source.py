@@ -19,11 +19,11 @@ from components.click_log_gen.config.sections import (
 )
 from components.click_log_gen.files import spans
 from models.config.event_time import TimeColumn
+from models.config.labels import CTR, labels_of, outputs
 from models.config.training import Features
 from models.errors import InputError
 from pipeline.config import PipelineConfig
 
-CTR = "ctr"  # the column of the predictions, as the signature calls it
 LOGS = "LOGS"  # the argument, as errors call it
 
 
@@ -37,6 +37,7 @@ class Source:
     beam: Beam's options, of the config.
     time: how the column of kind `time` is written, where there is one.
     made: columns of histories that ingest made from the training log.
+    outputs: columns of the predictions.
     """
 
     model: str
@@ -48,6 +49,7 @@ class Source:
     beam: tuple[str, ...] = ()
     time: TimeColumn | None = None
     made: tuple[str, ...] = ()
+    outputs: tuple[str, ...] = (CTR,)
 
 
 def find(
@@ -110,6 +112,7 @@ def find(
         config.runner.beam if config is not None else (),
         features.time.source if features.time is not None else None,
         tuple(features.made_columns()),
+        tuple(output.name for output in outputs(labels_of(about["config"]))),
     )
 
 

@@ -15,7 +15,8 @@ import pyarrow as pa
 
 from components.click_log_gen.columns import labels
 from components.click_log_gen.columns.rows import Rows, Verdicts
-from components.click_log_gen.config.sections import LabelRule, LogFiles
+from components.click_log_gen.config.labels import LabelRule
+from components.click_log_gen.config.sections import LogFiles
 from components.click_log_gen.files.chunks import HEAD_BYTES, Chunk
 from components.click_log_gen.formats import log_format
 from models.config.paths import is_local, literal
@@ -42,9 +43,8 @@ def problems(config: PipelineConfig) -> Iterator[tuple[str, str]]:
                 field += f".{number}"
             yield field, f"no file matches {pattern!r}"
         if not missing:
-            wanted = _clicked if name == "clicks" else _shown
             field = f"data.{name}.path"
-            found = list(_columns(config, log, field, wanted(config)))
+            found = list(_columns(config, log, field, _wanted(config, name)))
             yield from found
             if name == "impressions" and not found:
                 yield from _rows(config, field)
@@ -174,14 +174,21 @@ def _rows(config: PipelineConfig, field: str) -> Iterator[tuple[str, str]]:
         yield field, f"no rows in any file of {', '.join(log.path)}"
     elif classes:
         yield (
-            "data.label",
+            _label_field(config),
             (
                 f"all labels of {count:,} rows are {classes.pop()}; accepted: a"
                 " log with rows of both classes"
             ),
         )
     elif reason:
-        yield "data.label", f"no label in any of {count:,} rows; {reason}"
+        yield (
+            _label_field(config),
+            f"no label in any of {count:,} rows; {reason}",
+        )
+
+
+def _label_field(config: PipelineConfig) -> str:
+    return next(iter(config.data.label_columns.values()), "data.label")
 
 
 def _label(config: PipelineConfig, path: str) -> Columns:
@@ -229,6 +236,22 @@ def _first_chunk(path: str, log: LogFiles) -> Chunk:
     return Chunk(0, path, 0, -1, codec, (size, 0.0), path)
 
 
+def _wanted(config: PipelineConfig, log: str) -> Columns:
+    """Columns of a log that the config reads."""
+    if log == "impressions":
+        return _shown(config)
+    if log == "clicks":
+        return _clicked(config)
+    columns: Columns = {}
+    for name, task in config.data.event_labels.items():
+        source = config.data.events[str(task.from_)]
+        if log == f"events.{task.from_}":
+            columns |= dict.fromkeys(task.key, f"data.labels.{name}.key")
+            time = source.time or config.data.time
+            columns[_name(time)] = f"data.{log}.time"
+    return columns
+
+
 def _shown(config: PipelineConfig) -> Columns:
     data, uses = config.data, config.uses()
     group = config.evaluate.group
@@ -251,8 +274,10 @@ def _shown(config: PipelineConfig) -> Columns:
     if data.clicks is not None:
         for name in data.clicks.shown_key:
             columns[name] = "data.clicks.impression_key"
-    elif data.label_column is not None:
-        columns[data.label_column] = "data.label"
+    for name, task in data.event_labels.items():
+        setting = f"data.labels.{name}.impression_key"
+        columns |= dict.fromkeys(task.shown_key, setting)
+    columns |= data.label_columns
     return columns
 
 

@@ -48,12 +48,17 @@ def page(run: RunData) -> str:
     """The page; a section that cannot be shown says why."""
     from pipeline.report import sections
     from pipeline.report.elements import Section
+    from pipeline.report.outputs import outputs
 
     shown = []
-    for section in sections.ALL:
+    for section in (*sections.ALL[:4], outputs, *sections.ALL[4:]):
         name = section.__name__
+        found: Any
         try:
             found = section(run)
+            if section is outputs:
+                shown += list(found)
+                continue
         except Exception as error:
             log.warning("report: %s", name, exc_info=True)
             note = f"Not shown: {type(error).__name__}: {error}"

@@ -429,10 +429,26 @@ def ingest(run: RunData) -> Section | None:
     if weights:
         head += ["weight", "weight of positives"]
     tables = [Table(head, table, 3)]
+    if found := counts.get("labels"):
+        names = ("positives", "negatives", "unknown")
+        tables.append(
+            Table(
+                ["label, of the rows where it counts", *names],
+                [
+                    [name, *(number(one[what]) for what in names)]
+                    for name, one in found.items()
+                ],
+            )
+        )
     clicks = counts.get("clicks") or {}
+    events = counts.get("events") or {}
     reasons = [
         (what, found)
-        for what, found in (("rows", counts), ("clicks", clicks))
+        for what, found in (
+            ("rows", counts),
+            ("clicks", clicks),
+            *((f"events of {name}", one) for name, one in events.items()),
+        )
         if found.get("reasons")
     ]
     if not counts:
@@ -451,6 +467,13 @@ def ingest(run: RunData) -> Section | None:
     if joined:
         lines = [[name, number(count)] for name, count in joined.items()]
         tables.append(Table(["clicks", "count"], lines))
+    if events:
+        fates = ("read", "rejected", "credited", "orphans", "outside")
+        lines = [
+            [name, *(number(one[what]) for what in fates)]
+            for name, one in events.items()
+        ]
+        tables.append(Table(["events of the label", *fates], lines))
     notes = [f"Warning: {text}" for text in counts.get("warnings") or []]
     outside = counts.get("out_of_range") or {}
     notes += [f"Out of range: {k}: {n:,}" for k, n in outside.items() if n]

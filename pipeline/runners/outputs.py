@@ -69,10 +69,10 @@ class Outputs:
             return {}
         from components.evaluator.executor import report
 
-        return {
-            name: value
-            for name, value in report(uri).items()
-            if name not in ("slices", "curves")
+        found = _short(report(uri))
+        outputs = found.get("outputs", {})
+        return found | {
+            "outputs": {name: _short(part) for name, part in outputs.items()}
         }
 
     def serving_gate(self) -> dict[str, Any]:
@@ -92,6 +92,14 @@ class Outputs:
         from components.evaluator.executor import undefined
 
         return undefined(uri)
+
+
+def _short(evaluation: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: value
+        for name, value in evaluation.items()
+        if name not in ("slices", "curves")
+    }
 
 
 def _read(uri: str, name: str) -> dict[str, Any]:

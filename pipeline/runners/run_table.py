@@ -121,6 +121,12 @@ def table(summary: dict[str, Any], folder: Path) -> Iterator[str]:
             f"  clicks            {clicks['joined']:,} of"
             f" {clicks['read']:,} joined; {', '.join(others) or 'all'}"
         )
+    for name, found in summary.get("events", {}).items():
+        yield (
+            f"  events of {name:<8}{found['credited']:,} of {found['read']:,}"
+            f" credited; {found['orphans']:,} orphans,"
+            f" {found['outside']:,} outside the window"
+        )
     pushed = summary["pushed_model"]
     logs = shlex.quote(summary["tensorboard"])
     yield f"  pushed model      {pushed}"

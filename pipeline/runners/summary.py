@@ -43,6 +43,11 @@ def summary(
         "rows": {name: counted.get(name) for name in rows},
         "positives": counted.get("positives", {}),
         "weights": counted.get("weights", {}),
+        "labels": counted.get("labels", {}),
+        "events": {
+            name: {k: n for k, n in found.items() if isinstance(n, int)}
+            for name, found in counted.get("events", {}).items()
+        },
         "times": counts.times(counted),
         "out_of_range": counted.get("out_of_range", {}),
         "warnings": [

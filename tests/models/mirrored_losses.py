@@ -85,7 +85,8 @@ def trained(files: list[str], name: str, strategy: str) -> Any:
         model = build_model(LAYOUT, section, 0.5)
         optimizer = build_optimizer({"name": "sgd", "learning_rate": 0.3}, 10)
     spec: Any = Spec()
-    data: Any = Batches(files, spec, BATCH, ROWS, 3, 16 * config.loss.grouped)
+    together = 16 * config.loss.grouped
+    data: Any = Batches(files, spec, BATCH, ROWS, 3, together=together)
     if strategy == "one_device":
         data = data.epoch().map(cut)
     held_out = Batches(files, spec, ROWS)

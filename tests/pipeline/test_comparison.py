@@ -166,7 +166,10 @@ def test_metrics_of_one_label_are_a_dash_in_the_table_and_said() -> None:
 
 
 def test_all_models_are_ours_and_a_wrong_one_is_named() -> None:
-    assert candidates.models("all") == list(ARCHITECTURES)
+    ours = [n for n, s in ARCHITECTURES.items() if not s.takes_labels]
+    assert candidates.models("all") == ours
+    with pytest.raises(ConfigError, match=r"received 'esmm', a model of sev"):
+        candidates.models("esmm")
     assert candidates.models("dlrm, dcn_v2,dlrm") == ["dlrm", "dcn_v2"]
     with pytest.raises(ConfigError, match=r"--models: received 'dcn'; .*dlrm"):
         candidates.models("dlrm,dcn")

@@ -690,6 +690,99 @@ def test_features_of_the_time_know_the_time(check: Any, tmp_path: Path) -> None:
     assert moved.features.time.clock == "Asia/Tokyo"
 
 
+LABELS = "data.labels={click: click, buy: {column: user_bought, of: click}}"
+LOG = "data.impressions.columns=[click, user_bought, ts, user, price, site]"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "field", "words"),
+    [
+        ([LABELS], "model.name", "accepted: shared_bottom, mmoe, esmm"),
+        (["model=esmm"], "model.name", "without data.labels; accepted"),
+        (
+            [LABELS, "model=esmm", "train.loss=focal"],
+            "train.loss",
+            "received 'focal' with data.labels; accepted: logloss",
+        ),
+        (
+            [
+                LABELS,
+                "model=mmoe",
+                "evaluate.calibrate=platt",
+                "data.split={eval: 0.1, test: 0.1}",
+            ],
+            "evaluate.calibrate",
+            "received 'platt' with data.labels; accepted: none",
+        ),
+        (
+            [
+                LABELS,
+                "model=mmoe",
+                "tune={model.dropout: {linear: [0, 0.5]}, objective: brier}",
+            ],
+            "tune.objective",
+            "received 'brier' with data.labels; accepted: logloss, the mean",
+        ),
+        (
+            [LABELS, "model=mmoe", "tune={model.name: {choice: [mmoe, esmm]}}"],
+            "tune.parameters",
+            "model.name: received a choice with data.labels",
+        ),
+        (
+            [
+                LABELS,
+                "model=mmoe",
+                "features.categorical=[site, {name: user, serve: shallow}]",
+            ],
+            "features.categorical.1",
+            "`serve: shallow` received data.labels",
+        ),
+        (
+            ["data.labels={click: click, like: user_bought}", "model=esmm"],
+            "data.labels.like.of",
+            "accepted: the first label, or model.name: shared_bottom, mmoe",
+        ),
+        (
+            [LABELS, "model=esmm", "features.categorical=[user_bought]"],
+            "features.categorical.0",
+            "is the label's own column",
+        ),
+        (
+            [LABELS, "model=esmm", "evaluate.outputs={cvrr: {}}"],
+            "evaluate.outputs.cvrr",
+            "Accepted: cvr, ctcvr",
+        ),
+        (
+            [LABELS, "model=esmm", "evaluate.outputs={cvr: {aucc: {min: 0}}}"],
+            "evaluate.outputs.cvr",
+            "did you mean 'auc'?",
+        ),
+        (
+            [LABELS, "model=esmm", "evaluate.outputs={cvr: {gauc: {min: 0}}}"],
+            "evaluate.outputs.cvr.gauc",
+            "a metric by group",
+        ),
+    ],
+)
+def test_labels_that_a_pipeline_cannot_do_are_refused(
+    check: Any, overrides: list[str], field: str, words: str
+) -> None:
+    with pytest.raises(ConfigError) as error:
+        check(LOG, *overrides)
+    (line,) = str(error.value).splitlines()
+    assert f"{field}: " in line
+    assert words in line
+
+
+def test_labels_of_a_pipeline_are_those_of_its_outputs(check: Any) -> None:
+    bounds = "evaluate.outputs={cvr: {auc: {min: 0.6}}}"
+    config = check(LOG, LABELS, "model=esmm", bounds)
+    labels = config.data.trained_labels
+    assert [label.name for label in labels] == ["click", "buy"]
+    assert config.evaluate.of_output("cvr").thresholds().keys() > {"auc"}
+    assert "auc" not in config.evaluate.of_output("ctcvr").thresholds()
+
+
 PAIRWISE = "train.loss={name: pairwise, group: user}"
 
 

@@ -458,3 +458,43 @@ def test_propensities_take_the_bias_of_the_policy_away(tmp_path: Path) -> None:
     odds = truth["probability"] / (1 - truth["probability"])
     by_banner = np.log(odds).groupby(rows["banner"]).mean()
     assert np.diff(by_banner) == pytest.approx(2 / 7, abs=0.12)
+
+
+def test_conversions_follow_their_rate_and_the_end_of_the_log(
+    tmp_path: Path,
+) -> None:
+    generate(40_000, tmp_path, 3, "parquet", conversions=True)
+    rows = _read(tmp_path, "impressions", "parquet")
+    orders = _read(tmp_path, "orders", "parquet")
+    rate = pd.read_parquet(tmp_path / "truth.parquet")["cvr"]
+    clicked = rows["click"] == 1
+    assert not rows.loc[~clicked, "converted"].any()
+    known = rows["conversion"].notna()
+    last = pd.to_datetime(rows["timestamp"]) >= "2024-01-07"
+    assert (known == ~last).all()
+    seen = clicked & known
+    found = rows.loc[seen, "conversion"].mean()
+    assert found == pytest.approx(rate[seen].mean(), abs=0.02)
+    assert rows.loc[clicked & ~known, "converted"].mean() < 0.8 * found
+    assert rate[clicked].mean() > 1.2 * rate.mean()
+    # The orders within a day of their impression are the conversions.
+    shown = rows.set_index("impression_id").loc[orders["impression_id"]]
+    came, at = (
+        pd.to_datetime(one["timestamp"]).astype("int64").to_numpy()
+        for one in (orders, shown)
+    )
+    wait = (came - at) / (came[0] // 1_704_067_200)
+    soon = wait <= 86_400
+    assert (shown["click"] == 1).all() and (wait > 0).all()
+    assert set(orders["impression_id"][soon]) == set(
+        rows["impression_id"][rows["converted"] == 1]
+    )
+
+
+def test_conversions_change_no_other_column(tmp_path: Path) -> None:
+    generate(2000, tmp_path / "a", 3, "parquet")
+    generate(2000, tmp_path / "b", 3, "parquet", conversions=True)
+    one, two = (_read(tmp_path / n, "impressions", "parquet") for n in "ab")
+    pd.testing.assert_frame_equal(one, two[one.columns])
+    with pytest.raises(GenerateError, match="`conversions` needs the shape"):
+        generate(10, tmp_path, shape="shop", conversions=True)

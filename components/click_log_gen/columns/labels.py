@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from components.arrow_masks import mask, nulled
 from components.click_log_gen.columns.rows import FLOAT, Column, Verdicts
-from components.click_log_gen.config.sections import LabelRule
+from components.click_log_gen.config.labels import LabelRule, LabelTask
+from models.config.labels import FURTHER, UNKNOWN
+from models.config.training import LABEL
 
+VALUES = {"positives": 1, "negatives": 0, "unknown": UNKNOWN}
 _WORDS = {"true": "1", "True": "1", "TRUE": "1"} | {
     "false": "0",
     "False": "0",
@@ -31,6 +36,62 @@ def label(
     )
     verdicts.refuse(mask(pc.is_null(hit)), f"column {column.name}: no label")
     return pc.fill_null(hit, False).cast(pa.int64())
+
+
+def further(
+    array: pa.Array,
+    column: Column,
+    rule: LabelRule | None,
+    first: pa.Array | None,
+    verdicts: Verdicts,
+) -> pa.Array:
+    """1, 0, or UNKNOWN of a row without a value; int64.
+
+    Args:
+        array: the column's values.
+        column: how they are read.
+        rule: as of `label`.
+        first: the first label, if this one is of it; None: of no other. A row
+            that has this label without the first is refused.
+        verdicts: takes the rows that are refused.
+    """
+    hit = (
+        _itself(array, column, verdicts)
+        if rule is None
+        else _by_rule(array, column, rule, verdicts)
+    )
+    if first is not None:
+        alone = mask(hit) & ~mask(pc.equal(first, 1))
+        verdicts.refuse(
+            alone, f"column {column.name}: 1 in a row whose first label is 0"
+        )
+    return pc.fill_null(hit.cast(pa.int64()), UNKNOWN)
+
+
+def counted(
+    columns: Mapping[str, pa.Array], tasks: Mapping[str, LabelTask]
+) -> dict[str, int]:
+    """How many rows have each label after the first, by `count_name`.
+
+    Rows count that have the label which it is of.
+
+    Args:
+        columns: the labels of the rows, by their features.
+        tasks: the labels after the first.
+    """
+    found = {}
+    for name, task in tasks.items():
+        values = columns[FURTHER + name].to_numpy()
+        if task.of is not None:
+            values = values[columns[LABEL].to_numpy() == 1]
+        for what, value in VALUES.items():
+            found[count_name(name, what)] = int((values == value).sum())
+    return found
+
+
+def count_name(label: str, what: str) -> str:
+    """Count of the rows whose label is one of VALUES."""
+    return f"label_{label}_{what}"
 
 
 def kind(rule: LabelRule | str) -> str:

@@ -10,15 +10,20 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
-    Discriminator,
     Field,
-    Tag,
     ValidationInfo,
     field_validator,
     model_validator,
 )
 
 from components.click_log_gen.config import duration
+from components.click_log_gen.config.labels import (
+    Label,
+    LabelRule,
+    LabelTask,
+    LabelTasks,
+    check_labels,
+)
 from components.click_log_gen.config.log_formats import FORMATS, log_format
 from components.click_log_gen.config.weight import Weight
 from components.data_checks import Action, DriftConfig
@@ -27,14 +32,15 @@ from models.config.event_time import (
     TimeColumn,
     last_year,
 )
+from models.config.labels import Label as TrainedLabel
 from models.config.paths import expanded
-from models.config.section import PathText
+from models.config.section import FieldError, PathText
 from models.config.training import (
-    RESERVED,
     Name,
     Negatives,
     PositiveInt,
     Section,
+    is_reserved,
     reserved,
 )
 
@@ -177,6 +183,20 @@ _DAY = re.compile(r"\d{4}-\d\d-\d\d")
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 
 
+def _moment(value: Any) -> Any:
+    """A time in ISO 8601, or null."""
+    if isinstance(value, datetime.date):  # YAML's doing
+        value = value.isoformat()
+    try:
+        _ = value is None or datetime.datetime.fromisoformat(value)
+        return value
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"received {value!r}; accepted: a time in ISO 8601, such as"
+            " 2024-01-31T23:59:59Z"
+        ) from None
+
+
 class ClickFiles(LogFiles):
     """A separate click log, joined to the impressions.
 
@@ -214,19 +234,7 @@ class ClickFiles(LogFiles):
             raise ValueError(duration.not_a_duration(value))
         return value
 
-    @field_validator("until", mode="before")
-    @classmethod
-    def _is_time(cls, value: Any) -> Any:
-        if isinstance(value, datetime.date):  # YAML's doing
-            value = value.isoformat()
-        try:
-            _ = value is None or datetime.datetime.fromisoformat(value)
-            return value
-        except (TypeError, ValueError):
-            raise ValueError(
-                f"received {value!r}; accepted: a time in ISO 8601, such as"
-                " 2024-01-31T23:59:59Z"
-            ) from None
+    _is_time = field_validator("until", mode="before")(_moment)
 
     @model_validator(mode="after")
     def _keys_fit(self) -> ClickFiles:
@@ -240,7 +248,7 @@ class ClickFiles(LogFiles):
                 f"`impression_key`: received {list(self.shown_key)}; accepted:"
                 f" as many columns as `key` has, {len(self.key)}"
             )
-        for name in RESERVED.keys() & self.carry.keys():
+        for name in filter(is_reserved, self.carry):
             raise ValueError(f"`carry`: {reserved(name)}")
         return self
 
@@ -253,6 +261,17 @@ class ClickFiles(LogFiles):
     def window_micros(self) -> int:
         """The window in microseconds."""
         return duration.microseconds(self.window)
+
+
+class EventFiles(LogFiles):
+    """A log of what comes after impressions, such as orders."""
+
+    time: TimeColumn | None = None
+    """Time of the event; null: as `data.time`."""
+    until: str | None = None
+    """End of the log, in ISO 8601; null: its latest time."""
+
+    _is_time = field_validator("until", mode="before")(_moment)
 
 
 class Spans(Section):
@@ -301,57 +320,6 @@ class Spans(Section):
         if len(bounds) == 2 and bounds[0] > bounds[1]:  # type: ignore[operator]
             raise ValueError(f"since {self.since} is after until {self.until}")
         return self
-
-
-class LabelRule(Section):
-    """A label computed from a column: exactly one comparison."""
-
-    column: Name
-    """Column to compare."""
-    at_least: float | None = None
-    """Label 1 from this number up."""
-    at_most: float | None = None
-    """Label 1 up to this number."""
-    equals: str | int | float | None = None
-    """Label 1 at this value.
-
-    A number is compared as a number (4 equals 4.0), else as text.
-    """
-
-    @field_validator("equals", mode="before")
-    @classmethod
-    def _not_a_boolean(cls, value: Any) -> Any:
-        if isinstance(value, bool):
-            raise ValueError(
-                f"received {value}; accepted: a number or a text, such as"
-                f' "{str(value).lower()}" in quotes. A column that is true for'
-                " clicks needs no rule: `label: <column>`"
-            )
-        return value
-
-    @model_validator(mode="after")
-    def _one_rule(self) -> LabelRule:
-        given = [
-            rule
-            for rule in ("at_least", "at_most", "equals")
-            if getattr(self, rule) is not None
-        ]
-        if len(given) != 1:
-            raise ValueError(
-                "give exactly one of `at_least`, `at_most`, `equals`;"
-                f" received {given or 'none'}"
-            )
-        return self
-
-
-def _label_form(value: Any) -> str:
-    return "rule" if isinstance(value, dict | LabelRule) else "column"
-
-
-Label = Annotated[
-    Annotated[Name, Tag("column")] | Annotated[LabelRule, Tag("rule")],
-    Discriminator(_label_form),
-]
 
 
 class Split(Section):
@@ -421,6 +389,14 @@ class DataConfig(Section):
     """Log of the impressions."""
     clicks: ClickFiles | None = None
     """Log of the clicks, where it is a separate one."""
+    events: dict[
+        Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=40)],
+        EventFiles,
+    ] = {}
+    """Logs by name that `labels` are from, such as orders."""
+    labels: LabelTasks | None = None
+    """Labels that one model learns together, by name, in place of `label`: the
+    first is the click, another may be `of` it. Null: `label` alone."""
     label: Label | None = Field(None, validate_default=True)
     """Column of the label, or a rule over a column.
 
@@ -451,12 +427,39 @@ class DataConfig(Section):
     """Consequence of a feature whose values alone give an AUC above 0.99 on
     the train split: warn, stop or off."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _first_label(cls, value: Any) -> Any:
+        """The first of `labels` is the label of all that knows one alone."""
+        if not isinstance(value, dict) or not value.get("labels"):
+            return value
+        labels = value["labels"]
+        if not isinstance(labels, dict):
+            return value  # its own error is told
+        try:
+            task = LabelTask.model_validate(next(iter(labels.values())))
+        except ValueError:
+            return {**value, "label": "?"}  # as above
+        first = None if task.column is None else task.rule
+        given = value.get("label")
+        if given is not None and _plain(given) != _plain(first):
+            raise FieldError(
+                "label",
+                f"received {given!r} beside `labels`; accepted: null. The first"
+                " of `labels` is the label",
+            )
+        return {**value, "label": first}
+
     @field_validator("label")
     @classmethod
     def _label_or_clicks(
         cls, value: str | LabelRule | None, info: ValidationInfo
     ) -> str | LabelRule | None:
-        if value is None and info.data.get("clicks", 1) is None:
+        if (
+            value is None
+            and info.data.get("clicks", 1) is None
+            and not info.data.get("labels")
+        ):
             raise ValueError(
                 "missing; it is required, except with `clicks`: there the"
                 " label is whether there was a click"
@@ -479,6 +482,10 @@ class DataConfig(Section):
         }
         if self.weight is not None and not self.weight_of_click:
             shown[f"weight.{self.weight.field()}"] = self.weight.source
+        self._check_labels()
+        for name, task in (self.labels or {}).items():
+            if task.column is not None and self.clicks is None:
+                shown[f"labels.{name}.column"] = task.column
         if self.clicks is None:
             shown["label"] = self.label_column
         else:
@@ -498,6 +505,70 @@ class DataConfig(Section):
             _check_columns("clicks", self.clicks, clicked)
         _check_columns("impressions", self.impressions, shown)
         return self
+
+    def _check_events(self) -> None:
+        for name, task in self.event_labels.items():
+            if task.from_ not in self.events:
+                raise FieldError(
+                    f"labels.{name}.from",
+                    f"received {task.from_!r}; accepted: a log of `events`:"
+                    f" {', '.join(self.events) or 'there is none'}",
+                )
+            if self.time is None:
+                raise FieldError(
+                    f"labels.{name}.from",
+                    "needs `time`, the column of the impressions' event time",
+                )
+            log = self.events[task.from_]
+            field = f"events.{task.from_}.until"
+            _check_until(log.until, log.time or self.time, field)
+            wanted: dict[str, str | None] = {
+                f"labels.{name}.key: {column}": column for column in task.key
+            }
+            wanted["time"] = (log.time or self.time).column
+            _check_columns(f"events.{task.from_}", log, wanted)
+            shown = dict.fromkeys(task.shown_key)
+            _check_columns(
+                "impressions",
+                self.impressions,
+                {f"labels.{name}.impression_key: {c}": c for c in shown},
+            )
+        used = {task.from_ for task in self.event_labels.values()}
+        for name in self.events.keys() - used:
+            raise FieldError(
+                f"events.{name}",
+                "no label is from it; accepted: the `from` of one of `labels`",
+            )
+
+    def _check_labels(self) -> None:
+        self._check_events()
+        if self.labels is None:
+            return
+        check_labels(self.labels)
+        first = next(iter(self.labels))
+        if self.labels[first].from_ is not None and self.clicks is None:
+            raise FieldError(
+                f"labels.{first}.from",
+                "received 'clicks' without `clicks`, the log of the clicks",
+            )
+        if self.clicks is not None and self.column_labels:
+            name = next(iter(self.column_labels))
+            raise FieldError(
+                f"labels.{name}.column",
+                f"received {self.labels[name].column!r} beside `clicks`;"
+                " accepted: `from`, a log of `events`",
+            )
+        for name, task in self.labels.items():
+            if task.of is None and name != next(iter(self.labels)):
+                sampled = self.negatives.keep < 1
+                if sampled and not self.negatives.reweight:
+                    raise FieldError(
+                        "negatives.keep",
+                        f"received {self.negatives.keep:g} with the label"
+                        f" {name!r}, which is of no other; accepted: 1, or"
+                        " `reweight: true`. The correction for negatives that"
+                        " were left out is that of the first label",
+                    )
 
     def _check_weight(self) -> None:
         weight = self.weight
@@ -531,7 +602,10 @@ class DataConfig(Section):
     def logs(self) -> dict[str, LogFiles]:
         """The logs there are, by the name of their section."""
         logs = {"impressions": self.impressions, "clicks": self.clicks}
-        return {name: log for name, log in logs.items() if log is not None}
+        found: dict[str, LogFiles] = {
+            name: log for name, log in logs.items() if log is not None
+        }
+        return found | {f"events.{n}": log for n, log in self.events.items()}
 
     @property
     def click_time(self) -> TimeColumn:
@@ -559,6 +633,53 @@ class DataConfig(Section):
         return weighed or self.split.by == "time"
 
     @property
+    def further_labels(self) -> dict[str, LabelTask]:
+        """The labels after the first, by name."""
+        return dict(list((self.labels or {}).items())[1:])
+
+    @property
+    def column_labels(self) -> dict[str, LabelTask]:
+        """The labels after the first that columns have."""
+        labels = self.further_labels
+        return {n: one for n, one in labels.items() if one.from_ is None}
+
+    @property
+    def event_labels(self) -> dict[str, LabelTask]:
+        """The labels after the first that are from `events`."""
+        labels = self.further_labels
+        return {n: one for n, one in labels.items() if one.from_ is not None}
+
+    def events_until(self, name: str) -> int | None:
+        """`until` of a log of events in microseconds since 1970."""
+        log = self.events[name]
+        time = log.time or self.time
+        if log.until is None or time is None:
+            return None
+        return (time.moment(log.until) - _EPOCH) // datetime.timedelta(
+            microseconds=1
+        )
+
+    @property
+    def trained_labels(self) -> tuple[TrainedLabel, ...]:
+        """Labels as a training takes them, in order; () for one alone."""
+        return tuple(
+            TrainedLabel(name, task.of, task.weight)
+            for name, task in (self.labels or {}).items()
+        )
+
+    @property
+    def label_columns(self) -> dict[str, str]:
+        """Columns of the impressions that labels are read from -> setting."""
+        columns = {
+            task.column: f"data.labels.{name}.column"
+            for name, task in (self.labels or {}).items()
+            if task.column is not None and self.clicks is None
+        }
+        if not columns and self.clicks is None and self.label_column:
+            columns[self.label_column] = "data.label"
+        return columns
+
+    @property
     def label_column(self) -> str | None:
         """The raw column that the label is read or computed from.
 
@@ -567,6 +688,16 @@ class DataConfig(Section):
         if isinstance(self.label, LabelRule):
             return self.label.column
         return self.label
+
+
+def _plain(label: Any) -> Any:
+    """A label as YAML has it, whatever it was read to."""
+    if isinstance(label, LabelRule):
+        label = label.model_dump()
+    if isinstance(label, dict):
+        label = {k: v for k, v in label.items() if v is not None}
+        return label["column"] if list(label) == ["column"] else label
+    return label
 
 
 def _check_spans(
@@ -601,15 +732,17 @@ def _check_spans(
                     )
 
 
-def _check_until(until: str | None, time: TimeColumn) -> None:
+def _check_until(
+    until: str | None, time: TimeColumn, field: str = "clicks.until"
+) -> None:
     """The end is a moment that a click of the log may have."""
     if until is None:
         return
     year = time.moment(until).astimezone(datetime.UTC).year
     if time.unit is None and not FIRST_YEAR <= year <= last_year():
         raise ValueError(
-            f"`clicks.until`: received {until}; accepted: a time of"
-            f" {FIRST_YEAR} to {last_year()}, as the clicks'"
+            f"`{field}`: received {until}; accepted: a time of"
+            f" {FIRST_YEAR} to {last_year()}, as in the log"
         )
 
 

@@ -12,7 +12,6 @@ from pathlib import Path
 from components.click_log_gen.config.log_formats import FORMATS
 from components.click_log_gen.config.sections import (
     PLACEHOLDERS,
-    ClickFiles,
     DataConfig,
     LogFiles,
     Spans,
@@ -91,6 +90,10 @@ def resolved(data: DataConfig) -> tuple[DataConfig, dict[int, int]]:
     update: dict[str, object] = {"impressions": shown, "spans": None}
     if data.clicks is not None:
         update["clicks"] = _clicks(data.clicks, list(versions))
+    update["events"] = {
+        name: _clicks(log, list(versions), f"data.events.{name}.path", "event")
+        for name, log in data.events.items()
+    }
     return data.model_copy(update=update), versions
 
 
@@ -111,21 +114,25 @@ def resolve(
     return _only(source, found, wanted), versions
 
 
-def _clicks(source: ClickFiles, wanted: list[int]) -> LogFiles:
+def _clicks(
+    source: LogFiles,
+    wanted: list[int],
+    field: str = "data.clicks.path",
+    what: str = "click",
+) -> LogFiles:
     """`source` with the files of the impressions' spans as its path.
 
     Without a span's clicks all its impressions would be negatives, so here
     `skip_missing` does not count.
     """
-    field = "data.clicks.path"
     found = _found(source, field)
     missing = [number for number in wanted if number not in found]
     if missing:
         raise InputError(
             f"data.spans: {field} has no files of"
             f" {_some(missing, _has_dates(source))}, of which there are"
-            " impressions; give an empty click file for a day without clicks,"
-            " or end the spans before it"
+            f" impressions; give an empty {what} file for a day without"
+            f" {what}s, or end the spans before it"
         )
     return _only(source, found, wanted)
 

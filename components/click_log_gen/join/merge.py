@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -20,6 +21,8 @@ from components.click_log_gen.history import events
 from components.click_log_gen.history.build import Histories
 from components.click_log_gen.join import matching
 from components.click_log_gen.join import partition as partitions
+from components.click_log_gen.label_events import spilled
+from components.click_log_gen.label_events.build import Labels
 from components.click_log_gen.output import spill
 from components.click_log_gen.output.row_counts import RowCounts
 from components.click_log_gen.output.shards import Shards
@@ -67,20 +70,32 @@ def survey(partition: Partition, job: JoinSettings) -> dict[str, Any]:
 
 
 def spill_events(partition: Partition, job: JoinSettings) -> dict[str, Any]:
-    """Spills what the examples tell of their users; returns their count."""
+    """Spills what the examples tell of users and labels; returns their count.
+
+    For histories, by the users, and for labels from events, by their keys.
+    """
     joined = _Joined(partition, job)
     histories = job.partitioning.histories
-    assert histories is not None
-    with events.Writer(histories, partition.number) as writer:
+    label_events = job.partitioning.label_events
+    with ExitStack() as stack:
+        users = labelled = None
+        if histories is not None:
+            users = events.Writer(histories, partition.number)
+            stack.enter_context(users)
+        if label_events is not None:
+            labelled = spilled.Writer(label_events, partition.number)
+            stack.enter_context(labelled)
         for start in range(0, len(joined.kept), _ROWS):
             rows = joined.kept[start : start + _ROWS]
-            writer.add(
-                joined.history(rows),
-                joined.times[rows],
-                joined.positive(rows),
-                joined.clicked_at(rows),
-            )
-    return {"chunk": partition.number, "rows": writer.rows}
+            times, positive = joined.times[rows], joined.positive(rows)
+            clicked_at = joined.clicked_at(rows)
+            if users is not None:
+                history = joined.history(rows)
+                users.add(history, times, positive, clicked_at)
+            if labelled is not None:
+                keys = joined.label_keys(rows)
+                labelled.add(keys, times, positive, clicked_at)
+    return {"chunk": partition.number, "rows": len(joined.kept)}
 
 
 def join_partition(partition: Partition, job: JoinSettings) -> dict[str, Any]:
@@ -96,6 +111,9 @@ def join_partition(partition: Partition, job: JoinSettings) -> dict[str, Any]:
     settings, histories = job.partitioning.histories, None
     if settings is not None:
         histories = Histories(settings, partition.number, job.counts)
+    labels = None
+    if job.partitioning.label_events is not None:
+        labels = Labels(job.partitioning.label_events, partition.number)
     shown.counts["rejected"] = sum(
         shown.counts[name] for name in ("duplicates", "spoiled")
     )
@@ -110,6 +128,8 @@ def join_partition(partition: Partition, job: JoinSettings) -> dict[str, Any]:
             rows = joined.kept[start : start + size]
             found = joined.weigh(rows)
             more = histories.of(start, len(rows)) if histories else []
+            if labels is not None:
+                more += labels.of(start, len(rows))
             records, positive = joined.records(rows, found, more)
             sides = joined.sides(rows)
             conversion.write(
@@ -284,6 +304,17 @@ class _Joined:
             }
             for number in range(len(settings.sequences))
         ]
+
+    def label_keys(
+        self, rows: npt.NDArray[np.int64]
+    ) -> dict[str, pa.BinaryArray]:
+        """Label that is from events -> key of some impressions."""
+        return {
+            label: self._impressions.column(
+                partitions.label_key_column(label)
+            ).take(pa.array(rows))
+            for label in self._job.partitioning.data.event_labels
+        }
 
     def _nothing(self) -> bytes:
         """Label and carried columns of an impression without a click."""

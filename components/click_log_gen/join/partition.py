@@ -26,16 +26,20 @@ from components.click_log_gen.columns.rows import (
     refuse_unequal,
     typed,
 )
+from components.click_log_gen.config.labels import LabelRule
 from components.click_log_gen.config.sections import (
     ClickFiles,
     DataConfig,
-    LabelRule,
     LogFiles,
 )
 from components.click_log_gen.files.chunks import Chunk, naming
 from components.click_log_gen.formats import log_reader
 from components.click_log_gen.history import events
 from components.click_log_gen.history.events import HistorySettings
+from components.click_log_gen.label_events.spilled import (
+    LabelSettings,
+    row_keys,
+)
 from components.click_log_gen.output import spill
 from components.click_log_gen.output.row_counts import RowCounts
 from components.click_log_gen.output.shards import Shards
@@ -74,6 +78,7 @@ class PartitionSettings:
     partitions: int
     ranges: Mapping[str, int]  # column -> its integers are below
     histories: HistorySettings | None = None
+    label_events: LabelSettings | None = None
 
     @property
     def clicks(self) -> ClickFiles:
@@ -98,6 +103,11 @@ class PartitionSettings:
                 for number in range(len(self.histories.sequences))
                 for field in self.histories.schema(number)
             ]
+        if self.label_events is not None:
+            fields += [
+                (label_key_column(label), pa.binary())
+                for label in self.label_events.tasks
+            ]
         return pa.schema(fields)
 
     @property
@@ -110,6 +120,11 @@ class PartitionSettings:
 def history_column(sequence: int, name: str) -> str:
     """Spilled column of what a row tells of its user, see `events.read`."""
     return f"history{sequence}.{name}"
+
+
+def label_key_column(label: str) -> str:
+    """Spilled column of the key of a label's events."""
+    return f"label_key.{label}"
 
 
 def path(work: str, chunk: int) -> str:
@@ -175,6 +190,8 @@ class _Impressions:
         self.wanted = wanted | dict.fromkeys(keys, "string")
         if job.histories is not None:
             self.wanted = events.wanted(job.histories, self.wanted)
+        for task in job.data.event_labels.values():
+            self.wanted |= dict.fromkeys(task.shown_key, "string")
         self.feature_check = FeatureCheck(job.ranges)
         self._schema = job.impression_schema
 
@@ -225,6 +242,8 @@ class _Impressions:
             told = events.read(rows, nulls, self._job.histories, verdicts)
             for number, one in enumerate(told):
                 base |= {history_column(number, n): one[n] for n in one}
+        found_keys = row_keys(rows, data.event_labels, nulls, verdicts)
+        base |= {label_key_column(n): keys for n, keys in found_keys.items()}
         good = pa.array(verdicts.good)
         columns = _filtered(columns, good)
         self.feature_check.see(columns)

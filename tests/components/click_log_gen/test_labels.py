@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from components.click_log_gen.columns.labels import label
 from components.click_log_gen.columns.rows import Column, Verdicts
-from components.click_log_gen.config.sections import LabelRule
+from components.click_log_gen.config.labels import LabelRule
 
 
 def read(

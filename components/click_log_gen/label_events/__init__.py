@@ -1,0 +1,1 @@
+"""Labels from events of another log, which come after a row."""
