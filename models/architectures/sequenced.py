@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from models.architectures.base import Deep, flat
 from models.config.architectures import ModelConfig
+from models.layers.list_rows import value_rows
 from models.layers.mlp import apply_layers
 from models.preprocessing.input_layout import (
     DENSE,
@@ -23,13 +24,16 @@ class Items(NamedTuple):
     """A sequence of each row, and its target.
 
     target: [N, width]. items: of all rows, [V, width]. numbers: beside them,
-    [V, D], or None. ragged: the list they are of, the newest item first.
+    [V, D], or None. rows: row of each item, int64 [V], -1 of one that pads
+    them for XLA. starts: item with which each row begins, int64 [N]; a row has
+    the newest first.
     """
 
     target: tf.Tensor
     items: tf.Tensor
     numbers: tf.Tensor | None
-    ragged: tf.RaggedTensor
+    rows: tf.Tensor
+    starts: tf.Tensor
 
 
 class Sequenced(Deep):
@@ -106,11 +110,13 @@ class Sequenced(Deep):
             tf.cast(inputs[NUMBERS + n].flat_values, self.compute_dtype)
             for n in sequence.numbers
         ]
+        ragged = inputs[LISTS + sequence.lists[0]]
         return Items(
             tf.concat(target, 1),
             tf.concat([rows[name] for name in sequence.lists], 1),
             tf.stack(beside, 1) if beside else None,
-            inputs[LISTS + sequence.lists[0]],
+            value_rows(ragged),
+            ragged.row_starts(),
         )
 
     def _place(self, feature: str) -> tuple[int, int, int]:

@@ -1,4 +1,4 @@
-"""One transformer block over sequences that are padded to one length."""
+"""One transformer block over sequences of different lengths."""
 
 from __future__ import annotations
 
@@ -6,6 +6,10 @@ from typing import Any
 
 import keras
 import tensorflow as tf
+
+from models.layers.list_rows import at_rows
+
+_FAR = 1e9
 
 
 class TransformerBlock(keras.layers.Layer):
@@ -65,34 +69,58 @@ class TransformerBlock(keras.layers.Layer):
         self.built = True
 
     def call(
-        self, items: tf.Tensor, there: tf.Tensor, training: bool = False
+        self,
+        tokens: tf.Tensor,
+        places: tf.Tensor,
+        *,
+        count: tf.Tensor,
+        length: int,
+        training: bool = False,
     ) -> tf.Tensor:
-        """[N, L, width]; zero at the padding.
+        """[T, width]. Only the attention is computed with padding.
 
         Args:
-            items: [N, L, width].
-            there: bool [N, L], false at the padding. No row is empty.
+            tokens: of all rows, [T, width], in whole blocks.
+            places: row * length + place in the row, int64 [T]; -1: of no row.
+            count: of rows.
+            length: places of a row.
             training: drop some outputs.
         """
-        attended = self._attend(items, there)
-        x = self.norms[0](items + self.drop(attended, training=training))
+        attended = self._attend(tokens, places, count, length)
+        x = self.norms[0](tokens + self.drop(attended, training=training))
         forward = x
         for layer in self.forward:
             forward = layer(forward)
-        x = self.norms[1](x + self.drop(forward, training=training))
-        return tf.where(there[:, :, None], x, tf.zeros_like(x))
+        return self.norms[1](x + self.drop(forward, training=training))
 
-    def _attend(self, items: tf.Tensor, there: tf.Tensor) -> tf.Tensor:
-        shape = [-1, tf.shape(items)[1], self._heads, self._depth]
-        query, key, value = (
-            tf.transpose(tf.reshape(layer(items), shape), [0, 2, 1, 3])
-            for layer in self.projections
-        )  # [N, heads, L, depth]
-        scores = tf.matmul(query, key, transpose_b=True)
-        scores = tf.cast(scores, tf.float32) / self._depth**0.5
-        mask = there[:, None, None, :]
-        scores = tf.where(mask, scores, tf.fill([], scores.dtype.min))
-        weights = tf.cast(tf.nn.softmax(scores), value.dtype)
+    def _attend(
+        self,
+        tokens: tf.Tensor,
+        places: tf.Tensor,
+        count: tf.Tensor,
+        length: int,
+    ) -> tf.Tensor:
+        heads, depth = self._heads, self._depth
+        kernels = [layer.kernel for layer in self.projections]
+        found = tokens @ tf.concat(
+            [tf.convert_to_tensor(k) for k in kernels], 1
+        )
+        found = spread(found, places, count * length)
+        found = tf.reshape(found, [-1, length, 3, heads, depth])
+        query, key, value = tf.unstack(
+            tf.transpose(found, [2, 0, 3, 1, 4])
+        )  # [N, heads, length, depth]
+        query *= depth**-0.5
+        scores = tf.cast(tf.matmul(query, key, transpose_b=True), tf.float32)
+        there = spread(tf.ones_like(places, tf.float32), places, count * length)
+        # Where nothing is, the score is far below all others.
+        missing = (tf.reshape(there, [-1, 1, 1, length]) - 1.0) * _FAR
+        weights = tf.cast(tf.nn.softmax(scores + missing), value.dtype)
         found = tf.transpose(weights @ value, [0, 2, 1, 3])
-        flat = [-1, tf.shape(items)[1], self._heads * self._depth]
-        return self.joined(tf.reshape(found, flat))
+        found = tf.reshape(found, [-1, heads * depth])
+        return self.joined(at_rows(found, places))
+
+
+def spread(values: tf.Tensor, places: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
+    """[size, ...] with `values` [T, ...] at their places, else zero."""
+    return tf.math.unsorted_segment_sum(values, places, size)
