@@ -62,7 +62,12 @@ class Transformed(Sequenced):
         tokens += at_rows(positions, places % length)
         count = tf.shape(items.target, tf.int64)[0]
         found = self.blocks[number](
-            tokens, places, count=count, length=length, training=training
+            tokens,
+            places,
+            1 + items.lengths,
+            length=length,
+            by_length=training and not items.padded,
+            training=training,
         )
         found = spread(found, places, count * length)
         return tf.reshape(found, [-1, length * tokens.shape[1]])
@@ -86,7 +91,8 @@ def tokens_of(items: Items, length: int) -> tuple[tf.Tensor, tf.Tensor]:
         values = tf.concat([values, items.numbers], 1)
     rows = items.rows
     number = tf.range(tf.size(rows, tf.int64), dtype=tf.int64)
-    place = rows * length + 1 + number - at_rows(items.starts, rows)
+    first = tf.cumsum(items.lengths, exclusive=True)
+    place = rows * length + 1 + number - at_rows(first, rows)
     place = tf.where(rows < 0, rows, place)
     of_target = tf.range(count, dtype=tf.int64) * length
     tokens, missing = whole_blocks(tf.concat([values, target], 0))

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from models.architectures.base import Deep, flat
 from models.config.architectures import ModelConfig
-from models.layers.list_rows import value_rows
+from models.layers.list_rows import PADDED, value_rows
 from models.layers.mlp import apply_layers
 from models.preprocessing.input_layout import (
     DENSE,
@@ -24,16 +24,17 @@ class Items(NamedTuple):
     """A sequence of each row, and its target.
 
     target: [N, width]. items: of all rows, [V, width]. numbers: beside them,
-    [V, D], or None. rows: row of each item, int64 [V], -1 of one that pads
-    them for XLA. starts: item with which each row begins, int64 [N]; a row has
-    the newest first.
+    [V, D], or None. rows: row of each item, int64 [V], rising, the newest item
+    of a row first; -1 of one that pads them for XLA. lengths: of each row,
+    int64 [N]. padded: whether XLA compiles this.
     """
 
     target: tf.Tensor
     items: tf.Tensor
     numbers: tf.Tensor | None
     rows: tf.Tensor
-    starts: tf.Tensor
+    lengths: tf.Tensor
+    padded: bool = False
 
 
 class Sequenced(Deep):
@@ -116,7 +117,8 @@ class Sequenced(Deep):
             tf.concat([rows[name] for name in sequence.lists], 1),
             tf.stack(beside, 1) if beside else None,
             value_rows(ragged),
-            ragged.row_starts(),
+            ragged.row_lengths(),
+            PADDED in inputs,
         )
 
     def _place(self, feature: str) -> tuple[int, int, int]:

@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from serving.manifest import BLOCK
 
+PADDED = "padded"
 # Powers of the square root of two, in whole blocks.
 _SIZES = sorted({BLOCK * -int(-(2 ** (k / 2)) // BLOCK) for k in range(81)})
 
@@ -34,12 +35,13 @@ def padded(inputs: Mapping[str, Any]) -> dict[str, Any]:
     """Inputs whose lists have one of few numbers of values.
 
     Behind the last list its last value is repeated: another one would be a
-    row of the table that the batch does not read.
+    row of the table that the batch does not read. The input PADDED says so.
     """
-    return {
+    found = {
         name: _padded(value) if isinstance(value, tf.RaggedTensor) else value
         for name, value in inputs.items()
     }
+    return {**found, PADDED: tf.constant(True)}
 
 
 def _padded(ragged: tf.RaggedTensor) -> tf.RaggedTensor:

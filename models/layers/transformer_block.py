@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import keras
@@ -10,6 +12,7 @@ import tensorflow as tf
 from models.layers.list_rows import at_rows
 
 _FAR = 1e9
+_CLASSES = 4  # of rows, by their lengths
 
 
 class TransformerBlock(keras.layers.Layer):
@@ -72,9 +75,10 @@ class TransformerBlock(keras.layers.Layer):
         self,
         tokens: tf.Tensor,
         places: tf.Tensor,
+        lengths: tf.Tensor,
         *,
-        count: tf.Tensor,
         length: int,
+        by_length: bool = False,
         training: bool = False,
     ) -> tf.Tensor:
         """[T, width]. Only the attention is computed with padding.
@@ -82,11 +86,18 @@ class TransformerBlock(keras.layers.Layer):
         Args:
             tokens: of all rows, [T, width], in whole blocks.
             places: row * length + place in the row, int64 [T]; -1: of no row.
-            count: of rows.
+            lengths: tokens of each row, int64 [N].
             length: places of a row.
+            by_length: pad rows to the greatest length of their class. It saves
+                half of the attention; XLA has no shapes that follow the rows.
             training: drop some outputs.
         """
-        attended = self._attend(tokens, places, count, length)
+        classes = [(0, length)]
+        if by_length:
+            step = -(-length // _CLASSES)
+            ends = [*range(step, length, step), length]
+            classes = list(pairwise([0, *ends]))
+        attended = self._attend(tokens, places, lengths, length, classes)
         x = self.norms[0](tokens + self.drop(attended, training=training))
         forward = x
         for layer in self.forward:
@@ -97,28 +108,50 @@ class TransformerBlock(keras.layers.Layer):
         self,
         tokens: tf.Tensor,
         places: tf.Tensor,
-        count: tf.Tensor,
+        lengths: tf.Tensor,
         length: int,
+        classes: Sequence[tuple[int, int]],
     ) -> tf.Tensor:
-        heads, depth = self._heads, self._depth
         kernels = [layer.kernel for layer in self.projections]
-        found = tokens @ tf.concat(
-            [tf.convert_to_tensor(k) for k in kernels], 1
-        )
-        found = spread(found, places, count * length)
-        found = tf.reshape(found, [-1, length, 3, heads, depth])
+        kernels = [tf.convert_to_tensor(kernel) for kernel in kernels]
+        projected = tokens @ tf.concat(kernels, 1)
+        if len(classes) == 1:
+            count = tf.size(lengths, tf.int64)
+            found = self._attention(projected, places, count, length)
+            return self.joined(at_rows(found, places))
+        rows = tf.where(places < 0, places, places // length)
+        parts, at, before = [], tf.zeros_like(places), 0
+        for low, high in classes:
+            there = (lengths > low) & (lengths <= high)
+            number = tf.cumsum(tf.cast(there, tf.int64))
+            row = at_rows(tf.where(there, number - 1, -1), rows)
+            inside = (row >= 0) & (rows >= 0)
+            place = tf.where(inside, row * high + places % length, -1)
+            # A gradient cannot be gathered from nothing.
+            count = tf.maximum(tf.math.count_nonzero(there), 1)
+            parts.append(self._attention(projected, place, count, high))
+            at += tf.where(inside, before + place, 0)
+            before += count * high
+        return self.joined(at_rows(tf.concat(parts, 0), at))
+
+    def _attention(
+        self, projected: tf.Tensor, places: tf.Tensor, count: Any, length: int
+    ) -> tf.Tensor:
+        """[count * length, heads * depth], of `count` rows."""
+        heads, depth = self._heads, self._depth
+        found = spread(projected, places, count * length)
+        found = tf.reshape(found, [count, length, 3, heads, depth])
         query, key, value = tf.unstack(
             tf.transpose(found, [2, 0, 3, 1, 4])
-        )  # [N, heads, length, depth]
+        )  # [count, heads, length, depth]
         query *= depth**-0.5
         scores = tf.cast(tf.matmul(query, key, transpose_b=True), tf.float32)
         there = spread(tf.ones_like(places, tf.float32), places, count * length)
         # Where nothing is, the score is far below all others.
-        missing = (tf.reshape(there, [-1, 1, 1, length]) - 1.0) * _FAR
+        missing = (tf.reshape(there, [count, 1, 1, length]) - 1.0) * _FAR
         weights = tf.cast(tf.nn.softmax(scores + missing), value.dtype)
         found = tf.transpose(weights @ value, [0, 2, 1, 3])
-        found = tf.reshape(found, [-1, heads * depth])
-        return self.joined(at_rows(found, places))
+        return tf.reshape(found, [count * length, heads * depth])
 
 
 def spread(values: tf.Tensor, places: tf.Tensor, size: tf.Tensor) -> tf.Tensor:

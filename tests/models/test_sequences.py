@@ -125,7 +125,13 @@ def test_din_begins_with_the_sum_of_the_items_and_its_likeness() -> None:
         for count in (2, 3)
     )
     gaps = np.zeros((3, 1), np.float32)
-    given = Items(target, items, gaps, tf.constant([0, 0, 1], tf.int64), None)
+    given = Items(
+        target,
+        items,
+        gaps,
+        tf.constant([0, 0, 1], tf.int64),
+        tf.constant([2, 1], tf.int64),
+    )
     found = deep.interest(0, given, False).numpy()
     sums = np.stack([items[:2].sum(0), items[2]])
     np.testing.assert_allclose(found[:, :6], sums, atol=2e-3)
@@ -151,7 +157,7 @@ def test_a_row_is_the_same_beside_longer_sequences_and_under_xla(
         return logits, tape.gradient(total, model.trainable_variables)
 
     expected, exact = tf.function(step)(batch)
-    found, compiled = tf.function(step, jit_compile=True)(batch)
+    found, compiled = tf.function(step, jit_compile=True)(padded(batch))
     np.testing.assert_allclose(expected, logits, atol=1e-5)
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
     for one, other in zip(exact, compiled, strict=True):
@@ -287,17 +293,21 @@ def test_a_transformers_padding_changes_nothing() -> None:
         tf.constant(RNG.normal(size=(6, 4)), tf.float32),
         ragged.flat_values[:, None],
         value_rows(ragged),
-        ragged.row_starts(),
+        ragged.row_lengths(),
     )
 
-    def found(length: int) -> np.ndarray:
+    def found(length: int, some: bool = False) -> np.ndarray:
         tokens, places = tokens_of(items, length)
-        outputs = block(tokens, places, count=4, length=length)
+        outputs = block(
+            tokens, places, 1 + items.lengths, length=length, by_length=some
+        )
         return spread(outputs, places, 4 * length).numpy().reshape(4, length, 5)
 
     short, long = found(4), found(10)
     np.testing.assert_allclose(long[:, :4], short, atol=1e-6)
     assert not np.any(long[:, 4:])
+    np.testing.assert_allclose(found(10, True), long, atol=1e-6)
+    np.testing.assert_allclose(found(4, True), short, atol=1e-6)
     # By the formulas of the paper, for one row.
     x = np.concatenate([items.target[2:3], np.zeros((1, 1))], 1)
     beside = np.concatenate([items.items, items.numbers], 1)[2:5]
