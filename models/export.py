@@ -21,7 +21,11 @@ from models.layers.calibration import Calibration
 from models.layers.compact_table import variables_of
 from models.preprocessing import sequence_lists, vector_text
 from models.preprocessing.category_text import canonical
-from models.preprocessing.input_layout import SHALLOW_IDS, asset_name
+from models.preprocessing.input_layout import (
+    GROUPS,
+    SHALLOW_IDS,
+    asset_name,
+)
 from models.preprocessing.preprocessing_fn import Analysis, transformed
 from models.variables import rows_of
 from optimizers.groups import variable_path
@@ -240,7 +244,8 @@ class Served(tf.Module):
             if sequence.column in raw:
                 raw |= sequence_lists.checked(sequence, raw)
         inputs = self._transformed(raw)
-        for name in (*RESERVED, *(() if logged else (SHALLOW_IDS,))):
+        apart = (GROUPS, *(() if logged else (SHALLOW_IDS,)))
+        for name in (*RESERVED, *apart):
             inputs.pop(name, None)
         for name, value in inputs.items():
             if isinstance(value, tf.SparseTensor):

@@ -20,13 +20,14 @@ from models.checkpointing import saved_state, warm_start
 from models.checkpointing.checkpoint import Checkpoints, DamagedError
 from models.config.calibration import Calibrate
 from models.config.search_space import applied, decoded
-from models.config.training import ExportConfig
+from models.config.training import ExportConfig, TrainConfig
 from models.errors import InputError
 from models.export import Served, export, export_id
 from models.layers.calibration import Calibration
 from models.layers.compact_table import Precision, compact
 from models.preprocessing import analyzers
 from models.preprocessing.id_space import value_of
+from models.training import loss_report
 from models.training.advice import warnings
 from models.training.calibration import UnfitError, fit
 from models.training.distribution import LOST
@@ -89,6 +90,15 @@ def run_fn(fn_args: Any) -> None:
             described["calibration"] = report
             if calibration is None:
                 described["warnings"].append(f"no calibration: {report['why']}")
+        loss = described["loss"]
+        loss["calibrated_by"] = (
+            custom["calibrate"]["method"] if calibration else None
+        )
+        described["warnings"] += loss_report.warnings(
+            loss,
+            TrainConfig.model_validate(custom["train"]),
+            calibration is not None,
+        )
         for line in described["warnings"]:
             log.warning("warning: %s", line, extra={"keep": True})
         export(
@@ -116,6 +126,7 @@ def run_fn(fn_args: Any) -> None:
                     for name in ("data_version", "code_version")
                 },
                 "optimizer": custom["optimizer"],
+                "loss": loss,
                 "config": custom,
                 "asked": fn_args.custom_config,  # before it was tuned
             },
@@ -183,7 +194,7 @@ def _compacted(
     report = {
         "tables": precision,
         "table_bytes": sizes,
-        "eval": {"before": before._asdict(), "after": after._asdict()},
+        "eval": {"before": before.named(), "after": after.named()},
     }
     log.info(
         "tables in %s: %.2f MB instead of %.2f; eval logloss %.5f, was %.5f",
@@ -271,7 +282,15 @@ def _describe(
         "eval_auc": result.eval_auc,
         "eval_constant": course.constant,
         "best_step": course.best,
-        "warnings": warnings(result.steps, course, result.stopped_early),
+        "loss": loss_report.describe(
+            fitted.loss,
+            fitted.pairs,
+            TrainConfig.model_validate(custom["train"]),
+            custom.get("group"),
+        ),
+        "warnings": warnings(
+            result.steps, course, result.stopped_early, fitted.loss.calibrated
+        ),
         "train_logloss": result.train_logloss,
         "train_auc": result.train_auc,
         "optimizer": optimizers.used(custom["optimizer"]),

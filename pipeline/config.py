@@ -22,6 +22,7 @@ from components.click_log_gen.config.sections import DataConfig
 from components.evaluator.config import EvaluateConfig, Threshold
 from components.serving_gate.config import ServingGateConfig
 from models.config.event_time import TimeColumn
+from models.config.losses import LossConfig
 from models.config.search_space import Tune, put
 from models.config.section import FieldError, PathText
 from models.config.training import (
@@ -265,6 +266,7 @@ class PipelineConfig(Section):
                 " accepted with a sequence to look at, such as"
                 " [{of: history, items: ad_id}]",
             )
+        self._check_loss()
         if self.features.time is not None and self.data.time is None:
             raise FieldError(
                 "features.time",
@@ -294,12 +296,16 @@ class PipelineConfig(Section):
                 " known only after the click, so it tells the label",
             )
         lists = self.features.lists()
-        if self.evaluate.group in lists:
-            raise FieldError(
-                "evaluate.group",
-                f"received {self.evaluate.group!r}, a list; accepted: a column"
-                " with one value a row",
-            )
+        for field, group in (
+            ("evaluate.group", self.evaluate.group),
+            ("train.loss.group", self.group),
+        ):
+            if group in lists or group in self.features.sizes():
+                raise FieldError(
+                    field,
+                    f"received {group!r}, a list; accepted: a column"
+                    " with one value a row",
+                )
         unsliced = (
             self.features.weighted().keys()
             | self.features.sizes().keys()
@@ -327,6 +333,60 @@ class PipelineConfig(Section):
                         f" Accepted: {', '.join(columns)}",
                     )
         return self
+
+    def losses(self) -> list[LossConfig]:
+        """The loss, and those that a search tries."""
+        found = [self.train.loss]
+        for path, value in self.tune.ends() if self.tune is not None else ():
+            if path.startswith("train.loss"):
+                train = self.train.model_dump(mode="json", exclude_unset=True)
+                changed = {"train": train}
+                put(changed, path, value)
+                found.append(TrainConfig.model_validate(changed["train"]).loss)
+        return found
+
+    @property
+    def group(self) -> str | None:
+        """Column by which the loss groups rows; None: it groups none."""
+        for loss in self.losses():
+            if loss.grouped:
+                return loss.column or self.evaluate.group
+        return None
+
+    def _check_loss(self) -> None:
+        losses = self.losses()
+        columns = {
+            one.column or self.evaluate.group for one in losses if one.grouped
+        }
+        if None in columns:
+            name = next(one.name for one in losses if one.grouped)
+            raise FieldError(
+                "train.loss",
+                f"received {name!r} without a group, whose"
+                " rows it compares; accepted with a column in train.loss.group"
+                " or in evaluate.group, such as a session or a user",
+            )
+        if len(columns) > 1:
+            raise FieldError(
+                "train.loss.group",
+                f"received {', '.join(sorted(map(str, columns)))}; accepted:"
+                " one column, since all trials share one Transform",
+            )
+        stopping = self.train.early_stopping
+        if stopping is not None and stopping.metric == "gauc" and not columns:
+            raise FieldError(
+                "train.early_stopping.metric",
+                "received 'gauc' with a train.loss that groups no rows;"
+                " accepted: auto, logloss, auc",
+            )
+        for one in losses:
+            if one.logits == 2 and self.model.keras == 2:
+                raise FieldError(
+                    "train.loss",
+                    f"received {one.name!r}, which needs two logits, with"
+                    f" model.name {self.model.name!r}, a Keras 2 model of one;"
+                    " accepted: wide_deep, dcn_v2, dlrm, deepfm, din, bst",
+                )
 
     def _check_calibration(self) -> None:
         asked = self.evaluate.calibrate
@@ -383,13 +443,13 @@ class PipelineConfig(Section):
     def columns(self) -> dict[str, str]:
         """Columns of the impressions in the examples -> kind.
 
-        The features, then slices and group; not what `data.clicks` carries.
+        The features, then slices and groups; not what `data.clicks` carries.
         """
         columns: dict[str, str] = dict(self.features.kinds())
         clicks = self.data.clicks
-        group = self.evaluate.group
         wanted = [n for names in self.evaluate.slices for n in names]
-        for name in wanted + ([group] if group is not None else []):
+        groups = [g for g in (self.evaluate.group, self.group) if g is not None]
+        for name in wanted + groups:
             if clicks is None or name not in clicks.carry:
                 columns.setdefault(name, "string")
         return columns

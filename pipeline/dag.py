@@ -169,6 +169,7 @@ def create_pipeline(
         preprocessing_fn="models.preprocessing.preprocessing_fn.preprocessing_fn",
         custom_config={
             "features": sections["features"],
+            **({"group": config.group} if config.group is not None else {}),
             "analysis_cache": config.transform.cache or analysis_cache,
             **code("Transform"),
         },
@@ -203,6 +204,7 @@ def create_pipeline(
     } | {
         "negatives": sections["data"]["negatives"],
         "checkpoints": checkpoints,
+        **({"group": config.group} if config.group is not None else {}),
         **(
             {"weight": sections["data"]["weight"]} if config.data.weight else {}
         ),

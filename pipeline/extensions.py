@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from components.click_log_gen.config.log_formats import FORMATS
 from components.evaluator.config import GATES
 from models.config.architectures import BUILDERS
+from models.config.losses import LOSSES
 from models.config.metric_registry import METRICS, OBJECTIVES
 from models.config.training import CALLBACKS
 from optimizers.config.catalog import CLASSES
@@ -19,6 +20,7 @@ KINDS: dict[str, Registry] = {
     "log formats": FORMATS,
     "architectures": BUILDERS,
     "optimizers": CLASSES,
+    "losses": LOSSES,
     "metrics": METRICS,
     "objectives": OBJECTIVES,
     "gates": GATES,
@@ -51,6 +53,7 @@ def _of_training(config: PipelineConfig) -> Iterator[Named]:
         yield f"optimizer.groups.{number}.name", CLASSES, group["name"]
     if "groups" not in spec:
         yield "optimizer.name", CLASSES, spec["name"]
+    yield "train.loss", LOSSES, config.train.loss.name
     for number, callback in enumerate(config.train.callbacks):
         yield f"train.callbacks.{number}", CALLBACKS, callback.name
     if config.tune is not None:

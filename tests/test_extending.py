@@ -17,6 +17,7 @@ from components.evaluator.config import EvaluateConfig
 from components.evaluator.contract import check_gate, check_metric
 from components.evaluator.gates import reasons
 from models.config import metric_registry
+from models.contracts import loss
 from models.errors import RefusedError
 from optimizers import build_optimizer, contract
 from optimizers.registry import validate
@@ -64,6 +65,14 @@ def test_the_optimizer_updates_variables_and_tables(here: Path) -> None:
     )
     optimizer.apply([rows], [weight])
     assert weight.numpy().tolist() == [[1.0], [2.5]]
+
+
+def test_the_loss_keeps_to_the_contract(here: Path) -> None:
+    (code,) = blocks("A loss", "python")
+    (here / "my_losses.py").write_text(code)
+    (text,) = blocks("A loss", "yaml")
+    section = yaml.safe_load(text)["train"]["loss"]
+    loss.check(section.pop("name"), section)
 
 
 def test_the_component_refuses_a_run_of_few_rows(

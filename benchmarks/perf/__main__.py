@@ -39,6 +39,7 @@ NAMES = (
     "predict",
     "serve",
     "whole_run",
+    "versions",
 )
 _ROOT = Path(__file__).resolve().parents[2]
 

@@ -5,20 +5,23 @@ layers of 256 and 128, batches of 4096, Lion. Each part runs alone on the same
 tensors, medians; what is left of the step is overhead: elementwise work,
 copies, TensorFlow's scheduling. The limit is the step's multiplications at
 the rate of one large matrix product on the same cores.
+
+Then the other architectures, with the settings that `auto` gives, in batches of
+512: medians of turns, and their rate beside that of wide and deep, by CPU.
 """
 
 from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
 
 from benchmarks import measure
 from benchmarks.perf.table import Table
 
-SMOKE = {"repeats": 1, "table_rows": 2600, "batch": 64}
+SMOKE = {"repeats": 1, "table_rows": 2600, "batch": 64, "names": "dcn_v2"}
 _FIELDS, _DENSE, _DIM = 26, 13, 16
 _LAYERS = (_FIELDS * _DIM + _DENSE, 256, 128, 1)
 _LARGE = 2048
@@ -59,37 +62,87 @@ def products(batch: int, dtype: Any) -> Callable[[], Any]:
     return run
 
 
-def parts(repeats: int, table_rows: int, batch: int) -> dict[str, float]:
-    """Seconds of the step and of its parts; GFLOP/s of a large product."""
+def rows_of(size: int, batch: int) -> Any:
+    """A batch of Criteo's shape, `size` ids a feature: inputs and labels."""
     import numpy as np
     import tensorflow as tf
 
-    from models.architectures.registry import build_model
-    from models.config.architectures import ModelConfig
-    from models.preprocessing.input_layout import IdFeature, Layout
-    from models.training.train_step import TrainStep
-    from optimizers import Lion, ops
-
-    size = table_rows // _FIELDS
-    layout = Layout(
-        tuple(IdFeature(f"C{i}", size, _DIM) for i in range(_FIELDS)),
-        (),
-        tuple(f"I{i}" for i in range(_DENSE)),
-    )
     rng = np.random.default_rng(1)
     ids = (rng.zipf(1.2, (batch, _FIELDS)) % size).astype(np.int64)
-    rows = (
+    return (
         {
             "ids": tf.constant(ids),
             "dense": tf.random.normal([batch, _DENSE]),
         },
         tf.constant((rng.random(batch) < 0.25).astype(np.float32)),
     )
-    model = build_model(layout, ModelConfig(), 0.25)
+
+
+def trained(
+    size: int, section: dict[str, Any], rows: Any
+) -> tuple[Any, Callable[[], Any]]:
+    """A model of a config's section, and what makes _STEPS of its steps."""
+    import tensorflow as tf
+
+    from models.architectures.registry import build_model
+    from models.config.architectures import ModelConfig
+    from models.preprocessing.input_layout import IdFeature, Layout
+    from models.training.train_step import TrainStep
+    from optimizers import Lion
+
+    layout = Layout(
+        tuple(IdFeature(f"C{i}", size, _DIM) for i in range(_FIELDS)),
+        (),
+        tuple(f"I{i}" for i in range(_DENSE)),
+    )
+    model = build_model(layout, ModelConfig.model_validate(section), 0.25)
     optimizer = Lion(1e-4)
     optimizer.build(model.trainable_variables)
     step = TrainStep(model, optimizer, False, 1.0, tf.distribute.get_strategy())
     data = iter(tf.data.Dataset.from_tensors(rows).repeat())
+    return model, lambda: step.run(data, _STEPS)
+
+
+def beside(
+    repeats: int, table_rows: int, batch: int, names: Sequence[str]
+) -> dict[str, list[measure.Seconds]]:
+    """Architecture -> seconds of a step in each turn."""
+    from models.config.architectures import ModelConfig
+    from models.training.automatic import choose
+
+    size = table_rows // _FIELDS
+    rows = rows_of(size, batch)
+    works = {}
+    for name in names:
+        asked = ModelConfig.model_validate({"name": name}).asked()
+        given = {
+            "model": asked,
+            "optimizer": {"name": "lion"},
+            "train": {"batch_size": batch},
+        }
+        sections, _ = choose(given, 10**6, 1, width=_LAYERS[0])
+        works[name] = trained(size, sections["model"], rows)[1]
+    took: dict[str, list[measure.Seconds]] = {name: [] for name in names}
+    for turn in range(repeats + 1):
+        for name, work in works.items():
+            watch = measure.Stopwatch()
+            work()
+            wall, cpu = watch.seconds()
+            if turn:  # the first traces
+                took[name].append(measure.Seconds(wall / _STEPS, cpu / _STEPS))
+    return took
+
+
+def parts(repeats: int, table_rows: int, batch: int) -> dict[str, float]:
+    """Seconds of the step and of its parts; GFLOP/s of a large product."""
+    import numpy as np
+    import tensorflow as tf
+
+    from optimizers import ops
+
+    size = table_rows // _FIELDS
+    rows = rows_of(size, batch)
+    model, steps = trained(size, {"name": "wide_deep"}, rows)
     flat = tf.reshape(rows[0]["ids"] + np.arange(_FIELDS) * size, [-1])
     gradient = tf.random.normal([batch * _FIELDS, _DIM])
     tables = [v for v in model.trainable_variables if "table" in v.path]
@@ -118,7 +171,7 @@ def parts(repeats: int, table_rows: int, batch: int) -> dict[str, float]:
     forward = tf.function(lambda: model(rows[0], training=False))
     large = tf.random.normal([_LARGE, _LARGE])
     large_seconds = seconds(lambda: large @ large, repeats)
-    whole = seconds(lambda: step.run(data, _STEPS), repeats, _STEPS)
+    whole = seconds(steps, repeats, _STEPS)
     return {
         "whole": whole,
         "matrix products": seconds(products(batch, tf.float32), repeats),
@@ -133,7 +186,10 @@ def parts(repeats: int, table_rows: int, batch: int) -> dict[str, float]:
 
 
 def run(
-    repeats: int = 15, table_rows: int = 400_000, batch: int = 4096
+    repeats: int = 15,
+    table_rows: int = 400_000,
+    batch: int = 4096,
+    names: str = "wide_deep,dcn_v2,deepfm,dlrm",
 ) -> Table:
     """Measure a step, and each of its parts alone."""
     table = Table(f"Training step, {table_rows:,} rows of tables")
@@ -151,4 +207,19 @@ def run(
     table.line("the step at this rate", ms=1e3 * limit, share=limit / whole)
     for name in ("matrix products, bfloat16", "forward pass"):
         table.line(f"{name}, alone", ms=1e3 * took[name])
+    small = min(batch, 512)
+    turns = measure.alone(beside, repeats, table_rows, small, names.split(","))
+    cpu = {
+        name: statistics.median(one.cpu for one in some)
+        for name, some in turns.items()
+    }
+    first = next(iter(cpu.values()))
+    for name, some in turns.items():
+        wall = statistics.median(one.wall for one in some)
+        table.line(
+            f"{name}, batches of {small}",
+            ms=1e3 * wall,
+            cpu_ms=1e3 * cpu[name],
+            ratio=first / cpu[name],
+        )
     return table

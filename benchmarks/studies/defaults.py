@@ -177,6 +177,7 @@ def automatic(
     return {
         "auc": auc,
         "logloss": logloss,
+        "eval_logloss": result.eval_logloss,
         "best": result.course.best,
         "steps": result.steps,
         "penalty": start and start.penalty,

@@ -115,7 +115,9 @@ class Executor(tfx_transform.Executor):
         for path in (folder, entries):
             fileio.makedirs(path)
         kept = _kept(config.pop("analysis_cache", None))
-        version = json.dumps([_ENTRIES, config, str(sorted(spec.items()))])
+        # The group is not analyzed.
+        analyzed = {k: v for k, v in config.items() if k != "group"}
+        version = json.dumps([_ENTRIES, analyzed, str(sorted(spec.items()))])
         with self._make_beam_pipeline() as pipeline:
             _ = (
                 pipeline
@@ -123,7 +125,8 @@ class Executor(tfx_transform.Executor):
                 | "Spread" >> beam.Reshuffle()
                 | Analyze(features, spec, folder, entries, kept, version)
             )
-        save(features, analyzers.read(features, folder), folder, spec, graph)
+        found = analyzers.read(features, folder)
+        save(features, found, folder, spec, graph, config.get("group"))
         fileio.rmtree(work)
         if kept is not None:
             _clean(kept)
@@ -156,7 +159,8 @@ class Executor(tfx_transform.Executor):
                 pipeline
                 | "Files" >> beam.Create(work)
                 | "Spread" >> beam.Reshuffle()
-                | "Transform" >> beam.ParDo(Materialize(graph, features))
+                | "Transform"
+                >> beam.ParDo(Materialize(graph, features, config.get("group")))
             )
 
 
@@ -166,6 +170,7 @@ def save(
     folder: str,
     spec: Mapping[str, Any],
     graph: str,
+    group: str | None = None,
 ) -> None:
     """Writes the transform with what was found, as TFT does.
 
@@ -177,6 +182,7 @@ def save(
             the graph, for the export.
         spec: of the raw features.
         graph: the folder to write to.
+        group: column whose value is the row's group, for the loss.
     """
 
     def function(inputs: Mapping[str, Any]) -> dict[str, Any]:
@@ -184,7 +190,7 @@ def save(
             lambda: tf.saved_model.Asset(os.path.join(folder, LABEL_COUNTS)),
             name=LABEL_COUNTS,
         )
-        return transformed(inputs, features, found)
+        return transformed(inputs, features, found, group=group)
 
     impl_helper.analyze_in_place(
         function,

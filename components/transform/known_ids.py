@@ -37,11 +37,13 @@ class ByColumns:
         transform: tft.TFTransformOutput,
         looked_up: list[CategoricalFeature],
         paths: Analysis,
+        group: str | None = None,
     ) -> None:
         self._spec = transform.raw_feature_spec()
         self._looked_up = looked_up
         names = {f.name for f in looked_up}
-        self._rest = sorted(self._spec.keys() - names)
+        also = {group} if group is not None else set()
+        self._rest = sorted((self._spec.keys() - names) | also)
         self._tables = {
             table: native.Vocabulary(_read(path))
             for table, path in paths.vocabularies.items()
@@ -59,7 +61,9 @@ class ByColumns:
         assert found is not None
         self._found = found  # keeps its tables
         self._function = tf.function(
-            lambda rows, known: transformed(rows, features, found, known),
+            lambda rows, known: transformed(
+                rows, features, found, known, group
+            ),
             input_signature=[
                 {
                     name: tf.SparseTensorSpec(
@@ -74,7 +78,10 @@ class ByColumns:
 
     @classmethod
     def of(
-        cls, features: Features, transform: tft.TFTransformOutput
+        cls,
+        features: Features,
+        transform: tft.TFTransformOutput,
+        group: str | None = None,
     ) -> ByColumns | None:
         """None where TensorFlow has to do it all."""
         spec = transform.raw_feature_spec()
@@ -94,7 +101,7 @@ class ByColumns:
         paths = analyzers.kept(features, transform, by_vocabulary(features))
         if paths is None:
             return None
-        return cls(features, transform, looked_up, paths)
+        return cls(features, transform, looked_up, paths, group)
 
     def __call__(self, records: Records) -> dict[str, Any]:
         """Output -> tensor, of some rows.

@@ -32,9 +32,11 @@ class _Transform:
     names: output -> feature to write.
     """
 
-    def __init__(self, graph: str, features: Features) -> None:
+    def __init__(
+        self, graph: str, features: Features, group: str | None
+    ) -> None:
         self._transform = tft.TFTransformOutput(graph)
-        self._by_columns = ByColumns.of(features, self._transform)
+        self._by_columns = ByColumns.of(features, self._transform, group)
         self._lock = threading.Lock()
         # A ragged tensor's values have a name of their own.
         spec = self._transform.transformed_feature_spec()
@@ -71,9 +73,13 @@ class Materialize(beam.DoFn):
 
     graph: folder of the transform, as `tft.TFTransformOutput` reads it.
     features: the config section.
+    group: column whose value is the row's group, for the loss.
     """
 
-    def __init__(self, graph: str, features: Features) -> None:
+    def __init__(
+        self, graph: str, features: Features, group: str | None = None
+    ) -> None:
+        self._group = group
         self._graph = graph
         self._features = features
         self._shared = shared.Shared()
@@ -81,7 +87,7 @@ class Materialize(beam.DoFn):
     def setup(self) -> None:
         """Loads the transform, once a process: vocabularies are large."""
         self._loaded = self._shared.acquire(
-            lambda: _Transform(self._graph, self._features)
+            lambda: _Transform(self._graph, self._features, self._group)
         )
 
     def process(self, files: tuple[str, str]) -> None:

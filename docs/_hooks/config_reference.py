@@ -16,7 +16,7 @@ from pydantic_core import PydanticUndefined
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from models.config import architectures
+from models.config import architectures, losses
 from optimizers.config.arguments import Arguments
 from optimizers.config.catalog import ARGUMENTS
 from optimizers.config.sections import (
@@ -52,6 +52,13 @@ def reference() -> str:
     parts += [
         _section(f"model, `name: {model.model_fields['name'].default}`", model)
         for model in _subclasses(architectures.ModelConfig)
+        if model.model_fields["name"].default
+    ]
+    parts += [
+        _section(
+            f"train.loss, `name: {model.model_fields['name'].default}`", model
+        )
+        for model in _subclasses(losses.LossConfig)
         if model.model_fields["name"].default
     ]
     one = {section.__name__: section for section in OptimizerConfig.sections()}

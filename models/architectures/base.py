@@ -54,6 +54,10 @@ class Deep(keras.layers.Layer):
             keras.layers, "hidden", config.hidden, config
         )
         self.out = head(keras.layers, keras.initializers, base_rate)
+        # The mean of the logits of both labels, for a loss that asks.
+        self.level = None
+        if config.logits == 2:
+            self.level = keras.layers.Dense(1, name="level", dtype="float32")
 
     @property
     def flat_width(self) -> int:
@@ -82,18 +86,38 @@ class Deep(keras.layers.Layer):
             table.build()
         width = build_in_order(self.hidden, self.build_interaction())
         self.out.build((None, width))
+        if self.level is not None:
+            self.level.build((None, width))
         self.built = True
 
     def call(
-        self, inputs: Mapping[str, Any], training: bool = False
-    ) -> tf.Tensor:
-        """Logits, float32 [N]."""
+        self,
+        inputs: Mapping[str, Any],
+        training: bool = False,
+        both: bool = False,
+    ) -> Any:
+        """Logits, float32 [N]; with `both` their level [N] too."""
         numbers = None
         if self.numbers:
             numbers = tf.cast(inputs[DENSE], self.compute_dtype)
         tables = [table(inputs, training=training) for table in self.tables]
         x, logit = self.interaction(tables, numbers)
-        return tf.squeeze(self.out(apply_layers(self.hidden, x)), 1) + logit
+        return self.heads(x, logit, both)
+
+    def heads(self, x: tf.Tensor, logit: Any, both: bool) -> Any:
+        """Logits, or logits and level, of the hidden layers' input.
+
+        Args:
+            x: input of the hidden layers.
+            logit: term of the logits.
+            both: whether the level comes too.
+        """
+        x = apply_layers(self.hidden, x)
+        logit = tf.squeeze(self.out(x), 1) + logit
+        if not both:
+            return logit
+        assert self.level is not None
+        return logit, tf.squeeze(self.level(x), 1)
 
 
 class Fields(Deep):
@@ -171,10 +195,17 @@ class Network(keras.Model):
         self.built = True
 
     def call(
-        self, inputs: Mapping[str, Any], training: bool = False
+        self,
+        inputs: Mapping[str, Any],
+        training: bool = False,
+        both: bool = False,
     ) -> tf.Tensor:
-        """Logits, float32 [N]."""
-        logit = self.deep(inputs, training=training)
+        """Logits of a click, float32 [N]; with `both` of each label, [N, 2]."""
+        level = None
+        if both:
+            logit, level = self.deep(inputs, training=training, both=True)
+        else:
+            logit = self.deep(inputs, training=training)
         if self.wide is not None:
             weights = tf.cast(self.wide(inputs), tf.float32)
             logit += tf.reduce_sum(weights, axis=[1, 2])
@@ -182,7 +213,9 @@ class Network(keras.Model):
             ids = {IDS: inputs[SHALLOW_IDS]}
             weights = tf.cast(self.shallow(ids), tf.float32)
             logit += tf.reduce_sum(weights, axis=[1, 2])
-        return logit
+        if level is None:
+            return logit
+        return tf.stack([level - logit / 2, level + logit / 2], 1)
 
 
 def build_in_order(layers: Sequence[Any], width: int) -> int:

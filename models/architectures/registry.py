@@ -37,4 +37,16 @@ def build_model(layout: Layout, config: ModelConfig, base_rate: float) -> Any:
             " accepted: a Keras 3 architecture of ours, or your own that"
             " returns a models.architectures.base.Network"
         )
+    if config.logits == 2 and not _has_level(model):
+        raise InputError(
+            "train.loss: received one that needs a logit of each label, with"
+            f" model.name {config.name!r}; accepted: a Keras 3 architecture of"
+            " ours, or your own that returns a models.architectures.base"
+            ".Network, made with the `config` that it gets"
+        )
     return model
+
+
+def _has_level(model: Any) -> bool:
+    deep = getattr(model, "deep", None)
+    return getattr(deep, "level", None) is not None

@@ -10,7 +10,6 @@ import tensorflow as tf
 from models.architectures.base import Deep, flat
 from models.config.architectures import ModelConfig
 from models.layers.list_rows import PADDED, value_rows
-from models.layers.mlp import apply_layers
 from models.preprocessing.input_layout import (
     DENSE,
     LISTS,
@@ -75,9 +74,12 @@ class Sequenced(Deep):
         )
 
     def call(
-        self, inputs: Mapping[str, Any], training: bool = False
-    ) -> tf.Tensor:
-        """Logits, float32 [N]."""
+        self,
+        inputs: Mapping[str, Any],
+        training: bool = False,
+        both: bool = False,
+    ) -> Any:
+        """Logits, float32 [N]; with `both` their level [N] too."""
         numbers = None
         if self.numbers:
             numbers = tf.cast(inputs[DENSE], self.compute_dtype)
@@ -94,7 +96,7 @@ class Sequenced(Deep):
             items = self._items(one, tables, rows, inputs)
             parts.append(self.interest(i, items, training))
         x = parts[0] if len(parts) == 1 else tf.concat(parts, 1)
-        return tf.squeeze(self.out(apply_layers(self.hidden, x)), 1)
+        return self.heads(x, 0.0, both)
 
     def _items(
         self,

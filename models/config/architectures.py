@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import Field
+from pydantic import Field, PrivateAttr
 
 from models.config.section import FieldError, PositiveInt, Section
 from optimizers.config.named_section import NamedSection
@@ -36,6 +36,19 @@ class ModelConfig(NamedSection):
     """Weight in the loss of the squared embeddings that a batch reads, summed
     over a row of the batch."""
 
+    _logits: int = PrivateAttr(1)
+
+    @property
+    def logits(self) -> int:
+        """Logits of a row that the loss needs: 1, or 2, one for each label."""
+        return self._logits
+
+    def with_logits(self, logits: int) -> Self:
+        """A copy for a loss that needs so many logits of a row."""
+        copy = self.model_copy()
+        copy._logits = logits
+        return copy
+
     def __new__(cls, **options: Any) -> Self:
         """`ModelConfig(name="dcn_v2")` is a DcnConfig."""
         section: Any = _section_of(options) if cls is ModelConfig else cls
@@ -53,6 +66,12 @@ class ModelConfig(NamedSection):
 
 class DcnConfig(ModelConfig):
     """DCN V2: cross layers below the hidden ones."""
+
+    automatic: ClassVar[tuple[str, ...]] = (
+        *ModelConfig.automatic,
+        "cross_layers",
+        "projection_dim",
+    )
 
     name: str = "dcn_v2"
     """Architecture."""

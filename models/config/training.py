@@ -10,6 +10,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    SerializeAsAny,
     field_validator,
 )
 
@@ -24,6 +25,7 @@ from models.config.features import (
     Kind,
     reserved,
 )
+from models.config.losses import LossConfig
 from models.config.numeric import NumericFeature
 from models.config.section import Name, PathText, PositiveInt, Section
 from models.config.time_features import TimeFeatures
@@ -88,12 +90,15 @@ class Negatives(Section):
 
 
 class EarlyStopping(Section):
-    """Stop when eval logloss has not improved for `patience` evaluations."""
+    """Stop when `metric` has not improved for `patience` evaluations."""
 
     patience: PositiveInt = 2
     """Number of evaluations without improvement."""
     min_delta: Annotated[float, Field(ge=0)] = 0.0
-    """Least fall of the logloss that counts as improvement."""
+    """Least improvement that counts."""
+    metric: Literal["auto", "logloss", "auc", "gauc"] = "auto"
+    """Metric of the eval split that decides; `auto`: logloss with a calibrated
+    loss, else GAUC with one that compares groups, else AUC."""
 
 
 CALLBACKS = Registry(
@@ -168,6 +173,8 @@ class TrainConfig(Section):
     """When to stop early; null: never."""
     checkpoint_steps: PositiveInt = 500
     """Updates between two checkpoints."""
+    loss: SerializeAsAny[LossConfig] = LossConfig()
+    """Loss: a name, or a section; see the losses below."""
     observe_steps: Annotated[int, Field(ge=2)] = 100
     """Updates between two looks at norms and sign flips for TensorBoard."""
     callbacks: tuple[Callback, ...] = ()

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 
 from models.config.training import LABEL, WEIGHT
+from models.input_pipeline.groups import Pairs, by_group, count_pairs, ranges
 from models.input_pipeline.record_index import Ints, index
 from models.input_pipeline.record_reader import reader
+from models.preprocessing.input_layout import GROUPS
 
 if TYPE_CHECKING:
     import tensorflow_transform as tft
@@ -18,6 +22,7 @@ if TYPE_CHECKING:
 # Its source is compiled by nothing: tracing is twice as fast without.
 _as_it_is = tf.autograph.experimental.do_not_convert
 _ROWS_AT_ONCE = 32_768  # read, where they are not shuffled
+_BLOCKS_AT_ONCE = 32  # of which groups are read
 
 
 class Batches:
@@ -37,6 +42,8 @@ class Batches:
         batch_size: rows a batch, of all shards together.
         shuffle: rows kept for shuffling; 0 keeps the files' order.
         seed: of the shuffle.
+        grouped: whether the rows of a group are neighbours in their buffer.
+            It keeps nine bytes of each row in memory.
 
     Raises:
         InputError: no such file, or one that is damaged.
@@ -49,6 +56,7 @@ class Batches:
         batch_size: int,
         shuffle: int = 0,
         seed: int = 0,
+        grouped: bool = False,
     ) -> None:
         self._blocks = index(files)
         self._spec = transform.transformed_feature_spec()
@@ -60,6 +68,48 @@ class Batches:
         self._buffer = batch_size * max(
             1, -(-(shuffle or _ROWS_AT_ONCE) // batch_size)
         )
+        self._starts = np.cumsum(self._blocks.rows) - self._blocks.rows
+        self._groups, self._labels = np.zeros(0, np.int64), np.zeros(0, np.int8)
+        if grouped:
+            self._groups, self._labels = self._read_groups()
+
+    def _read_groups(self) -> tuple[Ints, npt.NDArray[np.int8]]:
+        """Group and label of every row, in the order of the files."""
+        groups = [np.zeros(0, np.int64)]
+        labels = [np.zeros(0, np.int8)]
+        names = (GROUPS, LABEL)
+        read = reader(self._blocks.files, {n: self._spec[n] for n in names})
+        blocks = self._blocks
+        for first in range(0, len(blocks), _BLOCKS_AT_ONCE):
+            these = slice(first, first + _BLOCKS_AT_ONCE)
+            rows = blocks.rows[these]
+            pieces = np.stack(
+                [blocks.file[these], blocks.offset[these], 0 * rows, rows], 1
+            )
+            found = read(tf.constant(pieces), tf.range(rows.sum()))
+            groups.append(found[GROUPS].numpy())
+            labels.append(found[LABEL].numpy().astype(np.int8))
+        return np.concatenate(groups), np.concatenate(labels)
+
+    def pairs(self, of: int = 1, partners: int | None = None) -> Pairs:
+        """Pairs of the log, and of the batches of the first epoch.
+
+        Args:
+            of: pieces that a batch is cut into.
+            partners: rows on either side that a row is compared with; None:
+                all of its group.
+        """
+        total, comparable = count_pairs(self._groups, self._labels)
+        seen = compared = 0
+        for _, rows, where in self._plans(0, 0):
+            chosen, ends = self._cut(rows, range(of), of)
+            for first, last in pairwise(ends):
+                part = where[chosen[first:last]]
+                found = count_pairs(
+                    self._groups[part], self._labels[part], partners
+                )
+                seen, compared = seen + found[0], compared + found[1]
+        return Pairs(total, seen, self.rows, comparable, compared)
 
     @property
     def weighted(self) -> bool:
@@ -119,7 +169,7 @@ class Batches:
         def plans() -> Iterator[tuple[Ints, Ints, Ints]]:
             this, left_out = epoch, skip
             while self.rows and (epochs is None or this < epoch + epochs):
-                for blocks, rows in self._plans(this, left_out):
+                for blocks, rows, _ in self._plans(this, left_out):
                     yield blocks, *self._cut(rows, pieces, of)
                 this, left_out = this + 1, 0
 
@@ -150,13 +200,16 @@ class Batches:
         data = data.map(read, num_parallel_calls=2, deterministic=True)
         return data.flat_map(split).prefetch(tf.data.AUTOTUNE)
 
-    def _plans(self, epoch: int, skip: int) -> Iterator[tuple[Ints, Ints]]:
+    def _plans(
+        self, epoch: int, skip: int
+    ) -> Iterator[tuple[Ints, Ints, Ints]]:
         """Reading plan of each buffer of an epoch, in order.
 
         Yields:
             Pieces of blocks [P, 4]: file, first byte of the block, rows to
             leave out, rows to take; and of the rows of the pieces together,
-            which to give, in their order.
+            which to give, in their order; and where they are in
+            `self._groups`, if there are groups.
         """
         blocks = self._blocks
         order = np.arange(len(blocks))
@@ -178,12 +231,17 @@ class Batches:
             pieces = np.stack(
                 [blocks.file[chosen], blocks.offset[chosen], leave, take], 1
             )
-            give = np.arange(last - first)
+            random = None
             if self._shuffle:
-                number = 1 + first // self._buffer
-                give = self._random(epoch, number).permutation(give)
+                random = self._random(epoch, 1 + first // self._buffer)
+            give = where = np.arange(last - first)
+            if len(self._groups):
+                where = ranges(self._starts[chosen] + leave, take)
+                give = by_group(self._groups[where], random)
+            elif random is not None:
+                give = random.permutation(give)
             if skip < last:
-                yield pieces, give[max(skip - first, 0) :]
+                yield pieces, give[max(skip - first, 0) :], where
 
     def _cut(
         self, rows: Ints, pieces: Sequence[int], of: int

@@ -107,7 +107,7 @@ class Lookup:
     def without_padding(
         self, rows: tf.Tensor, inputs: Mapping[str, Any]
     ) -> tf.Tensor:
-        """What `gather` gave, zero for values behind the last list."""
+        """Rows of `gather`, zero for values behind the last list."""
         if not self._lists:
             return rows
         there = [value_rows(inputs[LISTS + f.name]) >= 0 for f in self._lists]

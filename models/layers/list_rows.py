@@ -27,7 +27,7 @@ def value_rows(ragged: tf.RaggedTensor) -> tf.Tensor:
 
 
 def at_rows(values: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
-    """What `values` [N, ...] has at `rows` [V]; at row 0 where that is -1."""
+    """Gathers `values` [N, ...] at `rows` [V], at row 0 where that is -1."""
     return tf.gather(values, tf.maximum(rows, 0))
 
 

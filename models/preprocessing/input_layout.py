@@ -6,6 +6,7 @@ import re
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from models.config.time_features import SIZES
 from models.config.training import CategoricalFeature, Features
@@ -13,6 +14,7 @@ from models.config.training import CategoricalFeature, Features
 IDS, DENSE, LISTS, WEIGHTS = "ids", "dense", "list_", "weights_"
 NUMBERS = "numbers_"
 SHALLOW_IDS = "shallow_ids"
+GROUPS = "groups"  # of rows that a loss compares, int64 [N]; -1: of none
 LABEL_COUNTS = "label_counts"  # asset: negative, positive training rows
 
 
@@ -171,6 +173,14 @@ def asset_name(feature: CategoricalFeature) -> str:
     if safe != name:  # two names must not share a file
         safe += f"_{zlib.crc32(name.encode()):08x}"
     return f"vocab_{safe}"
+
+
+def without_groups(inputs: Any) -> tuple[Any, Any]:
+    """A model's inputs, and the groups of the rows, or None."""
+    if not isinstance(inputs, Mapping) or GROUPS not in inputs:
+        return inputs, None
+    rest = {name: x for name, x in inputs.items() if name != GROUPS}
+    return rest, inputs[GROUPS]
 
 
 def offsets(items: Mapping[str, int]) -> tuple[dict[str, int], int]:

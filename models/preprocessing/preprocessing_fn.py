@@ -26,6 +26,7 @@ from models.preprocessing import (
 )
 from models.preprocessing.input_layout import (
     DENSE,
+    GROUPS,
     IDS,
     LABEL_COUNTS,
     LISTS,
@@ -42,6 +43,7 @@ from models.preprocessing.vocabulary import (
 
 Tensors = dict[str, Any]
 EPSILON = 0.001  # of a quantile's rank
+_GROUPS = 2**62  # numbers of groups: no two share one
 
 
 class Observed(NamedTuple):
@@ -84,11 +86,15 @@ def preprocessing_fn(
     Args:
         inputs: raw feature name -> SparseTensor; with at most one value a row
             unless the feature is a list.
-        custom_config: {"features": the config section as a mapping}.
+        custom_config: {"features": the config section as a mapping}, and
+            perhaps {"group": column by which the loss groups rows}.
     """
     features = Features.model_validate(custom_config["features"])
     return transformed(
-        inputs, features, _analyzed(observe(inputs, features), features)
+        inputs,
+        features,
+        _analyzed(observe(inputs, features), features),
+        group=custom_config.get("group"),
     )
 
 
@@ -120,10 +126,12 @@ def transformed(
     features: Features,
     found: Analysis,
     known: Mapping[str, Any] = MappingProxyType({}),
+    group: str | None = None,
 ) -> Tensors:
     """The model's inputs; `models.preprocessing.input_layout` says which.
 
     known: ids [N] of features whose values are not among the inputs.
+    group: column whose value is the row's group; None: there are none.
     """
     raw = _Raw(inputs)
     outputs: Tensors = {}
@@ -174,6 +182,8 @@ def transformed(
         numbers += raw.vector(vector)
     if numbers:
         outputs[DENSE] = _joined(numbers, 1)
+    if group is not None:
+        outputs[GROUPS] = raw.groups(group)
     if LABEL in inputs:
         outputs[LABEL] = raw.column(LABEL, 0)
     if WEIGHT in inputs:
@@ -231,6 +241,17 @@ class _Raw:
     def numbers(self, name: str) -> tf.Tensor:
         """float32 [N]; not finite where missing."""
         return tf.cast(self.column(name, float("nan")), tf.float32)
+
+    def groups(self, name: str) -> tf.Tensor:
+        """int64 [N], the same of equal values; -1 where missing."""
+        values = self._inputs.get(name)
+        if values is None or values.dtype == tf.string:
+            text = self.text(name)
+        else:  # a number is missing where its text says so
+            found = tf.strings.as_string(values.values)
+            text = _Raw({name: values.with_values(found)}).text(name)
+        groups = tf.strings.to_hash_bucket_fast(text, _GROUPS)
+        return tf.where(tf.equal(text, ""), -tf.ones_like(groups), groups)
 
     def vector(self, feature: VectorFeature) -> list[tf.Tensor]:
         """float32 [N, size], zeros where missing; and [N, 1], 1 there."""

@@ -42,13 +42,16 @@ class Course:
             self.best, self.logloss = step, logloss
 
 
-def warnings(steps: int, course: Course, stopped_early: bool) -> list[str]:
+def warnings(
+    steps: int, course: Course, stopped_early: bool, calibrated: bool = True
+) -> list[str]:
     """A line for each sign that the training could have gone better.
 
     Args:
         steps: updates made.
         course: of the evaluations.
         stopped_early: whether early stopping ended the training.
+        calibrated: whether the loss is; else logloss tells nothing.
     """
     found = []
     if steps < FEW_STEPS:
@@ -57,6 +60,8 @@ def warnings(steps: int, course: Course, stopped_early: bool) -> list[str]:
             f" {FEW_STEPS}: give"
             " more train.epochs or a smaller train.batch_size"
         )
+    if not calibrated:
+        return found
     if course.logloss >= course.constant:
         found.append(
             f"the eval logloss {course.logloss:.5f} is no better than"

@@ -21,6 +21,10 @@ _STEPS = 1000  # of a training, if the log can give them within _EPOCHS
 _STEPS_AFTER_START = 2000
 _EPOCHS, _EPOCHS_OF_MANY = 8, 2  # at most, of few rows and of many
 _EVAL_STEPS = 125  # at most, where early stopping keeps the best
+# Rank of a cross layer's matrix, from the width on where it halves the work,
+# and number of such layers. `benchmarks/studies/architectures.py` compared.
+_RANK, _LOW_RANK_WIDTH = 64, 256
+_LAYERS, _LAYERS_OF_LOW_RANK = 3, 2
 # Fewer say too little of an id for its embedding to be left free.
 _EVENTS_PER_ID = 0.5
 _SMALL = 150_000  # rows below which a large network learns the log by heart
@@ -41,7 +45,11 @@ class Choice:
 
 
 def choose(
-    custom: Mapping[str, Any], rows: int, ids: int, events: int | None = None
+    custom: Mapping[str, Any],
+    rows: int,
+    ids: int,
+    events: int | None = None,
+    width: int = 0,
 ) -> tuple[dict[str, Any], list[Choice]]:
     """The sections of a training without `auto`, and what was chosen.
 
@@ -50,6 +58,7 @@ def choose(
         rows: that train.
         ids: values of all categorical features and buckets.
         events: rows of the rarer label; None: half of all.
+        width: numbers and values of all embeddings of a row.
     """
     chosen: list[Choice] = []
     sections = {
@@ -118,6 +127,10 @@ def choose(
     if train.get("precision") == AUTO:
         fill("train.precision", *precision.fastest())
     fill("model.hidden", [64, 32] if small else [256, 128], f"{word} rows")
+    low = model.get("projection_dim") == AUTO and width >= _LOW_RANK_WIDTH
+    wide = f"{counted(width, 'value')} a row before the cross layers"
+    fill("model.cross_layers", _LAYERS_OF_LOW_RANK if low else _LAYERS, wide)
+    fill("model.projection_dim", _RANK if low else None, wide)
     fill(
         "model.dropout",
         0.2 if small or slow else 0.0,

@@ -91,7 +91,7 @@ def build_strategy(name: str) -> Any:
             for device in tf.config.list_logical_devices(kind)
         ]
         gpus = [device for device in devices if "GPU" in device]
-        strategy = tf.distribute.MirroredStrategy(gpus or devices)
+        strategy = _mirrored(*(gpus or devices))
     elif name == "multi_worker":
         if workers() < 2:
             raise InputError(
@@ -132,6 +132,16 @@ def use_jit(setting: str | bool) -> bool:
         "compiled by XLA" if chosen else "TensorFlow graphs",
     )
     return chosen
+
+
+@functools.cache
+def _mirrored(*devices: str) -> Any:
+    """The strategy of these devices, one for all trainings of a process.
+
+    Each strategy numbers its collective operations from the same number on,
+    and TensorFlow refuses a number that was met with another shape before.
+    """
+    return tf.distribute.MirroredStrategy(devices)
 
 
 @functools.cache

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
+from models.preprocessing.input_layout import without_groups
+from models.training.group_metrics import gauc
 from models.training.metrics import (
     auc,
     calibration,
@@ -24,6 +27,14 @@ class Scores(NamedTuple):
     logloss: float = math.nan
     auc: float = math.nan
     calibration: float = math.nan
+    gauc: float = math.nan
+
+    def named(self) -> dict[str, float]:
+        """Metric -> value; GAUC where rows have groups."""
+        found = self._asdict()
+        if math.isnan(self.gauc):
+            del found["gauc"]
+        return found
 
     @property
     def line(self) -> str:
@@ -31,15 +42,21 @@ class Scores(NamedTuple):
         auc = f"{self.auc:.4f}"
         if math.isnan(self.auc) and math.isfinite(self.logloss):
             auc = "undefined: all eval rows have one label"
+        if math.isfinite(self.gauc):
+            auc += f", GAUC {self.gauc:.4f}"
         return f"logloss {self.logloss:.5f}, AUC {auc}"
 
 
 class Predicted(NamedTuple):
-    """Labels, logits and weights of rows, in order; weights None: 1 each."""
+    """Labels, logits, weights and groups of rows, in order.
+
+    weights None: 1 each. groups None: there are none.
+    """
 
     labels: npt.NDArray[np.float64]
     logits: npt.NDArray[np.float64]
     weights: npt.NDArray[np.float64] | None
+    groups: npt.NDArray[np.int64] | None = None
 
 
 class Evaluation:
@@ -63,9 +80,12 @@ class Evaluation:
 
     def predict_weighted(self, data: Any) -> Predicted:
         """Labels, logits and weights of all rows of `data`."""
-        labels, logits, weights = [], [], []
+        labels, logits, weights, groups = [], [], [], []
         for inputs, label, *weight in data:
             labels.append(label.numpy())
+            inputs, group = without_groups(inputs)
+            if group is not None:
+                groups.append(group.numpy())
             logits.append(self._forward(inputs).numpy())
             weights += [one.numpy() for one in weight]
         if not labels:
@@ -74,6 +94,7 @@ class Evaluation:
             np.concatenate(labels).astype(np.float64),
             np.concatenate(logits).astype(np.float64) + self._shift,
             np.concatenate(weights).astype(np.float64) if weights else None,
+            np.concatenate(groups) if groups else None,
         )
 
     def scores(self, data: Any, negatives: float = 1.0) -> Scores:
@@ -84,7 +105,7 @@ class Evaluation:
             negatives: times the weight of each negative, for those that were
                 left out.
         """
-        labels, logits, weights = self.predict_weighted(data)
+        labels, logits, weights, groups = self.predict_weighted(data)
         if len(labels):
             rate = np.average(labels, weights=weights)
             self.constant = float(entropy(np.asarray(rate)))
@@ -95,4 +116,14 @@ class Evaluation:
             logloss_of_logits(labels, logits, weights),
             auc(labels, logits, weights),
             calibration(labels, sigmoid(logits), weights),
+            math.nan
+            if groups is None
+            else gauc(*_of_groups(groups, labels, logits, weights)),
         )
+
+
+def _of_groups(groups: Any, *columns: Any) -> Iterator[Any]:
+    """Groups and columns of the rows that have a group."""
+    there = groups >= 0
+    for column in (groups, *columns):
+        yield None if column is None else column[there]

@@ -18,12 +18,13 @@ from models.checkpointing.checkpoint import Checkpoints
 from models.config.training import Negatives, TrainConfig
 from models.input_pipeline.dataset import Batches
 from models.input_pipeline.epoch_iterator import EpochIterator
+from models.losses.registry import Loss, build_loss
 from models.training.advice import Course
 from models.training.averages import Averages
 from models.training.callbacks import callback_list, release
 from models.training.distribution import Team, use_jit
 from models.training.divergence import diverged, not_finite
-from models.training.early_stopping import EarlyStopper
+from models.training.early_stopping import EarlyStopper, deciding
 from models.training.evaluation import Evaluation, Scores
 from models.training.progress import Progress
 from models.training.signals import caught_signals, leave
@@ -75,6 +76,7 @@ def train(
     checkpoints: str | None = None,
     team: Team | None = None,
     mean_weight: float = 1.0,
+    loss: Loss | None = None,
 ) -> Result:
     """Trains `model` in place for `config.epochs` passes over the data.
 
@@ -97,6 +99,7 @@ def train(
         team: of the strategy in whose scope the model and the optimizer
             were made; None: of the one in scope.
         mean_weight: of the training rows, where `train_data` has weights.
+        loss: of the rows; None: that of `config`.
 
     Raises:
         FloatingPointError: the loss or a weight is no longer a number.
@@ -117,6 +120,7 @@ def train(
             f"{checkpoints or scratch}/best",
             team,
             mean_weight,
+            loss or build_loss(config.loss),
         )
         result = training.run(log_dir, callbacks)
     release(model)
@@ -138,6 +142,7 @@ class _Training:
         best: str,
         team: Team,
         mean_weight: float,
+        loss: Loss,
     ) -> None:
         self._model = model
         self._optimizer = optimizer
@@ -156,6 +161,7 @@ class _Training:
         self._stopping = EarlyStopper(
             model,
             config.early_stopping,
+            deciding(config.early_stopping, loss),
             Checkpoints(best, keep=1),
             # Without checkpoints its folder is each process's own.
             self._team.chief or checkpoints is None,
@@ -167,6 +173,7 @@ class _Training:
             negatives.weight,
             team.strategy,
             mean_weight,
+            loss,
         )
         self._state = TrainState()
         self._newest, self._loss = Scores(), math.nan
@@ -329,9 +336,9 @@ class _Training:
         self._newest = scores
         constant = self._evaluation.constant
         self._state.course.add(step, scores.logloss, constant)
-        self._callbacks.on_test_end(scores._asdict())
+        self._callbacks.on_test_end(scores.named())
         self._progress.scalars(
-            step, {f"eval/{k}": v for k, v in scores._asdict().items()}
+            step, {f"eval/{k}": v for k, v in scores.named().items()}
         )
         log.info("step %d: eval %s", step, scores.line)
 

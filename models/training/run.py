@@ -33,7 +33,9 @@ from models.config.training import (
 from models.errors import InputError
 from models.input_pipeline import row_counts
 from models.input_pipeline.dataset import Batches, steps_of
+from models.input_pipeline.groups import Pairs
 from models.keras_versions import keras_version, start_afresh
+from models.losses.registry import Loss, build_loss
 from models.preprocessing.id_space import keys_of
 from models.preprocessing.input_layout import (
     IDS,
@@ -78,9 +80,11 @@ class Fitted:
     optimizer: Any
     result: loop.Result
     team: Team
+    loss: Loss
     warm_start: Report | None = None
     linear_start: linear_start.LinearStart | None = None
     pretrained: Sequence[pretrained.Coverage] = ()
+    pairs: Pairs | None = None
 
 
 class TrainingRun:
@@ -129,7 +133,11 @@ class TrainingRun:
         )
         ids = sum(f.size for f in self.shape.ids + self.shape.shallow)
         self.custom, self.chosen = choose(
-            custom, self.rows, ids, min(positives, negatives)
+            custom,
+            self.rows,
+            ids,
+            min(positives, negatives),
+            len(self.shape.dense) + sum(f.dim for f in self.shape.ids),
         )
         self._model = ModelConfig.model_validate(self.custom["model"])
         self._optimizer = self.custom["optimizer"]
@@ -194,7 +202,7 @@ class TrainingRun:
                 yield batch
 
         evaluation = Evaluation(model, self.negatives.shift)
-        labels, logits, weights = evaluation.predict_weighted(watched())
+        labels, logits, weights, _ = evaluation.predict_weighted(watched())
         return Rows(
             labels,
             logits.astype(np.float32).astype(np.float64),  # as the graph's
@@ -214,7 +222,7 @@ class TrainingRun:
                 yield inputs, *rest
 
         evaluation = Evaluation(model, self.negatives.shift)
-        _, whole, weights = evaluation.predict_weighted(self._held_out())
+        _, whole, weights, _ = evaluation.predict_weighted(self._held_out())
         alone = evaluation.predict_weighted(without()).logits
         return centred(alone, whole, weights)
 
@@ -238,12 +246,17 @@ class TrainingRun:
                 are some, it goes on from them.
         """
         config = self._train
+        loss = build_loss(config.loss)
         # Several workers must find each other before TensorFlow runs anything.
         team = Team(build_strategy(config.strategy))
         start_afresh(config.seed)
         keras.config.set_dtype_policy(config.precision)
         with team.strategy.scope():
-            model = build_model(self.shape, self._model, self.base_rate)
+            model = build_model(
+                self.shape,
+                self._model.with_logits(loss.logits),
+                self.base_rate,
+            )
             first = self._base.steps(model, self.meaning) if self._base else 0
             optimizer = build_optimizer(
                 self._optimizer, self.steps, keras_version(model), first
@@ -273,11 +286,15 @@ class TrainingRun:
             config.batch_size,
             config.shuffle,
             config.seed,
+            loss.grouped,
         )
         held_out = self._held_out()
         row_counts.check("Transform", self.files.train, self.rows)
         row_counts.check("Trainer", self.files.train, train.rows)
         row_counts.check("Trainer", self.files.eval, held_out.rows)
+        pairs = None
+        if loss.grouped:
+            pairs = self._pairs(train, team)
         start = None
         if config.linear_start:
             with team.strategy.scope():
@@ -300,8 +317,48 @@ class TrainingRun:
             checkpoints,
             team,
             self._mean_weight,
+            loss,
         )
-        return Fitted(model, optimizer, result, team, warm, start, covered)
+        return Fitted(
+            model, optimizer, result, team, loss, warm, start, covered, pairs
+        )
+
+    def _pairs(self, train: Batches, team: Team) -> Pairs:
+        """Pairs that batches hold.
+
+        Raises:
+            InputError: there are none to learn from.
+        """
+        config = self._train
+        found = train.pairs(
+            team.strategy.num_replicas_in_sync,
+            getattr(config.loss, "partners", None),
+        )
+        where = f"train.loss: {config.loss.name} compares rows of a group, but"
+        if not found.total:
+            raise InputError(
+                f"{where} no group of the {found.rows:,} training rows has"
+                " rows with and without a click; accepted: a column in"
+                " train.loss.group whose groups have both"
+            )
+        if not found.seen:
+            raise InputError(
+                f"{where} no batch has rows of a group with and without a"
+                f" click; received train.shuffle {config.shuffle:,}, which"
+                f" puts rows of a group together; accepted: up to"
+                f" {found.rows:,}, all rows"
+            )
+        log.info(
+            "loss %s: batches compare %.1f %% of %s rows of groups with both"
+            " labels, of %s rows; %.1f %% of the pairs",
+            config.loss.name,
+            100 * found.share,
+            f"{found.comparable:,}",
+            f"{found.rows:,}",
+            100 * found.seen / found.total,
+            extra={"keep": True},
+        )
+        return found
 
     def _give_pretrained(
         self, model: Any, warm: Report | None

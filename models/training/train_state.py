@@ -19,8 +19,9 @@ log = logging.getLogger("lionctr.train")
 class BestEvaluation:
     """How the evaluations went so far.
 
-    best: eval logloss. waited: evaluations since. logloss, auc: with early
-    stopping those of the best weights, else the newest.
+    best: eval logloss, or -1 times another metric that decides. waited:
+    evaluations since. logloss, auc: with early stopping those of the best
+    weights, else the newest.
     """
 
     best: float = math.inf

@@ -8,7 +8,10 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
+from models.config.losses import LossConfig
 from models.layers.list_rows import padded
+from models.losses.registry import Loss, build_loss
+from models.preprocessing.input_layout import without_groups
 from models.variables import local_replica
 from optimizers.groups import variable_path
 from optimizers.mirrored import mirrors_variables
@@ -41,6 +44,7 @@ class TrainStep:
         mean_weight: of the rows of all batches, where rows have weights. The
             loss is divided by it: by the batch's own weights a batch of rows
             that hardly count would count as much as any other.
+        loss: of the rows; None: log loss.
     """
 
     def __init__(
@@ -51,7 +55,11 @@ class TrainStep:
         negative_weight: float,
         strategy: Any,
         mean_weight: float = 1.0,
+        loss: Loss | None = None,
     ) -> None:
+        self._loss = loss or build_loss(LossConfig())
+        # The model's call gives a logit for each label where the loss asks.
+        self._both = {"both": True} if self._loss.logits == 2 else {}
         self._mean_weight = mean_weight
         self._model = model
         self._optimizer = optimizer
@@ -258,6 +266,7 @@ class TrainStep:
         In training the gradient is `loss_scale_factor` times as large: the
         optimizer divides it again.
         """
+        inputs, groups = without_groups(inputs)
         weights = tf.where(label > 0, 1.0, self._negative_weight)
         total = tf.reduce_sum(weights)
         if weight is not None:
@@ -271,8 +280,8 @@ class TrainStep:
             sums = context.all_reduce("SUM", tf.stack([total, rows]))
             everything, share = sums[0], rows / sums[1]
         with tf.GradientTape() as tape:
-            logits = self._model(inputs, training=training)
-            losses = tf.nn.sigmoid_cross_entropy_with_logits(label, logits)
+            logits = self._model(inputs, training=training, **self._both)
+            losses = self._loss.of_rows(logits, label, weights, groups)
             loss = tf.reduce_sum(weights * losses)
             # Replicas' gradients are summed, so each has its share here.
             objective = loss / everything

@@ -85,7 +85,7 @@ def objective(name: str, job: TrainingRun, fitted: Fitted) -> dict[str, float]:
         job.custom["train"]["batch_size"],
     )
     evaluation = Evaluation(fitted.model, job.negatives.shift)
-    labels, logits, weights = evaluation.predict_weighted(held_out)
+    labels, logits, weights, _ = evaluation.predict_weighted(held_out)
     probabilities = sigmoid(logits)
     if metric_registry.OBJECTIVES.is_own(name):
         metric = metric_registry.own(name, metric_registry.OBJECTIVES)

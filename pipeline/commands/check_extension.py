@@ -96,9 +96,15 @@ def _first_argument(found: Any) -> str:
     return next(iter(inspect.signature(found).parameters), "")
 
 
+def _is_loss(found: Any) -> bool:
+    call = vars(found).get("__call__") if isinstance(found, type) else None
+    return call is not None and "logits" in inspect.signature(call).parameters
+
+
 _SIGNS: dict[str, Callable[[Any], bool]] = {
     "optimizers": lambda found: _is_class(found, "Optimizer", "KerasOptimizer"),
     "callbacks": lambda found: _is_class(found, "Callback"),
+    "losses": _is_loss,
     "metrics": lambda found: hasattr(found, "terms"),
     "log formats": lambda found: hasattr(found, "settings"),
     "gates": lambda found: _first_argument(found) == "report",
@@ -141,6 +147,12 @@ def _optimizer(name: str, beside: dict[str, Any], _: Path | None) -> None:
     contract.check(name, beside)
 
 
+def _loss(name: str, beside: dict[str, Any], _: Path | None) -> None:
+    from models.contracts import loss
+
+    loss.check(name, beside)
+
+
 def _metric(name: str, beside: dict[str, Any], _: Path | None) -> None:
     from components.evaluator import contract
 
@@ -165,6 +177,7 @@ _CHECKS: dict[str, Callable[[str, dict[str, Any], Path | None], None]] = {
     "log formats": _log_format,
     "architectures": _architecture,
     "optimizers": _optimizer,
+    "losses": _loss,
     "metrics": _metric,
     "objectives": _metric,
     "gates": _gate,

@@ -282,6 +282,8 @@ def _call(
         spec = config.optimizer.spec()
         spec = spec["groups"][int(rest[1])] if rest[0] == "groups" else spec
         return (), {k: v for k, v in spec.items() if k not in _OF_A_SPEC}
+    if field == "train.loss":
+        return (), config.train.loss.options
     if section == "train":
         return (), dict(config.train.callbacks[int(rest[1])].model_extra or {})
     if rest[0] == "gates":

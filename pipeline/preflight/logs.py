@@ -232,10 +232,12 @@ def _first_chunk(path: str, log: LogFiles) -> Chunk:
 def _shown(config: PipelineConfig) -> Columns:
     data, uses = config.data, config.uses()
     group = config.evaluate.group
+    compared = config.group
     columns = {
         **dict.fromkeys(data.split.key, "data.split.key"),
         **dict.fromkeys(data.negatives.key, "data.negatives.key"),
         **dict.fromkeys(config.columns(), "evaluate.slices"),
+        **({} if compared is None else {compared: "train.loss.group"}),
         **({} if group is None else {group: "evaluate.group"}),
         **uses,
     }

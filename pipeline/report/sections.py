@@ -322,6 +322,7 @@ def training(run: RunData) -> Section | None:
             )
         )
     for caption, key in (
+        ("Loss", "loss"),
         ("Tuned", "tuned"),
         ("Warm start", "warm_start"),
         ("Pretrained", "pretrained"),

@@ -68,6 +68,7 @@ def summary(
         "pushed_model": outputs.pushed or None,
         **_settings(config, training),
         "chosen": training.get("chosen", []),
+        "loss": training.get("loss"),
         "linear_start": training.get("linear_start"),
         "pretrained": training.get("pretrained", []),
         "shallow": training.get("shallow"),

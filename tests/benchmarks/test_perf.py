@@ -25,7 +25,7 @@ SLOW = pytest.mark.slow  # they train a model first
         pytest.param(
             ("ingest", "join", "histories", "statistics"), marks=pytest.mark.ci
         ),
-        ("step", "memory", "lion_kernels"),
+        pytest.param(("step", "memory", "lion_kernels"), marks=pytest.mark.ci),
         pytest.param(("transform", "evaluate"), marks=SLOW),
         pytest.param(("serve",), marks=SLOW),
         pytest.param(("predict",), marks=SLOW),

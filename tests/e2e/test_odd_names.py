@@ -33,6 +33,7 @@ def write_config(path: Path, **sections: Any) -> Path:
     return path
 
 
+@pytest.mark.ci
 def test_columns_in_other_scripts_and_folders_that_look_like_globs(
     tmp_path: Path,
 ) -> None:
@@ -103,7 +104,7 @@ def test_columns_in_other_scripts_and_folders_that_look_like_globs(
     assert f"Warning: {few}" in report.read_text("utf-8")
 
 
-@pytest.mark.parametrize("label", [0, 1])
+@pytest.mark.parametrize("label", [0, pytest.param(1, marks=pytest.mark.ci)])
 def test_labels_of_one_class_are_told_before_ingest(
     tmp_path: Path, label: int
 ) -> None:

@@ -45,6 +45,23 @@ def rows_trained(folder: Path) -> int:
     return int(json.loads((newest / "training.json").read_text())["examples"])
 
 
+def test_a_file_too_many_is_noticed_by_its_reader(attempts: Attempts) -> None:
+    split = next(
+        attempts.folder.glob(
+            "runs/tiny/artifacts/Transform/transformed_examples/*/Split-train"
+        )
+    )
+    name = sorted(split.iterdir())[0]
+    copy = name.with_name("data_tfrecord-00007-of-00009")
+    shutil.copy(name, copy)
+    code, console = attempts.run("train.seed=2")
+    copy.unlink()
+    assert code == 1
+    assert f"{split}/*".removeprefix(f"{attempts.folder}/") in console
+    assert "files were added or removed since" in console
+
+
+@pytest.mark.ci
 def test_files_of_a_lost_database_are_not_read(attempts: Attempts) -> None:
     folder = attempts.folder
     (folder / "runs/tiny/metadata.sqlite").unlink()
@@ -60,24 +77,6 @@ def test_files_of_a_lost_database_are_not_read(attempts: Attempts) -> None:
     assert rows_trained(folder) == 2 * summary["rows"]["train"]
     assert summary["metrics"]["example_count"] == summary["rows"]["eval"]
     assert summary["rows"]["kept"] == summary["rows"]["read"] - 2
-
-
-def test_a_file_too_many_is_noticed_by_its_reader(attempts: Attempts) -> None:
-    split = next(
-        attempts.folder.glob(
-            "runs/tiny/artifacts/Transform/transformed_examples/*/Split-train"
-        )
-    )
-    name = sorted(split.iterdir())[0]
-    copy = name.with_name("data_tfrecord-00007-of-00009")
-    shutil.copy(name, copy)
-    code, console = attempts.run(
-        "data.impressions.path=[logs/a.tsv, logs/b.tsv]", "train.seed=2"
-    )
-    copy.unlink()
-    assert code == 1
-    assert f"{split}/*".removeprefix(f"{attempts.folder}/") in console
-    assert "files were added or removed since" in console
 
 
 def test_a_damaged_database_is_told_before_anything_runs(

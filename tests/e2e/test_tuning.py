@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import io
 import json
+import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 
+from components.evaluator.config import EvaluateConfig
 from models.config.search_space import applied, decoded
 from models.errors import InputError
+from models.input_pipeline.dataset import Batches
+from pipeline.comparison import trainings
 from pipeline.config import PipelineConfig
+from pipeline.console import Console
 from tests import forks
 from tests.e2e.attempts import lionctr
 from tests.pipeline.small import make_config, write_log
@@ -254,6 +261,54 @@ def test_a_search_by_a_metric_of_ones_own(
     assert len(set(scores)) == 2 and all(0 < score < 1 for score in scores)
     (best,) = tuner.oracle.get_best_trials(1)
     assert best.score == max(scores)
+
+
+def test_a_training_of_a_comparison_is_done_once(
+    home: Home, tuned: tuple[dict[str, int], dict[str, Any], str]
+) -> None:
+    assert tuned
+    artifacts = home.folder / "runs/Small_ctr/artifacts"
+    made = {
+        component: {
+            output.name: str(next(output.iterdir()))
+            for output in (artifacts / component).iterdir()
+        }
+        for component in ("ClickLogGen", "Transform")
+    }
+    told = io.StringIO()
+    data = trainings.Data.of(
+        made,
+        EvaluateConfig(group="site", replicates=100),
+        home.folder / "once",
+        "a version",
+        Console(told),
+    )
+    sections = home.config.resolved()
+    sections["negatives"] = sections["data"]["negatives"]
+    one = trainings.Trainings("", sections, data)
+    asked = {**one.optimizer, "learning_rate": 0.02}
+    loss = one.eval_loss(asked)
+    first = one.test(asked, 1)
+    assert "done before" not in told.getvalue()
+    assert one.eval_loss(asked) == loss and one.test(asked, 1) == first
+    assert told.getvalue().count("done before") == 2
+    assert one.eval_loss({**asked, "learning_rate": 1e30}) == math.inf
+    assert "failed: " in told.getvalue()
+
+    labels = np.concatenate(
+        [
+            label
+            for _, label in Batches(data.test, data.files.transform, 50).epoch()
+        ]
+    )
+    rate = labels.mean()
+    constant = -rate * np.log(rate) - (1 - rate) * np.log1p(-rate)
+    assert 0.2 < first["test"]["logloss"] < constant
+    assert 0.6 < first["test"]["auc"] < 1
+    assert data.unit == "site"
+    # AdamW keeps two floats for each weight.
+    assert first["slot_bytes"] % 8 == 0 and first["slot_bytes"] > 0
+    assert first["curve"][-1]["examples"] == first["examples"]
 
 
 COMPARE = ("--optimizers", "lion,adagrad", "--seeds", "2", "--json")

@@ -31,7 +31,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "deploy" / "flink"))
 import fetch
 from cluster import Cluster, born
 
-pytestmark = pytest.mark.flink
+pytestmark = [pytest.mark.flink, pytest.mark.ci]
 FILES = 4
 CONFIGS = Path(__file__).parents[2] / "configs"
 
@@ -142,7 +142,6 @@ def parsed(serialized: list[bytes]) -> list[Row]:
     return sorted(rows)
 
 
-@pytest.mark.ci
 def test_ingest_and_transform_give_the_rows_that_they_give_in_process(
     cluster: Cluster, log: Path, tmp_path: Path
 ) -> None:
@@ -248,7 +247,6 @@ def test_predict_scores_there_as_in_process(
     assert sum(map(len, found["here"])) == 10 * len(ROWS)
 
 
-@pytest.mark.ci
 def test_a_task_manager_killed_in_the_middle_changes_no_row(
     cluster: Cluster, log: Path, tmp_path: Path
 ) -> None:

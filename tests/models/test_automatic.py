@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import tensorflow as tf
 
+from models.config.architectures import ModelConfig
 from models.training import precision
 from models.training.automatic import batch_size, choose
 
@@ -111,6 +112,32 @@ def test_small_logs_start_from_a_linear_model(
     assert found["model"]["hidden"] == ([256, 128] if many else [64, 32])
     assert found["model"]["dropout"] == (0.2 if slow else 0)
     assert not many or found["train"]["epochs"] <= (2 if slow else 1)
+
+
+@pytest.mark.parametrize(
+    ("width", "given", "layers", "rank"),
+    [
+        (1, {}, 3, None),
+        (255, {}, 3, None),
+        (256, {}, 2, 64),
+        (429, {}, 2, 64),
+        (429, {"cross_layers": 4}, 4, 64),
+        (429, {"projection_dim": None}, 3, None),
+        (429, {"projection_dim": 8}, 3, 8),
+    ],
+)
+def test_wide_cross_layers_have_a_low_rank(
+    width: int, given: dict[str, Any], layers: int, rank: int | None
+) -> None:
+    asked = ModelConfig(name="dcn_v2", **given).asked()
+    all_asked = sections() | {"model": asked}
+    found, chosen = choose(all_asked, 1_000_000, 50, width=width)
+    model = found["model"]
+    assert (model["cross_layers"], model["projection_dim"]) == (layers, rank)
+    reasons = {c.path: c.reason for c in chosen}
+    for name in ("cross_layers", "projection_dim"):
+        assert (f"model.{name}" in reasons) is (name not in given)
+        assert str(width) in reasons.get(f"model.{name}", str(width))
 
 
 @pytest.mark.parametrize("name", ["wide_deep", "dcn_v2"])

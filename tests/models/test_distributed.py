@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import shutil
 import signal
 import socket
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +42,18 @@ def replicas(examples: Path) -> dict[str, Any]:
     mirrored = start("mirrored", examples, few)
     zero, one = workers(examples, cases)
     return finish({"mirrored": mirrored, "worker 0": zero, "worker 1": one})
+
+
+@pytest.fixture(scope="module")
+def alone(examples: Path) -> Callable[[str], Any]:
+    """Case -> what one device gives; it leaves `alone-<case>`."""
+
+    @functools.cache
+    def trained(case: str) -> Any:
+        folder = examples.parent / f"alone-{case}"
+        return training.train(examples, folder, together.settings(case))
+
+    return trained
 
 
 def workers(
@@ -91,9 +105,9 @@ def finish(started: dict[str, tuple[Any, Path]]) -> dict[str, Any]:
 
 @pytest.mark.parametrize("case", together.CASES)
 def test_replicas_train_as_one_device(
-    replicas: dict[str, Any], examples: Path, case: str
+    replicas: dict[str, Any], alone: Callable[[str], Any], case: str
 ) -> None:
-    result, expected = training.train(examples, None, together.settings(case))
+    result, expected = alone(case)
     assert (case == "adam") == result.stopped_early
     for process, found in replicas.items():
         if f"{case}/steps" not in found:
@@ -119,15 +133,15 @@ def test_replicas_train_as_one_device(
 
 
 def test_replicas_tell_the_gradient_that_one_device_has(
-    replicas: dict[str, Any], examples: Path, tmp_path: Path
+    replicas: dict[str, Any], alone: Callable[[str], Any], examples: Path
 ) -> None:
     assert replicas
     for case, kinds in (
         ("lion", ("mirrored", "workers")),
         ("adam", ("workers",)),
     ):
-        training.train(examples, tmp_path / case, together.settings(case))
-        alone = training.scalars(tmp_path / case)
+        alone(case)
+        expected = training.scalars(examples.parent / f"alone-{case}")
         for kind in kinds:
             found = training.scalars(examples.parent / f"{kind}-{case}")
             for tag, rtol in (
@@ -136,11 +150,11 @@ def test_replicas_tell_the_gradient_that_one_device_has(
                 ("train/rows_touched", 0),
             ):
                 # Which steps are looked at depends on the clock.
-                both = sorted(set(alone[tag]) & set(found[tag]))
+                both = sorted(set(expected[tag]) & set(found[tag]))
                 assert both, tag
                 np.testing.assert_allclose(
                     [found[tag][step] for step in both],
-                    [alone[tag][step] for step in both],
+                    [expected[tag][step] for step in both],
                     rtol=rtol,
                     err_msg=f"{kind} {case} {tag}",
                 )

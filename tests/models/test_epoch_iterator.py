@@ -90,7 +90,10 @@ def trained(
     [
         pytest.param({}, marks=pytest.mark.ci),  # as the next, less often
         {"eval_steps": 5},
-        {"early_stopping": EarlyStopping(patience=1, min_delta=0.1)},
+        pytest.param(
+            {"early_stopping": EarlyStopping(patience=1, min_delta=0.1)},
+            marks=pytest.mark.ci,
+        ),
     ],
     ids=["plain", "eval_steps", "early_stopping"],
 )

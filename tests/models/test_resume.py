@@ -226,6 +226,7 @@ def test_in_any_state_of_lion_it_goes_on_with_the_same_bits(
     same(expected, found)
 
 
+@pytest.mark.ci
 def test_after_a_linear_start_it_goes_on_with_the_same_bits(
     tmp_path: Path, examples: Path
 ) -> None:
@@ -247,9 +248,8 @@ def test_after_a_linear_start_it_goes_on_with_the_same_bits(
     assert moved.any()
 
 
-@pytest.mark.parametrize(
-    "model", [pytest.param("wide_deep", marks=pytest.mark.ci), "tfrs_dlrm"]
-)
+@pytest.mark.ci
+@pytest.mark.parametrize("model", ["wide_deep", "tfrs_dlrm"])
 def test_one_that_began_warm_goes_on_from_its_own_checkpoint(
     tmp_path: Path, examples: Path, model: str
 ) -> None:

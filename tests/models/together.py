@@ -22,6 +22,7 @@ from tests.models import training
 
 CASES: dict[str, dict[str, Any]] = {
     "lion": {
+        "model": "dcn_v2",  # other shapes than those that follow
         "negatives": {"keep": 0.25, "reweight": True},
         "epochs": 2,
         "embedding_l2": 1e-3,

@@ -14,6 +14,7 @@ from pipeline.extensions import KINDS
 OWN = """
 import keras
 import numpy as np
+import tensorflow as tf
 from components.click_log_gen.formats.text import TextFormat
 
 
@@ -60,6 +61,14 @@ class Bias:
         return sums[..., 1] / sums[..., 0]
 
 
+class Margin:
+    def __init__(self, margin=1.0):
+        self.margin = margin
+
+    def __call__(self, logits, labels, weights, groups):
+        return tf.nn.softplus(self.margin + (1 - 2 * labels) * logits)
+
+
 def enough(report, least=1):
     return [] if report["rows"] >= least else ["too few rows"]
 
@@ -95,6 +104,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("own_parts:build", ["--set", "hidden=[8]"], "an architecture"),
         ("own_parts:Signs", ["--set", "learning_rate=0.001"], "an optimizer"),
         ("own_parts:Stop", [], "a callback"),
+        ("own_parts:Margin", ["--set", "margin=2"], "a loss"),
         ("own_parts:Bias", [], "a metric"),
         ("own_parts:enough", ["--set", "least=3"], "a gate"),
         ("own_parts:Words", ["--sample", "words.txt"], "a log format"),

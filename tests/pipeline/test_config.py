@@ -64,7 +64,7 @@ def test_every_option_of_the_model_is_in_the_resolved_config(
 ) -> None:
     resolved = check("model.name=dcn_v2", "model.projection_dim=8").resolved()
     assert resolved["model"]["projection_dim"] == 8
-    assert resolved["model"]["cross_layers"] == 3
+    assert resolved["model"]["cross_layers"] == "auto"
     own = check("model={name: 'mine:build', units: 8}").resolved()["model"]
     assert own["options"] == {"units": 8}
 
@@ -680,3 +680,56 @@ def test_features_of_the_time_know_the_time(check: Any, tmp_path: Path) -> None:
     moved = load(again, ["data.time.zone=Asia/Tokyo"])
     assert moved.features.time is not None
     assert moved.features.time.clock == "Asia/Tokyo"
+
+
+PAIRWISE = "train.loss={name: pairwise, group: user}"
+
+
+def test_a_loss_is_a_name_or_a_section(check: Any) -> None:
+    assert check().resolved()["train"]["loss"] == {"name": "logloss"}
+    loss = check("train.loss=focal").train.loss
+    assert loss.options == {"gamma": 2.0, "alpha": None}
+    assert not loss.calibrated
+    own = check("train.loss={name: 'my:Loss', margin: 2, group: site}")
+    assert own.train.loss.options == {"margin": 2}
+    assert own.group == "site"
+
+
+def test_the_column_of_groups_is_read(check: Any) -> None:
+    config = check("train.loss={name: jrc, group: ts}")
+    assert config.group == "ts"
+    assert config.columns()["ts"] == "string"
+    assert check("train.loss=jrc", "evaluate.group=user").group == "user"
+    assert check("evaluate.group=user").group is None
+    searched = check(
+        "tune={trials: 2, train.loss: {choice: [logloss, pairwise]}}",
+        "evaluate.group=user",
+    )
+    assert searched.group == "user"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["train.loss=pairwise"], "train.loss: received 'pairwise' without"),
+        (["train.loss={name: jrc, group: tags}",
+          "features.categorical=[{name: tags, list: '|'}]"],
+         "train.loss.group: received 'tags', a list"),
+        (["train.loss={name: jrc, group: user}", "model.name=tfrs_dcn"],
+         "needs two logits"),
+        (["train.loss=focl"], "did you mean 'focal'?"),
+        (["train.loss={name: focal, gama: 2}"], "did you mean 'gamma'?"),
+        (["train.loss={name: focal, gamma: -1}"], "train.loss.gamma"),
+        (["train.early_stopping={metric: gauc}"], "groups no rows"),
+        (["tune={trials: 2, train.loss: {choice: [logloss, jrc]}}"],
+         "received 'jrc' without a group"),
+        ([PAIRWISE, "tune.trials=2",
+          "tune.train.loss.group={choice: [user, site]}"], "one column"),
+    ],
+)  # fmt: skip
+def test_a_loss_that_cannot_be_is_refused(
+    check: Any, overrides: list[str], message: str
+) -> None:
+    with pytest.raises(ConfigError) as error:
+        check(*overrides)
+    assert message in str(error.value)

@@ -485,11 +485,12 @@ def continued(finished: Cluster, ir: Path, home: Path) -> Cluster:
     return Cluster(ir, home / "run", finished.outputs, finished.parameters)
 
 
+@pytest.mark.ci
 def test_a_killed_trainer_goes_on_from_its_checkpoint(
     finished: Cluster, home: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "long.yaml"
-    train = {"batch_size": 64, "epochs": 40, "jit": False}
+    train = {"batch_size": 64, "epochs": 40, "jit": False, "eval_steps": 500}
     config = stateful(home, train={**train, "checkpoint_steps": 20})
     compiler.compile_to(config, IMAGE, out)
     cluster = continued(finished, out, home)

@@ -107,7 +107,7 @@ def weights(model: Path) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("pod", "number"),
     [
-        (1, signal.SIGKILL),
+        pytest.param(1, signal.SIGKILL, marks=pytest.mark.ci),
         pytest.param(0, signal.SIGKILL, marks=pytest.mark.slow),
         pytest.param(1, signal.SIGTERM, marks=pytest.mark.slow),
     ],

@@ -76,7 +76,9 @@ def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
     truth, auc = metrics.logloss(*many), metrics.auc(*many)
     hits = {"logloss": 0, "auc": 0}
     for seed in range(100):
-        entries = report(columns(500, seed), confidence=0.9)["metrics"]
+        entries = report(columns(500, seed), confidence=0.9, replicates=300)[
+            "metrics"
+        ]
         for name, value in (("logloss", truth), ("auc", auc)):
             low, high = entries[name]["interval"]
             assert low <= entries[name]["value"] <= high

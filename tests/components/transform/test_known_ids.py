@@ -66,3 +66,25 @@ def test_without_the_library_files_are_the_same(
     written = (tmp_path / "library").read_bytes()
     assert written == (tmp_path / "TensorFlow").read_bytes()
     assert len(written) > 400 * 16
+
+
+@pytest.mark.parametrize("name", ["site", "hour", "score"])
+def test_groups_are_equal_where_values_are(transform: Any, name: str) -> None:
+    _, made = transform
+    by_columns = ByColumns.of(WANTED, made, name)
+    assert by_columns is not None
+    some = records()
+    parsed = tf.io.parse_example(
+        tf.constant(some.to_list()), made.raw_feature_spec()
+    )[name]
+    values: list[Any] = [None] * len(some)
+    rows = parsed.indices[:, 0].numpy().tolist()
+    for row, value in zip(rows, parsed.values.numpy().tolist(), strict=True):
+        values[row] = value or None if name == "site" else value
+    groups = by_columns(some)["groups"].numpy().tolist()
+    number: dict[Any, int] = {}
+    for value, group in zip(values, groups, strict=True):
+        assert group == (
+            -1 if value is None else number.setdefault(value, group)
+        )
+    assert len(set(number.values())) == len(number) > 2

@@ -1,0 +1,324 @@
+"""Which inputs and which architecture? Trainings of one epoch, in process.
+
+    python -m benchmarks.studies.architectures --out RESULTS.jsonl
+        [--logs criteo-1 ads ...] [--models dcn_v2 wide_deep ...]
+        [--numbers zscore buckets ...] [--optimizers lion adam] [--seeds 2]
+        [--test]
+
+The first 80 % of a generated log train, the next tenth chooses, the last tenth
+tests. Test rows are predicted with `--test` alone, and by contenders that the
+validation rows have chosen before. Rates are those that `auto` gives to
+batches of 512. `RESULTS.jsonl` has a line for each training; those that are
+there already are not repeated.
+
+A model is a name, or a name and options: `dcn_v2:projection_dim=64`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from benchmarks.studies.defaults import judged, parts
+from benchmarks.studies.logs import Shape, draw
+
+BATCH, BUCKETS, DIM, PIECES = 512, 32, 16, 8
+_CURVED = Shape(
+    300_000, 0.1, (50, 2000, 20_000), 12, 0.5, 0.4, curved=0.8, pairs=0.3
+)
+_MIXED = Shape(
+    300_000, 0.05, (5, 30, 200, 2000, 50_000, 100_000), 8,
+    0.7, 0.4, 0.4, 0.4, 0.3,
+)  # fmt: skip
+
+
+class Rows(NamedTuple):
+    """A log: codes [N, F], numbers [N, D] with NaN, labels, true chances."""
+
+    ids: Any
+    numbers: Any
+    label: Any
+    truth: Any
+
+
+def generated(kind: type[Any], rows: int, seed: int) -> Rows:
+    """Rows of `lionctr generate`, without lists of values."""
+    import pyarrow as pa
+
+    rng = np.random.default_rng([seed, rows])
+    columns, logit = kind(rng).draw(rng, np.arange(rows) * 10)
+    truth = 1 / (1 + np.exp(-logit))
+    ids, numbers = [], []
+    for values in map(_one_array, columns.values()):
+        if pa.types.is_string(values.type):
+            codes = values.dictionary_encode().indices
+            ids.append(codes.fill_null(-1).to_numpy(zero_copy_only=False) + 1)
+        elif not pa.types.is_list(values.type):
+            wide = values.cast(pa.float64())
+            numbers.append(wide.to_numpy(zero_copy_only=False))
+    label = (rng.random(rows) < truth).astype(np.float32)
+    return Rows(np.stack(ids, 1), np.stack(numbers, 1), label, truth)
+
+
+def _one_array(values: Any) -> Any:
+    combined = getattr(values, "combine_chunks", None)
+    return combined() if combined else values
+
+
+def shaped(shape: Shape, seed: int) -> Rows:
+    """Rows of a shape of `logs`."""
+    log = draw(shape, seed)
+    return Rows(log.ids, log.numbers, log.label.astype(np.float32), log.truth)
+
+
+def log_of(name: str) -> Rows:
+    """The log of a name such as `criteo-1`: its kind and its seed."""
+    from pipeline.synthetic.ads import Ads
+    from pipeline.synthetic.criteo import Criteo
+
+    kind, _, seed = name.partition("-")
+    made: dict[str, Callable[[int], Rows]] = {
+        "criteo": lambda seed: generated(Criteo, 300_000, seed),
+        "ads": lambda seed: generated(Ads, 300_000, seed),
+        "curved": lambda seed: shaped(_CURVED, seed),
+        "mixed": lambda seed: shaped(_MIXED, seed),
+    }
+    return made[kind](int(seed or 1))
+
+
+def encoded(log: Rows, way: str) -> tuple[Any, dict[str, Any]]:
+    """Layout and inputs, as Transform's defaults make them.
+
+    way: `zscore`, `indicator`, `buckets`, `linear` (piecewise), `piecewise`
+        (knots), or several with `+`.
+    """
+    from models.preprocessing.input_layout import IdFeature, Layout
+
+    train = parts(len(log.label))[0]
+    single, columns, lists, inputs = [], [], [], {}
+    for f, values in enumerate(log.ids.T):
+        counts = np.bincount(values[train], minlength=values.max() + 1)
+        kept = np.flatnonzero(counts >= 2)
+        place = np.full(len(counts), 1 + len(kept))
+        place[kept] = 1 + np.arange(len(kept))
+        columns.append(place[values])
+        single.append(IdFeature(f"c{f}", 2 + len(kept), DIM))
+    dense, names = [], []
+    for d, x in enumerate(log.numbers.T):
+        missing = np.isnan(x)
+        if "zscore" in way:
+            y = np.where(missing, 0.0, x)
+            y = np.sign(y) * np.log1p(np.abs(y))
+            dense.append((y - y[train].mean()) / max(y[train].std(), 1e-9))
+            names.append(f"n{d}")
+        if "indicator" in way and missing.any():
+            dense.append(missing * 1.0)
+            names.append(f"n{d}_missing")
+        cuts = np.unique(
+            np.nanquantile(x[train], np.linspace(0, 1, BUCKETS + 1))
+        )
+        if "linear" in way:
+            log = np.sign(x) * np.log1p(np.abs(x))
+            ends = np.unique(
+                np.nanquantile(log[train], np.linspace(0, 1, PIECES + 1))
+            )
+            share = (log[:, None] - ends[:-1]) / np.diff(ends)
+            share = np.where(missing[:, None], 0.0, share.clip(0, 1))
+            dense += list(share.T)
+            names += [f"n{d}_{piece}" for piece in range(share.shape[1])]
+        if "buckets" in way:
+            bucket = np.searchsorted(cuts[1:-1], x, "right")
+            columns.append(np.where(missing, 0, 1 + bucket))
+            single.append(IdFeature(f"n{d}_bucket", 1 + BUCKETS, DIM))
+        if "piecewise" in way:
+            left, share = interpolated(x, cuts)
+            inputs[f"pair_{d}"] = np.stack([left, left + 1], 1)
+            inputs[f"share_{d}"] = np.stack([1 - share, share], 1)
+            lists.append(IdFeature(
+                f"n{d}_knots", BUCKETS + 3, DIM, "", "sum", True
+            ))  # fmt: skip
+    inputs["ids"] = np.stack(columns, 1).astype(np.int64)
+    if dense:
+        inputs["dense"] = np.stack(dense, 1).astype(np.float32)
+    return Layout(tuple(single), tuple(lists), tuple(names)), inputs
+
+
+def interpolated(x: Any, cuts: Any) -> tuple[Any, Any]:
+    """Knot left of each number, from 1 on, and its share of the way on.
+
+    A missing number is knot 0.
+    """
+    missing = np.isnan(x)
+    inside = np.clip(np.where(missing, cuts[0], x), cuts[0], cuts[-1])
+    left = np.clip(np.searchsorted(cuts, inside, "right") - 1, 0, len(cuts) - 2)
+    width = cuts[left + 1] - cuts[left]
+    share = (inside - cuts[left]) / width
+    return (
+        np.where(missing, 0, 1 + left).astype(np.int64),
+        np.where(missing, 0.0, share).astype(np.float32),
+    )
+
+
+def section(model: str) -> dict[str, Any]:
+    """The config section of `NAME:OPTION=VALUE,...`."""
+    name, _, options = model.partition(":")
+    if name.endswith(".py"):  # a function `build` of a module
+        name = f"{name.removesuffix('.py')}:build"
+    pairs = (one.split("=") for one in options.split(",") if one)
+    return {"name": name} | {key: json.loads(x) for key, x in pairs}
+
+
+def trained(
+    log: Rows, model: str, way: str, optimizer: str, seed: int, test: bool
+) -> dict[str, float]:
+    """Scores of validation rows, and of test rows if they are wanted."""
+    import keras
+    import tensorflow as tf
+
+    from models.architectures.registry import build_model
+    from models.config.training import ModelConfig, TrainConfig
+    from models.training import loop
+    from models.training.automatic import choose
+    from models.training.evaluation import Evaluation
+    from models.training.metrics import sigmoid
+    from optimizers.registry import build_optimizer
+
+    layout, inputs = encoded(log, way)
+    train, held_out, last = parts(len(log.label))
+    given = {"batch_size": BATCH, "epochs": 1, "linear_start": False}
+    sections: dict[str, Any] = {
+        "model": ModelConfig.model_validate(section(model)).asked(),
+        "optimizer": {"name": optimizer, "learning_rate": "auto"},
+        "train": TrainConfig().asked() | {"seed": seed, **given},
+    }
+    ids = sum(f.size for f in layout.ids)
+    sections, _ = choose(sections, train.stop, ids)
+    config = TrainConfig.model_validate(sections["train"])
+
+    def batches(rows: Any, size: int = 4096) -> Any:
+        some = {name: x[rows] for name, x in inputs.items()}
+        whole = (some, log.label[rows])
+        count = len(whole[1]) // size * size
+        cut = tf.nest.map_structure(
+            lambda x: x[:count].reshape(-1, size, *x.shape[1:]), whole
+        )
+        data = tf.data.Dataset.from_tensor_slices(cut)
+        if count < len(whole[1]):
+            rest = tf.nest.map_structure(lambda x: x[None, count:], whole)
+            data = data.concatenate(tf.data.Dataset.from_tensor_slices(rest))
+        return data.map(_ragged).prefetch(2)
+
+    keras.backend.clear_session()
+    keras.utils.set_random_seed(seed)
+    net = build_model(
+        layout,
+        ModelConfig.model_validate(sections["model"]),
+        float(log.label[train].mean()),
+    )
+    order = np.random.default_rng(seed).permutation(train.stop)
+    began = time.process_time()
+    steps = -(-train.stop // BATCH)
+    result = loop.train(
+        net,
+        build_optimizer(sections["optimizer"], steps),
+        batches(order, BATCH),
+        batches(held_out),
+        train.stop,
+        config,
+    )
+    found = {
+        "validation_logloss": result.eval_logloss,
+        "validation_auc": result.eval_auc,
+        "cpu_seconds": time.process_time() - began,
+    }
+    if test:
+        labels, logits = Evaluation(net).predict(batches(last))
+        found["test_auc"], found["test_logloss"] = judged(
+            labels, sigmoid(logits)
+        )
+    return found
+
+
+def _ragged(inputs: dict[str, Any], label: Any) -> Any:
+    """Pairs of knots and their shares as a list with weights."""
+    import tensorflow as tf
+
+    def pairs(x: Any) -> Any:
+        return tf.RaggedTensor.from_uniform_row_length(
+            tf.reshape(x, [-1]), 2, tf.shape(x)[0]
+        ).with_row_splits_dtype(tf.int64)
+
+    made = {k: inputs[k] for k in ("ids", "dense") if k in inputs}
+    for name, x in inputs.items():
+        kind, _, number = name.partition("_")
+        if kind in ("pair", "share"):
+            prefix = "list_" if kind == "pair" else "weights_"
+            made[f"{prefix}n{number}_knots"] = tf.RaggedTensor.from_row_splits(
+                tf.reshape(x, [-1]),
+                2 * tf.range(tf.shape(x, tf.int64)[0] + 1),
+            )
+    return made, label
+
+
+def main() -> None:
+    """Trains what is missing; prints the means over the seeds."""
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--logs", nargs="+", default=["criteo-1"])
+    parser.add_argument("--models", nargs="+", default=["wide_deep"])
+    parser.add_argument("--numbers", nargs="+", default=["zscore"])
+    parser.add_argument("--optimizers", nargs="+", default=["lion"])
+    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--test", action="store_true")
+    options = parser.parse_args()
+    logging.disable(logging.WARNING)
+    done = {}
+    if options.out.exists():
+        lines = options.out.read_text("utf-8").splitlines()
+        done = {tuple(key): found for key, found in map(json.loads, lines)}
+    for name in options.logs:
+        log = log_of(name)
+        last = parts(len(log.label))[2]
+        truth = judged(log.label[last], log.truth[last])[1]
+        print(f"{name}: the truth's logloss on test rows is {truth:.5f}")
+        for model in options.models:
+            for way in options.numbers:
+                for optimizer in options.optimizers:
+                    scores = []
+                    for seed in range(1, options.seeds + 1):
+                        key = (name, model, way, optimizer, seed, options.test)
+                        if key not in done:
+                            found = trained(log, *key[1:])
+                            done[key] = found
+                            with options.out.open("a", encoding="utf-8") as out:
+                                out.write(json.dumps([key, found]) + "\n")
+                        scores.append(done[key])
+                    show(f"{model} {way} {optimizer}", scores)
+
+
+def show(name: str, scores: list[dict[str, float]]) -> None:
+    """A line: logloss, AUC, seconds."""
+    cells = []
+    for part in ("validation", "test"):
+        if f"{part}_logloss" in scores[0]:
+            loss = [one[f"{part}_logloss"] for one in scores]
+            auc = np.mean([one[f"{part}_auc"] for one in scores])
+            cells.append(
+                f"{part} {np.mean(loss):.5f} ± {np.std(loss):.5f} / {auc:.4f}"
+            )
+    cpu = np.mean([one["cpu_seconds"] for one in scores])
+    print(f"  {name:44} {'  '.join(cells)}  {cpu:.0f} s of CPU", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Losses of a row, of its logits and its label."""
