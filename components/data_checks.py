@@ -79,20 +79,20 @@ def settings(
     drift: DriftConfig,
     leaks: str,
     features: Mapping[str, str],
-    split_key: Sequence[str] = (),
+    uneven: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Settings of ExampleValidator, in JSON types.
 
     Args:
         drift: section of the config. leaks: action.
         features: names of the model's.
-        split_key: columns whose values are in one split each, by intent.
+        uneven: features that splits need not have alike: no skew is looked for.
     """
     return {
         "drift": drift.model_dump(mode="json"),
         "leaks": leaks,
         "features": sorted(features),
-        "split_key": sorted(split_key),
+        "uneven": sorted(uneven),
     }
 
 

@@ -169,7 +169,7 @@ class Served(tf.Module):
                 "separator": f.list,
                 "weights": f.weights,
             }
-            for f in self._features.categorical
+            for f in self._features.categories
             if f.encode == "vocab" and f.name in self._requested()
         }
 

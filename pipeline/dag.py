@@ -157,7 +157,9 @@ def create_pipeline(
             config.data.drift,
             config.data.leaks,
             _checked_kinds(config),
-            config.data.split.key,
+            # Rows of a user have the same items, so that a sequence's values
+            # are no independent draws, whose differences have a bound.
+            [*config.data.split.key, *config.features.sequence_of()],
         ),
         pushed_to=pushed_to(config),
         **code("ExampleValidator"),

@@ -287,7 +287,7 @@ def _ids(
     values = values_of(features, rows.columns)
     count = len(rows.labels)
     found = []
-    for f in features.categorical:
+    for f in features.categories:
         at, prints = (tensor.numpy() for tensor in values[f.name][:2])
         known = seen[f.name].prints if f.name in seen else np.zeros(0, int)
         cold = np.zeros(count, bool)

@@ -168,21 +168,25 @@ def values_of(
 ) -> dict[str, tuple[tf.Tensor, tf.Tensor, tf.Tensor]]:
     """Category or cross -> row, fingerprint and bucket of each value.
 
-    A missing value is none. Crosses of numbers are left out, and so are
-    buckets of what is not hashed (-1).
+    A sequence, and a side with categories, is a list. A missing value is none.
+    Crosses of numbers are left out, and so are buckets of what is not hashed
+    (-1).
 
     Args:
         features: the config section.
         columns: see `RawRows`.
     """
     found = {}
-    for f in features.categorical:
+    placed = features.sequence_of()
+    for f in features.categories:
         column = columns[f.name]
         if f.encode == "identity":
             there = tf.where(column >= 0)
             values = tf.strings.as_string(tf.gather_nd(column, there))
             rows = there[:, 0]
         elif f.list is not None:
+            if f.name in placed:
+                column = tf.ragged.boolean_mask(column, column != "")
             texts, rows = column.flat_values, column.value_rowids()
             values = weighted_text.values(texts, f.weights)
         else:
@@ -229,7 +233,7 @@ def distinct(
 
     Sixteen bytes a distinct value are kept.
     """
-    kinds = {f.name: features.kinds()[f.name] for f in features.categorical}
+    kinds = {f.name: features.kinds()[f.name] for f in features.categories}
 
     def step(serialized: tf.Tensor) -> dict[str, Any]:
         spec = {n: tf.io.VarLenFeature(DTYPES[k]) for n, k in kinds.items()}

@@ -167,7 +167,7 @@ def _comparisons(
     train = found.pop(_TRAIN)
     if base.statistics is not None:
         yield compare(train, base.statistics, _PUSHED, config, schema, features)
-    features = [f for f in features if f not in settings["split_key"]]
+    features = [f for f in features if f not in settings["uneven"]]
     for split, other in found.items():
         yield compare(
             train, other, f"the {split} split", config, schema, features,

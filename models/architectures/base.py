@@ -169,6 +169,8 @@ class Network(keras.Model):
         deep: the rest of the model.
     """
 
+    takes_padding = True  # of `list_rows.padded`
+
     def __init__(
         self, name: str, layout: Layout, wide: Sequence[IdFeature], deep: Deep
     ) -> None:

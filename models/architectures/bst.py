@@ -14,8 +14,10 @@ import tensorflow as tf
 from models.architectures.base import Network
 from models.architectures.sequenced import Items, Sequenced
 from models.config.architectures import BstConfig
+from models.layers.activation_unit import whole_blocks
 from models.layers.embedding import STDDEV
-from models.layers.transformer_block import TransformerBlock
+from models.layers.list_rows import at_rows
+from models.layers.transformer_block import TransformerBlock, spread
 from models.preprocessing.input_layout import Layout
 
 
@@ -52,40 +54,50 @@ class Transformed(Sequenced):
 
     def interest(self, number: int, items: Items, training: bool) -> tf.Tensor:
         """[N, (1 + max_len) * width]: the target, then the newest items."""
+        length = 1 + self.sequences[number].max_len
+        tokens, places = tokens_of(items, length)
         positions = tf.convert_to_tensor(self.positions[number])
-        padded, there = padded_items(items, self.sequences[number].max_len)
+        # The gradient of a reshape is dense, for a variable without rows.
+        positions = tf.reshape(positions, [length, tokens.shape[1]])
+        tokens += at_rows(positions, places % length)
+        count = tf.shape(items.target, tf.int64)[0]
         found = self.blocks[number](
-            padded + positions[None], there, training=training
+            tokens,
+            places,
+            1 + items.lengths,
+            length=length,
+            by_length=training and not items.padded,
+            training=training,
         )
-        return tf.reshape(found, [-1, positions.shape[0] * positions.shape[1]])
+        found = spread(found, places, count * length)
+        return tf.reshape(found, [-1, length * tokens.shape[1]])
 
 
-def padded_items(items: Items, most: int) -> tuple[tf.Tensor, tf.Tensor]:
-    """Target and items, [N, 1 + most, width + numbers]; where there are some.
+def tokens_of(items: Items, length: int) -> tuple[tf.Tensor, tf.Tensor]:
+    """Items and targets, [T, width + numbers], and the place of each.
+
+    A place is row * length, and on top of it 0 for the target, 1 for the
+    newest item, and so on; -1: of no row. T is in whole blocks.
 
     Args:
-        items: of rows with `most` at most.
-        most: items a row is padded to.
+        items: of rows with length - 1 at most.
+        length: places of a row.
     """
     target, values = items.target, items.items
-    count = tf.shape(target)[0]
+    count = tf.shape(target, tf.int64)[0]
     if items.numbers is not None:
         none = tf.zeros([count, items.numbers.shape[1]], target.dtype)
         target = tf.concat([target, none], 1)
         values = tf.concat([values, items.numbers], 1)
-    rows = items.ragged.value_rowids()
-    first = tf.gather(items.ragged.row_starts(), rows)
-    place = tf.range(tf.size(rows, tf.int64), dtype=tf.int64) - first
-    at = rows * most + place
-    width = target.shape[1]
-    padded = tf.math.unsorted_segment_sum(values, at, count * most)
-    padded = tf.reshape(padded, [-1, most, width])
-    lengths = items.ragged.row_lengths()
-    there = tf.range(most, dtype=tf.int64)[None] < lengths[:, None]
-    return (
-        tf.concat([target[:, None], padded], 1),
-        tf.pad(there, [[0, 0], [1, 0]], constant_values=True),
-    )
+    rows = items.rows
+    number = tf.range(tf.size(rows, tf.int64), dtype=tf.int64)
+    first = tf.cumsum(items.lengths, exclusive=True)
+    place = rows * length + 1 + number - at_rows(first, rows)
+    place = tf.where(rows < 0, rows, place)
+    of_target = tf.range(count, dtype=tf.int64) * length
+    tokens, missing = whole_blocks(tf.concat([values, target], 0))
+    places = tf.concat([place, of_target], 0)
+    return tokens, tf.pad(places, missing[:1], constant_values=-1)
 
 
 def build(layout: Layout, config: BstConfig, base_rate: float) -> keras.Model:

@@ -1,8 +1,10 @@
 """Deep interest network: the target's attention to each sequence.
 
 Zhou et al., "Deep Interest Network for Click-Through Rate Prediction",
-arXiv 1706.06978. Hidden layers see embeddings, numbers, and the sum of the
-items' embeddings, weighted by an activation unit.
+arXiv 1706.06978. Hidden layers see embeddings, numbers, the sum of the items'
+embeddings, weighted by an activation unit, and its product with the target, as
+in the authors' code. Without the product the layers learn for epochs that the
+interest is alike the target.
 """
 
 from __future__ import annotations
@@ -34,16 +36,16 @@ class Interested(Sequenced):
     def build_interest(self, number: int, width: int, numbers: int) -> int:
         """Makes the activation unit."""
         self.units[number].build(width, numbers)
-        return width + numbers
+        return 2 * width + numbers
 
     def interest(self, number: int, items: Items, training: bool) -> tf.Tensor:
-        """[N, width of an item and the numbers beside it]."""
-        return self.units[number](
-            items.target,
-            items.items,
-            items.ragged.value_rowids(),
-            items.numbers,
+        """[N, twice the width of an item and the numbers beside it]."""
+        target = items.target
+        found = self.units[number](
+            target, items.items, items.rows, items.numbers
         )
+        alike = found[:, : target.shape[1]] * target
+        return tf.concat([found, alike], 1)
 
 
 def build(layout: Layout, config: DinConfig, base_rate: float) -> keras.Model:

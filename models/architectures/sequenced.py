@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from models.architectures.base import Deep, flat
 from models.config.architectures import ModelConfig
+from models.layers.list_rows import PADDED, value_rows
 from models.preprocessing.input_layout import (
     DENSE,
     LISTS,
@@ -22,13 +23,17 @@ class Items(NamedTuple):
     """A sequence of each row, and its target.
 
     target: [N, width]. items: of all rows, [V, width]. numbers: beside them,
-    [V, D], or None. ragged: the list they are of, the newest item first.
+    [V, D], or None. rows: row of each item, int64 [V], rising, the newest item
+    of a row first; -1 of one that pads them for XLA. lengths: of each row,
+    int64 [N]. padded: whether XLA compiles this.
     """
 
     target: tf.Tensor
     items: tf.Tensor
     numbers: tf.Tensor | None
-    ragged: tf.RaggedTensor
+    rows: tf.Tensor
+    lengths: tf.Tensor
+    padded: bool = False
 
 
 class Sequenced(Deep):
@@ -108,11 +113,14 @@ class Sequenced(Deep):
             tf.cast(inputs[NUMBERS + n].flat_values, self.compute_dtype)
             for n in sequence.numbers
         ]
+        ragged = inputs[LISTS + sequence.lists[0]]
         return Items(
             tf.concat(target, 1),
             tf.concat([rows[name] for name in sequence.lists], 1),
             tf.stack(beside, 1) if beside else None,
-            inputs[LISTS + sequence.lists[0]],
+            value_rows(ragged),
+            ragged.row_lengths(),
+            PADDED in inputs,
         )
 
     def _place(self, feature: str) -> tuple[int, int, int]:

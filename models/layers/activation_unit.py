@@ -10,6 +10,7 @@ import keras
 import tensorflow as tf
 
 from models.layers.embedding import segment_exp
+from models.layers.list_rows import at_rows
 from serving.manifest import BLOCK
 
 
@@ -61,8 +62,10 @@ class ActivationUnit(keras.layers.Layer):
                     )
                 )
         self.score = self.add_weight(shape=(widths[-1], 1), name="score")
+        # It begins as the plain sum: with weights near 0 hardly any gradient
+        # would reach the items.
         self.score_bias = self.add_weight(
-            shape=(1,), initializer="zeros", name="score_bias"
+            shape=(1,), initializer="ones", name="score_bias"
         )
         self.built = True
 
@@ -78,7 +81,7 @@ class ActivationUnit(keras.layers.Layer):
         Args:
             target: [N, width].
             items: of all sequences, [V, width].
-            rows: whose sequence each is of, int64 [V], rising.
+            rows: whose sequence each is of, int64 [V]; -1: of none.
             numbers: [V, numbers].
         """
         weights = self.weigh(target, items, rows, numbers)[:, None]
@@ -100,15 +103,15 @@ class ActivationUnit(keras.layers.Layer):
         of_target, of_item, of_difference, of_product, of_numbers = tf.split(
             tf.convert_to_tensor(self.kernels[0]), [self._width] * 4 + [-1], 0
         )
-        parts = [items, items * tf.gather(target, rows)]
+        parts = [items, items * at_rows(target, rows)]
         kernel = [of_item - of_difference, of_product]
         if numbers is not None:
             parts.append(numbers)
             kernel.append(of_numbers)
         of_row = target @ (of_target + of_difference) + self.biases[0]
-        inputs, missing = _whole_blocks(tf.concat(parts, 1))
+        inputs, missing = whole_blocks(tf.concat(parts, 1))
         x = inputs @ tf.concat(kernel, 0)
-        x += tf.pad(tf.gather(of_row, rows), missing)
+        x += tf.pad(at_rows(of_row, rows), missing)
         x = _prelu(x, self.slopes[0])
         for kernel_, bias, slope in zip(
             self.kernels[1:], self.biases[1:], self.slopes[1:], strict=True
@@ -125,14 +128,15 @@ def softmax(scores: tf.Tensor, rows: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
     """Softmax of the scores [V] of each row."""
     exps = segment_exp(scores, rows, count)
     sums = tf.math.unsorted_segment_sum(exps, rows, count)
-    return exps / tf.gather(sums, rows)
+    # The highest weighs 1, so a sum below 1 is that of a row without scores.
+    return exps / at_rows(tf.maximum(sums, 1.0), rows)
 
 
 def _prelu(x: tf.Tensor, slope: Any) -> tf.Tensor:
     return tf.nn.relu(x) - slope * tf.nn.relu(-x)
 
 
-def _whole_blocks(values: tf.Tensor) -> tuple[tf.Tensor, Any]:
+def whole_blocks(values: tf.Tensor) -> tuple[tf.Tensor, Any]:
     """Values [V, D] up to a whole block, and the padding for it.
 
     A matrix product gives a row the same bits in every batch of whole blocks.

@@ -9,6 +9,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from models.layers.list_rows import at_rows, value_rows
 from models.preprocessing.input_layout import (
     IDS,
     LISTS,
@@ -103,6 +104,18 @@ class Lookup:
         ids = tf.concat(parts, 0) if len(parts) > 1 else parts[0]
         return read(table, ids)
 
+    def without_padding(
+        self, rows: tf.Tensor, inputs: Mapping[str, Any]
+    ) -> tf.Tensor:
+        """Rows of `gather`, zero for values behind the last list."""
+        if not self._lists:
+            return rows
+        there = [value_rows(inputs[LISTS + f.name]) >= 0 for f in self._lists]
+        if self._columns:
+            count = tf.size(inputs[IDS][:, 0]) * len(self._columns)
+            there.insert(0, tf.fill([count], True))
+        return tf.where(tf.concat(there, 0)[:, None], rows, 0.0)
+
     def pool(
         self, rows: tf.Tensor, inputs: Mapping[str, Any], queries: Any = None
     ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
@@ -131,7 +144,7 @@ class Lookup:
                 continue
             if f.name in self._queried:
                 query = outputs[0][:, self._queried[f.name]]  # [N, dim]
-                query = tf.gather(query, ragged.value_rowids())
+                query = at_rows(query, value_rows(ragged))
                 pooled = attention_pool(piece, ragged, query)
             elif f.pool == "last":
                 pooled = first_pool(piece, ragged)
@@ -164,7 +177,7 @@ def mean_pool(
         ragged: the list that they are of.
         weights: float32 of the same lengths; None: all weigh the same.
     """
-    rows, count = ragged.value_rowids(), ragged.nrows()
+    rows, count = value_rows(ragged), ragged.nrows()
     total = tf.math.unsorted_segment_sum(_weighed(values, weights), rows, count)
     if weights is None:
         ones = tf.ones_like(rows, tf.float32)
@@ -182,7 +195,7 @@ def sum_pool(
     weights: tf.RaggedTensor | None = None,
 ) -> tf.Tensor:
     """As `mean_pool`, without the division."""
-    rows, count = ragged.value_rowids(), ragged.nrows()
+    rows, count = value_rows(ragged), ragged.nrows()
     return tf.math.unsorted_segment_sum(_weighed(values, weights), rows, count)
 
 
@@ -208,7 +221,7 @@ def attention_pool(
 
     query: [dim], or one for each value, [V, dim].
     """
-    rows, count = ragged.value_rowids(), ragged.nrows()
+    rows, count = value_rows(ragged), ragged.nrows()
     wide, query = tf.cast(values, tf.float32), tf.cast(query, tf.float32)
     products = (
         tf.linalg.matvec(wide, query)
@@ -228,10 +241,12 @@ def segment_exp(
 ) -> tf.Tensor:
     """Exponentials of scores [V], each less the highest of its row.
 
-    Divided by their sums they are the softmax of each row.
+    Divided by their sums they are the softmax of each row. Scores of no row
+    stay finite too.
     """
     highest = tf.math.unsorted_segment_max(scores, rows, count)
-    return tf.exp(scores - tf.gather(tf.stop_gradient(highest), rows))
+    away = scores - at_rows(tf.stop_gradient(highest), rows)
+    return tf.exp(tf.minimum(away, 0.0))
 
 
 def penalty(rows: tf.Tensor, inputs: Mapping[str, Any]) -> tf.Tensor:
@@ -356,7 +371,8 @@ class Fused:
             table = self.compact or self.read(self.table)
             rows = self.lookup.gather(table, inputs)
             if self._l2 and training:
-                self.add_loss(self._l2 * penalty(rows, inputs))
+                real = self.lookup.without_padding(rows, inputs)
+                self.add_loss(self._l2 * penalty(real, inputs))
             rows = tf.cast(rows, self.compute_dtype)
             query = None if self.query is None else self.read(self.query)
             parts.append(self.lookup.pool(rows, inputs, query))

@@ -1,11 +1,18 @@
-"""One transformer block over sequences that are padded to one length."""
+"""One transformer block over sequences of different lengths."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import keras
 import tensorflow as tf
+
+from models.layers.list_rows import at_rows
+
+_FAR = 1e9
+_CLASSES = 4  # of rows, by their lengths
 
 
 class TransformerBlock(keras.layers.Layer):
@@ -65,34 +72,88 @@ class TransformerBlock(keras.layers.Layer):
         self.built = True
 
     def call(
-        self, items: tf.Tensor, there: tf.Tensor, training: bool = False
+        self,
+        tokens: tf.Tensor,
+        places: tf.Tensor,
+        lengths: tf.Tensor,
+        *,
+        length: int,
+        by_length: bool = False,
+        training: bool = False,
     ) -> tf.Tensor:
-        """[N, L, width]; zero at the padding.
+        """[T, width]. Only the attention is computed with padding.
 
         Args:
-            items: [N, L, width].
-            there: bool [N, L], false at the padding. No row is empty.
+            tokens: of all rows, [T, width], in whole blocks.
+            places: row * length + place in the row, int64 [T]; -1: of no row.
+            lengths: tokens of each row, int64 [N].
+            length: places of a row.
+            by_length: pad rows to the greatest length of their class. It saves
+                half of the attention; XLA has no shapes that follow the rows.
             training: drop some outputs.
         """
-        attended = self._attend(items, there)
-        x = self.norms[0](items + self.drop(attended, training=training))
+        classes = [(0, length)]
+        if by_length:
+            step = -(-length // _CLASSES)
+            ends = [*range(step, length, step), length]
+            classes = list(pairwise([0, *ends]))
+        attended = self._attend(tokens, places, lengths, length, classes)
+        x = self.norms[0](tokens + self.drop(attended, training=training))
         forward = x
         for layer in self.forward:
             forward = layer(forward)
-        x = self.norms[1](x + self.drop(forward, training=training))
-        return tf.where(there[:, :, None], x, tf.zeros_like(x))
+        return self.norms[1](x + self.drop(forward, training=training))
 
-    def _attend(self, items: tf.Tensor, there: tf.Tensor) -> tf.Tensor:
-        shape = [-1, tf.shape(items)[1], self._heads, self._depth]
-        query, key, value = (
-            tf.transpose(tf.reshape(layer(items), shape), [0, 2, 1, 3])
-            for layer in self.projections
-        )  # [N, heads, L, depth]
-        scores = tf.matmul(query, key, transpose_b=True)
-        scores = tf.cast(scores, tf.float32) / self._depth**0.5
-        mask = there[:, None, None, :]
-        scores = tf.where(mask, scores, tf.fill([], scores.dtype.min))
-        weights = tf.cast(tf.nn.softmax(scores), value.dtype)
+    def _attend(
+        self,
+        tokens: tf.Tensor,
+        places: tf.Tensor,
+        lengths: tf.Tensor,
+        length: int,
+        classes: Sequence[tuple[int, int]],
+    ) -> tf.Tensor:
+        kernels = [layer.kernel for layer in self.projections]
+        kernels = [tf.convert_to_tensor(kernel) for kernel in kernels]
+        projected = tokens @ tf.concat(kernels, 1)
+        if len(classes) == 1:
+            count = tf.size(lengths, tf.int64)
+            found = self._attention(projected, places, count, length)
+            return self.joined(at_rows(found, places))
+        rows = tf.where(places < 0, places, places // length)
+        parts, at, before = [], tf.zeros_like(places), 0
+        for low, high in classes:
+            there = (lengths > low) & (lengths <= high)
+            number = tf.cumsum(tf.cast(there, tf.int64))
+            row = at_rows(tf.where(there, number - 1, -1), rows)
+            inside = (row >= 0) & (rows >= 0)
+            place = tf.where(inside, row * high + places % length, -1)
+            # A gradient cannot be gathered from nothing.
+            count = tf.maximum(tf.math.count_nonzero(there), 1)
+            parts.append(self._attention(projected, place, count, high))
+            at += tf.where(inside, before + place, 0)
+            before += count * high
+        return self.joined(at_rows(tf.concat(parts, 0), at))
+
+    def _attention(
+        self, projected: tf.Tensor, places: tf.Tensor, count: Any, length: int
+    ) -> tf.Tensor:
+        """[count * length, heads * depth], of `count` rows."""
+        heads, depth = self._heads, self._depth
+        found = spread(projected, places, count * length)
+        found = tf.reshape(found, [count, length, 3, heads, depth])
+        query, key, value = tf.unstack(
+            tf.transpose(found, [2, 0, 3, 1, 4])
+        )  # [count, heads, length, depth]
+        query *= depth**-0.5
+        scores = tf.cast(tf.matmul(query, key, transpose_b=True), tf.float32)
+        there = spread(tf.ones_like(places, tf.float32), places, count * length)
+        # Where nothing is, the score is far below all others.
+        missing = (tf.reshape(there, [count, 1, 1, length]) - 1.0) * _FAR
+        weights = tf.cast(tf.nn.softmax(scores + missing), value.dtype)
         found = tf.transpose(weights @ value, [0, 2, 1, 3])
-        flat = [-1, tf.shape(items)[1], self._heads * self._depth]
-        return self.joined(tf.reshape(found, flat))
+        return tf.reshape(found, [count * length, heads * depth])
+
+
+def spread(values: tf.Tensor, places: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
+    """[size, ...] with `values` [T, ...] at their places, else zero."""
+    return tf.math.unsorted_segment_sum(values, places, size)

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from models.config.losses import LossConfig
+from models.layers.list_rows import padded
 from models.losses.registry import Loss, build_loss
 from models.preprocessing.input_layout import without_groups
 from models.variables import local_replica
@@ -65,6 +66,8 @@ class TrainStep:
         self._negative_weight = negative_weight
         self._strategy = strategy
         self._replicas = strategy.num_replicas_in_sync
+        # A user's model may look at lists in ways of its own.
+        self._pads = jit and getattr(model, "takes_padding", False)
         self._variables = model.trainable_variables
         self._update = tf.function(
             self._replica_step, jit_compile=jit or None, reduce_retracing=True
@@ -213,10 +216,14 @@ class TrainStep:
     def _train_step(self, *batch: Any) -> Any:
         """One step on all replicas: sum of losses, rows, first bad one."""
         if self._replicas == 1:
-            return self._update(*batch)
-        found = self._strategy.run(self._update, batch)
+            return self._padded_step(*batch)
+        found = self._strategy.run(self._padded_step, batch)
         # They are those of all replicas already.
         return [self._strategy.experimental_local_results(x)[0] for x in found]
+
+    def _padded_step(self, inputs: Mapping[str, Any], *others: Any) -> Any:
+        """One replica's, compiled for few numbers of list values."""
+        return self._update(padded(inputs) if self._pads else inputs, *others)
 
     def _replica_step(
         self,

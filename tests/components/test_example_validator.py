@@ -116,7 +116,7 @@ class Place:
         statistics: Any,
         drift: Any = "warn",
         leaks: str = "warn",
-        split_key: tuple[str, ...] = (),
+        uneven: tuple[str, ...] = (),
     ) -> tuple[dict[str, Any], Any]:
         """Content of the artifact: FILE, and the train split's anomalies."""
         schema = standard_artifacts.Schema()
@@ -133,7 +133,7 @@ class Place:
             data_checks.DriftConfig.model_validate(drift),
             leaks,
             {"site": "string", "price": "float"},
-            split_key,
+            uneven,
         )
         Executor().Do(
             {"statistics": [statistics], "schema": [schema]},
@@ -185,7 +185,7 @@ def test_skew_between_train_and_eval_is_told(place: Place) -> None:
     assert only["drifted"] == ["site"]
     assert any(i.skew_measurements for i in anomalies.drift_skew_info)
     # Each of its values is in one split, because the config says so.
-    found, _ = place.check(now, split_key=("site",))
+    found, _ = place.check(now, uneven=("site",))
     (only,) = found["drift"]["comparisons"]
     assert list(only["features"]) == ["price"]
 

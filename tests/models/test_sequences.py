@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 from pydantic import ValidationError
 
-from models.architectures.bst import padded_items
+from models.architectures.bst import tokens_of
 from models.architectures.registry import build_model
 from models.architectures.sequenced import Items
 from models.config.training import Features, ModelConfig
 from models.keras_versions import start_afresh
 from models.layers.activation_unit import ActivationUnit
 from models.layers.embedding import FusedTable
-from models.layers.transformer_block import TransformerBlock
+from models.layers.list_rows import padded, value_rows
+from models.layers.transformer_block import TransformerBlock, spread
 from models.preprocessing.dummy_rows import empty_rows
 from models.preprocessing.input_layout import (
     IdFeature,
@@ -25,6 +28,7 @@ from models.preprocessing.input_layout import (
     SequenceInput,
     layout,
 )
+from models.training import train_step
 from pipeline.config_messages import explain
 
 RNG = np.random.default_rng(1)
@@ -111,6 +115,29 @@ def test_dins_attention_is_that_of_the_paper(softmax: bool) -> None:
         )
 
 
+def test_din_begins_with_the_sum_of_the_items_and_its_likeness() -> None:
+    start_afresh(1)
+    config = ModelConfig(name="din", hidden=(8,))
+    deep = build_model(LAYOUT, config, 0.3).deep
+    rng = np.random.default_rng(3)
+    target, items = (
+        rng.normal(scale=0.01, size=(count, 6)).astype(np.float32)
+        for count in (2, 3)
+    )
+    gaps = np.zeros((3, 1), np.float32)
+    given = Items(
+        target,
+        items,
+        gaps,
+        tf.constant([0, 0, 1], tf.int64),
+        tf.constant([2, 1], tf.int64),
+    )
+    found = deep.interest(0, given, False).numpy()
+    sums = np.stack([items[:2].sum(0), items[2]])
+    np.testing.assert_allclose(found[:, :6], sums, atol=2e-3)
+    np.testing.assert_allclose(found[:, 7:], found[:, :6] * target, rtol=1e-6)
+
+
 @pytest.mark.parametrize("name", ["din", "bst"])
 def test_a_row_is_the_same_beside_longer_sequences_and_under_xla(
     name: str,
@@ -130,7 +157,7 @@ def test_a_row_is_the_same_beside_longer_sequences_and_under_xla(
         return logits, tape.gradient(total, model.trainable_variables)
 
     expected, exact = tf.function(step)(batch)
-    found, compiled = tf.function(step, jit_compile=True)(batch)
+    found, compiled = tf.function(step, jit_compile=True)(padded(batch))
     np.testing.assert_allclose(expected, logits, atol=1e-5)
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
     for one, other in zip(exact, compiled, strict=True):
@@ -168,6 +195,84 @@ def test_the_tables_gradient_has_the_rows_of_target_and_items_alone() -> None:
         )
 
 
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("din", {}),
+        ("din", {"softmax": True}),
+        ("bst", {}),
+        ("dcn_v2", {}),
+        ("dcn_v2", {"pool": "last"}),
+        ("dcn_v2", {"pool": "attention"}),
+        ("dcn_v2", {"pool": "attention", "query": "ad"}),
+    ],
+)
+def test_values_behind_the_last_list_change_nothing(
+    name: str, options: dict[str, Any]
+) -> None:
+    pooled = {k: options.pop(k) for k in ("pool", "query") if k in options}
+    shape = replace(LAYOUT, lists=(replace(SEEN, **pooled), LAYOUT.lists[1]))
+    model = model_of(name, shape, embedding_l2=0.1, **options)
+    batch = rows([0, *LENGTHS, 0])  # a row without items is first, and last
+    results = []
+    for inputs in (batch, padded(batch)):
+        with tf.GradientTape() as tape:
+            logits = model(inputs, training=True)
+            total = tf.reduce_sum(logits**2) + tf.add_n(model.losses)
+        gradients = tape.gradient(total, model.trainable_variables)
+        results.append((logits, gradients))
+    sizes = {len(x.flat_values) for n, x in padded(batch).items() if "_" in n}
+    assert sizes == {16}
+    (logits, expected), (found, gradients) = results
+    np.testing.assert_allclose(found, logits, rtol=1e-5)
+    for one, other in zip(expected, gradients, strict=True):
+        assert type(one) is type(other)
+        if isinstance(one, tf.IndexedSlices):  # Lion moves no other row
+            assert {*one.indices.numpy()} == {*other.indices.numpy()}
+        np.testing.assert_allclose(
+            tf.convert_to_tensor(other), tf.convert_to_tensor(one),
+            rtol=1e-4, atol=1e-5,
+        )  # fmt: skip
+
+
+def test_xla_compiles_a_step_for_few_numbers_of_items(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen: set[int] = set()
+
+    def note(inputs: Any) -> Any:
+        made = padded(inputs)
+        size = tf.size(made["list_seen"].flat_values)
+        tf.numpy_function(lambda n: seen.add(int(n)), [size], [])
+        return made
+
+    monkeypatch.setattr(train_step, "padded", note)
+    model = model_of("din")
+    optimizer = keras.optimizers.SGD(0.01)
+    optimizer.build(model.trainable_variables)
+    step = train_step.TrainStep(
+        model, optimizer, True, 1.0, tf.distribute.get_strategy()
+    )
+    given = [[5] * 7 + [number % 6] for number in range(24)]
+
+    def batches() -> Any:
+        for number, lengths in enumerate(given):
+            yield rows(lengths, number), tf.ones([8])
+
+    signature = tf.nest.map_structure(tf.type_spec_from_value, next(batches()))
+    loose = tf.nest.map_structure(_of_any_length, signature)
+    data = tf.data.Dataset.from_generator(batches, output_signature=loose)
+    found = step.run(iter(data), 30)
+    assert found.steps == len(given) and not found.diverged
+    assert seen == {48}  # of 35 to 40 items
+
+
+def _of_any_length(spec: Any) -> Any:
+    if isinstance(spec, tf.RaggedTensorSpec):
+        return tf.RaggedTensorSpec([8, None], spec.dtype)
+    return spec
+
+
 @pytest.mark.parametrize("name", ["din", "bst"])
 def test_rows_without_items_have_finite_logits_and_gradients(name: str) -> None:
     model = model_of(name)
@@ -187,12 +292,22 @@ def test_a_transformers_padding_changes_nothing() -> None:
         tf.constant(RNG.normal(size=(4, 4)), tf.float32),
         tf.constant(RNG.normal(size=(6, 4)), tf.float32),
         ragged.flat_values[:, None],
-        ragged,
+        value_rows(ragged),
+        ragged.row_lengths(),
     )
-    short = block(*padded_items(items, 3))
-    long = block(*padded_items(items, 9))
+
+    def found(length: int, some: bool = False) -> np.ndarray:
+        tokens, places = tokens_of(items, length)
+        outputs = block(
+            tokens, places, 1 + items.lengths, length=length, by_length=some
+        )
+        return spread(outputs, places, 4 * length).numpy().reshape(4, length, 5)
+
+    short, long = found(4), found(10)
     np.testing.assert_allclose(long[:, :4], short, atol=1e-6)
     assert not np.any(long[:, 4:])
+    np.testing.assert_allclose(found(10, True), long, atol=1e-6)
+    np.testing.assert_allclose(found(4, True), short, atol=1e-6)
     # By the formulas of the paper, for one row.
     x = np.concatenate([items.target[2:3], np.zeros((1, 1))], 1)
     beside = np.concatenate([items.items, items.numbers], 1)[2:5]

@@ -240,6 +240,48 @@ def test_every_row_and_slot_goes_where_its_value_is_now(
     assert report.initialised == [] and report.left == []
 
 
+@pytest.mark.parametrize("name", ["din", "bst"])
+def test_a_history_reads_the_rows_of_its_items_after_a_warm_start(
+    tmp_path: Path, name: str
+) -> None:
+    sequence = {"of": "seen", "items": "user", "sides": [{"of": "gaps"}]}
+    features = {
+        "categorical": [{"name": "user", "dim": 4}],
+        "sequences": [{**sequence, "max_len": 3}],
+    }
+    old = Trained({"user": OLD["user"]}, 1, features=features, name=name)
+    new = Trained({"user": NEW["user"]}, 2, features=features, name=name)
+    before = old.values()
+    save(str(tmp_path), old.model, old.optimizer, old.meaning)
+    report = Base(str(tmp_path)).carry(new.model, new.optimizer, new.meaning)
+    # One vocabulary, which is read once, and one set of rows.
+    assert old.read == new.read == {"vocab_user": 1}
+    counts = {"kept": 2, "new": 2, "gone": 1}
+    assert report.features == {"user": counts, "seen": counts}
+    assert report.initialised == [] and report.left == []
+    found = new.values()
+    for path in ("model/deep/embedding_4/table",
+                 "optimizer/lion/deep_embedding_4_table_momentum"):  # fmt: skip
+        for then, now in ((0, 0), (1, 3), (3, 2), (4, 5)):
+            np.testing.assert_array_equal(found[path][now], before[path][then])
+    for path, values in before.items():
+        if path.startswith("model/") and not path.endswith("/table"):
+            np.testing.assert_array_equal(found[path], values, path)
+
+    def asked(ids: dict[str, int]) -> Any:
+        """Logits of a user c, after a, and after c and a."""
+        seen = tf.ragged.constant([[ids["a"]], [ids["c"], ids["a"]]], tf.int64)
+        gaps = tf.ragged.constant([[1.0], [1.0, 2.0]])
+        user = tf.constant([[ids["c"]], [ids["c"]]], tf.int64)
+        return {"ids": user, "list_seen": seen, "numbers_gaps": gaps}
+
+    np.testing.assert_allclose(
+        new.model(asked({"a": 3, "c": 2})),
+        old.model(asked({"a": 1, "c": 3})),
+        rtol=1e-5,
+    )
+
+
 def test_a_schedule_begins_anew_where_the_optimizer_goes_on(
     tmp_path: Path,
 ) -> None:

@@ -559,6 +559,49 @@ def test_weights_and_times_reach_the_tasks(home: Path, tmp_path: Path) -> None:
     assert '"column": "seen"' in text and '"seen": ["time", null' in text
 
 
+def test_kinds_of_features_and_calibration_reach_the_tasks(
+    home: Path, tmp_path: Path
+) -> None:
+    """Within the length that the launcher can give to a process."""
+    config = make_config(home).model_dump(mode="json")
+    features = config["features"] | {
+        "categorical": [
+            {"name": "site", "dim": 8},
+            {"name": "tags", "list": "|", "weights": ":"},
+        ],
+        "crosses": [],
+        "vectors": [{"name": "picture", "size": 3}],
+        "sequences": [
+            {"from": "impressions", "of": "user", "items": "site",
+             "sides": [{"of": "seen"}]},
+            {"of": "bought", "items": "site", "order": "newest_first"},
+        ],
+    }  # fmt: skip
+    split = {"by": "hash", "eval": 0.2, "test": 0.1}
+    (document,) = compiled(
+        make_config(
+            home,
+            data=config["data"] | {"time": "seen", "split": split},
+            features=features,
+            model={"name": "din", "hidden": [8]},
+            evaluate={"calibrate": "isotonic"},
+        ),
+        tmp_path / "p.yaml",
+    )
+    tasks = document["root"]["dag"]["tasks"]
+    for task in tasks.values():  # ExecutorInput is one argument: 128 KiB
+        assert len(json.dumps(task.get("inputs", {}))) < 100_000
+    texts = {n: json.dumps(t).replace("\\", "") for n, t in tasks.items()}
+    for name, words in (
+        ("ClickLogGen", ('"from": "impressions"', '"picture"')),
+        ("Transform", ('"newest_first"', '"weights": ":"')),
+        ("Trainer", ('"din"', '"isotonic"', '"picture"')),
+    ):
+        for word in words:
+            compact = word.replace(": ", ":")
+            assert word in texts[name] or compact in texts[name], (name, word)
+
+
 def test_the_service_is_the_last_task_of_the_compiled_pipeline(
     tmp_path: Path,
 ) -> None:

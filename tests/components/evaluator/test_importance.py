@@ -27,9 +27,15 @@ FEATURES = {
         {"name": "slot", "serve": "1"},
     ],
     "crosses": [{"of": ["site", "age"], "buckets": 7}],
-}
+    "sequences": [
+        {"of": "seen", "items": "user",
+         "sides": [{"of": "sites", "items": "site"}, {"of": "gaps"}]}
+    ],
+}  # fmt: skip
 SERVED = {"price": "price", "noise": "noise", "user": "user_", "site": "site",
-          "age": "age", "tags": "tags"}  # fmt: skip
+          "age": "age", "tags": "tags", "seen": "seen", "sites": "sites",
+          "gaps": "gaps"}  # fmt: skip
+LISTS = ("tags", "seen", "sites")
 DTYPES = {"price": tf.float32, "noise": tf.float32, "age": tf.int64}
 VOCABULARY = [b"u%d" % n for n in range(20)]
 
@@ -84,6 +90,17 @@ def rows(count: int, seed: int, users: int) -> dict[str, Any]:
             for n in rng.integers(0, 3, count)
         ],
     }
+    lengths = rng.integers(0, 4, count)
+    for name, text, most in (
+        ("seen", b"u%d", users),
+        ("sites", b"s%d", 9 - seed % 2),
+    ):
+        columns[name] = [
+            [text % i for i in rng.integers(0, most, n)] for n in lengths
+        ]
+    for sites in columns["sites"][::7]:
+        sites[:1] = [b""] * len(sites[:1])  # one that is missing
+    columns["gaps"] = [rng.random(n).astype(np.float32) for n in lengths]
     for name in ("price", "user"):
         gone = rng.random(count) < 0.1
         columns[name] = [
@@ -100,7 +117,7 @@ def predicted(columns: dict[str, Any]) -> Any:
         return tf.constant(
             [
                 missing
-                if v is None
+                if v is None or name == "gaps"
                 else b"|".join(v)
                 if isinstance(v, list)
                 else v
@@ -169,7 +186,7 @@ def test_what_the_model_uses_matters_and_nothing_else(
     found: dict[str, Any],
 ) -> None:
     by_name = {one["name"]: one for one in found["features"]}
-    assert set(by_name) == set(SERVED)
+    assert set(by_name) == set(SERVED) - {"sites", "gaps"}
     for metric in ("logloss", "auc"):
         entry = by_name["noise"][metric]
         assert [entry["value"], *entry["interval"]] == pytest.approx([0] * 3)
@@ -221,7 +238,7 @@ def test_unseen_ids_are_those_of_no_training_row(
         def split(value: Any, name: str = name) -> list[Any]:
             if value is None:
                 return []
-            return value if name == "tags" else [value]
+            return list(filter(None, value)) if name in LISTS else [value]
 
         seen = {v for value in train[name] for v in split(value)}
         cold = np.array([not set(split(v)) <= seen for v in test[name]])
@@ -244,6 +261,12 @@ def test_unseen_ids_are_those_of_no_training_row(
         np.mean(outside)
     )
     assert by_name["site"]["out_of_vocabulary"] is None
+    outside = [not set(items) <= set(VOCABULARY) for items in test["seen"]]
+    assert by_name["seen"]["out_of_vocabulary"] == pytest.approx(
+        np.mean(outside)
+    )
+    assert by_name["seen"]["unseen"] > 0.2
+    assert by_name["sites"]["unseen"] > 0 == by_name["site"]["unseen"]
 
 
 def test_values_that_share_a_bucket_are_counted(
