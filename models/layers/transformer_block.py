@@ -88,7 +88,7 @@ class TransformerBlock(keras.layers.Layer):
             places: row * length + place in the row, int64 [T]; -1: of no row.
             lengths: tokens of each row, int64 [N].
             length: places of a row.
-            by_length: pad rows to the greatest length of their class. It has
+            by_length: pad rows to the greatest length of their class. Of even
                 lengths half the scores are left. XLA has no such shapes.
             training: drop some outputs.
         """
