@@ -88,8 +88,8 @@ class TransformerBlock(keras.layers.Layer):
             places: row * length + place in the row, int64 [T]; -1: of no row.
             lengths: tokens of each row, int64 [N].
             length: places of a row.
-            by_length: pad rows to the greatest length of their class. It saves
-                half of the attention; XLA has no shapes that follow the rows.
+            by_length: pad rows to the greatest length of their class. Of even
+                lengths half the scores are left. XLA has no such shapes.
             training: drop some outputs.
         """
         classes = [(0, length)]
