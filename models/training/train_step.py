@@ -216,14 +216,17 @@ class TrainStep:
     def _train_step(self, *batch: Any) -> Any:
         """One step on all replicas: sum of losses, rows, first bad one."""
         if self._replicas == 1:
-            return self._padded_step(*batch)
-        found = self._strategy.run(self._padded_step, batch)
+            return self._update(*self._padded(*batch))
+        if self._pads:
+            batch = self._strategy.run(self._padded, batch)
+        # Not from within a function: replicas may not meet in an inner one.
+        found = self._strategy.run(self._update, batch)
         # They are those of all replicas already.
         return [self._strategy.experimental_local_results(x)[0] for x in found]
 
-    def _padded_step(self, inputs: Mapping[str, Any], *others: Any) -> Any:
-        """One replica's, compiled for few numbers of list values."""
-        return self._update(padded(inputs) if self._pads else inputs, *others)
+    def _padded(self, inputs: Any, *others: Any) -> tuple[Any, ...]:
+        """A batch that XLA compiles for few numbers of list values."""
+        return padded(inputs) if self._pads else inputs, *others
 
     def _replica_step(
         self,
