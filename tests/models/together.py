@@ -22,7 +22,6 @@ from tests.models import training
 
 CASES: dict[str, dict[str, Any]] = {
     "lion": {
-        "model": "dcn_v2",  # other shapes than those that follow
         "negatives": {"keep": 0.25, "reweight": True},
         "epochs": 2,
         "embedding_l2": 1e-3,
@@ -93,6 +92,9 @@ def main(kind: str, examples: str, out: str, *cases: str) -> None:
     train_step.TrainStep._next_step = noted  # type: ignore[assignment]
     strategy = "mirrored" if kind == "mirrored" else "multi_worker"
     saved: dict[str, Any] = {}
+    if kind == "mirrored":  # a model of other sizes, as `compare` trains first
+        other = {**settings("lion"), "model": "dcn_v2", "strategy": strategy}
+        training.train(Path(examples), None, other)
     for case in cases:
         graphs.clear()
         result, found = training.train(
