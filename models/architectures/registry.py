@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
 from models.architectures import user_model
@@ -21,10 +22,14 @@ def build_model(layout: Layout, config: ModelConfig, base_rate: float) -> Any:
     Raises:
         InputError: the user's own model cannot be had.
     """
+    # An import may draw numbers, as that of keras_rs does: the first model of a
+    # process would begin with other weights than later ones of the same seed.
+    state = random.getstate()
     try:
         builder = BUILDERS.load(config.name)
     except ValueError as error:
         raise InputError(str(error)) from error
+    random.setstate(state)
     if isinstance(config, OwnConfig):
         model = user_model.build(builder, layout, config, base_rate)
     else:

@@ -5,9 +5,14 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from models import user_code
+from models.architectures.registry import build_model
+from models.config.training import ModelConfig
+from models.contracts.rows import PLAIN
+from models.keras_versions import start_afresh
 
 
 @pytest.fixture
@@ -52,3 +57,20 @@ def test_the_version_stays_with_other_modules(here: Path) -> None:
     (here / "user_other.py").write_text("NEW = 1")
     assert user_code.version(["user_report.callbacks"]) == before
     assert user_code.version([]) == ""
+
+
+def test_an_import_that_draws_numbers_leaves_the_seed_as_it_is(
+    here: Path,
+) -> None:
+    (here / "user_draws.py").write_text(
+        "import random\n"
+        "from models.architectures.wide_deep import build\n"
+        "random.random()\n"
+    )
+    config = ModelConfig.model_validate({"name": "user_draws:build"})
+    starts = []
+    for _ in range(2):  # the first imports it
+        start_afresh(3)
+        starts.append(build_model(PLAIN, config, 0.2).get_weights())
+    for one, other in zip(*starts, strict=True):
+        np.testing.assert_array_equal(one, other)
