@@ -13,7 +13,7 @@ loss, see `models.training.label_losses`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -27,7 +27,7 @@ from models.config.architectures import (
     SharedBottomConfig,
 )
 from models.layers.mlp import apply_layers, dense_layers, head
-from models.preprocessing.input_layout import DENSE, LabelInput, Layout
+from models.preprocessing.input_layout import LabelInput, Layout
 
 
 class MultiTask(Deep):
@@ -86,12 +86,7 @@ class MultiTask(Deep):
             out.build((None, build_in_order(tower, width)))
         self.built = True
 
-    def call(
-        self,
-        inputs: Mapping[str, Any],
-        training: bool = False,
-        both: bool = False,
-    ) -> Any:
+    def heads(self, x: tf.Tensor, logit: Any, both: bool) -> Any:
         """Logits, float32 [N, labels]; [N] without labels. There is no level.
 
         Raises:
@@ -99,11 +94,6 @@ class MultiTask(Deep):
         """
         if both:
             raise ValueError("a model of several labels has no level")
-        numbers = None
-        if self.numbers:
-            numbers = tf.cast(inputs[DENSE], self.compute_dtype)
-        tables = [table(inputs, training=training) for table in self.tables]
-        x, _ = self.interaction(tables, numbers)
         logits = [
             out(apply_layers(tower, seen))
             for tower, out, seen in zip(
