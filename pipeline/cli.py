@@ -211,7 +211,8 @@ def _parser() -> argparse.ArgumentParser:
         "--models",
         default="",
         metavar="NAME,NAME...",
-        help="architectures to compare, or `all` (default: the config's)",
+        help="architectures to compare, or `all` (default: the config's);"
+        " NAME+pieces: with pieces of the numbers",
     )
     compare.add_argument("--seeds", type=int, default=5)
     compare.add_argument(

@@ -11,6 +11,9 @@ validation rows have chosen before. Rates are those that `auto` gives to
 batches of 512. `RESULTS.jsonl` has a line for each training; those that are
 there already are not repeated.
 
+An optimizer with `+auto` behind it trains as `lionctr run` does where nothing
+else is said: with batches, epochs and a linear start that `auto` chooses.
+
 A model is a name, or a name and options: `dcn_v2:projection_dim=64`. For a
 function `build` it is the module and `.py`: `benchmarks.studies.finalnet.py`.
 """
@@ -29,6 +32,7 @@ import numpy as np
 
 from benchmarks.studies.defaults import judged, parts
 from benchmarks.studies.logs import Shape, draw
+from benchmarks.studies.target_statistics import DAYS, WAYS, statistics
 
 BATCH, BUCKETS, DIM, PIECES = 512, 32, 16, 8
 _CURVED = Shape(
@@ -37,6 +41,11 @@ _CURVED = Shape(
 _MIXED = Shape(
     300_000, 0.05, (5, 30, 200, 2000, 50_000, 100_000), 8,
     0.7, 0.4, 0.4, 0.4, 0.3,
+)  # fmt: skip
+_RARE = Shape(300_000, 0.02, (20, 200, 3000, 100_000, 200_000), additive=1.2)
+_FRESH = Shape(
+    300_000, 0.05, (20, 300, 5000, 20_000, 3000), 3, 0.9, 0.3,
+    local=(3, 4), drift=0.7,
 )  # fmt: skip
 
 
@@ -51,10 +60,30 @@ class Rows(NamedTuple):
 
 def generated(kind: type[Any], rows: int, seed: int) -> Rows:
     """Rows of `lionctr generate`, without lists of values."""
+    rng = np.random.default_rng([seed, rows])
+    return _rows(rng, *kind(rng).draw(rng, np.arange(rows) * 10))
+
+
+def drifting(rows: int, seed: int) -> Rows:
+    """Rows of `lionctr generate --drift 0.2`, a tenth of them on each day."""
     import pyarrow as pa
 
+    from pipeline.synthetic.ads import Ads
+
     rng = np.random.default_rng([seed, rows])
-    columns, logit = kind(rng).draw(rng, np.arange(rows) * 10)
+    ads, days = Ads(rng), []
+    for day in range(DAYS):
+        if day:
+            ads.drift(rng, 0.2)
+        days.append(ads.draw(rng, day * 86_400 + np.arange(rows // DAYS)))
+    tables = [pa.table(columns) for columns, _ in days]
+    columns = {n: pa.concat_tables(tables)[n] for n in tables[0].column_names}
+    return _rows(rng, columns, np.concatenate([logit for _, logit in days]))
+
+
+def _rows(rng: Any, columns: dict[str, Any], logit: Any) -> Rows:
+    import pyarrow as pa
+
     truth = 1 / (1 + np.exp(-logit))
     ids, numbers = [], []
     for values in map(_one_array, columns.values()):
@@ -64,7 +93,7 @@ def generated(kind: type[Any], rows: int, seed: int) -> Rows:
         elif not pa.types.is_list(values.type):
             wide = values.cast(pa.float64())
             numbers.append(wide.to_numpy(zero_copy_only=False))
-    label = (rng.random(rows) < truth).astype(np.float32)
+    label = (rng.random(len(truth)) < truth).astype(np.float32)
     return Rows(np.stack(ids, 1), np.stack(numbers, 1), label, truth)
 
 
@@ -90,6 +119,9 @@ def log_of(name: str) -> Rows:
         "ads": lambda seed: generated(Ads, 300_000, seed),
         "curved": lambda seed: shaped(_CURVED, seed),
         "mixed": lambda seed: shaped(_MIXED, seed),
+        "rare": lambda seed: shaped(_RARE, seed),
+        "fresh": lambda seed: shaped(_FRESH, seed),
+        "days": lambda seed: drifting(300_000, seed),
     }
     return made[kind](int(seed or 1))
 
@@ -97,7 +129,8 @@ def log_of(name: str) -> Rows:
 def encoded(log: Rows, way: str) -> tuple[Any, dict[str, Any]]:
     """Layout and inputs, as Transform's defaults make them.
 
-    way: `zscore`, `pieces`, `indicator`, `buckets`, or several with `+`.
+    way: `zscore`, `pieces`, `indicator`, `buckets`, a way of
+        `target_statistics`, or several with `+`.
     """
     from models.preprocessing.input_layout import IdFeature, Layout
 
@@ -137,6 +170,11 @@ def encoded(log: Rows, way: str) -> tuple[Any, dict[str, Any]]:
             bucket = np.searchsorted(cuts, x, "right")
             columns.append(np.where(missing, 0, 1 + bucket))
             single.append(IdFeature(f"n{d}_bucket", 1 + BUCKETS, DIM))
+    for past in WAYS & set(way.split("+")):
+        known = statistics(log.ids, log.label, past, "counts" in way)
+        for name, x in known.items():
+            dense.append((x - x[train].mean()) / max(x[train].std(), 1e-9))
+            names.append(name)
     inputs = {"ids": np.stack(columns, 1).astype(np.int64)}
     if dense:
         inputs["dense"] = np.stack(dense, 1).astype(np.float32)
@@ -160,8 +198,9 @@ def trained(
     import tensorflow as tf
 
     from models.architectures.registry import build_model
-    from models.config.training import ModelConfig, TrainConfig
-    from models.training import loop
+    from models.config.training import ModelConfig, Negatives, TrainConfig
+    from models.preprocessing.id_space import Keys
+    from models.training import linear_start, loop
     from models.training.automatic import choose
     from models.training.evaluation import Evaluation
     from models.training.metrics import sigmoid
@@ -169,14 +208,22 @@ def trained(
 
     layout, inputs = encoded(log, way)
     train, held_out, last = parts(len(log.label))
-    given = {"batch_size": BATCH, "epochs": 1, "linear_start": False}
+    name, _, auto = optimizer.partition("+")
+    given: dict[str, Any] = {}
+    if not auto:
+        given = {"batch_size": BATCH, "epochs": 1, "linear_start": False}
     sections: dict[str, Any] = {
         "model": ModelConfig.model_validate(section(model)).asked(),
-        "optimizer": {"name": optimizer, "learning_rate": "auto"},
+        "optimizer": {"name": name, "learning_rate": "auto"},
         "train": TrainConfig().asked() | {"seed": seed, **given},
     }
     ids = sum(f.size for f in layout.ids)
-    sections, _ = choose(sections, train.stop, ids)
+    clicks = int(log.label[train].sum())
+    events = min(clicks, train.stop - clicks)
+    width = len(layout.dense) + DIM * len(layout.ids)
+    sections, _ = choose(
+        sections, train.stop, ids, events, width if auto else 0
+    )
     config = TrainConfig.model_validate(sections["train"])
 
     def batches(rows: Any, size: int = 4096) -> Any:
@@ -201,11 +248,16 @@ def trained(
     )
     order = np.random.default_rng(seed).permutation(train.stop)
     began = time.process_time()
-    steps = -(-train.stop // BATCH)
+    if config.linear_start:
+        keys = {f.name: Keys("vocab", f.size, 1) for f in layout.single}
+        linear_start.begin(
+            net, layout, keys, batches(order), batches(held_out), Negatives()
+        )
+    steps = -(-train.stop // config.batch_size) * config.epochs
     result = loop.train(
         net,
         build_optimizer(sections["optimizer"], steps),
-        batches(order, BATCH),
+        batches(order, config.batch_size),
         batches(held_out),
         train.stop,
         config,

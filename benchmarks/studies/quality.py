@@ -1,16 +1,17 @@
 """Test AUC and logloss of ours with Lion, and of others with Adam.
 
     python -m benchmarks.studies.quality
-        [criteo movielens open_bandit generated] [--peers-python PATH]
-        [--deepctr-python PATH] [--seeds 5]
+        [criteo movielens open_bandit generated criteo_shaped]
+        [--peers-python PATH] [--deepctr-python PATH] [--seeds 5]
+        [--models dcn_v2,dcn_v2+pieces] [--ours lion,adam]
 
 All see the same transformed rows: 80 % to train, the next 10 % to choose
 settings by, the last 10 % to test, in the order of the log. Ours is `lionctr
 compare` of the shipped config: it chooses Lion's rate and decay and trains
-with each seed. The others get the config's batch size and as many trainings
-to choose: of Adam's rate, dropout, penalty and size, one after the other, each
-by its best epoch. LightGBM and scikit-learn's logistic regression show what
-trees and a linear model reach.
+with each seed; with `--models`, each architecture. The others get the
+config's batch size and as many trainings to choose: of Adam's rate, dropout,
+penalty and size, one after the other, each by its best epoch. LightGBM and
+scikit-learn's logistic regression show what trees and a linear model reach.
 
 The environments of the others are those of train.py, with lightgbm.
 """
@@ -45,7 +46,19 @@ DATASETS: dict[str, tuple[str, list[str]]] = {
             "model.embedding_l2=0.1",
         ],
     ),
+    # What a config gives that has nothing but data, features and label.
+    "criteo_shaped": (
+        "configs/criteo.yaml",
+        [
+            "features.defaults={}",
+            "model={name: wide_deep}",
+            "optimizer={name: lion}",
+            "train={batch_size: 512}",
+            "evaluate={}",
+        ],
+    ),
 }
+_SHAPES = {"generated": "ads", "criteo_shaped": "criteo"}
 # Rows to train on: of more, only rates and dropout are tried, within the
 # config's epochs.
 _MANY = 200_000
@@ -70,6 +83,10 @@ _GRIDS: dict[str, tuple[list[list[dict[str, Any]]], dict[str, Any]]] = {
         _TREES,
         {"dropout": 0.0, "epochs": 1, "hidden": [15]},
     ),
+    "lightgbm_encoded.py": (
+        _TREES,
+        {"dropout": 0.0, "epochs": 1, "hidden": [63]},
+    ),
     "logistic_regression.py": (_LINEAR, {"epochs": 1}),
 }
 
@@ -82,8 +99,8 @@ def config_of(dataset: str, rows: int, home: Path) -> Path:
     path, changes = DATASETS[dataset]
     splits = ["data.split.eval=0.1", "data.split.test=0.1"]
     changes = [f"root={home}", *splits, *changes]
-    if dataset == "generated":
-        generate(rows, home / "logs", seed=1)
+    if dataset in _SHAPES:
+        generate(rows, home / "logs", seed=1, shape=_SHAPES[dataset])
         changes.append(f"data.impressions.path={home}/logs/impressions.tsv")
     found = config.load(_ROOT / path, changes).resolved()
     # Not all of the others have features of several values.
@@ -96,11 +113,14 @@ def config_of(dataset: str, rows: int, home: Path) -> Path:
     return derived
 
 
-def ours(path: Path, optimizers: str, seeds: int) -> dict[str, Any]:
+def ours(
+    path: Path, optimizers: str, seeds: int, models: str = ""
+) -> dict[str, Any]:
     """Result of `lionctr compare`."""
     done = subprocess.run(
         [sys.executable, "-m", "pipeline.cli", "compare", str(path), "--json"]
-        + ["--optimizers", optimizers, "--seeds", str(seeds)],
+        + ["--optimizers", optimizers, "--seeds", str(seeds)]
+        + (["--models", models] if models else []),
         cwd=_ROOT,
         stdout=subprocess.PIPE,
         check=True,
@@ -182,18 +202,21 @@ def judge(dataset: str, options: argparse.Namespace, home: Path) -> None:
     """Prints a line for each contender on one dataset."""
     from sklearn.metrics import log_loss, roc_auc_score
 
+    from pipeline.comparison import report
+
     path = measure.alone(config_of, dataset, options.rows, home)
-    found = ours(path, options.ours, options.seeds)
+    found = ours(path, options.ours, options.seeds, options.models)
     rows = home / "rows"
     rows.mkdir()
     settings = measure.alone(write, path, rows)
     print(f"\n{dataset}: {found['rows']}, {found['budget']}")
     print(f"{'':22}{'test AUC':>18}{'test logloss':>18}")
-    for name, one in found["optimizers"].items():
+    for name, one in report.lines(found).items():
         kept = {k: one["optimizer"].get(k) for k in ("learning_rate",)}
         if one["optimizer"].get("weight_decay"):
             kept["weight_decay"] = one["optimizer"]["weight_decay"]
         test = one["test"]
+        kept["tried"] = len(one["tried"])
         show(
             f"ours, {name}",
             test["auc"]["values"],
@@ -238,6 +261,7 @@ def contenders(options: argparse.Namespace) -> dict[str, tuple[str, str]]:
         "FuxiCTR WideDeep": (peers, "fuxictr_wide_deep.py"),
         "logistic regression": (sys.executable, "logistic_regression.py"),
         "LightGBM": (peers, "lightgbm_trees.py"),
+        "LightGBM, encoded": (peers, "lightgbm_encoded.py"),
     }
     return {
         name: (python, script)
@@ -256,6 +280,7 @@ def main() -> None:
     parser.add_argument("--peers-python")
     parser.add_argument("--deepctr-python")
     parser.add_argument("--ours", default="lion", metavar="OPTIMIZER,...")
+    parser.add_argument("--models", default="", metavar="MODEL,...")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--only", nargs="*", help="parts of names")

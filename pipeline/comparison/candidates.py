@@ -20,6 +20,8 @@ _GRIDS = {
     "weight_decay": (-0.5, 0.0, 0.5),
 }
 LOGISTIC = "logistic regression"
+PIECES = "+pieces"  # behind a model: numbers with pieces, and an indicator
+_PIECES = {"pieces": 8, "missing": "indicator"}
 _LOGISTIC = {"name": "models.architectures.logistic:build"}
 _OF_IDS = {"name": "adagrad"}  # seen often or hardly ever: rates of their own
 _TOGETHER = ("learning_rate", "table_rate")
@@ -34,33 +36,48 @@ class Contender:
     """A line of the comparison.
 
     model, optimizer: sections of the config; `auto` is chosen from the log.
+    pieces: whether it sees the numbers of `with_pieces`.
     """
 
     label: str
     model: Mapping[str, Any]
     optimizer: Mapping[str, Any]
+    pieces: bool = False
 
 
-def models(text: str, sequences: bool = True) -> list[str]:
+def models(
+    text: str, sequences: bool = True, own: str = "", numbers: bool = False
+) -> list[str]:
     """Architectures of `--models`, with commas between, or `all` of ours.
+
+    A name with `+pieces` behind it is the architecture on `with_pieces`.
 
     Args:
         text: of the option.
         sequences: whether the config has some; without, `all` leaves out those
             that look at them.
+        own: the config's architecture, which `all` has with pieces too.
+        numbers: whether the config has some for `with_pieces`.
 
     Raises:
         ConfigError: there is no such architecture.
     """
     if text == "all":
-        return [
+        ours = [
             name
             for name, section in ARCHITECTURES.items()
             if (sequences or not section.reads_sequences)
             and not section.takes_labels
         ]
-    names = list(dict.fromkeys(name.strip() for name in text.split(",")))
-    for name in names:
+        return [*ours, own + PIECES] if own and numbers else ours
+    asked_for = [name.strip() for name in text.split(",")]
+    for name in asked_for:
+        if name.endswith(PIECES) and not numbers:
+            raise ConfigError(
+                f"--models: received {name!r}; accepted with numbers in"
+                " features.numeric that have neither `pieces` nor buckets"
+            )
+    for name in (name.removesuffix(PIECES) for name in asked_for):
         try:
             wanted = ModelConfig.model_validate({"name": name})
         except ValueError as error:
@@ -78,7 +95,28 @@ def models(text: str, sequences: bool = True) -> list[str]:
             raise ConfigError(
                 f"--models: received {name!r}; accepted with features.sequences"
             )
-    return names
+    return list(dict.fromkeys(asked_for))
+
+
+def with_pieces(
+    numbers: Sequence[Mapping[str, Any]],
+) -> list[dict[str, Any]] | None:
+    """`features.numeric` with pieces and an indicator for each number.
+
+    Args:
+        numbers: that of the config, with every default.
+
+    Returns:
+        None if every number has pieces or buckets already.
+    """
+    found = [
+        {**one, **_PIECES} if _is_plain(one) else dict(one) for one in numbers
+    ]
+    return found if any(map(_is_plain, numbers)) else None
+
+
+def _is_plain(number: Mapping[str, Any]) -> bool:
+    return not number["pieces"] and not number["transform"].endswith("buckets")
 
 
 def logistic(config: Mapping[str, Any]) -> Contender:
@@ -105,7 +143,7 @@ def contenders(
     Args:
         config: the config's `model`.
         optimizer: the config's `optimizer` section.
-        names: of architectures.
+        names: of architectures, some with `+pieces`.
         optimizers: names, or none for the config's own.
     """
     common = {
@@ -114,16 +152,17 @@ def contenders(
         if key != "name"
     }
     found = []
-    for name in names:
+    for whole in names:
+        name, pieces = whole.removesuffix(PIECES), whole.endswith(PIECES)
         section = config
         if name != config.name:
             section = ModelConfig.model_validate({"name": name, **common})
         for other in optimizers:
-            label = name if len(optimizers) == 1 else f"{name}, {other}"
+            label = whole if len(optimizers) == 1 else f"{whole}, {other}"
             spec = _like(optimizer, other)
-            found.append(Contender(label, section.asked(), spec))
+            found.append(Contender(label, section.asked(), spec, pieces))
         if not optimizers:
-            found.append(Contender(name, section.asked(), optimizer))
+            found.append(Contender(whole, section.asked(), optimizer, pieces))
     return found
 
 

@@ -62,14 +62,22 @@ def compare(
                 "received with `lionctr compare`; accepted: `data.label` alone",
             )
         )
+    numbers = candidates.with_pieces(config.resolved()["features"]["numeric"])
     architectures = []
     if models:
         with_sequences = bool(config.features.sequences)
-        architectures = candidates.models(models, with_sequences)
+        architectures = candidates.models(
+            models, with_sequences, config.model.name, numbers is not None
+        )
     if not config.data.split.test:
         # Reported rows must not be those that settings were chosen by.
         share = config.data.split.eval
-        config = load(path, [*overrides, f"data.split.test={share}"])
+        overrides = [*overrides, f"data.split.test={share}"]
+        config = load(path, overrides)
+    pieces = None
+    if any(name.endswith(candidates.PIECES) for name in architectures):
+        numeric = yaml.safe_dump(numbers, allow_unicode=True, width=1 << 30)
+        pieces = load(path, [*overrides, f"features.numeric={numeric}"])
     settings = ("--out",) if out else ("root", "name")
     out = out or home_of(config) / "compare"
     with only_one(out, settings):
@@ -80,7 +88,7 @@ def compare(
             console = Console(stderr)
             try:
                 results = _results(
-                    config, chosen, architectures, seeds, out, console
+                    config, pieces, chosen, architectures, seeds, out, console
                 )
                 from pipeline.comparison import report
 
@@ -110,6 +118,7 @@ def _chosen(optimizers: str) -> list[str]:
 
 def _results(
     config: PipelineConfig,
+    pieces: PipelineConfig | None,
     chosen: Sequence[str],
     architectures: Sequence[str],
     seeds: int,
@@ -122,15 +131,12 @@ def _results(
         from pipeline.comparison.intervals import judge
         from pipeline.comparison.trainings import Data, Trainings
 
-        data = Data.of(
-            made,
-            config.evaluate,
-            out,
+        code = (
             code_version("models.trainer")
             + code_version("models.architectures.logistic")
-            + user_version(config),
-            console,
+            + user_version(config)
         )
+        data = Data.of(made, config.evaluate, out, code, console)
         sections = config.sections()
         own = Trainings("", _sections(config), data)
         first = candidates.logistic(sections["optimizer"])
@@ -140,7 +146,15 @@ def _results(
             contenders = candidates.contenders(
                 config.model, sections["optimizer"], architectures, chosen
             )
-            found["models"] = _each(config, contenders, data, seeds)
+            lines = _each(
+                config, [c for c in contenders if not c.pieces], data, seeds
+            )
+            cut = [c for c in contenders if c.pieces]
+            if cut and pieces is not None:
+                made = local.prepare(pieces, console)
+                data = Data.of(made, config.evaluate, out, code, console)
+                lines |= _each(pieces, cut, data, seeds)
+            found["models"] = {c.label: lines[c.label] for c in contenders}
         else:
             best = _search(own.optimizer, chosen, own)
             found["optimizers"] = {

@@ -24,7 +24,7 @@ data:
   split: {by: order, eval: 0.2}
 features:
   numeric:
-    - {name: price, clip: [0, 100], missing: indicator}
+    - {name: price, clip: [0, 100], missing: indicator, pieces: 4}
     - {name: share, transform: min_max}
     - {name: count, transform: log_buckets, dim: 4}
   categorical:

@@ -385,3 +385,26 @@ def test_a_comparison_leaves_its_results_and_a_plot(
     png = (folder / "compare.png").read_bytes()
     assert png.startswith(b"\x89PNG")
     assert len(png) > 10_000
+
+
+@pytest.mark.slow
+def test_a_comparison_has_a_line_with_pieces_of_the_numbers(
+    home: Home, compared: tuple[dict[str, int], dict[str, Any], str]
+) -> None:
+    config = str(home.folder / "small.yaml")
+    models = ("--models", "wide_deep+pieces", "--seeds", "1", "--json")
+    code, out, console = lionctr("compare", config, *models)
+    assert code == 0, console
+    results = json.loads(out)
+    # The first line and its rows are those of the numbers alone.
+    (before,) = compared[1]["baseline"].values()
+    (first,) = results["baseline"].values()
+    for metric in ("auc", "logloss"):
+        values = [one["test"][metric]["values"][0] for one in (first, before)]
+        assert values[0] == values[1]
+    assert results["rows"] == compared[1]["rows"]
+    one = results["models"]["wide_deep+pieces"]
+    assert one["difference"]["logloss"]["interval"]
+    assert 0.6 < one["test"]["auc"]["mean"] < 1
+    assert console.count("Transform") == 2
+    assert f"{'Transform':<17} done" in console

@@ -14,6 +14,7 @@ from components.evaluator.config import EvaluateConfig
 from components.evaluator.evaluation import evaluate
 from components.evaluator.predictions import Columns
 from models.config.architectures import ARCHITECTURES
+from models.config.numeric import NumericFeature
 from models.config.training import ModelConfig
 from models.training.automatic import choose
 from optimizers.registry import asked, names, resolved, validate
@@ -173,6 +174,46 @@ def test_all_models_are_ours_and_a_wrong_one_is_named() -> None:
     assert candidates.models("dlrm, dcn_v2,dlrm") == ["dlrm", "dcn_v2"]
     with pytest.raises(ConfigError, match=r"--models: received 'dcn'; .*dlrm"):
         candidates.models("dlrm,dcn")
+
+
+def test_all_has_the_configs_model_with_pieces_of_the_numbers() -> None:
+    ours = candidates.models("all")
+    found = candidates.models("all", own="dcn_v2", numbers=True)
+    assert found == [*ours, "dcn_v2+pieces"]
+    assert candidates.models("all", own="dcn_v2") == ours
+    named = "dlrm+pieces, dlrm,dlrm+pieces"
+    found = candidates.models(named, numbers=True)
+    assert found == ["dlrm+pieces", "dlrm"]
+    config = ModelConfig.model_validate({"name": "dlrm", "hidden": [8]})
+    first, second = candidates.contenders(config, {"name": "lion"}, found, [])
+    assert (first.label, first.pieces) == ("dlrm+pieces", True)
+    assert (second.label, second.pieces) == ("dlrm", False)
+    assert first.model == second.model and first.model["name"] == "dlrm"
+    for wrong, why in (
+        ("dcn+pieces", r"received 'dcn'; .*dlrm"),
+        ("esmm+pieces", "received 'esmm', a model of sev"),
+    ):
+        with pytest.raises(ConfigError, match=why):
+            candidates.models(wrong, numbers=True)
+    with pytest.raises(ConfigError, match=r"'dlrm\+pieces'; accepted with num"):
+        candidates.models("dlrm+pieces")
+
+
+def test_pieces_come_to_each_number_that_has_none() -> None:
+    def numbers(*given: dict[str, Any]) -> list[dict[str, Any]]:
+        return [
+            NumericFeature.model_validate(one).model_dump(mode="json")
+            for one in given
+        ]
+
+    cut = {"name": "a", "pieces": 4}
+    bucketed = {"name": "b", "transform": "log_buckets"}
+    plain = {"name": "c", "clip": [1e-05, None], "default": 2.0}
+    assert candidates.with_pieces(numbers(cut, bucketed)) is None
+    assert candidates.with_pieces([]) is None
+    found = candidates.with_pieces(numbers(cut, bucketed, plain))
+    pieces = {"pieces": 8, "missing": "indicator"}
+    assert found == numbers(cut, bucketed, {**plain, **pieces})
 
 
 def test_options_that_all_have_count_for_all() -> None:
