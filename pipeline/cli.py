@@ -212,7 +212,7 @@ def _parser() -> argparse.ArgumentParser:
         default="",
         metavar="NAME,NAME...",
         help="architectures to compare, or `all` (default: the config's);"
-        " NAME+pieces: with pieces of the numbers",
+        " NAME+pieces, NAME+buckets: on pieces or buckets of the numbers",
     )
     compare.add_argument("--seeds", type=int, default=5)
     compare.add_argument(

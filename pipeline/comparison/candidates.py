@@ -20,8 +20,11 @@ _GRIDS = {
     "weight_decay": (-0.5, 0.0, 0.5),
 }
 LOGISTIC = "logistic regression"
-PIECES = "+pieces"  # behind a model: numbers with pieces, and an indicator
-_PIECES = {"pieces": 8, "missing": "indicator"}
+# Behind a model's name: how the numbers of the config enter it.
+NUMBERS: Mapping[str, Mapping[str, Any]] = {
+    "+pieces": {"pieces": 8, "missing": "indicator"},
+    "+buckets": {"transform": "buckets", "missing": "default"},
+}
 _LOGISTIC = {"name": "models.architectures.logistic:build"}
 _OF_IDS = {"name": "adagrad"}  # seen often or hardly ever: rates of their own
 _TOGETHER = ("learning_rate", "table_rate")
@@ -36,13 +39,13 @@ class Contender:
     """A line of the comparison.
 
     model, optimizer: sections of the config; `auto` is chosen from the log.
-    pieces: whether it sees the numbers of `with_pieces`.
+    numbers: of NUMBERS, or "" for those of the config.
     """
 
     label: str
     model: Mapping[str, Any]
     optimizer: Mapping[str, Any]
-    pieces: bool = False
+    numbers: str = ""
 
 
 def models(
@@ -50,14 +53,15 @@ def models(
 ) -> list[str]:
     """Architectures of `--models`, with commas between, or `all` of ours.
 
-    A name with `+pieces` behind it is the architecture on `with_pieces`.
+    A name with `+pieces` or `+buckets` behind it is the architecture on the
+    numbers of `numbers_as`.
 
     Args:
         text: of the option.
         sequences: whether the config has some; without, `all` leaves out those
             that look at them.
-        own: the config's architecture, which `all` has with pieces too.
-        numbers: whether the config has some for `with_pieces`.
+        own: the config's architecture, which `all` has with those too.
+        numbers: whether the config has some for `numbers_as`.
 
     Raises:
         ConfigError: there is no such architecture.
@@ -69,15 +73,16 @@ def models(
             if (sequences or not section.reads_sequences)
             and not section.takes_labels
         ]
-        return [*ours, own + PIECES] if own and numbers else ours
+        ways = NUMBERS if own in ours and numbers else ()
+        return [*ours, *(own + way for way in ways)]
     asked_for = [name.strip() for name in text.split(",")]
     for name in asked_for:
-        if name.endswith(PIECES) and not numbers:
+        if numbers_of(name) and not numbers:
             raise ConfigError(
                 f"--models: received {name!r}; accepted with numbers in"
                 " features.numeric that have neither `pieces` nor buckets"
             )
-    for name in (name.removesuffix(PIECES) for name in asked_for):
+    for name in (name.removesuffix(numbers_of(name)) for name in asked_for):
         try:
             wanted = ModelConfig.model_validate({"name": name})
         except ValueError as error:
@@ -98,24 +103,28 @@ def models(
     return list(dict.fromkeys(asked_for))
 
 
-def with_pieces(
-    numbers: Sequence[Mapping[str, Any]],
-) -> list[dict[str, Any]] | None:
-    """`features.numeric` with pieces and an indicator for each number.
+def numbers_of(name: str) -> str:
+    """The part of NUMBERS behind a model's name, or ""."""
+    return next((way for way in NUMBERS if name.endswith(way)), "")
+
+
+def numbers_as(
+    way: str, numbers: Sequence[Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """`features.numeric` with each number that has no buckets or pieces.
 
     Args:
-        numbers: that of the config, with every default.
-
-    Returns:
-        None if every number has pieces or buckets already.
+        way: of NUMBERS.
+        numbers: `features.numeric` of the config, with every default.
     """
-    found = [
-        {**one, **_PIECES} if _is_plain(one) else dict(one) for one in numbers
+    return [
+        {**one, **NUMBERS[way]} if is_plain(one) else dict(one)
+        for one in numbers
     ]
-    return found if any(map(_is_plain, numbers)) else None
 
 
-def _is_plain(number: Mapping[str, Any]) -> bool:
+def is_plain(number: Mapping[str, Any]) -> bool:
+    """Whether a number of `features.numeric` has neither pieces nor buckets."""
     return not number["pieces"] and not number["transform"].endswith("buckets")
 
 
@@ -143,7 +152,7 @@ def contenders(
     Args:
         config: the config's `model`.
         optimizer: the config's `optimizer` section.
-        names: of architectures, some with `+pieces`.
+        names: of architectures, some with a part of NUMBERS.
         optimizers: names, or none for the config's own.
     """
     common = {
@@ -153,16 +162,17 @@ def contenders(
     }
     found = []
     for whole in names:
-        name, pieces = whole.removesuffix(PIECES), whole.endswith(PIECES)
+        numbers = numbers_of(whole)
+        name = whole.removesuffix(numbers)
         section = config
         if name != config.name:
             section = ModelConfig.model_validate({"name": name, **common})
         for other in optimizers:
             label = whole if len(optimizers) == 1 else f"{whole}, {other}"
             spec = _like(optimizer, other)
-            found.append(Contender(label, section.asked(), spec, pieces))
+            found.append(Contender(label, section.asked(), spec, numbers))
         if not optimizers:
-            found.append(Contender(whole, section.asked(), optimizer, pieces))
+            found.append(Contender(whole, section.asked(), optimizer, numbers))
     return found
 
 

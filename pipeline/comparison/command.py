@@ -62,22 +62,26 @@ def compare(
                 "received with `lionctr compare`; accepted: `data.label` alone",
             )
         )
-    numbers = candidates.with_pieces(config.resolved()["features"]["numeric"])
+    numbers = config.resolved()["features"]["numeric"]
     architectures = []
     if models:
         with_sequences = bool(config.features.sequences)
         architectures = candidates.models(
-            models, with_sequences, config.model.name, numbers is not None
+            models,
+            with_sequences,
+            config.model.name,
+            any(map(candidates.is_plain, numbers)),
         )
     if not config.data.split.test:
         # Reported rows must not be those that settings were chosen by.
         share = config.data.split.eval
         overrides = [*overrides, f"data.split.test={share}"]
         config = load(path, overrides)
-    pieces = None
-    if any(name.endswith(candidates.PIECES) for name in architectures):
-        numeric = yaml.safe_dump(numbers, allow_unicode=True, width=1 << 30)
-        pieces = load(path, [*overrides, f"features.numeric={numeric}"])
+    ways = {candidates.numbers_of(name) for name in architectures}
+    variants = {
+        way: load(path, [*overrides, _numeric(way, numbers)])
+        for way in sorted(ways - {""})
+    }
     settings = ("--out",) if out else ("root", "name")
     out = out or home_of(config) / "compare"
     with only_one(out, settings):
@@ -88,7 +92,7 @@ def compare(
             console = Console(stderr)
             try:
                 results = _results(
-                    config, pieces, chosen, architectures, seeds, out, console
+                    config, variants, chosen, architectures, seeds, out, console
                 )
                 from pipeline.comparison import report
 
@@ -116,9 +120,16 @@ def _chosen(optimizers: str) -> list[str]:
     return list(dict.fromkeys(chosen))
 
 
+def _numeric(way: str, numbers: Sequence[Mapping[str, Any]]) -> str:
+    """The override of the numbers, for `load`."""
+    section = candidates.numbers_as(way, numbers)
+    text = yaml.safe_dump(section, allow_unicode=True, width=1 << 30)
+    return f"features.numeric={text}"
+
+
 def _results(
     config: PipelineConfig,
-    pieces: PipelineConfig | None,
+    variants: Mapping[str, PipelineConfig],
     chosen: Sequence[str],
     architectures: Sequence[str],
     seeds: int,
@@ -146,14 +157,13 @@ def _results(
             contenders = candidates.contenders(
                 config.model, sections["optimizer"], architectures, chosen
             )
-            lines = _each(
-                config, [c for c in contenders if not c.pieces], data, seeds
-            )
-            cut = [c for c in contenders if c.pieces]
-            if cut and pieces is not None:
-                made = local.prepare(pieces, console)
-                data = Data.of(made, config.evaluate, out, code, console)
-                lines |= _each(pieces, cut, data, seeds)
+            lines: dict[str, Any] = {}
+            for way, its in {"": config, **variants}.items():
+                if way:  # another Transform, of the same rows
+                    made = local.prepare(its, console)
+                    data = Data.of(made, its.evaluate, out, code, console)
+                some = [c for c in contenders if c.numbers == way]
+                lines |= _each(its, some, data, seeds)
             found["models"] = {c.label: lines[c.label] for c in contenders}
         else:
             best = _search(own.optimizer, chosen, own)

@@ -388,11 +388,12 @@ def test_a_comparison_leaves_its_results_and_a_plot(
 
 
 @pytest.mark.slow
-def test_a_comparison_has_a_line_with_pieces_of_the_numbers(
+def test_a_comparison_has_lines_on_pieces_and_buckets_of_the_numbers(
     home: Home, compared: tuple[dict[str, int], dict[str, Any], str]
 ) -> None:
     config = str(home.folder / "small.yaml")
-    models = ("--models", "wide_deep+pieces", "--seeds", "1", "--json")
+    names = ["wide_deep+buckets", "wide_deep+pieces"]
+    models = ("--models", ",".join(names), "--seeds", "1", "--json")
     code, out, console = lionctr("compare", config, *models)
     assert code == 0, console
     results = json.loads(out)
@@ -403,8 +404,8 @@ def test_a_comparison_has_a_line_with_pieces_of_the_numbers(
         values = [one["test"][metric]["values"][0] for one in (first, before)]
         assert values[0] == values[1]
     assert results["rows"] == compared[1]["rows"]
-    one = results["models"]["wide_deep+pieces"]
-    assert one["difference"]["logloss"]["interval"]
-    assert 0.6 < one["test"]["auc"]["mean"] < 1
-    assert console.count("Transform") == 2
-    assert f"{'Transform':<17} done" in console
+    assert list(results["models"]) == names
+    for one in results["models"].values():
+        assert one["difference"]["logloss"]["interval"]
+        assert 0.6 < one["test"]["auc"]["mean"] < 1
+    assert console.count(f"{'Transform':<17} done") == 2

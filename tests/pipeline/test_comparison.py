@@ -176,22 +176,25 @@ def test_all_models_are_ours_and_a_wrong_one_is_named() -> None:
         candidates.models("dlrm,dcn")
 
 
-def test_all_has_the_configs_model_with_pieces_of_the_numbers() -> None:
+def test_all_has_the_configs_model_on_pieces_and_on_buckets() -> None:
     ours = candidates.models("all")
     found = candidates.models("all", own="dcn_v2", numbers=True)
-    assert found == [*ours, "dcn_v2+pieces"]
+    assert found == [*ours, "dcn_v2+pieces", "dcn_v2+buckets"]
     assert candidates.models("all", own="dcn_v2") == ours
-    named = "dlrm+pieces, dlrm,dlrm+pieces"
+    assert candidates.models("all", own="my:build", numbers=True) == ours
+    named = "dlrm+pieces, dlrm,dlrm+pieces,dlrm+buckets"
     found = candidates.models(named, numbers=True)
-    assert found == ["dlrm+pieces", "dlrm"]
+    assert found == ["dlrm+pieces", "dlrm", "dlrm+buckets"]
     config = ModelConfig.model_validate({"name": "dlrm", "hidden": [8]})
-    first, second = candidates.contenders(config, {"name": "lion"}, found, [])
-    assert (first.label, first.pieces) == ("dlrm+pieces", True)
-    assert (second.label, second.pieces) == ("dlrm", False)
-    assert first.model == second.model and first.model["name"] == "dlrm"
+    lines = candidates.contenders(config, {"name": "lion"}, found, [])
+    assert [one.label for one in lines] == found
+    assert [one.numbers for one in lines] == ["+pieces", "", "+buckets"]
+    assert all(one.model == lines[0].model for one in lines)
+    assert lines[0].model["name"] == "dlrm"
     for wrong, why in (
         ("dcn+pieces", r"received 'dcn'; .*dlrm"),
-        ("esmm+pieces", "received 'esmm', a model of sev"),
+        ("dlrm+piece", r"received 'dlrm\+piece'; .*dlrm"),
+        ("esmm+buckets", "received 'esmm', a model of sev"),
     ):
         with pytest.raises(ConfigError, match=why):
             candidates.models(wrong, numbers=True)
@@ -199,21 +202,27 @@ def test_all_has_the_configs_model_with_pieces_of_the_numbers() -> None:
         candidates.models("dlrm+pieces")
 
 
-def test_pieces_come_to_each_number_that_has_none() -> None:
+def test_numbers_change_where_they_have_neither_pieces_nor_buckets() -> None:
     def numbers(*given: dict[str, Any]) -> list[dict[str, Any]]:
         return [
             NumericFeature.model_validate(one).model_dump(mode="json")
             for one in given
         ]
 
-    cut = {"name": "a", "pieces": 4}
-    bucketed = {"name": "b", "transform": "log_buckets"}
+    kept = {"name": "a", "pieces": 4}, {"name": "b", "transform": "log_buckets"}
     plain = {"name": "c", "clip": [1e-05, None], "default": 2.0}
-    assert candidates.with_pieces(numbers(cut, bucketed)) is None
-    assert candidates.with_pieces([]) is None
-    found = candidates.with_pieces(numbers(cut, bucketed, plain))
-    pieces = {"pieces": 8, "missing": "indicator"}
-    assert found == numbers(cut, bucketed, {**plain, **pieces})
+    marked = {"name": "d", "missing": "indicator"}
+    assert [candidates.is_plain(n) for n in numbers(*kept, plain, marked)] == [
+        False, False, True, True,
+    ]  # fmt: skip
+    for way, wanted in (
+        ("+pieces", {"pieces": 8, "missing": "indicator"}),
+        ("+buckets", {"transform": "buckets", "missing": "default"}),
+    ):
+        found = candidates.numbers_as(way, numbers(*kept, plain, marked))
+        assert found == numbers(
+            *kept, {**plain, **wanted}, {**marked, **wanted}
+        )
 
 
 def test_options_that_all_have_count_for_all() -> None:
