@@ -58,6 +58,12 @@ class ConfigError(InputError):
     """The config is wrong; the message has file, field and what is accepted."""
 
 
+_KERAS_3 = ", ".join(
+    name
+    for name, section in ARCHITECTURES.items()
+    if section.keras == 3 and not section.takes_labels
+)
+
 # Sections whose class depends on the name in them.
 _DOORS: dict[str, type[Section]] = {
     "model": ModelConfig,
@@ -253,8 +259,7 @@ class PipelineConfig(Section):
             raise FieldError(
                 self.use(name),
                 f"`serve: shallow` received model.name {self.model.name!r},"
-                " a Keras 2 model; accepted: wide_deep, dcn_v2, dlrm, deepfm,"
-                " din, bst",
+                f" a Keras 2 model; accepted: {_KERAS_3}",
             )
         for setting in self.features.made_columns().values():
             if self.data.time is None:
@@ -457,7 +462,7 @@ class PipelineConfig(Section):
                     "train.loss",
                     f"received {one.name!r}, which needs two logits, with"
                     f" model.name {self.model.name!r}, a Keras 2 model of one;"
-                    " accepted: wide_deep, dcn_v2, dlrm, deepfm, din, bst",
+                    f" accepted: {_KERAS_3}",
                 )
 
     def _check_calibration(self) -> None:

@@ -23,6 +23,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -186,7 +187,7 @@ def section(model: str) -> dict[str, Any]:
     name, _, options = model.partition(":")
     if name.endswith(".py"):  # a function `build` of a module
         name = f"{name.removesuffix('.py')}:build"
-    pairs = (one.split("=") for one in options.split(",") if one)
+    pairs = re.findall(r"(\w+)=(.+?)(?:,(?=\w+=)|$)", options)
     return {"name": name} | {key: json.loads(x) for key, x in pairs}
 
 

@@ -101,6 +101,17 @@ class DeepFmConfig(ModelConfig):
     """Architecture."""
 
 
+class XDeepFmConfig(ModelConfig):
+    """xDeepFM: a compressed interaction network beside the hidden layers."""
+
+    name: str = "xdeepfm"
+    """Architecture."""
+    maps: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (32, 32)
+    """Rows of each layer of the network; a layer adds a degree."""
+    rank: PositiveInt | None = 4
+    """Rank of a row's matrix of weights; null: full rank, as in the paper."""
+
+
 class DinConfig(ModelConfig):
     """Deep interest network: attention of the target to each sequence."""
 
@@ -205,6 +216,7 @@ _BUILT: dict[str, tuple[type[ModelConfig], str]] = {
     "dcn_v2": (DcnConfig, "models.architectures.dcn_v2:build"),
     "dlrm": (DlrmConfig, "models.architectures.dlrm:build"),
     "deepfm": (DeepFmConfig, "models.architectures.deepfm:build"),
+    "xdeepfm": (XDeepFmConfig, "models.architectures.xdeepfm:build"),
     "din": (DinConfig, "models.architectures.din:build"),
     "bst": (BstConfig, "models.architectures.bst:build"),
     "shared_bottom": (

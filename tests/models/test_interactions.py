@@ -94,6 +94,38 @@ def test_a_factorization_machine() -> None:
     np.testing.assert_allclose(found, first + second + deep, rtol=1e-3)
 
 
+@pytest.mark.parametrize("rank", [None, 2])
+def test_a_compressed_interaction_network(rank: int | None) -> None:
+    found, w = computed("xdeepfm", maps=(3, 2), rank=rank)
+    a, b, c = embedded(w)
+    wide = w["wide/table"][:, 0]
+    vectors = NUMBERS[:, :, None] * w["deep/vector"]
+    fields = [b @ w["deep/project_2/kernel"], a, c, *vectors.swapaxes(0, 1)]
+    x = fields
+    sums = []
+    for layer, rows in enumerate((3, 2)):
+        if rank is None:
+            kernel = w[f"deep/map_{layer}_kernel"]
+            matrix = kernel.reshape(len(x), 5, rows)
+        else:
+            u, v = (w[f"deep/map_{layer}_{name}"] for name in "uv")
+            pairs = u.reshape(-1, rows, rank), v.reshape(-1, rows, rank)
+            matrix = np.einsum("ihr,jhr->ijh", *pairs)
+        x = [
+            sum(
+                matrix[i, j, h] * x[i] * fields[j]
+                for i in range(len(x))
+                for j in range(5)
+            )
+            for h in range(rows)
+        ]
+        sums += [one.sum(1) for one in x]
+    logit = np.stack(sums, 1) @ w["deep/linear/kernel"][:, 0]
+    logit += out(np.concatenate([b, a, c, NUMBERS], 1), w)
+    logit += wide[IDS + [0, 5, 11]].sum(1)
+    np.testing.assert_allclose(found, logit, rtol=1e-3, atol=1e-4)
+
+
 def test_the_second_order_is_exact_in_half_precision() -> None:
     fields = tf.cast(tf.constant([[[16.0], [0.125]]]), tf.bfloat16)
     assert second_order(fields).numpy() == [2.0]

@@ -28,6 +28,7 @@ def test_a_name_decides_which_options_there_are() -> None:
         {"name": "tfrs_dlrm", "bottom": [8], "hidden": []},
         {"hidden": [4], "dropout": 0.5, "batch_norm": True},
         {"name": "deepfm", "embedding_l2": 0.1},
+        {"name": "xdeepfm", "maps": [16], "rank": None},
         {"name": "mine.models:build", "units": 8, "hidden": [4]},
     ):
         config = ModelConfig.model_validate(given)
@@ -57,6 +58,8 @@ def _frozen(value: Any) -> Any:
         ({"name": ["dlrm"]}, ["no architecture"]),
         ({"name": "dcn_v2", "cross_layers": 0}, ["greater than or equal"]),
         ({"name": "deepfm", "embedding_l2": -1}, ["embedding_l2"]),
+        ({"name": "xdeepfm", "maps": []}, ["maps"]),
+        ({"name": "xdeepfm", "rank": 0}, ["greater than or equal"]),
     ],
 )
 def test_other_options_are_refused(given: Any, words: list[str]) -> None:

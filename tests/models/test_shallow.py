@@ -91,7 +91,9 @@ def test_what_cannot_be_shallow_is_refused(
         Features.model_validate(given)
 
 
-@pytest.mark.parametrize("name", ["wide_deep", "dcn_v2", "dlrm", "deepfm"])
+@pytest.mark.parametrize(
+    "name", ["wide_deep", "dcn_v2", "dlrm", "deepfm", "xdeepfm"]
+)
 def test_a_weight_of_each_value_is_added_and_left_out(name: str) -> None:
     start_afresh(1)
     model = build_model(LAYOUT, ModelConfig(name=name, hidden=(4,)), 0.2)
