@@ -4,6 +4,7 @@
         [criteo movielens open_bandit generated criteo_shaped]
         [--peers-python PATH] [--deepctr-python PATH] [--seeds 5]
         [--models dcn_v2,dcn_v2+pieces] [--ours lion,adam]
+        [--logs criteo-1]
 
 All see the same transformed rows: 80 % to train, the next 10 % to choose
 settings by, the last 10 % to test, in the order of the log. Ours is `lionctr
@@ -12,6 +13,8 @@ with each seed; with `--models`, each architecture. The others get the
 config's batch size and as many trainings to choose: of Adam's rate, dropout,
 penalty and size, one after the other, each by its best epoch. LightGBM and
 scikit-learn's logistic regression show what trees and a linear model reach.
+
+With `--logs` the others alone see a log of `architectures`, which has ours.
 
 The environments of the others are those of train.py, with lightgbm.
 """
@@ -200,8 +203,6 @@ def show(name: str, auc: Any, logloss: Any, remark: str = "") -> None:
 
 def judge(dataset: str, options: argparse.Namespace, home: Path) -> None:
     """Prints a line for each contender on one dataset."""
-    from sklearn.metrics import log_loss, roc_auc_score
-
     from pipeline.comparison import report
 
     path = measure.alone(config_of, dataset, options.rows, home)
@@ -223,6 +224,15 @@ def judge(dataset: str, options: argparse.Namespace, home: Path) -> None:
             test["logloss"]["values"],
             str(kept),
         )
+    others(rows, settings, options)
+
+
+def others(
+    rows: Path, settings: dict[str, Any], options: argparse.Namespace
+) -> None:
+    """Prints a line for each contender that is not ours."""
+    from sklearn.metrics import log_loss, roc_auc_score
+
     shape = json.loads((rows / "rows.json").read_text("utf-8"))
     trained, first, last = shape["splits"]
     many = trained > _MANY
@@ -248,6 +258,38 @@ def judge(dataset: str, options: argparse.Namespace, home: Path) -> None:
             f"{ {k: best[k] for k in best if best[k] != settings.get(k)} }"
             f" epochs {[a['epoch'] for a in answers]}",
         )
+
+
+def of_a_log(name: str, options: argparse.Namespace, rows: Path) -> None:
+    """Prints a line for each other contender on a log of `architectures`."""
+    settings = measure.alone(write_log, name, rows)
+    print(f"\n{name}")
+    others(rows, settings, options)
+
+
+def write_log(name: str, folder: Path) -> dict[str, Any]:
+    """Writes the rows of a log as `write`; the settings to begin with."""
+    from benchmarks.studies.architectures import BATCH, DIM, encoded, log_of
+    from benchmarks.studies.defaults import parts
+
+    log = log_of(name)
+    layout, inputs = encoded(log, "zscore")
+    np.save(folder / "ids.npy", inputs["ids"])
+    np.save(folder / "dense.npy", inputs["dense"])
+    np.save(folder / "label.npy", log.label)
+    rows_file = {
+        "sizes": [one.size for one in layout.single],
+        "splits": [part.stop for part in parts(len(log.label))],
+    }
+    (folder / "rows.json").write_text(json.dumps(rows_file), "utf-8")
+    return {
+        "dim": DIM,
+        "hidden": [256, 128],
+        "dropout": 0.0,
+        "batch": BATCH,
+        "epochs": 1,
+        "seed": 1,
+    }
 
 
 def contenders(options: argparse.Namespace) -> dict[str, tuple[str, str]]:
@@ -284,8 +326,12 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--only", nargs="*", help="parts of names")
+    parser.add_argument("--logs", nargs="*", default=[], metavar="NAME")
     options = parser.parse_args()
-    for dataset in options.datasets or DATASETS:
+    for name in options.logs:
+        with measure.scratch() as home:
+            of_a_log(name, options, home)
+    for dataset in options.datasets or ([] if options.logs else DATASETS):
         with measure.scratch() as home:
             judge(dataset, options, home)
 
