@@ -49,7 +49,7 @@ DATASETS: dict[str, tuple[str, list[str]]] = {
             "model.embedding_l2=0.1",
         ],
     ),
-    # What a config gives that has nothing but data, features and label.
+    # A config with nothing but data, features and label.
     "criteo_shaped": (
         "configs/criteo.yaml",
         [

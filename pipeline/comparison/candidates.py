@@ -124,7 +124,7 @@ def numbers_as(
 
 
 def is_plain(number: Mapping[str, Any]) -> bool:
-    """Whether a number of `features.numeric` has neither pieces nor buckets."""
+    """True for a number of `features.numeric` without pieces and buckets."""
     return not number["pieces"] and not number["transform"].endswith("buckets")
 
 
