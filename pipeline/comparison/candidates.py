@@ -82,23 +82,26 @@ def models(
                 f"--models: received {name!r}; accepted with numbers in"
                 " features.numeric that have neither `pieces` nor buckets"
             )
-    for name in (name.removesuffix(numbers_of(name)) for name in asked_for):
+    for whole in asked_for:
+        name = whole.removesuffix(numbers_of(whole))
         try:
             wanted = ModelConfig.model_validate({"name": name})
         except ValueError as error:
             raise ConfigError(
-                f"--models: received {name!r}; accepted: all, or some of"
+                f"--models: received {whole!r}; accepted: all, or some of"
                 f" {', '.join(ARCHITECTURES)}, or package.module:function,"
-                " with commas between"
+                " with commas between, and each with"
+                f" {' or '.join(NUMBERS)} behind it"
             ) from error
         if wanted.takes_labels:
             raise ConfigError(
-                f"--models: received {name!r}, a model of several labels;"
+                f"--models: received {whole!r}, a model of several labels;"
                 " accepted: models of one label"
             )
         if wanted.reads_sequences and not sequences:
             raise ConfigError(
-                f"--models: received {name!r}; accepted with features.sequences"
+                f"--models: received {whole!r}; accepted with"
+                " features.sequences"
             )
     return list(dict.fromkeys(asked_for))
 

@@ -192,9 +192,10 @@ def test_all_has_the_configs_model_on_pieces_and_on_buckets() -> None:
     assert all(one.model == lines[0].model for one in lines)
     assert lines[0].model["name"] == "dlrm"
     for wrong, why in (
-        ("dcn+pieces", r"received 'dcn'; .*dlrm"),
+        ("all+pieces", r"received 'all\+pieces'; .*each with \+pieces or"),
+        ("dcn+pieces", r"received 'dcn\+pieces'; .*dlrm"),
         ("dlrm+piece", r"received 'dlrm\+piece'; .*dlrm"),
-        ("esmm+buckets", "received 'esmm', a model of sev"),
+        ("esmm+buckets", r"received 'esmm\+buckets', a model of sev"),
     ):
         with pytest.raises(ConfigError, match=why):
             candidates.models(wrong, numbers=True)
