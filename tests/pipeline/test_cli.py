@@ -275,14 +275,13 @@ def test_the_answers_are_those_of_all_commands(answers: dict[str, str]) -> None:
 @pytest.mark.parametrize(
     "command",
     [
-        "generate", "check", "config", "rejected", "report", "runs",
-        "models", "run", "--help",
+        "generate", "config", "rejected", "runs", "models", "run", "--help",
         # They print their help, as `run` does.
         *(
             pytest.param(name, marks=pytest.mark.ci)
             for name in (
-                "doctor", "compare", "compile", "submit", "schedule", "serve",
-                "predict",
+                "check", "report", "doctor", "compare", "compile", "submit",
+                "schedule", "serve", "predict",
             )
         ),
     ],
