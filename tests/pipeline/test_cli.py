@@ -148,6 +148,7 @@ def test_results_that_cannot_be_written_name_their_option(
 def test_doctor_finds_this_environment_sound() -> None:
     result = lionctr("doctor")
     assert result.returncode == 0, result.stdout
+    assert "I0000" not in result.stderr  # of the start of TensorFlow
     for word in (
         "tfx 1.21",
         "glibc",
