@@ -310,6 +310,13 @@ class PipelineConfig(Section):
                     f"received {group!r}, a list; accepted: a column"
                     " with one value a row",
                 )
+            if group in self.data.label_columns:
+                raise FieldError(
+                    field,
+                    f"received {group!r}, the column of a label, so that no"
+                    " group has rows of both classes; accepted: a session, a"
+                    " user, ...",
+                )
         unsliced = (
             self.features.weighted().keys()
             | self.features.sizes().keys()

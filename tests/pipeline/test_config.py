@@ -748,6 +748,11 @@ LOG = "data.impressions.columns=[click, user_bought, ts, user, price, site]"
             "is the label's own column",
         ),
         (
+            ["data.labels={click: click, buy: {column: click, of: click}}"],
+            "data.labels.buy",
+            "the rule of labels.click",
+        ),
+        (
             [LABELS, "model=esmm", "evaluate.outputs={cvrr: {}}"],
             "evaluate.outputs.cvrr",
             "Accepted: cvr, ctcvr",
@@ -821,6 +826,10 @@ def test_the_column_of_groups_is_read(check: Any) -> None:
         (["train.loss=focl"], "did you mean 'focal'?"),
         (["train.loss={name: focal, gama: 2}"], "did you mean 'gamma'?"),
         (["train.loss={name: focal, gamma: -1}"], "train.loss.gamma"),
+        (["train.loss={name: jrc, group: click}"],
+         "train.loss.group: received 'click', the column of a label"),
+        (["evaluate.group=click"], "evaluate.group: received 'click', the col"),
+        (["train.loss=3"], "accepted: a mapping with name, or a name alone"),
         (["train.early_stopping={metric: gauc}"], "groups no rows"),
         (["tune={trials: 2, train.loss: {choice: [logloss, jrc]}}"],
          "received 'jrc' without a group"),
