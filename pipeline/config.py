@@ -357,6 +357,14 @@ class PipelineConfig(Section):
                 f"evaluate.outputs.{output}",
                 f"no output {output!r}. Accepted: {accepted}",
             )
+        for number, gate in enumerate(self.evaluate.gates):
+            asked = gate.options.get("output")
+            if gate.name == "slice" and asked not in (None, *known):
+                accepted = ", ".join(known) or "none without data.labels"
+                raise FieldError(
+                    f"evaluate.gates.{number}.output",
+                    f"no output {asked!r}. Accepted: {accepted}",
+                )
         if several is None:
             if self.model.takes_labels:
                 raise FieldError(

@@ -753,6 +753,15 @@ LOG = "data.impressions.columns=[click, user_bought, ts, user, price, site]"
             "the rule of labels.click",
         ),
         (
+            [
+                LABELS,
+                "model=esmm",
+                "evaluate.gates=[{name: slice, slice: a, metrics: {}, output: z}]",
+            ],
+            "evaluate.gates.0.output",
+            "no output 'z'. Accepted: cvr, ctcvr",
+        ),
+        (
             [LABELS, "model=esmm", "evaluate.outputs={cvrr: {}}"],
             "evaluate.outputs.cvrr",
             "Accepted: cvr, ctcvr",
