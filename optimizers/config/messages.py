@@ -127,7 +127,7 @@ def _names(field: FieldInfo | None) -> str:
 
 
 def _named(section: Any) -> bool:
-    """Whether a name alone stands for the section."""
+    """True if a name alone stands for the section."""
     long_form = getattr(section, "_long_form", None)
     return long_form is not None and isinstance(long_form("a"), dict)
 

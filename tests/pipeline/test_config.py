@@ -691,6 +691,7 @@ def test_features_of_the_time_know_the_time(check: Any, tmp_path: Path) -> None:
 
 
 LABELS = "data.labels={click: click, buy: {column: user_bought, of: click}}"
+SLICE = "name: slice, slice: a, metrics: {}"
 LOG = "data.impressions.columns=[click, user_bought, ts, user, price, site]"
 
 
@@ -756,7 +757,7 @@ LOG = "data.impressions.columns=[click, user_bought, ts, user, price, site]"
             [
                 LABELS,
                 "model=esmm",
-                "evaluate.gates=[{name: slice, slice: a, metrics: {}, output: z}]",
+                f"evaluate.gates=[{{{SLICE}, output: z}}]",
             ],
             "evaluate.gates.0.output",
             "no output 'z'. Accepted: cvr, ctcvr",
