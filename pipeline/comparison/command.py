@@ -160,6 +160,7 @@ def _results(
             "batch_size": own.train["batch_size"],
         },
         "seeds": seeds,
+        "searched_by": own.searched_by,
         "confidence": confidence,
         "unit": data.unit,
         **found,
@@ -199,7 +200,7 @@ def _each(
 
 
 class Tried:
-    """The eval loss of settings, each trained once."""
+    """What a search lowers, of settings that are trained once each."""
 
     def __init__(self, trainings: Trainings) -> None:
         self._trainings = trainings
@@ -215,11 +216,15 @@ class Tried:
 
     def record(self, best: Mapping[str, Any], on_edge: bool) -> dict[str, Any]:
         """The best settings in full, and all that were tried."""
+        by = self._trainings.searched_by
         return {
             "optimizer": resolved(best),
             "on_edge": on_edge,
             "tried": [
-                {"optimizer": json.loads(key), "eval_logloss": value}
+                {
+                    "optimizer": json.loads(key),
+                    f"eval_{by}": value if by == "logloss" else 1 - value,
+                }
                 for key, value in self._losses.items()
             ],
         }
