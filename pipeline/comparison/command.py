@@ -200,7 +200,7 @@ def _each(
 
 
 class Tried:
-    """The value that a search lowers, of settings that are trained once each."""
+    """The value that a search lowers, of settings trained once each."""
 
     def __init__(self, trainings: Trainings) -> None:
         self._trainings = trainings

@@ -152,7 +152,7 @@ class Trainings:
         self.searched_by = "logloss" if loss.calibrated else "auc"
 
     def eval_loss(self, optimizer: Mapping[str, Any]) -> float:
-        """The value that a search lowers, after one training with the config's seed.
+        """The value that a search lowers, after a training with one seed.
 
         The eval logloss, or 1 - AUC where the loss gives scores, whose logloss
         tells nothing of them.
