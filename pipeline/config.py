@@ -315,6 +315,13 @@ class PipelineConfig(Section):
                     f"received {group!r}, a list; accepted: a column"
                     " with one value a row",
                 )
+            if group in self.data.label_columns:
+                raise FieldError(
+                    field,
+                    f"received {group!r}, the column of a label, so that no"
+                    " group has rows of both classes; accepted: a session, a"
+                    " user, ...",
+                )
         unsliced = (
             self.features.weighted().keys()
             | self.features.sizes().keys()
@@ -355,6 +362,14 @@ class PipelineConfig(Section):
                 f"evaluate.outputs.{output}",
                 f"no output {output!r}. Accepted: {accepted}",
             )
+        for number, gate in enumerate(self.evaluate.gates):
+            asked = gate.options.get("output")
+            if gate.name == "slice" and asked not in (None, *known):
+                accepted = ", ".join(known) or "none without data.labels"
+                raise FieldError(
+                    f"evaluate.gates.{number}.output",
+                    f"no output {asked!r}. Accepted: {accepted}",
+                )
         if several is None:
             if self.model.takes_labels:
                 raise FieldError(

@@ -103,15 +103,23 @@ def fit(training: Mapping[str, Any]) -> dict[str, dict[str, float | None]]:
 
 
 def fit_lines(
-    found: Mapping[str, Mapping[str, float | None]],
+    found: Mapping[str, Mapping[str, float | None]], several: bool = False
 ) -> Iterator[str]:
-    """Train against eval, in a line: a gap tells that rows were memorized."""
+    """Train against eval, in a line: a gap tells that rows were memorized.
+
+    Args:
+        found: see `fit`.
+        several: say of which labels the metrics are.
+    """
     if len(found) < 2:
         return
     parts = [
-        f"{name} {_number(found['train'][name])} on train,"
+        f"{name}{of} {_number(found['train'][name])} on train,"
         f" {_number(found['eval'][name])} on eval"
-        for name in ("logloss", "auc")
+        for name, of in (
+            ("logloss", " (mean of the labels)" * several),
+            ("auc", " (first label)" * several),
+        )
     ]
     yield f"  {'train against eval':<{_NAME}} {'; '.join(parts)}"
 

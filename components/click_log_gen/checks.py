@@ -34,6 +34,8 @@ def check(counts: dict[str, Any], data: DataConfig) -> None:
         if counts[name] == 0:
             raise InputError(_empty_split(name, counts, data))
     _check_classes(counts, data)
+    for name, found in counts.get("labels", {}).items():
+        _check_label(name, found, counts, data)
     for name, count in counts["out_of_range"].items():
         if count > data.max_out_of_range * counts["read"]:
             raise InputError(
@@ -74,6 +76,14 @@ def warnings(counts: dict[str, Any], data: DataConfig) -> list[str]:
                     f" {rows:,} rows; a metric on fewer than {FEW} is mostly"
                     " chance"
                 )
+    for name, label in counts.get("labels", {}).items():
+        for what in ("positive", "negative"):
+            count = label[f"{what}s"]
+            if 0 < count < FEW:
+                found.append(
+                    f"the label {name} has {counted(count, what)} in all"
+                    f" splits; a metric on fewer than {FEW} is mostly chance"
+                )
     return found
 
 
@@ -93,6 +103,45 @@ def _check_classes(counts: dict[str, Any], data: DataConfig) -> None:
         f"The train split has no {'negative' if positives else 'positive'}: by"
         f" {by} all of its {rows:,} labels are {int(positives > 0)}"
         f"{_left_out(counts)}{_clicks(counts)}. A model needs both"
+    )
+
+
+def _check_label(
+    name: str, found: dict[str, int], counts: dict[str, Any], data: DataConfig
+) -> None:
+    """Stops where no row tells a label after the first apart."""
+    positives, negatives = found["positives"], found["negatives"]
+    if positives and negatives:
+        return
+    task = data.further_labels[name]
+    rows = f"all {sum(found.values()):,} rows"
+    if task.of is not None:
+        rows += f" with {task.of}"
+    values = (
+        f"{positives:,} positives, {negatives:,} negatives,"
+        f" {found['unknown']:,} not known"
+    )
+    raise InputError(
+        f"data.labels.{name}: {values} in {rows}; accepted: rows of both"
+        f" classes{_ends(name, counts, data)}"
+    )
+
+
+def _ends(name: str, counts: dict[str, Any], data: DataConfig) -> str:
+    """When the log of a label's events ends, and when rows were shown."""
+    times = counts.get("events", {}).get(name, {}).get("times")
+    if not times:
+        return ""
+    task = data.event_labels[name]
+    until = data.events[str(task.from_)].until
+    end = times["last"] if until is None else f"until {until}"
+    shown = "; ".join(
+        f"{split} {span['first']} to {span['last']}"
+        for split, span in counts["times"].items()
+    )
+    return (
+        f". A row is known if its window of {task.window} ends before the log"
+        f" of {task.from_} does, {end}{f'; {shown}' if shown else ''}"
     )
 
 

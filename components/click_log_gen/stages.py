@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from components.click_log_gen import conversion
+from components.click_log_gen import checks, conversion
 from components.click_log_gen.batch import ConversionSettings
 from components.click_log_gen.columns import feature_check, labels
 from components.click_log_gen.columns.rows import ColumnForm
@@ -402,14 +402,22 @@ def _label_events(
     ends = {}
     for label, task in data.event_labels.items():
         own = [part for part in parts if part["label"] == label]
+        tally = _total(own)
         _check_clock(
-            _total(own), settings.time(label), f"data.events.{task.from_}.time"
+            tally, settings.time(label), f"data.events.{task.from_}.time"
         )
         last = [part["times"]["all"][1] for part in own if part["times"]]
         if not last:
+            checks.check_rejected(
+                {**tally.counts, **tally.to_json()},
+                data.max_rejected,
+                f"events of the label {label}",
+            )
+            read = tally.counts["read"]
+            refused = f" ({read:,} were rejected)" if read else ""
             raise InputError(
-                f"{', '.join(settings.log(label).path)}: no event in any file,"
-                f" so that data.labels.{label} is known of no row"
+                f"{', '.join(settings.log(label).path)}: no event in any file"
+                f"{refused}, so that data.labels.{label} is known of no row"
             )
         until = data.events_until(str(task.from_))
         ends[label] = max(last) if until is None else until

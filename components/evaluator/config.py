@@ -128,6 +128,9 @@ class SliceGate(Section):
     """Name of the slice in the report, such as `device=tv`."""
     metrics: dict[str, Threshold]
     """Metric -> bounds."""
+    output: str | None = None
+    """Output after the first, such as `cvr`, with `data.labels`; null: the
+    first."""
 
 
 class EvaluateConfig(Section):

@@ -124,6 +124,7 @@ class Executor(tfx_evaluator.Executor):
                 config,
                 settings["kinds"].get(config.group, "string"),
                 settings.get("weighted", False),
+                labels_of(settings),
             )
         for line in found["gate"]["notes"]:
             log.warning("%s", line)

@@ -61,7 +61,10 @@ def judge(report: Mapping[str, Any], config: EvaluateConfig) -> dict[str, Any]:
 
 
 def slice_thresholds(
-    report: Mapping[str, Any], slice: str, metrics: Mapping[str, Any]
+    report: Mapping[str, Any],
+    slice: str,
+    metrics: Mapping[str, Any],
+    output: str | None = None,
 ) -> list[str]:
     """The gate `slice`: bounds that the metrics of one slice must keep.
 
@@ -69,13 +72,20 @@ def slice_thresholds(
         report: see `evaluation`.
         slice: its name in the report, such as "device=tv".
         metrics: metric -> bounds, as in `evaluate.metrics`.
+        output: of a model of several labels, one after the first.
     """
+    head = ""
+    if output is not None:
+        of_outputs = report.get("outputs") or {}
+        if output not in of_outputs:
+            return [f"there is no output {output!r}"]
+        report, head = of_outputs[output], f"{output}, "
     named = {one["name"]: one for one in report["slices"]}
     if slice not in named:
-        return [f"there is no slice {slice!r}"]
+        return [f"{head}there is no slice {slice!r}"]
     part = {**report, **named[slice]}
     return [
-        f"{slice}: {check['words']}"
+        f"{head}{slice}: {check['words']}"
         for name, bounds in metrics.items()
         for check in _checks(name, Threshold.model_validate(bounds), part)[0]
         if not check["passed"]

@@ -8,7 +8,9 @@
                     "logloss", "auc": ENTRY}], the most important first: how
                     much the metric rises when the feature's values are dealt
                     to other rows at random; a sequence's, those of its sides
-                    along with them
+                    along with them. Of a model of several labels these are of
+                    the first, and "outputs" has those of the other outputs,
+                    output -> {"logloss", "auc"}, of the rows where it counts
     train_rows      rows whose values count as seen
     ids             [{"name", "encode", "unseen": share of the impressions with
                     a value that no training row has, "out_of_vocabulary": share
@@ -28,7 +30,7 @@ import json
 import logging
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -36,9 +38,11 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
+from components.arrow_masks import Mask
 from components.evaluator import bootstrap
 from components.evaluator.config import EvaluateConfig
 from components.evaluator.measured import Measured, Sample, measure
+from components.evaluator.outputs import labels_and_rows
 from components.evaluator.predictions import BATCH
 from components.evaluator.raw_columns import (
     Distinct,
@@ -50,6 +54,7 @@ from components.evaluator.raw_columns import (
     sample,
     values_of,
 )
+from models.config.labels import CTR, Label, outputs
 from models.config.training import Features
 from models.errors import InputError
 from models.preprocessing.input_layout import asset_name
@@ -71,6 +76,7 @@ def audit(
     config: EvaluateConfig,
     group_kind: str = "string",
     weighted: bool = False,
+    labels: Sequence[Label] = (),
 ) -> dict[str, Any]:
     """See the module.
 
@@ -82,6 +88,7 @@ def audit(
         config: the config section, with `importance`.
         group_kind: kind of the column `group`.
         weighted: whether the examples have weights.
+        labels: of a model of several, in order.
 
     Raises:
         InputError: the model has no manifest with features.
@@ -90,12 +97,21 @@ def audit(
     assert wanted is not None
     features, served = _described(model)
     group = None if config.group is None else (config.group, group_kind)
-    rows = sample(files, features, total, wanted.rows, group, _SEED, weighted)
+    rows = sample(
+        files, features, total, wanted.rows, group, _SEED, weighted, labels
+    )
     loaded = tf.saved_model.load(model)
-    score = _Scorer(loaded.signatures["serving_default"], served)
+    judges = {CTR: _Judge(rows, rows.labels, config=config)} | {
+        output.name: _Judge(
+            rows,
+            *labels_and_rows(rows.labels, rows.further, output, labels),
+            config=config,
+        )
+        for output in outputs(labels)[1:]
+    }
+    score = _Scorer(loaded.signatures["serving_default"], served, judges)
     asked = requests(rows.columns, features)
     base = score(asked)
-    judged = _Judge(rows, config)
     found = {
         "rows": len(rows.labels),
         "of": rows.of,
@@ -104,7 +120,7 @@ def audit(
             features,
             dataclasses.replace(rows, columns=asked),
             score,
-            judged,
+            judges,
             base,
             wanted.repeats,
         ),
@@ -112,7 +128,7 @@ def audit(
     seen, train_rows = distinct(train, features)
     return found | {
         "train_rows": train_rows,
-        "ids": _ids(features, rows, judged, base, seen, model),
+        "ids": _ids(features, rows, judges[CTR], base[CTR], seen, model),
         "collisions": _collisions(features, seen),
     }
 
@@ -138,55 +154,95 @@ def _described(model: str) -> tuple[Features, dict[str, str]]:
 class _Scorer:
     """Calls `serving_default` on whole columns, batch by batch."""
 
-    def __init__(self, signature: Any, served: Mapping[str, str]) -> None:
+    def __init__(
+        self, signature: Any, served: Mapping[str, str], wanted: Iterable[str]
+    ) -> None:
         self._signature = signature
+        self._outputs = tuple(wanted)
         self.served = {
             name: called
             for name, called in served.items()
             if called in signature.structured_input_signature[1]
         }
 
-    def __call__(self, columns: Mapping[str, tf.Tensor]) -> Predictions:
-        """Probabilities, [N]."""
+    def __call__(
+        self, columns: Mapping[str, tf.Tensor]
+    ) -> dict[str, Predictions]:
+        """Output -> probabilities, [N]."""
         wanted = [(called, columns[n]) for n, called in self.served.items()]
         count = int(wanted[0][1].shape[0])
 
-        def part(first: int) -> Predictions:
+        def part(first: int) -> list[Predictions]:
             found = self._signature(
                 **{name: col[first : first + BATCH] for name, col in wanted}
             )
-            return np.asarray(found["ctr"].numpy().reshape(-1), np.float32)
+            return [
+                np.asarray(found[name].numpy().reshape(-1), np.float32)
+                for name in self._outputs
+            ]
 
         with ThreadPoolExecutor(_THREADS) as pool:
             parts = list(pool.map(part, range(0, count, BATCH)))
-        return np.concatenate(parts) if parts else np.zeros(0, np.float32)
+        none = [[np.zeros(0, np.float32)] * len(self._outputs)]
+        return {
+            name: np.concatenate(pieces)
+            for name, pieces in zip(
+                self._outputs, zip(*(parts or none), strict=True), strict=True
+            )
+        }
 
 
 class _Judge:
-    """Metrics of predictions for the sampled rows, with intervals."""
+    """Metrics of an output's predictions for the sampled rows, with intervals.
 
-    def __init__(self, rows: RawRows, config: EvaluateConfig) -> None:
+    Args:
+        rows: all that were sampled.
+        labels: of the output; bool [N].
+        counts: rows where the output counts; None: all.
+        config: the config section.
+    """
+
+    def __init__(
+        self,
+        rows: RawRows,
+        labels: Mask,
+        counts: Mask | None = None,
+        *,
+        config: EvaluateConfig,
+    ) -> None:
         groups = rows.groups
         if groups is not None:
             values, codes = np.unique(groups, return_inverse=True)
             groups = codes - int((values == -1).any())
         count = len(rows.labels)
         self._sample = Sample(
-            rows.labels.astype(np.float64),
+            labels.astype(np.float64),
             bootstrap.units(count, groups),
             np.ones(count)
             if rows.weights is None
             else rows.weights.astype(np.float64),
         )
+        self._rows: Ints | None = None
+        if counts is not None:
+            self._rows = np.flatnonzero(counts)
+            self._sample = self._sample[self._rows]
         self._draws = bootstrap.draws(config.replicates)
         self._confidence = config.confidence
 
     def measure(
         self, predictions: Predictions, rows: Ints | None = None
     ) -> Measured | None:
-        """Metrics, of some rows or of all; None for a prediction of NaN."""
-        sample = self._sample if rows is None else self._sample[rows]
-        some = predictions if rows is None else predictions[rows]
+        """Metrics, of some rows or of all; None for a prediction of NaN.
+
+        Args:
+            predictions: of all sampled rows.
+            rows: some of those where the output counts.
+        """
+        sample, some = self._sample, predictions
+        if self._rows is not None:
+            some = some[self._rows]
+        if rows is not None:
+            sample, some = sample[rows], some[rows]
         if not np.isfinite(some).all():
             return None
         return measure(sample, some, self._draws, {}, 10)
@@ -242,8 +298,8 @@ def _permuted(
     features: Features,
     rows: RawRows,
     score: _Scorer,
-    judged: _Judge,
-    predictions: Predictions,
+    judges: Mapping[str, _Judge],
+    predictions: Mapping[str, Predictions],
     repeats: int,
 ) -> list[dict[str, Any]]:
     """Crosses are made inside the model: they go with their features.
@@ -252,27 +308,33 @@ def _permuted(
     training sees are no part of a request.
     """
     rng = np.random.default_rng(_SEED)
-    base = judged.measure(predictions)
+    base = {n: judge.measure(predictions[n]) for n, judge in judges.items()}
     found = []
     beside = features.sequence_of()
     names = [n for n in score.served if beside.get(n, n) == n]
     for number, name in enumerate(names, 1):
         log.info("importance: feature %d of %d", number, len(names))
         together = [n for n in score.served if beside.get(n, n) == name]
-        others = []
+        others: dict[str, list[Measured | None]] = {n: [] for n in judges}
         for _ in range(repeats):
             dealt = rng.permutation(len(rows.labels))
             columns = {n: tf.gather(rows.columns[n], dealt) for n in together}
             changed = score({**rows.columns, **columns})
-            others.append(judged.measure(changed))
-        found.append(
-            {
-                "name": name,
-                "crosses": [c.name for c in features.crosses if name in c.of],
-                "logloss": judged.rise(base, others, "logloss"),
-                "auc": judged.rise(base, others, "auc"),
+            for output, judge in judges.items():
+                others[output].append(judge.measure(changed[output]))
+        rises = {
+            output: {
+                metric: judge.rise(base[output], others[output], metric)
+                for metric in ("logloss", "auc")
             }
-        )
+            for output, judge in judges.items()
+        }
+        entry = {
+            "name": name,
+            "crosses": [c.name for c in features.crosses if name in c.of],
+            **rises.pop(CTR),
+        }
+        found.append(entry | ({"outputs": rises} if rises else {}))
     return sorted(found, key=lambda one: -(one["logloss"]["value"] or 0.0))
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from components.arrow_masks import Mask
 from components.evaluator import gate
 from components.evaluator.config import EvaluateConfig
 from components.evaluator.evaluation import evaluate
@@ -72,13 +73,9 @@ def rows_of(
     columns: Columns, output: Output, labels: Sequence[Label]
 ) -> Columns:
     """The rows where an output counts, with its labels and predictions."""
-    own = columns.further[labels[output.label].name]
-    counts = own >= 0
-    if output.of:
-        counts &= columns.labels
-    positive = own > 0
-    if output.joint:
-        positive &= columns.labels
+    positive, counts = labels_and_rows(
+        columns.labels, columns.further, output, labels
+    )
     served = columns.served_outputs.get(output.name)
     whole = dataclasses.replace(
         columns,
@@ -91,6 +88,31 @@ def rows_of(
         served_outputs={},
     )
     return whole if counts.all() else taken(whole, np.flatnonzero(counts))
+
+
+def labels_and_rows(
+    first: Mask,
+    further: Mapping[str, npt.NDArray[Any]],
+    output: Output,
+    labels: Sequence[Label],
+) -> tuple[Mask, Mask]:
+    """The labels of an output, and which rows count for it; bool [N] each.
+
+    Args:
+        first: the first label; bool [N].
+        further: label after the first -> 0, 1, or UNKNOWN; [N].
+        output: of the model.
+        labels: of the model, in order.
+    """
+    if not output.label:
+        return first, np.ones(len(first), np.bool_)
+    own = further[labels[output.label].name]
+    counts, positive = own >= 0, own > 0
+    if output.of:
+        counts = counts & first
+    if output.joint:
+        positive = positive & first
+    return positive, counts
 
 
 def taken(columns: Columns, rows: npt.NDArray[np.int64]) -> Columns:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from components.evaluator.predictions import batches, hashed
+from models.config.labels import Label
 from models.config.training import LABEL, WEIGHT, Features
 from models.export import DTYPES, MISSING
 from models.preprocessing import weighted_text
@@ -29,6 +30,7 @@ class RawRows:
     request, or the values of a list, ragged [N, (values)].
     groups: a hash of the group's value, -1 without one; [N], or None.
     of: rows of the whole split. weights: [N]; None: 1 each.
+    further: label after the first -> 0, 1, or UNKNOWN; [N].
     """
 
     labels: npt.NDArray[np.bool_]
@@ -36,6 +38,7 @@ class RawRows:
     groups: Ints | None
     of: int
     weights: npt.NDArray[np.float32] | None = None
+    further: dict[str, Ints] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,7 @@ def sample(
     group: tuple[str, str] | None,
     seed: int,
     weighted: bool = False,
+    labels: Sequence[Label] = (),
 ) -> RawRows:
     """At most `rows` of the rows of `files`.
 
@@ -65,6 +69,7 @@ def sample(
         group: column that groups rows, and its kind.
         seed: of the draw.
         weighted: whether the examples have weights.
+        labels: of a model of several, in order.
     """
     rng = np.random.default_rng(seed)
     wanted = np.arange(total)
@@ -82,8 +87,14 @@ def sample(
         spec[LABEL] = tf.io.FixedLenFeature([], tf.int64)
         if weighted:
             spec[WEIGHT] = tf.io.FixedLenFeature([], tf.float32)
+        for one in labels[1:]:
+            spec[one.column] = tf.io.FixedLenFeature([], tf.int64)
         parsed = tf.io.parse_example(serialized, spec)
         out = {"label": parsed[LABEL] > 0}
+        if labels:
+            out["further"] = {
+                one.name: parsed[one.column] for one in labels[1:]
+            }
         if weighted:
             out["weight"] = parsed[WEIGHT]
         if group is not None:
@@ -109,6 +120,7 @@ def sample(
         whole["group"].numpy() if group is not None else None,
         total,
         whole["weight"].numpy() if weighted else None,
+        {name: v.numpy() for name, v in whole.get("further", {}).items()},
     )
 
 

@@ -22,7 +22,7 @@ import numpy as np
 import tensorflow as tf
 
 from models.config.losses import LossConfig
-from models.losses.registry import Loss, build_loss
+from models.losses.registry import Loss, load_loss
 
 _ROWS = 24
 
@@ -39,7 +39,7 @@ def check(name: str, options: Mapping[str, Any] | None = None) -> None:
         InputError: the loss cannot be had or made.
     """
     config = LossConfig.model_validate({"name": name, **(options or {})})
-    loss = build_loss(config)
+    loss = load_loss(config)
     batch = _rows(loss)
     _check_values(loss, batch)
     _check_gradient(loss, batch)

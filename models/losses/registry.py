@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import tensorflow as tf
+
 from models.config.losses import LOSSES, LossConfig
 from models.errors import InputError
 
@@ -28,7 +30,20 @@ class Loss:
 
 
 def build_loss(config: LossConfig) -> Loss:
-    """The loss of a config section.
+    """The loss of a config section, for a training.
+
+    Raises:
+        InputError: the user's own loss cannot be had or made, raises, or
+            returns no loss of each row.
+    """
+    loss = load_loss(config)
+    if LOSSES.is_own(config.name):
+        _check_rows(loss)
+    return loss
+
+
+def load_loss(config: LossConfig) -> Loss:
+    """The loss of a config section, which has not been called yet.
 
     Raises:
         InputError: the user's own loss cannot be had or made.
@@ -49,3 +64,25 @@ def build_loss(config: LossConfig) -> Loss:
         config.grouped,
         config.logits,
     )
+
+
+def _check_rows(loss: Loss) -> None:
+    """Refuses a loss that is not one number a row.
+
+    Another shape would be broadcast: the training would run, on another loss.
+    """
+    logits = tf.constant([-1.0, 0.5, 2.0, 0.0])
+    labels = tf.constant([0.0, 1.0, 1.0, 0.0])
+    groups = tf.constant([0, 0, -1, 0], tf.int64) if loss.grouped else None
+    field = f"train.loss: {loss.name!r}"
+    try:
+        found = loss.of_rows(logits, labels, tf.ones(4), groups)
+    except Exception as error:  # the user's code may raise anything
+        raise InputError(f"{field} raised {error!r}") from error
+    shape = getattr(found, "shape", None)
+    if shape != (4,):
+        got = type(found).__name__ if shape is None else f"shape {list(shape)}"
+        raise InputError(
+            f"{field} returned {got} for 4 rows; accepted: shape [4], the loss"
+            " of each row"
+        )

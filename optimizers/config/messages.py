@@ -126,11 +126,18 @@ def _names(field: FieldInfo | None) -> str:
     return ""
 
 
+def _named(section: Any) -> bool:
+    """True if a name alone stands for the section."""
+    long_form = getattr(section, "_long_form", None)
+    return long_form is not None and isinstance(long_form("a"), dict)
+
+
 def _accepted(item: Any, walk: _Walk) -> str:
     kind, received = item["type"], item["input"]
     if kind in ("model_type", "model_attributes_type"):
-        fields = ", ".join(keys(walk.sections[-1])) or "name, ..."
-        return f"a mapping with {fields}"
+        section = walk.sections[-1]
+        fields = ", ".join(keys(section)) or "name, ..."
+        return f"a mapping with {fields}{', or a name alone' * _named(section)}"
     if kind in ("tuple_type", "list_type"):
         example, depth = _example(walk.annotation, received)
         return f"a list{' of lists' * (depth > 1)}, such as {example}"

@@ -184,6 +184,7 @@ def _results(
             "batch_size": own.train["batch_size"],
         },
         "seeds": seeds,
+        "searched_by": own.searched_by,
         "confidence": confidence,
         "unit": data.unit,
         **found,
@@ -223,7 +224,7 @@ def _each(
 
 
 class Tried:
-    """The eval loss of settings, each trained once."""
+    """The value that a search lowers, of settings trained once each."""
 
     def __init__(self, trainings: Trainings) -> None:
         self._trainings = trainings
@@ -239,11 +240,15 @@ class Tried:
 
     def record(self, best: Mapping[str, Any], on_edge: bool) -> dict[str, Any]:
         """The best settings in full, and all that were tried."""
+        by = self._trainings.searched_by
         return {
             "optimizer": resolved(best),
             "on_edge": on_edge,
             "tried": [
-                {"optimizer": json.loads(key), "eval_logloss": value}
+                {
+                    "optimizer": json.loads(key),
+                    f"eval_{by}": value if by == "logloss" else 1 - value,
+                }
                 for key, value in self._losses.items()
             ],
         }

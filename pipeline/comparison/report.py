@@ -12,6 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
+from optimizers.config.messages import counted
+
 _METRICS = {"auc": "test AUC", "logloss": "test logloss"}
 _METRICS |= {"calibration": "calibration"}
 _SURE = ("auc", "logloss")  # with intervals
@@ -51,12 +53,13 @@ def table(results: Mapping[str, Any]) -> str:
     budget, rows = results["budget"], results["rows"]
     found = lines(results)
     width = max(map(len, found))
+    seeds = counted(results["seeds"], "seed")
     share = f"{100 * results['confidence']:g} %"
     text = [
         (
             f"{results['name']}: {rows['train']:,} rows to train,"
             f" {rows['eval']:,} to choose settings, {rows['test']:,} to test;"
-            f" {budget['steps']:,} steps, {results['seeds']} seeds; {share}"
+            f" {budget['steps']:,} steps, {seeds}; {share}"
             f" intervals, bootstrap by {results['unit']}"
         ),
         "",
@@ -90,6 +93,11 @@ def table(results: Mapping[str, Any]) -> str:
     means = [one["test"][m]["mean"] for one in tested for m in _METRICS]
     if any(map(math.isnan, means)):
         text.append("- is not defined: all test rows have one label")
+    if results["searched_by"] != "logloss":
+        text.append(
+            "settings were chosen by eval AUC: train.loss gives scores, whose"
+            " logloss tells nothing of them"
+        )
     if any(one["on_edge"] for one in found.values()):
         text.append("! the best of what was tried lies on the edge of it")
     if any(_sure(_apart(one).get("interval")) for one in tested):

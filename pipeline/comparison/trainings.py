@@ -20,7 +20,9 @@ from tensorboard.backend.event_processing.event_accumulator import (
 import optimizers
 from components.evaluator.config import EvaluateConfig
 from components.evaluator.predictions import predictions
+from models.config.losses import LossConfig
 from models.input_pipeline.dataset import Batches
+from models.losses.registry import build_loss
 from models.training import loop
 from models.training.evaluation import Evaluation
 from models.training.metrics import sigmoid
@@ -146,14 +148,23 @@ class Trainings:
         self.optimizer: dict[str, Any] = job.custom["optimizer"]
         self.train: dict[str, Any] = job.custom["train"]
         self.steps = job.steps
+        loss = build_loss(LossConfig.model_validate(self.train["loss"]))
+        self.searched_by = "logloss" if loss.calibrated else "auc"
 
     def eval_loss(self, optimizer: Mapping[str, Any]) -> float:
-        """The eval logloss after training with the config's own seed."""
+        """The value that a search lowers, after a training with one seed.
+
+        The eval logloss, or 1 - AUC where the loss gives scores, whose logloss
+        tells nothing of them.
+        """
         train = dict(self._sections["train"])
         if train["early_stopping"] is None:
             train["eval_steps"] = None
         record = self._train(optimizer, train, "search")
-        return float(record.get("logloss", math.inf))
+        if self.searched_by == "logloss" or "failed" in record:
+            return float(record.get("logloss", math.inf))
+        auc = record["auc"]
+        return 1.0 - auc if auc is not None and auc >= 0 else math.inf
 
     def test(self, optimizer: Mapping[str, Any], number: int) -> dict[str, Any]:
         """The record of a training with a seed that nothing was chosen by."""
@@ -233,10 +244,11 @@ def _line(
     known: bool,
 ) -> str:
     settings = rates(optimizer)
-    result = (
-        f"failed: {record['failed']}"
-        if "failed" in record
-        else f"eval logloss {record['logloss']:.5f}"
-    )
+    if "failed" in record:
+        result = f"failed: {record['failed']}"
+    else:
+        result = f"eval logloss {record['logloss']:.5f}"
+        if record["auc"] is not None:
+            result += f", AUC {record['auc']:.4f}"
     took = "done before" if known else f"{record['seconds']:.1f} s"
     return f"  {name:<17} {settings:<28} {result}  {took}"

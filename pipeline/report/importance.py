@@ -45,7 +45,13 @@ def importance(run: RunData) -> Section | None:
             "Seen in training only, so that requests are the same without them"
             f" and they have no importance: {', '.join(served)}."
         )
-    tables = [_features(found["features"])]
+    tables = [_features(found["features"]), *_of_outputs(found["features"])]
+    if len(tables) > 1:
+        notes.append(
+            "The first table, the chart and the metrics of cold rows are of"
+            " the output ctr. A table of another output looks at the rows"
+            " where its label counts."
+        )
     if found["ids"]:
         tables.append(_ids(found["ids"]))
     if found["collisions"]:
@@ -75,7 +81,21 @@ def by_feature(run: RunData) -> dict[str, list[str]]:
     }
 
 
-def _features(found: Sequence[Mapping[str, Any]]) -> Table:
+def _of_outputs(found: Sequence[Mapping[str, Any]]) -> list[Table]:
+    """A table of each output after the first."""
+    names = found[0].get("outputs", {}) if found else {}
+    return [
+        _features(
+            [{**one, **one["outputs"][name]} for one in found],
+            f"feature, for {name}",
+        )
+        for name in names
+    ]
+
+
+def _features(
+    found: Sequence[Mapping[str, Any]], first: str = "feature"
+) -> Table:
     rows = [
         [
             one["name"],
@@ -91,7 +111,7 @@ def _features(found: Sequence[Mapping[str, Any]]) -> Table:
         ]
         for one in found
     ]
-    head = ["feature", "with its crosses", "logloss rises by", "interval"]
+    head = [first, "with its crosses", "logloss rises by", "interval"]
     return Table([*head, "auc changes by", "interval"], rows, 2)
 
 

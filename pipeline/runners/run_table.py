@@ -79,15 +79,18 @@ def metrics(summary: dict[str, Any]) -> Iterator[str]:
         return
     yield ""
     yield from metrics_table.lines(summary["evaluation"])
-    yield from metrics_table.fit_lines(summary["fit"])
+    yield from metrics_table.fit_lines(
+        summary["fit"], several=bool(summary.get("labels"))
+    )
     undefined = summary["undefined"]
     if "" in undefined:
         yield f"  not defined       {undefined['']}"
     slices = len(undefined) - ("" in undefined)
     if slices:
+        first = next(why for name, why in undefined.items() if name)
         yield (
-            f"  not defined       AUC of {counted(slices, 'slice')}, whose"
-            " rows have one label"
+            f"  not defined       metrics of {counted(slices, 'slice')}"
+            f"{', such as' * (slices > 1)}: {first}"
         )
 
 
@@ -125,7 +128,8 @@ def table(summary: dict[str, Any], folder: Path) -> Iterator[str]:
         yield (
             f"  events of {name:<8}{found['credited']:,} of {found['read']:,}"
             f" credited; {found['orphans']:,} orphans,"
-            f" {found['outside']:,} outside the window"
+            f" {found['outside']:,} outside the window,"
+            f" {found['rejected']:,} rejected"
         )
     pushed = summary["pushed_model"]
     logs = shlex.quote(summary["tensorboard"])

@@ -296,6 +296,14 @@ def test_a_training_of_a_comparison_is_done_once(
     assert one.eval_loss({**asked, "learning_rate": 1e30}) == math.inf
     assert "failed: " in told.getvalue()
 
+    # Scores of a loss that is not calibrated are searched by their ranking.
+    train = {**sections["train"], "loss": {"name": "focal", "gamma": 2.0}}
+    scores = trainings.Trainings("", {**sections, "train": train}, data)
+    loss = scores.eval_loss(asked)
+    last = told.getvalue().splitlines()[-1]
+    auc = float(last.split("AUC ")[1].split()[0])
+    assert loss == pytest.approx(1 - auc, abs=1e-4)
+
     labels = np.concatenate(
         [
             label

@@ -41,6 +41,40 @@ WEIGHTS = RNG.uniform(0.5, 2.0, N)
 GROUPS = RNG.integers(-1, 8, N)
 
 
+class Broken:
+    """Losses that no training may take."""
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+
+    def __call__(self, logits: Any, labels: Any, *_: Any) -> Any:
+        if self.what == "mean":
+            return tf.reduce_mean(logits)
+        if self.what == "column":
+            return tf.nn.relu(logits)[:, None]
+        if self.what == "none":
+            return None
+        return labels.nothing
+
+
+@pytest.mark.parametrize(
+    ("what", "words"),
+    [
+        ("mean", r"returned shape \[\] for 4 rows; accepted: shape \[4\]"),
+        ("column", r"returned shape \[4, 1\] for 4 rows"),
+        ("none", "returned NoneType for 4 rows"),
+        ("raises", "raised AttributeError"),
+    ],
+)
+def test_a_loss_that_is_not_of_each_row_is_refused(
+    what: str, words: str
+) -> None:
+    name = f"{__name__}:Broken"
+    config = LossConfig.model_validate({"name": name, "what": what})
+    with pytest.raises(InputError, match=f"train.loss: '{name}' {words}"):
+        build_loss(config)
+
+
 def softplus(x: Any) -> Any:
     return np.logaddexp(0, x)
 

@@ -106,6 +106,8 @@ def test_a_config_without_a_rate_is_searched(name: str, section: str) -> None:
     class Trainings:
         """Trains nothing: the loss is that of a bowl."""
 
+        searched_by = "logloss"
+
         def eval_loss(self, spec: dict[str, Any]) -> float:
             validate(spec)
             assert resolved(spec) == spec
@@ -123,12 +125,30 @@ def test_what_the_config_says_is_tried_in_full() -> None:
     class Trainings:
         """The rate that the config means by default is the best."""
 
+        searched_by = "logloss"
+
         def eval_loss(self, spec: dict[str, Any]) -> float:
             return float(spec["learning_rate"] != 0.001)
 
     spec = {"name": "adagrad", "learning_rate": 0.001}
     found = command._search(spec, ["adagrad"], Trainings())  # type: ignore[arg-type]
     assert found["adagrad"]["optimizer"] == resolved(spec)
+
+
+def test_a_search_by_auc_is_recorded_as_such() -> None:
+    class Trainings:
+        """A higher rate has the higher AUC."""
+
+        searched_by = "auc"
+
+        def eval_loss(self, spec: dict[str, Any]) -> float:
+            return 1 - min(0.9, 0.6 + float(spec["learning_rate"]))
+
+    tried = command.Tried(Trainings())  # type: ignore[arg-type]
+    spec = {"name": "adagrad", "learning_rate": 0.1}
+    tried(spec)
+    (one,) = tried.record(spec, False)["tried"]
+    assert one["eval_auc"] == pytest.approx(0.7) and "eval_logloss" not in one
 
 
 def test_metrics_of_one_label_are_a_dash_in_the_table_and_said() -> None:
@@ -155,6 +175,7 @@ def test_metrics_of_one_label_are_a_dash_in_the_table_and_said() -> None:
         "budget": {"steps": 3},
         "rows": {"train": 8, "eval": 2, "test": 2},
         "seeds": 1,
+        "searched_by": "logloss",
         "confidence": 0.95,
         "unit": "row",
         "optimizers": {"lion": one},
@@ -162,6 +183,10 @@ def test_metrics_of_one_label_are_a_dash_in_the_table_and_said() -> None:
     *_, row, last = report.table(results).splitlines()
     assert row.split()[:5] == ["lion", "-", "0.2000", "0.1000", "0.3000"]
     assert last == "- is not defined: all test rows have one label"
+    results["searched_by"] = "auc"
+    *_, last = report.table(results).splitlines()
+    assert last.startswith("settings were chosen by eval AUC: train.loss")
+    results["searched_by"] = "logloss"
     results["optimizers"] = {"lion": {**one, "test": {}, "failed": ["NaN"]}}
     assert report.table(results).endswith("failed: NaN")
 

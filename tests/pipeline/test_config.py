@@ -697,6 +697,7 @@ def test_features_of_the_time_know_the_time(check: Any, tmp_path: Path) -> None:
 
 
 LABELS = "data.labels={click: click, buy: {column: user_bought, of: click}}"
+SLICE = "name: slice, slice: a, metrics: {}"
 LOG = "data.impressions.columns=[click, user_bought, ts, user, price, site]"
 
 
@@ -752,6 +753,20 @@ LOG = "data.impressions.columns=[click, user_bought, ts, user, price, site]"
             [LABELS, "model=esmm", "features.categorical=[user_bought]"],
             "features.categorical.0",
             "is the label's own column",
+        ),
+        (
+            ["data.labels={click: click, buy: {column: click, of: click}}"],
+            "data.labels.buy",
+            "the rule of labels.click",
+        ),
+        (
+            [
+                LABELS,
+                "model=esmm",
+                f"evaluate.gates=[{{{SLICE}, output: z}}]",
+            ],
+            "evaluate.gates.0.output",
+            "no output 'z'. Accepted: cvr, ctcvr",
         ),
         (
             [LABELS, "model=esmm", "evaluate.outputs={cvrr: {}}"],
@@ -827,6 +842,10 @@ def test_the_column_of_groups_is_read(check: Any) -> None:
         (["train.loss=focl"], "did you mean 'focal'?"),
         (["train.loss={name: focal, gama: 2}"], "did you mean 'gamma'?"),
         (["train.loss={name: focal, gamma: -1}"], "train.loss.gamma"),
+        (["train.loss={name: jrc, group: click}"],
+         "train.loss.group: received 'click', the column of a label"),
+        (["evaluate.group=click"], "evaluate.group: received 'click', the col"),
+        (["train.loss=3"], "accepted: a mapping with name, or a name alone"),
         (["train.early_stopping={metric: gauc}"], "groups no rows"),
         (["tune={trials: 2, train.loss: {choice: [logloss, jrc]}}"],
          "received 'jrc' without a group"),

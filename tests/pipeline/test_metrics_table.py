@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from pipeline.metrics_table import fit, fit_lines, lines
+from pipeline.runners import run_table
 
 
 def report(paired: bool) -> dict[str, Any]:
@@ -76,3 +78,48 @@ def test_train_against_eval_is_a_line() -> None:
         " - on eval"
     )
     assert not list(fit_lines(fit({"eval_logloss": 0.36, "eval_auc": 0.7})))
+
+
+def test_the_fit_of_several_labels_says_which_they_are() -> None:
+    training = {
+        f"{split}_{name}": value
+        for split in ("train", "eval")
+        for name, value in (("logloss", 0.36), ("auc", 0.7))
+    }
+    (line,) = fit_lines(fit(training), several=True)
+    assert "logloss (mean of the labels) 0.36000 on train" in line
+    assert "auc (first label) 0.70000 on train" in line
+
+
+def test_a_slice_without_a_metric_is_named_with_the_reason() -> None:
+    summary = {
+        "evaluation": report(False),
+        "fit": {},
+        "undefined": {
+            "[device=tv]": "cvr.gauc: the slice device=tv has no user",
+            "[device=pc]": "auc: the slice device=pc has no negative",
+        },
+    }
+    *_, line = run_table.metrics(summary)
+    assert line.split(maxsplit=2)[2] == (
+        "metrics of 2 slices, such as: cvr.gauc: the slice device=tv has no"
+        " user"
+    )
+
+
+def test_every_event_of_a_label_is_told() -> None:
+    fates = {"credited": 5, "orphans": 2, "outside": 1, "rejected": 3}
+    summary = {
+        "evaluation": None,
+        "rows": {"rejected": 0},
+        "clicks": None,
+        "events": {"buy": {"read": 11, **fates}},
+        "pushed_model": "models/x/1",
+        "tensorboard": "logs",
+    }
+    (line,) = (
+        line
+        for line in run_table.table(summary, Path("run"))
+        if "events of buy" in line
+    )
+    assert "5 of 11 credited; 2 orphans, 1 outside the window, 3 rej" in line

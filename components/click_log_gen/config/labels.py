@@ -197,3 +197,13 @@ def check_labels(tasks: Mapping[str, LabelTask]) -> None:
                 f"received {tasks[name].of!r}; accepted: {first!r}, the first"
                 " label, or null",
             )
+    seen: dict[str, str] = {}
+    for name, task in tasks.items():
+        rule = task.model_dump_json(exclude={"of", "weight"})
+        other = seen.setdefault(rule, name)
+        if other != name:
+            raise FieldError(
+                f"labels.{name}",
+                f"received the rule of labels.{other}, so that both are the"
+                " same; accepted: another column, log or bound",
+            )

@@ -28,6 +28,22 @@ from tests.components.click_log_gen.ingest import (
 
 HOUR = 3600
 COLUMNS = {"id": ("string", None)}
+CHECKED = stages.DataConfig.model_validate(
+    {
+        "impressions": {"path": "x", "format": "jsonl"},
+        "labels": {
+            "click": "click",
+            "buy": {
+                "from": "orders",
+                "key": ["buyer", "what"],
+                "window": "24h",
+                "of": "click",
+            },
+        },
+        "events": {"orders": {"path": "orders", "format": "jsonl"}},
+        "time": "t",
+    }
+)
 
 
 def rows(count: int, seed: int = 1) -> tuple[list[Row], list[Row]]:
@@ -87,6 +103,7 @@ def ingest(
     of: str | None = "click",
     split: Row | None = None,
     events: Row | None = None,
+    max_rejected: float = 1,
     **buy: Any,
 ) -> Output:
     half = len(shown) // 2
@@ -111,7 +128,7 @@ def ingest(
         labels={"click": "click", "buy": task | buy},
         events={"orders": log_of(log, format) | (events or {})},
         time=SECONDS,
-        max_rejected=1,
+        max_rejected=max_rejected,
     )
 
 
@@ -236,26 +253,38 @@ def test_bad_events_are_rejected_with_their_place(tmp_path: Path) -> None:
 def test_events_without_any_impression_stop_the_run(tmp_path: Path) -> None:
     shown, orders = rows(200)
     found = ingest(tmp_path, shown, orders, impression_key=["id", "item"])
-    data = stages.DataConfig.model_validate(
-        {
-            "impressions": {"path": "x", "format": "jsonl"},
-            "labels": {
-                "click": "click",
-                "buy": {
-                    "from": "orders",
-                    "key": ["buyer", "what"],
-                    "window": "24h",
-                },
-            },
-            "events": {"orders": {"path": "orders", "format": "jsonl"}},
-            "time": "t",
-        }
-    )
     with pytest.raises(InputError, match="none of the 66 events has an imp"):
-        checks.check(found.counts | {"rejected": 0}, data)
+        checks.check(found.counts | {"rejected": 0}, CHECKED)
     empty = [{"buyer": None, "what": None, "t": 1}]
-    with pytest.raises(InputError, match="no event in any file"):
+    with pytest.raises(InputError, match=r"no event in any file \(1 were"):
         ingest(tmp_path / "none", shown, empty)
+
+
+def test_events_that_are_all_rejected_are_named(tmp_path: Path) -> None:
+    shown, orders = rows(200)
+    nameless = [{**order, "buyer": None} for order in orders]
+    reason = (
+        r"66 of 66 events of the label buy \(100.00%\).*\n"
+        "  66 x column buyer: no key"
+    )
+    with pytest.raises(InputError, match=reason):
+        ingest(tmp_path, shown, nameless, max_rejected=0.01)
+
+
+def test_a_log_that_ends_before_all_windows_stops_the_ingest(
+    tmp_path: Path,
+) -> None:
+    shown, orders = rows(200)
+    early = [{**order, "t": order["t"] - 400 * HOUR} for order in orders]
+    found = ingest(tmp_path, shown, early, split={"by": "time", "eval": 0.3})
+    clicked = sum(row["click"] for row in shown)
+    reason = (
+        f"data.labels.buy: 0 positives, 0 negatives, {clicked} not known in"
+        rf" all {clicked} rows with click; .* window of 24h ends before the"
+        " log of orders does, 2023-12-.*; train 2024-01-01.*; eval 2024-01-"
+    )
+    with pytest.raises(InputError, match=reason):
+        checks.check(found.counts, CHECKED)
 
 
 def test_the_window_is_closed_and_ties_share_an_event() -> None:

@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from components.click_log_gen import checks
 from components.click_log_gen.config.sections import DataConfig
+from models.errors import InputError
 from tests.components.click_log_gen.ingest import (
     Output,
     Row,
@@ -50,6 +52,39 @@ def rows(count: int = 200) -> list[Row]:
         }
         for n in range(count)
     ]
+
+
+@pytest.mark.parametrize(
+    ("bought", "values"),
+    [
+        (0, "0 positives, 50 negatives, 0 not known"),
+        (1, "50 positives, 0 negatives, 0 not known"),
+        (None, "0 positives, 0 negatives, 50 not known"),
+    ],
+)
+def test_a_label_of_one_class_stops_the_ingest(
+    tmp_path: Path, bought: int | None, values: str
+) -> None:
+    log = [{**row, "bought": bought if row["clicked"] else 0} for row in rows()]
+    found = ingest(tmp_path, log)
+    data = checked(LABELS)
+    reason = f"data.labels.buy: {values} in all 50 rows with click; accepted"
+    with pytest.raises(InputError, match=reason):
+        checks.check(found.counts, data)
+
+
+def test_few_negatives_of_a_later_label_are_a_warning(tmp_path: Path) -> None:
+    found = ingest(tmp_path, rows())
+    data = checked(LABELS)
+    checks.check(found.counts, data)
+    assert "the label buy has 17 negatives in all splits" in " ".join(
+        checks.warnings(found.counts, data)
+    )
+
+
+def checked(labels: Any) -> DataConfig:
+    log = {"path": "x", "format": "jsonl"}
+    return DataConfig.model_validate({"impressions": log, "labels": labels})
 
 
 @pytest.mark.parametrize("format", ["csv", "parquet", "jsonl"])

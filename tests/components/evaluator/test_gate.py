@@ -227,6 +227,23 @@ def test_a_slice_may_have_bounds_of_its_own() -> None:
         assert all(map(str.startswith, lines, expected))
 
 
+def test_a_slice_of_another_output_may_have_bounds() -> None:
+    found, keys = report(), ("metrics", "rows", "positives")
+    part = report({"logloss": entry(0.5, 0.01, 0.01, 0.002)})
+    slices = [{"name": "tv", **{key: part[key] for key in keys}}]
+    found |= {"slices": [], "outputs": {"cvr": report() | {"slices": slices}}}
+    for output, slice, line in (
+        ("cvr", "tv", "slice: cvr, tv: logloss changed by 0.01"),
+        ("cvr", "pc", "slice: cvr, there is no slice 'pc'"),
+        ("cvrr", "tv", "slice: there is no output 'cvrr'"),
+        (None, "tv", "slice: there is no slice 'tv'"),
+    ):
+        bounds = {"logloss": {"max_change": 0.001}}
+        gate = {"name": "slice", "slice": slice, "metrics": bounds}
+        (found_line,) = refusals(found, gates=[{**gate, "output": output}])
+        assert found_line.startswith(line)
+
+
 @pytest.mark.parametrize(
     ("settings", "words"),
     [

@@ -13,6 +13,7 @@ from sklearn.metrics import log_loss, roc_auc_score
 
 from components.evaluator.config import EvaluateConfig
 from components.evaluator.importance import audit
+from models.config.labels import Label
 from models.config.training import Features
 from models.errors import InputError
 from tests.components.evaluator import small
@@ -68,7 +69,11 @@ class Model(tf.Module):
         ]
     )
     def raw(self, columns: dict[str, Any]) -> dict[str, Any]:
-        return {"ctr": tf.sigmoid(odds(columns))}
+        ctr, cvr = (
+            tf.sigmoid(odds(columns)),
+            0.1 + 0.8 * tf.sigmoid(5 * columns["noise"]),
+        )
+        return {"ctr": ctr, "cvr": cvr, "ctcvr": ctr * cvr}
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string)])
     def examples(self, examples: Any) -> dict[str, Any]:
@@ -108,7 +113,10 @@ def rows(count: int, seed: int, users: int) -> dict[str, Any]:
             for value, is_gone in zip(columns[name], gone, strict=True)
         ]
     label = rng.random(count) < predicted(columns)
-    return {"label": label.astype(np.int64), **columns}
+    bought = rng.random(count) < 0.1 + 0.8 / (1 + np.exp(-5 * columns["noise"]))
+    buy = np.where(rng.random(count) < 0.2, -1, bought & label)
+    labels = {"label": label.astype(np.int64), "example_label_buy": buy}
+    return {**labels, **columns}
 
 
 def predicted(columns: dict[str, Any]) -> Any:
@@ -167,6 +175,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 
 def audited(made: dict[str, Any], **settings: Any) -> dict[str, Any]:
+    labels = settings.pop("labels", ())
     evaluate = {"importance": settings.pop("importance", True), **settings}
     return audit(
         made["test_files"],
@@ -174,6 +183,7 @@ def audited(made: dict[str, Any], **settings: Any) -> dict[str, Any]:
         made["model"],
         1500,
         EvaluateConfig.model_validate(evaluate),
+        labels=labels,
     )
 
 
@@ -224,6 +234,41 @@ def test_the_rise_is_that_of_values_dealt_to_other_rows(
     ):
         away = abs(user[metric]["value"] - drawn.mean())
         assert away < 4 * drawn.std()
+
+
+def test_each_output_of_several_labels_has_its_own_importance(
+    made: dict[str, Any],
+) -> None:
+    labels = (Label("click"), Label("buy", of="click"))
+    found = audited(made, labels=labels)
+    alone = audited(made)
+    by_name = {one["name"]: one for one in found["features"]}
+    for one in alone["features"]:
+        beside = by_name[one["name"]]
+        assert {k: beside[k] for k in one} == one  # as of the click alone
+        assert "outputs" not in one
+        assert list(beside["outputs"]) == ["cvr", "ctcvr"]
+    cvr = {n: one["outputs"]["cvr"] for n, one in by_name.items()}
+    assert max(cvr, key=lambda n: cvr[n]["logloss"]["value"]) == "noise"
+    low, _ = cvr["noise"]["logloss"]["interval"]
+    assert low > 0
+    for name in ("price", "site"):  # cvr does not read them, ctcvr does
+        assert cvr[name]["logloss"]["value"] == pytest.approx(0)
+        assert by_name[name]["outputs"]["ctcvr"]["logloss"]["value"] > 0
+    columns, buy = made["test"], made["test"]["example_label_buy"]
+    noise = columns["noise"]
+    # audit() deals each feature's values in turn, from one generator.
+    rng, names = np.random.default_rng(20231123), list(SERVED)
+    for _ in range(names.index("noise") + 1):
+        dealt = rng.permutation(len(noise))
+    rows = (buy >= 0) & (columns["label"] == 1)
+    before, after = (
+        log_loss(buy[rows], (0.1 + 0.8 / (1 + np.exp(-5 * x)))[rows])
+        for x in (noise, noise[dealt])
+    )
+    assert cvr["noise"]["logloss"]["value"] == pytest.approx(
+        after - before, abs=1e-5
+    )
 
 
 def test_unseen_ids_are_those_of_no_training_row(

@@ -556,6 +556,19 @@ def test_a_report_without_importance_has_no_column_of_it(
     assert "importance" not in text and "25.00 %" in text
 
 
+def test_importance_has_a_table_of_each_output(tmp_path: Path) -> None:
+    folder = run(tmp_path)
+    path = tmp_path / "artifacts/evaluation/3/evaluation.json"
+    found = evaluation()
+    for one in found["importance"]["features"]:
+        rise = entry(0.77771, None)
+        one["outputs"] = {"cvr": {"logloss": rise, "auc": rise}}
+    path.write_text(json.dumps(found))
+    text = shown(folder).text
+    assert "feature, for cvr" in text and "0.77771" in text
+    assert "feature, for ctr" not in text
+
+
 def test_settings_stand_beside_those_of_the_last_pushed_run(
     tmp_path: Path,
 ) -> None:
