@@ -342,7 +342,7 @@ SEQUENCES = {"seen": "seen", "since": "seen"}
 
 
 def histories(rows: int, seed: int) -> pd.DataFrame:
-    """What the users of a shop clicked before each row, and how long before."""
+    """Items clicked before each row of a shop, and how long before."""
     rng, start = np.random.default_rng(seed), 8000  # nothing is known before
     columns, logit, _ = Shop(rng).draw(rng, np.arange(start + rows))
     clicked = rng.random(start + rows) < 1 / (1 + np.exp(-logit))
