@@ -13,6 +13,8 @@ FILE = "data_checks.json"  # in the anomalies' folder: what was found
 SINGLE_FEATURES = "single_features.json"  # in the statistics' folder
 # Statistic of a feature of lists: rows that have it with no value in it.
 WITHOUT_VALUE = "rows_without_value"
+# Statistic of a sequence: lists that differ, of those with a value.
+DISTINCT_LISTS = "distinct_lists"
 _MOST = 12  # warnings on a console
 LEAK_AUC = 0.99  # of a feature's values alone
 
@@ -68,11 +70,15 @@ def missing(feature: Any) -> int:
     rows = int(common.num_missing)
     if common.max_num_values <= 1:
         return rows + int(common.num_non_missing) - int(common.tot_num_values)
-    return rows + sum(
-        int(one.num)
-        for one in feature.custom_stats
-        if one.name == WITHOUT_VALUE
-    )
+    return rows + int(custom(feature, WITHOUT_VALUE) or 0)
+
+
+def custom(feature: Any, name: str) -> float | None:
+    """A statistic of StatisticsGen's own; None where it was not counted."""
+    for one in feature.custom_stats:
+        if one.name == name:
+            return float(one.num)
+    return None
 
 
 def settings(
@@ -80,6 +86,7 @@ def settings(
     leaks: str,
     features: Mapping[str, str],
     uneven: Sequence[str] = (),
+    sequences: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """Settings of ExampleValidator, in JSON types.
 
@@ -87,12 +94,14 @@ def settings(
         drift: section of the config. leaks: action.
         features: names of the model's.
         uneven: features that splits need not have alike: no skew is looked for.
+        sequences: column of a sequence, or beside it -> that of the sequence.
     """
     return {
         "drift": drift.model_dump(mode="json"),
         "leaks": leaks,
         "features": sorted(features),
         "uneven": sorted(uneven),
+        "sequences": dict(sequences or {}),
     }
 
 
@@ -178,6 +187,7 @@ def _unlike(only: Mapping[str, list[str]]) -> str:
         "now": "not there",
         "base": "only there",
         "types": "of another type there",
+        "uncounted": "distinct lists not counted",
     }
     parts = [
         f"{how}: {', '.join(only[kind])}"

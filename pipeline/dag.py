@@ -146,6 +146,7 @@ def create_pipeline(
         examples,
         on_beam=not beam.in_process(config.runner.beam),
         weighted=config.features.weighted(),
+        sequences={*config.features.sequence_of().values()},
         **code("StatisticsGen"),
     )
     schema_gen = _schema(config, statistics, versions)
@@ -157,9 +158,8 @@ def create_pipeline(
             config.data.drift,
             config.data.leaks,
             _checked_kinds(config),
-            # Rows of a user have the same items, so that a sequence's values
-            # are no independent draws, whose differences have a bound.
-            [*config.data.split.key, *config.features.sequence_of()],
+            config.data.split.key,
+            config.features.sequence_of(),
         ),
         pushed_to=pushed_to(config),
         **code("ExampleValidator"),

@@ -2,18 +2,18 @@
 
 Criteo's shape, 26 ids, 13 numbers, embeddings of 16, hidden layers of 256 and
 128, and a sequence of up to 50 items that shares the first feature's table;
-lengths even from 0 to 50. `dcn_v2` and `wide_deep` see the items' mean.
-Architectures take turns on the same batch, medians of their steps; `ratio` is
-their rate beside that of `dcn_v2`.
+lengths even from 0 to 50. `dcn_v2` and `wide_deep` see the items' mean. All
+have the settings that `auto` gives and take turns on the same batch: medians of
+their steps; `ratio` is their rate beside that of `dcn_v2`, by CPU.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from statistics import median
 from typing import Any
 
 from benchmarks import measure
-from benchmarks.perf.step import seconds
 from benchmarks.perf.table import Table
 
 SMOKE = {
@@ -28,8 +28,8 @@ _FIELDS, _DENSE, _DIM, _MOST = 26, 13, 16, 50
 
 def steps(
     repeats: int, table_rows: int, batch: int, count: int, names: Sequence[str]
-) -> dict[str, float]:
-    """Architecture -> seconds of a step."""
+) -> dict[str, list[measure.Seconds]]:
+    """Architecture -> seconds of a step in each turn."""
     import numpy as np
     import tensorflow as tf
 
@@ -40,6 +40,7 @@ def steps(
         Layout,
         SequenceInput,
     )
+    from models.training.automatic import choose
     from models.training.train_step import TrainStep
     from optimizers import Lion
 
@@ -62,20 +63,32 @@ def steps(
         },
         tf.constant((rng.random(batch) < 0.25).astype(np.float32)),
     )
-    turns: dict[str, list[float]] = {name: [] for name in names}
-    made = {}
+    width = (_FIELDS + 1) * _DIM + _DENSE
+    works = {}
     for name in names:
-        model = build_model(layout, ModelConfig(name=name), 0.25)
+        given = {
+            "model": ModelConfig.model_validate({"name": name}).asked(),
+            "optimizer": {"name": "lion"},
+            "train": {"batch_size": batch},
+        }
+        sections, _ = choose(given, 10**6, 1, width=width)
+        section = ModelConfig.model_validate(sections["model"])
+        model = build_model(layout, section, 0.25)
         optimizer = Lion(1e-4)
         optimizer.build(model.trainable_variables)
         strategy = tf.distribute.get_strategy()
         step = TrainStep(model, optimizer, False, 1.0, strategy)
         data = iter(tf.data.Dataset.from_tensors(rows).repeat())
-        made[name] = lambda step=step, data=data: step.run(data, count)
-    for _ in range(repeats):
-        for name, work in made.items():
-            turns[name].append(seconds(work, 1, count))
-    return {name: float(np.median(took)) for name, took in turns.items()}
+        works[name] = lambda step=step, data=data: step.run(data, count)
+    took: dict[str, list[measure.Seconds]] = {name: [] for name in names}
+    for turn in range(repeats + 1):
+        for name, work in works.items():
+            watch = measure.Stopwatch()
+            work()
+            wall, cpu = watch.seconds()
+            if turn:  # the first traces
+                took[name].append(measure.Seconds(wall / count, cpu / count))
+    return took
 
 
 def run(
@@ -90,11 +103,14 @@ def run(
     took = measure.alone(
         steps, repeats, table_rows, batch, steps_a_turn, names.split(",")
     )
+    cpu = {name: median(one.cpu for one in some) for name, some in took.items()}
     for name, some in took.items():
+        wall = median(one.wall for one in some)
         table.line(
             name,
-            ms=1e3 * some,
-            rows_per_s=batch / some,
-            ratio=took["dcn_v2"] / some,
+            ms=1e3 * wall,
+            cpu_ms=1e3 * cpu[name],
+            rows_per_s=batch / wall,
+            ratio=cpu["dcn_v2"] / cpu[name],
         )
     return table

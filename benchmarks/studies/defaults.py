@@ -102,7 +102,7 @@ def encoded(log: Log) -> tuple[Any, Any]:
 
 
 def automatic(
-    log: Log, seed: int, tweak: Tweak | None = None
+    log: Log, seed: int, tweak: Tweak | None = None, model: str = "wide_deep"
 ) -> dict[str, Any]:
     """Test AUC and logloss of what nothing but the data gives.
 
@@ -110,6 +110,7 @@ def automatic(
         log: raw values.
         seed: of weights and shuffles.
         tweak: changes the sections once they are chosen.
+        model: name of the architecture.
     """
     import keras
     import tensorflow as tf
@@ -127,7 +128,7 @@ def automatic(
     label = log.label.astype(np.float32)
     train, held_out, test = parts(len(label))
     sections: dict[str, Any] = {
-        "model": ModelConfig().asked(),
+        "model": ModelConfig(name=model).asked(),
         "optimizer": {"name": "lion", "learning_rate": "auto"},
         "train": TrainConfig().asked() | {"seed": seed},
     }
@@ -149,14 +150,14 @@ def automatic(
     keras.backend.clear_session()
     keras.utils.set_random_seed(seed)
     rate = float(label[train].mean())
-    model = build_model(
+    network = build_model(
         layout, ModelConfig.model_validate(sections["model"]), rate
     )
     start = None
     if config.linear_start:
         keys = {f.name: Keys("vocab", f.size, 1) for f in layout.single}
         start = linear_start.begin(
-            model,
+            network,
             layout,
             keys,
             batches(train),
@@ -165,14 +166,14 @@ def automatic(
         )
     steps = -(-train.stop // config.batch_size) * config.epochs
     result = loop.train(
-        model,
+        network,
         build_optimizer(sections["optimizer"], steps),
         batches(train, config.batch_size, True),
         batches(held_out),
         train.stop,
         config,
     )
-    labels, logits = Evaluation(model).predict(batches(test))
+    labels, logits = Evaluation(network).predict(batches(test))
     auc, logloss = judged(labels, sigmoid(logits))
     return {
         "auc": auc,

@@ -95,7 +95,7 @@ def rule(kind: str, k: float, counts: Any) -> Iterator[None]:
             return rows
         return rows * tf.gather(share, places(inputs))[:, None]
 
-    def penalty(rows: Any, inputs: Any) -> Any:
+    def penalty(rows: Any, weights: Any, inputs: Any) -> Any:
         squares = tf.reduce_sum(tf.square(rows), 1)
         weighed = squares * tf.gather(by_count, places(inputs))
         return tf.reduce_sum(weighed) / tf.cast(

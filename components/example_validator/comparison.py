@@ -15,6 +15,10 @@ from tensorflow_metadata.proto.v0 import (
 )
 
 from components.data_checks import DriftConfig
+from components.example_validator.sequence_shares import (
+    length_of,
+    of_sequences,
+)
 from components.example_validator.shares import GONE, NEW, Shares, shares
 
 _BYTES = statistics_pb2.FeatureNameStatistics.STRING
@@ -32,7 +36,8 @@ class Comparison:
     features: name -> {"measure", "distance", "threshold", "moved": as of
         `Shares.moved`}; the threshold is at least what chance gives.
     only: {"base": features that are there only, "now": here only, "types":
-        with another type}.
+        with another type, "uncounted": sequences whose distinct lists
+        StatisticsGen did not count}.
     drifted: names of the features beyond their thresholds, farthest first.
     anomalies: TFDV's own, for the features in `drifted`.
     """
@@ -61,6 +66,7 @@ def compare(
     schema: schema_pb2.Schema,
     features: list[str],
     skew: bool = False,
+    sequences: Mapping[str, str] | None = None,
 ) -> Comparison:
     """Compares the features of two data sets.
 
@@ -72,22 +78,36 @@ def compare(
         schema: of the data.
         features: that are compared.
         skew: whether to measure skew between splits, and no drift in time.
+        sequences: column of a sequence, or beside it -> that of the sequence,
+            whose lengths are compared too.
     """
     ours, theirs = _by_name(now), _by_name(base)
     both = [name for name in features if name in ours and name in theirs]
-    found = {name: shares(theirs[name], ours[name]) for name in both}
+    lists = sequences or {}
+    found = {n: shares(theirs[n], ours[n]) for n in both if n not in lists}
+    of_lists, uncounted = of_sequences(
+        {n: (theirs[n], ours[n]) for n in both if n in lists}, lists
+    )
+    found |= of_lists
+    lengths = {length_of(name): name for name in lists}
     only = {
         "base": sorted(theirs.keys() & set(features) - ours.keys()),
         "now": sorted(ours.keys() & set(features) - theirs.keys()),
         "types": [name for name, item in found.items() if item is None],
     }
+    if uncounted:
+        only["uncounted"] = uncounted
     curated = _curated(schema, "skew" if skew else "drift")
     thresholds = {}
     for name, item in found.items():
         if item is None:
             continue
         wanted = curated.get(name)
-        if wanted is None or name in config.features:
+        if name in lengths:
+            # A threshold of its own is that of its items; null is of both.
+            of_items = config.threshold(lengths[name], True)
+            wanted = None if of_items is None else config.numeric
+        elif wanted is None or name in config.features:
             wanted = config.threshold(name, item.numeric)
         if wanted is not None:
             thresholds[name] = max(wanted, item.noise())
@@ -170,7 +190,14 @@ def _validated(
         return anomalies_pb2.Anomalies()
     now, base = (_statistics(compared, side) for side in ("now", "base"))
     other = {"serving_statistics" if skew else "previous_statistics": base}
-    return tfdv.validate_statistics(now, schema, **other)
+    found = tfdv.validate_statistics(now, schema, **other)
+    # TFDV quotes a name with a space or a dot.
+    for key, info in list(found.anomaly_info.items()):
+        (name,) = info.path.step
+        if key != name:
+            found.anomaly_info[name].CopyFrom(info)
+            del found.anomaly_info[key]
+    return found
 
 
 def _statistics(

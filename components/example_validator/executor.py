@@ -159,15 +159,19 @@ def _comparisons(
     settings: Mapping[str, Any],
 ) -> Iterator[Comparison]:
     """Train with the pushed model's data, and with each other split."""
-    features = settings["features"]
+    features, sequences = settings["features"], settings["sequences"]
     found = {
         split: _statistics(statistics, split)
         for split in artifact_utils.decode_split_names(statistics.split_names)
     }
     train = found.pop(_TRAIN)
     if base.statistics is not None:
-        yield compare(train, base.statistics, _PUSHED, config, schema, features)
-    features = [f for f in features if f not in settings["uneven"]]
+        yield compare(
+            train, base.statistics, _PUSHED, config, schema, features,
+            sequences=sequences,
+        )  # fmt: skip
+    uneven = {*settings["uneven"], *sequences}
+    features = [f for f in features if f not in uneven]
     for split, other in found.items():
         yield compare(
             train, other, f"the {split} split", config, schema, features,

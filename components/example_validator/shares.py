@@ -22,6 +22,7 @@ from components.data_checks import missing
 
 MISSING, NEW, GONE, OTHERS = "(missing)", "(new)", "(gone)", "(others)"
 _SURE = 4.5  # standard errors: one in 300,000 by chance
+_TWICE = 2.0  # observations: a value of fewer was seen once
 _FEW = 20  # rows of a value; fewer are within `_SURE` of none
 _NEAR = 10  # whole numbers nearer than this may each be in many rows
 Array = npt.NDArray[np.float64]
@@ -85,17 +86,23 @@ class Shares:
         ]
 
 
-def shares(base: Any, now: Any) -> Shares | None:
+def shares(
+    base: Any, now: Any, weights: tuple[float, float] = (1.0, 1.0)
+) -> Shares | None:
     """The shares of a feature in two FeatureNameStatistics.
 
     None: it has another type, or no rows; or it is a list of values in one
     alone, as of a version that took a list for a text.
+
+    Args:
+        base, now: statistics.
+        weights: independent observations a value of a text, in each.
     """
     if _is_list(base) != _is_list(now):
         return None
     kinds = base.WhichOneof("stats"), now.WhichOneof("stats")
     if kinds == ("string_stats", "string_stats"):
-        return _texts(_Texts(base), _Texts(now))
+        return _texts(_Texts(base, weights[0]), _Texts(now, weights[1]))
     if kinds == ("num_stats", "num_stats"):
         return _numbers(_Quantiles(base), _Quantiles(now))
     return None
@@ -106,15 +113,18 @@ def _is_list(feature: Any) -> bool:
 
 
 class _Texts:
-    """Counts of the commonest values, and what is known of the others."""
+    """Counts of the commonest values, and what is known of the others.
 
-    def __init__(self, feature: Any) -> None:
+    weight: independent observations a value.
+    """
+
+    def __init__(self, feature: Any, weight: float) -> None:
         stats = feature.string_stats
         self.counts = {
-            bucket.label: float(bucket.sample_count)
+            bucket.label: weight * bucket.sample_count
             for bucket in stats.rank_histogram.buckets
         }
-        self.total = float(stats.common_stats.tot_num_values)
+        self.total = weight * float(stats.common_stats.tot_num_values)
         self.missing = float(missing(feature))
         self.complete = len(self.counts) >= stats.unique
         self._least = min(self.counts.values(), default=0.0)
@@ -141,7 +151,7 @@ class _Texts:
         if not self.total or not other.total:
             return []
         share = sum(other.counts[value] for value in absent) / other.total
-        once = sum(count == 1 for count in self.counts.values()) / self.total
+        once = sum(n for n in self.counts.values() if n < _TWICE) / self.total
         error = 0.5 * math.sqrt(1 / self.total + 1 / other.total)
         return absent if share > once + _SURE * error else []
 

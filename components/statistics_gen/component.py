@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from tfx.dsl.components.base import base_beam_component, executor_spec
@@ -15,13 +15,14 @@ from components.statistics_gen import executor
 
 
 class StatisticsGenSpec(specs.StatisticsGenSpec):
-    """TFX's, where it runs, lists with weights, the version of the code."""
+    """TFX's, where it runs, kinds of lists, the version of the code."""
 
     PARAMETERS = {
         **specs.StatisticsGenSpec.PARAMETERS,
         "code_version": ExecutionParameter(type=str),
         "on_beam": ExecutionParameter(type=int),
         "weighted": ExecutionParameter(type=str),
+        "sequences": ExecutionParameter(type=str),
     }
 
 
@@ -34,6 +35,8 @@ class StatisticsGen(base_beam_component.BaseBeamComponent):
         on_beam: whether Beam's workers compute them, as in stock TFX.
         weighted: list whose values have weights -> what separates the two. The
             values are counted without; on Beam's workers with them.
+        sequences: columns whose distinct lists are counted, but on Beam's
+            workers.
     """
 
     SPEC_CLASS = StatisticsGenSpec
@@ -45,6 +48,7 @@ class StatisticsGen(base_beam_component.BaseBeamComponent):
         code_version: str = "",
         on_beam: bool = False,
         weighted: Mapping[str, str] | None = None,
+        sequences: Collection[str] = (),
     ) -> None:
         statistics = channel_utils.as_channel(
             [standard_artifacts.ExampleStatistics()]
@@ -56,6 +60,7 @@ class StatisticsGen(base_beam_component.BaseBeamComponent):
                 code_version=code_version,
                 on_beam=int(on_beam),
                 weighted=json.dumps(weighted or {}),
+                sequences=json.dumps(sorted(sequences)),
                 statistics=statistics,
             )
         )

@@ -52,6 +52,7 @@ class Executor(tfx_statistics_gen.Executor):
         )
         splits = artifact_utils.decode_split_names(examples.split_names)
         weighted = json.loads(exec_properties.get("weighted") or "{}")
+        sequences = json.loads(exec_properties.get("sequences") or "[]")
         options = [exec_properties.get(key) for key in _OPTIONS]
         if (
             exec_properties.get("on_beam")
@@ -81,7 +82,10 @@ class Executor(tfx_statistics_gen.Executor):
             sample = _sample(examples, whole=True) if first else None
             target = artifact_utils.get_split_uri([statistics], split)
             found = statistics_of(
-                _files(examples, split), sample=sample, weighted=weighted
+                _files(examples, split),
+                sample=sample,
+                weighted=weighted,
+                sequences=sequences,
             )
             if sample is not None:
                 _leave(sample, statistics)

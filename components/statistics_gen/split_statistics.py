@@ -12,7 +12,7 @@ import os
 import re
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -34,9 +34,10 @@ from tensorflow_metadata.proto.v0 import statistics_pb2
 from tfx_bsl.arrow import array_util
 from tfx_bsl.statistics import merge_util
 
-from components.data_checks import WITHOUT_VALUE
+from components.data_checks import DISTINCT_LISTS, WITHOUT_VALUE
 from components.example_io.record_files import columns_of, record_blocks
 from components.example_io.tfrecord import Records
+from components.statistics_gen.distinct_lists import DistinctLists
 from components.statistics_gen.single_feature import Sample
 from components.statistics_gen.value_counts import ValueCounts
 
@@ -54,6 +55,7 @@ def statistics_of(
     threads: int = _THREADS,
     sample: Sample | None = None,
     weighted: Mapping[str, str] | None = None,
+    sequences: Collection[str] = (),
 ) -> statistics_pb2.DatasetFeatureStatisticsList:
     """Statistics of all rows, as TFX's StatisticsGen writes them for a split.
 
@@ -63,13 +65,15 @@ def statistics_of(
         threads: batches worked on at a time.
         sample: takes some of the rows; None: nobody does.
         weighted: list whose values have weights -> what separates the two.
+        sequences: columns whose distinct lists are counted.
     """
     batches = _Batches(files, rows)
     weighted = weighted or {}
     with tempfile.TemporaryDirectory(prefix="lionctr-statistics-") as folder:
         values = _Values(Path(folder))
         workers = [
-            _Accumulator(values, sample, weighted) for _ in range(threads)
+            _Accumulator(values, sample, weighted, sequences)
+            for _ in range(threads)
         ]
         with ThreadPoolExecutor(threads) as pool:
             list(pool.map(lambda worker: worker.take(batches), workers))
@@ -140,8 +144,10 @@ class _Accumulator:
         values: _Values,
         sample: Sample | None,
         weighted: Mapping[str, str],
+        sequences: Collection[str],
     ) -> None:
         self._values = values
+        self._sequences = {name: DistinctLists() for name in sequences}
         self._weighted = weighted
         self._sample = sample
         self._options = StatsOptions()
@@ -183,6 +189,10 @@ class _Accumulator:
                 values, _ = array_util.flatten_nested(array, False)
                 self._values.of(path.steps()).add(values)
                 self._count_rows(path.steps(), array)
+        for name, lists in self._sequences.items():
+            place = batch.schema.get_field_index(name)
+            if place >= 0 and not pa.types.is_null(batch.column(place).type):
+                lists.add(batch.column(place))
 
     def _count_rows(self, path: Steps, rows: pa.Array) -> None:
         """Counts rows with the feature and no value; are others lists?"""
@@ -195,6 +205,8 @@ class _Accumulator:
     def merge(self, other: _Accumulator) -> None:
         """Adds what another thread has seen."""
         self._lists |= other._lists
+        for name, lists in self._sequences.items():
+            lists.merge(other._sequences[name])
         for path, rows in other._without.items():
             self._without[path] = self._without.get(path, 0) + rows
         self._rows += other._rows
@@ -215,9 +227,14 @@ class _Accumulator:
         options = self._options
         most = max(options.num_top_values, options.num_rank_histogram_buckets)
         protos += [
-            _without_value(path, rows)
+            _custom(path, WITHOUT_VALUE, rows)
             for path, rows in self._without.items()
             if path in self._lists
+        ]
+        protos += [
+            _custom((name,), DISTINCT_LISTS, lists.count())
+            for name, lists in self._sequences.items()
+            if lists.count()
         ]
         for path, counts in self._values.found.items():
             values, numbers, distinct = counts.top(most)
@@ -266,11 +283,11 @@ def without_weights(
     return batch
 
 
-def _without_value(
-    path: tuple[str, ...], rows: int
+def _custom(
+    path: Steps, name: str, number: int
 ) -> statistics_pb2.DatasetFeatureStatistics:
     found = statistics_pb2.DatasetFeatureStatistics()
     feature = found.features.add()
     feature.path.step.extend(path)
-    feature.custom_stats.add(name=WITHOUT_VALUE, num=rows)
+    feature.custom_stats.add(name=name, num=number)
     return found

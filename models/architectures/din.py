@@ -36,16 +36,15 @@ class Interested(Sequenced):
     def build_interest(self, number: int, width: int, numbers: int) -> int:
         """Makes the activation unit."""
         self.units[number].build(width, numbers)
-        return 2 * width + numbers
+        return 2 * width
 
     def interest(self, number: int, items: Items, training: bool) -> tf.Tensor:
-        """[N, twice the width of an item and the numbers beside it]."""
+        """[N, twice the width of an item]."""
         target = items.target
         found = self.units[number](
             target, items.items, items.rows, items.numbers
         )
-        alike = found[:, : target.shape[1]] * target
-        return tf.concat([found, alike], 1)
+        return tf.concat([found, found * target], 1)
 
 
 def build(layout: Layout, config: DinConfig, base_rate: float) -> keras.Model:

@@ -36,7 +36,7 @@ class ModelConfig(NamedSection):
     """Normalize each hidden layer over the batch."""
     embedding_l2: Annotated[float, Field(ge=0)] = 0.0
     """Weight in the loss of the squared embeddings that a batch reads, summed
-    over a row of the batch."""
+    over a row of the batch; a list counts as one value does."""
 
     _logits: int = PrivateAttr(1)
 

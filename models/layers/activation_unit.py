@@ -20,7 +20,9 @@ class ActivationUnit(keras.layers.Layer):
     Zhou et al., "Deep Interest Network for Click-Through Rate Prediction",
     arXiv 1706.06978: v = sum of a(q, k) · k over the items, where a is a small
     network of [q, k, q - k, q * k] with PReLU. As in the paper its weights are
-    not normalized, so that the sum tells how strong an interest is.
+    not normalized, so that the sum tells how strong an interest is. Numbers
+    beside the items are further inputs of a, without effect at the start: they
+    are larger than embeddings, and would drown them.
 
     Args:
         units: of its layers, from the inputs up.
@@ -48,7 +50,11 @@ class ActivationUnit(keras.layers.Layer):
         self.slopes: list[Any] = []
         for i, (inputs, units) in enumerate(pairwise(widths)):
             self.kernels.append(
-                self.add_weight(shape=(inputs, units), name=f"kernel_{i}")
+                self.add_weight(
+                    shape=(inputs, units),
+                    initializer=_without_effect(0 if i else numbers),
+                    name=f"kernel_{i}",
+                )
             )
             for made, name, start in (
                 (self.biases, "bias", 0.0),
@@ -76,7 +82,7 @@ class ActivationUnit(keras.layers.Layer):
         rows: tf.Tensor,
         numbers: tf.Tensor | None = None,
     ) -> tf.Tensor:
-        """Interest in the target, [N, width (+ numbers)]; zero without items.
+        """Interest in the target, [N, width]; zero without items.
 
         Args:
             target: [N, width].
@@ -85,9 +91,8 @@ class ActivationUnit(keras.layers.Layer):
             numbers: [V, numbers].
         """
         weights = self.weigh(target, items, rows, numbers)[:, None]
-        values = items if numbers is None else tf.concat([items, numbers], 1)
         return tf.math.unsorted_segment_sum(
-            tf.cast(weights, values.dtype) * values, rows, tf.shape(target)[0]
+            tf.cast(weights, items.dtype) * items, rows, tf.shape(target)[0]
         )
 
     def weigh(
@@ -122,6 +127,18 @@ class ActivationUnit(keras.layers.Layer):
         if not self._softmax:
             return scores
         return softmax(tf.cast(scores, tf.float32), rows, tf.shape(target)[0])
+
+
+def _without_effect(last: int) -> Any:
+    """Initializer of a kernel whose `last` inputs begin with weights of 0."""
+
+    def make(shape: Any, dtype: Any = None) -> Any:
+        inputs, units = shape
+        glorot = keras.initializers.GlorotUniform()
+        first = glorot((inputs - last, units), dtype)
+        return tf.concat([first, tf.zeros([last, units], first.dtype)], 0)
+
+    return make
 
 
 def softmax(scores: tf.Tensor, rows: tf.Tensor, count: tf.Tensor) -> tf.Tensor:

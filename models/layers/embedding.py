@@ -104,17 +104,22 @@ class Lookup:
         ids = tf.concat(parts, 0) if len(parts) > 1 else parts[0]
         return read(table, ids)
 
-    def without_padding(
-        self, rows: tf.Tensor, inputs: Mapping[str, Any]
-    ) -> tf.Tensor:
-        """Rows of `gather`, zero for values behind the last list."""
-        if not self._lists:
-            return rows
-        there = [value_rows(inputs[LISTS + f.name]) >= 0 for f in self._lists]
+    def weights(self, inputs: Mapping[str, Any]) -> tf.Tensor:
+        """Weight of each row of `gather` in a penalty, float32 [R].
+
+        A list counts as one value does, however long it is: each of its values
+        weighs 1 / length, and one behind the last list nothing.
+        """
+        parts = []
         if self._columns:
             count = tf.size(inputs[IDS][:, 0]) * len(self._columns)
-            there.insert(0, tf.fill([count], True))
-        return tf.where(tf.concat(there, 0)[:, None], rows, 0.0)
+            parts.append(tf.ones([count]))
+        for f in self._lists:
+            ragged = inputs[LISTS + f.name]
+            rows = value_rows(ragged)
+            lengths = tf.cast(at_rows(ragged.row_lengths(), rows), tf.float32)
+            parts.append(tf.where(rows < 0, 0.0, 1 / tf.maximum(lengths, 1.0)))
+        return tf.concat(parts, 0) if len(parts) > 1 else parts[0]
 
     def pool(
         self, rows: tf.Tensor, inputs: Mapping[str, Any], queries: Any = None
@@ -249,12 +254,21 @@ def segment_exp(
     return tf.exp(tf.minimum(away, 0.0))
 
 
-def penalty(rows: tf.Tensor, inputs: Mapping[str, Any]) -> tf.Tensor:
-    """Sum of squares of the rows that a batch reads, by row of the batch."""
+def penalty(
+    rows: tf.Tensor, weights: tf.Tensor, inputs: Mapping[str, Any]
+) -> tf.Tensor:
+    """Sum of squares of the rows that a batch reads, by row of the batch.
+
+    Args:
+        rows: [R, dim].
+        weights: of the rows, [R].
+        inputs: of the batch.
+    """
     some = next(iter(inputs.values()))
     ragged = isinstance(some, tf.RaggedTensor)
     count = some.nrows() if ragged else tf.shape(some)[0]
-    total = tf.reduce_sum(tf.square(tf.cast(rows, tf.float32)))
+    squares = tf.reduce_sum(tf.square(tf.cast(rows, tf.float32)), 1)
+    total = tf.tensordot(squares, weights, 1)
     # A replica may have no row of a last batch.
     return total / tf.cast(tf.maximum(count, 1), tf.float32)
 
@@ -371,8 +385,8 @@ class Fused:
             table = self.compact or self.read(self.table)
             rows = self.lookup.gather(table, inputs)
             if self._l2 and training:
-                real = self.lookup.without_padding(rows, inputs)
-                self.add_loss(self._l2 * penalty(real, inputs))
+                weights = self.lookup.weights(inputs)
+                self.add_loss(self._l2 * penalty(rows, weights, inputs))
             rows = tf.cast(rows, self.compute_dtype)
             query = None if self.query is None else self.read(self.query)
             parts.append(self.lookup.pool(rows, inputs, query))

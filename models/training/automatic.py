@@ -26,7 +26,7 @@ _EVAL_STEPS = 125  # at most, where early stopping keeps the best
 _RANK, _LOW_RANK_WIDTH = 64, 256
 _LAYERS, _LAYERS_OF_LOW_RANK = 3, 2
 # Fewer say too little of an id for its embedding to be left free.
-_EVENTS_PER_ID = 0.5
+_EVENTS_PER_ID, _EVENTS_PER_ID_AFTER_START = 1.0, 0.5
 _SMALL = 150_000  # rows below which a large network learns the log by heart
 # Rows below which a network learns what a linear start leaves in several
 # passes at low rates; from there on as without a start.
@@ -136,14 +136,15 @@ def choose(
         0.2 if small or slow else 0.0,
         "a linear start" if slow and not small else f"{word} rows",
     )
-    if slow:
+    if slow or small:
         share = (rows // 2 if events is None else events) / max(1, ids)
+        enough = _EVENTS_PER_ID_AFTER_START if slow else _EVENTS_PER_ID
         fill(
             "model.embedding_l2",
-            0.0 if share >= _EVENTS_PER_ID else 0.02,
+            0.0 if share >= enough else 0.02,
             f"{share:.2g} rows of the rarer label for each id",
         )
-    fill("model.embedding_l2", 0.02 if small else 0.0, f"{word} rows")
+    fill("model.embedding_l2", 0.0, f"{word} rows")
     if optimizer.get("learning_rate") == AUTO:
         scale = math.sqrt(train["batch_size"] / 512)
         rates = rates_of(

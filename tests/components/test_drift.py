@@ -24,10 +24,13 @@ from components.example_io import tfrecord
 from components.example_io.tf_example import encode
 from components.example_validator.comparison import Comparison, compare
 from components.example_validator.executor import constant_features
+from components.statistics_gen.distinct_lists import DistinctLists
 from components.statistics_gen.split_statistics import statistics_of
+from pipeline.synthetic.shop import Shop
 
 SIZES = (100, 1_000, 10_000, 100_000)
 CATEGORIES = list("abcdef")
+LISTS = {"seen": pa.list_(pa.string()), "since": pa.list_(pa.float32())}
 SHARES = [0.5, 0.2, 0.1, 0.1, 0.05, 0.05]
 
 
@@ -62,11 +65,11 @@ def frame(rows: int, seed: int, shift: bool = False) -> pd.DataFrame:
     )
 
 
-def statistics(data: pd.DataFrame) -> Any:
+def statistics(data: pd.DataFrame, sequences: Any = ()) -> Any:
     """As a run has them: of TFDV's in memory, counts of values are a sketch."""
     columns = {}
     for name, values in data.items():
-        array = pa.array(values, from_pandas=True)
+        array = pa.array(values, LISTS.get(str(name)), from_pandas=True)
         is_number = pa.types.is_floating(array.type)
         if pa.types.is_null(array.type):
             array = array.cast(pa.string())
@@ -74,7 +77,7 @@ def statistics(data: pd.DataFrame) -> Any:
     with tempfile.NamedTemporaryFile() as file:
         file.write(tfrecord.frame(encode(columns)))
         file.flush()
-        return statistics_of([file.name])
+        return statistics_of([file.name], sequences=sequences)
 
 
 def compared(
@@ -333,3 +336,104 @@ def test_a_list_is_not_compared_with_the_texts_of_an_older_version() -> None:
     texts = lists.map("|".join)
     found = compared(lists, texts)
     assert (found.drifted, found.only["types"]) == ([], ["genres"])
+
+
+SEQUENCES = {"seen": "seen", "since": "seen"}
+
+
+def histories(rows: int, seed: int) -> pd.DataFrame:
+    """Items clicked before each row of a shop, and how long before."""
+    rng, start = np.random.default_rng(seed), 8000  # nothing is known before
+    columns, logit, _ = Shop(rng).draw(rng, np.arange(start + rows))
+    clicked = rng.random(start + rows) < 1 / (1 + np.exp(-logit))
+    past: dict[str, list[tuple[int, str]]] = {}
+    seen, since = [], []
+    user, item = columns["user_id"].to_pylist(), columns["item_id"].to_pylist()
+    for row in range(start + rows):
+        before = past.setdefault(user[row], [])
+        seen.append([name for _, name in before[-50:]])
+        since.append([float(row - time) for time, _ in before[-50:]])
+        if clicked[row]:
+            before.append((row, item[row]))
+    lists = pd.DataFrame({"seen": seen, "since": since})[start:]
+    return lists.reset_index(drop=True)
+
+
+def sequences_compared(
+    now: pd.DataFrame, base: pd.DataFrame, **config: Any
+) -> Comparison:
+    return compare(
+        statistics(now, ["seen"]),
+        statistics(base, ["seen"]),
+        "the base",
+        DriftConfig(**config),
+        schema_pb2.Schema(),
+        list(SEQUENCES),
+        sequences=SEQUENCES,
+    )
+
+
+@pytest.mark.parametrize("rows", [1500, 6000])
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_two_times_of_one_log_have_alike_sequences(
+    rows: int, seed: int
+) -> None:
+    lists = histories(2 * rows, seed)
+    found = sequences_compared(lists[rows:], lists[:rows])
+    assert found.drifted == []
+    assert found.features.keys() == {"seen", "seen (length)", "since"}
+
+
+def test_other_items_and_lists_of_other_lengths_are_a_drift() -> None:
+    lists = histories(12_000, 4)
+    base, now = lists[:6000], lists[6000:]
+    renamed = now["seen"].map(lambda x: [f"sku-{name}" for name in x])
+    few = now.map(lambda x: x[-3:])
+    empty = now.map(lambda x: x[:0])
+    for changed, drifted in (
+        (now.assign(seen=renamed), "seen"),
+        (few, "seen (length)"),
+        (empty, "seen (length)"),
+    ):
+        assert drifted in sequences_compared(changed, base).drifted
+    # `null` is of the items and of the lengths.
+    found = sequences_compared(empty, base, features={"seen": None})
+    assert found.features == {}
+
+
+def test_sequences_whose_lists_nobody_counted_are_said_and_left_out() -> None:
+    lists = histories(500, 1)
+    found = compare(
+        statistics(lists, ["seen"]), statistics(lists), "it", DriftConfig(),
+        schema_pb2.Schema(), list(SEQUENCES), sequences=SEQUENCES,
+    )  # fmt: skip
+    assert not found.features and found.only["uncounted"] == ["seen", "since"]
+    (line,) = lines({"drift": {"why": "", "comparisons": [found.to_json()]}})
+    assert "distinct lists not counted: seen, since" in line
+
+
+def test_distinct_lists_are_counted_in_batches_of_any_threads() -> None:
+    rng = np.random.default_rng(1)
+    lists = [
+        [*map(str, rng.integers(0, 9, rng.integers(0, 4)))] for _ in range(3000)
+    ]
+    parts = [DistinctLists(), DistinctLists()]
+    for number in range(0, 3000, 500):
+        array = pa.array(lists[number : number + 500], pa.list_(pa.binary()))
+        parts[number // 500 % 2].add(array)
+    parts[0].merge(parts[1])
+    assert parts[0].count() == len({tuple(x) for x in lists if x})
+    many = DistinctLists()
+    for first in range(0, 200_000, 50_000):
+        values = np.arange(first, first + 50_000) * 0.5
+        many.add(pa.array([[x, 1.0] for x in values]))
+    assert many.count() == pytest.approx(200_000, rel=0.03)
+
+
+def test_a_name_with_a_space_may_drift() -> None:
+    data = frame(1000, 1).rename(columns={"coin": "a coin", "normal": "x.y"})
+    later = frame(1000, 2, shift=True)
+    found = compared(
+        later.rename(columns={"coin": "a coin", "normal": "x.y"}), data
+    )
+    assert {"a coin", "x.y"} <= set(found.drifted)

@@ -117,6 +117,7 @@ class Place:
         drift: Any = "warn",
         leaks: str = "warn",
         uneven: tuple[str, ...] = (),
+        sequences: tuple[str, ...] = (),
     ) -> tuple[dict[str, Any], Any]:
         """Content of the artifact: FILE, and the train split's anomalies."""
         schema = standard_artifacts.Schema()
@@ -134,6 +135,7 @@ class Place:
             leaks,
             {"site": "string", "price": "float"},
             uneven,
+            dict.fromkeys(sequences, "site"),
         )
         Executor().Do(
             {"statistics": [statistics], "schema": [schema]},
@@ -186,6 +188,10 @@ def test_skew_between_train_and_eval_is_told(place: Place) -> None:
     assert any(i.skew_measurements for i in anomalies.drift_skew_info)
     # Each of its values is in one split, because the config says so.
     found, _ = place.check(now, uneven=("site",))
+    (only,) = found["drift"]["comparisons"]
+    assert list(only["features"]) == ["price"]
+    # Users of one split have other histories than those of another.
+    found, _ = place.check(now, sequences=("site",))
     (only,) = found["drift"]["comparisons"]
     assert list(only["features"]) == ["price"]
 

@@ -205,6 +205,60 @@ def test_the_join_gives_the_rows_that_it_gives_in_process(
     assert got
 
 
+SHOP = """
+name: shop
+data:
+  impressions: {path: SHOWN/*.tsv, format: tsv, header: true}
+  clicks:
+    path: CLICKS/*.tsv
+    format: tsv
+    header: true
+    key: impression_id
+    time: timestamp
+    window: 30m
+    partitions: 3
+  time: timestamp
+  split: {by: time, eval: 0.2}
+features:
+  categorical: [item_id, category]
+  sequences:
+    - from: impressions
+      of: user_id
+      items: item_id
+      max_len: 10
+      sides: [{of: category, items: category}, {of: timestamp}]
+"""
+
+
+def test_histories_are_those_that_they_are_in_process(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    generate(3000, tmp_path, shape="shop")
+    shown = dealt(tmp_path / "impressions.tsv", tmp_path / "shown")
+    clicks = dealt(tmp_path / "clicks.tsv", tmp_path / "clicks")
+    path = tmp_path / "shop.yaml"
+    text = SHOP.replace("SHOWN", str(shown)).replace("CLICKS", str(clicks))
+    path.write_text(text, "utf-8")
+    here = load(path)
+    there = here.model_copy(
+        update={"runner": RunnerConfig(beam=cluster.beam())}
+    )
+    jobs = len(cluster.rest("/jobs")["jobs"])
+    homes = [
+        run(config, tmp_path / name, "ClickLogGen")
+        for name, config in (("here", here), ("there", there))
+    ]
+    assert len(cluster.rest("/jobs")["jobs"]) > jobs
+    longest = 0
+    for split in ("train", "eval"):
+        expected, got = (records(home, "ClickLogGen", split) for home in homes)
+        assert got == expected
+        for row in map(tf.train.Example.FromString, got):
+            items = row.features.feature["user_id_item_id"].bytes_list.value
+            longest = max(longest, len(items))
+    assert longest == 10
+
+
 def test_predict_scores_there_as_in_process(
     cluster: Cluster, tmp_path: Path
 ) -> None:

@@ -115,6 +115,18 @@ def test_small_logs_start_from_a_linear_model(
 
 
 @pytest.mark.parametrize(
+    ("rows", "ids", "l2"),
+    [(5000, 2000, 0.0), (5000, 2001, 0.02), (200_000, 10**6, 0.0)],
+)
+def test_embeddings_of_a_network_are_free_where_rows_tell_enough(
+    rows: int, ids: int, l2: float
+) -> None:
+    for name in ("dcn_v2", "din"):
+        found, _ = choose(sections(model__name=name), rows, ids, 2000)
+        assert found["model"]["embedding_l2"] == l2
+
+
+@pytest.mark.parametrize(
     ("width", "given", "layers", "rank"),
     [
         (1, {}, 3, None),

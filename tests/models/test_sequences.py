@@ -20,7 +20,7 @@ from models.keras_versions import start_afresh
 from models.layers.activation_unit import ActivationUnit
 from models.layers.embedding import FusedTable
 from models.layers.list_rows import padded, value_rows
-from models.layers.transformer_block import TransformerBlock, spread
+from models.layers.transformer_block import Norm, TransformerBlock, spread
 from models.preprocessing.dummy_rows import empty_rows
 from models.preprocessing.input_layout import (
     IdFeature,
@@ -109,10 +109,8 @@ def test_dins_attention_is_that_of_the_paper(softmax: bool) -> None:
         if softmax and len(mine):
             given = np.exp(given - given.max())
             given /= given.sum()
-        values = np.concatenate([items, gaps], 1)[mine]
-        np.testing.assert_allclose(
-            found[row], given @ values if len(mine) else np.zeros(5), atol=1e-4
-        )
+        wanted = given @ items[mine] if len(mine) else np.zeros(4)
+        np.testing.assert_allclose(found[row], wanted, atol=1e-4)
 
 
 def test_din_begins_with_the_sum_of_the_items_and_its_likeness() -> None:
@@ -124,7 +122,7 @@ def test_din_begins_with_the_sum_of_the_items_and_its_likeness() -> None:
         rng.normal(scale=0.01, size=(count, 6)).astype(np.float32)
         for count in (2, 3)
     )
-    gaps = np.zeros((3, 1), np.float32)
+    gaps = np.full((3, 1), 9.0, np.float32)  # log1p of two hours
     given = Items(
         target,
         items,
@@ -135,7 +133,30 @@ def test_din_begins_with_the_sum_of_the_items_and_its_likeness() -> None:
     found = deep.interest(0, given, False).numpy()
     sums = np.stack([items[:2].sum(0), items[2]])
     np.testing.assert_allclose(found[:, :6], sums, atol=2e-3)
-    np.testing.assert_allclose(found[:, 7:], found[:, :6] * target, rtol=1e-6)
+    np.testing.assert_allclose(found[:, 6:], found[:, :6] * target, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["din", "bst"])
+def test_numbers_beside_items_do_not_drown_them_at_the_start(name: str) -> None:
+    start_afresh(1)
+    model = build_model(LAYOUT, ModelConfig(name=name, hidden=(8,)), 0.3)
+    batch = rows([5, 0, 3, 5])
+    gaps = batch["numbers_gaps"]
+    large = batch | {
+        "numbers_gaps": gaps.with_flat_values(9 + gaps.flat_values)
+    }
+    np.testing.assert_array_equal(model(large), model(batch))
+    with tf.GradientTape() as tape:
+        total = tf.reduce_sum(model(large))
+    gradients = tape.gradient(total, model.trainable_variables)
+    size = 36 if name == "din" else 6
+    # They are learned from the first step on.
+    moved = [
+        float(np.abs(tf.convert_to_tensor(g)[-1:]).max())
+        for v, g in zip(model.trainable_variables, gradients, strict=True)
+        if v.name in ("kernel_0", "numbers_0") and v.shape[1] == size
+    ]
+    assert len(moved) == 1 and moved[0] > 0
 
 
 @pytest.mark.parametrize("name", ["din", "bst"])
@@ -289,9 +310,9 @@ def test_a_transformers_padding_changes_nothing() -> None:
     block.build()
     ragged = rows(LENGTHS)["numbers_gaps"]
     items = Items(
-        tf.constant(RNG.normal(size=(4, 4)), tf.float32),
-        tf.constant(RNG.normal(size=(6, 4)), tf.float32),
-        ragged.flat_values[:, None],
+        tf.constant(RNG.normal(size=(4, 5)), tf.float32),
+        tf.constant(RNG.normal(size=(6, 5)), tf.float32),
+        None,
         value_rows(ragged),
         ragged.row_lengths(),
     )
@@ -309,9 +330,7 @@ def test_a_transformers_padding_changes_nothing() -> None:
     np.testing.assert_allclose(found(10, True), long, atol=1e-6)
     np.testing.assert_allclose(found(4, True), short, atol=1e-6)
     # By the formulas of the paper, for one row.
-    x = np.concatenate([items.target[2:3], np.zeros((1, 1))], 1)
-    beside = np.concatenate([items.items, items.numbers], 1)[2:5]
-    x = np.concatenate([x, beside])
+    x = np.concatenate([items.target[2:3], items.items[2:5]])
     wq, wk, wv, wo = (
         layer.kernel.numpy() for layer in (*block.projections, block.joined)
     )
@@ -333,6 +352,31 @@ def test_a_transformers_padding_changes_nothing() -> None:
     gamma = block.norms[1].gamma.numpy()
     expected = norm(s + hidden @ second.kernel.numpy()) * gamma
     np.testing.assert_allclose(short[2], expected, atol=1e-4)
+
+
+def test_gradients_in_closed_form_are_those_of_tensorflow() -> None:
+    values = tf.constant(RNG.normal(size=(5, 4)), tf.float32)
+    places = tf.constant([3, 0, -1, 6, 2], tf.int64)
+    weights = tf.constant(RNG.normal(size=(8, 4)), tf.float32)
+    ours, stock = Norm(0.7), keras.layers.LayerNormalization(epsilon=1e-6)
+    for layer in (ours, stock):
+        layer.build((None, 4))
+        layer.set_weights([np.full(4, 0.7), np.arange(4.0)])
+    found = []
+    for spread_, norm in (
+        (spread, ours),
+        (tf.math.unsorted_segment_sum, stock),
+    ):
+        with tf.GradientTape() as tape:
+            tape.watch(values)
+            at = spread_(values, places, 8)
+            total = tf.reduce_sum(weights * at) + tf.reduce_sum(
+                weights[:5] * norm(values) ** 2
+            )
+        wanted = [values, *norm.trainable_variables]
+        found.append([total, *tape.gradient(total, wanted)])
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("pool", ["mean", "last", "attention"])
