@@ -81,7 +81,7 @@ def learned(
     tweak: Tweak | None = None,
     ordered: Callable[[Any], Any] | None = None,
 ) -> Learned:
-    """What `lionctr run` learns where nothing but `asked` is given.
+    """Trains as `lionctr run` does where nothing but `asked` is given.
 
     Args:
         layout: of the inputs.
