@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import yaml
 
-from components.click_log_gen.config.sections import LogFiles
+from components.click_log_gen.config.log_files import LogFiles
 from components.evaluator.config import EvaluateConfig
 from components.evaluator.contract import check_gate, check_metric
 from components.evaluator.gates import reasons

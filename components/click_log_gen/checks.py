@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from components.click_log_gen.config.event_logs import ClickFiles
 from components.click_log_gen.config.labels import LabelRule
-from components.click_log_gen.config.sections import ClickFiles, DataConfig
+from components.click_log_gen.config.sections import DataConfig
 from components.click_log_gen.join import matching
 from models.errors import InputError
 from optimizers.config.messages import counted

@@ -12,7 +12,8 @@ from components.click_log_gen import conversion
 from components.click_log_gen.batch import ConversionSettings
 from components.click_log_gen.columns import feature_check, labels
 from components.click_log_gen.columns.rows import ColumnForm
-from components.click_log_gen.config.sections import DataConfig, LogFiles
+from components.click_log_gen.config.log_files import LogFiles
+from components.click_log_gen.config.sections import DataConfig
 from components.click_log_gen.files import log_paths
 from components.click_log_gen.files.chunks import Chunk
 from components.click_log_gen.formats import log_format

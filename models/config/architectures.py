@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import Field, PrivateAttr
 
-from models.config.section import FieldError, PositiveInt, Section
+from models.config.section import PositiveInt
 from optimizers.config.named_section import NamedSection
 from optimizers.extension import Registry
 
@@ -51,19 +51,9 @@ class ModelConfig(NamedSection):
         copy._logits = logits
         return copy
 
-    def __new__(cls, **options: Any) -> Self:
-        """`ModelConfig(name="dcn_v2")` is a DcnConfig."""
-        section: Any = _section_of(options) if cls is ModelConfig else cls
-        made: Self = super().__new__(section)
-        return made
-
     @classmethod
     def _long_form(cls, value: Any) -> Any:
         return {"name": value} if isinstance(value, str) else value
-
-    @classmethod
-    def _section_of(cls, value: Mapping[str, Any]) -> type[Section]:
-        return _section_of(value) if cls is ModelConfig else cls
 
 
 class DcnConfig(ModelConfig):
@@ -223,11 +213,5 @@ BUILDERS = Registry(
     {name: builder for name, (_, builder) in _BUILT.items()},
     "a function (layout, config, base_rate) that returns a Keras model",
 )
-
-
-def _section_of(options: Mapping[str, Any]) -> type[ModelConfig]:
-    name = options.get("name", "wide_deep")
-    try:
-        return ARCHITECTURES.get(BUILDERS.check(name), OwnConfig)
-    except ValueError as error:
-        raise FieldError("name", str(error)) from None
+ModelConfig._sections = {**ARCHITECTURES, "": OwnConfig}
+ModelConfig._registry = BUILDERS

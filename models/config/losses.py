@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Self
+from typing import Annotated, Any
 
 from pydantic import Field
 
-from models.config.section import FieldError, Name, PositiveInt, Section
+from models.config.section import Name, PositiveInt
 from optimizers.config.named_section import NamedSection
 from optimizers.extension import Registry
 
@@ -21,19 +21,9 @@ class LossConfig(NamedSection):
     """`logloss`, `focal`, `label_smoothing`, `pairwise`, `jrc`, or
     `package.module:Class` of your own."""
 
-    def __new__(cls, **options: Any) -> Self:
-        """`LossConfig(name="focal")` is a FocalConfig."""
-        section: Any = _section_of(options) if cls is LossConfig else cls
-        made: Self = super().__new__(section)
-        return made
-
     @classmethod
     def _long_form(cls, value: Any) -> Any:
         return {"name": value} if isinstance(value, str) else value
-
-    @classmethod
-    def _section_of(cls, value: Mapping[str, Any]) -> type[Section]:
-        return _section_of(value) if cls is LossConfig else cls
 
     @property
     def calibrated(self) -> bool | None:
@@ -211,12 +201,8 @@ LOSSES = Registry(
     "a class whose objects, called with (logits, labels, weights, groups),"
     " return the loss of each row",
 )
-
-
-def _section_of(options: Mapping[str, Any]) -> type[LossConfig]:
-    name = options.get("name", "logloss")
-    try:
-        LOSSES.check(name)
-    except ValueError as error:
-        raise FieldError("name", str(error)) from None
-    return _BUILT[name][0] if name in _BUILT else OwnLossConfig
+LossConfig._sections = {
+    **{name: section for name, (section, _) in _BUILT.items()},
+    "": OwnLossConfig,
+}
+LossConfig._registry = LOSSES

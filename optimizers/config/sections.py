@@ -34,6 +34,7 @@ from optimizers.config.catalog import (
 from optimizers.config.messages import TOP, problems
 from optimizers.config.named_section import NamedSection
 from optimizers.config.section import FieldError, Section
+from optimizers.extension import Registry
 
 _Auto = Literal["auto"]
 _DEFAULT = "lion"
@@ -88,8 +89,7 @@ class Schedule(Section):
 class _ByName(NamedSection):
     """A section of an optimizer: its arguments beside its name."""
 
-    _sections: ClassVar[dict[str, type[Section]]]
-    """Name -> section; "": of a user's own."""
+    _registry: ClassVar[Registry] = CLASSES
 
     @classmethod
     def sections(cls) -> tuple[type[Section], ...]:
@@ -97,25 +97,17 @@ class _ByName(NamedSection):
         return tuple(cls._sections.values())
 
     @classmethod
-    def _section_of(cls, value: Mapping[str, Any]) -> type[Section]:
-        if "_sections" not in vars(cls):  # not the door
-            return cls
-        return cls._named(value)
-
-    @classmethod
     def _named(cls, value: Mapping[str, Any]) -> type[Section]:
         if "name" not in value:
             raise FieldError("name", f"missing; accepted: {', '.join(names())}")
-        try:
-            name = CLASSES.check(value["name"])
-        except ValueError as error:
-            raise FieldError("name", str(error)) from None
-        if CLASSES.is_own(name) and value.get("learning_rate") is None:
+        section = super()._named(value)
+        own = section is cls._sections[""]
+        if own and value.get("learning_rate") is None:
             raise FieldError(
                 "learning_rate",
                 "missing; it is required for an optimizer of your own",
             )
-        return cls._sections.get(name, cls._sections[""])
+        return section
 
 
 class OptimizerConfig(_ByName):

@@ -113,7 +113,7 @@ _SIGNS: dict[str, Callable[[Any], bool]] = {
 
 
 def _log_format(name: str, beside: dict[str, Any], sample: Path | None) -> None:
-    from components.click_log_gen.config.sections import LogFiles
+    from components.click_log_gen.config.log_files import LogFiles
     from components.click_log_gen.formats import contract, log_format
     from components.click_log_gen.formats.plan import plan
 

@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 
 from pipeline import wheels
+from pipeline.console import quiet
 
 _PACKAGES = (
     "tfx",
@@ -51,7 +52,8 @@ def main() -> int:
     failed = 0
     for name, check in _CHECKS.items():
         try:
-            shown, advice = check()
+            with quiet(Path(os.devnull)):  # importing TensorFlow is not
+                shown, advice = check()
         except Exception as error:  # a broken installation breaks anywhere
             shown = f"{type(error).__name__}: {error}".splitlines()[0]
             advice = "run `make setup`"

@@ -28,7 +28,7 @@ from components.click_log_gen.columns.rows import (
     refuse_unequal,
     typed,
 )
-from components.click_log_gen.config.sections import LogFiles
+from components.click_log_gen.config.log_files import LogFiles
 from components.click_log_gen.files.chunks import Chunk, naming
 from components.click_log_gen.formats import log_reader
 from components.click_log_gen.output.row_counts import RowCounts

@@ -12,11 +12,8 @@ from pydantic import ValidationError
 
 from components import model_store
 from components.click_log_gen.columns.rows import ColumnForm
-from components.click_log_gen.config.sections import (
-    PLACEHOLDERS,
-    LogFiles,
-    Spans,
-)
+from components.click_log_gen.config.log_files import PLACEHOLDERS, LogFiles
+from components.click_log_gen.config.sections import Spans
 from components.click_log_gen.files import spans
 from models.config.event_time import TimeColumn
 from models.config.labels import CTR, labels_of, outputs

@@ -16,7 +16,7 @@ import pyarrow as pa
 from components.click_log_gen.columns import labels
 from components.click_log_gen.columns.rows import Rows, Verdicts
 from components.click_log_gen.config.labels import LabelRule
-from components.click_log_gen.config.sections import LogFiles
+from components.click_log_gen.config.log_files import LogFiles
 from components.click_log_gen.files.chunks import HEAD_BYTES, Chunk
 from components.click_log_gen.formats import log_format
 from models.config.paths import is_local, literal

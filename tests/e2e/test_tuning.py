@@ -263,6 +263,7 @@ def test_a_search_by_a_metric_of_ones_own(
     assert best.score == max(scores)
 
 
+@pytest.mark.ci  # as the trials of a killed run
 def test_a_training_of_a_comparison_is_done_once(
     home: Home, tuned: tuple[dict[str, int], dict[str, Any], str]
 ) -> None:

@@ -120,6 +120,7 @@ def _fit(
         step(some, wanted)
 
 
+@pytest.mark.ci
 def test_log_buckets_and_an_indicator_find_what_one_number_hides() -> None:
     rng = np.random.default_rng(1)
     count = np.floor(np.exp(rng.normal(2, 2.5, ROWS)))
@@ -167,7 +168,9 @@ def test_a_bound_takes_the_weight_off_absurd_numbers() -> None:
         assert within > without + 0.7
 
 
-@pytest.mark.parametrize("frozen", [True, False])
+@pytest.mark.parametrize(
+    "frozen", [True, pytest.param(False, marks=pytest.mark.ci)]
+)
 def test_pretrained_vectors_tell_rare_values_apart(
     tmp_path: Path, frozen: bool
 ) -> None:
@@ -210,6 +213,7 @@ def test_a_vector_and_its_absence_are_learned() -> None:
     )
 
 
+@pytest.mark.ci
 def test_weights_find_what_a_mean_of_all_values_hides() -> None:
     rng = np.random.default_rng(1)
     effects = rng.normal(size=30)

@@ -212,7 +212,13 @@ def test_label_that_says_nothing_is_refused() -> None:
     check_learnable(BUY, LabelSums(5, 5), entire_space=False)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.ci] if name != "esmm" else [])
+        for name in NAMES
+    ],
+)
 def test_training_learns_both_labels(name: str) -> None:
     """Clicks follow x; a purchase after a click follows the id."""
     rng = np.random.default_rng(5)

@@ -110,6 +110,7 @@ def killed_at(step: int, folder: Path, command: list[str]) -> None:
     assert process.exitcode == -signal.SIGKILL, log.read_text()[-3000:]
 
 
+@pytest.mark.ci  # like the next ones, which stop without a kill
 def test_killed_it_ends_with_the_same_bits(
     tmp_path: Path, examples: Path
 ) -> None:

@@ -127,7 +127,9 @@ def test_metrics_are_those_of_scikit_learn() -> None:
     )
 
 
-@pytest.mark.parametrize("reweight", [False, True])
+@pytest.mark.parametrize(
+    "reweight", [False, pytest.param(True, marks=pytest.mark.ci)]
+)
 def test_sampled_negatives_are_corrected_under_weights(reweight: bool) -> None:
     """The odds of a weighted row are those of values: v1 p / (v0 (1 - p))."""
     rng = np.random.default_rng(1)

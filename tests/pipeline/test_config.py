@@ -223,9 +223,15 @@ def test_the_time_may_be_the_columns_name_alone(check: Any) -> None:
     ("override", "words"),
     [
         ("data.time=null", ["data", "`clicks` needs `time`"]),
-        ("data.clicks.key=[]", ["data.clicks", "`key`", "received []"]),
-        ("data.clicks.key=[id, id]", ["`key`", "['id', 'id']", "different"]),
-        ("data.clicks.key=[id, ts]", ["`impression_key`", "['user']", "2"]),
+        ("data.clicks.key=[]", ["data.clicks.key", "received []"]),
+        (
+            "data.clicks.key=[id, id]",
+            ["data.clicks.key", "['id', 'id']", "different"],
+        ),
+        (
+            "data.clicks.key=[id, ts]",
+            ["data.clicks.impression_key", "['user']", "2"],
+        ),
         ("data.clicks.key=who", ["`clicks.key: who`", "id, ts, dwell"]),
         ("data.clicks.impression_key=who", ["'who'", "impressions.columns"]),
         ("data.clicks.time=when", ["`clicks.time`", "'when'"]),

@@ -74,7 +74,9 @@ def test_every_format_gives_what_the_model_says(
         assert answer["ctr"] == ctr(**features), row
 
 
-@pytest.mark.parametrize("format", ["csv", "jsonl"])
+@pytest.mark.parametrize(
+    "format", ["csv", pytest.param("jsonl", marks=pytest.mark.ci)]
+)
 def test_a_history_comes_with_the_log(
     tmp_path: Path, format: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -14,7 +14,7 @@ from pydantic import (
     model_validator,
 )
 
-from components.click_log_gen.config import duration
+from components.click_log_gen.config.event_logs import EventKey
 from models.config.section import FieldError, Name, Section
 
 CLICKS = "clicks"  # as `from` of the first label: a click of the log
@@ -68,7 +68,7 @@ Label = Annotated[
 ]
 
 
-class LabelTask(Section):
+class LabelTask(EventKey):
     """One of several labels that a model learns together.
 
     A row without a value of a label after the first does not count for it: the
@@ -108,19 +108,6 @@ class LabelTask(Section):
     def _by_column(cls, value: Any) -> Any:
         return {"column": value} if isinstance(value, str) else value
 
-    @field_validator("key", "impression_key", mode="before")
-    @classmethod
-    def _a_name_or_more(cls, value: Any) -> Any:
-        return (value,) if isinstance(value, str | int) else value
-
-    @field_validator("window", mode="before")
-    @classmethod
-    def _is_duration(cls, value: Any) -> Any:
-        known = isinstance(value, str) and duration.microseconds(value)
-        if value is not None and not known:
-            raise ValueError(duration.not_a_duration(value))
-        return value
-
     @model_validator(mode="after")
     def _of_column_or_events(self) -> LabelTask:
         if (self.column is None) == (self.from_ is None):
@@ -152,23 +139,8 @@ class LabelTask(Section):
                 f"`from: {self.from_}` needs `key`, such as impression_id, and"
                 " `window`, such as 24h"
             )
-        if len(self.shown_key) != len(self.key):
-            raise FieldError(
-                "impression_key",
-                f"received {list(self.shown_key)}; accepted: as many columns"
-                f" as `key` has, {len(self.key)}",
-            )
+        self.check_key()
         return self
-
-    @property
-    def shown_key(self) -> tuple[str, ...]:
-        """The key's columns in the impressions."""
-        return self.impression_key or self.key
-
-    @property
-    def window_micros(self) -> int:
-        """The window in microseconds."""
-        return duration.microseconds(self.window) if self.window else 0
 
     @model_validator(mode="after")
     def _check(self) -> LabelTask:

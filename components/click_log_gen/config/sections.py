@@ -9,7 +9,6 @@ from datetime import date
 from typing import Annotated, Any, Literal
 
 from pydantic import (
-    AfterValidator,
     Field,
     ValidationInfo,
     field_validator,
@@ -17,6 +16,7 @@ from pydantic import (
 )
 
 from components.click_log_gen.config import duration
+from components.click_log_gen.config.event_logs import ClickFiles, EventFiles
 from components.click_log_gen.config.labels import (
     Label,
     LabelRule,
@@ -24,7 +24,10 @@ from components.click_log_gen.config.labels import (
     LabelTasks,
     check_labels,
 )
-from components.click_log_gen.config.log_formats import FORMATS, log_format
+from components.click_log_gen.config.log_files import (
+    PLACEHOLDERS,
+    LogFiles,
+)
 from components.click_log_gen.config.weight import Weight
 from components.data_checks import Action, DriftConfig
 from models.config.event_time import (
@@ -33,245 +36,15 @@ from models.config.event_time import (
     last_year,
 )
 from models.config.labels import Label as TrainedLabel
-from models.config.paths import expanded
 from models.config.section import FieldError, PathText
 from models.config.training import (
     Name,
     Negatives,
-    PositiveInt,
     Section,
-    is_reserved,
-    reserved,
 )
-
-PLACEHOLDERS = ("{DATE}", "{YYYY}", "{MM}", "{DD}", "{SPAN}", "{VERSION}")
-Format = Annotated[
-    str,
-    AfterValidator(FORMATS.check),
-    Field(
-        json_schema_extra={
-            "anyOf": [
-                {"enum": list(FORMATS.names)},
-                {"pattern": r"^[A-Za-z_][\w.]*:\w+$"},
-            ]
-        }
-    ),
-]
-
-
-class LogFiles(Section):
-    """A log: a file, a folder, a glob or a list, on any Beam filesystem.
-
-    A folder means its files, at any depth. Names that begin with `.` or `_` are
-    left out. The first bytes of a file tell gzip, zstd and bzip2.
-
-    csv and tsv: a line is a row, an empty line is none; a quoted cell may span
-    several lines.
-    """
-
-    path: tuple[Annotated[str, AfterValidator(expanded)], ...]
-    """File, folder, glob, or a list of them.
-
-    A list is read in its order, the matches of a glob in the order of their
-    names.
-    """
-    format: Format
-    """Format of the files."""
-    columns: tuple[Name, ...] | None = None
-    """Names of the columns, for csv and tsv without a header.
-
-    With `header: true` too, the header is skipped.
-    """
-    header: bool = False
-    """Read the columns' names from the first line of each file."""
-    delimiter: Annotated[str, Field(min_length=1, max_length=8)] | None = None
-    """Characters between two cells, one or several, such as `::`; null: a comma
-    in csv, a tab in tsv."""
-    quote: Annotated[str, Field(min_length=1, max_length=1)] | None = None
-    """Character around a cell that holds delimiters; null: `"` in csv, none in
-    tsv."""
-    escape: Annotated[str, Field(min_length=1, max_length=1)] | None = None
-    """Character that takes its meaning from the next one, in csv and tsv;
-    beside a doubled quote."""
-    null_values: tuple[str, ...] = ("",)
-    """Texts of a missing value."""
-    max_line_bytes: Annotated[int, Field(ge=1 << 10, le=1 << 28)] = 1 << 24
-    """Longest line or record; a longer one is rejected."""
-    max_expansion: PositiveInt = 200
-    """Greatest ratio of a file's unpacked size to its packed one."""
-
-    @field_validator("path", mode="before")
-    @classmethod
-    def _one_or_many(cls, value: Any) -> Any:
-        return (value,) if isinstance(value, str) else value
-
-    @field_validator("delimiter", "quote", "escape")
-    @classmethod
-    def _ascii(cls, value: str | None) -> str | None:
-        if value is None or (value.isascii() and not set(value) & set("\r\n")):
-            return value
-        raise ValueError(
-            f"received {value!r}; accepted: ASCII characters, no line end"
-        )
-
-    @model_validator(mode="after")
-    def _check(self) -> LogFiles:
-        if not self.path or not all(self.path):
-            raise ValueError("`path` is empty; give a file or a glob")
-        taken = log_format(self.format).settings
-        for field in ("columns", "header", "delimiter", "quote", "escape"):
-            if getattr(self, field) and field not in taken:
-                raise ValueError(
-                    f"`{field}` is for csv and tsv;"
-                    f" received `format: {self.format}`"
-                )
-        if "header" in taken and not self.header and self.columns is None:
-            raise ValueError(
-                f"a {self.format} log needs `columns: [...]` or `header: true`"
-            )
-        if self.columns is not None:
-            for name in self.columns:
-                if self.columns.count(name) > 1:
-                    raise ValueError(f"column {name!r} is named twice")
-        if self.quoting and self.quoting in self.separator:
-            raise ValueError(
-                f"`quote` is {self.quoting!r}, which is"
-                f" {'in ' * (len(self.separator) > 1)}`delimiter` too:"
-                f" {self.separator!r}"
-            )
-        if self.escape and self.escape in (*self.separator, self.quoting):
-            raise ValueError(
-                f"`escape` is {self.escape!r}, and so is `delimiter` or `quote`"
-            )
-        for value in self.null_values:
-            if self.escape and self.escape in value:
-                raise ValueError(
-                    f"`null_values`: received {value!r}; with `escape:"
-                    f" {self.escape}` values are compared after it was taken"
-                    " away"
-                )
-        return self
-
-    @property
-    def all_columns(self) -> tuple[str, ...] | None:
-        """`columns` and those that folders in `path` tell, such as dt=*."""
-        if self.columns is None:
-            return None
-        folders = "/".join(self.path)  # the last part may be one too
-        partitions = re.findall(r"(?:^|(?<=/))([^/={}*?\[\]]+)=", folders)
-        return tuple(dict.fromkeys((*self.columns, *partitions)))
-
-    @property
-    def separator(self) -> str:
-        """The column delimiter, where the format has such."""
-        default = log_format(self.format).settings.get("delimiter", "")
-        return self.delimiter or str(default)
-
-    @property
-    def quoting(self) -> str | None:
-        """The quote character; tsv has none unless the config names one."""
-        default = log_format(self.format).settings.get("quote")
-        return self.quote or (str(default) if default else None)
-
-    @property
-    def too_long(self) -> str:
-        """The reason against a line or record past the limit."""
-        return f"longer than max_line_bytes, {self.max_line_bytes:,}"
-
 
 _DAY = re.compile(r"\d{4}-\d\d-\d\d")
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
-
-
-def _moment(value: Any) -> Any:
-    """A time in ISO 8601, or null."""
-    if isinstance(value, datetime.date):  # YAML's doing
-        value = value.isoformat()
-    try:
-        _ = value is None or datetime.datetime.fromisoformat(value)
-        return value
-    except (TypeError, ValueError):
-        raise ValueError(
-            f"received {value!r}; accepted: a time in ISO 8601, such as"
-            " 2024-01-31T23:59:59Z"
-        ) from None
-
-
-class ClickFiles(LogFiles):
-    """A separate click log, joined to the impressions.
-
-    A click belongs to the impression of its key if it came at its time or up
-    to `window` later. The ingest holds back impressions whose window ends after
-    the click log.
-    """
-
-    key: tuple[Name, ...] = ("impression_id",)
-    """Columns that name the impression, compared as text."""
-    impression_key: tuple[Name, ...] | None = None
-    """Columns of the key in the impressions; null: the same names."""
-    time: TimeColumn | None = None
-    """Event time of the click; null: as `data.time`."""
-    window: str = "30m"
-    """Longest time from an impression to its click: 90s, 30m, 2h, 1d."""
-    until: str | None = None
-    """End of the click log, in ISO 8601; null: its latest time."""
-    carry: dict[Name, Literal["float", "int", "string"]] = {}
-    """Columns of the click -> their type in the examples: float, int or string,
-    missing without a click. They tell the label, so they are no features."""
-    partitions: Annotated[PositiveInt, Field(le=10_000)] | None = None
-    """Parts of the join, of which a worker holds one in memory; null: as the
-    logs' size asks."""
-
-    @field_validator("key", "impression_key", mode="before")
-    @classmethod
-    def _a_name_or_more(cls, value: Any) -> Any:
-        return (value,) if isinstance(value, str | int) else value
-
-    @field_validator("window", mode="before")
-    @classmethod
-    def _is_duration(cls, value: Any) -> Any:
-        if not isinstance(value, str) or not duration.microseconds(value):
-            raise ValueError(duration.not_a_duration(value))
-        return value
-
-    _is_time = field_validator("until", mode="before")(_moment)
-
-    @model_validator(mode="after")
-    def _keys_fit(self) -> ClickFiles:
-        if not self.key or len(set(self.key)) < len(self.key):
-            raise ValueError(
-                f"`key`: received {list(self.key)}; accepted: one column or"
-                " several different ones"
-            )
-        if len(self.shown_key) != len(self.key):
-            raise ValueError(
-                f"`impression_key`: received {list(self.shown_key)}; accepted:"
-                f" as many columns as `key` has, {len(self.key)}"
-            )
-        for name in filter(is_reserved, self.carry):
-            raise ValueError(f"`carry`: {reserved(name)}")
-        return self
-
-    @property
-    def shown_key(self) -> tuple[str, ...]:
-        """The key's columns in the impressions."""
-        return self.impression_key or self.key
-
-    @property
-    def window_micros(self) -> int:
-        """The window in microseconds."""
-        return duration.microseconds(self.window)
-
-
-class EventFiles(LogFiles):
-    """A log of what comes after impressions, such as orders."""
-
-    time: TimeColumn | None = None
-    """Time of the event; null: as `data.time`."""
-    until: str | None = None
-    """End of the log, in ISO 8601; null: its latest time."""
-
-    _is_time = field_validator("until", mode="before")(_moment)
 
 
 class Spans(Section):

@@ -9,7 +9,7 @@ from itertools import chain
 from pathlib import Path
 from typing import IO, cast
 
-from components.click_log_gen.config.sections import LogFiles
+from components.click_log_gen.config.log_files import LogFiles
 from components.click_log_gen.files import decompression, file_kinds
 from components.click_log_gen.files.lines import Lines
 from models.config.paths import is_local

@@ -9,13 +9,9 @@ from collections.abc import Iterable, Iterator
 from datetime import date, timedelta
 from pathlib import Path
 
+from components.click_log_gen.config.log_files import PLACEHOLDERS, LogFiles
 from components.click_log_gen.config.log_formats import FORMATS
-from components.click_log_gen.config.sections import (
-    PLACEHOLDERS,
-    DataConfig,
-    LogFiles,
-    Spans,
-)
+from components.click_log_gen.config.sections import DataConfig, Spans
 from components.click_log_gen.files import log_paths as files
 from models import user_code
 from models.config.paths import is_local

@@ -24,7 +24,7 @@ from components.click_log_gen.columns.nested import (
     text_array,
 )
 from components.click_log_gen.columns.rows import Rejected, Rows
-from components.click_log_gen.config.sections import LogFiles
+from components.click_log_gen.config.log_files import LogFiles
 from components.click_log_gen.files.chunks import Chunk, open_raw
 from components.click_log_gen.formats.avro_schema import Schema
 from components.click_log_gen.formats.log_format import LogFormat

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 
 import pyarrow as pa
 
-from components.click_log_gen.config.sections import LogFiles
+from components.click_log_gen.config.log_files import LogFiles
 from components.click_log_gen.files.chunks import Chunk
 from components.click_log_gen.formats import log_format
 from models.errors import InputError

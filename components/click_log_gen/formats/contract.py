@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from components.click_log_gen.columns.rows import Verdicts
-from components.click_log_gen.config.sections import LogFiles
+from components.click_log_gen.config.log_files import LogFiles
 from components.click_log_gen.files import chunks
 from components.click_log_gen.files.chunks import naming
 from components.click_log_gen.formats import log_format, log_reader

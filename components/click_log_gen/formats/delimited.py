@@ -12,7 +12,7 @@ import pyarrow.csv as pa_csv
 
 from components.click_log_gen.columns import value_text
 from components.click_log_gen.columns.rows import Rows
-from components.click_log_gen.config.sections import LogFiles
+from components.click_log_gen.config.log_files import LogFiles
 from components.click_log_gen.files.chunks import Chunk, blocks
 from components.click_log_gen.files.lines import Lines
 from components.click_log_gen.formats import delimited_head, quoted_rows

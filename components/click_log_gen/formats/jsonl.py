@@ -20,7 +20,7 @@ from components.click_log_gen.columns.nested import (
     text_array,
 )
 from components.click_log_gen.columns.rows import Rows
-from components.click_log_gen.config.sections import LogFiles
+from components.click_log_gen.config.log_files import LogFiles
 from components.click_log_gen.files.lines import Lines
 from components.click_log_gen.formats.text import TextFormat
 

@@ -9,8 +9,8 @@ from typing import Any
 import pyarrow as pa
 
 from components.click_log_gen.columns.rows import Rows
+from components.click_log_gen.config.log_files import LogFiles
 from components.click_log_gen.config.log_formats import log_format
-from components.click_log_gen.config.sections import LogFiles
 from components.click_log_gen.files import decompression, file_kinds
 from components.click_log_gen.files.chunks import Chunk
 from models.errors import InputError

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from components.click_log_gen.columns.rows import Column, Rows, Verdicts
-from components.click_log_gen.config.sections import LogFiles
+from components.click_log_gen.config.log_files import LogFiles
 from components.click_log_gen.files import log_paths
 from components.click_log_gen.files.chunks import Chunk, unchanged
 from components.click_log_gen.formats import column_types, log_format

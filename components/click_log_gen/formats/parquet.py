@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from components.click_log_gen.columns import value_text
 from components.click_log_gen.columns.rows import Rows, numbered
-from components.click_log_gen.config.sections import LogFiles
+from components.click_log_gen.config.log_files import LogFiles
 from components.click_log_gen.files import chunks
 from components.click_log_gen.files.chunks import Chunk, open_raw
 from components.click_log_gen.formats.log_format import LogFormat

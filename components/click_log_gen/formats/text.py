@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 
 from components.click_log_gen.columns.rows import Rows
-from components.click_log_gen.config.sections import LogFiles
+from components.click_log_gen.config.log_files import LogFiles
 from components.click_log_gen.files import chunks, file_kinds
 from components.click_log_gen.files.chunks import Chunk
 from components.click_log_gen.files.lines import Lines

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from components.click_log_gen.columns import value_text
 from components.click_log_gen.columns.rows import Rejected, Rows, numbered
-from components.click_log_gen.config.sections import LogFiles
+from components.click_log_gen.config.log_files import LogFiles
 from components.click_log_gen.files import file_kinds
 from components.click_log_gen.files.chunks import KEPT_BYTES, Chunk, open_chunk
 from components.click_log_gen.formats.log_format import LogFormat

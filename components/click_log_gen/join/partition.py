@@ -26,12 +26,10 @@ from components.click_log_gen.columns.rows import (
     refuse_unequal,
     typed,
 )
+from components.click_log_gen.config.event_logs import ClickFiles
 from components.click_log_gen.config.labels import LabelRule
-from components.click_log_gen.config.sections import (
-    ClickFiles,
-    DataConfig,
-    LogFiles,
-)
+from components.click_log_gen.config.log_files import LogFiles
+from components.click_log_gen.config.sections import DataConfig
 from components.click_log_gen.files.chunks import Chunk, naming
 from components.click_log_gen.formats import log_reader
 from components.click_log_gen.history import events

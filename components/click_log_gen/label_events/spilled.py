@@ -18,8 +18,9 @@ from components.click_log_gen.columns.event_time import (
     reading,
 )
 from components.click_log_gen.columns.rows import Rows, Verdicts
+from components.click_log_gen.config.event_logs import EventFiles
 from components.click_log_gen.config.labels import LabelTask
-from components.click_log_gen.config.sections import DataConfig, EventFiles
+from components.click_log_gen.config.sections import DataConfig
 from components.click_log_gen.files.chunks import Chunk, naming
 from components.click_log_gen.formats import log_reader
 from components.click_log_gen.output import spill

@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from components.click_log_gen.config.sections import DataConfig, LogFiles
+from components.click_log_gen.config.log_files import LogFiles
+from components.click_log_gen.config.sections import DataConfig
 from components.click_log_gen.files import chunks, spans
 from components.click_log_gen.formats.plan import plan
 from models.errors import InputError

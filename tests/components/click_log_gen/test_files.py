@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from components.click_log_gen.config.sections import DataConfig, LogFiles, Spans
+from components.click_log_gen.config.log_files import LogFiles
+from components.click_log_gen.config.sections import DataConfig, Spans
 from components.click_log_gen.files import log_paths
 from components.click_log_gen.files.spans import resolve
 from models.errors import InputError

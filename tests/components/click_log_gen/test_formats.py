@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from components.click_log_gen.config.log_files import LogFiles
 from components.click_log_gen.config.log_formats import FORMATS, log_format
-from components.click_log_gen.config.sections import DataConfig, LogFiles
+from components.click_log_gen.config.sections import DataConfig
 from components.click_log_gen.files import spans
 from components.click_log_gen.formats import contract
 from components.click_log_gen.formats.log_format import LogFormat

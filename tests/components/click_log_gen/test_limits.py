@@ -12,7 +12,7 @@ from typing import Any
 import google_crc32c
 import pytest
 
-from components.click_log_gen.config.sections import LogFiles
+from components.click_log_gen.config.log_files import LogFiles
 from components.click_log_gen.files import decompression
 from components.click_log_gen.formats import log_reader
 from components.click_log_gen.formats.plan import plan

@@ -192,6 +192,7 @@ def test_config_refuses_events_that_do_not_fit() -> None:
         ({"at_least": 2}, "An event is the label"),
         ({"from": "others"}, "accepted: a log of `events`: orders"),
         ({"impression_key": ["a", "b"]}, "as many columns as `key` has, 1"),
+        ({"key": ["a", "a"]}, "received ['a', 'a']; accepted: one column"),
     ):
         found = problem({**buy, **changed})
         assert words in found or words == "window", found

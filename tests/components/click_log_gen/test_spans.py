@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from components.click_log_gen.config.sections import DataConfig, LogFiles, Spans
+from components.click_log_gen.config.log_files import LogFiles
+from components.click_log_gen.config.sections import DataConfig, Spans
 from components.click_log_gen.files.spans import resolve, resolved
 from models.errors import InputError
 

@@ -125,7 +125,9 @@ def test_constant_features_tell_nothing(tmp_path: Path) -> None:
     assert len({tuple(row["list_tags"]) for row in found}) == 1
 
 
-@pytest.mark.parametrize("all_rows", [True, False])
+@pytest.mark.parametrize(
+    "all_rows", [pytest.param(True, marks=pytest.mark.ci), False]
+)
 def test_missing_features_are_missing(tmp_path: Path, all_rows: bool) -> None:
     gap = dict.fromkeys(("price", "age", "site", "slot", "tags"), "")
     rows = [
