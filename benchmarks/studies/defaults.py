@@ -1,6 +1,7 @@
 """Do the defaults train? `auto` beside logistic regression on generated logs.
 
     python -m benchmarks.studies.defaults [--seeds 3] [--shapes "pairs" ...]
+        [--only auto regression LightGBM]
 
 The first 80 % of a log train, the next tenth is the eval split, the last tenth
 tests. `auto` is what `lionctr run` does where a config has nothing but data,
@@ -14,52 +15,14 @@ from __future__ import annotations
 import argparse
 import logging
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from benchmarks.studies.logs import SHAPES, Log, draw
+from benchmarks.studies.logs import SHAPES, Log, Shape, draw
 
-PENALTIES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 Tweak = Callable[[dict[str, Any]], None]
-
-
-def regression(log: Log) -> tuple[float, float]:
-    """Test AUC and logloss of scikit-learn's logistic regression."""
-    from scipy import sparse
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.metrics import log_loss
-    from sklearn.preprocessing import OneHotEncoder, StandardScaler
-
-    train, _, test = parts(len(log.label))
-    newest = int(train.stop * 0.9)
-
-    def inputs(end: int) -> Any:
-        found = []
-        if log.ids.shape[1]:
-            encoder = OneHotEncoder(handle_unknown="ignore", dtype=np.float32)
-            found.append(encoder.fit(log.ids[:end]).transform(log.ids))
-        if log.numbers.shape[1]:
-            scaler = StandardScaler().fit(log.numbers[:end])
-            found.append(sparse.csr_matrix(scaler.transform(log.numbers)))
-        return sparse.hstack(found, "csr")
-
-    def fitted(x: Any, end: int, c: float) -> Any:
-        model = LogisticRegression(C=c, max_iter=300)
-        return model.fit(x[:end], log.label[:end])
-
-    x = inputs(newest)
-    later = slice(newest, train.stop)
-
-    def loss(c: float) -> float:
-        chance = fitted(x, newest, c).predict_proba(x[later])[:, 1]
-        return float(log_loss(log.label[later], chance, labels=[0, 1]))
-
-    best = min(PENALTIES, key=loss)
-    x = inputs(train.stop)
-    chance = fitted(x, train.stop, best).predict_proba(x[test])[:, 1]
-    return judged(log.label[test], chance)
 
 
 def judged(label: Any, chance: Any) -> tuple[float, float]:
@@ -101,6 +64,125 @@ def encoded(log: Log) -> tuple[Any, Any]:
     return Layout(tuple(single), (), names), inputs
 
 
+class Learned(NamedTuple):
+    """A trained model, its course, and the linear model before it, if any."""
+
+    model: Any
+    result: Any
+    start: Any
+
+
+def learned(
+    layout: Any,
+    inputs: dict[str, Any],
+    label: Any,
+    asked: dict[str, Any],
+    seed: int,
+    tweak: Tweak | None = None,
+    ordered: Callable[[Any], Any] | None = None,
+    model: str = "wide_deep",
+) -> Learned:
+    """Trains as `lionctr run` does where nothing but `asked` is given.
+
+    Args:
+        layout: of the inputs.
+        inputs: by name, all rows of each.
+        label: of all rows.
+        asked: section `train`, as it was asked for.
+        seed: of weights and shuffles.
+        tweak: changes the sections once they are chosen.
+        ordered: gives the training rows in order, of the section `train`;
+            None: they are shuffled in each epoch.
+        model: name of the architecture.
+    """
+    import keras
+
+    from models.architectures.registry import build_model
+    from models.config.training import ModelConfig, Negatives, TrainConfig
+    from models.preprocessing.id_space import Keys
+    from models.training import linear_start, loop
+    from models.training.automatic import choose
+    from optimizers.registry import build_optimizer
+
+    label = label.astype(np.float32)
+    train, held_out, _ = parts(len(label))
+    sections: dict[str, Any] = {
+        "model": ModelConfig(name=model).asked(),
+        "optimizer": {"name": "lion", "learning_rate": "auto"},
+        "train": asked | {"seed": seed},
+    }
+    ids = sum(f.size for f in layout.ids)
+    clicks = int(label[train].sum())
+    events = min(clicks, train.stop - clicks)
+    sections, _ = choose(sections, train.stop, ids, events)
+    if tweak:
+        tweak(sections)
+    config = TrainConfig.model_validate(sections["train"])
+
+    def epoch() -> Any:
+        if ordered:
+            return batches(inputs, label, ordered(config), config.batch_size)
+        buffer = config.shuffle
+        return batches(inputs, label, train, config.batch_size, buffer, seed)
+
+    keras.backend.clear_session()
+    keras.utils.set_random_seed(seed)
+    network = ModelConfig.model_validate(sections["model"])
+    built = build_model(
+        layout,
+        network.with_logits(config.loss.logits),
+        float(label[train].mean()),
+    )
+    start = None
+    if config.linear_start:
+        start = linear_start.begin(
+            built,
+            layout,
+            {f.name: Keys("vocab", f.size, 1) for f in layout.single},
+            batches(inputs, label, train),
+            batches(inputs, label, held_out),
+            Negatives(),
+        )
+    steps = -(-train.stop // config.batch_size) * config.epochs
+    result = loop.train(
+        built,
+        build_optimizer(sections["optimizer"], steps),
+        epoch(),
+        batches(inputs, label, held_out),
+        train.stop,
+        config,
+    )
+    return Learned(built, result, start)
+
+
+def batches(
+    inputs: dict[str, Any],
+    label: Any,
+    rows: Any,
+    size: int = 4096,
+    buffer: int = 0,
+    seed: int = 0,
+) -> Any:
+    """Batches of some rows, shuffled within a buffer."""
+    import tensorflow as tf
+
+    some = {name: x[rows] for name, x in inputs.items()}
+    data = tf.data.Dataset.from_tensor_slices((some, label[rows]))
+    if buffer:
+        data = data.shuffle(buffer, seed=seed)
+    return data.batch(size).prefetch(tf.data.AUTOTUNE)
+
+
+def predicted(model: Any, inputs: dict[str, Any], label: Any) -> Any:
+    """Labels and logits of the test rows."""
+    from models.training.evaluation import Evaluation
+
+    test = parts(len(label))[2]
+    return Evaluation(model).predict(
+        batches(inputs, label.astype(np.float32), test)
+    )
+
+
 def automatic(
     log: Log, seed: int, tweak: Tweak | None = None, model: str = "wide_deep"
 ) -> dict[str, Any]:
@@ -112,68 +194,15 @@ def automatic(
         tweak: changes the sections once they are chosen.
         model: name of the architecture.
     """
-    import keras
-    import tensorflow as tf
-
-    from models.architectures.registry import build_model
-    from models.config.training import ModelConfig, Negatives, TrainConfig
-    from models.preprocessing.id_space import Keys
-    from models.training import linear_start, loop
-    from models.training.automatic import choose
-    from models.training.evaluation import Evaluation
+    from models.config.training import TrainConfig
     from models.training.metrics import sigmoid
-    from optimizers.registry import build_optimizer
 
     layout, inputs = encoded(log)
-    label = log.label.astype(np.float32)
-    train, held_out, test = parts(len(label))
-    sections: dict[str, Any] = {
-        "model": ModelConfig(name=model).asked(),
-        "optimizer": {"name": "lion", "learning_rate": "auto"},
-        "train": TrainConfig().asked() | {"seed": seed},
-    }
-    ids = sum(f.size for f in layout.ids)
-    clicks = int(label[train].sum())
-    events = min(clicks, train.stop - clicks)
-    sections, _ = choose(sections, train.stop, ids, events)
-    if tweak:
-        tweak(sections)
-    config = TrainConfig.model_validate(sections["train"])
-
-    def batches(rows: slice, size: int = 4096, shuffled: bool = False) -> Any:
-        some = {name: x[rows] for name, x in inputs.items()}
-        data = tf.data.Dataset.from_tensor_slices((some, label[rows]))
-        if shuffled:
-            data = data.shuffle(config.shuffle, seed=seed)
-        return data.batch(size).prefetch(tf.data.AUTOTUNE)
-
-    keras.backend.clear_session()
-    keras.utils.set_random_seed(seed)
-    rate = float(label[train].mean())
-    network = build_model(
-        layout, ModelConfig.model_validate(sections["model"]), rate
+    asked = TrainConfig().asked()
+    trained, result, start = learned(
+        layout, inputs, log.label, asked, seed, tweak, model=model
     )
-    start = None
-    if config.linear_start:
-        keys = {f.name: Keys("vocab", f.size, 1) for f in layout.single}
-        start = linear_start.begin(
-            network,
-            layout,
-            keys,
-            batches(train),
-            batches(held_out),
-            Negatives(),
-        )
-    steps = -(-train.stop // config.batch_size) * config.epochs
-    result = loop.train(
-        network,
-        build_optimizer(sections["optimizer"], steps),
-        batches(train, config.batch_size, True),
-        batches(held_out),
-        train.stop,
-        config,
-    )
-    labels, logits = Evaluation(network).predict(batches(test))
+    labels, logits = predicted(trained, inputs, log.label)
     auc, logloss = judged(labels, sigmoid(logits))
     return {
         "auc": auc,
@@ -185,46 +214,75 @@ def automatic(
     }
 
 
-def main() -> None:
-    """Prints a line for each shape: means over the seeds."""
+def repeated(seeds: int, one: Callable[[int], Any]) -> tuple[Any, float]:
+    """Figures of each seed, [seeds, figures], and the seconds of CPU."""
+    began = time.process_time()
+    found = np.array([one(seed) for seed in range(1, seeds + 1)])
+    return found, time.process_time() - began
+
+
+def arguments(
+    text: str | None, names: Iterable[str], seeds: int, word: str = "shapes"
+) -> argparse.ArgumentParser:
+    """A parser with the number of worlds, and the names of the logs."""
+    logging.disable(logging.WARNING)
     parser = argparse.ArgumentParser(
-        description=__doc__,
+        description=text,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--shapes", nargs="*", choices=list(SHAPES))
+    parser.add_argument("--seeds", type=int, default=seeds)
+    parser.add_argument(f"--{word}", nargs="*", choices=list(names))
+    return parser
+
+
+def main() -> None:
+    """Prints a line for each shape: means over the seeds."""
+    from benchmarks.studies.rivals import regression, trees
+
+    parser = arguments(__doc__, SHAPES, seeds=3)
+    contenders: dict[str, Callable[[Log, int], tuple[float, float]]] = {
+        "auto": lambda log, seed: ours(automatic(log, seed)),
+        "regression": lambda log, seed: regression(log),
+        "LightGBM": lambda log, seed: trees(log),
+    }
+    some = list(contenders)[:2]
+    parser.add_argument("--only", nargs="*", choices=contenders, default=some)
     options = parser.parse_args()
-    logging.disable(logging.WARNING)
+    names = options.only
     print(
-        f"{'log':24}{'rows':>8}{'rate':>7}  {'auto':>14}  {'regression':>14}"
-        f"  {'difference':>16}  {'± of one':>14}  {'truth':>14}"
+        f"{'log':24}{'rows':>8}{'rate':>7}  {'truth':>14}"
+        + "".join(f"  {name:>14}" for name in names)
+        + f"  {names[0]} less each other, ± between worlds"
     )
     for name in options.shapes or SHAPES:
-        shape, began = SHAPES[name], time.process_time()
-        ours, theirs, truth, best = [], [], [], []
-        for seed in range(1, options.seeds + 1):
+        shape = SHAPES[name]
+
+        def one(seed: int, shape: Shape = shape) -> Any:
             log = draw(shape, seed)
             test = parts(shape.rows)[2]
-            found = automatic(log, seed)
-            ours.append((found["auc"], found["logloss"]))
-            best.append(f"{found['best']}/{found['steps']}")
-            theirs.append(regression(log))
-            truth.append(judged(log.label[test], log.truth[test]))
-        ahead = np.array(ours) - np.array(theirs)
+            truth = judged(log.label[test], log.truth[test])
+            return [truth] + [contenders[n](log, seed) for n in names]
+
+        found, spent = repeated(options.seeds, one)
+        means = found.mean(0)
+        ahead = found[:, 1:2] - found[:, 2:]
         print(
             f"{name:24}{shape.rows:>8,}{shape.rate:>7.1%}"
-            f"  {_pair(ours)}  {_pair(theirs)}"
-            f"  {ahead.mean(0)[0]:+.4f} {ahead.mean(0)[1]:+.5f}"
-            f"  {ahead.std(0)[0]:.4f} {ahead.std(0)[1]:.5f}  {_pair(truth)}"
-            f"  best {' '.join(best)}"
-            f"  {time.process_time() - began:.0f} CPU s",
+            + "".join(f"  {auc:.4f} / {loss:.4f}" for auc, loss in means)
+            + "".join(
+                f"  {auc:+.4f} ± {of_auc:.4f}, {loss:+.5f} ± {of_loss:.5f}"
+                for (auc, loss), (of_auc, of_loss) in zip(
+                    ahead.mean(0), ahead.std(0), strict=True
+                )
+            )
+            + f"  {spent:.0f} CPU s",
             flush=True,
         )
 
 
-def _pair(found: Any) -> str:
-    auc, logloss = np.mean(found, 0)
-    return f"{auc:.4f} / {logloss:.4f}"
+def ours(found: dict[str, Any]) -> tuple[float, float]:
+    """AUC and logloss of the test rows."""
+    return found["auc"], found["logloss"]
 
 
 if __name__ == "__main__":

@@ -9,14 +9,21 @@ A column tells the mean prediction over the click rate of the test rows.
 
 from __future__ import annotations
 
-import argparse
-import logging
-import time
+from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from benchmarks.studies.defaults import encoded, judged, parts
+from benchmarks.studies.defaults import (
+    arguments,
+    encoded,
+    judged,
+    learned,
+    parts,
+    predicted,
+    repeated,
+)
 from benchmarks.studies.logs import SHAPES, Log, draw
 
 LOSSES: dict[str, dict[str, Any]] = {
@@ -66,70 +73,31 @@ WORLDS = {"sessions": sessions, "user x item": users}
 
 def trained(world: Grouped, section: dict[str, Any], seed: int) -> list[float]:
     """Test GAUC, AUC, logloss, and mean prediction over click rate."""
-    import keras
-    import tensorflow as tf
-
-    from models.architectures.registry import build_model
     from models.config.losses import LossConfig
-    from models.config.training import ModelConfig, TrainConfig
+    from models.config.training import TrainConfig
     from models.input_pipeline.groups import by_group
-    from models.training import loop
-    from models.training.automatic import choose
-    from models.training.evaluation import Evaluation
     from models.training.group_metrics import gauc
     from models.training.metrics import sigmoid
-    from optimizers.registry import build_optimizer
 
     layout, inputs = encoded(world.log)
-    label = world.log.label.astype(np.float32)
-    train, held_out, test = parts(len(label))
+    inputs["groups"] = world.groups.astype(np.int64)
+    train, _, test = parts(len(world.log.label))
     asked = TrainConfig(
-        loss=LossConfig.model_validate(section),
-        linear_start=False,
-        epochs=2,
-        seed=seed,
+        loss=LossConfig.model_validate(section), linear_start=False, epochs=2
     ).asked()
-    sections, _ = choose(
-        {
-            "model": ModelConfig().asked(),
-            "optimizer": {"name": "lion", "learning_rate": "auto"},
-            "train": asked,
-        },
-        train.stop,
-        sum(f.size for f in layout.ids),
-    )
-    config = TrainConfig.model_validate(sections["train"])
-    rng = np.random.default_rng(seed)
-    order = rng.permutation(train.stop)
-    if config.loss.grouped:
-        order = by_group(world.groups[train], rng, config.loss.rows_together)
 
-    def batches(rows: Any, size: int = 4096) -> Any:
-        some = {name: x[rows] for name, x in inputs.items()}
-        some["groups"] = world.groups[rows].astype(np.int64)
-        return tf.data.Dataset.from_tensor_slices((some, label[rows])).batch(
-            size
-        )
+    def ordered(config: TrainConfig) -> Any:
+        rng = np.random.default_rng(seed)
+        order = rng.permutation(train.stop)
+        if config.loss.grouped:
+            together = config.loss.rows_together
+            order = by_group(world.groups[train], rng, together)
+        return order
 
-    keras.backend.clear_session()
-    keras.utils.set_random_seed(seed)
-    model = build_model(
-        layout,
-        ModelConfig.model_validate(sections["model"]).with_logits(
-            config.loss.logits
-        ),
-        float(label[train].mean()),
-    )
-    steps = -(-train.stop // config.batch_size) * config.epochs
-    loop.train(
-        model,
-        build_optimizer(sections["optimizer"], steps),
-        batches(order, config.batch_size),
-        batches(held_out),
-        train.stop,
-        config,
-    )
-    labels, logits = Evaluation(model).predict(batches(test))
+    model = learned(
+        layout, inputs, world.log.label, asked, seed, ordered=ordered
+    ).model
+    labels, logits = predicted(model, inputs, world.log.label)
     chance = sigmoid(logits)
     return [
         gauc(world.groups[test], labels, logits),
@@ -140,40 +108,34 @@ def trained(world: Grouped, section: dict[str, Any], seed: int) -> list[float]:
 
 def main() -> None:
     """Prints a line for each loss: means over the seeds."""
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--worlds", nargs="*", choices=list(WORLDS))
-    options = parser.parse_args()
-    logging.disable(logging.WARNING)
+    options = arguments(__doc__, WORLDS, 3, "worlds").parse_args()
     columns = ("GAUC", "AUC", "logloss", "mean / rate")
     for name in options.worlds or WORLDS:
         print(
             f"{name:20}" + "".join(f"{c:>20}" for c in columns) + "  s of CPU"
         )
+        world = WORLDS[name]
         for loss, section in LOSSES.items():
-            began = time.process_time()
-            found = np.array(
-                [
-                    trained(WORLDS[name](seed), section, seed)
-                    for seed in range(1, options.seeds + 1)
-                ]
-            )
+            one = partial(_one, world, section)
+            found, spent = repeated(options.seeds, one)
             cells = [
                 f"{mean:.4f} ± {spread:.4f}"
                 for mean, spread in zip(
                     found.mean(0), found.std(0), strict=True
                 )
             ]
-            spent = time.process_time() - began
             print(
                 f"{loss:20}"
                 + "".join(f"{cell:>20}" for cell in cells)
                 + f"  {spent:8.0f}",
                 flush=True,
             )
+
+
+def _one(
+    world: Callable[[int], Grouped], section: dict[str, Any], seed: int
+) -> list[float]:
+    return trained(world(seed), section, seed)
 
 
 if __name__ == "__main__":

@@ -18,19 +18,22 @@ rows' AUC and logloss.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import dataclasses
-import logging
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 from unittest import mock
 
 import numpy as np
 
-from benchmarks.studies.defaults import automatic, encoded, parts
-from benchmarks.studies.logs import SHAPES, Log, draw
+from benchmarks.studies.defaults import (
+    arguments,
+    automatic,
+    encoded,
+    parts,
+    repeated,
+)
+from benchmarks.studies.logs import SHAPES, Log, Shape, draw
 
 # Shape -> rows: those with many rare ids that mean something together.
 LOGS = {
@@ -139,43 +142,35 @@ def trained(log: Log, seed: int, kind: str, k: float) -> dict[str, Any]:
 
 def main() -> None:
     """Prints a line for each log and contender: means over the seeds."""
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--seeds", type=int, default=2)
-    parser.add_argument("--shapes", nargs="*", choices=list(LOGS))
+    parser = arguments(__doc__, LOGS, seeds=2)
     parser.add_argument("--only", nargs="*", choices=list(CONTENDERS))
     options = parser.parse_args()
-    logging.disable(logging.WARNING)
     print(
         f"{'log':22}{'contender':20}{'eval logloss':>12}"
         f"{'test AUC':>10}{'logloss':>9}{'less auto':>11}{'± of one':>9}"
     )
     for name in options.shapes or LOGS:
-        logs = [
-            draw(dataclasses.replace(SHAPES[name], rows=LOGS[name]), seed)
-            for seed in range(1, options.seeds + 1)
-        ]
+        shape = dataclasses.replace(SHAPES[name], rows=LOGS[name])
         base = None
         for contender, (kind, k) in CONTENDERS.items():
             if contender not in (options.only or CONTENDERS):
                 continue
-            began = time.process_time()
-            found = [
-                trained(log, seed, kind, k) for seed, log in enumerate(logs, 1)
-            ]
-            judged, auc, logloss = (
-                np.array([one[key] for one in found])
-                for key in ("eval_logloss", "auc", "logloss")
-            )
+
+            def one(
+                seed: int, shape: Shape = shape, kind: str = kind, k: float = k
+            ) -> list[float]:
+                found = trained(draw(shape, seed), seed, kind, k)
+                return [found[x] for x in ("eval_logloss", "auc", "logloss")]
+
+            found, spent = repeated(options.seeds, one)
+            judged, auc, logloss = found.T
             base = logloss if base is None else base
             ahead = logloss - base
             print(
                 f"{name:22}{contender:20}{judged.mean():12.5f}"
                 f"{auc.mean():10.4f}{logloss.mean():9.5f}"
                 f"{ahead.mean():+11.5f}{ahead.std():9.5f}"
-                f"  {time.process_time() - began:.0f} CPU s",
+                f"  {spent:.0f} CPU s",
                 flush=True,
             )
 
