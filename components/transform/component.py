@@ -7,21 +7,8 @@ from typing import Any
 from tfx import types
 from tfx.components import Transform as TfxTransform
 from tfx.dsl.components.base import executor_spec
-from tfx.types import component_spec, standard_artifacts
-from tfx.types import standard_component_specs as specs
 
 from components.transform import executor
-
-
-class TransformSpec(specs.TransformSpec):
-    """Interface of TFX's Transform, and the model that training begins with."""
-
-    INPUTS = {
-        **specs.TransformSpec.INPUTS,
-        executor.BASE_MODEL: component_spec.ChannelParameter(
-            type=standard_artifacts.Model, optional=True
-        ),
-    }
 
 
 class Transform(TfxTransform):
@@ -33,12 +20,11 @@ class Transform(TfxTransform):
         arguments: of `tfx.components.Transform`.
     """
 
-    SPEC_CLASS = TransformSpec
     EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(executor.Executor)
 
     def __init__(
         self, base_model: types.BaseChannel | None = None, **arguments: Any
     ) -> None:
         super().__init__(**arguments)
-        if base_model is not None:
+        if base_model is not None:  # TFX's own `__init__` makes the spec
             self.spec.inputs[executor.BASE_MODEL] = base_model

@@ -38,6 +38,9 @@ _DAY = b"day"
 _PLAIN = CompressionTypes.UNCOMPRESSED
 
 
+Days = npt.NDArray[np.int32]
+
+
 @dataclass(frozen=True)
 class Ledger:
     """What runs so far have seen.
@@ -88,13 +91,14 @@ def update(
 
     Args:
         ledger: of the run before.
-        seen: of this run, of `SCHEMA`, as `merged` gives it.
+        seen: of this run, of `SCHEMA`, as `merged` gives it. Empty values,
+            which no vocabulary holds, tell which days there are.
         rule: with `admission`.
     """
     asked = rule.admission
     assert asked is not None
-    seen = seen.filter(usable(seen["value"]))
     newest = pc.max(seen["day"]).as_py()
+    seen = seen.filter(usable(seen["value"]))
     day = max((d for d in (ledger.day, newest) if d is not None), default=None)
     if day is None:
         return ledger, [], _tally(None, *[np.zeros(0, bool)] * 6)
@@ -229,16 +233,19 @@ class Sightings:
         self._new: list[pa.Table] = []
         self._new_rows = 0
 
-    def add(self, values: tuple[Any, npt.NDArray[np.int32]]) -> None:
-        """Takes texts, bytes [N], and the day of each."""
-        texts, days = values
+    def add(self, values: tuple[Any, Days, Days]) -> None:
+        """Takes texts, bytes [N], the day of each, and those of all rows."""
+        texts, days, there = values
         if isinstance(texts, np.ndarray):
             texts = pa.array(texts.reshape(-1), pa.binary())
         if isinstance(texts, pa.Array):
             texts = pa.chunked_array([texts])
         ones = np.ones(len(days), np.int64)
         columns = [texts, pa.array(days, pa.int32()), pa.array(ones)]
-        self.merge(merged([pa.table(columns, schema=SCHEMA)]))
+        there = np.unique(there)
+        nothing = [[b""] * len(there), there, [0] * len(there)]
+        tables = [pa.table(c, schema=SCHEMA) for c in (columns, nothing)]
+        self.merge(merged(tables))
 
     def save(self) -> pa.Table:
         """A row for each value and day."""

@@ -250,7 +250,7 @@ def add(found: Sequence[Part], batch: Observed) -> None:
     """Adds a batch to all `parts`."""
     rows = iter(batch.rows)
     texts = (
-        (values, batch.days[next(rows)])
+        (values, batch.days[next(rows)], batch.days)
         if isinstance(part, Sightings)
         else values
         for part, values in zip(found[1:], batch.texts, strict=False)

@@ -29,6 +29,7 @@ def rule(
 
 def table(run: Run) -> pa.Table:
     rows = [(v, d, n) for d, seen in run.items() for v, n in seen.items()]
+    rows += [(b"", day, 0) for day in run]
     columns = zip(*rows, strict=True) if rows else [[]] * 3
     return pa.table([list(c) for c in columns], schema=admission.SCHEMA)
 
@@ -51,7 +52,7 @@ class Reference:
             known = self.seen.setdefault(day, Counter())
             for value, count in found.items():
                 known[value] = max(known[value], count)
-            self.today = max(self.today, *[day] * bool(found), -1)
+            self.today = max(self.today, day)
         window = range(self.today - how.days + 1, self.today + 1)
         total: Counter[bytes] = Counter()
         for day in window:
@@ -175,7 +176,8 @@ def test_the_file_of_a_ledger_is_read_again(tmp_path: Path) -> None:
         part = Sightings(asked, str(before))
         texts = rng.choice([b"a", b"b", b"c", b"d", b""], 20).astype(object)
         for some in np.array_split(texts, 3):
-            part.add((some, np.full(len(some), day, np.int32)))
+            whole = np.full(len(some), day, np.int32)
+            part.add((some, whole, whole))
         ledger, found, tally = update(ledger, part.save(), asked)
         part.write(str(folder))
         lines = (folder / "vocabulary").read_bytes().split()
