@@ -70,15 +70,14 @@ def run_fn(fn_args: Any) -> None:
         described["warm_start"] = asdict(begun) if begun else None
         model = fitted.model
         state = state_folder(fn_args.serving_model_dir)
-        # Before the state, whose index says that all is there.
-        described["admission"] = admission.carry(
-            fn_args.transform_output, state
-        )
         saved_state.save(
             state,
             model,
             fitted.optimizer,
             job.meaning,
+        )
+        described["admission"] = admission.carry(
+            fn_args.transform_output, state
         )
         del fitted
         gc.collect()  # the slots make room: a SavedModel copies tables

@@ -302,7 +302,7 @@ def carry(transform: str, state: str) -> dict[str, Any]:
 
     Args:
         transform: folder of the transform.
-        state: that of the state, which is not there yet.
+        state: that of the state.
 
     Returns:
         Table -> its tally; none where no table has `admission`.
