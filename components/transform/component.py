@@ -33,6 +33,7 @@ class Transform(TfxTransform):
         arguments: of `tfx.components.Transform`.
     """
 
+    spec: types.ComponentSpec
     EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(executor.Executor)
 
     def __init__(

@@ -15,11 +15,19 @@ from tensorflow_transform.tf_metadata import schema_utils
 from tfx.types import standard_artifacts
 from tfx.utils import io_utils
 
+from components.example_io.decode import decode, times_of
+from components.example_io.record_files import record_blocks
 from components.example_io.tf_example import encode, timed
 from components.example_io.tfrecord import frame
 from components.transform import analyze
 from components.transform.executor import Executor, _state
+from models.errors import InputError
 from models.preprocessing import admission
+from tests.components.click_log_gen.ingest import (
+    convert_log,
+    log_of,
+    write_log,
+)
 
 FEATURES: dict[str, Any] = {
     "numeric": ["price"],
@@ -218,3 +226,49 @@ def test_the_state_is_the_one_that_warm_start_found(tmp_path: Path) -> None:
         (folder / "base.json").write_text(json.dumps({"state": state}))
         assert _state({"base_model": [model]}) == state
     assert _state({}) is None
+
+
+@pytest.mark.parametrize("format", ["tsv", "parquet"])
+@pytest.mark.parametrize("joined", [False, True], ids=["one log", "clicks"])
+def test_the_rows_of_train_carry_their_times(
+    tmp_path: Path, format: str, joined: bool
+) -> None:
+    rows = [
+        {"id": f"i{i}", "click": i % 2, "site": f"s{i}", "t": 10**9 + 977 * i}
+        for i in range(40)
+    ]
+    log = write_log(tmp_path / f"log.{format}", format, rows)
+    clicked = [{"id": row["id"], "t": row["t"] + 5} for row in rows[::3]]
+    clicks = write_log(tmp_path / "clicks.tsv", "tsv", clicked)
+    more: dict[str, Any] = {"label": "click"}
+    if joined:
+        join = log_of(clicks, "tsv") | {"key": "id", "window": "1h"}
+        more = {"label": None, "clicks": join}
+    for asked in (True, False):
+        output = convert_log(
+            tmp_path / str(asked),
+            log_of(log, format),
+            {"site": ("string", None)},
+            split_by={"by": "time", "eval": 0.25},
+            time="t",
+            train_times=asked,
+            **more,
+        )
+        found = {}
+        for file in (tmp_path / str(asked)).glob("train/data_tfrecord-*"):
+            for records in record_blocks(str(file), 100, 1 << 20):
+                if not asked:
+                    with pytest.raises(InputError, match="carry no time"):
+                        times_of(records)
+                    continue
+                sites = decode(records)["site"].to_pylist()
+                times = times_of(records).tolist()
+                found |= {
+                    s.decode(): t for (s,), t in zip(sites, times, strict=True)
+                }
+        kept = {row["site"] for row in output.train}
+        assert len(kept) >= 25
+        if asked:
+            assert found == {
+                row["site"]: row["t"] for row in rows if row["site"] in kept
+            }
