@@ -44,12 +44,14 @@ class NamedSection(Section):
         if section is not cls:
             return section.model_validate(value)
         known = sorted(cls.model_fields, key=lambda key: key not in _FIRST)
+        name = cls._name(value)
+        by = f" by {name}" if name else ""
         for key in value:
             if key not in known and cls.model_config["extra"] == "forbid":
                 raise FieldError(
                     str(key),
                     f"unknown key{nearest(str(key), known)}."
-                    f" Accepted: {', '.join(known)}",
+                    f" Accepted{by}: {', '.join(known)}",
                 )
         return handler(value)
 
@@ -65,12 +67,13 @@ class NamedSection(Section):
 
     @classmethod
     def _named(cls, value: Mapping[str, Any]) -> type[Section]:
-        if "name" in value:
-            name = value["name"]
-        else:
-            name = cls.model_fields["name"].default
         try:
-            name = cls._registry.check(name)
+            name = cls._registry.check(cls._name(value))
         except ValueError as error:
             raise FieldError("name", str(error)) from None
         return cls._sections.get(name, cls._sections[""])
+
+    @classmethod
+    def _name(cls, value: Mapping[str, Any]) -> Any:
+        field = cls.model_fields.get("name")
+        return value.get("name", field.default if field else None)

@@ -47,7 +47,7 @@ def _frozen(value: Any) -> Any:
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ({"cross_layers": 2}, ["unknown key", "cross_layers", "hidden"]),
+        ({"cross_layers": 2}, ["unknown key", "by wide_deep: name", "hidden"]),
         (
             {"name": "dlrm", "projection_dim": 2},
             ["unknown key", "projection_dim", "bottom"],

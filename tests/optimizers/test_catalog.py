@@ -121,7 +121,7 @@ def test_a_right_spec_passes(spec):
             {**LION, "learning_rat": 1e-4},
             (
                 r".learning_rat: unknown key \(did you mean"
-                r" 'learning_rate'\?\). Accepted: name,.*beta_1"
+                r" 'learning_rate'\?\). Accepted by lion: name,.*beta_1"
             ),
         ),
         ({"name": "sgd", "sparse": "lazy"}, r".sparse: unknown key. Accepted"),
@@ -202,7 +202,10 @@ def test_a_right_spec_passes(spec):
         ),
         (
             {"name": "adam", "table_frequency_power": 0.35},
-            r".table_frequency_power: unknown key. Accepted: name,.*amsgrad",
+            (
+                r".table_frequency_power: unknown key. Accepted by adam: name,"
+                r".*amsgrad"
+            ),
         ),
         (
             {**LION, "table_frequency_power": 2},
