@@ -43,7 +43,7 @@ Days = npt.NDArray[np.int32]
 
 @dataclass(frozen=True)
 class Ledger:
-    """What runs so far have seen.
+    """Sightings and admitted values of all runs so far.
 
     day: the newest day, since 1970; None: there was no run.
     counts: sightings by value and day, of the last days.

@@ -135,7 +135,7 @@ def test_the_cap_keeps_the_commonest_and_the_rest_waits() -> None:
     ledger, found, tally = update(Ledger(), table(run), asked)
     assert found == [b"a", b"c"]
     assert (tally.capped, tally.waiting, tally.known) == (1, 2, 4)
-    # Of equal ones that which has a row keeps it.
+    # A value with a row keeps it among equal ones.
     _, found, tally = update(ledger, table({6: {b"b": 1}}), asked)
     assert found == [b"a", b"c"] and tally.capped == 1
     _, found, _ = update(ledger, table({6: {b"b": 2}}), asked)
@@ -155,7 +155,7 @@ def test_memory_is_bounded_and_what_is_forgotten_is_counted() -> None:
         ledger, _, tally = update(ledger, table(run), asked)
         assert ledger.counts.num_rows <= 7 + 100 * 7
         assert tally.waiting <= 100 and tally.forgotten >= 300
-    # What comes often enough gets there, however much else waits.
+    # A steady value gets there, however many others wait.
     assert ledger.admitted["value"].to_pylist() == [b"steady"]
 
 
