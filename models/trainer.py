@@ -25,7 +25,7 @@ from models.errors import InputError
 from models.export import Served, export, export_id
 from models.layers.calibration import Calibration
 from models.layers.compact_table import Precision, compact
-from models.preprocessing import analyzers
+from models.preprocessing import admission, analyzers
 from models.preprocessing.id_space import value_of
 from models.training import loss_report
 from models.training.advice import warnings
@@ -35,7 +35,6 @@ from models.training.run import Files, Fitted, TrainingRun
 from serving.object_store import fetch, is_store, new_folder
 
 TRAINING = "training.json"
-BASE = "base.json"  # where the model is that a training begins with
 log = logging.getLogger("lionctr.train")
 
 
@@ -70,11 +69,15 @@ def run_fn(fn_args: Any) -> None:
         begun = fitted.warm_start or cold
         described["warm_start"] = asdict(begun) if begun else None
         model = fitted.model
+        state = state_folder(fn_args.serving_model_dir)
         saved_state.save(
-            state_folder(fn_args.serving_model_dir),
+            state,
             model,
             fitted.optimizer,
             job.meaning,
+        )
+        described["admission"] = admission.carry(
+            fn_args.transform_output, state
         )
         del fitted
         gc.collect()  # the slots make room: a SavedModel copies tables
@@ -159,7 +162,9 @@ def _base(
     source = fn_args.custom_config["train"].get("warm_start")
     if source is None:
         return None, None
-    with tf.io.gfile.GFile(os.path.join(fn_args.base_model, BASE)) as file:
+    with tf.io.gfile.GFile(
+        os.path.join(fn_args.base_model, saved_state.BASE)
+    ) as file:
         found = json.loads(file.read())
     folder, reason = found["state"], found["reason"]
     if folder is not None:

@@ -276,6 +276,7 @@ class PipelineConfig(Section):
                 " [{of: history, items: ad_id}]",
             )
         self._check_loss()
+        self._check_admission()
         if self.features.time is not None and self.data.time is None:
             raise FieldError(
                 "features.time",
@@ -425,6 +426,37 @@ class PipelineConfig(Section):
                 "`serve: shallow` received data.labels; accepted: `serve` with"
                 " a constant or `missing`",
             )
+
+    def _check_admission(self) -> None:
+        for number, f in enumerate(self.features.categorical):
+            if f.admission is None:
+                continue
+            field = f"features.categorical.{number}.admission"
+            if self.data.time is None:
+                raise FieldError(
+                    field, "needs data.time, the column of event time"
+                )
+            if not self.data.timed:
+                raise FieldError(
+                    field,
+                    "counts by day, and rows have a time only with"
+                    " data.split.by: time, data.clicks, or data.weight by age."
+                    f" Received data.split.by: {self.data.split.by}; accepted:"
+                    " time",
+                )
+            if self.train.warm_start is None:
+                raise FieldError(
+                    field,
+                    "carries counts from run to run beside the state that"
+                    " training begins with. Received train.warm_start: null;"
+                    " accepted: latest_blessed, or a model's folder",
+                )
+            if self.transform.statistics:
+                raise FieldError(
+                    field,
+                    "received transform.statistics: true, with which TFX's own"
+                    " analysis runs; accepted: false",
+                )
 
     def losses(self) -> list[LossConfig]:
         """The loss, and those that a search tries."""

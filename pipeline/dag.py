@@ -138,6 +138,7 @@ def create_pipeline(
         sizes=config.features.sizes(),
         histories=config.features.made(),
         sequences=config.features.sequence_of(),
+        days=bool(config.features.admitted()),
         data_version=versions.data,
         **code("ClickLogGen"),
     )
@@ -164,21 +165,7 @@ def create_pipeline(
         pushed_to=pushed_to(config),
         **code("ExampleValidator"),
     )
-    transform = Transform(
-        examples=examples,
-        schema=schema,
-        preprocessing_fn="models.preprocessing.preprocessing_fn.preprocessing_fn",
-        custom_config={
-            "features": sections["features"],
-            **({"group": config.group} if config.group is not None else {}),
-            "analysis_cache": config.transform.cache or analysis_cache,
-            **code("Transform"),
-        },
-        disable_statistics=not config.transform.statistics,
-        disable_analyzer_cache=True,
-    )
-    # Anomalies must stop the run before the expensive part.
-    transform.add_upstream_node(validator)
+    admits = bool(config.features.admitted())
     bases: list[BaseComponent] = []
     if config.train.warm_start is not None:
         bases = [
@@ -190,8 +177,26 @@ def create_pipeline(
                 **code("WarmStart"),
             )
         ]
+    transform = Transform(
+        base_model=bases[0].outputs["base_model"] if admits else None,
+        examples=examples,
+        schema=schema,
+        preprocessing_fn="models.preprocessing.preprocessing_fn.preprocessing_fn",
+        custom_config={
+            "features": sections["features"],
+            **({"group": config.group} if config.group is not None else {}),
+            **({"zone": config.data.zone} if admits else {}),
+            "analysis_cache": config.transform.cache or analysis_cache,
+            **code("Transform"),
+        },
+        disable_statistics=not config.transform.statistics,
+        disable_analyzer_cache=True,
+    )
+    # Anomalies must stop the run before the expensive part.
+    transform.add_upstream_node(validator)
+    for base in bases:
         # Nothing is looked for before the data is good.
-        bases[0].add_upstream_node(transform)
+        base.add_upstream_node(validator if admits else transform)
     learning: dict[str, Any] = {
         "examples": transform.outputs["transformed_examples"],
         "transform_graph": transform.outputs["transform_graph"],

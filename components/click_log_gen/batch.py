@@ -61,6 +61,7 @@ class ConversionSettings:
     histories: HistorySettings | None = None
     counts: Sequence[int] = ()  # good rows of each chunk, with histories
     label_events: LabelSettings | None = None
+    train_times: bool = False  # the rows of train carry theirs too
 
     @property
     def wanted(self) -> dict[str, str]:

@@ -26,6 +26,7 @@ class ClickLogGenSpec(types.ComponentSpec):
         "histories": component_spec.ExecutionParameter(type=str),
         "data_version": component_spec.ExecutionParameter(type=str),
         "code_version": component_spec.ExecutionParameter(type=str),
+        "times": component_spec.ExecutionParameter(type=str, optional=True),
     }
     INPUTS: dict[str, component_spec.ChannelParameter] = {}
     OUTPUTS = {
@@ -49,7 +50,8 @@ class ClickLogGen(base_beam_component.BaseBeamComponent):
     `weighted` of lists with weights what separates a value from its weight;
     `sizes` of vectors how many numbers they have; `sequences` of ordered lists
     the column that they are as long as. `histories` are those that are made
-    from the log; their columns are in `columns` too.
+    from the log; their columns are in `columns` too. `days` says that the rows
+    of train carry their times, as those of the other splits do.
 
     `rejected` holds the rows that are not in the examples, with file, place
     and reason, in `rejected-*.jsonl`, and in `counts.json` how many there are.
@@ -70,6 +72,7 @@ class ClickLogGen(base_beam_component.BaseBeamComponent):
         sizes: Mapping[str, int] | None = None,
         histories: Sequence[SequenceFeature] = (),
         sequences: Mapping[str, str] | None = None,
+        days: bool = False,
     ) -> None:
         signs, sizes, beside = weighted or {}, sizes or {}, sequences or {}
         # Checks that come later change no example.
@@ -96,6 +99,8 @@ class ClickLogGen(base_beam_component.BaseBeamComponent):
                 ),
                 data_version=data_version,
                 code_version=code_version,
+                # Absent without a use: examples in the cache stay valid.
+                times="all" if days else None,
                 examples=types.Channel(type=standard_artifacts.Examples),
                 rejected=types.Channel(type=Dataset),
             )

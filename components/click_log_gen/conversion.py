@@ -199,6 +199,7 @@ def _finish(
         rows.sampled,
         rows.times,
         weights,
+        job.train_times,
     )
 
 
@@ -212,11 +213,12 @@ def write(
     sampled: Mask,
     times: Times | None = None,
     weights: Weights | None = None,
+    train_times: bool = False,
 ) -> None:
     """Writes each record to the shard of its side, and counts it.
 
     Of the negatives of train only those in `sampled` are written. Weights are
-    added up.
+    added up. What is evaluated carries its time; train if `train_times`.
     """
     left_out = (sides == 0) & ~positive & ~sampled
     sides = np.where(left_out, split.OUT, sides)
@@ -226,7 +228,7 @@ def write(
     for number, name in enumerate(names):
         chosen = sides == number
         some = records.filter(pa.array(chosen))
-        if times is not None and number:  # what is evaluated, not train
+        if times is not None and (number or train_times):
             some = timed(some, times[chosen])
         shards.write(name, some)
         tally.counts[name] += int(chosen.sum())

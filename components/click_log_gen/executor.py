@@ -74,6 +74,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
                     SequenceFeature.model_validate(one)
                     for one in json.loads(exec_properties["histories"])
                 ],
+                bool(exec_properties.get("times")),
             )
         counts = outcome.counts
         counts["warnings"] = checks.warnings(counts, data)

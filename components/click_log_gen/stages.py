@@ -77,6 +77,7 @@ def ingest(
     each: Each,
     ranges: Mapping[str, int] | None = None,
     sequences: Sequence[SequenceFeature] = (),
+    train_times: bool = False,
 ) -> Outcome:
     """Reads, joins, labels, splits and writes.
 
@@ -84,6 +85,7 @@ def ingest(
         columns: of the examples -> values of a `ColumnForm`.
         ranges: integer column -> its values are from 0 to below.
         sequences: those that are made from the log.
+        train_times: the rows of train carry their times too.
 
     Raises:
         InputError: no file, a file that cannot be read, a missing column.
@@ -101,7 +103,9 @@ def ingest(
         if name not in made
     }
     if data.clicks is not None:
-        return _joined(data, forms, places, each, plan, ranges, sequences)
+        return _joined(
+            data, forms, places, each, plan, ranges, sequences, train_times
+        )
     histories = None
     size = _text_bytes(data.impressions, plan, "data.impressions.path")
     if sequences:
@@ -121,6 +125,7 @@ def ingest(
         ranges,
         histories=histories,
         label_events=label_events,
+        train_times=train_times,
     )
     labelled: list[dict[str, Any]] = []
     built: list[dict[str, Any]] = []
@@ -213,6 +218,7 @@ def _joined(
     shown: list[Chunk],
     ranges: Mapping[str, int],
     sequences: Sequence[SequenceFeature],
+    train_times: bool,
 ) -> Outcome:
     assert data.clicks is not None
     made = _made(sequences)
@@ -237,6 +243,7 @@ def _joined(
         ranges,
         _settings(data, sequences, places, number, size),
         label_events,
+        train_times,
     )
     parts = each(plan, "Partition", partition.partition_chunk, job=spread)
     ours, theirs = parts[: len(shown)], parts[len(shown) :]

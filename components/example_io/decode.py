@@ -19,6 +19,7 @@ from components.example_io import native
 from components.example_io.native import OtherLayoutError
 from components.example_io.tf_example import TIME_TAG
 from components.example_io.tfrecord import Records
+from models.errors import InputError
 
 _BYTES, _FLOAT, _INT64 = 0x0A, 0x12, 0x1A
 _FIRST, _SECOND = 0x0A, 0x12
@@ -47,6 +48,25 @@ def decode(
         return by(records.data, records.starts, records.ends, wanted)
     except UnicodeDecodeError as error:  # a feature's name
         raise OtherLayoutError from error
+
+
+def times_of(records: Records) -> Ints:
+    """Seconds since 1970 of each row, of `tf_example.timed`.
+
+    Raises:
+        InputError: a row carries none.
+    """
+    data = np.frombuffer(records.data, np.uint8)
+    long = records.ends - records.starts >= _TIMED
+    tails = data[(records.ends - _TIMED)[:, None] + np.arange(_TIMED)]
+    tag = np.frombuffer(TIME_TAG, np.uint8)
+    if not (long & (tails[:, : len(tag)] == tag).all(axis=1)).all():
+        raise InputError(
+            "features.admission counts by day, and examples carry no time;"
+            " accepted: those of ClickLogGen with data.time"
+        )
+    found: Ints = tails[:, len(tag) :].copy().view("<i8")[:, 0]
+    return found
 
 
 def _decode(

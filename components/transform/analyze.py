@@ -29,6 +29,8 @@ def Analyze(
     entries: str,
     kept: str | None = None,
     version: str = "",
+    ledgers: str = "",
+    zone: str | None = None,
 ) -> beam.PCollection[None]:
     """Writes to `folder` what `preprocessing.analyzers` finds in `files`.
 
@@ -41,14 +43,17 @@ def Analyze(
     entries: folder for what was found in each file.
     kept: folder where it is looked for, and goes as long as that works.
     version: what is found depends on, besides the files.
+    ledgers: folder of those of the run before, for `admission`; "": none.
+    zone: of the days that it counts by; None: UTC.
     """
     return (
         files
-        | "Find" >> beam.ParDo(_Find(features, spec, entries, kept, version))
+        | "Find"
+        >> beam.ParDo(_Find(features, spec, entries, kept, version, zone))
         | "Together" >> beam.GroupByKey()
         | "Parts" >> beam.FlatMap(_parts, features)
         # Not spread: one after the other, no worker holds the values of two.
-        | "Merge" >> beam.Map(_merge, features, folder)
+        | "Merge" >> beam.Map(_merge, features, folder, ledgers)
     )
 
 
@@ -62,7 +67,9 @@ class _Find(beam.DoFn):
         entries: str,
         kept: str | None,
         version: str,
+        zone: str | None,
     ) -> None:
+        self._zone = zone
         self._features = features
         self._spec = spec
         self._entries = entries
@@ -70,7 +77,7 @@ class _Find(beam.DoFn):
         self._version = version
 
     def setup(self) -> None:
-        self._observer = Observer(self._features, self._spec)
+        self._observer = Observer(self._features, self._spec, self._zone)
 
     def process(self, file: str) -> Iterator[tuple[None, str]]:
         name = cache.name(file, self._version)
@@ -107,10 +114,10 @@ def _parts(
 
 
 def _merge(
-    item: tuple[int, list[str]], features: Features, folder: str
+    item: tuple[int, list[str]], features: Features, folder: str, ledgers: str
 ) -> None:
     index, paths = item
-    total = analyzers.parts(features)[index]
+    total = analyzers.parts(features, ledgers)[index]
     for path in paths:
         total.merge(cache.read(path, index))
     total.write(folder)

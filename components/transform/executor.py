@@ -23,11 +23,12 @@ from tfx.components.transform import executor_utils
 from tfx.dsl.io import fileio
 from tfx.types import artifact_utils
 from tfx.types import standard_component_specs as specs
-from tfx.utils import io_utils
+from tfx.utils import io_utils, path_utils
 
-from components.transform import cache
+from components.transform import cache, ledgers
 from components.transform.analyze import Analyze
 from components.transform.materialize import Materialize
+from models.checkpointing.saved_state import BASE
 from models.config.training import Features
 from models.errors import InputError
 from models.input_pipeline import row_counts
@@ -38,6 +39,8 @@ from serving.object_store import StoreFiles, is_store
 
 log = logging.getLogger("lionctr.transform")
 PREPROCESSING_FN = "models.preprocessing.preprocessing_fn.preprocessing_fn"
+
+BASE_MODEL = "base_model"  # WarmStart's output, an input of `admission`
 
 _ENTRIES = 2  # what entries of the cache are of: lists with several values
 
@@ -85,6 +88,7 @@ class Executor(tfx_transform.Executor):
             config,
             artifact_utils.get_single_uri(input_dict[specs.SCHEMA_KEY]),
             graph,
+            _state(input_dict),
         )
         outputs = output_dict.get(specs.TRANSFORMED_EXAMPLES_KEY, [])
         executor_utils.SetSplitNames(splits.transform, outputs)
@@ -94,9 +98,17 @@ class Executor(tfx_transform.Executor):
             _count(input_dict, output_dict)
 
     def fit(
-        self, files: list[str], config: dict[str, Any], schema: str, graph: str
+        self,
+        files: list[str],
+        config: dict[str, Any],
+        schema: str,
+        graph: str,
+        state: str | None = None,
     ) -> None:
-        """Analyzes `files` and leaves the transform in `graph`."""
+        """Analyzes `files` and leaves the transform in `graph`.
+
+        state: folder of the state of the training that this one goes on from.
+        """
         if not files:
             raise InputError("Transform: no examples to analyze")
         metadata = dataset_metadata.DatasetMetadata(
@@ -123,10 +135,20 @@ class Executor(tfx_transform.Executor):
                 pipeline
                 | "Files" >> beam.Create(files)
                 | "Spread" >> beam.Reshuffle()
-                | Analyze(features, spec, folder, entries, kept, version)
+                | Analyze(
+                    features,
+                    spec,
+                    folder,
+                    entries,
+                    kept,
+                    version,
+                    ledgers.fetched(features, state, work),
+                    config.get("zone"),
+                )
             )
         found = analyzers.read(features, folder)
         save(features, found, folder, spec, graph, config.get("group"))
+        ledgers.keep(features, folder, graph)
         fileio.rmtree(work)
         if kept is not None:
             _clean(kept)
@@ -204,6 +226,16 @@ def save(
     for name in analyzers.numbers(features):
         target = os.path.join(kept, name)
         fileio.copy(os.path.join(folder, name), target, overwrite=True)
+
+
+def _state(inputs: Mapping[str, list[types.Artifact]]) -> str | None:
+    """Where the state is that training goes on from, by WarmStart's output."""
+    for artifact in inputs.get(BASE_MODEL, ()):
+        folder = path_utils.serving_model_dir(artifact.uri)
+        with fileio.open(os.path.join(folder, BASE), "r") as file:
+            state: str | None = json.loads(file.read())["state"]
+            return state
+    return None
 
 
 def _count(

@@ -10,18 +10,24 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import tensorflow as tf
 
+from components.example_io.decode import times_of
 from components.example_io.native import OtherLayoutError
 from components.example_io.tfrecord import Records
 from components.transform import columns as decoded
 from models.config.training import Features
+from models.preprocessing import time_zones
 from models.preprocessing.preprocessing_fn import (
     Observed,
     by_vocabulary,
     observe,
 )
+
+Ints = npt.NDArray[np.int64]
 
 
 class Observer:
@@ -30,10 +36,18 @@ class Observer:
     Args:
         features: the config section.
         spec: of the rows' features.
+        zone: of days, where vocabularies have `admission`; None: UTC.
     """
 
-    def __init__(self, features: Features, spec: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        features: Features,
+        spec: Mapping[str, Any],
+        zone: str | None = None,
+    ) -> None:
         self._features = features
+        self._zone = zone
+        self._admitted = features.admitted()
         self._spec = dict(spec)
         self._tables = by_vocabulary(features)
         self._plain = {
@@ -48,7 +62,18 @@ class Observer:
         self._by_arrow = bool(self._rest) and decoded.decodable(self._spec)
 
     def __call__(self, records: Records) -> Observed:
-        """Arrays of some rows, at least one."""
+        """Arrays of some rows, at least one.
+
+        Raises:
+            InputError: days are asked for, and a row carries no time.
+        """
+        found = self._columns(records)
+        if not self._admitted:
+            return found
+        days = time_zones.days(times_of(records), self._zone)
+        return found._replace(days=days.astype(np.int32))
+
+    def _columns(self, records: Records) -> Observed:
         if self._by_arrow:
             try:
                 columns = decoded.columns(records, self._spec)
@@ -73,7 +98,17 @@ class Observer:
             else next(others)
             for table in self._tables
         )
-        return found._replace(texts=texts)
+        more = iter(found.rows)
+        return found._replace(
+            texts=texts,
+            rows=tuple(
+                _rows(columns, self._plain[table])
+                if table in self._plain
+                else next(more)
+                for table in self._tables
+                if table in self._admitted
+            ),
+        )
 
     @cached_property
     def _whole(self) -> Any:
@@ -116,3 +151,13 @@ def _values(
     if not some:
         return pa.array([], pa.binary())
     return pa.chunked_array([c.values for c in some]).cast(pa.binary())
+
+
+def _rows(columns: Mapping[str, pa.Array], names: list[str]) -> Ints:
+    """The row of each of `_values`."""
+    found = [
+        np.flatnonzero(decoded.counts(columns[name]))
+        for name in names
+        if name in columns
+    ]
+    return np.concatenate([np.zeros(0, np.int64), *found])

@@ -21,9 +21,8 @@ from components.model_store import (
     files_of,
     state_folder,
 )
-from models.checkpointing.saved_state import FOLDER
+from models.checkpointing.saved_state import BASE, FOLDER
 from models.errors import InputError
-from models.trainer import BASE
 
 LATEST = "latest_blessed"
 

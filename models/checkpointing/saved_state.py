@@ -26,6 +26,7 @@ from models.preprocessing.input_layout import Layout
 from models.variables import named_variables, scatter_rows
 
 FOLDER = "Format-Training"  # beside TFX's Format-Serving
+BASE = "base.json"  # where the model is that a training begins with
 _VOCABULARY = "vocabulary/"
 _PART = 1 << 24  # bytes of a table read at a time
 

@@ -12,6 +12,7 @@ from pydantic import (
     model_validator,
 )
 
+from models.config.admission import Admission
 from models.config.labels import FURTHER
 from models.config.numeric import SHALLOW, NumericFeature
 from models.config.section import FieldError, Name, PositiveInt, Section
@@ -82,6 +83,11 @@ class CategoricalFeature(Section):
     """Greatest size of the vocabulary; the commonest values stay."""
     oov_buckets: PositiveInt = 1
     """Ids that share the values outside the vocabulary."""
+    admission: Annotated[
+        Admission | None, Field(exclude_if=lambda value: value is None)
+    ] = None
+    """A vocabulary by sightings of the last days, carried from run to run:
+    days, or a section; null: the values of each run alone count."""
     buckets: PositiveInt = 262_144
     """Number of ids, with `encode: hash` or `identity`."""
     dim: PositiveInt = 16
@@ -123,6 +129,16 @@ class CategoricalFeature(Section):
     def rows(self) -> str:
         """Whose vocabulary and embeddings it uses."""
         return self.table or self.name
+
+    @model_validator(mode="after")
+    def _admission_has_values(self) -> CategoricalFeature:
+        if self.admission is not None and self.encode != "vocab":
+            raise ValueError(
+                "`admission` admits values to a vocabulary; received `encode:"
+                f" {self.encode}`, which gives every value an id. Accepted:"
+                " `encode: vocab`, or no `admission`"
+            )
+        return self
 
     @model_validator(mode="after")
     def _pool_is_of_a_list(self) -> CategoricalFeature:
@@ -208,6 +224,7 @@ _SHARED = {
         "min_count",
         "max_size",
         "oov_buckets",
+        "admission",
         "pretrained",
     ),
     "hash": ("encode", "dim", "buckets"),
@@ -240,6 +257,10 @@ class FeatureDefaults(Section):
     """Default of `max_size`."""
     oov_buckets: PositiveInt | None = None
     """Default of `oov_buckets`."""
+    admission: Annotated[
+        Admission | None, Field(exclude_if=lambda value: value is None)
+    ] = None
+    """Default of `admission`, of features with a vocabulary."""
     buckets: PositiveInt | None = None
     """Default of `buckets`."""
     dim: PositiveInt | None = None
@@ -254,6 +275,8 @@ class FeatureDefaults(Section):
         own_settings = self.model_dump(exclude_none=True)
         if kind == "numeric":
             own_settings = {"dim": self.dim} if self.dim else {}
+        if {**own_settings, **feature}.get("encode", "vocab") != "vocab":
+            own_settings.pop("admission", None)
         return {**own_settings, **feature}
 
     def fill_time(self, time: Any) -> Any:
@@ -414,6 +437,14 @@ class Features(Section):
                         f" table, so `{option}` must be the same. Received:"
                         f" {its} and {own_settings}",
                     )
+
+    def admitted(self) -> dict[str, Admission]:
+        """Table whose vocabulary is admitted -> how."""
+        return {
+            f.rows: f.admission
+            for f in self.categorical
+            if f.admission is not None
+        }
 
     def made(self) -> tuple[SequenceFeature, ...]:
         """Sequences that ingest makes from the log."""

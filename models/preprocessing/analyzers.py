@@ -23,6 +23,7 @@ from tfx_bsl import sketches
 
 from models.config.training import Features
 from models.preprocessing import vocabulary
+from models.preprocessing.admission import Sightings
 from models.preprocessing.input_layout import LABEL_COUNTS, asset_name
 from models.preprocessing.numeric import at_quantiles, ranged
 from models.preprocessing.preprocessing_fn import (
@@ -48,7 +49,7 @@ class Part(Protocol):
 
     schema: pa.Schema
 
-    def add(self, values: Array) -> None:
+    def add(self, values: Any) -> None:
         """Takes the values of a batch."""
 
     def save(self) -> pa.Table:
@@ -225,12 +226,17 @@ class Quantiles:
         _save(os.path.join(folder, self._name), [boundaries])
 
 
-def parts(features: Features) -> list[Part]:
-    """Empty ones."""
+def parts(features: Features, ledgers: str = "") -> list[Part]:
+    """Empty ones; `ledgers` is the folder of those of the run before."""
     labels = vocabulary.Vocabulary(LABEL_COUNTS, 1, 2)
     return [
         Counts(labels, labels=True),
-        *(Counts(wanted) for wanted in vocabularies(features)),
+        *(
+            Counts(wanted)
+            if wanted.admission is None
+            else Sightings(wanted, ledgers)
+            for wanted in vocabularies(features)
+        ),
         Moments(),
         *(
             Quantiles(_boundaries(index), f.cuts)
@@ -242,7 +248,14 @@ def parts(features: Features) -> list[Part]:
 
 def add(found: Sequence[Part], batch: Observed) -> None:
     """Adds a batch to all `parts`."""
-    columns = (batch.label, *batch.texts, batch.dense, *batch.numbers)
+    rows = iter(batch.rows)
+    texts = (
+        (values, batch.days[next(rows)], batch.days)
+        if isinstance(part, Sightings)
+        else values
+        for part, values in zip(found[1:], batch.texts, strict=False)
+    )
+    columns = (batch.label, *texts, batch.dense, *batch.numbers)
     if isinstance(found[-1], Range):
         columns += (batch.dense,)
     for part, values in zip(found, columns, strict=True):

@@ -52,13 +52,17 @@ class Observed(NamedTuple):
 
     label: int64 [N]. texts: string [(values)], one for each vocabulary.
     dense: float32 [N, D], before scaling. numbers: float32 [(values)], one
-    for each number in buckets.
+    for each number in buckets. rows: int64 [(values)], of the texts of each
+    vocabulary with `admission`, their rows. days: int32 [N], of the rows, where
+    there are such vocabularies.
     """
 
     label: Any
     texts: tuple[Any, ...]
     dense: Any
     numbers: tuple[Any, ...]
+    rows: tuple[Any, ...] = ()
+    days: Any = ()
 
 
 @dataclass(frozen=True)
@@ -119,6 +123,11 @@ def observe(
         ),
         numeric.unscaled(numeric.scalars(features), raw),
         tuple(numbers),
+        tuple(
+            _joined([raw.value_rows(f) for f in group])
+            for table, group in by_vocabulary(features).items()
+            if table in features.admitted() and table not in without
+        ),
     )
 
 
@@ -207,7 +216,7 @@ def by_vocabulary(features: Features) -> dict[str, list[CategoricalFeature]]:
 def vocabularies(features: Features) -> list[Vocabulary]:
     """Features of `by_vocabulary`, in order."""
     return [
-        Vocabulary(asset_name(f), f.min_count, f.max_size)
+        Vocabulary(asset_name(f), f.min_count, f.max_size, f.admission)
         for f, *_ in by_vocabulary(features).values()
     ]
 
@@ -278,6 +287,13 @@ class _Raw:
         else:
             values = self.text(feature.name)
         return weighted_text.values(values, feature.weights)
+
+    def value_rows(self, feature: CategoricalFeature) -> tf.Tensor:
+        """int64 [(values)]: the row of each of `values`."""
+        sparse = self._inputs.get(feature.name)
+        if feature.list is not None and isinstance(sparse, tf.SparseTensor):
+            return sparse.indices[:, 0]
+        return tf.range(tf.cast(self.rows, tf.int64))
 
     def parts(
         self, feature: CategoricalFeature

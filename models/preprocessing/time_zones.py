@@ -30,6 +30,15 @@ def utc(local: Ints, zone: str | None) -> Ints:
     return local - found.offsets[at] * 10**6
 
 
+def days(seconds: Ints, zone: str | None) -> Ints:
+    """Days since 1970 of moments, by the clock of a zone; None: UTC."""
+    if zone not in (None, "UTC"):
+        found = changes(zone)
+        at = np.searchsorted(found.moments, seconds, "right")
+        seconds = seconds + found.offsets[at]
+    return seconds // _DAY
+
+
 class Changes(NamedTuple):
     """When the clock of a zone changes, from 1989 to 2100.
 

@@ -24,6 +24,8 @@ from apache_beam.transforms.window import GlobalWindow
 from apache_beam.utils.timestamp import MIN_TIMESTAMP
 from apache_beam.utils.windowed_value import WindowedValue
 
+from models.config.admission import Admission
+
 # TFT's entry where nothing is left: a table must not be empty.
 EMPTY_VOCABULARY = b"49d0cd50-04bb-48c0-bc6f-5b575dce351a"
 _MERGE_AT = 64  # tables of counts kept before they are merged
@@ -38,6 +40,7 @@ class Vocabulary:
     file_name: str
     min_count: int
     max_size: int
+    admission: Admission | None = None
 
 
 class Vocabularies(tft_beam.experimental.PTransformAnalyzer):
@@ -131,16 +134,21 @@ _EMPTY = SCHEMA.empty_table()
 
 def prune(counts: pa.Table, min_count: int, max_size: int) -> list[bytes]:
     """The kept values in TFT's order."""
-    value = counts["value"].combine_chunks()
-    keep = pc.greater_equal(counts["count"], min_count).combine_chunks()
-    keep = pc.and_(keep, pc.greater(pc.binary_length(value), 0))
-    for line_break in (b"\n", b"\r"):
-        found = pc.find_substring(value, line_break)
-        keep = pc.and_(keep, pc.less(found, 0))
+    often = pc.greater_equal(counts["count"], min_count)
+    keep = pc.and_(often, usable(counts["value"]))
     kept = counts.filter(keep).sort_by(
         [("count", "descending"), ("value", "descending")]
     )
     return list(kept["value"][:max_size].to_pylist())
+
+
+def usable(values: pa.ChunkedArray) -> pa.ChunkedArray:
+    """True of values that can be a line of a file."""
+    keep = pc.greater(pc.binary_length(values), 0)
+    for line_break in (b"\n", b"\r"):
+        found = pc.find_substring(values, line_break)
+        keep = pc.and_(keep, pc.less(found, 0))
+    return keep
 
 
 def _write(
@@ -168,6 +176,11 @@ def write(
     else:
         values = prune(counts, wanted.min_count, wanted.max_size)
     path = os.path.join(folder, wanted.file_name)
+    write_lines(values, path)
+    return path
+
+
+def write_lines(values: Sequence[bytes], path: str) -> None:
+    """Writes the file of a vocabulary."""
     with FileSystems.create(path) as stream:
         stream.write(b"\n".join(values or [EMPTY_VOCABULARY]) + b"\n")
-    return path

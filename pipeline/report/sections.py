@@ -325,6 +325,7 @@ def training(run: RunData) -> Section | None:
         ("Loss", "loss"),
         ("Tuned", "tuned"),
         ("Warm start", "warm_start"),
+        ("Admission", "admission"),
         ("Pretrained", "pretrained"),
         ("Export", "export"),
         ("Calibration", "calibration"),

@@ -82,6 +82,7 @@ def summary(
         "export": training.get("export"),
         "lion_kernel": training.get("lion_kernel"),
         "warm_start": training.get("warm_start"),
+        "admission": training.get("admission", {}),
         "seconds": outputs.seconds,
         "train_examples_per_second": training.get("train_examples_per_second"),
         "schema": f"{schema}/schema.pbtxt" if schema else None,

@@ -24,7 +24,7 @@ from components.transform.executor import _kept
 from components.warm_start.executor import find
 from models import trainer
 from models.checkpointing.checkpoint import Checkpoints
-from models.checkpointing.saved_state import SavedTrainingState
+from models.checkpointing.saved_state import BASE, SavedTrainingState
 from models.errors import InputError, RefusedError
 from pipeline import cli
 from pipeline.commands import predict
@@ -247,7 +247,7 @@ def test_a_training_begins_with_a_state_in_the_store(
     kept = model_store.state_folder(base, "one")
     states._copy(str(tmp_path / "state"), kept)
     assert states.is_kept(kept)
-    (tmp_path / trainer.BASE).write_text(
+    (tmp_path / BASE).write_text(
         json.dumps({"model": f"{base}/7", "state": kept, "reason": None})
     )
     settings = {"train": {"warm_start": f"{base}/7"}}

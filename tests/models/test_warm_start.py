@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import tensorflow as tf
 from hypothesis import given, settings
@@ -23,12 +24,15 @@ from models.checkpointing.saved_state import (
     save,
 )
 from models.checkpointing.warm_start import Base
+from models.config.admission import Admission
 from models.config.architectures import ModelConfig
 from models.config.training import Features, Negatives
 from models.errors import InputError
 from models.keras_versions import keras_version, start_afresh
+from models.preprocessing.admission import SCHEMA, Ledger, update
 from models.preprocessing.id_space import Keys, keys_of, match
 from models.preprocessing.input_layout import Layout, asset_name, layout
+from models.preprocessing.vocabulary import Vocabulary
 from models.variables import named_variables
 from optimizers.registry import build_optimizer, learning_rates
 
@@ -40,6 +44,7 @@ LION = {
     "learning_rate": 0.01,
 }
 WITH_SLOTS = ("lion/?_momentum", "lion/?_last_step", "lion/?_seen")
+ROWS = ("table", "_momentum", "_last_step", "_seen")
 FEATURES: dict[str, Any] = {
     "numeric": ["x", {"name": "n", "transform": "buckets", "buckets": 4}],
     "categorical": [
@@ -450,3 +455,64 @@ def test_a_damaged_state_is_no_state(tmp_path: Path) -> None:
     arrays.write_bytes(data)
     with pytest.raises(DamagedError, match="checksum"):
         Base(str(tmp_path))
+
+
+def test_rows_of_three_days_stay_come_and_go_with_their_slots(
+    tmp_path: Path,
+) -> None:
+    """Values that the ledger keeps are carried bit for bit."""
+    asked = Admission(days=2, evict_after=2)
+    rule = Vocabulary("vocab_user", 3, 1000, asked)
+    features = {
+        "categorical": [
+            {"name": "user", "dim": 4, "min_count": 3, "admission": 2}
+        ]
+    }
+    logs: list[dict[bytes, int]] = [
+        {b"a": 9, b"b": 5, b"c": 2},
+        {b"b": 4, b"c": 1, b"d": 3},  # c: three in two days; a stays
+        {b"b": 1, b"d": 7, b"e": 2},  # a is gone; e waits
+    ]
+    expected = [{b"a", b"b"}, {b"a", b"b", b"c", b"d"}, {b"b", b"c", b"d"}]
+    ledger, before = Ledger(), None
+    for day, seen in enumerate(logs):
+        counts = pa.table(
+            [list(seen), [day] * len(seen), list(seen.values())],
+            schema=SCHEMA,
+        )
+        ledger, values, _ = update(ledger, counts, rule)
+        assert set(values) == expected[day]
+        today = Trained({"user": values}, day, features=features)
+        fresh = today.values()
+        if before is not None:
+            report = Base(str(tmp_path / str(day - 1))).carry(
+                today.model, today.optimizer, today.meaning
+            )
+            old, now = expected[day - 1], expected[day]
+            assert report.features["user"] == {
+                "kept": len(old & now),
+                "new": len(now - old),
+                "gone": len(old - now),
+            }
+            found, was = today.values(), before.values()
+            lines = before.lines["vocab_user"]
+            for path, table in was.items():
+                if "table" not in path or not path.endswith(ROWS):
+                    continue
+                rows = 2 + len(values)  # missing, and what has no row
+                assert len(found[path]) == rows
+                for id, value in enumerate(values, 1):
+                    if value in lines:
+                        other = table[1 + lines.index(value)]
+                    elif path.startswith("model/"):
+                        other = table[1 + len(lines)]
+                    else:
+                        other = fresh[path][id]
+                    np.testing.assert_array_equal(found[path][id], other, path)
+        save(
+            str(tmp_path / str(day)),
+            today.model,
+            today.optimizer,
+            today.meaning,
+        )
+        before = today

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -299,6 +300,67 @@ def test_a_column_of_the_click_is_no_feature(check: Any) -> None:
 def test_without_clicks_a_label_is_needed(check: Any) -> None:
     with pytest.raises(ConfigError, match=r"data\.label: missing; it is req"):
         check("data.label=null")
+
+
+ADMITTED = (
+    "data.time=ts",
+    "data.split={by: time, eval: 0.1}",
+    "train.warm_start=latest_blessed",
+    "features.categorical.user.admission=7",
+)
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        (
+            (
+                "data={impressions: {path: a, format: tsv, header: true},"
+                " label: click}"
+            ),
+            ["needs data.time"],
+        ),
+        ("data.split={by: hash, eval: 0.1}", ["data.split.by: hash", "time"]),
+        ("train.warm_start=null", ["train.warm_start: null", "latest_blessed"]),
+        ("transform.statistics=true", ["transform.statistics", "false"]),
+        (
+            "features.categorical=[{name: user, encode: hash, admission: 7}]",
+            ["encode: hash", "Accepted: `encode: vocab`"],
+        ),
+        (
+            "features.categorical.user.admission={days: 7, evict_after: 2}",
+            ["evict_after", "7 or more"],
+        ),
+        ("features.categorical.user.admission=soon", ["'soon'", "such as 7"]),
+        (
+            (
+                "features.categorical=[{name: user, admission: 7},"
+                " {name: site, table: user}]"
+            ),
+            ["share a table", "admission"],
+        ),
+    ],
+)
+def test_an_admission_needs_days_and_a_base(
+    check: Any, override: str, words: list[str]
+) -> None:
+    (found,) = check(*ADMITTED).features.admitted().values()
+    assert (found.days, found.last) == (7, 7)
+    with pytest.raises(ConfigError) as error:
+        check(*ADMITTED, override)
+    for word in ["categorical", "admission", *words]:
+        assert word in str(error.value)
+
+
+def test_who_admits_nothing_has_the_settings_that_were(check: Any) -> None:
+    config = check()
+    assert "admission" not in json.dumps(config.sections())
+    features = check(
+        *ADMITTED[:3],
+        "features={defaults: {admission: 7},"
+        " categorical: [user, {name: site, encode: hash}]}",
+    ).features
+    assert list(features.admitted()) == ["user"]
 
 
 CALIBRATED = [

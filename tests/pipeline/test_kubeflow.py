@@ -545,6 +545,27 @@ def test_a_warm_start_is_found_anew_only_if_its_base_is_another(
     assert str(version) in cluster.parameters["Versions"]["base"]
 
 
+def test_transform_waits_for_the_base_whose_counts_it_goes_on_from(
+    home: Path, tmp_path: Path
+) -> None:
+    data = make_config(home).model_dump(mode="json")["data"]
+    data |= {"time": "seen", "split": {"by": "time", "eval": 0.2}}
+    train = {"warm_start": "latest_blessed"}
+    for more, before, after in (
+        ({}, "Transform", "WarmStart"),
+        ({"admission": 7}, "WarmStart", "Transform"),
+    ):
+        features = {"categorical": [{"name": "site", **more}]}
+        sections = {"data": data, "features": features, "train": train}
+        found = compiled(make_config(home, **sections), tmp_path / "p.yaml")
+        tasks = found[0]["root"]["dag"]["tasks"]
+        assert before in tasks[after]["dependentTasks"]
+        artifacts = tasks["Transform"]["inputs"]["artifacts"]
+        assert ("base_model" in artifacts) == bool(more)
+        text = json.dumps(tasks["ClickLogGen"]["inputs"])
+        assert ("times" in text) == bool(more)
+
+
 def test_weights_and_times_reach_the_tasks(home: Path, tmp_path: Path) -> None:
     config = make_config(home).model_dump(mode="json")
     data = config["data"] | {"time": "seen"}

@@ -395,6 +395,11 @@ class DataConfig(Section):
         return (until - _EPOCH) // datetime.timedelta(microseconds=1)
 
     @property
+    def zone(self) -> str | None:
+        """Zone of `time`; None: UTC."""
+        return self.time.zone if self.time is not None else None
+
+    @property
     def timed(self) -> bool:
         """True if the examples of all splits but train carry their times."""
         return self.clicks is not None or self.reads_time

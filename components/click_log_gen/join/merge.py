@@ -142,6 +142,7 @@ def join_partition(partition: Partition, job: JoinSettings) -> dict[str, Any]:
                 joined.sampled[rows],
                 joined.times[rows],
                 found,
+                job.partitioning.train_times,
             )
         for tally, rejected in zip(
             (shown, clicked), joined.rejected(), strict=True

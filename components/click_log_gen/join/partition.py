@@ -77,6 +77,7 @@ class PartitionSettings:
     ranges: Mapping[str, int]  # column -> its integers are below
     histories: HistorySettings | None = None
     label_events: LabelSettings | None = None
+    train_times: bool = False  # the rows of train carry theirs too
 
     @property
     def clicks(self) -> ClickFiles:

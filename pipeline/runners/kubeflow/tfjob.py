@@ -13,8 +13,9 @@ from typing import Any
 
 import tensorflow as tf
 
+from models.checkpointing.saved_state import BASE
 from models.errors import InputError
-from models.trainer import BASE, state_folder
+from models.trainer import state_folder
 
 GROUP, VERSION, PLURAL = "kubeflow.org", "v1", "tfjobs"
 _NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")

@@ -140,6 +140,7 @@ def convert_log(
     split_by: Row | None = None,
     ranges: Mapping[str, int] | None = None,
     sequences: Sequence[Row] = (),
+    train_times: bool = False,
     **data: Any,
 ) -> Output:
     """The ingest's own steps, chunk by chunk, without Beam."""
@@ -156,7 +157,9 @@ def convert_log(
         Path(path).mkdir(parents=True)
     places = stages.Places(folders, str(folder / "work"))
     made = [SequenceFeature.model_validate(one) for one in sequences]
-    outcome = stages.ingest(config, columns, places, one_by_one, ranges, made)
+    outcome = stages.ingest(
+        config, columns, places, one_by_one, ranges, made, train_times
+    )
     shutil.rmtree(folder / "work")
     return read_output(folder, outcome.counts)
 

@@ -1,0 +1,274 @@
+"""Transform admits values by the days of the rows, and goes on from before."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import tensorflow as tf
+from tensorflow_transform.tf_metadata import schema_utils
+from tfx.types import standard_artifacts
+from tfx.utils import io_utils
+
+from components.example_io.decode import decode, times_of
+from components.example_io.record_files import record_blocks
+from components.example_io.tf_example import encode, timed
+from components.example_io.tfrecord import frame
+from components.transform import analyze
+from components.transform.executor import Executor, _state
+from models.errors import InputError
+from models.preprocessing import admission
+from tests.components.click_log_gen.ingest import (
+    convert_log,
+    log_of,
+    write_log,
+)
+
+FEATURES: dict[str, Any] = {
+    "numeric": ["price"],
+    "categorical": [
+        {"name": "ad", "min_count": 3, "admission": 2},
+        {"name": "last_ad", "table": "ad", "min_count": 3, "admission": 2},
+        {
+            "name": "tags",
+            "list": "|",
+            "min_count": 2,
+            "admission": {"days": 1, "evict_after": 2},
+        },
+        {"name": "site", "min_count": 1},
+    ],
+}
+SPEC = {
+    name: tf.io.VarLenFeature(kind)
+    for name, kind in {
+        "ad": tf.string,
+        "last_ad": tf.string,
+        "tags": tf.string,
+        "site": tf.string,
+        "price": tf.float32,
+        "label": tf.int64,
+    }.items()
+}
+NOON = 43_200
+
+
+def write(
+    path: Path, rows: list[tuple[int, str | None, str | None, list[str]]]
+) -> str:
+    """A file of rows: day, ad, ad before, tags."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    days, ads, before, tags = zip(*rows, strict=True)
+    count = len(rows)
+    records = encode(
+        {
+            "ad": pa.array(ads, pa.string()),
+            "last_ad": pa.array(before, pa.string()),
+            "tags": pa.array(tags, pa.list_(pa.string())),
+            "site": pa.array(["s"] * count),
+            "price": pa.array(np.ones(count, np.float32)),
+            "label": pa.array([row % 2 for row in range(count)]),
+        }
+    )
+    times = 10**6 * (86_400 * np.array(days) + NOON)
+    path.write_bytes(frame(timed(records, times)).to_pybytes())
+    return str(path)
+
+
+class Days:
+    """Runs of Transform, each of which goes on from the one before."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.schema = folder / "schema"
+        io_utils.write_pbtxt_file(
+            f"{self.schema}/schema.pbtxt",
+            schema_utils.schema_from_feature_spec(SPEC),
+        )
+        self.state: str | None = None
+        self.config: dict[str, Any] = {"features": FEATURES}
+
+    def run(self, name: str, *files: str) -> dict[str, list[bytes]]:
+        """Vocabularies; the state of the training is pushed."""
+        graph = self.folder / name
+        context = Executor.Context(
+            beam_pipeline_args=["--runner=FnApiRunner"],
+            tmp_dir=str(self.folder / "tmp"),
+            unique_id="1",
+        )
+        Executor(context).fit(
+            list(files), dict(self.config), str(self.schema), str(graph),
+            self.state,
+        )  # fmt: skip
+        state = self.folder / f"{name}-state"
+        self.told = admission.carry(str(graph), str(state))
+        self.state = str(state)
+        return {
+            path.name.removeprefix("vocab_"): path.read_bytes().split()
+            for path in (graph / "transform_fn/assets").glob("vocab_*")
+        }
+
+
+@pytest.fixture
+def days(tmp_path: Path) -> Days:
+    return Days(tmp_path)
+
+
+def test_counts_of_days_are_added_up_and_days_count_once(days: Days) -> None:
+    one = write(
+        days.folder / "one",
+        [
+            (10, "a", None, ["x", "y"]),
+            (10, "a", "b", ["x"]),
+            (10, None, "b", []),
+        ],
+    )
+    two = write(
+        days.folder / "two",
+        [(11, "a", "c", ["z"]), (11, "b", "", ["z"]), (11, "c", "c", [])],
+    )
+    found = days.run("1", one)
+    assert found["ad"][0] not in (b"a", b"b")  # the entry of an empty one
+    assert found["tags"] == [b"x"] and found["site"] == [b"s"]
+    assert days.told["ad"]["waiting"] == 2
+    begun = days.state
+    # The feature and that which shares its table, on both days.
+    found = days.run("2", two)
+    assert found["ad"] == [b"c", b"b", b"a"]
+    assert found["tags"] == [b"z", b"x"]
+    assert days.told["ad"] == {
+        "day": "1970-01-12",
+        "known": 3,
+        "admitted": 3,
+        "new": 3,
+        "waiting": 0,
+        "evicted": 0,
+        "capped": 0,
+        "forgotten": 0,
+    }
+    told = days.told
+    # A day that is run again, from the same base or from itself.
+    again = days.run("2-again", two)
+    assert again == found and days.told["ad"]["new"] == 0
+    days.state = begun
+    # Logs of both days at once: those of the first are known already.
+    assert days.run("2-wide", one, two) == found and days.told == told
+    found = days.run("3", write(days.folder / "three", [(13, "b", "b", [])]))
+    assert found["ad"] == [b"b"] and days.told["ad"]["evicted"] == 2
+    assert days.told["tags"]["evicted"] == 2
+    assert days.told["tags"]["admitted"] == 0
+
+
+def test_the_parser_and_arrow_count_alike(days: Days) -> None:
+    file = write(
+        days.folder / "log",
+        [
+            (10, "a", "b", ["x", "y"]),
+            (11, "a", "a", ["y"]),
+            (12, "b", "", ["y"]),
+        ],
+    )
+    by_arrow = days.run("arrow", file)
+    ledgers = [
+        admission.read(f"{days.state}/ledgers", f"vocab_{t}")
+        for t in ("ad", "tags")
+    ]
+    days.state = None
+    with mock.patch(
+        "components.transform.columns.decodable", return_value=False
+    ):
+        assert days.run("parser", file) == by_arrow
+    for table, ledger in zip(("ad", "tags"), ledgers, strict=True):
+        other = admission.read(f"{days.state}/ledgers", f"vocab_{table}")
+        assert other.counts.to_pylist() == ledger.counts.to_pylist()
+        assert other.counts.num_rows
+
+
+def test_days_are_those_of_the_zone(days: Days) -> None:
+    days.config["zone"] = "Asia/Tokyo"  # noon in UTC is 21:00
+    days.run("1", write(days.folder / "log", [(10, "a", "a", [])]))
+    assert days.told["ad"]["day"] == "1970-01-11"
+    days.config["zone"] = "Pacific/Kiritimati"  # 14 hours ahead
+    days.run("2", write(days.folder / "log2", [(19_000, "a", "a", [])]))
+    assert days.told["ad"]["day"] == str(np.datetime64(19_001, "D"))
+
+
+def test_the_analysis_of_a_file_is_kept_and_its_days_with_it(
+    days: Days,
+) -> None:
+    days.config["analysis_cache"] = str(days.folder / "cache")
+    file = write(days.folder / "log", [(10, "a", "a", ["x"])] * 2)
+    found = days.run("1", file)
+    days.state = None
+    with mock.patch.object(analyze, "look", side_effect=AssertionError):
+        assert days.run("2", file) == found
+    assert days.told["ad"]["admitted"] == 1
+
+
+def test_rows_without_a_time_are_refused(days: Days) -> None:
+    path = Path(write(days.folder / "log", [(10, "a", "a", [])]))
+    plain = encode({"ad": pa.array(["a"]), "label": pa.array([1])})
+    path.write_bytes(frame(plain).to_pybytes())
+    with pytest.raises(Exception, match="examples carry no time"):
+        days.run("1", str(path))
+
+
+def test_the_state_is_the_one_that_warm_start_found(tmp_path: Path) -> None:
+    model = standard_artifacts.Model()
+    model.uri = str(tmp_path)
+    folder = tmp_path / "Format-Serving"
+    folder.mkdir()
+    for state in ("/where/it/is", None):
+        (folder / "base.json").write_text(json.dumps({"state": state}))
+        assert _state({"base_model": [model]}) == state
+    assert _state({}) is None
+
+
+@pytest.mark.parametrize("format", ["tsv", "parquet"])
+@pytest.mark.parametrize("joined", [False, True], ids=["one log", "clicks"])
+def test_the_rows_of_train_carry_their_times(
+    tmp_path: Path, format: str, joined: bool
+) -> None:
+    rows = [
+        {"id": f"i{i}", "click": i % 2, "site": f"s{i}", "t": 10**9 + 977 * i}
+        for i in range(40)
+    ]
+    log = write_log(tmp_path / f"log.{format}", format, rows)
+    clicked = [{"id": row["id"], "t": row["t"] + 5} for row in rows[::3]]
+    clicks = write_log(tmp_path / "clicks.tsv", "tsv", clicked)
+    more: dict[str, Any] = {"label": "click"}
+    if joined:
+        join = log_of(clicks, "tsv") | {"key": "id", "window": "1h"}
+        more = {"label": None, "clicks": join}
+    for asked in (True, False):
+        output = convert_log(
+            tmp_path / str(asked),
+            log_of(log, format),
+            {"site": ("string", None)},
+            split_by={"by": "time", "eval": 0.25},
+            time="t",
+            train_times=asked,
+            **more,
+        )
+        found = {}
+        for file in (tmp_path / str(asked)).glob("train/data_tfrecord-*"):
+            for records in record_blocks(str(file), 100, 1 << 20):
+                if not asked:
+                    with pytest.raises(InputError, match="carry no time"):
+                        times_of(records)
+                    continue
+                sites = decode(records)["site"].to_pylist()
+                times = times_of(records).tolist()
+                found |= {
+                    s.decode(): t for (s,), t in zip(sites, times, strict=True)
+                }
+        kept = {row["site"] for row in output.train}
+        assert len(kept) >= 25
+        if asked:
+            assert found == {
+                row["site"]: row["t"] for row in rows if row["site"] in kept
+            }
