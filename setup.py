@@ -128,6 +128,7 @@ setup(
             "keras-rs>=0.4,<0.5",
             "keras-tuner>=1.4.8,<1.5",
             "matplotlib>=3.10,<4",
+            "pandas>=2.2,<3",
             "protobuf>=6.31,<7",
             "pyarrow>=18,<19",
             "pyyaml>=6",

@@ -68,7 +68,7 @@ def _command(arguments: list[str] | None) -> int:
 # Extra -> packages that it installs and that the commands import.
 _EXTRAS = {
     "pipeline": "apache_beam fastavro google_crc32c jinja2 keras_rs keras_tuner"
-    " matplotlib ml_metadata pyarrow tensorboard"
+    " matplotlib ml_metadata pandas pyarrow tensorboard"
     " tensorflow_data_validation tensorflow_metadata tensorflow_model_analysis"
     " tensorflow_recommenders tensorflow_transform tf_keras tfx tfx_bsl"
     " threadpoolctl yaml",

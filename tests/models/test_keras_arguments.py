@@ -115,7 +115,15 @@ def logloss(model: Any) -> float:
 
 @pytest.mark.parametrize("together", TOGETHER)
 @pytest.mark.parametrize(
-    "name", ["lion", pytest.param("adam", marks=pytest.mark.ci), "adagrad"]
+    "name",
+    [
+        "lion",
+        *(
+            pytest.param(n, marks=pytest.mark.ci)
+            for n in CLASSES
+            if n != "lion"
+        ),
+    ],
 )
 def test_arguments_do_what_they_do_in_fit(name: str, together: str) -> None:
     arguments = TOGETHER[together]

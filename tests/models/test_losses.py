@@ -339,6 +339,7 @@ def test_the_metric_of_the_loss_decides() -> None:
     assert result.stopped_early or result.steps == 30
 
 
+@pytest.mark.ci
 def test_weights_sampling_accumulation_and_xla_take_any_loss() -> None:
     x, label, groups = world(6, 60)
     inputs = {

@@ -187,9 +187,10 @@ def test_a_signal_keeps_what_was_learned(
             },
             {},
         ),
-        (
+        pytest.param(
             {"momentum_dtype": "bfloat16", "sparse": "decayed"},
             {"kernel": "python"},
+            marks=pytest.mark.ci,
         ),
         pytest.param(
             {"gradient_accumulation_steps": 6, "clipnorm": 0.1},
@@ -329,6 +330,7 @@ def test_keras_callbacks_see_the_training_and_may_stop_it(
     assert found["optimizer/lion/learning_rate"] == pytest.approx(0.003 / 4)
 
 
+@pytest.mark.ci
 def test_tensorboard_tells_how_the_weights_move(
     tmp_path: Path, examples: Path
 ) -> None:

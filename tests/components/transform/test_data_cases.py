@@ -298,6 +298,7 @@ def test_names_that_no_feature_can_have_are_an_error(
     assert message.replace("categorical", kind) in str(error.value)
 
 
+@pytest.mark.ci
 def test_a_hundred_thousand_distinct_values(tmp_path: Path) -> None:
     rows = [{"click": i % 2, "site": f"v{i}"} for i in range(100_000)]
     features = {"categorical": [{"name": "site", "min_count": 1}]}

@@ -345,6 +345,7 @@ def test_what_lies_beyond_the_training_rows_is_0_or_1() -> None:
     assert dense.numpy().ravel().tolist() == [0, 0, 0, 1, 1, 0]
 
 
+@pytest.mark.ci  # to a millionth: tests/models/test_learning.py
 def test_an_export_answers_the_same_bits_without_the_graph(
     both: dict[str, Any],
 ) -> None:
