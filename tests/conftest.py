@@ -49,7 +49,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if item.get_closest_marker("pairs"):
             grids[item.nodeid.partition("[")[0]].append(item)
     for cells in grids.values():
-        chosen = covering.covering([cell.callspec.indices for cell in cells])
+        values = [
+            {name: repr(value) for name, value in cell.callspec.params.items()}
+            for cell in cells
+        ]
+        chosen = covering.covering(values)
         for place, cell in enumerate(cells):
             if place not in chosen:
                 cell.add_marker("slow")

@@ -6,17 +6,17 @@ A fault that needs three values at once is rare, a grid's product is large:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from itertools import combinations
 
-Values = tuple[tuple[str, int], ...]
+Values = tuple[tuple[str, Hashable], ...]
 
 
-def covering(cells: Sequence[Mapping[str, int]]) -> set[int]:
+def covering(cells: Sequence[Mapping[str, Hashable]]) -> set[int]:
     """Places of cells that have all pairs; the most new ones first.
 
     Args:
-        cells: of each, parameter -> number of its value.
+        cells: of each, parameter -> its value.
     """
     pairs = [_pairs(cell) for cell in cells]
     wanted = set[Values]().union(*pairs)
@@ -29,6 +29,6 @@ def covering(cells: Sequence[Mapping[str, int]]) -> set[int]:
     return chosen
 
 
-def _pairs(cell: Mapping[str, int]) -> set[Values]:
+def _pairs(cell: Mapping[str, Hashable]) -> set[Values]:
     """Pairs of a cell; its only value where there is one parameter."""
-    return set(combinations(sorted(cell.items()), min(2, len(cell))))
+    return set(combinations(cell.items(), min(2, len(cell))))

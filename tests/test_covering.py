@@ -22,3 +22,27 @@ def test_each_pair_of_values_is_in_a_cell_that_is_chosen(
         assert len(found) == sizes[one] * sizes[other]
     if len(sizes) > 2:
         assert len(chosen) < len(cells) / 2
+
+
+@pytest.mark.pairs
+@pytest.mark.parametrize("first", [None, {"a": 1}, [2]])
+@pytest.mark.parametrize("second", ["x", "y", "z"])
+@pytest.mark.parametrize(("third", "fourth"), [(1, 2), (1, 3), (2, 2)])
+def test_cell_of_a_grid(
+    first: object, second: str, third: int, fourth: int
+) -> None:
+    """A grid for the next test to look at."""
+
+
+def test_pytest_leaves_out_cells_beyond_pairs(
+    request: pytest.FixtureRequest,
+) -> None:
+    cells = [
+        item
+        for item in request.session.items
+        if item.name.startswith("test_cell_of_a_grid[")
+    ]
+    if not cells:
+        pytest.skip("the grid was not collected")
+    chosen = [c for c in cells if not c.get_closest_marker("slow")]
+    assert 9 <= len(chosen) <= 12  # of 27

@@ -22,7 +22,7 @@ def diverged(
         checkpoints: those of the training, if it has some.
     """
     advice = "Lower optimizer.learning_rate"
-    if checkpoints is not None:
+    if checkpoints is not None and checkpoints.newest():
         advice += f"; the last good checkpoint is kept in {checkpoints.folder}"
     return FloatingPointError(f"Training diverged {when}: {what}. {advice}")
 

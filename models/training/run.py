@@ -320,7 +320,7 @@ class TrainingRun:
             log.info(
                 "%s: %s (%s)",
                 choice.path,
-                choice.value,
+                json.dumps(choice.value),  # as YAML has it
                 choice.reason,
                 extra={"keep": True},
             )

@@ -17,6 +17,7 @@ import tensorflow as tf
 import tf_keras
 
 from models.checkpointing.checkpoint import Checkpoints
+from models.training.divergence import diverged
 from tests import forks
 from tests.models import training
 
@@ -303,6 +304,12 @@ def test_what_diverges_says_where_and_keeps_the_last_good_checkpoint(
     result, found = training.train(examples, tmp_path)
     assert result.resumed_at
     same(whole[1], found)
+
+
+def test_without_a_checkpoint_none_is_promised(tmp_path: Path) -> None:
+    none = Checkpoints(str(tmp_path / "none"))
+    message = str(diverged("at step 1", "the loss is not finite", none))
+    assert "learning_rate" in message and "checkpoint" not in message
 
 
 def test_keras_callbacks_see_the_training_and_may_stop_it(

@@ -45,6 +45,7 @@ def step_of(kernel, jit, arguments, keras_2=False):
 
 
 @pytest.mark.pairs
+@pytest.mark.pairs
 @pytest.mark.parametrize("outside", [-1, ROWS, 2**31 - 1])
 @pytest.mark.parametrize("arguments", ARGUMENTS, ids=str)
 @pytest.mark.parametrize(

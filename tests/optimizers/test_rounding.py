@@ -43,6 +43,7 @@ def trained(kernel, sparse, gradient, steps, start, dtype, rate, **arguments):
     )
 
 
+@pytest.mark.pairs
 @kernels
 @modes
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])

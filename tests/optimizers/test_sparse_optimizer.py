@@ -146,6 +146,7 @@ def test_a_step_compiled_by_xla_does_the_same(arguments, sparse, kernel):
 
 
 @pytest.mark.pairs
+@pytest.mark.pairs
 @pytest.mark.parametrize("kernel", ["auto", "python"])
 @pytest.mark.parametrize("sparse", MODES)
 @pytest.mark.parametrize(
