@@ -103,13 +103,7 @@ def finish(started: dict[str, tuple[Any, Path]]) -> dict[str, Any]:
     return {name: dict(np.load(out)) for name, (_, out) in started.items()}
 
 
-@pytest.mark.parametrize(
-    "case",
-    [
-        pytest.param(case, marks=[pytest.mark.ci] if case != "lion" else [])
-        for case in together.CASES
-    ],
-)
+@pytest.mark.parametrize("case", together.CASES)
 def test_replicas_train_as_one_device(
     replicas: dict[str, Any], alone: Callable[[str], Any], case: str
 ) -> None:

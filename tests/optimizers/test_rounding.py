@@ -58,6 +58,7 @@ def test_a_momentum_reaches_a_constant_gradient_while_weights_rest(
     np.testing.assert_allclose(m.mean(), 1 - 0.99**600, atol=2e-3)
 
 
+@pytest.mark.pairs
 @kernels
 @modes
 @pytest.mark.parametrize(
