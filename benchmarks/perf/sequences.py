@@ -14,6 +14,7 @@ from statistics import median
 from typing import Any
 
 from benchmarks import measure
+from benchmarks.perf.step import automatic, turns
 from benchmarks.perf.table import Table
 
 SMOKE = {
@@ -40,7 +41,6 @@ def steps(
         Layout,
         SequenceInput,
     )
-    from models.training.automatic import choose
     from models.training.train_step import TrainStep
     from optimizers import Lion
 
@@ -66,13 +66,7 @@ def steps(
     width = (_FIELDS + 1) * _DIM + _DENSE
     works = {}
     for name in names:
-        given = {
-            "model": ModelConfig.model_validate({"name": name}).asked(),
-            "optimizer": {"name": "lion"},
-            "train": {"batch_size": batch},
-        }
-        sections, _ = choose(given, 10**6, 1, width=width)
-        section = ModelConfig.model_validate(sections["model"])
+        section = ModelConfig.model_validate(automatic(name, batch, width))
         model = build_model(layout, section, 0.25)
         optimizer = Lion(1e-4)
         optimizer.build(model.trainable_variables)
@@ -80,15 +74,7 @@ def steps(
         step = TrainStep(model, optimizer, False, 1.0, strategy)
         data = iter(tf.data.Dataset.from_tensors(rows).repeat())
         works[name] = lambda step=step, data=data: step.run(data, count)
-    took: dict[str, list[measure.Seconds]] = {name: [] for name in names}
-    for turn in range(repeats + 1):
-        for name, work in works.items():
-            watch = measure.Stopwatch()
-            work()
-            wall, cpu = watch.seconds()
-            if turn:  # the first traces
-                took[name].append(measure.Seconds(wall / count, cpu / count))
-    return took
+    return turns(works, repeats, count)
 
 
 def run(

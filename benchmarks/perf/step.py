@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -107,29 +107,41 @@ def beside(
     repeats: int, table_rows: int, batch: int, names: Sequence[str]
 ) -> dict[str, list[measure.Seconds]]:
     """Architecture -> seconds of a step in each turn."""
+    size = table_rows // _FIELDS
+    rows = rows_of(size, batch)
+    works = {
+        name: trained(size, automatic(name, batch, _LAYERS[0]), rows)[1]
+        for name in names
+    }
+    return turns(works, repeats, _STEPS)
+
+
+def automatic(name: str, batch: int, width: int) -> dict[str, Any]:
+    """Section `model` of an architecture, as `auto` has it at a width."""
     from models.config.architectures import ModelConfig
     from models.training.automatic import choose
 
-    size = table_rows // _FIELDS
-    rows = rows_of(size, batch)
-    works = {}
-    for name in names:
-        asked = ModelConfig.model_validate({"name": name}).asked()
-        given = {
-            "model": asked,
-            "optimizer": {"name": "lion"},
-            "train": {"batch_size": batch},
-        }
-        sections, _ = choose(given, 10**6, 1, width=_LAYERS[0])
-        works[name] = trained(size, sections["model"], rows)[1]
-    took: dict[str, list[measure.Seconds]] = {name: [] for name in names}
+    given = {
+        "model": ModelConfig.model_validate({"name": name}).asked(),
+        "optimizer": {"name": "lion"},
+        "train": {"batch_size": batch},
+    }
+    section: dict[str, Any] = choose(given, 10**6, 1, width=width)[0]["model"]
+    return section
+
+
+def turns(
+    works: Mapping[str, Callable[[], object]], repeats: int, steps: int
+) -> dict[str, list[measure.Seconds]]:
+    """Name -> seconds of a step in each turn, of work of so many steps."""
+    took: dict[str, list[measure.Seconds]] = {name: [] for name in works}
     for turn in range(repeats + 1):
         for name, work in works.items():
             watch = measure.Stopwatch()
             work()
             wall, cpu = watch.seconds()
             if turn:  # the first traces
-                took[name].append(measure.Seconds(wall / _STEPS, cpu / _STEPS))
+                took[name].append(measure.Seconds(wall / steps, cpu / steps))
     return took
 
 
