@@ -106,13 +106,16 @@ class _NoteHandler(logging.Handler):
     def __init__(self, console: Console) -> None:
         super().__init__(logging.INFO)
         self._console = console
+        self._kept: set[str] = set()
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Shows one record."""
-        if getattr(record, "keep", False):
-            self._console.line(f"    {record.getMessage()}")
-        else:
-            self._console.note(record.getMessage())
+        """Shows one record; of those to keep, each text once."""
+        text = record.getMessage()
+        if not getattr(record, "keep", False):
+            self._console.note(text)
+        elif text not in self._kept:
+            self._kept.add(text)
+            self._console.line(f"    {text}")
 
 
 class _Descriptor(io.FileIO):

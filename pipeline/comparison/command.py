@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,7 @@ from pipeline.runners.run_folder import home_of, only_one
 from pipeline.runners.versions import user_version
 
 if TYPE_CHECKING:
+    from pipeline.comparison.progress import Progress
     from pipeline.comparison.trainings import Data, Trainings
 
 RESULTS, PLOT = "compare.json", "compare.png"
@@ -140,6 +141,7 @@ def _results(
         made = local.prepare(config, console)
         from pipeline.comparison import report
         from pipeline.comparison.intervals import judge
+        from pipeline.comparison.progress import Progress
         from pipeline.comparison.trainings import Data, Trainings
 
         code = (
@@ -151,25 +153,27 @@ def _results(
         sections = config.sections()
         own = Trainings("", _sections(config), data)
         first = candidates.logistic(sections["optimizer"])
-        baseline = _each(config, [first], data, seeds)
+        contenders = candidates.contenders(
+            config.model, sections["optimizer"], architectures, chosen
+        )
+        progress = Progress(1 + len(contenders or chosen), console)
+        baseline = _each(config, [first], data, seeds, progress)
         found: dict[str, Any] = {"baseline": baseline}
         if architectures:
-            contenders = candidates.contenders(
-                config.model, sections["optimizer"], architectures, chosen
-            )
             lines: dict[str, Any] = {}
             for way, its in {"": config, **variants}.items():
                 if way:  # another Transform, of the same rows
                     made = local.prepare(its, console)
                     data = Data.of(made, its.evaluate, out, code, console)
                 some = [c for c in contenders if c.numbers == way]
-                lines |= _each(its, some, data, seeds)
+                lines |= _each(its, some, data, seeds, progress)
             found["models"] = {c.label: lines[c.label] for c in contenders}
         else:
-            best = _search(own.optimizer, chosen, own)
-            found["optimizers"] = {
-                name: _tested(best[name], own, seeds) for name in chosen
-            }
+            lines = {}
+            for name, best in _search(own.optimizer, chosen, own):
+                lines[name] = _tested(best, own, seeds)
+                progress.ended(name, *own.taken())
+            found["optimizers"] = {name: lines[name] for name in chosen}
     confidence = config.evaluate.confidence
     judge(report.lines(found), candidates.LOGISTIC, confidence)
     counts = Path(made["ClickLogGen"]["rejected"]) / "counts.json"
@@ -205,6 +209,7 @@ def _each(
     contenders: Sequence[Contender],
     data: Data,
     seeds: int,
+    progress: Progress,
 ) -> dict[str, Any]:
     """Label -> what a contender reaches, from what `run` would use on."""
     from pipeline.comparison.trainings import Trainings
@@ -220,6 +225,7 @@ def _each(
             tried.record(best, on_edge), trainings, seeds
         )
         found[one.label]["model"] = trainings.model
+        progress.ended(one.label, *trainings.taken())
     return found
 
 
@@ -256,7 +262,7 @@ class Tried:
 
 def _search(
     config: Mapping[str, Any], chosen: Sequence[str], trainings: Trainings
-) -> dict[str, dict[str, Any]]:
+) -> Iterator[tuple[str, dict[str, Any]]]:
     """The best settings of each optimizer, in full, and all that were tried.
 
     config: the optimizer's section; what `run` would train with is tried too.
@@ -272,7 +278,7 @@ def _search(
         if name == config.get("name") and loss(dict(config)) < loss(best):
             best, on_edge = dict(config), False
         found[name] = loss.record(best, on_edge)
-    return found
+        yield name, found[name]
 
 
 def _tested(

@@ -150,6 +150,7 @@ class Trainings:
         self.steps = job.steps
         loss = build_loss(LossConfig.model_validate(self.train["loss"]))
         self.searched_by = "logloss" if loss.calibrated else "auc"
+        self._taken: list[float] = []
 
     def eval_loss(self, optimizer: Mapping[str, Any]) -> float:
         """The value that a search lowers, after a training with one seed.
@@ -174,6 +175,11 @@ class Trainings:
             train["eval_steps"] = max(1, self.steps // _POINTS)
         return self._train(optimizer, train, f"seed {train['seed']}")
 
+    def taken(self) -> tuple[int, float]:
+        """Trainings since the last call, and their seconds."""
+        taken, self._taken = self._taken, []
+        return len(taken), sum(taken)
+
     def _train(
         self, optimizer: Mapping[str, Any], train: dict[str, Any], what: str
     ) -> dict[str, Any]:
@@ -196,6 +202,7 @@ class Trainings:
                     else attempt(sections, data.files)
                 )
             data.finished.put(made_from, record)
+        self._taken.append(float(record["seconds"]))
         data.console.line(_line(name, optimizer, record, known))
         return record
 
@@ -251,4 +258,4 @@ def _line(
         if record["auc"] is not None:
             result += f", AUC {record['auc']:.4f}"
     took = "done before" if known else f"{record['seconds']:.1f} s"
-    return f"  {name:<17} {settings:<28} {result}  {took}"
+    return f"  {name:<27} {settings:<28} {result}  {took}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import re
 from collections.abc import Callable
@@ -18,8 +19,15 @@ from models.config.numeric import NumericFeature
 from models.config.training import ModelConfig
 from models.training.automatic import choose
 from optimizers.registry import asked, names, resolved, validate
-from pipeline.comparison import candidates, command, intervals, report
+from pipeline.comparison import (
+    candidates,
+    command,
+    intervals,
+    progress,
+    report,
+)
 from pipeline.config import ConfigError
+from pipeline.console import Console
 
 
 def bowl(rate: float, decay: float = 0.0) -> Callable[[dict[str, Any]], float]:
@@ -114,7 +122,7 @@ def test_a_config_without_a_rate_is_searched(name: str, section: str) -> None:
             return bowl(3e-3)(spec)
 
     chosen = list(dict.fromkeys([name, "lion"]))
-    found = command._search(config, chosen, Trainings())  # type: ignore[arg-type]
+    found = dict(command._search(config, chosen, Trainings()))  # type: ignore[arg-type]
     assert set(found) == set(chosen)
     for one in found.values():
         assert one["optimizer"]["learning_rate"] > 0
@@ -131,7 +139,7 @@ def test_what_the_config_says_is_tried_in_full() -> None:
             return float(spec["learning_rate"] != 0.001)
 
     spec = {"name": "adagrad", "learning_rate": 0.001}
-    found = command._search(spec, ["adagrad"], Trainings())  # type: ignore[arg-type]
+    found = dict(command._search(spec, ["adagrad"], Trainings()))  # type: ignore[arg-type]
     assert found["adagrad"]["optimizer"] == resolved(spec)
 
 
@@ -366,3 +374,21 @@ def test_logistic_regression_comes_first() -> None:
     one = candidates.logistic({"name": "lion", "schedule": schedule})
     assert re.match(r"models\.architectures\.\w+:build", one.model["name"])
     assert one.optimizer["schedule"] == schedule
+
+
+def test_a_line_says_what_is_left() -> None:
+    out = io.StringIO()
+    told = progress.Progress(4, Console(out))
+    told.ended("logistic regression", 10, 5.0)
+    assert "left" not in out.getvalue()  # it is no measure of a network
+    told.ended("wide_deep", 10, 120.0)
+    told.ended("dcn_v2", 12, 240.0)
+    told.ended("dlrm", 10, 7200.0)
+    _, first, *lines = out.getvalue().splitlines()
+    assert first == "  line 1 of 4, logistic regression: 10 trainings in 5 s"
+    assert [line.partition("; ")[2] for line in lines] == [
+        "about 4 min left",
+        "about 3 min left",
+        "",
+    ]
+    assert lines[-1].endswith("line 4 of 4, dlrm: 10 trainings in 2.0 h")

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import io
+import logging
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from pipeline import console
 
 RUN = """
 import logging, os, sys
@@ -119,3 +123,13 @@ def test_a_file_does_not_take_the_place_of_a_closed_stream(
         check=True,
     )
     assert path.read_text() == "kept"
+
+
+def test_what_stays_is_said_once() -> None:
+    """A comparison trains fifty times: one line is enough for all."""
+    out = io.StringIO()
+    with console.notes(console.Console(out)):
+        logger = logging.getLogger("lionctr.training")
+        for text in ("jit: off", "penalty 30", "jit: off"):
+            logger.info(text, extra={"keep": True})
+    assert out.getvalue() == "    jit: off\n    penalty 30\n"
