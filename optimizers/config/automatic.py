@@ -62,6 +62,11 @@ _FEW_ROWS: dict[str, dict[str, dict[str, Any]]] = {
             "table_rate": 4e-3,
             "table_beta_2": 0.95,
         },
+        "din": {
+            "learning_rate": 1e-3,
+            "table_rate": 4e-3,
+            "table_beta_2": 0.95,
+        },
         "deepfm": {
             "learning_rate": 1e-3,
             "table_rate": 1e-3,

@@ -131,7 +131,7 @@ def test_din_begins_with_the_sum_of_the_items_and_its_likeness() -> None:
         tf.constant([2, 1], tf.int64),
     )
     found = deep.interest(0, given, False).numpy()
-    sums = np.stack([items[:2].sum(0), items[2]])
+    sums = np.stack([items[:2].sum(0) / 3**0.5, items[2] / 2**0.5])
     np.testing.assert_allclose(found[:, :6], sums, atol=2e-3)
     np.testing.assert_allclose(found[:, 6:], found[:, :6] * target, rtol=1e-6)
 
