@@ -6,9 +6,9 @@ learned embedding; the target is before the newest. A number beside an item adds
 a learned vector, times its value.
 
 Hidden layers see embeddings, numbers, the block's output of the target, the sum
-of those of the items, and this sum's product with the target, as in `din`. The
-paper has the outputs of all positions side by side: 51 times as wide, and
-behind on generated logs.
+of the items' embeddings, and this sum's product with the target, as in `din`.
+The paper has the outputs of all positions side by side: 51 times as wide,
+slower, and behind on generated logs. So is the sum of the outputs.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ import tensorflow as tf
 from models.architectures.base import Network
 from models.architectures.sequenced import Items, Sequenced
 from models.config.architectures import BstConfig
-from models.layers.activation_unit import whole_blocks
 from models.layers.embedding import STDDEV
 from models.layers.list_rows import at_rows
 from models.layers.transformer_block import TransformerBlock
@@ -69,52 +68,28 @@ class Transformed(Sequenced):
 
     def interest(self, number: int, items: Items, training: bool) -> tf.Tensor:
         """[N, three times the width of an item]."""
-        length = 1 + self.sequences[number].max_len
+        target, tokens, rows = items.target, items.items, items.rows
         direction = self.directions[number]
         if direction is not None:
-            beside = items.numbers @ tf.convert_to_tensor(direction)
-            items = items._replace(items=items.items + beside)
-        tokens, places = tokens_of(items, length)
+            tokens += items.numbers @ tf.convert_to_tensor(direction)
         positions = tf.convert_to_tensor(self.positions[number])
         # The gradient of a reshape is dense, for a variable without rows.
-        positions = tf.reshape(positions, [length, tokens.shape[1]])
-        tokens += at_rows(positions, places % length)
-        count = tf.shape(items.target, tf.int64)[0]
+        positions = tf.reshape(positions, positions.shape)
+        tokens += tf.gather(positions, places_of(items))
         found = self.blocks[number](
-            tokens,
-            places,
-            1 + items.lengths,
-            length=length,
-            by_length=training and not items.padded,
-            training=training,
+            target + positions[0], tokens, rows, training=training
         )
-        last = tf.size(items.rows)
-        target = found[last : last + tf.shape(items.target)[0]]
-        total = tf.math.unsorted_segment_sum(found[:last], items.rows, count)
-        return tf.concat([target, total, total * items.target], 1)
+        count = tf.shape(target, tf.int64)[0]
+        total = tf.math.unsorted_segment_sum(items.items, rows, count)
+        return tf.concat([found, total, total * target], 1)
 
 
-def tokens_of(items: Items, length: int) -> tuple[tf.Tensor, tf.Tensor]:
-    """Items and targets, [T, width], and the place of each.
-
-    A place is row * length, and on top of it 0 for the target, 1 for the
-    newest item, and so on; -1: of no row. T is in whole blocks.
-
-    Args:
-        items: of rows with length - 1 at most.
-        length: places of a row.
-    """
-    target, values = items.target, items.items
-    count = tf.shape(target, tf.int64)[0]
-    rows = items.rows
-    number = tf.range(tf.size(rows, tf.int64), dtype=tf.int64)
+def places_of(items: Items) -> tf.Tensor:
+    """Position of each item, int64 [V]: 1 of the newest of a row, and so on."""
+    number = tf.range(tf.size(items.rows, tf.int64), dtype=tf.int64)
     first = tf.cumsum(items.lengths, exclusive=True)
-    place = rows * length + 1 + number - at_rows(first, rows)
-    place = tf.where(rows < 0, rows, place)
-    of_target = tf.range(count, dtype=tf.int64) * length
-    tokens, missing = whole_blocks(tf.concat([values, target], 0))
-    places = tf.concat([place, of_target], 0)
-    return tokens, tf.pad(places, missing[:1], constant_values=-1)
+    place = 1 + number - at_rows(first, items.rows)
+    return tf.where(items.rows < 0, tf.zeros_like(place), place)
 
 
 def build(layout: Layout, config: BstConfig, base_rate: float) -> keras.Model:

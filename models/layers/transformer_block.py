@@ -1,26 +1,24 @@
-"""One transformer block over sequences of different lengths."""
+"""One transformer block over sequences, read at the target."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import pairwise
 from typing import Any
 
 import keras
 import tensorflow as tf
 
+from models.layers.activation_unit import softmax, whole_blocks
 from models.layers.list_rows import at_rows
 
-_FAR = 1e9
 _EPSILON = 1e-6
-_CLASSES = 4  # of rows, by their lengths
 
 
 class TransformerBlock(keras.layers.Layer):
-    """Self-attention and a feed-forward layer, each with a residual.
+    """Attention of a target to its sequence, and a feed-forward layer.
 
-    Chen et al., "Behavior Sequence Transformer for E-commerce Recommendation
-    in Alibaba", arXiv 1905.06874:
+    The output at the target's position of the block of Chen et al., "Behavior
+    Sequence Transformer for E-commerce Recommendation in Alibaba", arXiv
+    1905.06874. There x are the tokens, target and items:
 
         S = LayerNorm(x + Dropout(MultiHead(x)))
         F = LayerNorm(S + Dropout(LeakyReLU(S W1 + b1) W2 + b2))
@@ -58,109 +56,57 @@ class TransformerBlock(keras.layers.Layer):
 
     def build(self, _: Any = None) -> None:
         """Makes the variables."""
-        shape = (None, None, self._width)
+        shape = (None, self._width)
         for layer in (*self.projections, *self.norms):
             layer.build(shape)
-        self.joined.build((None, None, self._heads * self._depth))
+        self.joined.build((None, self._heads * self._depth))
         first, _, second = self.forward
         first.build(shape)
-        second.build((None, None, 4 * self._width))
+        second.build((None, 4 * self._width))
         self.built = True
 
     def call(
         self,
-        tokens: tf.Tensor,
-        places: tf.Tensor,
-        lengths: tf.Tensor,
-        *,
-        length: int,
-        by_length: bool = False,
+        target: tf.Tensor,
+        items: tf.Tensor,
+        rows: tf.Tensor,
         training: bool = False,
     ) -> tf.Tensor:
-        """[T, width]. Only the attention is computed with padding.
+        """Output at the target's position, [N, width].
 
         Args:
-            tokens: of all rows, [T, width], in whole blocks.
-            places: row * length + place in the row, int64 [T]; -1: of no row.
-            lengths: tokens of each row, int64 [N].
-            length: places of a row.
-            by_length: pad rows to the greatest length of their class. Of even
-                lengths half the scores are left. XLA has no such shapes.
+            target: [N, width].
+            items: of all rows, [V, width].
+            rows: row of each item, int64 [V]; -1: of none.
             training: drop some outputs.
         """
-        classes = [(0, length)]
-        if by_length:
-            step = -(-length // _CLASSES)
-            ends = [*range(step, length, step), length]
-            classes = list(pairwise([0, *ends]))
-        attended = self._attend(tokens, places, lengths, length, classes)
-        x = self.norms[0](tokens + self.drop(attended, training=training))
+        attended = self._attend(target, items, rows)
+        x = self.norms[0](target + self.drop(attended, training=training))
         forward = x
         for layer in self.forward:
             forward = layer(forward)
         return self.norms[1](x + self.drop(forward, training=training))
 
     def _attend(
-        self,
-        tokens: tf.Tensor,
-        places: tf.Tensor,
-        lengths: tf.Tensor,
-        length: int,
-        classes: Sequence[tuple[int, int]],
+        self, target: tf.Tensor, items: tf.Tensor, rows: tf.Tensor
     ) -> tf.Tensor:
-        kernels = [layer.kernel for layer in self.projections]
-        kernels = [tf.convert_to_tensor(kernel) for kernel in kernels]
-        projected = tokens @ tf.concat(kernels, 1)
-        if len(classes) == 1:
-            count = tf.size(lengths, tf.int64)
-            found = self._attention(projected, places, count, length)
-            return self.joined(at_rows(found, places))
-        rows = tf.where(places < 0, places, places // length)
-        parts, at, before = [], tf.zeros_like(places), 0
-        for low, high in classes:
-            there = (lengths > low) & (lengths <= high)
-            number = tf.cumsum(tf.cast(there, tf.int64))
-            row = at_rows(tf.where(there, number - 1, -1), rows)
-            inside = (row >= 0) & (rows >= 0)
-            place = tf.where(inside, row * high + places % length, -1)
-            # A gradient cannot be gathered from nothing.
-            count = tf.maximum(tf.math.count_nonzero(there), 1)
-            parts.append(self._attention(projected, place, count, high))
-            at += tf.where(inside, before + place, 0)
-            before += count * high
-        return self.joined(at_rows(tf.concat(parts, 0), at))
-
-    def _attention(
-        self, projected: tf.Tensor, places: tf.Tensor, count: Any, length: int
-    ) -> tf.Tensor:
-        """[count * length, heads * depth], of `count` rows."""
-        heads, depth = self._heads, self._depth
-        found = spread(projected, places, count * length)
-        found = tf.reshape(found, [count, length, 3, heads, depth])
-        query, key, value = tf.unstack(
-            tf.transpose(found, [2, 0, 3, 1, 4])
-        )  # [count, heads, length, depth]
-        query *= depth**-0.5
-        scores = tf.cast(tf.matmul(query, key, transpose_b=True), tf.float32)
-        there = spread(tf.ones_like(places, tf.float32), places, count * length)
-        # Where nothing is, the score is far below all others.
-        missing = (tf.reshape(there, [count, 1, 1, length]) - 1.0) * _FAR
-        weights = tf.cast(tf.nn.softmax(scores + missing), value.dtype)
-        found = tf.transpose(weights @ value, [0, 2, 1, 3])
-        return tf.reshape(found, [count * length, heads * depth])
-
-
-@tf.custom_gradient
-def spread(values: tf.Tensor, places: tf.Tensor, size: Any) -> Any:
-    """[size, ...] with `values` [T, ...] at their places, else zero."""
-
-    def gradient(upstream: tf.Tensor) -> tuple[Any, None, None]:
-        # TensorFlow's own takes five passes over [T, ...].
-        nothing = tf.zeros_like(upstream[:1])
-        at = tf.where(places < 0, tf.cast(size, places.dtype), places)
-        return tf.gather(tf.concat([upstream, nothing], 0), at), None, None
-
-    return tf.math.unsorted_segment_sum(values, places, size), gradient
+        shape = [-1, self._heads, self._depth]
+        of_query, of_key, of_value = (
+            tf.convert_to_tensor(layer.kernel) for layer in self.projections
+        )
+        count = tf.shape(target, tf.int64)[0]
+        rows = tf.concat([rows, tf.range(count, dtype=tf.int64)], 0)  # [T]
+        tokens, _ = whole_blocks(tf.concat([items, target], 0))
+        both = tokens @ tf.concat([of_key, of_value], 1)
+        both = both[: tf.size(rows)]
+        key, value = tf.split(both, 2, 1)
+        query = target @ of_query * self._depth**-0.5
+        products = tf.reshape(key * at_rows(query, rows), shape)
+        scores = tf.reduce_sum(tf.cast(products, tf.float32), 2)
+        weights = softmax(scores, rows, count)  # [T, heads]
+        weights = tf.cast(weights, value.dtype)[:, :, None]
+        weighed = tf.reshape(weights * tf.reshape(value, shape), tf.shape(key))
+        return self.joined(tf.math.unsorted_segment_sum(weighed, rows, count))
 
 
 class Norm(keras.layers.Layer):

@@ -12,7 +12,7 @@ import pytest
 import tensorflow as tf
 from pydantic import ValidationError
 
-from models.architectures.bst import tokens_of
+from models.architectures.bst import places_of
 from models.architectures.registry import build_model
 from models.architectures.sequenced import Items
 from models.config.training import Features, ModelConfig
@@ -20,7 +20,7 @@ from models.keras_versions import start_afresh
 from models.layers.activation_unit import ActivationUnit
 from models.layers.embedding import FusedTable
 from models.layers.list_rows import padded, value_rows
-from models.layers.transformer_block import Norm, TransformerBlock, spread
+from models.layers.transformer_block import Norm, TransformerBlock
 from models.preprocessing.dummy_rows import empty_rows
 from models.preprocessing.input_layout import (
     IdFeature,
@@ -305,32 +305,14 @@ def test_rows_without_items_have_finite_logits_and_gradients(name: str) -> None:
         assert np.isfinite(tf.convert_to_tensor(gradient)).all()
 
 
-def test_a_transformers_padding_changes_nothing() -> None:
+def test_a_transformer_is_that_of_the_paper_at_the_target() -> None:
     block = TransformerBlock(5, 2, 0.0)
     block.build()
-    ragged = rows(LENGTHS)["numbers_gaps"]
-    items = Items(
-        tf.constant(RNG.normal(size=(4, 5)), tf.float32),
-        tf.constant(RNG.normal(size=(6, 5)), tf.float32),
-        None,
-        value_rows(ragged),
-        ragged.row_lengths(),
-    )
-
-    def found(length: int, some: bool = False) -> np.ndarray:
-        tokens, places = tokens_of(items, length)
-        outputs = block(
-            tokens, places, 1 + items.lengths, length=length, by_length=some
-        )
-        return spread(outputs, places, 4 * length).numpy().reshape(4, length, 5)
-
-    short, long = found(4), found(10)
-    np.testing.assert_allclose(long[:, :4], short, atol=1e-6)
-    assert not np.any(long[:, 4:])
-    np.testing.assert_allclose(found(10, True), long, atol=1e-6)
-    np.testing.assert_allclose(found(4, True), short, atol=1e-6)
-    # By the formulas of the paper, for one row.
-    x = np.concatenate([items.target[2:3], items.items[2:5]])
+    target = RNG.normal(size=(4, 5)).astype(np.float32)
+    items = RNG.normal(size=(6, 5)).astype(np.float32)
+    of = np.repeat(np.arange(4), LENGTHS)
+    found = block(tf.constant(target), tf.constant(items), tf.constant(of))
+    x = np.concatenate([target[2:3], items[2:5]])
     wq, wk, wv, wo = (
         layer.kernel.numpy() for layer in (*block.projections, block.joined)
     )
@@ -351,28 +333,33 @@ def test_a_transformers_padding_changes_nothing() -> None:
     hidden = np.where(hidden > 0, hidden, 0.2 * hidden)
     gamma = block.norms[1].gamma.numpy()
     expected = norm(s + hidden @ second.kernel.numpy()) * gamma
-    np.testing.assert_allclose(short[2], expected, atol=1e-4)
+    np.testing.assert_allclose(found[2], expected[0], atol=1e-4)
+
+
+def test_a_position_is_how_many_items_are_newer() -> None:
+    ragged = padded(rows(LENGTHS))["list_seen"]
+    items = Items(
+        tf.zeros([4, 5]),
+        tf.zeros([8, 5]),
+        None,
+        value_rows(ragged),
+        ragged.row_lengths(),
+    )
+    wanted = [1, 2, 1, 2, 3, 1, *([0] * 10)]
+    assert places_of(items).numpy().tolist() == wanted
 
 
 def test_gradients_in_closed_form_are_those_of_tensorflow() -> None:
     values = tf.constant(RNG.normal(size=(5, 4)), tf.float32)
-    places = tf.constant([3, 0, -1, 6, 2], tf.int64)
-    weights = tf.constant(RNG.normal(size=(8, 4)), tf.float32)
+    weights = tf.constant(RNG.normal(size=(5, 4)), tf.float32)
     ours, stock = Norm(0.7), keras.layers.LayerNormalization(epsilon=1e-6)
-    for layer in (ours, stock):
-        layer.build((None, 4))
-        layer.set_weights([np.full(4, 0.7), np.arange(4.0)])
     found = []
-    for spread_, norm in (
-        (spread, ours),
-        (tf.math.unsorted_segment_sum, stock),
-    ):
+    for norm in (ours, stock):
+        norm.build((None, 4))
+        norm.set_weights([np.full(4, 0.7), np.arange(4.0)])
         with tf.GradientTape() as tape:
             tape.watch(values)
-            at = spread_(values, places, 8)
-            total = tf.reduce_sum(weights * at) + tf.reduce_sum(
-                weights[:5] * norm(values) ** 2
-            )
+            total = tf.reduce_sum(weights * norm(values) ** 2)
         wanted = [values, *norm.trainable_variables]
         found.append([total, *tape.gradient(total, wanted)])
     for one, other in zip(*found, strict=True):
