@@ -21,6 +21,8 @@ from models.training.distribution import build_strategy
 from tests import forks
 from tests.models import together, training
 
+pytestmark = pytest.mark.ci
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
