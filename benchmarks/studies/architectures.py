@@ -132,7 +132,7 @@ def log_of(name: str) -> Rows:
     kind, _, seed = name.partition("-")
     made: dict[str, Callable[[int], Rows]] = {
         "criteo": lambda seed: generated(Criteo, 300_000, seed),
-        # Of seed 2 the best possible is AUC .818, logloss .420.
+        # The best possible of seed 2 is AUC .818, logloss .420.
         "million": lambda seed: generated(
             Criteo, 1_000_000, seed, 1.164, -0.0517
         ),
