@@ -5,10 +5,10 @@ Alibaba", arXiv 1905.06874. A position is how many items are newer, with a
 learned embedding; the target is before the newest. A number beside an item adds
 a learned vector, times its value.
 
-Hidden layers see embeddings, numbers, the block's output of the target, the sum
-of the items' embeddings, and this sum's product with the target, as in `din`.
-The paper has the outputs of all positions side by side: 51 times as wide,
-slower, and behind on generated logs. So is the sum of the outputs.
+Hidden layers see embeddings, numbers, the block's output of the target, the
+`scaled` sum of the items' embeddings, and the product of sum and target, as in
+`din`. The paper has the outputs of all positions side by side: 51 times as
+wide, slower, and behind on generated logs. So is the sum of the outputs.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import keras
 import tensorflow as tf
 
 from models.architectures.base import Network
-from models.architectures.sequenced import Items, Sequenced
+from models.architectures.sequenced import Items, Sequenced, scaled
 from models.config.architectures import BstConfig
 from models.layers.embedding import STDDEV
 from models.layers.list_rows import at_rows
@@ -81,6 +81,7 @@ class Transformed(Sequenced):
         )
         count = tf.shape(target, tf.int64)[0]
         total = tf.math.unsorted_segment_sum(items.items, rows, count)
+        total = scaled(total, items.lengths)
         return tf.concat([found, total, total * target], 1)
 
 

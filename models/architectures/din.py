@@ -6,10 +6,8 @@ embeddings, weighted by an activation unit, and its product with the target, as
 in the authors' code. Without the product the layers learn for epochs that the
 interest is alike the target.
 
-The sum of n items is divided by sqrt(1 + n), unless softmax has normalized it.
-A sum of 50 items, as in the paper, drowns the target: on logs where histories
-tell little it ranks worse than no history. The root still tells a strong
-interest from a weak one.
+The paper has the plain sum. Here it is `scaled` by the number of items, unless
+softmax has normalized it.
 """
 
 from __future__ import annotations
@@ -18,7 +16,7 @@ import keras
 import tensorflow as tf
 
 from models.architectures.base import Network
-from models.architectures.sequenced import Items, Sequenced
+from models.architectures.sequenced import Items, Sequenced, scaled
 from models.config.architectures import DinConfig
 from models.layers.activation_unit import ActivationUnit
 from models.preprocessing.input_layout import Layout
@@ -51,8 +49,7 @@ class Interested(Sequenced):
             target, items.items, items.rows, items.numbers
         )
         if not self._softmax:
-            lengths = tf.cast(items.lengths, found.dtype)
-            found *= tf.math.rsqrt(1 + lengths)[:, None]
+            found = scaled(found, items.lengths)
         return tf.concat([found, found * target], 1)
 
 

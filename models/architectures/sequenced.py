@@ -130,3 +130,17 @@ class Sequenced(Deep):
             if field is not None:
                 return number, table.lookup.dim, field
         raise KeyError(feature)
+
+
+def scaled(sums: tf.Tensor, lengths: tf.Tensor) -> tf.Tensor:
+    """Sums of n items divided by sqrt(1 + n), [N, width].
+
+    A sum of 50 items drowns the target: where histories tell little, the model
+    then ranks worse than without them. The root still tells a strong interest
+    from a weak one.
+
+    Args:
+        sums: of each row, [N, width].
+        lengths: n of each row, [N].
+    """
+    return sums * tf.math.rsqrt(1 + tf.cast(lengths, sums.dtype))[:, None]

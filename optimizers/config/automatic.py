@@ -67,6 +67,11 @@ _FEW_ROWS: dict[str, dict[str, dict[str, Any]]] = {
             "table_rate": 4e-3,
             "table_beta_2": 0.95,
         },
+        "bst": {
+            "learning_rate": 1e-3,
+            "table_rate": 4e-3,
+            "table_beta_2": 0.95,
+        },
         "deepfm": {
             "learning_rate": 1e-3,
             "table_rate": 1e-3,
