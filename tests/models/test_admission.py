@@ -311,6 +311,19 @@ def test_days_that_go_backwards_turn_no_clock_back() -> None:
 
 
 @pytest.mark.parametrize(
+    ("count", "days", "admitted"),
+    [(3, 2, True), (5, 2, False), (3, 1, False), (4, 9, True)],
+)
+def test_the_rule_may_change_between_runs(
+    count: int, days: int, admitted: bool
+) -> None:
+    ledger, _, _ = update(Ledger(), table({3: {b"a": 2}}), rule(3, 2, 2))
+    seen = table({4: {b"a": 2}})
+    _, found, tally = update(ledger, seen, rule(count, days, days))
+    assert (found == [b"a"]) == admitted == (not tally.waiting)
+
+
+@pytest.mark.parametrize(
     "damage",
     [
         lambda data: b"",
