@@ -33,6 +33,13 @@ def fetched(features: Features, state: str | None, work: str) -> str:
         return ""
     folder = os.path.join(work, ledger_file.FOLDER)
     fileio.makedirs(folder)
+    if not state:
+        log.info(
+            "admission: counts begin with this run; there is no earlier model"
+            " with the state of its training",
+            extra=_KEEP,
+        )
+        return folder
     for table, name in names.items():
         if reason := _fetched(state, name, folder):
             log.warning(
@@ -45,10 +52,8 @@ def fetched(features: Features, state: str | None, work: str) -> str:
     return folder
 
 
-def _fetched(state: str | None, name: str, folder: str) -> str:
+def _fetched(state: str, name: str, folder: str) -> str:
     """Copies the ledger of a vocabulary; "" or why there is none."""
-    if not state:
-        return "there is no earlier model with a state"
     source = ledger_file.path_of(os.path.join(state, ledger_file.FOLDER), name)
     if not model_store.files_of(source).exists(source):
         return f"{state} has none of it"
