@@ -112,9 +112,9 @@ def update(
     if day is None:
         return ledger, [], _tally(None, *[np.zeros(0, bool)] * 6)
     seen = seen.filter(pc.less_equal(seen["day"], day + 1))
-    counts = _added(ledger.counts, seen)
-    recent = counts.filter(pc.greater(counts["day"], day - asked.days))
-    state = _per_value(counts, recent, ledger.admitted)
+    since = day - asked.days + 1
+    counts = _added(_from(ledger.counts, since), seen)
+    state = _per_value(counts, since, ledger.admitted)
     count, last = (state[n].to_numpy() for n in ("count", "last"))
     was = state["was"].to_numpy()
     rows = (count >= rule.min_count) | (was & (day - last < asked.last))
@@ -124,13 +124,16 @@ def update(
     kept = _first(waiting, asked.waiting)
     following = Ledger(
         day,
-        _of_values(recent, state["value"].filter(pa.array(admitted | kept))),
+        _of_values(
+            _from(counts, since),
+            state["value"].filter(pa.array(admitted | kept)),
+        ),
         state.filter(pa.array(admitted))
         .select(["value", "last"])
         .rename_columns(["value", "day"]),
         # No day of a zone begins so early.
         counted_times.since(
-            counted_times.union(ledger.times, times), _DAY * (day - asked.days)
+            counted_times.union(ledger.times, times), _DAY * (since - 1)
         ),
     )
     tally = _tally(
@@ -154,14 +157,23 @@ def _newest(seen: pa.Table) -> int | None:
     return int(days["day"][at].as_py())
 
 
+def _from(counts: pa.Table, day: int) -> pa.Table:
+    """Sightings of a day and those after it."""
+    return counts.filter(pc.greater_equal(counts["day"], day))
+
+
 def _added(known: pa.Table, seen: pa.Table) -> pa.Table:
     """Sightings by value and day after a run, of `SCHEMA`."""
-    none = pa.chunked_array([np.zeros(known.num_rows, np.int64)])
-    columns = {"value": known["value"], "day": known["day"], "count": none}
-    before = pa.table({**columns, "fresh": known["count"]}, schema=SEEN)
-    found = merged([before, seen])
+    again = pc.is_in(known["day"], seen["day"].unique())
+    before = known.filter(again)
+    none = pa.chunked_array([np.zeros(before.num_rows, np.int64)])
+    columns = [before["value"], before["day"], none, before["count"]]
+    found = merged([pa.table(columns, schema=SEEN), seen])
     most = pc.max_element_wise(found["count"], found["fresh"])
-    return found.drop(["fresh"]).set_column(2, "count", most)
+    others = known.filter(pc.invert(again))  # most: they stay as they are
+    return pa.concat_tables(
+        [others, found.drop(["fresh"]).set_column(2, "count", most)]
+    )
 
 
 def _tally(
@@ -181,53 +193,29 @@ def _tally(
     return Tally(text, *(int(np.count_nonzero(n)) for n in numbers))
 
 
-def _per_value(
-    counts: pa.Table, recent: pa.Table, admitted: pa.Table
-) -> pa.Table:
-    """Each value's recent count, last day, and whether it has a row now.
+def _per_value(counts: pa.Table, since: int, admitted: pa.Table) -> pa.Table:
+    """Each value's count from a day on, last day, and whether it has a row.
 
     The commonest first; of equal ones those with a row, then in reverse order
     of the bytes.
     """
-    found = pa.concat_tables(
-        [
-            _with(recent.drop(["day"]), last=_LONG_AGO, was=0),
-            _with(counts.drop(["count"]), count=0, was=0),
-            _with(admitted, count=0, was=1),
-        ]
+    recent = pc.greater_equal(counts["day"], since)
+    counts = counts.set_column(
+        2, "count", pc.if_else(recent, counts["count"], 0)
     )
-    if not found.num_rows:
-        return found.set_column(3, "was", found["was"].cast(pa.bool_()))
-    grouped = found.group_by("value").aggregate(
-        [("count", "sum"), ("last", "max"), ("was", "max")]
-    )
-    names = {"count_sum": "count", "last_max": "last", "was_max": "was"}
-    state = grouped.rename_columns(
-        [names.get(n, n) for n in grouped.column_names]
-    ).select(["value", "count", "last", "was"])
-    state = state.sort_by(
-        [(n, "descending") for n in ("count", "was", "value")]
-    )
-    return state.set_column(3, "was", state["was"].cast(pa.bool_()))
-
-
-_LONG_AGO = -(2**31)
-
-
-def _with(table: pa.Table, **constants: int) -> pa.Table:
-    columns = {
-        ("last" if name == "day" else name): table[name]
-        for name in table.column_names
-    }
-    for name, value in constants.items():
-        numbers = np.full(table.num_rows, value, np.int64)
-        columns[name] = pa.chunked_array([numbers])
-    kinds = {"count": pa.int64(), "last": pa.int32(), "was": pa.int8()}
-    return pa.table(
-        {
-            "value": columns["value"],
-            **{name: columns[name].cast(kind) for name, kind in kinds.items()},
-        }
+    none = pa.chunked_array([np.zeros(admitted.num_rows, np.int64)])
+    found = pa.concat_tables([counts, admitted.append_column("count", none)])
+    if found.num_rows:  # Arrow would reserve gigabytes to group nothing
+        found = found.group_by("value").aggregate(
+            [("count", "sum"), ("day", "max")]
+        )
+    names = {"count_sum": "count", "day_max": "last", "day": "last"}
+    state = found.rename_columns(
+        [names.get(name, name) for name in found.column_names]
+    ).select(["value", "count", "last"])
+    was = pc.is_in(state["value"], admitted["value"].combine_chunks())
+    return state.append_column("was", was).sort_by(
+        [(name, "descending") for name in ("count", "was", "value")]
     )
 
 
