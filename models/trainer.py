@@ -154,7 +154,7 @@ def state_folder(serving_model_dir: str) -> str:
 
 
 def _beside(transform: str) -> dict[str, str]:
-    """What the next run has to know of a transform, for `saved_state.save`."""
+    """Folders of a transform that the next run needs: name -> folder."""
     ledgers = os.path.join(transform, ledger_file.FOLDER)
     if not tf.io.gfile.isdir(ledgers):
         return {}
