@@ -56,14 +56,13 @@ def run_fn(fn_args: Any) -> None:
         Files(transform, fn_args.train_files, fn_args.eval_files),
         base,
     )
-    custom = job.custom
     kept = custom.get("checkpoints")
     checkpoints = os.path.join(kept, job.key) if kept else None
     fitted = job.fit(
         os.path.join(fn_args.model_run_dir, "tensorboard"),
         checkpoints=checkpoints,
     )
-    team = fitted.team
+    custom, team = job.custom, fitted.team
     if team.chief:
         described = _describe(job, fitted, custom) | {"tuned": tuned}
         begun = fitted.warm_start or cold

@@ -26,6 +26,7 @@ import logging
 import re
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -242,18 +243,26 @@ def trained(
 
     keras.backend.clear_session()
     keras.utils.set_random_seed(seed)
+    order = np.random.default_rng(seed).permutation(train.stop)
+    began = time.process_time()
+    linear = None
+    if config.linear_start:
+        linear = linear_start.fit(
+            layout,
+            {f.name: Keys("vocab", f.size, 1) for f in layout.single},
+            batches(order),
+            batches(held_out),
+            Negatives(),
+            sections["train"]["curves"],
+        )
+        layout = replace(layout, pieces=linear.pieces)
     net = build_model(
         layout,
         ModelConfig.model_validate(sections["model"]),
         float(log.label[train].mean()),
     )
-    order = np.random.default_rng(seed).permutation(train.stop)
-    began = time.process_time()
-    if config.linear_start:
-        keys = {f.name: Keys("vocab", f.size, 1) for f in layout.single}
-        linear_start.begin(
-            net, layout, keys, batches(order), batches(held_out), Negatives()
-        )
+    if linear:
+        linear.give(net)
     steps = -(-train.stop // config.batch_size) * config.epochs
     result = loop.train(
         net,

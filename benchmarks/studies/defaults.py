@@ -15,7 +15,8 @@ from __future__ import annotations
 import argparse
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -39,20 +40,27 @@ def parts(rows: int) -> tuple[slice, slice, slice]:
     return slice(0, a), slice(a, b), slice(b, rows)
 
 
-def encoded(log: Log) -> tuple[Any, Any]:
-    """Layout and inputs, as Transform's defaults make them."""
+def encoded(log: Log, least: int | Sequence[int] = 2) -> tuple[Any, Any]:
+    """Layout and inputs, as Transform's defaults make them.
+
+    Args:
+        log: whose ids below 0 are missing.
+        least: rows from which an id is kept, or those of each feature.
+    """
     from models.preprocessing.input_layout import IdFeature, Layout
 
     train = parts(len(log.label))[0]
     inputs, single = {}, []
     columns = []
+    leasts = np.broadcast_to(least, log.ids.shape[1])
     for f, values in enumerate(log.ids.T):
-        counts = np.bincount(values[train], minlength=values.max() + 1)
-        kept = np.flatnonzero(counts >= 2)
+        present = values[train][values[train] >= 0]
+        counts = np.bincount(present, minlength=values.max() + 1)
+        kept = np.flatnonzero(counts >= leasts[f])
         kept = kept[np.argsort(-counts[kept], kind="stable")]
         place = np.full(len(counts), 1 + len(kept))
         place[kept] = 1 + np.arange(len(kept))
-        columns.append(place[values])
+        columns.append(np.where(values < 0, 0, place[values]))
         single.append(IdFeature(f"c{f}", 2 + len(kept), 16))
     if columns:
         inputs["ids"] = np.stack(columns, 1).astype(np.int64)
@@ -128,21 +136,24 @@ def learned(
     keras.backend.clear_session()
     keras.utils.set_random_seed(seed)
     network = ModelConfig.model_validate(sections["model"])
-    built = build_model(
-        layout,
-        network.with_logits(config.loss.logits),
-        float(label[train].mean()),
-    )
-    start = None
+    linear = None
     if config.linear_start:
-        start = linear_start.begin(
-            built,
+        linear = linear_start.fit(
             layout,
             {f.name: Keys("vocab", f.size, 1) for f in layout.single},
             batches(inputs, label, train),
             batches(inputs, label, held_out),
             Negatives(),
+            sections["train"]["curves"],
         )
+        layout = replace(layout, pieces=linear.pieces)
+    built = build_model(
+        layout,
+        network.with_logits(config.loss.logits),
+        float(label[train].mean()),
+    )
+    if linear:
+        linear.give(built)
     steps = -(-train.stop // config.batch_size) * config.epochs
     result = loop.train(
         built,
@@ -152,7 +163,7 @@ def learned(
         train.stop,
         config,
     )
-    return Learned(built, result, start)
+    return Learned(built, result, linear and linear.start)
 
 
 def batches(
@@ -211,6 +222,7 @@ def automatic(
         "best": result.course.best,
         "steps": result.steps,
         "penalty": start and start.penalty,
+        "curves": start and start.curves,
     }
 
 

@@ -35,6 +35,7 @@ _OWN = (
 # columns instead of rows.
 _OF_SOME_TABLE = re.compile(r"optimizer/[^/]+/table'*")
 _OF_COLUMNS = "optimizer/c/"
+_CURVES = "model/deep/curves/weight"
 log = logging.getLogger("lionctr.train")
 
 
@@ -152,6 +153,12 @@ class Base:
             for feature in features
             if feature in self._state.tables.get(table, {})
         }
+
+    @property
+    def pieces(self) -> int:
+        """Pieces of the curves of numbers; 0: the model has none."""
+        shape = self._state.shape(_CURVES)
+        return 0 if shape is None else shape[1]
 
     def steps(self, model: Any, meaning: Meaning) -> int:
         """Updates that the optimizer has made, in all runs together."""

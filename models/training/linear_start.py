@@ -25,6 +25,15 @@ from models.preprocessing.input_layout import (
     SHALLOW_IDS,
     WEIGHTS,
     Layout,
+    offsets,
+)
+from models.training.linear_curves import (
+    PIECES,
+    Ramps,
+    Verdict,
+    judge,
+    ramps,
+    steeper,
 )
 from models.training.linear_fit import Floats, Rows, nearest, path
 from models.training.metrics import entropy, logloss_of_logits
@@ -49,62 +58,131 @@ class LinearStart:
     """The linear model that a training began with.
 
     penalty: chosen by rows that were left out. logloss: of the eval rows.
-    constant: logloss of their click rate.
+    constant: logloss of their click rate. curves: answer of the rows that were
+    left out to curves of the numbers; None: nobody asked.
     """
 
     penalty: float
     logloss: float
     constant: float
+    curves: Verdict | None = None
 
 
-def begin(
-    model: Any,
+@dataclass(frozen=True)
+class Fit:
+    """Weights of ids and numbers, to be given to a model.
+
+    start: how good they are. weights: of the ids of all features in order, of
+    the numbers, of the ramps of their curves, and the bias. size: ids.
+    ramps: None: numbers have no curves.
+    """
+
+    start: LinearStart
+    weights: Floats
+    size: int
+    ramps: Ramps | None
+
+    @property
+    def pieces(self) -> int:
+        """Pieces of a curve; 0: there are no curves."""
+        return 0 if self.ramps is None else PIECES
+
+    def give(self, model: Any) -> None:
+        """Gives the wide part of `model` the weights, and keeps them.
+
+        The bias of the output takes the regression's; the rest of the network
+        begins near 0.
+
+        Args:
+            model: wide and deep, of a layout with `pieces`, not trained yet.
+
+        Raises:
+            InputError: the model has no linear part.
+        """
+        check(model.name)
+        start = 0
+        for layer in _tables(model):  # one after the other
+            end = start + layer.lookup.rows
+            layer.table.assign(self.weights[start:end, None])
+            layer.table.trainable = False
+            start = end
+        deep = model.deep
+        if deep.numbers:
+            numbers = self.weights[self.size : self.size + deep.numbers]
+            deep.weight.assign(numbers)
+            deep.weight.trainable = False
+        if self.ramps is not None:
+            steps = self.weights[self.size + deep.numbers : -1]
+            deep.curves.give(
+                self.ramps.left, self.ramps.width, self.ramps.heights(steps)
+            )
+        deep.out.bias.assign(self.weights[-1:])
+        kernel = local_replica(deep.out.kernel).numpy()
+        deep.out.kernel.assign(_SMALL_OUTPUT * kernel)
+
+
+def check(architecture: str) -> None:
+    """Refuses an architecture without a linear part.
+
+    Raises:
+        InputError: it is not wide and deep.
+    """
+    if architecture != "wide_deep":
+        raise InputError(
+            "train.linear_start: received true; accepted with model.name"
+            f" {architecture}: false. wide_deep alone has a linear part"
+        )
+
+
+def fit(
     layout: Layout,
     keys: Mapping[str, Keys],
     train: Any,
     held_out: Any,
     negatives: Negatives,
-) -> LinearStart:
-    """Gives the wide part of `model` the best weights, and keeps them.
-
-    The bias of the output takes the regression's; the rest of the network
-    begins near 0.
+    curves: bool | str = False,
+) -> Fit:
+    """Fits the best weights of ids and numbers, and curves of the numbers.
 
     Args:
-        model: wide and deep, not trained yet.
         layout: of the inputs.
         keys: feature -> meaning of its ids.
         train: batches of (inputs, label), and perhaps the rows' weights.
         held_out: the same, of the eval split.
         negatives: which of them `train` has; `held_out` has all.
-
-    Raises:
-        InputError: the model has no linear part.
+        curves: whether numbers have curves; `auto`: if rows that were left out
+            find them better.
     """
-    if model.name != "wide_deep":
-        raise InputError(
-            "train.linear_start: received true; accepted with model.name"
-            f" {model.name}: false. wide_deep alone has a linear part"
-        )
-    size = 0
-    first: dict[str, int] = {}
-    for table in _tables(model):  # one after the other
-        starts = table.lookup.first
-        first |= {name: size + start for name, start in starts.items()}
-        size += table.lookup.rows
+    sizes = {f.name: f.size for f in (*layout.ids, *layout.shallow)}
+    first, size = offsets(sizes)
     rows = _rows(train, layout, first, size, negatives.weight)
-    scale = np.ones(size + len(layout.dense) + 1)
-    for name, start in first.items():
-        end = start + keys[name].size
-        scale[end - keys[name].oov : end] = _UNSEEN
-    spread = rows.numbers.var(0)
-    scale[size:-1] = np.where(spread > 0, spread, 1.0)
-    scale[-1] = 0.0
     judged = _rows(held_out, layout, first, size, 1.0)
-    penalty, weights = _best(rows, judged, scale, negatives.shift)
-    logits = judged.logits(weights) + negatives.shift
+    shift = negatives.shift
+    few = _sample(rows)
+    scale = _scale(rows, first, keys)
+    penalty, weights = _chosen(few, judged, scale, shift)
+    verdict, bent = None, ramps(rows.numbers) if curves else None
+    if bent is not None:
+        some, judges = bent.beside(few), bent.beside(judged)
+        verdict, found = judge(
+            [(some, judges, shift), *_left_out(some, judges)],
+            _scale(some, first, keys),
+            len(bent.bends),
+            penalty,
+            weights,
+            asked=curves is True,
+        )
+        if verdict.penalty is None:
+            bent = None
+        else:
+            weights, judged = found, judges
+            rows = rows if few is rows else bent.beside(rows)
+            scale = _scale(some, first, keys)
+            scale = steeper(scale, len(bent.bends), verdict.penalty)
+    if few is not rows:
+        weights = nearest(rows, scale, penalty, weights)
+    logits = judged.logits(weights) + shift
     logloss = float(logloss_of_logits(judged.label, logits, judged.weight))
-    _give(model, weights, size)
     rate = np.average(judged.label, weights=judged.weight)
     constant = float(entropy(np.asarray(rate)))
     log.info(
@@ -114,10 +192,25 @@ def begin(
         constant,
         extra={"keep": True},
     )
-    return LinearStart(penalty, logloss, constant)
+    start = LinearStart(penalty, logloss, constant, verdict)
+    return Fit(start, weights, size, bent)
 
 
-def _best(
+def _scale(
+    rows: Rows, first: Mapping[str, int], keys: Mapping[str, Keys]
+) -> Floats:
+    """Penalty of each weight in those of an id that was seen; the bias: 0."""
+    scale = np.ones(rows.size + rows.numbers.shape[1] + 1)
+    for name, start in first.items():
+        end = start + keys[name].size
+        scale[end - keys[name].oov : end] = _UNSEEN
+    spread = rows.numbers.var(0)
+    scale[rows.size : -1] = np.where(spread > 0, spread, 1.0)
+    scale[-1] = 0.0
+    return scale
+
+
+def _chosen(
     rows: Rows, judged: Rows, scale: Floats, shift: float
 ) -> tuple[float, Floats]:
     """The penalty with the least logloss of rows that were left out.
@@ -126,27 +219,16 @@ def _best(
     folds of `rows` are left out in turn too. A penalty is a prior, the same
     for any number of rows: of many a sample chooses it.
     """
-    few = _sample(rows)
-    penalty, weights = _chosen(few, judged, scale, shift)
-    if few is not rows:
-        weights = nearest(rows, scale, penalty, weights)
-    return penalty, weights
-
-
-def _chosen(
-    rows: Rows, judged: Rows, scale: Floats, shift: float
-) -> tuple[float, Floats]:
-    """As `_best`, by all of `rows`."""
-    folds = [] if _events(judged) >= _EVENTS else list(_folds(rows))
+    folds = _left_out(rows, judged)
     best = math.inf, 0.0, np.zeros(0)
     worse = 0
     for (penalty, weights), *others in zip(
         path(rows, scale, _PENALTIES),
-        *(path(kept, scale, _PENALTIES) for kept, _ in folds),
+        *(path(kept, scale, _PENALTIES) for kept, _, _ in folds),
         strict=True,
     ):
         loss = judged.logloss(judged.logits(weights) + shift)
-        for (_, left_out), (_, fold) in zip(folds, others, strict=True):
+        for (_, left_out, _), (_, fold) in zip(folds, others, strict=True):
             loss += left_out.logloss(left_out.logits(fold))
         worse = 0 if loss < best[0] else worse + 1
         if not worse:
@@ -154,6 +236,17 @@ def _chosen(
         elif worse == _PATIENCE or loss > _WORSE * best[0]:
             break
     return best[1:]
+
+
+def _left_out(rows: Rows, judged: Rows) -> list[tuple[Rows, Rows, float]]:
+    """Folds of `rows`, where few of `judged` tell the labels apart.
+
+    Each has the rows that are kept, those left out, and 0: the addend of the
+    latter's logits.
+    """
+    if _events(judged) >= _EVENTS:
+        return []
+    return [(kept, left_out, 0.0) for kept, left_out in _folds(rows)]
 
 
 def _events(rows: Rows) -> int:
@@ -192,22 +285,6 @@ def _folds(rows: Rows) -> Iterator[tuple[Rows, Rows]]:
     fold[order] = np.arange(len(order)) % _FOLDS
     for number in range(_FOLDS):
         yield rows.part(fold != number), rows.part(fold == number)
-
-
-def _give(model: Any, weights: Floats, size: int) -> None:
-    start = 0
-    for layer in _tables(model):
-        end = start + layer.lookup.rows
-        layer.table.assign(weights[start:end, None])
-        layer.table.trainable = False
-        start = end
-    if len(weights) > size + 1:
-        model.deep.weight.assign(weights[size:-1])
-        model.deep.weight.trainable = False
-    out = model.deep.out
-    out.bias.assign(weights[-1:])
-    kernel = local_replica(out.kernel).numpy()
-    out.kernel.assign(_SMALL_OUTPUT * kernel)
 
 
 def _tables(model: Any) -> list[Any]:

@@ -141,7 +141,9 @@ def train(
     if config.linear_start:
         rows = Batches(files, Spec(), 500)
         with team.strategy.scope():
-            linear_start.begin(model, LAYOUT, meant.keys, rows, rows, negatives)
+            linear_start.fit(LAYOUT, meant.keys, rows, rows, negatives).give(
+                model
+            )
     result = loop.train(
         model,
         optimizer,
