@@ -1,13 +1,14 @@
 """Do the defaults train? `auto` beside logistic regression on generated logs.
 
     python -m benchmarks.studies.defaults [--seeds 3] [--shapes "pairs" ...]
-        [--only auto regression LightGBM]
+        [--only auto regression LightGBM straight]
 
 The first 80 % of a log train, the next tenth is the eval split, the last tenth
 tests. `auto` is what `lionctr run` does where a config has nothing but data,
 features and label; here the rows come from memory. Logistic regression is
 scikit-learn's, on one-hot ids and standardized numbers; its penalty is chosen
-on the newest tenth of the training rows. The truth is that of the generator.
+on the newest tenth of the training rows. `straight` is `auto` with
+`train.curves: false`. The truth is that of the generator.
 """
 
 from __future__ import annotations
@@ -21,9 +22,27 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from benchmarks.studies.logs import SHAPES, Log, Shape, draw
+from benchmarks.studies.logs import SHAPES, Log, draw
 
 Tweak = Callable[[dict[str, Any]], None]
+# Logs of 10,000 rows by `lionctr generate`, without lists of values.
+GENERATED = ("Criteo's shape", "ads")
+
+
+def log_of(name: str, seed: int) -> Log:
+    """A log of a shape, or of `GENERATED`; missing numbers are 0."""
+    if name in SHAPES:
+        return draw(SHAPES[name], seed)
+    from benchmarks.studies.architectures import generated
+    from pipeline.synthetic.ads import Ads
+    from pipeline.synthetic.criteo import Criteo
+
+    kinds: dict[str, type[Any]] = dict(
+        zip(GENERATED, (Criteo, Ads), strict=True)
+    )
+    rows = generated(kinds[name], 10_000, seed)
+    numbers = np.nan_to_num(rows.numbers)
+    return Log(rows.ids, numbers, rows.label.astype(np.float64), rows.truth)
 
 
 def judged(label: Any, chance: Any) -> tuple[float, float]:
@@ -251,11 +270,16 @@ def main() -> None:
     """Prints a line for each shape: means over the seeds."""
     from benchmarks.studies.rivals import regression, trees
 
-    parser = arguments(__doc__, SHAPES, seeds=3)
+    def straight(sections: dict[str, Any]) -> None:
+        sections["train"]["curves"] = False
+
+    parser = arguments(__doc__, [*SHAPES, *GENERATED], seeds=3)
+    parser.add_argument("--first", type=int, default=1, help="seed")
     contenders: dict[str, Callable[[Log, int], tuple[float, float]]] = {
         "auto": lambda log, seed: ours(automatic(log, seed)),
         "regression": lambda log, seed: regression(log),
         "LightGBM": lambda log, seed: trees(log),
+        "straight": lambda log, seed: ours(automatic(log, seed, straight)),
     }
     some = list(contenders)[:2]
     parser.add_argument("--only", nargs="*", choices=contenders, default=some)
@@ -267,11 +291,12 @@ def main() -> None:
         + f"  {names[0]} less each other, ± between worlds"
     )
     for name in options.shapes or SHAPES:
-        shape = SHAPES[name]
+        log = log_of(name, 1)
+        rows, rate = log.label.shape[0], log.truth.mean()
 
-        def one(seed: int, shape: Shape = shape) -> Any:
-            log = draw(shape, seed)
-            test = parts(shape.rows)[2]
+        def one(seed: int, name: str = name) -> Any:
+            log = log_of(name, seed + options.first - 1)
+            test = parts(len(log.label))[2]
             truth = judged(log.label[test], log.truth[test])
             return [truth] + [contenders[n](log, seed) for n in names]
 
@@ -279,7 +304,7 @@ def main() -> None:
         means = found.mean(0)
         ahead = found[:, 1:2] - found[:, 2:]
         print(
-            f"{name:24}{shape.rows:>8,}{shape.rate:>7.1%}"
+            f"{name:24}{rows:>8,}{rate:>7.1%}"
             + "".join(f"  {auc:.4f} / {loss:.4f}" for auc, loss in means)
             + "".join(
                 f"  {auc:+.4f} ± {of_auc:.4f}, {loss:+.5f} ± {of_loss:.5f}"

@@ -11,8 +11,9 @@ newest tenth of the sample in sight.
   tenth to test. The interval is of 500 bootstrap samples of the test rows, of
   the mean of the seeds.
 
-`auto` and `shipped` train from memory on what Transform makes of the rows, by
-`learned` of `benchmarks.studies.defaults`.
+`auto`, `straight` (`auto` with `train.curves: false`) and `shipped` train from
+memory on what Transform makes of the rows, by `learned` of
+`benchmarks.studies.defaults`. MovieLens has no numbers, so no `straight`.
 """
 
 from __future__ import annotations
@@ -27,7 +28,13 @@ from typing import Any
 import numpy as np
 import yaml
 
-from benchmarks.studies.defaults import encoded, judged, learned, predicted
+from benchmarks.studies.defaults import (
+    Tweak,
+    encoded,
+    judged,
+    learned,
+    predicted,
+)
 from benchmarks.studies.logs import Log
 
 _ROOT = Path(__file__).resolve().parents[2]
@@ -55,29 +62,35 @@ def by_tenths(settings: dict[str, Any], seeds: int) -> None:
     """Criteo: a line for each tenth, and the mean of their differences."""
     whole = criteo(settings)
     rows = len(whole.label)
+    names = ["auto", "straight", "shipped"]
     found = []
     for tenth in range(_TENTHS):
         order = np.roll(np.arange(rows), -(tenth + 1) * rows // _TENTHS)
-        log = Log(*(x[order] for x in (whole.ids, whole.numbers)),
-                  whole.label[order], whole.truth)  # fmt: skip
-        pairs = []
-        for seed in range(1, seeds + 1):
-            label, *chances = both(log, settings, seed)
-            pairs.append([judged(label, chance) for chance in chances])
-        auto, shipped = np.mean(pairs, 0)
-        found.append(auto - shipped)
-        print(
-            f"criteo, tenth {tenth}: auto {auto[0]:.4f} / {auto[1]:.4f}"
-            f"  shipped {shipped[0]:.4f} / {shipped[1]:.4f}",
-            flush=True,
+        log = Log(
+            whole.ids[order],
+            whole.numbers[order],
+            whole.label[order],
+            whole.truth,
         )
-    ahead = np.array(found)
-    error = ahead.std(0, ddof=1) / np.sqrt(_TENTHS)
-    print(
-        "criteo: auto less shipped, mean of tenths ± standard error:"
-        f" AUC {ahead[:, 0].mean():+.4f} ± {error[0]:.4f},"
-        f" logloss {ahead[:, 1].mean():+.5f} ± {error[1]:.5f}"
-    )
+        each = []
+        for seed in range(1, seeds + 1):
+            label, chances = trained(log, settings, seed, names)
+            each.append([judged(label, chance) for chance in chances])
+        found.append(np.mean(each, 0))
+        figures = (
+            f"{name} {auc:.4f} / {loss:.4f}"
+            for name, (auc, loss) in zip(names, found[-1], strict=True)
+        )
+        print(f"criteo, tenth {tenth}:", *figures, sep="  ", flush=True)
+    scores = np.array(found)  # [tenths, names, figures]
+    for place, name in enumerate(names[1:], 1):
+        ahead = scores[:, 0] - scores[:, place]
+        error = ahead.std(0, ddof=1) / np.sqrt(_TENTHS)
+        print(
+            f"criteo: auto less {name}, mean of tenths ± standard error:"
+            f" AUC {ahead[:, 0].mean():+.4f} ± {error[0]:.4f},"
+            f" logloss {ahead[:, 1].mean():+.5f} ± {error[1]:.5f}"
+        )
 
 
 def by_time(settings: dict[str, Any], seeds: int) -> None:
@@ -85,7 +98,7 @@ def by_time(settings: dict[str, Any], seeds: int) -> None:
     log = movielens(settings)
     label, chances = np.zeros(0), []
     for seed in range(1, seeds + 1):
-        label, *pair = both(log, settings, seed)
+        label, pair = trained(log, settings, seed, ["auto", "shipped"])
         chances.append(pair)
         auto, shipped = (judged(label, chance) for chance in pair)
         print(
@@ -100,7 +113,7 @@ def by_time(settings: dict[str, Any], seeds: int) -> None:
             [judged(label[rows], chance[rows]) for chance in pair]
             for pair in chances
         ]
-        return np.mean([np.subtract(*pair) for pair in pairs], 0)
+        return np.mean([np.subtract(a, b) for a, b in pairs], 0)
 
     rng = np.random.default_rng(0)
     mean = ahead(np.arange(len(label)))
@@ -116,29 +129,37 @@ def by_time(settings: dict[str, Any], seeds: int) -> None:
     )
 
 
-def both(log: Log, settings: dict[str, Any], seed: int) -> tuple[Any, ...]:
-    """Test labels, and the chances by `auto` and by the shipped settings."""
-    import keras
-
+def trained(
+    log: Log, settings: dict[str, Any], seed: int, names: Sequence[str]
+) -> tuple[Any, list[Any]]:
+    """Labels of the test rows, and their chances by each of `names`."""
     from models.config.training import ModelConfig, TrainConfig
     from models.training.metrics import sigmoid
 
-    def replace(sections: dict[str, Any]) -> None:
+    def straight(sections: dict[str, Any]) -> None:
+        sections["train"]["curves"] = False
+
+    def shipped(sections: dict[str, Any]) -> None:
         train = TrainConfig.model_validate(settings["train"] | {"seed": seed})
         model = ModelConfig.model_validate(settings["model"])
         sections["train"] = train.model_dump(mode="json")
         sections["model"] = model.model_dump(mode="json")
         sections["optimizer"] = settings["optimizer"]
 
-    found: list[Any] = []
+    contenders: dict[str, tuple[int | list[int], Tweak | None]] = {
+        "auto": (2, None),
+        "straight": (2, straight),
+        "shipped": (least_counts(settings), shipped),
+    }
+    labels, chances = None, []
     asked = TrainConfig().asked()
-    for least, tweak in ((2, None), (least_counts(settings), replace)):
+    for name in names:
+        least, tweak = contenders[name]
         layout, inputs = encoded(log, least)
         model = learned(layout, inputs, log.label, asked, seed, tweak).model
         labels, logits = predicted(model, inputs, log.label)
-        found = [labels, *found[1:], sigmoid(logits)]
-        keras.backend.clear_session()
-    return tuple(found)
+        chances.append(sigmoid(logits))
+    return labels, chances
 
 
 def least_counts(settings: dict[str, Any]) -> list[int]:

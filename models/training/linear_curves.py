@@ -17,7 +17,9 @@ from models.training.linear_fit import Floats, Rows, nearest
 PIECES = 8
 # Penalties of the ramps, in those of a number, strongest first.
 _PENALTIES = (100.0, 30.0, 10.0, 3.0, 1.0)
-_ERRORS = 1.0  # standard errors by which curves must be better
+# Standard errors by which curves must be better: with 1, one log in twenty
+# without bends had them by chance.
+_ERRORS = 2.0
 _CELLS = 1 << 26  # rows by ramps, at most: half a GiB
 
 

@@ -470,7 +470,8 @@ class TrainingRun:
         self.shape = dataclasses.replace(self.shape, pieces=found.pieces)
         if asked == AUTO:
             verdict = found.start.curves
-            self._choose_curves(found.pieces > 0, verdict and verdict.reason)
+            reason = None if verdict is None else verdict.reason
+            self._choose_curves(found.pieces > 0, reason)
             if verdict is not None:
                 _tell(self.chosen[-1])
         return found

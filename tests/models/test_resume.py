@@ -230,11 +230,13 @@ def test_in_any_state_of_lion_it_goes_on_with_the_same_bits(
 
 
 @pytest.mark.ci
+@pytest.mark.parametrize("curves", [False, True])
 def test_after_a_linear_start_it_goes_on_with_the_same_bits(
-    tmp_path: Path, examples: Path
+    tmp_path: Path, examples: Path, curves: bool
 ) -> None:
     settings = {
         "linear_start": True,
+        "curves": curves,
         "eval_steps": 16,
         "early_stopping": {"patience": 9},
         "state": "linear",
@@ -249,6 +251,11 @@ def test_after_a_linear_start_it_goes_on_with_the_same_bits(
     _, later = training.train(examples, None, warm)
     moved = later["model/wide/table"] != found["model/wide/table"]
     assert moved.any()
+    steps = [name for name in found if name.startswith("model/deep/curves/")]
+    assert len(steps) == 3 * curves and set(steps) <= set(later)
+    for name in steps:  # the curves go on too, from where they were
+        assert (later[name] != found[name]).any() == name.endswith("weight")
+        assert np.abs(later[name] - found[name]).max() < 0.2
 
 
 @pytest.mark.ci
