@@ -37,7 +37,6 @@ from benchmarks.studies.logs import Shape, draw
 from benchmarks.studies.target_statistics import DAYS, WAYS, statistics
 
 BATCH, BUCKETS, DIM, PIECES = 512, 32, 16, 8
-_CLEARER, _LOSS = 1.108, 0.42  # scale of a logit, best possible logloss
 _CURVED = Shape(
     300_000, 0.1, (50, 2000, 20_000), 12, 0.5, 0.4, curved=0.8, pairs=0.3
 )
@@ -65,25 +64,6 @@ def generated(kind: type[Any], rows: int, seed: int) -> Rows:
     """Rows of `lionctr generate`, without lists of values."""
     rng = np.random.default_rng([seed, rows])
     return _rows(rng, *kind(rng).draw(rng, np.arange(rows) * 10))
-
-
-def million(seed: int) -> Rows:
-    """1,000,000 rows of Criteo's shape, with the noise of Criteo's own log.
-
-    The logit is scaled and shifted: the truth has logloss .420, and in the
-    world of seed 2 AUC .818.
-    """
-    from pipeline.synthetic.criteo import Criteo
-
-    rng = np.random.default_rng(seed)
-    columns, logit = Criteo(rng).draw(rng, np.arange(1_000_000) * 10)
-    low, high = -8.0, 0.0
-    for _ in range(30):
-        shift = (low + high) / 2
-        chance = 1 / (1 + np.exp(-_CLEARER * logit - shift))
-        losses = chance * np.log(chance) + (1 - chance) * np.log1p(-chance)
-        low, high = (low, shift) if -losses.mean() > _LOSS else (shift, high)
-    return _rows(rng, columns, _CLEARER * logit + shift)
 
 
 def drifting(rows: int, seed: int) -> Rows:
@@ -139,7 +119,6 @@ def log_of(name: str) -> Rows:
     made: dict[str, Callable[[int], Rows]] = {
         "criteo": lambda seed: generated(Criteo, 300_000, seed),
         "ads": lambda seed: generated(Ads, 300_000, seed),
-        "million": million,
         "curved": lambda seed: shaped(_CURVED, seed),
         "mixed": lambda seed: shaped(_MIXED, seed),
         "rare": lambda seed: shaped(_RARE, seed),

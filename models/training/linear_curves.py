@@ -15,8 +15,7 @@ import numpy as np
 from models.training.linear_fit import Floats, Rows, nearest
 
 PIECES = 8
-# Penalties of the ramps, in those of a number, strongest first.
-_PENALTIES = (100.0, 30.0, 10.0, 3.0, 1.0)
+_PENALTIES = (3e3, 1e3, 300.0, 100.0, 30.0, 10.0, 3.0, 1.0)  # of the ramps
 # Standard errors by which curves must be better: with 1, one log in twenty
 # without bends had them by chance.
 _ERRORS = 2.0
@@ -57,7 +56,7 @@ class Ramps:
 class Verdict:
     """Answer of the rows that were left out.
 
-    penalty: of the ramps, in those of a number; None: no curves.
+    penalty: of the ramps; None: no curves.
     with_curves, without: mean logloss. errors: standard errors between them.
     """
 
@@ -143,7 +142,7 @@ def judge(
     kept = every[0]
     for one in _PENALTIES:
         every = [
-            nearest(rows, steeper(scale, bends, one), penalty, fitted)
+            nearest(rows, steeper(scale, bends, one / penalty), penalty, fitted)
             for fitted, (rows, _, _) in zip(every, pairs, strict=True)
         ]
         less = before - losses()

@@ -178,7 +178,8 @@ def fit(
             weights, judged = found, judges
             rows = rows if few is rows else bent.beside(rows)
             scale = _scale(some, first, keys)
-            scale = steeper(scale, len(bent.bends), verdict.penalty)
+            times = verdict.penalty / penalty
+            scale = steeper(scale, len(bent.bends), times)
     if few is not rows:
         weights = nearest(rows, scale, penalty, weights)
     logits = judged.logits(weights) + shift

@@ -468,6 +468,13 @@ class TrainingRun:
             asked,
         )
         self.shape = dataclasses.replace(self.shape, pieces=found.pieces)
+        if asked is True and not found.pieces:
+            log.warning(
+                "train.curves: received true, but no number of these rows can"
+                " have one: each has fewer than three quantiles, or the rows"
+                " are too many",
+                extra={"keep": True},
+            )
         if asked == AUTO:
             verdict = found.start.curves
             reason = None if verdict is None else verdict.reason

@@ -36,7 +36,7 @@ CUSTOM: dict[str, Any] = {
     "model": ModelConfig(hidden=(4,)).asked(),
     "optimizer": {"name": "lion", "learning_rate": "auto"},
     "train": TrainConfig(batch_size=256, jit=False).asked(),
-    "negatives": {"keep": 0.5},
+    "negatives": {},
 }
 
 
