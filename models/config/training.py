@@ -159,7 +159,7 @@ class TrainConfig(Section):
     """Give each number a curve of eight pieces between quantiles in the linear
     start, instead of a weight; by default rows that are left out choose."""
     jit: Literal["auto"] | bool = "auto"
-    """Compile the step with XLA; `auto`: on a GPU or TPU."""
+    """Compile the step with XLA; `auto`: on one GPU, or on TPUs."""
     precision: Literal["auto", "float32", "mixed_bfloat16"] = "float32"
     """Numbers of the hidden layers; `auto`: mixed_bfloat16 where the device
     multiplies bfloat16 in hardware, float32 elsewhere."""
