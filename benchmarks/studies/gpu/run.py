@@ -21,7 +21,6 @@ import statistics
 import subprocess
 import sys
 import time
-import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -29,11 +28,12 @@ from typing import Any
 import numpy as np
 
 from benchmarks.studies.gpu import hlo
+from benchmarks.studies.gpu.drawing import DISTINCT, zipf_lookups
+from benchmarks.studies.gpu.report import Report
 
 ROOT = Path(__file__).resolve().parents[3]
 sys.path.insert(0, str(ROOT / "tests/optimizers"))
 RATES = (1e-3, 0.9, 0.99, 0.01)  # as in lower.py
-DISTINCT = 350_280  # of FBGEMM's 1,048,570 lookups
 Array = Any
 
 
@@ -68,38 +68,6 @@ def main() -> None:
         if large != options.cpu:
             report.attempt(f"{name}, timed", timing, *given, options.out)
     sys.exit(report.failed)
-
-
-class Report:
-    """Prints each finding at once, and keeps all in a file."""
-
-    def __init__(self, path: Path) -> None:
-        self.failed = False
-        self._path = path
-        self._found: dict[str, Any] = {}
-
-    def say(self, name: str, found: Any) -> None:
-        """Adds a finding."""
-        self._found[name] = found
-        print(f"{name}: {found}", flush=True)
-        self._path.write_text(json.dumps(self._found, indent=1), "utf-8")
-
-    def attempt(self, name: str, part: Callable[..., Any], *given: Any) -> Any:
-        """Calls one part; an error in it is a finding too."""
-        began = time.perf_counter()
-        try:
-            found = part(*given)
-        except Exception as error:
-            traceback.print_exc()
-            found = {"error": f"{type(error).__name__}: {error}"[:500]}
-        wrong = isinstance(found, dict) and (
-            "error" in found or not found.get("right", True)
-        )
-        self.failed |= wrong
-        if isinstance(found, dict):
-            found["took_s"] = round(time.perf_counter() - began, 1)
-        self.say(name, found)
-        return found
 
 
 def copy_bandwidth(device: Any, small: bool) -> float:
@@ -340,9 +308,7 @@ def ids(program: dict[str, Any], shape: Any, size: int, rng: Any) -> Array:
     if program["kind"] == "step":
         return (rng.zipf(1.2, shape) - 1) % program["ids_below"]
     distinct = min(DISTINCT, shape[0] // 3)
-    rows = rng.choice(size, distinct, replace=False)
-    ranks = (rng.zipf(1.05, shape[0] - distinct) - 1) % distinct
-    return rng.permutation(np.concatenate([rows, rows[ranks]]))
+    return zipf_lookups(size, shape[0], distinct, rng)
 
 
 if __name__ == "__main__":
