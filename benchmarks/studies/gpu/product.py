@@ -47,6 +47,9 @@ def main() -> None:
     )
     parser.add_argument("--part", choices=PARTS, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    unknown = {*options.parts.split(",")} - {*PARTS}
+    if unknown:
+        parser.error(f"--parts: {unknown}; accepted: {', '.join(PARTS)}")
     options.out.mkdir(parents=True, exist_ok=True)
     if options.part is None:
         sys.exit(_all(options))
