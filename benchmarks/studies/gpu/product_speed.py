@@ -74,7 +74,7 @@ def compiling(path: str, small: bool) -> dict[str, Any]:
     rows = 10_000 if small else 1_000_000
     optimizer, table = _built(lambda: Lion(1e-4, kernel="xla"), (rows, DIM))
     apply = _apply(optimizer, table, PATHS[path])
-    program = xla._compiled("resource_sparse_apply_lion")
+    program: Any = xla._compiled("resource_sparse_apply_lion")
     before = program.experimental_get_tracing_count()
     rng, seconds = np.random.default_rng(0), []
     for count in rng.integers(40_000, 60_000, 12):
