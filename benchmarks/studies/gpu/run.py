@@ -20,7 +20,9 @@ import shutil
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -67,6 +69,8 @@ def main() -> None:
             report.attempt(name, parity, *given)
         if large != options.cpu:
             report.attempt(f"{name}, timed", timing, *given, options.out)
+            if program["kind"] == "sparse":
+                report.attempt(f"{name}, kernels", kernels, *given)
     sys.exit(report.failed)
 
 
@@ -249,9 +253,11 @@ def timing(
         arrays = inputs(program, shapes)
     count = program["states"]
     rest = arrays[count:]
-    seconds = per_call(
-        lambda state: compiled.execute([*state, *rest])[:count], arrays[:count]
-    )
+
+    def run(state: Any) -> Any:
+        return compiled.execute([*state, *rest])[:count]
+
+    seconds = per_call(run, arrays[:count])
     found: dict[str, Any] = {
         "ms": round(1e3 * seconds, 3),
         "compiling_s": round(compiling, 1),
@@ -274,6 +280,34 @@ def timing(
     if isinstance(copied, float):
         found["share_of_copy"] = round(moved / seconds / 1e9 / copied, 3)
     return found
+
+
+def kernels(
+    path: Path, program: dict[str, Any], device: Any, _: Any
+) -> dict[str, float]:
+    """Milliseconds of each kernel of a call, the longest first; on a card."""
+    import jax
+
+    content, count = path.with_suffix(".hlo.pb").read_bytes(), program["states"]
+    compiled, shapes = hlo.compiled(content, device, count)
+    with jax.default_device(device):
+        arrays = inputs(program, shapes)
+    total: Counter[str] = Counter()
+    with tempfile.TemporaryDirectory() as folder:
+        for repeats in (1, 5):  # the first is not looked at
+            with jax.profiler.trace(f"{folder}/{repeats}"):
+                for _ in range(repeats):
+                    arrays[:count] = compiled.execute(arrays)[:count]
+                jax.block_until_ready(arrays)
+        for file in Path(folder, "5").rglob("*.xplane.pb"):
+            for plane in jax.profiler.ProfileData.from_file(str(file)).planes:
+                for line in plane.lines:
+                    if plane.name.startswith("/device:") and (
+                        line.name.startswith("Stream")
+                    ):
+                        for event in line.events:
+                            total[event.name] += event.duration_ns
+    return {name: round(1e-6 * ns / 5, 4) for name, ns in total.most_common(12)}
 
 
 def inputs(program: dict[str, Any], shapes: list[Any]) -> list[Any]:
