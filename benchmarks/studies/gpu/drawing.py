@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 DISTINCT = 350_280
-"""Of FBGEMM's 1,048,570 lookups."""
+"""Distinct rows among FBGEMM's 1,048,570 lookups."""
 
 
 def zipf_lookups(
