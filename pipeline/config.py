@@ -400,12 +400,6 @@ class PipelineConfig(Section):
                     f"received {loss.name!r} with data.labels; accepted:"
                     " logloss, of each label",
                 )
-        if self.evaluate.calibrate is not None:
-            raise FieldError(
-                "evaluate.calibrate",
-                f"received {self.evaluate.calibrate.method!r} with"
-                " data.labels; accepted: none. It knows one label alone",
-            )
         if self.tune is not None:
             if self.tune.objective not in ("logloss", "auc"):
                 raise FieldError(
@@ -420,12 +414,6 @@ class PipelineConfig(Section):
                     "model.name: received a choice with data.labels; accepted:"
                     " one of them in model.name",
                 )
-        if shallow := self.features.shallow():
-            raise FieldError(
-                self.use(min(shallow)),
-                "`serve: shallow` received data.labels; accepted: `serve` with"
-                " a constant or `missing`",
-            )
 
     def _check_admission(self) -> None:
         for number, f in enumerate(self.features.categorical):

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from models.config.labels import Label, Output
+from models.config.labels import Label, Output, outputs
 from models.errors import InputError
 from models.training.metrics import sigmoid
 
@@ -117,6 +117,22 @@ def judged(output: Output, labels: Floats, logits: Floats) -> Judged:
         probabilities = probabilities * sigmoid(logits[:, 0])
     rows = np.flatnonzero(counts)
     return Judged(rows, own[rows], probabilities[rows])
+
+
+def rows_of_labels(
+    labels: Sequence[Label], values: Floats
+) -> list[npt.NDArray[np.int64]]:
+    """Numbers of the rows where each label counts on its own.
+
+    Args:
+        labels: in order.
+        values: of them, [N, labels], UNKNOWN where one is not known.
+    """
+    return [
+        judged(output, values, values).rows
+        for output in outputs(labels)
+        if not output.joint
+    ]
 
 
 class LabelSums(NamedTuple):

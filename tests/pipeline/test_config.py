@@ -777,16 +777,6 @@ LOG = "data.impressions.columns=[click, user_bought, ts, user, price, site]"
             [
                 LABELS,
                 "model=mmoe",
-                "evaluate.calibrate=platt",
-                "data.split={eval: 0.1, test: 0.1}",
-            ],
-            "evaluate.calibrate",
-            "received 'platt' with data.labels; accepted: none",
-        ),
-        (
-            [
-                LABELS,
-                "model=mmoe",
                 "tune={model.dropout: {linear: [0, 0.5]}, objective: brier}",
             ],
             "tune.objective",
@@ -796,15 +786,6 @@ LOG = "data.impressions.columns=[click, user_bought, ts, user, price, site]"
             [LABELS, "model=mmoe", "tune={model.name: {choice: [mmoe, esmm]}}"],
             "tune.parameters",
             "model.name: received a choice with data.labels",
-        ),
-        (
-            [
-                LABELS,
-                "model=mmoe",
-                "features.categorical=[site, {name: user, serve: shallow}]",
-            ],
-            "features.categorical.1",
-            "`serve: shallow` received data.labels",
         ),
         (
             ["data.labels={click: click, like: user_bought}", "model=esmm"],
@@ -858,8 +839,15 @@ def test_labels_that_a_pipeline_cannot_do_are_refused(
 
 
 def test_labels_of_a_pipeline_are_those_of_its_outputs(check: Any) -> None:
-    bounds = "evaluate.outputs={cvr: {auc: {min: 0.6}}}"
-    config = check(LOG, LABELS, "model=esmm", bounds)
+    config = check(
+        LOG,
+        LABELS,
+        "model=esmm",
+        "evaluate.outputs={cvr: {auc: {min: 0.6}}}",
+        "evaluate.calibrate={method: platt, by: site}",
+        "data.split={eval: 0.1, test: 0.1}",
+        "features.categorical=[site, {name: user, serve: shallow}]",
+    )
     labels = config.data.trained_labels
     assert [label.name for label in labels] == ["click", "buy"]
     assert config.evaluate.of_output("cvr").thresholds().keys() > {"auc"}
