@@ -92,16 +92,10 @@ def begin(
         starts = table.lookup.first
         first |= {name: size + start for name, start in starts.items()}
         size += table.lookup.rows
-    rows = _rows(train, layout, first, size, negatives.weight)
-    scale = np.ones(size + len(layout.dense) + 1)
-    for name, start in first.items():
-        end = start + keys[name].size
-        scale[end - keys[name].oov : end] = _UNSEEN
-    spread = rows.numbers.var(0)
-    scale[size:-1] = np.where(spread > 0, spread, 1.0)
-    scale[-1] = 0.0
-    judged = _rows(held_out, layout, first, size, 1.0)
-    penalty, weights = _best(rows, judged, scale, negatives.shift)
+    rows = rows_of(train, layout, first, size, negatives.weight)
+    scale = scale_of(rows, first, keys)
+    judged = rows_of(held_out, layout, first, size, 1.0)
+    penalty, weights = best(rows, judged, scale, negatives.shift)
     logits = judged.logits(weights) + negatives.shift
     logloss = float(logloss_of_logits(judged.label, logits, judged.weight))
     _give(model, weights, size)
@@ -117,7 +111,27 @@ def begin(
     return LinearStart(penalty, logloss, constant)
 
 
-def _best(
+def scale_of(
+    rows: Rows, first: Mapping[str, int], keys: Mapping[str, Keys]
+) -> Floats:
+    """Scale of the penalty of each weight, [size + D + 1]; see `path`.
+
+    Args:
+        rows: that train.
+        first: feature -> where its weights begin.
+        keys: feature -> meaning of its ids.
+    """
+    spread = rows.numbers.var(0)
+    scale = np.ones(rows.size + len(spread) + 1)
+    for name, start in first.items():
+        end = start + keys[name].size
+        scale[end - keys[name].oov : end] = _UNSEEN
+    scale[rows.size : -1] = np.where(spread > 0, spread, 1.0)
+    scale[-1] = 0.0
+    return scale
+
+
+def best(
     rows: Rows, judged: Rows, scale: Floats, shift: float
 ) -> tuple[float, Floats]:
     """The penalty with the least logloss of rows that were left out.
@@ -136,9 +150,9 @@ def _best(
 def _chosen(
     rows: Rows, judged: Rows, scale: Floats, shift: float
 ) -> tuple[float, Floats]:
-    """As `_best`, by all of `rows`."""
+    """As `best`, by all of `rows`."""
     folds = [] if _events(judged) >= _EVENTS else list(_folds(rows))
-    best = math.inf, 0.0, np.zeros(0)
+    least = math.inf, 0.0, np.zeros(0)
     worse = 0
     for (penalty, weights), *others in zip(
         path(rows, scale, _PENALTIES),
@@ -148,12 +162,12 @@ def _chosen(
         loss = judged.logloss(judged.logits(weights) + shift)
         for (_, left_out), (_, fold) in zip(folds, others, strict=True):
             loss += left_out.logloss(left_out.logits(fold))
-        worse = 0 if loss < best[0] else worse + 1
+        worse = 0 if loss < least[0] else worse + 1
         if not worse:
-            best = loss, penalty, weights
-        elif worse == _PATIENCE or loss > _WORSE * best[0]:
+            least = loss, penalty, weights
+        elif worse == _PATIENCE or loss > _WORSE * least[0]:
             break
-    return best[1:]
+    return least[1:]
 
 
 def _events(rows: Rows) -> int:
@@ -215,14 +229,22 @@ def _tables(model: Any) -> list[Any]:
     return [one for one in (model.wide, model.shallow) if one is not None]
 
 
-def _rows(
+def rows_of(
     data: Any,
     layout: Layout,
     first: Mapping[str, int],
     size: int,
     negative_weight: float,
 ) -> Rows:
-    """All rows of `data`; ids as rows of the wide table."""
+    """All rows of `data`, with the first of their labels.
+
+    Args:
+        data: batches of (inputs, label), and perhaps the rows' weights.
+        layout: of the inputs.
+        first: feature -> where its weights begin.
+        size: number of weights of ids.
+        negative_weight: of a row without a click.
+    """
     columns = layout.single + layout.shallow
     keys = [IDS] * bool(layout.single) + [SHALLOW_IDS] * bool(layout.shallow)
     single, numbers, labels, weights = [], [], [], []
@@ -254,7 +276,7 @@ def _rows(
                 sums = np.bincount(of_row, shares, count)[of_row]
                 shares /= np.where(sums > 0, sums, 1.0)
             parts.append((rows + of_row, ids, shares))
-        labels.append(label.numpy())
+        labels.append(label.numpy().reshape(count, -1)[:, 0])
         rows += count
     clicked = np.concatenate(labels).astype(np.float64)
     weighed = np.where(clicked > 0, 1.0, negative_weight)
