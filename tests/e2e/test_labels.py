@@ -135,7 +135,7 @@ def test_conversion_rate_of_all_rows_is_learned(tmp_path: Path) -> None:
     )
     assert summary["metrics"].keys() > {"auc", "cvr.auc", "ctcvr.logloss"}
     counted = summary["labels"]["buy"]
-    assert counted.pop("splits").keys() == {"train", "eval", "test"}
+    assert counted.pop("splits").keys() == {"train", "eval"}
     assert counted == {
         "positives": (at_clicks & (rows["conversion"] == 1)).sum(),
         "negatives": (at_clicks & (rows["conversion"] == 0)).sum(),
