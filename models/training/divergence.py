@@ -15,7 +15,7 @@ LOWER = "Lower optimizer.learning_rate"
 
 
 def advice(step: int, loss: str) -> str:
-    """What to do about a loss or a gradient that is not finite.
+    """Advice about a loss or a gradient that is not finite.
 
     Args:
         step: of the training, from 1; before the first, no weight moved.

@@ -68,7 +68,7 @@ def attempt(
 
 
 def named(name: str, output: str | None) -> str:
-    """What an objective is called in records: `auc`, `cvr.auc`."""
+    """Name of an objective in records: `auc`, `cvr.auc`."""
     return name if output is None else f"{output}.{name}"
 
 

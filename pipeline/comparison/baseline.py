@@ -19,7 +19,7 @@ _BATCH = 1 << 14  # rows
 
 
 def record(sections: Mapping[str, Any], data: Data) -> dict[str, Any]:
-    """What it reaches on test rows, as a training's record.
+    """Measures it on test rows; the record is as a training's.
 
     The log loss alone counts, whatever `train.loss` is. There is no chance in
     it: one fit stands for all seeds.
