@@ -51,7 +51,7 @@ test: setup
 	@$(BIN)/python $(PYTEST)
 
 ci: setup
-	@$(BIN)/python $(PYTEST) -m ci
+	@$(BIN)/python $(PYTEST) -m "ci and not slow"
 
 slow: setup
 	@$(BIN)/python $(PYTEST) -m "slow or not slow"

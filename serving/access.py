@@ -5,7 +5,9 @@ from __future__ import annotations
 import hmac
 import ipaddress
 import logging
+import ssl
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -97,15 +99,67 @@ class Access:
                 " and --tls-key, unless a proxy does TLS"
             )
 
-    def grpc_credentials(self) -> grpc.ServerCredentials | None:
-        """The same certificates for gRPC; None without TLS."""
-        import grpc
-
+    def pair(self) -> CertificatePair | None:
+        """The certificate and its key, to be followed; None without TLS."""
         if self.certificate is None or self.key is None:
             return None
-        pair = (self.key.read_bytes(), self.certificate.read_bytes())
+        return CertificatePair(self.certificate, self.key)
+
+    def grpc_credentials(self) -> grpc.ServerCredentials | None:
+        """The same certificates for gRPC; None without TLS.
+
+        Each handshake takes the newest pair.
+        """
+        import grpc
+
+        pair = self.pair()
+        if pair is None:
+            return None
         ca = self.client_ca and self.client_ca.read_bytes()
-        return grpc.ssl_server_credentials([pair], ca, bool(ca))
+
+        def read() -> Any:
+            return grpc.ssl_server_certificate_configuration(
+                [(pair.key.read_bytes(), pair.certificate.read_bytes())], ca
+            )
+
+        return grpc.dynamic_ssl_server_credentials(
+            read(), lambda: read() if pair.renewed() else None, bool(ca)
+        )
+
+
+class CertificatePair:
+    """Files of a certificate and its key, which are replaced in time."""
+
+    def __init__(self, certificate: Path, key: Path) -> None:
+        self.certificate, self.key = certificate, key
+        self._known = self._versions()
+
+    def renewed(self) -> bool:
+        """True once for each new pair of files that belong together."""
+        found = self._versions()
+        if found == self._known or None in found:
+            return False
+        self._known = found
+        try:  # a context in use would keep half of a wrong pair
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(
+                self.certificate, self.key
+            )
+        except (OSError, ValueError) as error:
+            _logger.warning("the new certificate is not used: %s", error)
+            return False
+        _logger.info("the certificate is loaded again")
+        return True
+
+    def _versions(self) -> tuple[tuple[int, int] | None, ...]:
+        return tuple(map(_version, (self.certificate, self.key)))
+
+
+def _version(path: Path) -> tuple[int, int] | None:
+    """Changes with the file's content; None if it is not there."""
+    with suppress(OSError):
+        status = path.stat()
+        return status.st_ino, status.st_mtime_ns
+    return None
 
 
 OPEN = Access()

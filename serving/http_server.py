@@ -2,11 +2,9 @@
 
 import asyncio
 import importlib.metadata
-import logging
 import socket
 import ssl
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import uvicorn
@@ -29,8 +27,7 @@ from serving.shortcut import Shortcut
 
 GRACE_SECONDS = 30
 _KEEP_ALIVE_SECONDS = 65
-_CERTIFICATE_SECONDS = 10.0  # between looks at the certificate's file
-_logger = logging.getLogger(__name__)
+_CERTIFICATE_SECONDS = 10.0  # between looks at the certificate's files
 
 
 class HttpServer:
@@ -83,29 +80,15 @@ class HttpServer:
         self._server.should_exit = True
 
     async def _follow_certificate(self) -> None:
-        """Loads the certificate again when its file changes."""
-        context, access = self._config.ssl, self._access
-        if context is None or not (access.certificate and access.key):
+        """Loads the certificate again when its files change."""
+        context, pair = self._config.ssl, self._access.pair()
+        if context is None or pair is None:
             return
-        known = _changed(access.certificate)
         while True:
             await asyncio.sleep(_CERTIFICATE_SECONDS)
-            found = _changed(access.certificate)
-            if found in (known, 0):
-                continue
-            try:
-                context.load_cert_chain(access.certificate, access.key)
-            except (OSError, ValueError) as error:
-                _logger.warning("the new certificate is not used: %s", error)
-            else:
-                _logger.info("the certificate is loaded again")
-            known = found
-
-
-def _changed(path: Path) -> int:
-    with suppress(OSError):
-        return path.stat().st_mtime_ns
-    return 0
+            if pair.renewed():
+                with suppress(OSError, ValueError):  # replaced once more
+                    context.load_cert_chain(pair.certificate, pair.key)
 
 
 def application(repository: VersionRepository, access: Access) -> Any:

@@ -112,6 +112,7 @@ def test_a_metric_of_ones_own_is_what_the_page_says(here: Path) -> None:
     check_metric(name)
 
 
+@pytest.mark.ci
 def test_a_gate_of_ones_own_is_what_the_page_says(here: Path) -> None:
     (code,) = blocks("A gate", "python")
     (here / "my_gates.py").write_text(code)

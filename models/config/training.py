@@ -155,7 +155,7 @@ class TrainConfig(Section):
     keep them; the network learns what is left. `wide_deep` alone has them; by
     default chosen from the log."""
     jit: Literal["auto"] | bool = "auto"
-    """Compile the step with XLA; `auto`: on a GPU or TPU."""
+    """Compile the step with XLA; `auto`: on one GPU, or on TPUs."""
     precision: Literal["auto", "float32", "mixed_bfloat16"] = "float32"
     """Numbers of the hidden layers; `auto`: mixed_bfloat16 where the device
     multiplies bfloat16 in hardware, float32 elsewhere."""

@@ -120,15 +120,28 @@ def build_strategy(name: str) -> Any:
     return strategy
 
 
-def use_jit(setting: str | bool) -> bool:
-    """True if XLA compiles steps: by itself on accelerators only."""
+def use_jit(setting: str | bool, strategy: Any) -> bool:
+    """True if XLA compiles steps: by itself on accelerators only.
+
+    XLA compiles no step in which replicas exchange rows, but on TPUs.
+
+    Raises:
+        InputError: `train.jit: true` where several replicas are no TPUs.
+    """
+    replicas = strategy.num_replicas_in_sync
+    apart = replicas > 1 and not isinstance(strategy, tf.distribute.TPUStrategy)
+    if setting is True and apart:
+        raise InputError(
+            f"train.jit: received true; accepted with {replicas} replicas that"
+            " are no TPUs: auto, false (XLA compiles no exchange between them)"
+        )
     if isinstance(setting, bool):
         return setting
-    chosen = bool(tf.config.list_logical_devices("GPU")) or bool(
-        tf.config.list_logical_devices("TPU")
+    chosen = not apart and any(
+        tf.config.list_logical_devices(kind) for kind in ("GPU", "TPU")
     )
     log.info(
-        "jit: auto: steps are %s (XLA pays on GPU and TPU)",
+        "jit: auto: steps are %s (XLA pays on one GPU, and on TPUs)",
         "compiled by XLA" if chosen else "TensorFlow graphs",
     )
     return chosen

@@ -174,7 +174,7 @@ class _Training:
         self._steps = TrainStep(
             model,
             optimizer,
-            use_jit(config.jit),
+            use_jit(config.jit, team.strategy),
             negatives.weight,
             team.strategy,
             mean_weight,

@@ -37,6 +37,8 @@ def problems(
     found: dict[str, str] = {}
     more: set[str] = set()
     for item in error.errors(include_url=False):
+        if item["type"] == "too_short" and _long_enough(item):
+            continue  # pydantic counts values that are right
         loc = above + item["loc"]
         walk = _Walk(root, loc, item["type"])
         cause = item.get("ctx", {}).get("error")
@@ -141,8 +143,19 @@ def _accepted(item: Any, walk: _Walk) -> str:
     if kind in ("tuple_type", "list_type"):
         example, depth = _example(walk.annotation, received)
         return f"a list{' of lists' * (depth > 1)}, such as {example}"
+    if kind == "too_short":
+        return (
+            f"a list of {counted(item['ctx']['min_length'], 'value')} or more"
+        )
+    if kind == "too_long":
+        return (
+            f"a list of at most {counted(item['ctx']['max_length'], 'value')}"
+        )
     if kind == "string_too_short" and item["ctx"]["min_length"] == 1:
         return "text that is not empty"
+    if kind == "string_too_long":
+        most = item["ctx"]["max_length"]
+        return f"text of at most {counted(most, 'character')}"
     if kind == "string_pattern_mismatch":
         return f"text that matches {item['ctx']['pattern']}"
     if kind == "finite_number":
@@ -159,6 +172,10 @@ def _accepted(item: Any, walk: _Walk) -> str:
 
 def _plain(message: str) -> str:
     return message.removeprefix("Input should be ")
+
+
+def _long_enough(item: Any) -> bool:
+    return len(item["input"]) >= int(item["ctx"]["min_length"])
 
 
 def _example(annotation: Any, received: Any) -> tuple[str, int]:

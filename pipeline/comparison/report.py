@@ -110,7 +110,7 @@ def table(results: Mapping[str, Any]) -> str:
 
 
 def _others(line: Mapping[str, Any]) -> Iterable[Mapping[str, Any]]:
-    """What a line reaches in the outputs besides the first."""
+    """Results of a line in the outputs besides the first."""
     found: Mapping[str, Any] = line.get("outputs", {})
     return found.values()
 

@@ -40,6 +40,8 @@ from serving.errors import BadInputError
 from serving.savedmodel import LoadedModel
 from tests.components.transform import runs
 
+pytestmark = pytest.mark.ci
+
 LABELS = [
     {"name": "click", "of": None, "weight": 1.0},
     {"name": "buy", "of": "click", "weight": 2.0},

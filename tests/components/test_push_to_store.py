@@ -358,6 +358,7 @@ def test_a_model_to_predict_with_is_copied_and_verified(
         predict._version(f"{base}/{one}", "")
 
 
+@pytest.mark.ci
 def test_a_store_that_does_not_answer_is_one_line(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -402,6 +403,7 @@ def test_the_analysis_cache_may_be_there(base: str, tmp_path: Path) -> None:
     assert below(base) == []
 
 
+@pytest.mark.ci
 def test_a_run_does_without_a_cache_that_does_not_answer(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

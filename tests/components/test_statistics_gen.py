@@ -158,18 +158,21 @@ def both(tmp_path_factory):
     )
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("split", ["train", "eval", "one"])
 def test_statistics_equal_stock_tfx(both, split):
     (ours, _), (stock, _) = both
     assert_same(ours[split], stock[split], values=0.2)
 
 
+@pytest.mark.ci
 def test_a_split_without_rows_is_as_stock_leaves_it(both):
     (ours, _), (stock, _) = both
     assert len(ours["empty"].datasets) == len(stock["empty"].datasets)
     assert not ours["empty"].datasets[0].num_examples
 
 
+@pytest.mark.ci
 def test_the_artifact_says_what_stock_says(both):
     (_, ours), (_, stock) = both
     assert ours.split_names == stock.split_names
@@ -193,6 +196,7 @@ def test_what_each_feature_tells_of_the_label_lies_beside_the_splits(tmp_path):
     assert "label" not in found["features"]
 
 
+@pytest.mark.ci
 def test_schema_and_anomalies_come_out_alike(both):
     (ours, _), (stock, _) = both
     schemas = [

@@ -45,6 +45,7 @@ def rows_trained(folder: Path) -> int:
     return int(json.loads((newest / "training.json").read_text())["examples"])
 
 
+@pytest.mark.ci
 def test_a_file_too_many_is_noticed_by_its_reader(attempts: Attempts) -> None:
     split = next(
         attempts.folder.glob(
@@ -126,6 +127,7 @@ def test_sigterm_leaves_a_summary_and_goes_on(
     assert last(folder)["message"] == message
 
 
+@pytest.mark.ci
 def test_a_disk_that_fills_during_ingest_is_named(
     attempts: Attempts,
 ) -> None:

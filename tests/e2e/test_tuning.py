@@ -136,6 +136,7 @@ def tuned(home: Home) -> tuple[dict[str, int], dict[str, Any], str]:
     return before, json.loads(out), console
 
 
+@pytest.mark.ci
 def test_a_killed_run_does_not_repeat_its_trials(
     home: Home, tuned: tuple[dict[str, int], dict[str, Any], str]
 ) -> None:
@@ -149,6 +150,7 @@ def test_a_killed_run_does_not_repeat_its_trials(
         assert f"trial {number}/{TRIALS}: " in console
 
 
+@pytest.mark.ci
 def test_a_trial_that_diverges_is_a_failed_one(
     tuned: tuple[dict[str, int], dict[str, Any], str],
 ) -> None:
@@ -159,6 +161,7 @@ def test_a_trial_that_diverges_is_a_failed_one(
     assert sum("failed: " in line for line in lines) == len(failed)
 
 
+@pytest.mark.ci
 def test_the_best_values_reach_the_trainer(
     home: Home, tuned: tuple[dict[str, int], dict[str, Any], str]
 ) -> None:

@@ -20,6 +20,8 @@ import yaml
 from models.checkpointing.checkpoint import Checkpoints, read_index
 from tests.e2e.attempts import lionctr
 
+pytestmark = pytest.mark.ci
+
 SITES = [f"s{i}" for i in range(5)]
 DAYS = {1: [f"u{i}" for i in range(30)], 2: [f"u{i}" for i in range(10, 45)]}
 

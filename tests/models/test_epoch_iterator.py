@@ -88,8 +88,8 @@ def trained(
 @pytest.mark.parametrize(
     "settings",
     [
-        pytest.param({}, marks=pytest.mark.ci),  # as the next, less often
-        {"eval_steps": 5},
+        {},
+        pytest.param({"eval_steps": 5}, marks=pytest.mark.ci),
         pytest.param(
             {"early_stopping": EarlyStopping(patience=1, min_delta=0.1)},
             marks=pytest.mark.ci,

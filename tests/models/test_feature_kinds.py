@@ -147,6 +147,7 @@ def test_log_buckets_and_an_indicator_find_what_one_number_hides() -> None:
     assert found["pieces"] > found["indicator"] + 0.05
 
 
+@pytest.mark.ci
 def test_a_bound_takes_the_weight_off_absurd_numbers() -> None:
     rng = np.random.default_rng(1)
     age = rng.uniform(0, 60, ROWS)

@@ -179,7 +179,7 @@ def test_a_signal_keeps_what_was_learned(
 @pytest.mark.parametrize(
     ("before", "after"),
     [
-        (
+        pytest.param(
             {
                 "gradient_accumulation_steps": 6,
                 "clipnorm": 0.1,
@@ -187,6 +187,7 @@ def test_a_signal_keeps_what_was_learned(
                 "use_ema": True,
             },
             {},
+            marks=pytest.mark.ci,
         ),
         pytest.param(
             {"momentum_dtype": "bfloat16", "sparse": "decayed"},
@@ -203,9 +204,7 @@ def test_a_signal_keeps_what_was_learned(
             {},
             marks=pytest.mark.ci,
         ),
-        pytest.param(
-            {"cautious": True, "use_ema": True}, {}, marks=pytest.mark.ci
-        ),
+        ({"cautious": True, "use_ema": True}, {}),
         pytest.param(
             {"momentum_dtype": "bfloat16"},
             {"kernel": "python"},

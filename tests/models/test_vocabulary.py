@@ -81,7 +81,7 @@ def vocabulary(output: tft.TFTransformOutput, name: str) -> list[bytes]:
     [
         pytest.param(1, 1000, marks=pytest.mark.slow),
         pytest.param(3, 1000, marks=pytest.mark.ci),
-        (2, 5),
+        pytest.param(2, 5, marks=pytest.mark.ci),
         pytest.param(10_000, 10, marks=pytest.mark.slow),
     ],
 )

@@ -100,7 +100,7 @@ def test_an_untrained_model_gives_the_base_rate(
     assert mean == pytest.approx(0.2, rel=0.35)
 
 
-@pytest.mark.parametrize("name", marked(["tfrs_dlrm"], ["dcn_v2"]))
+@pytest.mark.parametrize("name", marked([], ["dcn_v2", "tfrs_dlrm"]))
 def test_it_learns_and_the_export_is_the_model(
     name: str, tmp_path: Path
 ) -> None:

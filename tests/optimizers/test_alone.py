@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 PROGRAM = """
 import sys
@@ -34,6 +36,7 @@ print(optimizers.__file__, three.numpy().tolist(), two.numpy().tolist())
 """
 
 
+@pytest.mark.ci
 def test_the_folder_alone_imports_and_updates_in_both_kerases(tmp_path):
     shutil.copytree(ROOT / "optimizers", tmp_path / "optimizers")
     result = subprocess.run(

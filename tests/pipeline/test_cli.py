@@ -145,6 +145,7 @@ def test_results_that_cannot_be_written_name_their_option(
     assert "Traceback" not in result.stderr
 
 
+@pytest.mark.ci
 def test_doctor_finds_this_environment_sound() -> None:
     result = lionctr("doctor")
     assert result.returncode == 0, result.stdout

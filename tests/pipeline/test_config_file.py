@@ -112,6 +112,10 @@ def test_what_the_command_line_sets_has_no_line(tmp_path: Path) -> None:
         ("model.batch_norm=3", "true or false"),
         ("name=3", "text; put it in quotes"),
         ("root=''", "text that is not empty"),
+        ("model={name: xdeepfm, maps: []}", "a list of 1 value or more"),
+        ("model={name: xdeepfm, maps: [0]}", "greater than or equal to 1"),
+        ("features.crosses=[{of: [site]}]", "a list of 2 values or more"),
+        ("data.impressions.quote=ab", "text of at most 1 character"),
         ("train.batch_size=1000000000000000000000", "an integer below 2^63"),
     ],
 )

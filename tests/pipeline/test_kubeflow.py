@@ -352,6 +352,7 @@ BEFORE_BASELINE = {
 }
 
 
+@pytest.mark.ci
 def test_a_second_run_on_the_same_logs_is_answered_from_the_cache(
     ir: Path, finished: Cluster, home: Path
 ) -> None:
@@ -361,6 +362,7 @@ def test_a_second_run_on_the_same_logs_is_answered_from_the_cache(
     assert again.outputs["Trainer"] == finished.outputs["Trainer"]
 
 
+@pytest.mark.ci
 def test_another_log_is_read_anew(
     ir: Path, finished: Cluster, home: Path
 ) -> None:

@@ -117,6 +117,7 @@ def test_a_pipeline_that_kubeflow_does_not_keep_is_named(
     assert "--version: Kubeflow keeps no pipeline 'small-ctr'" in error
 
 
+@pytest.mark.ci
 def test_a_setting_reaches_the_tasks_that_it_concerns_alone(
     tmp_path: Path,
 ) -> None:

@@ -173,6 +173,7 @@ def test_a_wrong_input_ends_the_job_at_once(
     assert "train.callbacks.0: received 'nowhere:Callback'" in log
 
 
+@pytest.mark.ci
 def test_a_worker_says_what_it_is_not_given(tmp_path: Path) -> None:
     job = tmp_path / "job.json"
     job.write_text('{"custom_config": {}, "model_run_dir": "x"}')

@@ -8,6 +8,7 @@ import signal
 import ssl
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -30,6 +31,12 @@ MAIN = "import sys; from pipeline.cli import main; sys.exit(main(sys.argv[1:]))"
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with cert.pem and key.pem for localhost."""
     folder = tmp_path_factory.mktemp("tls")
+    certify(folder)
+    return folder
+
+
+def certify(folder: Path) -> None:
+    """Write a new cert.pem and key.pem."""
     subprocess.run(
         ["openssl", "req", "-x509", "-newkey", "ec", "-nodes", "-days", "2"]
         + ["-pkeyopt", "ec_paramgen_curve:prime256v1", "-subj", "/CN=localhost"]
@@ -38,7 +45,6 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
         check=True,
         capture_output=True,
     )
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -132,6 +138,53 @@ def test_grpc(guarded: tuple[str, str], certificate: Path) -> None:
             stub.ModelReady(request, timeout=20)
         assert refused(guarded[0], certificate) == before + 1
         assert caught.value.code() == grpc.StatusCode.UNAUTHENTICATED
+
+
+def test_a_pair_is_renewed_when_both_files_belong_together(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    new = tmp_path / "new"
+    new.mkdir()
+    certify(tmp_path)
+    certify(new)
+    access = Access("", tmp_path / "cert.pem", tmp_path / "key.pem")
+    pair = access.pair()
+    assert pair is not None and not pair.renewed()
+    (new / "cert.pem").replace(tmp_path / "cert.pem")  # not yet its key
+    assert not pair.renewed() and "is not used" in caplog.text
+    (new / "key.pem").replace(tmp_path / "key.pem")
+    assert pair.renewed()
+    assert not pair.renewed()
+    (tmp_path / "key.pem").unlink()
+    assert not pair.renewed()
+
+
+def test_grpc_takes_a_new_certificate_at_the_next_handshake(
+    guarded: tuple[str, str], certificate: Path
+) -> None:
+    """Stays behind the others: HTTP follows some seconds later."""
+    certify(certificate)
+    credentials = grpc.ssl_channel_credentials(
+        (certificate / "cert.pem").read_bytes()
+    )
+    with grpc.secure_channel(guarded[1], credentials) as channel:
+        stub = v2_stubs.GRPCInferenceServiceStub(channel)
+        assert stub.ServerReady(pb.ServerReadyRequest(), timeout=20).ready
+
+
+@pytest.mark.ci  # 10 s
+def test_http_takes_a_new_certificate(
+    guarded: tuple[str, str], certificate: Path
+) -> None:
+    certify(certificate)
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        try:
+            return test_http(guarded, certificate)
+        except urllib.error.URLError as error:
+            assert isinstance(error.reason, ssl.SSLError)
+            time.sleep(0.5)
+    pytest.fail("the old certificate is still there")
 
 
 def test_wrong_options_are_named(tmp_path: Path) -> None:

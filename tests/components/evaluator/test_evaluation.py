@@ -71,6 +71,7 @@ def test_replicates_spread_as_those_of_single_rows(count: int) -> None:
         assert found.replicates[name].std() == pytest.approx(spread, rel=0.15)
 
 
+@pytest.mark.ci
 def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
     many = _rows(columns(400_000, 99))
     truth, auc = metrics.logloss(*many), metrics.auc(*many)

@@ -71,6 +71,7 @@ def values(evaluation: Path) -> dict[Any, float]:
     }
 
 
+@pytest.mark.ci
 def test_every_metric_and_slice_is_tfmas(ours: Any, stock: Any) -> None:
     found, wanted = values(ours[0]), values(stock[0])
     assert len(wanted) == 16 * 7 * 3  # slices, metrics, both models and diff
@@ -81,6 +82,7 @@ def test_every_metric_and_slice_is_tfmas(ours: Any, stock: Any) -> None:
         ), key
 
 
+@pytest.mark.ci
 def test_it_leaves_the_files_that_tfma_leaves(ours: Any, stock: Any) -> None:
     names = [sorted(p.name for p in run[0].iterdir()) for run in (ours, stock)]
     assert names[0] == sorted([*names[1], "evaluation.json"])
@@ -97,6 +99,7 @@ def test_it_leaves_the_files_that_tfma_leaves(ours: Any, stock: Any) -> None:
             assert wanted[""][""].keys() <= by_slice[0][key][""][""].keys()
 
 
+@pytest.mark.ci
 def test_the_verdict_and_the_blessing_are_tfmas(ours: Any, stock: Any) -> None:
     for evaluation, blessing in (ours, stock):
         result = tfma.load_validation_result(str(evaluation))

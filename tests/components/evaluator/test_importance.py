@@ -236,6 +236,7 @@ def test_the_rise_is_that_of_values_dealt_to_other_rows(
         assert away < 4 * drawn.std()
 
 
+@pytest.mark.ci
 def test_each_output_of_several_labels_has_its_own_importance(
     made: dict[str, Any],
 ) -> None:

@@ -69,6 +69,7 @@ def fit(folder: Path, name: str, loss: Any, base: str | None = None) -> Any:
     return training, manifest.about(str(folder / name / "Format-Serving"))
 
 
+@pytest.mark.ci
 def test_groups_are_compared_told_and_not_served(tmp_path: Path) -> None:
     splits = {"train": rows(400, 1), "eval": rows(200, 2)}
     runs.run(

@@ -99,6 +99,7 @@ def test_without_a_compiler_one_warning_names_cause_and_switch(
     assert not list((folder / "nothing").iterdir())
 
 
+@pytest.mark.ci
 def test_a_process_without_the_library_warns_once_and_trains(tmp_path):
     shutil.copytree(
         ROOT / "optimizers",

@@ -344,6 +344,7 @@ def test_a_wrong_shape_is_an_error_that_names_the_argument(name, shapes):
     assert (var.numpy() == 1).all()
 
 
+@pytest.mark.ci
 def test_the_library_may_be_loaded_after_an_xla_compilation():
     program = """
 import tensorflow as tf
