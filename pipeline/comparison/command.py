@@ -165,6 +165,7 @@ def _results(
         own = Trainings("", _sections(config), data, output)
         first = baseline.record(_sections(config), data)
         line = {"on_edge": False, "tried": [], "model": {"name": LOGISTIC}}
+        line["rows"] = first.get("rows")
         line |= {"optimizer": first["optimizer"]} | _measured([first], own)
         found: dict[str, Any] = {"baseline": {LOGISTIC: line}}
         if architectures:
