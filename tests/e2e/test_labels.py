@@ -197,7 +197,10 @@ def test_outputs_are_calibrated_and_scored(
     assert ", cvr 0." in capsys.readouterr().out
     told = json.loads((tmp_path / "scores/predict.json").read_text())
     assert told["outputs"] == ["ctr", "ctcvr", "cvr"]
+    scored = pd.concat(
+        map(pd.read_parquet, (tmp_path / "scores").glob("*.parquet"))
+    )
     for name in told["outputs"]:
-        scores = pd.read_parquet(tmp_path / "scores", columns=[name])[name]
+        scores = scored[name]
         assert told[f"mean_{name}"] == pytest.approx(scores.mean(), rel=1e-5)
         assert told[f"min_{name}"] == pytest.approx(scores.min())
