@@ -780,7 +780,7 @@ LOG = "data.impressions.columns=[click, user_bought, ts, user, price, site]"
                 "tune={model.dropout: {linear: [0, 0.5]}, objective: brier}",
             ],
             "tune.objective",
-            "received 'brier' with data.labels; accepted: logloss, the mean",
+            "received 'brier' with data.labels and no tune.output; accepted",
         ),
         (
             [LABELS, "model=mmoe", "tune={model.name: {choice: [mmoe, esmm]}}"],
