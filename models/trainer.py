@@ -23,7 +23,7 @@ from models.config.training import ExportConfig, TrainConfig
 from models.errors import InputError
 from models.export import Served, export, export_id
 from models.layers.compact_table import Precision, compact
-from models.preprocessing import admission, analyzers
+from models.preprocessing import analyzers, ledger_file
 from models.training import loss_report
 from models.training.advice import warnings
 from models.training.distribution import LOST
@@ -66,16 +66,14 @@ def run_fn(fn_args: Any) -> None:
         begun = fitted.warm_start or cold
         described["warm_start"] = asdict(begun) if begun else None
         model = fitted.model
-        state = state_folder(fn_args.serving_model_dir)
         saved_state.save(
-            state,
+            state_folder(fn_args.serving_model_dir),
             model,
             fitted.optimizer,
             job.meaning,
+            _beside(fn_args.transform_output),
         )
-        described["admission"] = admission.carry(
-            fn_args.transform_output, state
-        )
+        described["admission"] = ledger_file.tallies(fn_args.transform_output)
         del fitted
         gc.collect()  # the slots make room: a SavedModel copies tables
         precision = ExportConfig.model_validate(custom.get("export", {})).tables
@@ -153,6 +151,14 @@ def state_folder(serving_model_dir: str) -> str:
     """Where the state of a training is left: beside the model."""
     above = serving_model_dir.rstrip("/").rpartition("/")[0]
     return os.path.join(above, saved_state.FOLDER)
+
+
+def _beside(transform: str) -> dict[str, str]:
+    """Folders of a transform that the next run needs: name -> folder."""
+    ledgers = os.path.join(transform, ledger_file.FOLDER)
+    if not tf.io.gfile.isdir(ledgers):
+        return {}
+    return {ledger_file.FOLDER: ledgers}
 
 
 def _base(

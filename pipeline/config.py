@@ -431,17 +431,13 @@ class PipelineConfig(Section):
             if f.admission is None:
                 continue
             field = f"features.categorical.{number}.admission"
-            if self.data.time is None:
-                raise FieldError(
-                    field, "needs data.time, the column of event time"
-                )
-            if not self.data.timed:
+            if not self.data.has_days:
                 raise FieldError(
                     field,
-                    "counts by day, and rows have a time only with"
-                    " data.split.by: time, data.clicks, or data.weight by age."
-                    f" Received data.split.by: {self.data.split.by}; accepted:"
-                    " time",
+                    "counts by the day of a row, and rows have none. Accepted:"
+                    " data.time, the column of event time, or data.spans with"
+                    " a {DATE} in the path. The day of the run would count a"
+                    " log that is read again twice",
                 )
             if self.train.warm_start is None:
                 raise FieldError(

@@ -30,6 +30,7 @@ NAMES = (
     "join",
     "histories",
     "transform",
+    "admission",
     "statistics",
     "evaluate",
     "step",

@@ -41,6 +41,8 @@ from components.example_io.tf_example import encode_features, join, wrap
 from models.config.labels import FURTHER
 from models.config.training import LABEL
 
+_DAY = 86_400 * 10**6  # microseconds
+
 
 @dataclass(frozen=True)
 class ConversionSettings:
@@ -62,6 +64,7 @@ class ConversionSettings:
     counts: Sequence[int] = ()  # good rows of each chunk, with histories
     label_events: LabelSettings | None = None
     train_times: bool = False  # the rows of train carry theirs too
+    days: Mapping[str, int] = field(default_factory=dict)  # of files, as time
 
     @property
     def wanted(self) -> dict[str, str]:
@@ -74,7 +77,7 @@ class ConversionSettings:
             wanted.setdefault(str(task.column), labels.kind(task.rule))
         if data.weight is not None and data.weight.source is not None:
             wanted.setdefault(data.weight.source, "float")
-        if data.reads_time and data.time is not None:
+        if self.keeps_times and data.time is not None:
             time = data.time.column
             wanted[time] = reading(wanted.get(time))
         for name in (*data.split.key, *data.negatives.key):
@@ -89,6 +92,11 @@ class ConversionSettings:
         if self.histories is not None:
             wanted = events.wanted(self.histories, wanted)
         return wanted
+
+    @property
+    def keeps_times(self) -> bool:
+        """True if encoded rows have their times."""
+        return self.data.reads_time or self.train_times
 
 
 class Batch:
@@ -192,7 +200,7 @@ class Batch:
             encoded,
             positive,
             split.kept(keys, data.negatives),
-            times[good] if data.reads_time and times is not None else None,
+            self._kept_times(times, good),
             sides,
             None if weighed is None else weighed[good],
         )
@@ -223,7 +231,8 @@ class Batch:
         wanted = any(form.kind == "time" for form in forms)
         wanted |= self._job.histories is not None
         wanted |= self._job.label_events is not None
-        if not (wanted or data.reads_time):
+        wanted |= self._job.keeps_times and data.time is not None
+        if not wanted:
             return None
         assert data.time is not None
         verdicts = Verdicts.none(self._rows.count)
@@ -236,6 +245,15 @@ class Batch:
         self.event_times = times[verdicts.good]
         self._verdicts.add(verdicts)
         return times
+
+    def _kept_times(self, times: Times | None, good: Mask) -> Times | None:
+        """Times of the good rows: their own, or that of the file's day."""
+        if not self._job.keeps_times:
+            return None
+        if times is not None:
+            return times[good]
+        day = self._job.days[self._chunk.path]
+        return np.full(int(good.sum()), day * _DAY, np.int64)
 
     def _weights(self) -> Weights | None:
         config = self._job.data.weight

@@ -61,7 +61,9 @@ def spill_chunk(chunk: Chunk, job: ConversionSettings) -> dict[str, Any]:
     with (
         naming(chunk.path),
         _shards(chunk, job) as shards,
-        encoded_rows.Writer(_spilled(chunk, job), job.data) as writer,
+        encoded_rows.Writer(
+            _spilled(chunk, job), job.data, job.keeps_times
+        ) as writer,
         ExitStack() as stack,
     ):
         users = None

@@ -53,8 +53,8 @@ class EncodedRows:
 class Writer:
     """Writes the encoded rows of a chunk to a file."""
 
-    def __init__(self, path: str, data: DataConfig) -> None:
-        self._schema = _schema(data)
+    def __init__(self, path: str, data: DataConfig, times: bool) -> None:
+        self._schema = _schema(data, times)
         self._file = FileSystems.create(
             path, compression_type=CompressionTypes.UNCOMPRESSED
         )
@@ -89,14 +89,14 @@ def read(path: str) -> Iterator[EncodedRows]:
             yield EncodedRows(features, **dict(zip(names, arrays, strict=True)))
 
 
-def _schema(data: DataConfig) -> pa.Schema:
+def _schema(data: DataConfig, times: bool) -> pa.Schema:
     """Columns of a file: those that the config has a use for."""
     fields = [
         ("features", pa.binary()),
         ("positive", pa.bool_()),
         ("sampled", pa.bool_()),
     ]
-    if data.reads_time:
+    if times:
         fields.append(("times", pa.int64()))
     if data.split.by != "time":
         fields.append(("sides", pa.int8()))

@@ -44,9 +44,9 @@ class Executor(base_beam_executor.BaseBeamExecutor):
             InputError: no file, too many rejected rows, an empty split, labels
                 of one class.
         """
-        data, versions = spans.resolved(
-            DataConfig.model_validate_json(exec_properties["data"])
-        )
+        asked = DataConfig.model_validate_json(exec_properties["data"])
+        data, versions = spans.resolved(asked)
+        train_times = bool(exec_properties.get("times"))
         columns = json.loads(exec_properties["columns"])
         examples = artifact_utils.get_single_instance(output_dict["examples"])
         rejected = artifact_utils.get_single_instance(output_dict["rejected"])
@@ -74,7 +74,8 @@ class Executor(base_beam_executor.BaseBeamExecutor):
                     SequenceFeature.model_validate(one)
                     for one in json.loads(exec_properties["histories"])
                 ],
-                bool(exec_properties.get("times")),
+                train_times,
+                spans.days(asked) if train_times else {},
             )
         counts = outcome.counts
         counts["warnings"] = checks.warnings(counts, data)

@@ -6,6 +6,7 @@ import dataclasses
 import datetime
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Protocol
 
 from components.click_log_gen import checks, conversion
@@ -78,6 +79,7 @@ def ingest(
     ranges: Mapping[str, int] | None = None,
     sequences: Sequence[SequenceFeature] = (),
     train_times: bool = False,
+    days: Mapping[str, int] = MappingProxyType({}),
 ) -> Outcome:
     """Reads, joins, labels, splits and writes.
 
@@ -86,6 +88,8 @@ def ingest(
         ranges: integer column -> its values are from 0 to below.
         sequences: those that are made from the log.
         train_times: the rows of train carry their times too.
+        days: file -> the day of its rows, since 1970, where rows have no time
+            of their own.
 
     Raises:
         InputError: no file, a file that cannot be read, a missing column.
@@ -126,6 +130,7 @@ def ingest(
         histories=histories,
         label_events=label_events,
         train_times=train_times,
+        days=days,
     )
     labelled: list[dict[str, Any]] = []
     built: list[dict[str, Any]] = []

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import apache_beam as beam
@@ -16,6 +17,7 @@ from components.transform.columns import BYTES, ROWS
 from components.transform.observation import Observer
 from models.config.training import Features
 from models.preprocessing import analyzers
+from models.preprocessing.sightings import Sightings
 
 log = logging.getLogger("lionctr.transform")
 
@@ -49,7 +51,9 @@ def Analyze(
     return (
         files
         | "Find"
-        >> beam.ParDo(_Find(features, spec, entries, kept, version, zone))
+        >> beam.ParDo(
+            _Find(features, spec, entries, kept, version, ledgers, zone)
+        )
         | "Together" >> beam.GroupByKey()
         | "Parts" >> beam.FlatMap(_parts, features)
         # Not spread: one after the other, no worker holds the values of two.
@@ -67,8 +71,10 @@ class _Find(beam.DoFn):
         entries: str,
         kept: str | None,
         version: str,
+        ledgers: str,
         zone: str | None,
     ) -> None:
+        self._ledgers = ledgers
         self._zone = zone
         self._features = features
         self._spec = spec
@@ -81,26 +87,48 @@ class _Find(beam.DoFn):
 
     def process(self, file: str) -> Iterator[tuple[None, str]]:
         name = cache.name(file, self._version)
-        schemas = [part.schema for part in analyzers.parts(self._features)]
-        if self._kept is not None and cache.has(self._kept, name, schemas):
-            yield None, cache.path(self._kept, name)
-            return
-        found = look(file, self._observer, self._features)
+        parts = analyzers.parts(self._features, self._ledgers)
+        if self._kept is not None and cache.has(
+            self._kept, name, [part.schema for part in parts]
+        ):
+            entry = cache.path(self._kept, name)
+            if not _partly_known(parts, functools.partial(cache.read, entry)):
+                yield None, entry
+                return
+        found = look(file, self._observer, parts)
+        entry = ""
         if self._kept is not None:
             try:
-                yield None, cache.put(self._kept, name, found)
-                return
+                entry = cache.put(self._kept, name, found)
             except (OSError, tf.errors.OpError) as error:
                 log.warning("cannot keep what was found in %s: %s", file, error)
-        yield None, cache.put(self._entries, name, found)
+        if not entry or _partly_known(parts, found.__getitem__):
+            entry = cache.put(self._entries, name, found)
+        yield None, entry
 
 
-def look(file: str, observer: Observer, features: Features) -> list[pa.Table]:
-    """Analysis of one file."""
-    found = analyzers.parts(features)
+def _partly_known(
+    parts: Sequence[analyzers.Part], table: Callable[[int], pa.Table]
+) -> bool:
+    """True of a file of which runs before have counted some rows, not all.
+
+    What the cache has of it does not tell which: it is looked at again. The
+    run after does so too, for its ledger is another one.
+    """
+    return any(
+        part.partly_known(table(index))
+        for index, part in enumerate(parts)
+        if isinstance(part, Sightings)
+    )
+
+
+def look(
+    file: str, observer: Observer, parts: Sequence[analyzers.Part]
+) -> list[pa.Table]:
+    """Analysis of one file by `parts`, which have seen nothing."""
     for records in record_blocks(file, ROWS, BYTES):
-        analyzers.add(found, observer(records))
-    return [part.save() for part in found]
+        analyzers.add(parts, observer(records))
+    return [part.save() for part in parts]
 
 
 def _parts(

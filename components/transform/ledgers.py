@@ -10,7 +10,7 @@ from tfx.dsl.io import fileio
 
 from components import model_store, verified_copy
 from models.config.training import Features
-from models.preprocessing import admission
+from models.preprocessing import ledger_file
 from models.preprocessing.preprocessing_fn import (
     by_vocabulary,
     vocabularies,
@@ -28,28 +28,43 @@ def fetched(features: Features, state: str | None, work: str) -> str:
         state: folder of a training's state.
         work: folder of what is not kept.
     """
-    wanted = features.admitted()
-    if not wanted:
+    names = _names(features)
+    if not names:
         return ""
-    folder = os.path.join(work, admission.FOLDER)
+    folder = os.path.join(work, ledger_file.FOLDER)
     fileio.makedirs(folder)
-    missing = []
-    for table, name in _names(features).items():
-        file = admission.file_of(name)
-        source = os.path.join(state or "", admission.FOLDER, file)
-        if state and model_store.files_of(source).exists(source):
-            verified_copy.copy_file(source, os.path.join(folder, file))
-        else:
-            missing.append(table)
-    if missing:
-        log.warning(
-            "admission: no counts of earlier days of %s: %s. They begin with"
-            " this run",
-            ", ".join(missing),
-            f"{state} has none" if state else "there is no earlier model",
+    if not state:
+        log.info(
+            "admission: counts begin with this run; there is no earlier model"
+            " with the state of its training",
             extra=_KEEP,
         )
+        return folder
+    for table, name in names.items():
+        if reason := _fetched(state, name, folder):
+            log.warning(
+                "admission: %s: no counts of earlier days: %s. They begin with"
+                " this run; values that it does not admit have no row",
+                table,
+                reason,
+                extra=_KEEP,
+            )
     return folder
+
+
+def _fetched(state: str, name: str, folder: str) -> str:
+    """Copies the ledger of a vocabulary; "" or why there is none."""
+    source = ledger_file.path_of(os.path.join(state, ledger_file.FOLDER), name)
+    if not model_store.files_of(source).exists(source):
+        return f"{state} has none of it"
+    target = ledger_file.path_of(folder, name)
+    verified_copy.copy_file(source, target)
+    try:
+        ledger_file.read(folder, name)
+    except ledger_file.DamagedError as error:
+        fileio.remove(target)
+        return f"{source} cannot be used: {error}"
+    return ""
 
 
 def keep(features: Features, found: str, graph: str) -> None:
@@ -57,15 +72,18 @@ def keep(features: Features, found: str, graph: str) -> None:
     names = _names(features)
     if not names:
         return
-    source, target = (os.path.join(f, admission.FOLDER) for f in (found, graph))
+    source, target = (
+        os.path.join(f, ledger_file.FOLDER) for f in (found, graph)
+    )
     fileio.makedirs(target)
     told = {}
     for table, name in names.items():
-        file = admission.file_of(name)
         fileio.copy(
-            os.path.join(source, file), os.path.join(target, file), True
+            ledger_file.path_of(source, name),
+            ledger_file.path_of(target, name),
+            overwrite=True,
         )
-        told[table] = one = admission.tally(source, name)
+        told[table] = one = ledger_file.tally(source, name)
         log.info(
             "admission: %s: %s known, %s admitted (%s new), %s waiting, %s"
             " evicted, %s capped, %s forgotten, up to %s",
@@ -85,7 +103,7 @@ def keep(features: Features, found: str, graph: str) -> None:
             one["day"],
             extra=_KEEP,
         )
-    with fileio.open(os.path.join(target, admission.TALLIES), "w") as file:
+    with fileio.open(os.path.join(target, ledger_file.TALLIES), "w") as file:
         file.write(json.dumps(told))
 
 

@@ -70,8 +70,9 @@ class Observer:
         found = self._columns(records)
         if not self._admitted:
             return found
-        days = time_zones.days(times_of(records), self._zone)
-        return found._replace(days=days.astype(np.int32))
+        times = times_of(records)
+        days = time_zones.days(times, self._zone).astype(np.int32)
+        return found._replace(days=days, times=times)
 
     def _columns(self, records: Records) -> Observed:
         if self._by_arrow:

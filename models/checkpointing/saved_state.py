@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -51,8 +52,22 @@ class Meaning:
     labels: Sequence[str] = ()
 
 
-def save(folder: str, model: Any, optimizer: Any, meaning: Meaning) -> None:
+def save(
+    folder: str,
+    model: Any,
+    optimizer: Any,
+    meaning: Meaning,
+    beside: Mapping[str, str] = MappingProxyType({}),
+) -> None:
     """Writes what `SavedTrainingState` reads: whole or absent.
+
+    Args:
+        folder: of the state; what was there is gone.
+        model: built.
+        optimizer: built.
+        meaning: of both.
+        beside: name in `folder` -> another folder, whose files are copied
+            there. A state that is whole has them.
 
     Raises:
         OSError: it cannot be written.
@@ -65,6 +80,8 @@ def save(folder: str, model: Any, optimizer: Any, meaning: Meaning) -> None:
     steps = int(optimizer.iterations.numpy())
     kept = Checkpoints(folder, keep=1)
     kept.clear()  # one with more steps would pass for the newer
+    for name, source in beside.items():
+        _copy(source, f"{folder}/{name}")
     kept.save(
         steps,
         variables,
@@ -79,6 +96,12 @@ def save(folder: str, model: Any, optimizer: Any, meaning: Meaning) -> None:
             "labels": list(meaning.labels),
         },
     )
+
+
+def _copy(source: str, target: str) -> None:
+    tf.io.gfile.makedirs(target)
+    for name in tf.io.gfile.listdir(source):
+        tf.io.gfile.copy(f"{source}/{name}", f"{target}/{name}")
 
 
 class SavedTrainingState:

@@ -23,7 +23,6 @@ from tfx_bsl import sketches
 
 from models.config.training import Features
 from models.preprocessing import vocabulary
-from models.preprocessing.admission import Sightings
 from models.preprocessing.input_layout import LABEL_COUNTS, asset_name
 from models.preprocessing.numeric import at_quantiles, ranged
 from models.preprocessing.preprocessing_fn import (
@@ -33,6 +32,7 @@ from models.preprocessing.preprocessing_fn import (
     by_vocabulary,
     vocabularies,
 )
+from models.preprocessing.sightings import Sightings, TimedValues
 from models.preprocessing.transform_assets import size_of
 
 NUMBERS = "numbers"  # folder beside Transform's graph, of means and bounds
@@ -250,7 +250,7 @@ def add(found: Sequence[Part], batch: Observed) -> None:
     """Adds a batch to all `parts`."""
     rows = iter(batch.rows)
     texts = (
-        (values, batch.days[next(rows)], batch.days)
+        TimedValues(values, next(rows), batch.days, batch.times)
         if isinstance(part, Sightings)
         else values
         for part, values in zip(found[1:], batch.texts, strict=False)

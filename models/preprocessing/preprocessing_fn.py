@@ -53,8 +53,8 @@ class Observed(NamedTuple):
     label: int64 [N]. texts: string [(values)], one for each vocabulary.
     dense: float32 [N, D], before scaling. numbers: float32 [(values)], one
     for each number in buckets. rows: int64 [(values)], of the texts of each
-    vocabulary with `admission`, their rows. days: int32 [N], of the rows, where
-    there are such vocabularies.
+    vocabulary with `admission`, their rows. days: int32 [N], of the rows, and
+    times: int64 [N], seconds since 1970, where there are such vocabularies.
     """
 
     label: Any
@@ -63,6 +63,7 @@ class Observed(NamedTuple):
     numbers: tuple[Any, ...]
     rows: tuple[Any, ...] = ()
     days: Any = ()
+    times: Any = ()
 
 
 @dataclass(frozen=True)

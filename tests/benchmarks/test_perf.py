@@ -26,7 +26,7 @@ SLOW = pytest.mark.slow  # they train a model first
             ("ingest", "join", "histories", "statistics"), marks=pytest.mark.ci
         ),
         pytest.param(("step", "memory", "lion_kernels"), marks=pytest.mark.ci),
-        pytest.param(("transform", "evaluate"), marks=SLOW),
+        pytest.param(("transform", "admission", "evaluate"), marks=SLOW),
         pytest.param(("serve",), marks=SLOW),
         pytest.param(("predict",), marks=SLOW),
         pytest.param(("whole_run",), marks=SLOW),

@@ -16,16 +16,19 @@ import pytest
 import tensorflow as tf
 import yaml
 
-from components import model_store
+from components import model_store, verified_copy
 from components.pusher import publish, rollback, states
 from components.pusher.executor import push
-from components.transform import cache
+from components.transform import cache, ledgers
 from components.transform.executor import _kept
 from components.warm_start.executor import find
 from models import trainer
-from models.checkpointing.checkpoint import Checkpoints
+from models.checkpointing.checkpoint import INDEX, Checkpoints
 from models.checkpointing.saved_state import BASE, SavedTrainingState
+from models.config.training import Features
 from models.errors import InputError, RefusedError
+from models.preprocessing import ledger_file
+from models.preprocessing.admission import Ledger, Tally
 from pipeline import cli
 from pipeline.commands import predict
 from serving import manifest, object_store
@@ -262,6 +265,47 @@ def test_a_training_begins_with_a_state_in_the_store(
     StoreFiles().rmtree(kept)
     with pytest.raises(InputError, match="cannot be read"):
         trainer._base(arguments)
+
+
+def test_the_counts_of_values_come_with_the_state_in_the_store(
+    base: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    artifact = tmp_path / "model"
+    state = artifact / "Format-Training"
+    for path in ("step-0000000007/arrays.bin", "step-0000000007/index.json"):
+        (state / path).parent.mkdir(parents=True, exist_ok=True)
+        (state / path).write_text("{}")
+    written = str(state / ledger_file.FOLDER)
+    tally = Tally("2024-03-01", *[0] * 7)
+    ledger_file.write(written, "vocab_ad", Ledger(9), tally)
+    kept = model_store.state_folder(base, "one")
+    copy = verified_copy.copy_file
+
+    def killed(source: str, target: str) -> None:
+        if source.endswith(INDEX):
+            raise KeyboardInterrupt
+        copy(source, target)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(verified_copy, "copy_file", killed)
+        states.keep(str(artifact), base, "one")
+    assert not states.is_kept(kept)
+    with StoreFiles().open(f"{kept}/ledgers/vocab_ad.arrow", "wb") as file:
+        file.write(b"half")
+    states.keep(str(artifact), base, "one")
+    assert states.is_kept(kept)
+    features = Features.model_validate(
+        {"categorical": [{"name": "ad", "admission": 7}]}
+    )
+    folder = ledgers.fetched(features, kept, str(tmp_path / "work"))
+    assert ledger_file.read(folder, "vocab_ad").day == 9
+    assert caplog.text == ""
+    StoreFiles().remove(f"{kept}/ledgers/vocab_ad.arrow")
+    ledgers.fetched(features, kept, str(tmp_path / "another"))
+    assert "no counts of earlier days" in caplog.text
 
 
 class Served:

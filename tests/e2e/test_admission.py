@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from models.preprocessing import admission
+from models.preprocessing import ledger_file
 from tests.e2e.attempts import lionctr
 
 USERS = {1: range(30), 2: range(10, 40), 3: range(10, 40)}
@@ -128,6 +128,6 @@ def test_values_are_admitted_evicted_and_counted_once(tmp_path: Path) -> None:
     (state,) = (
         folder
         for folder in tmp_path.glob("models/.training/daily/*")
-        if admission.read(f"{folder}/ledgers", "vocab_user").day == 19785
+        if ledger_file.read(f"{folder}/ledgers", "vocab_user").day == 19785
     )
     assert state.is_dir()

@@ -24,6 +24,7 @@ PLACES = {
     "transform.cache": f"s3://{BUCKET}/cache",
     "push.to": f"s3://{BUCKET}/serving",
     "train.warm_start": "latest_blessed",
+    "features.categorical.user_id.admission": "7",
 }
 
 
@@ -88,6 +89,10 @@ def test_a_model_is_pushed_warmed_up_scored_and_served_from_s3(
         seed = ["--set", "root=two", "--set", "train.seed=7"]
         second = json.loads(lionctr(*run, *seed))
         assert second["warm_start"]["features"]
+        # The counts come from the store, and the same rows count once.
+        one, two = (run["admission"]["user_id"] for run in (first, second))
+        assert one["new"] == one["admitted"] > 0
+        assert two == {**one, "new": 0}
         assert second["pushed_model"] > first["pushed_model"]
         assert StoreFiles().below(PLACES["transform.cache"]).keys() == (
             cached.keys()

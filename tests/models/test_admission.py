@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections import Counter
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +15,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from models.config.admission import Admission
-from models.preprocessing import admission
-from models.preprocessing.admission import Ledger, Sightings, update
+from models.preprocessing import admission, counted_times, ledger_file
+from models.preprocessing.admission import Ledger, update
+from models.preprocessing.sightings import Sightings, TimedValues
 from models.preprocessing.vocabulary import EMPTY_VOCABULARY, Vocabulary
 
 Run = dict[int, dict[bytes, int]]  # day -> value -> sightings
@@ -27,11 +30,13 @@ def rule(
     return Vocabulary("vocabulary", count, most, asked)
 
 
-def table(run: Run) -> pa.Table:
+def table(run: Run, known: Collection[int] = ()) -> pa.Table:
+    """Sightings of a run; those of the days in `known` are not fresh."""
     rows = [(v, d, n) for d, seen in run.items() for v, n in seen.items()]
-    rows += [(b"", day, 0) for day in run]
-    columns = zip(*rows, strict=True) if rows else [[]] * 3
-    return pa.table([list(c) for c in columns], schema=admission.SCHEMA)
+    rows += [(b"", day, 1) for day in run]
+    rows = [(*row, 0 if row[1] in known else row[2]) for row in rows]
+    columns = zip(*rows, strict=True) if rows else [[]] * 4
+    return pa.table([list(c) for c in columns], schema=admission.SEEN)
 
 
 class Reference:
@@ -98,13 +103,14 @@ def test_the_ledger_gives_what_all_sightings_give(
     asked = rule(count, days, days + more, most)
     reference, ledger = Reference(), Ledger()
     for run in runs:
-        ledger, found, tally = update(ledger, table(run), asked)
+        seen = table(run, reference.seen)
+        ledger, found, tally = update(ledger, seen, asked)
         expected, evicted = reference.run(run, asked)
         assert found == expected
         assert tally.evicted == len(evicted)
         assert tally.admitted == len(found) == ledger.admitted.num_rows
         # A run that is done again changes nothing.
-        again, same, after = update(ledger, table(run), asked)
+        again, same, after = update(ledger, table(run, run), asked)
         assert same == found and after.new == 0 and after.evicted == 0
         assert again.counts.sort_by("value").num_rows == ledger.counts.num_rows
 
@@ -172,28 +178,41 @@ def test_the_file_of_a_ledger_is_read_again(tmp_path: Path) -> None:
     rng = np.random.default_rng(1)
     for day in range(5):
         folder = tmp_path / str(day)
-        (folder / admission.FOLDER).mkdir(parents=True)
+        (folder / ledger_file.FOLDER).mkdir(parents=True)
         part = Sightings(asked, str(before))
-        texts = rng.choice([b"a", b"b", b"c", b"d", b""], 20).astype(object)
-        for some in np.array_split(texts, 3):
-            whole = np.full(len(some), day, np.int32)
-            part.add((some, whole, whole))
-        ledger, found, tally = update(ledger, part.save(), asked)
+        texts = rng.choice([b"a", b"b", b"c", b"d", b""], 20)
+        at = 86_400 * day + np.sort(rng.integers(0, 86_400, 20))
+        for some in np.array_split(np.arange(20), 3):
+            part.add(rows_at(texts[some], at[some]))
+        ledger, found, tally = update(
+            ledger,
+            part.save().replace_schema_metadata(),
+            asked,
+            counted_times.by_hour(at),
+        )
         part.write(str(folder))
         lines = (folder / "vocabulary").read_bytes().split()
         assert lines == found
-        before = folder / admission.FOLDER
-        kept = admission.read(str(before), "vocabulary")
+        before = folder / ledger_file.FOLDER
+        kept = ledger_file.read(str(before), "vocabulary")
         assert kept.day == ledger.day == day
+        assert kept.times.tolist() == ledger.times.tolist()
         for one, other in (
             (kept.counts, ledger.counts),
             (kept.admitted, ledger.admitted),
         ):
             assert one.schema == other.schema
             assert rows_of(one) == rows_of(other)
-        told = admission.tally(str(before), "vocabulary")
+        told = ledger_file.tally(str(before), "vocabulary")
         assert told["admitted"] == tally.admitted == len(lines)
         assert told["day"] == f"1970-01-0{day + 1}"
+
+
+def rows_at(texts: Any, seconds: Any) -> TimedValues:
+    """Rows with a text each."""
+    days = (seconds // 86_400).astype(np.int32)
+    texts = np.array(texts, object)
+    return TimedValues(texts, np.arange(len(texts)), days, seconds)
 
 
 def rows_of(found: pa.Table) -> list[tuple[Any, ...]]:
@@ -201,12 +220,131 @@ def rows_of(found: pa.Table) -> list[tuple[Any, ...]]:
 
 
 def test_nothing_seen_is_an_empty_vocabulary(tmp_path: Path) -> None:
-    (tmp_path / admission.FOLDER).mkdir()
+    (tmp_path / ledger_file.FOLDER).mkdir()
     Sightings(rule(1, 1, 1)).write(str(tmp_path))
     lines = (tmp_path / "vocabulary").read_bytes()
     assert lines == EMPTY_VOCABULARY + b"\n"
-    kept = admission.read(str(tmp_path / admission.FOLDER), "vocabulary")
+    kept = ledger_file.read(str(tmp_path / ledger_file.FOLDER), "vocabulary")
     assert kept.day is None and not kept.admitted.num_rows
+
+
+# Rows of two days: a time, and the value that was seen then.
+LOG_TIMES = np.cumsum(np.random.default_rng(2).integers(1, 4000, 80))
+LOG_TEXTS = np.random.default_rng(3).choice([b"a", b"b", b"c"], 80)
+windows = st.lists(
+    st.tuples(st.integers(0, 79), st.integers(1, 80)).map(sorted),
+    min_size=1,
+    max_size=6,
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(windows, st.integers(1, 7))
+@example([[0, 30], [30, 60], [0, 60]], 3)
+@example([[0, 40], [20, 60], [60, 80], [10, 70]], 1)
+def test_each_row_counts_once_however_the_windows_of_runs_lie(
+    windows: list[list[int]], size: int
+) -> None:
+    asked = rule(1, days=90, last=90)
+    counted: set[int] = set()
+    with tempfile.TemporaryDirectory() as home:
+        before = ""
+        for number, (first, after) in enumerate(windows):
+            if first == after:
+                continue
+            folder = Path(home, str(number))
+            (folder / ledger_file.FOLDER).mkdir(parents=True)
+            whole = np.arange(first, after)
+            total = Sightings(asked, before)
+            for some in np.array_split(whole, size):
+                part = Sightings(asked, before)  # a file
+                part.add(rows_at(LOG_TEXTS[some], LOG_TIMES[some]))
+                total.merge(part.save())
+            total.write(str(folder))
+            before = str(folder / ledger_file.FOLDER)
+            counted |= set(whole.tolist())
+            truth = Counter(
+                (LOG_TEXTS[row], int(LOG_TIMES[row] // 86_400))
+                for row in counted
+            )
+            found = ledger_file.read(before, "vocabulary").counts
+            assert rows_of(found) == sorted(
+                (value, day, n) for (value, day), n in truth.items()
+            )
+
+
+def test_rows_that_come_late_count_where_their_day_is_read_whole() -> None:
+    asked = rule(1, days=7, last=7)
+    ledger, _, _ = update(Ledger(), table({3: {b"a": 5}}), asked)
+    # Alone they may be those that are counted already.
+    late, _, _ = update(ledger, table({3: {b"a": 2}}, known=[3]), asked)
+    assert late.counts["count"].to_pylist() == [5]
+    whole, _, _ = update(late, table({3: {b"a": 7}}, known=[3]), asked)
+    assert whole.counts["count"].to_pylist() == [7]
+
+
+def test_a_few_rows_of_a_wrong_clock_drop_no_value() -> None:
+    asked = rule(1, days=2, last=3)
+    ledger, _, _ = update(Ledger(), table({100: {b"a": 2000}}), asked)
+    seen = table({101: {b"a": 1999}, 9000: {b"b": 1}})
+    rows = pa.array([1999, 1, 1999, 1])
+    seen = seen.set_column(2, "count", rows).set_column(3, "fresh", rows)
+    ledger, found, tally = update(ledger, seen, asked)
+    assert (ledger.day, found, tally.evicted) == (101, [b"a"], 0)
+    # A day of its own that a thousandth of the rows is of is one.
+    ledger, found, tally = update(ledger, table({9000: {b"b": 1}}), asked)
+    assert (ledger.day, found, tally.evicted) == (9000, [b"b"], 1)
+
+
+def test_days_that_go_backwards_turn_no_clock_back() -> None:
+    asked = rule(2, days=2, last=3)
+    ledger, _, _ = update(Ledger(), table({9: {b"a": 2}}), asked)
+    ledger, found, tally = update(ledger, table({8: {b"b": 2}}), asked)
+    assert (ledger.day, sorted(found)) == (9, [b"a", b"b"])
+    ledger, found, tally = update(ledger, table({2: {b"c": 9}}), asked)
+    assert (ledger.day, sorted(found)) == (9, [b"a", b"b"])
+    assert tally.known == 2
+    # A day without a row of the training split is as if there was no run.
+    again, same, after = update(ledger, table({}), asked)
+    assert same == found and (after.new, after.evicted) == (0, 0)
+    assert again.counts.num_rows == ledger.counts.num_rows
+
+
+@pytest.mark.parametrize(
+    ("count", "days", "admitted"),
+    [(3, 2, True), (5, 2, False), (3, 1, False), (4, 9, True)],
+)
+def test_the_rule_may_change_between_runs(
+    count: int, days: int, admitted: bool
+) -> None:
+    ledger, _, _ = update(Ledger(), table({3: {b"a": 2}}), rule(3, 2, 2))
+    seen = table({4: {b"a": 2}})
+    _, found, tally = update(ledger, seen, rule(count, days, days))
+    assert (found == [b"a"]) == admitted == (not tally.waiting)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda data: b"",
+        lambda data: data[: len(data) // 2],
+        lambda data: data[:-1],
+        lambda data: data[:-40] + b"\x00" + data[-39:],
+        lambda data: b"PK\x03\x04" + data,
+        lambda data: b"[1]\n" + data,
+        lambda data: data.replace(b"ledger-1", b"ledger-9"),
+    ],
+)
+def test_a_file_that_is_not_what_was_written_is_no_ledger(
+    tmp_path: Path, damage: Callable[[bytes], bytes]
+) -> None:
+    asked = rule(1, 1, 1)
+    ledger, _, tally = update(Ledger(), table({0: {b"a": 3}}), asked)
+    ledger_file.write(str(tmp_path), "v", ledger, tally)
+    file = Path(ledger_file.path_of(str(tmp_path), "v"))
+    file.write_bytes(damage(file.read_bytes()))
+    with pytest.raises(ledger_file.DamagedError):
+        ledger_file.read(str(tmp_path), "v")
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ from models.config.architectures import ModelConfig
 from models.config.training import Features, Negatives
 from models.errors import InputError
 from models.keras_versions import keras_version, start_afresh
-from models.preprocessing.admission import SCHEMA, Ledger, update
+from models.preprocessing.admission import SEEN, Ledger, update
 from models.preprocessing.id_space import Keys, keys_of, match
 from models.preprocessing.input_layout import Layout, asset_name, layout
 from models.preprocessing.vocabulary import Vocabulary
@@ -457,6 +457,27 @@ def test_a_damaged_state_is_no_state(tmp_path: Path) -> None:
         Base(str(tmp_path))
 
 
+def test_a_state_is_whole_with_the_folders_beside_it_or_not_at_all(
+    tmp_path: Path,
+) -> None:
+    old = Trained(OLD, 1)
+    ledgers, state = tmp_path / "ledgers", tmp_path / "state"
+    ledgers.mkdir()
+    for text in ("one", "two"):
+        (ledgers / f"{text}.arrow").write_text(text)
+        beside = {"ledgers": str(ledgers)}
+        save(str(state), old.model, old.optimizer, old.meaning, beside)
+        Base(str(state))
+        copied = {p.name: p.read_text() for p in state.glob("ledgers/*")}
+        assert copied == {f"{text}.arrow": text}
+        (ledgers / f"{text}.arrow").unlink()
+    ledgers.rmdir()
+    with pytest.raises(tf.errors.NotFoundError):
+        save(str(state), old.model, old.optimizer, old.meaning, beside)
+    with pytest.raises(FileNotFoundError):
+        Base(str(state))
+
+
 def test_rows_of_three_days_stay_come_and_go_with_their_slots(
     tmp_path: Path,
 ) -> None:
@@ -476,9 +497,10 @@ def test_rows_of_three_days_stay_come_and_go_with_their_slots(
     expected = [{b"a", b"b"}, {b"a", b"b", b"c", b"d"}, {b"b", b"c", b"d"}]
     ledger, before = Ledger(), None
     for day, seen in enumerate(logs):
+        whole = {**seen, b"": sum(seen.values())}
+        numbers = list(whole.values())
         counts = pa.table(
-            [list(seen), [day] * len(seen), list(seen.values())],
-            schema=SCHEMA,
+            [list(whole), [day] * len(whole), numbers, numbers], schema=SEEN
         )
         ledger, values, _ = update(ledger, counts, rule)
         assert set(values) == expected[day]

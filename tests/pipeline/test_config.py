@@ -318,9 +318,15 @@ ADMITTED = (
                 "data={impressions: {path: a, format: tsv, header: true},"
                 " label: click}"
             ),
-            ["needs data.time"],
+            ["Accepted: data.time", "{DATE}"],
         ),
-        ("data.split={by: hash, eval: 0.1}", ["data.split.by: hash", "time"]),
+        (
+            (
+                "data={impressions: {path: 'a/{SPAN}', format: tsv,"
+                " header: true}, label: click, spans: {last: 2}}"
+            ),
+            ["Accepted: data.time", "{DATE}"],
+        ),
         ("train.warm_start=null", ["train.warm_start: null", "latest_blessed"]),
         ("transform.statistics=true", ["transform.statistics", "false"]),
         (
@@ -350,6 +356,22 @@ def test_an_admission_needs_days_and_a_base(
         check(*ADMITTED, override)
     for word in ["categorical", "admission", *words]:
         assert word in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "data.split={by: hash, eval: 0.1}",
+        (
+            "data={impressions: {path: 'a/{DATE}', format: tsv, header: true},"
+            " label: click, spans: {last: 2}}"
+        ),
+    ],
+)
+def test_an_admission_takes_days_of_rows_or_of_files(
+    check: Any, override: str
+) -> None:
+    assert check(*ADMITTED, override).data.has_days
 
 
 def test_who_admits_nothing_has_the_settings_that_were(check: Any) -> None:

@@ -400,6 +400,13 @@ class DataConfig(Section):
         return self.time.zone if self.time is not None else None
 
     @property
+    def has_days(self) -> bool:
+        """True if rows have a time, or their files have a day."""
+        paths = self.impressions.path
+        dates = self.spans is not None and "{SPAN}" not in paths[0]
+        return self.time is not None or dates
+
+    @property
     def timed(self) -> bool:
         """True if the examples of all splits but train carry their times."""
         return self.clicks is not None or self.reads_time

@@ -93,6 +93,23 @@ def resolved(data: DataConfig) -> tuple[DataConfig, dict[int, int]]:
     return data.model_copy(update=update), versions
 
 
+def days(data: DataConfig) -> dict[str, int]:
+    """Impressions' file -> its day since 1970, where rows have no time.
+
+    Raises:
+        InputError: no file matches.
+    """
+    if data.time is not None or data.spans is None:
+        return {}
+    found = _found(data.impressions, "data.impressions.path")
+    return {
+        path: number
+        for number, of_version in found.items()
+        for paths in of_version.values()
+        for path in paths
+    }
+
+
 def resolve(
     source: LogFiles, spans: Spans, field: str = "data.impressions.path"
 ) -> tuple[LogFiles, dict[int, int]]:

@@ -25,7 +25,7 @@ import tensorflow as tf
 from components.click_log_gen import stages
 from components.click_log_gen.config import log_formats
 from components.click_log_gen.config.sections import DataConfig
-from components.click_log_gen.files import chunks
+from components.click_log_gen.files import chunks, spans
 from models.config.sequences import SequenceFeature
 from tests.examples import example
 
@@ -157,8 +157,10 @@ def convert_log(
         Path(path).mkdir(parents=True)
     places = stages.Places(folders, str(folder / "work"))
     made = [SequenceFeature.model_validate(one) for one in sequences]
+    resolved, _ = spans.resolved(config)
+    days = spans.days(config) if train_times else {}
     outcome = stages.ingest(
-        config, columns, places, one_by_one, ranges, made, train_times
+        resolved, columns, places, one_by_one, ranges, made, train_times, days
     )
     shutil.rmtree(folder / "work")
     return read_output(folder, outcome.counts)

@@ -122,7 +122,7 @@ def test_a_full_disk_is_an_error_of_the_disk(tmp_path: Path) -> None:
     writer = encoded_rows.Writer
     with (
         mock.patch.object(
-            encoded_rows, "Writer", lambda _, data: writer("/dev/full", data)
+            encoded_rows, "Writer", lambda _, *more: writer("/dev/full", *more)
         ),
         pytest.raises(OSError, match="No space left on device"),
     ):
