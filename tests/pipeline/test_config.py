@@ -494,7 +494,7 @@ REFUSED = [
         ["'nobody'", "not declared", "site, user"],
     ),
     ("features.crosses=[{of: [site, price]}]", ["'price'", "buckets"]),
-    ("features.crosses=[{of: [site]}]", ["features.crosses.0.of", "2 items"]),
+    ("features.crosses=[{of: [site]}]", ["features.crosses.0.of", "2 values"]),
     (
         "features.numeric=[{name: price}, {name: price}]",
         ["'price'", "declared twice"],
@@ -728,7 +728,7 @@ TIMES = ("data.time={column: ts, format: '%Y%m%d%H', zone: Europe/Berlin}",)
         (["data.weight.propensty=ts"], ["did you mean 'propensity'"]),
         (["data.weight={propensity: ts, clip: -1}"], ["data.weight.clip"]),
         (["features.time=[hour]"], ["features.time", "needs data.time"]),
-        ([*TIMES, "features.time=[]"], ["features.time", "at least 1"]),
+        ([*TIMES, "features.time=[]"], ["features.time", "1 value or more"]),
         ([*TIMES, "features.time=[houre]"], ["features.time.of.0", "'hour'"]),
         ([*TIMES, "features.time=[hour, hour]"], ["'hour' is named twice"]),
         ([*TIMES, "features.time=hour"], ["features.time", "[hour, weekday]"]),
