@@ -36,6 +36,7 @@ _OWN = (
 _OF_SOME_TABLE = re.compile(r"optimizer/[^/]+/table'*")
 _OF_COLUMNS = "optimizer/c/"
 _CURVES = "model/deep/curves/weight"
+_SHALLOW = "model/shallow/table"  # a column for each label
 log = logging.getLogger("lionctr.train")
 
 
@@ -115,7 +116,10 @@ class Base:
                     fits = False
                 elif table is not None and table in state.tables:
                     first = state.tables[table], tables[table]
-                    fits = _remap(arrays, name, variable, *first, matches)
+                    fits = table != _SHALLOW or "labels" not in reasons
+                    fits = fits and _remap(
+                        arrays, name, variable, *first, matches
+                    )
                 else:
                     fits = "layers" not in reasons
                     fits = fits and arrays.copy(name, variable)
@@ -194,7 +198,7 @@ class Base:
                 ", ".join(meaning.labels) or "one alone",
                 extra={"keep": True},
             )
-            reasons.add("layers")
+            reasons |= {"layers", "labels"}
         return reasons
 
     def _recalibrate(

@@ -155,18 +155,18 @@ def fit(
     """
     sizes = {f.name: f.size for f in (*layout.ids, *layout.shallow)}
     first, size = offsets(sizes)
-    rows = _rows(train, layout, first, size, negatives.weight)
-    judged = _rows(held_out, layout, first, size, 1.0)
+    rows = rows_of(train, layout, first, size, negatives.weight)
+    judged = rows_of(held_out, layout, first, size, 1.0)
     shift = negatives.shift
     few = _sample(rows)
-    scale = _scale(rows, first, keys)
+    scale = scale_of(rows, first, keys)
     penalty, weights = _chosen(few, judged, scale, shift)
     verdict, bent = None, ramps(rows.numbers) if curves else None
     if bent is not None:
         some, judges = bent.beside(few), bent.beside(judged)
         verdict, found = judge(
             [(some, judges, shift), *_left_out(some, judges)],
-            _scale(some, first, keys),
+            scale_of(some, first, keys),
             len(bent.bends),
             penalty,
             weights,
@@ -177,7 +177,7 @@ def fit(
         else:
             weights, judged = found, judges
             rows = rows if few is rows else bent.beside(rows)
-            scale = _scale(some, first, keys)
+            scale = scale_of(some, first, keys)
             times = verdict.penalty / penalty
             scale = steeper(scale, len(bent.bends), times)
     if few is not rows:
@@ -197,10 +197,16 @@ def fit(
     return Fit(start, weights, size, bent)
 
 
-def _scale(
+def scale_of(
     rows: Rows, first: Mapping[str, int], keys: Mapping[str, Keys]
 ) -> Floats:
-    """Penalty of each weight in those of an id that was seen; the bias: 0."""
+    """Scale of the penalty of each weight, [size + D + 1]; see `path`.
+
+    Args:
+        rows: that train.
+        first: feature -> where its weights begin.
+        keys: feature -> meaning of its ids.
+    """
     scale = np.ones(rows.size + rows.numbers.shape[1] + 1)
     for name, start in first.items():
         end = start + keys[name].size
@@ -209,6 +215,24 @@ def _scale(
     scale[rows.size : -1] = np.where(spread > 0, spread, 1.0)
     scale[-1] = 0.0
     return scale
+
+
+def best(
+    rows: Rows, judged: Rows, scale: Floats, shift: float
+) -> tuple[float, Floats]:
+    """The best penalty, and the weights of all `rows` under it.
+
+    Args:
+        rows: that train.
+        judged: that are left out of them.
+        scale: of the penalty of each weight.
+        shift: addend of the logits of `judged`.
+    """
+    few = _sample(rows)
+    penalty, weights = _chosen(few, judged, scale, shift)
+    if few is not rows:
+        weights = nearest(rows, scale, penalty, weights)
+    return penalty, weights
 
 
 def _chosen(
@@ -221,7 +245,7 @@ def _chosen(
     for any number of rows: of many a sample chooses it.
     """
     folds = _left_out(rows, judged)
-    best = math.inf, 0.0, np.zeros(0)
+    least = math.inf, 0.0, np.zeros(0)
     worse = 0
     for (penalty, weights), *others in zip(
         path(rows, scale, _PENALTIES),
@@ -231,12 +255,12 @@ def _chosen(
         loss = judged.logloss(judged.logits(weights) + shift)
         for (_, left_out, _), (_, fold) in zip(folds, others, strict=True):
             loss += left_out.logloss(left_out.logits(fold))
-        worse = 0 if loss < best[0] else worse + 1
+        worse = 0 if loss < least[0] else worse + 1
         if not worse:
-            best = loss, penalty, weights
-        elif worse == _PATIENCE or loss > _WORSE * best[0]:
+            least = loss, penalty, weights
+        elif worse == _PATIENCE or loss > _WORSE * least[0]:
             break
-    return best[1:]
+    return least[1:]
 
 
 def _left_out(rows: Rows, judged: Rows) -> list[tuple[Rows, Rows, float]]:
@@ -293,14 +317,22 @@ def _tables(model: Any) -> list[Any]:
     return [one for one in (model.wide, model.shallow) if one is not None]
 
 
-def _rows(
+def rows_of(
     data: Any,
     layout: Layout,
     first: Mapping[str, int],
     size: int,
     negative_weight: float,
 ) -> Rows:
-    """All rows of `data`; ids as rows of the wide table."""
+    """All rows of `data`, with the first of their labels.
+
+    Args:
+        data: batches of (inputs, label), and perhaps the rows' weights.
+        layout: of the inputs.
+        first: feature -> where its weights begin.
+        size: number of weights of ids.
+        negative_weight: of a row without a click.
+    """
     columns = layout.single + layout.shallow
     keys = [IDS] * bool(layout.single) + [SHALLOW_IDS] * bool(layout.shallow)
     single, numbers, labels, weights = [], [], [], []
@@ -332,7 +364,7 @@ def _rows(
                 sums = np.bincount(of_row, shares, count)[of_row]
                 shares /= np.where(sums > 0, sums, 1.0)
             parts.append((rows + of_row, ids, shares))
-        labels.append(label.numpy())
+        labels.append(label.numpy().reshape(count, -1)[:, 0])
         rows += count
     clicked = np.concatenate(labels).astype(np.float64)
     weighed = np.where(clicked > 0, 1.0, negative_weight)

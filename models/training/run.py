@@ -64,6 +64,7 @@ from models.training.label_losses import (
     LabelSums,
     check_learnable,
     label_sums,
+    rows_of_labels,
     shares,
 )
 from optimizers.config.catalog import AUTO
@@ -257,8 +258,11 @@ class TrainingRun:
         evaluation = Evaluation(model, self.negatives.shift, self.labels)
         return evaluation.scores(data)
 
-    def held_out_rows(self, model: Any, column: int | None) -> Rows:
-        """Rows of the eval split, to calibrate a model by.
+    def held_out_rows(self, model: Any, column: int | None) -> list[Rows]:
+        """Rows of the eval split for each label, to calibrate a model by.
+
+        Those of a label of the first are rows where that is 1; rows where one
+        is not known are left out.
 
         Args:
             model: that predicts them.
@@ -272,19 +276,29 @@ class TrainingRun:
                     ids.append(batch[0][IDS][:, column].numpy())
                 yield batch
 
-        evaluation = Evaluation(model, self.negatives.shift)
+        evaluation = Evaluation(model, self.negatives.shift, self.labels)
         labels, logits, weights, _ = evaluation.predict_weighted(watched())
-        return Rows(
-            labels,
-            logits.astype(np.float32).astype(np.float64),  # as the graph's
-            np.ones_like(labels) if weights is None else weights,
-            np.concatenate(ids) if ids else None,
-        )
+        logits = logits.astype(np.float32).astype(np.float64)  # as the graph's
+        if weights is None:
+            weights = np.ones(len(labels))
+        known = np.concatenate(ids) if ids else None
+        if not self.labels:
+            return [Rows(labels, logits, weights, known)]
+        return [
+            Rows(
+                labels[rows, number],
+                logits[rows, number],
+                weights[rows],
+                None if known is None else known[rows],
+            )
+            for number, rows in enumerate(rows_of_labels(self.labels, labels))
+        ]
 
-    def served_shift(self, model: Any) -> float:
-        """Addend of the logits that are served without the shallow part.
+    def served_shifts(self, model: Any) -> list[float]:
+        """Addends of each label's logits, served without the shallow part.
 
-        The mean prediction of the eval rows, as they were logged, stays.
+        The mean prediction of the eval rows where a label counts stays as they
+        were logged.
         """
 
         def without() -> Iterator[Any]:
@@ -292,10 +306,23 @@ class TrainingRun:
                 inputs.pop(SHALLOW_IDS)
                 yield inputs, *rest
 
-        evaluation = Evaluation(model, self.negatives.shift)
-        _, whole, weights, _ = evaluation.predict_weighted(self._held_out())
+        evaluation = Evaluation(model, self.negatives.shift, self.labels)
+        labels, whole, weights, _ = evaluation.predict_weighted(
+            self._held_out()
+        )
         alone = evaluation.predict_weighted(without()).logits
-        return centred(alone, whole, weights)
+        if not self.labels:
+            return [centred(alone, whole, weights)]
+        return [
+            centred(
+                alone[rows, number],
+                whole[rows, number],
+                None if weights is None else weights[rows],
+            )
+            if len(rows)
+            else 0.0
+            for number, rows in enumerate(rows_of_labels(self.labels, labels))
+        ]
 
     def _held_out(self) -> Batches:
         return Batches(

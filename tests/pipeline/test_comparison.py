@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +13,7 @@ from components.evaluator.config import EvaluateConfig
 from components.evaluator.evaluation import evaluate
 from components.evaluator.predictions import Columns
 from models.config.architectures import ARCHITECTURES
+from models.config.labels import Label
 from models.config.numeric import NumericFeature
 from models.config.training import ModelConfig
 from models.training.automatic import choose
@@ -194,8 +194,14 @@ def test_metrics_of_one_label_are_a_dash_in_the_table_and_said() -> None:
 def test_all_models_are_ours_and_a_wrong_one_is_named() -> None:
     ours = [n for n, s in ARCHITECTURES.items() if not s.takes_labels]
     assert candidates.models("all") == ours
-    with pytest.raises(ConfigError, match=r"received 'esmm', a model of sev"):
+    with pytest.raises(ConfigError, match=r"'esmm' without data.labels; acc"):
         candidates.models("esmm")
+    click, buy, like = Label("click"), Label("buy", "click"), Label("like")
+    several = ["shared_bottom", "mmoe", "esmm"]
+    assert candidates.models("all", labels=[click, buy]) == several
+    assert candidates.models("all", labels=[click, like]) == several[:2]
+    with pytest.raises(ConfigError, match=r"'dlrm' with data.labels; .*: sha"):
+        candidates.models("dlrm", labels=[click, buy])
     assert candidates.models("dlrm, dcn_v2,dlrm") == ["dlrm", "dcn_v2"]
     with pytest.raises(ConfigError, match=r"--models: received 'dcn'; .*dlrm"):
         candidates.models("dlrm,dcn")
@@ -220,7 +226,7 @@ def test_all_has_the_configs_model_on_pieces_and_on_buckets() -> None:
         ("all+pieces", r"received 'all\+pieces'; .*each with \+pieces or"),
         ("dcn+pieces", r"received 'dcn\+pieces'; .*dlrm"),
         ("dlrm+piece", r"received 'dlrm\+piece'; .*dlrm"),
-        ("esmm+buckets", r"received 'esmm\+buckets', a model of sev"),
+        ("esmm+buckets", r"received 'esmm\+buckets' without data.labels"),
     ):
         with pytest.raises(ConfigError, match=why):
             candidates.models(wrong, numbers=True)
@@ -362,7 +368,6 @@ def test_seeds_make_one_interval() -> None:
 def test_logistic_regression_comes_first() -> None:
     results = {"optimizers": {"adam": {}}, "baseline": {"lr": {}}}
     assert list(report.lines(results)) == ["lr", "adam"]
-    schedule = {"name": "constant"}
-    one = candidates.logistic({"name": "lion", "schedule": schedule})
-    assert re.match(r"models\.architectures\.\w+:build", one.model["name"])
-    assert one.optimizer["schedule"] == schedule
+    assert report.rates({"penalty": {"ctr": 30.0, "cvr": 0.3}}) == (
+        "penalty 30, 0.3"
+    )
