@@ -15,7 +15,7 @@ import numpy.typing as npt
 import tensorflow as tf
 import tensorflow_transform as tft
 
-from models.config.labels import Label, outputs
+from models.config.labels import CTR, Label, outputs
 from models.config.served_names import served_names
 from models.config.training import Features, is_reserved
 from models.layers.calibration import Calibration
@@ -66,11 +66,12 @@ class Served(tf.Module):
     A feature that only training sees is a constant in both, or a shallow one
     is left out and `served_shift` added; if there is one,
     `examples_as_logged` takes it from the examples. `logit_shift` corrects
-    for negatives that training did not see, and `calibration` follows it;
+    for negatives that training did not see, and `calibrations` follow it;
     `examples_uncalibrated` is as logged without. With what Transform found,
     `analysis`, the graph has columns from end to end; else it has Transform's
     graph, of sparse tensors. A model of several `labels` gives each of
-    `models.config.labels.outputs`.
+    `models.config.labels.outputs`; `calibrations` and `served_shift` are then
+    one of each label, and the first alone is moved by `logit_shift`.
     Text features mean what the ingest makes of them: `True` is 1, `4.0` is 4.
     Only a model with `own_code`, a user's, goes through AutoGraph, which takes
     seconds.
@@ -84,8 +85,8 @@ class Served(tf.Module):
         logit_shift: float = 0.0,
         own_code: bool = True,
         analysis: Analysis | None = None,
-        calibration: Calibration | None = None,
-        served_shift: float = 0.0,
+        calibrations: Sequence[Calibration | None] = (),
+        served_shift: float | npt.NDArray[Any] = 0.0,
         labels: Sequence[Label] = (),
     ) -> None:
         super().__init__()
@@ -97,9 +98,11 @@ class Served(tf.Module):
         self._untracked = lambda: model  # layers, hidden from tf.Module
         self._network = functools.partial(model, training=False)
         self._features = features
-        self._shift = logit_shift
-        self._served_shift = served_shift
-        self._calibration = calibration
+        self._shift: Any = logit_shift
+        if labels:
+            self._shift = np.eye(1, len(labels), dtype=np.float32) * logit_shift
+        self._served_shift = np.asarray(served_shift, np.float32)
+        self._calibrations = tuple(calibrations)
         spec = transform.raw_feature_spec()
         # A column that was empty in every training row is not in the spec.
         self._spec = {
@@ -139,7 +142,7 @@ class Served(tf.Module):
             ),
         }
         judged = {AS_LOGGED: self._logged} if self._constants else {}
-        if calibration is not None:
+        if any(self._calibrations):
             judged[UNCALIBRATED] = self._uncalibrated
         for name, method in judged.items():
             self.exported[name] = function(
@@ -287,28 +290,35 @@ class Served(tf.Module):
         self, inputs: dict[str, Any], logged: bool, calibrated: bool
     ) -> dict[str, tf.Tensor]:
         logits = tf.cast(self._network(inputs), tf.float32)
+        logits += self._shift + (0.0 if logged else self._served_shift)
         if not self._labels:
-            return {"ctr": self._ctr(logits, inputs, logged, calibrated)}
-        first = tf.sigmoid(logits[:, 0] + self._shift)
-        found = {}
-        for output in outputs(self._labels):
-            own = tf.sigmoid(logits[:, output.label])
-            if not output.label:
-                own = first
-            found[output.name] = own * first if output.joint else own
-        return found
+            return {CTR: self._probability(0, logits, inputs, calibrated)}
+        found = [
+            self._probability(number, logits[:, number], inputs, calibrated)
+            for number in range(len(self._labels))
+        ]
+        # The product of two calibrated ones: it rises with either, and no
+        # purchase is likelier than its click.
+        return {
+            output.name: found[output.label] * found[0]
+            if output.joint
+            else found[output.label]
+            for output in outputs(self._labels)
+        }
 
-    def _ctr(
+    def _probability(
         self,
+        label: int,
         logits: tf.Tensor,
         inputs: dict[str, Any],
-        logged: bool,
         calibrated: bool,
     ) -> tf.Tensor:
-        logits += self._shift + (0.0 if logged else self._served_shift)
-        if self._calibration is None or not calibrated:
+        calibration = None
+        if calibrated and self._calibrations:
+            calibration = self._calibrations[label]
+        if calibration is None:
             return tf.sigmoid(logits)
-        return self._calibration(logits, inputs)
+        return calibration(logits, inputs)
 
 
 def requested(kind: str) -> tf.DType:

@@ -18,19 +18,16 @@ import optimizers
 from models import valid_json
 from models.checkpointing import saved_state, warm_start
 from models.checkpointing.checkpoint import Checkpoints, DamagedError
-from models.config.calibration import Calibrate
 from models.config.search_space import applied, decoded
 from models.config.training import ExportConfig, TrainConfig
 from models.errors import InputError
 from models.export import Served, export, export_id
-from models.layers.calibration import Calibration
 from models.layers.compact_table import Precision, compact
 from models.preprocessing import analyzers, ledger_file
-from models.preprocessing.id_space import value_of
 from models.training import loss_report
 from models.training.advice import warnings
-from models.training.calibration import UnfitError, fit
 from models.training.distribution import LOST
+from models.training.export_logits import Calibrated, calibrated, shallow
 from models.training.run import Files, Fitted, TrainingRun
 from serving.object_store import fetch, is_store, new_folder
 
@@ -56,14 +53,13 @@ def run_fn(fn_args: Any) -> None:
         Files(transform, fn_args.train_files, fn_args.eval_files),
         base,
     )
-    custom = job.custom
     kept = custom.get("checkpoints")
     checkpoints = os.path.join(kept, job.key) if kept else None
     fitted = job.fit(
         os.path.join(fn_args.model_run_dir, "tensorboard"),
         checkpoints=checkpoints,
     )
-    team = fitted.team
+    custom, team = job.custom, fitted.team
     if team.chief:
         described = _describe(job, fitted, custom) | {"tuned": tuned}
         begun = fitted.warm_start or cold
@@ -83,22 +79,24 @@ def run_fn(fn_args: Any) -> None:
         described["export"] = _compacted(job, model, precision)
         described["shallow"] = shift = None
         if job.shape.shallow:
-            described["shallow"] = _shallow(job, model)
-            shift = described["shallow"]["served_shift"]
-        described["calibration"] = calibration = None
+            described["shallow"] = left_out = shallow(job, model)
+            others = left_out.get("outputs", {}).values()
+            shift = np.array([left_out["served_shift"], *others])
+        calibration = Calibrated()
         if custom.get("calibrate"):
-            calibration, report = _calibrated(job, model, custom["calibrate"])
-            described["calibration"] = report
-            if calibration is None:
-                described["warnings"].append(f"no calibration: {report['why']}")
+            calibration = calibrated(job, model, custom["calibrate"])
+        described["calibration"] = calibration.report
+        described["warnings"] += calibration.warnings
         loss = described["loss"]
         loss["calibrated_by"] = (
-            custom["calibrate"]["method"] if calibration else None
+            custom["calibrate"]["method"]
+            if any(calibration.functions)
+            else None
         )
         described["warnings"] += loss_report.warnings(
             loss,
             TrainConfig.model_validate(custom["train"]),
-            calibration is not None,
+            any(calibration.functions),
         )
         for line in described["warnings"]:
             log.warning("warning: %s", line, extra={"keep": True})
@@ -110,8 +108,8 @@ def run_fn(fn_args: Any) -> None:
                 job.negatives.shift,
                 job.own_code,
                 analyzers.kept(job.features, transform),
-                calibration,
-                shift or 0.0,
+                calibration.functions,
+                0.0 if shift is None else np.squeeze(shift),
                 job.labels,
             ),
             fn_args.serving_model_dir,
@@ -120,8 +118,8 @@ def run_fn(fn_args: Any) -> None:
                     model,
                     transform,
                     custom,
-                    *([] if shift is None else [np.array(shift)]),
-                    *(calibration.arrays() if calibration else ()),
+                    *([] if shift is None else [shift]),
+                    *calibration.arrays(),
                 ),
                 "trained_on": {
                     name: custom.get(name)
@@ -129,6 +127,7 @@ def run_fn(fn_args: Any) -> None:
                 },
                 "optimizer": custom["optimizer"],
                 "loss": loss,
+                "calibration": calibration.report,
                 "config": custom,
                 "asked": fn_args.custom_config,  # before it was tuned
             },
@@ -218,63 +217,6 @@ def _compacted(
         extra={"keep": True},
     )
     return report
-
-
-def _shallow(job: TrainingRun, model: Any) -> dict[str, Any]:
-    """Tells the shallow features, and what stands for them when served."""
-    names = [f.name for f in job.shape.shallow]
-    shift = job.served_shift(model)
-    log.info(
-        "%s: not served; %+.4f stands for it in the logit, so that the eval"
-        " rows' mean prediction stays",
-        ", ".join(names),
-        shift,
-        extra={"keep": True},
-    )
-    return {"features": names, "served_shift": shift}
-
-
-def _calibrated(
-    job: TrainingRun, model: Any, settings: dict[str, Any]
-) -> tuple[Calibration | None, dict[str, Any]]:
-    """Fits `evaluate.calibrate` by the eval split; None where that cannot be.
-
-    The weights stay as they are: the next training goes on from these, and
-    fits its own.
-    """
-    asked = Calibrate.model_validate(settings)
-    names = [f.name for f in job.shape.single]
-    column = None if asked.by is None else names.index(asked.by)
-    report: dict[str, Any] = {"method": asked.method, "by": asked.by}
-    try:
-        found, functions = fit(
-            asked.method, job.held_out_rows(model, column), column
-        )
-    except UnfitError as error:
-        return None, {**report, "why": str(error), "functions": []}
-    keys = job.meaning.keys[asked.by] if asked.by else None
-    for function in functions:
-        id = function.pop("id")
-        function["name"] = (
-            "all rows"
-            if id is None or keys is None
-            else value_of(keys, id, job.meaning.text)
-        )
-    last = functions[-1]
-    log.info(
-        "calibration: %s of %s eval rows, %s positives; %s%s",
-        asked.method,
-        f"{last['rows']:,}",
-        f"{last['positives']:,}",
-        f"slope {last['slope']:.3f}, intercept {last['intercept']:+.3f}"
-        if asked.method == "platt"
-        else f"{last['knots']} knots",
-        f"; functions for values of {asked.by}: {len(functions) - 1}"
-        if asked.by
-        else "",
-        extra={"keep": True},
-    )
-    return found, {**report, "why": None, "functions": functions}
 
 
 def _describe(

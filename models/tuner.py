@@ -18,7 +18,7 @@ from models.config.metric_registry import better
 from models.config.search_space import Tune, applied, decoded
 from models.errors import InputError
 from models.training.run import Files, TrainingRun
-from models.tuning.trial import IN_EVERY_RECORD, attempt, objective
+from models.tuning.trial import IN_EVERY_RECORD, attempt, named, objective
 from models.tuning.trial_store import FinishedTrainings, fingerprint
 
 log = logging.getLogger("lionctr.tune")
@@ -45,6 +45,8 @@ def tuner_fn(fn_args: Any) -> TunerFnResult:
         fn_args.eval_files,
     )
     sections = {name: custom[name] for name in SECTIONS}
+    if custom.get("labels"):
+        sections["labels"] = custom["labels"]
     # Other code would train otherwise.
     sections["code_version"] = custom.get("code_version", "")
     TrainingRun(sections, files)  # raises if there is nothing to learn
@@ -72,6 +74,7 @@ class Search(base_tuner.BaseTuner):
         folder: str,
     ) -> None:
         self._tune = tune
+        self._objective = named(tune.objective, tune.output)
         self._direction = _DIRECTIONS[better(tune.objective)]
         self._sections = sections
         self._files = files
@@ -83,7 +86,7 @@ class Search(base_tuner.BaseTuner):
         super().__init__(
             _ORACLES[tune.algorithm](
                 objective=keras_tuner.Objective(
-                    tune.objective, self._direction
+                    self._objective, self._direction
                 ),
                 max_trials=tune.trials,
                 hyperparameters=tune.hyperparameters(),
@@ -103,7 +106,7 @@ class Search(base_tuner.BaseTuner):
         values = decoded(trial.hyperparameters.values)
         sections = applied(self._sections, values)
         made_from = {**sections, "data": self._data}
-        name = self._tune.objective
+        name = self._objective
         if name not in IN_EVERY_RECORD:
             made_from["objective"] = name
         record = self._finished_trials.get(made_from)
@@ -113,7 +116,9 @@ class Search(base_tuner.BaseTuner):
                 record = attempt(
                     sections,
                     self._files,
-                    describe=partial(objective, name),
+                    describe=partial(
+                        objective, self._tune.objective, self._tune.output
+                    ),
                     checkpoints=self._checkpoints,
                 )
             except Exception as error:
@@ -143,7 +148,7 @@ class Search(base_tuner.BaseTuner):
         record: Mapping[str, Any],
         known: bool,
     ) -> None:
-        name = self._tune.objective
+        name = self._objective
         if "failed" in record:
             result = f"failed: {record['failed']}"
         else:

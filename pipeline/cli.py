@@ -214,6 +214,13 @@ def _parser() -> argparse.ArgumentParser:
         help="architectures to compare, or `all` (default: the config's);"
         " NAME+pieces, NAME+buckets: on pieces or buckets of the numbers",
     )
+    compare.add_argument(
+        "--output",
+        default="ctr",
+        metavar="NAME",
+        help="of several labels, the output that settings are chosen by, such"
+        " as cvr (default: ctr); all outputs are judged",
+    )
     compare.add_argument("--seeds", type=int, default=5)
     compare.add_argument(
         "--out",
@@ -731,6 +738,7 @@ def _compare(options: argparse.Namespace) -> int:
         options.seeds,
         options.out,
         options.json,
+        options.output,
     )
 
 

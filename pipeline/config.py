@@ -23,7 +23,7 @@ from components.evaluator.config import EvaluateConfig, Threshold
 from components.serving_gate.config import ServingGateConfig
 from models.config.architectures import ARCHITECTURES
 from models.config.event_time import TimeColumn
-from models.config.labels import outputs
+from models.config.labels import CTR, outputs
 from models.config.losses import LossConfig
 from models.config.search_space import Tune, put
 from models.config.section import FieldError, PathText
@@ -371,6 +371,13 @@ class PipelineConfig(Section):
                     f"evaluate.gates.{number}.output",
                     f"no output {asked!r}. Accepted: {accepted}",
                 )
+        searched = self.tune.output if self.tune else None
+        answers = [CTR, *known] if known else []
+        if searched not in (None, *answers):
+            accepted = ", ".join(answers) or "none without data.labels"
+            raise FieldError(
+                "tune.output", f"no output {searched!r}. Accepted: {accepted}"
+            )
         if several is None:
             if self.model.takes_labels:
                 raise FieldError(
@@ -400,19 +407,17 @@ class PipelineConfig(Section):
                     f"received {loss.name!r} with data.labels; accepted:"
                     " logloss, of each label",
                 )
-        if self.evaluate.calibrate is not None:
-            raise FieldError(
-                "evaluate.calibrate",
-                f"received {self.evaluate.calibrate.method!r} with"
-                " data.labels; accepted: none. It knows one label alone",
-            )
         if self.tune is not None:
-            if self.tune.objective not in ("logloss", "auc"):
+            if self.tune.output is None and self.tune.objective not in (
+                "logloss",
+                "auc",
+            ):
                 raise FieldError(
                     "tune.objective",
-                    f"received {self.tune.objective!r} with data.labels;"
-                    " accepted: logloss, the mean over the labels, or auc, of"
-                    " the first",
+                    f"received {self.tune.objective!r} with data.labels and no"
+                    " tune.output; accepted: logloss, the mean over the labels,"
+                    " or auc, of the first; or tune.output with any of"
+                    f" {', '.join(answers)}",
                 )
             if "model.name" in self.tune.parameters:
                 raise FieldError(
@@ -420,12 +425,6 @@ class PipelineConfig(Section):
                     "model.name: received a choice with data.labels; accepted:"
                     " one of them in model.name",
                 )
-        if shallow := self.features.shallow():
-            raise FieldError(
-                self.use(min(shallow)),
-                "`serve: shallow` received data.labels; accepted: `serve` with"
-                " a constant or `missing`",
-            )
 
     def _check_admission(self) -> None:
         for number, f in enumerate(self.features.categorical):

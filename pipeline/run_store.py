@@ -148,7 +148,7 @@ def rows(some: list[Run]) -> list[dict[str, Any]]:
 
 def _row(run: Run, before: Run | None) -> dict[str, Any]:
     summary, settings = run.summary, run.settings()
-    measured = (summary.get("evaluation") or {}).get("metrics") or {}
+    measured = _measured(summary.get("evaluation") or {})
     return {
         "pipeline": run.home.name,
         "run": run.id,
@@ -164,6 +164,18 @@ def _row(run: Run, before: Run | None) -> dict[str, Any]:
         "intervals": {n: e.get("interval") for n, e in measured.items()},
         "pushed_model": summary.get("pushed_model"),
         "report": str(run.folder / "report.html"),
+    }
+
+
+def _measured(evaluation: dict[str, Any]) -> dict[str, Any]:
+    """Metric -> its entry; of an output after the first: cvr.auc."""
+    return {
+        head + metric: entry
+        for head, part in (
+            ("", evaluation),
+            *((f"{n}.", p) for n, p in evaluation.get("outputs", {}).items()),
+        )
+        for metric, entry in (part.get("metrics") or {}).items()
     }
 
 

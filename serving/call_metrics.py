@@ -46,15 +46,14 @@ class CallMetrics:
         self.waited = _Histogram(SECONDS)
         self.computed = _Histogram(SECONDS)
         self.rows = _Histogram(SIZES)
-        self.predicted, self.total = 0, 0.0
+        self.predicted: dict[str, tuple[int, float]] = {}
 
     def called(
         self,
         waits: Sequence[float],
         rows: int,
         seconds: float,
-        predicted: int = 0,
-        total: float = 0.0,
+        predicted: Mapping[str, tuple[int, float]] | None = None,
     ) -> None:
         """Adds a call.
 
@@ -62,16 +61,16 @@ class CallMetrics:
             waits: seconds that each of its requests waited.
             rows: of all of them.
             seconds: of the call.
-            predicted: rows with a probability.
-            total: the sum of these.
+            predicted: output -> rows with its probability, and their sum.
         """
         with self._lock:
             for wait in waits:
                 self.waited.add(wait)
             self.computed.add(seconds)
             self.rows.add(rows)
-            self.predicted += predicted
-            self.total += total
+            for name, (count, total) in (predicted or {}).items():
+                before, summed = self.predicted.get(name, (0, 0.0))
+                self.predicted[name] = before + count, summed + total
 
 
 class CallCollector:
@@ -105,18 +104,21 @@ class CallCollector:
                 buckets, total = getattr(metrics, figure).sample()
                 family.add_metric([self._model, str(version)], buckets, total)
             yield family
-        for name, text, figure in (
-            ("predictions", "Rows with a probability.", "predicted"),
+        for place, (name, text) in enumerate(
             (
-                "predictions_sum",
-                "Sum of the probabilities; divided by the rows: their mean.",
-                "total",
-            ),
+                ("predictions", "Rows with a probability."),
+                (
+                    "predictions_sum",
+                    "Sum of the probabilities; over the rows: their mean.",
+                ),
+            )
         ):
             counter = CounterMetricFamily(
-                f"lionctr_{name}", text, labels=labels
+                f"lionctr_{name}", text, labels=[*labels, "output"]
             )
             for version, metrics in calls.items():
-                value = getattr(metrics, figure)
-                counter.add_metric([self._model, str(version)], value)
+                for output, figures in dict(metrics.predicted).items():
+                    counter.add_metric(
+                        [self._model, str(version), output], figures[place]
+                    )
             yield counter

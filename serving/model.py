@@ -22,7 +22,7 @@ from serving.metrics import ServingMetrics
 from serving.monitor import Monitor
 from serving.request_log import RequestLog
 from serving.savedmodel import LoadedModel, Scalar
-from serving.tf_serving import CTR, DEFAULT_SIGNATURE
+from serving.tf_serving import DEFAULT_SIGNATURE
 from serving.versions import Snapshot
 
 Answer = TypeVar("Answer")
@@ -53,17 +53,20 @@ class _Observer:
         end: float,
     ) -> None:
         """Adds up what a call did, and has the monitor look."""
-        rows, predicted, total = 0, 0, 0.0
+        rows = 0
+        predicted: dict[str, tuple[int, float]] = {}
         for piece, answer in zip(batch, answers, strict=True):
             rows += piece.rows
             values = {} if isinstance(answer, Exception) else answer
-            ctr = values.get(CTR)
-            if ctr is not None:
-                predicted += piece.rows
+            for name, one in values.items():
+                if one.dtype.kind != "f":
+                    continue
+                count, total = predicted.get(name, (0, 0.0))
                 # A sum of one value costs 20 times as much.
-                total += ctr.item() if ctr.size == 1 else float(ctr.sum())
+                total += one.item() if one.size == 1 else float(one.sum())
+                predicted[name] = count + piece.rows, total
         waits = [start - piece.asked for piece in batch]
-        self._metrics.called(waits, rows, end - start, predicted, total)
+        self._metrics.called(waits, rows, end - start, predicted)
         first = batch[0]
         if self._monitor is not None and first.signature == DEFAULT_SIGNATURE:
             self._monitor.offer(self._loaded, first.columns)

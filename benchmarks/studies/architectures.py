@@ -16,6 +16,7 @@ else is said: with batches, epochs and a linear start that `auto` chooses.
 
 A model is a name, or a name and options: `dcn_v2:projection_dim=64`. For a
 function `build` it is the module and `.py`: `benchmarks.studies.finalnet.py`.
+`logistic` is the first line of `lionctr compare`.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ import logging
 import re
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -36,6 +38,7 @@ from benchmarks.studies.logs import Shape, draw
 from benchmarks.studies.target_statistics import DAYS, WAYS, statistics
 
 BATCH, BUCKETS, DIM, PIECES = 512, 32, 16, 8
+LOGISTIC = "logistic"
 _CURVED = Shape(
     300_000, 0.1, (50, 2000, 20_000), 12, 0.5, 0.4, curved=0.8, pairs=0.3
 )
@@ -210,6 +213,28 @@ def section(model: str) -> dict[str, Any]:
     return {"name": name} | {key: json.loads(x) for key, x in pairs}
 
 
+def regressed(
+    layout: Any, keys: Any, data: list[Any], count: int, test: bool
+) -> dict[str, float]:
+    """Scores of logistic regression, as `trained`."""
+    from models.config.training import Negatives
+    from models.training import logistic_regression
+    from models.training.metrics import sigmoid
+
+    train, *others = data
+    began = time.process_time()
+    fit = logistic_regression.fit(
+        layout, keys, (), train, others[0], Negatives(), count
+    )
+    found = {"cpu_seconds": time.process_time() - began}
+    names = ("validation", "test")[: 1 + test]
+    for name, rows in zip(names, others, strict=False):
+        label = np.concatenate([label.numpy() for _, label in rows])
+        scores = judged(label, sigmoid(fit.logits(rows)[:, 0]))
+        found[f"{name}_auc"], found[f"{name}_logloss"] = scores
+    return found
+
+
 def trained(
     log: Rows, model: str, way: str, optimizer: str, seed: int, test: bool
 ) -> dict[str, float]:
@@ -227,13 +252,15 @@ def trained(
     from optimizers.registry import build_optimizer
 
     layout, inputs = encoded(log, way)
+    keys = {f.name: Keys("vocab", f.size, 1) for f in layout.single}
     train, held_out, last = parts(len(log.label))
     name, _, auto = optimizer.partition("+")
     given: dict[str, Any] = {}
     if not auto:
         given = {"batch_size": BATCH, "epochs": 1, "linear_start": False}
+    name_of = "wide_deep" if model == LOGISTIC else model
     sections: dict[str, Any] = {
-        "model": ModelConfig.model_validate(section(model)).asked(),
+        "model": ModelConfig.model_validate(section(name_of)).asked(),
         "optimizer": {"name": name, "learning_rate": "auto"},
         "train": TrainConfig().asked() | {"seed": seed, **given},
     }
@@ -259,20 +286,33 @@ def trained(
             data = data.concatenate(tf.data.Dataset.from_tensor_slices(rest))
         return data.prefetch(2)
 
+    if model == LOGISTIC:
+        return regressed(
+            layout, keys, [batches(rows) for rows in (train, held_out, last)],
+            train.stop, test,
+        )  # fmt: skip
     keras.backend.clear_session()
     keras.utils.set_random_seed(seed)
+    order = np.random.default_rng(seed).permutation(train.stop)
+    began = time.process_time()
+    linear = None
+    if config.linear_start:
+        linear = linear_start.fit(
+            layout,
+            keys,
+            batches(order),
+            batches(held_out),
+            Negatives(),
+            sections["train"]["curves"],
+        )
+        layout = replace(layout, pieces=linear.pieces)
     net = build_model(
         layout,
         ModelConfig.model_validate(sections["model"]),
         float(log.label[train].mean()),
     )
-    order = np.random.default_rng(seed).permutation(train.stop)
-    began = time.process_time()
-    if config.linear_start:
-        keys = {f.name: Keys("vocab", f.size, 1) for f in layout.single}
-        linear_start.begin(
-            net, layout, keys, batches(order), batches(held_out), Negatives()
-        )
+    if linear:
+        linear.give(net)
     steps = -(-train.stop // config.batch_size) * config.epochs
     result = loop.train(
         net,

@@ -1,13 +1,14 @@
 """Do the defaults train? `auto` beside logistic regression on generated logs.
 
     python -m benchmarks.studies.defaults [--seeds 3] [--shapes "pairs" ...]
-        [--only auto regression LightGBM]
+        [--only auto regression LightGBM straight]
 
 The first 80 % of a log train, the next tenth is the eval split, the last tenth
 tests. `auto` is what `lionctr run` does where a config has nothing but data,
 features and label; here the rows come from memory. Logistic regression is
 scikit-learn's, on one-hot ids and standardized numbers; its penalty is chosen
-on the newest tenth of the training rows. The truth is that of the generator.
+on the newest tenth of the training rows. `straight` is `auto` with
+`train.curves: false`. The truth is that of the generator.
 """
 
 from __future__ import annotations
@@ -15,14 +16,33 @@ from __future__ import annotations
 import argparse
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from benchmarks.studies.logs import SHAPES, Log, Shape, draw
+from benchmarks.studies.logs import SHAPES, Log, draw
 
 Tweak = Callable[[dict[str, Any]], None]
+# Logs of 10,000 rows by `lionctr generate`, without lists of values.
+GENERATED = ("Criteo's shape", "ads")
+
+
+def log_of(name: str, seed: int) -> Log:
+    """A log of a shape, or of `GENERATED`; missing numbers are 0."""
+    if name in SHAPES:
+        return draw(SHAPES[name], seed)
+    from benchmarks.studies.architectures import generated
+    from pipeline.synthetic.ads import Ads
+    from pipeline.synthetic.criteo import Criteo
+
+    kinds: dict[str, type[Any]] = dict(
+        zip(GENERATED, (Criteo, Ads), strict=True)
+    )
+    rows = generated(kinds[name], 10_000, seed)
+    numbers = np.nan_to_num(rows.numbers)
+    return Log(rows.ids, numbers, rows.label.astype(np.float64), rows.truth)
 
 
 def judged(label: Any, chance: Any) -> tuple[float, float]:
@@ -39,20 +59,27 @@ def parts(rows: int) -> tuple[slice, slice, slice]:
     return slice(0, a), slice(a, b), slice(b, rows)
 
 
-def encoded(log: Log) -> tuple[Any, Any]:
-    """Layout and inputs, as Transform's defaults make them."""
+def encoded(log: Log, least: int | Sequence[int] = 2) -> tuple[Any, Any]:
+    """Layout and inputs, as Transform's defaults make them.
+
+    Args:
+        log: whose ids below 0 are missing.
+        least: rows from which an id is kept, or those of each feature.
+    """
     from models.preprocessing.input_layout import IdFeature, Layout
 
     train = parts(len(log.label))[0]
     inputs, single = {}, []
     columns = []
+    leasts = np.broadcast_to(least, log.ids.shape[1])
     for f, values in enumerate(log.ids.T):
-        counts = np.bincount(values[train], minlength=values.max() + 1)
-        kept = np.flatnonzero(counts >= 2)
+        present = values[train][values[train] >= 0]
+        counts = np.bincount(present, minlength=values.max() + 1)
+        kept = np.flatnonzero(counts >= leasts[f])
         kept = kept[np.argsort(-counts[kept], kind="stable")]
         place = np.full(len(counts), 1 + len(kept))
         place[kept] = 1 + np.arange(len(kept))
-        columns.append(place[values])
+        columns.append(np.where(values < 0, 0, place[values]))
         single.append(IdFeature(f"c{f}", 2 + len(kept), 16))
     if columns:
         inputs["ids"] = np.stack(columns, 1).astype(np.int64)
@@ -128,21 +155,24 @@ def learned(
     keras.backend.clear_session()
     keras.utils.set_random_seed(seed)
     network = ModelConfig.model_validate(sections["model"])
-    built = build_model(
-        layout,
-        network.with_logits(config.loss.logits),
-        float(label[train].mean()),
-    )
-    start = None
+    linear = None
     if config.linear_start:
-        start = linear_start.begin(
-            built,
+        linear = linear_start.fit(
             layout,
             {f.name: Keys("vocab", f.size, 1) for f in layout.single},
             batches(inputs, label, train),
             batches(inputs, label, held_out),
             Negatives(),
+            sections["train"]["curves"],
         )
+        layout = replace(layout, pieces=linear.pieces)
+    built = build_model(
+        layout,
+        network.with_logits(config.loss.logits),
+        float(label[train].mean()),
+    )
+    if linear:
+        linear.give(built)
     steps = -(-train.stop // config.batch_size) * config.epochs
     result = loop.train(
         built,
@@ -152,7 +182,7 @@ def learned(
         train.stop,
         config,
     )
-    return Learned(built, result, start)
+    return Learned(built, result, linear and linear.start)
 
 
 def batches(
@@ -211,6 +241,7 @@ def automatic(
         "best": result.course.best,
         "steps": result.steps,
         "penalty": start and start.penalty,
+        "curves": start and start.curves,
     }
 
 
@@ -239,11 +270,16 @@ def main() -> None:
     """Prints a line for each shape: means over the seeds."""
     from benchmarks.studies.rivals import regression, trees
 
-    parser = arguments(__doc__, SHAPES, seeds=3)
+    def straight(sections: dict[str, Any]) -> None:
+        sections["train"]["curves"] = False
+
+    parser = arguments(__doc__, [*SHAPES, *GENERATED], seeds=3)
+    parser.add_argument("--first", type=int, default=1, help="seed")
     contenders: dict[str, Callable[[Log, int], tuple[float, float]]] = {
         "auto": lambda log, seed: ours(automatic(log, seed)),
         "regression": lambda log, seed: regression(log),
         "LightGBM": lambda log, seed: trees(log),
+        "straight": lambda log, seed: ours(automatic(log, seed, straight)),
     }
     some = list(contenders)[:2]
     parser.add_argument("--only", nargs="*", choices=contenders, default=some)
@@ -255,11 +291,12 @@ def main() -> None:
         + f"  {names[0]} less each other, ± between worlds"
     )
     for name in options.shapes or SHAPES:
-        shape = SHAPES[name]
+        log = log_of(name, 1)
+        rows, rate = log.label.shape[0], log.truth.mean()
 
-        def one(seed: int, shape: Shape = shape) -> Any:
-            log = draw(shape, seed)
-            test = parts(shape.rows)[2]
+        def one(seed: int, name: str = name) -> Any:
+            log = log_of(name, seed + options.first - 1)
+            test = parts(len(log.label))[2]
             truth = judged(log.label[test], log.truth[test])
             return [truth] + [contenders[n](log, seed) for n in names]
 
@@ -267,7 +304,7 @@ def main() -> None:
         means = found.mean(0)
         ahead = found[:, 1:2] - found[:, 2:]
         print(
-            f"{name:24}{shape.rows:>8,}{shape.rate:>7.1%}"
+            f"{name:24}{rows:>8,}{rate:>7.1%}"
             + "".join(f"  {auc:.4f} / {loss:.4f}" for auc, loss in means)
             + "".join(
                 f"  {auc:+.4f} ± {of_auc:.4f}, {loss:+.5f} ± {of_loss:.5f}"

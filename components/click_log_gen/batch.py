@@ -105,8 +105,7 @@ class Batch:
     encoded: the good rows. columns: the features of these. event_times:
     of all rows that have one, refused ones included. history: what the good
     rows tell of their users, for each sequence that is made, and moments: when
-    they happened. labels: counts of the labels after the first, see
-    `labels.counted`. label_keys: label that is from events -> key of the good
+    they happened. label_keys: label that is from events -> key of the good
     rows.
     """
 
@@ -175,7 +174,6 @@ class Batch:
             ]
             label_keys = {n: a.filter(chosen) for n, a in label_keys.items()}
         self.label_keys = label_keys
-        self.labels = labels.counted(columns, data.column_labels)
         self.history = history
         self.moments = None if times is None else times[good]
         self.columns = {name: columns[name] for name in features}

@@ -77,13 +77,7 @@ def warnings(counts: dict[str, Any], data: DataConfig) -> list[str]:
                     " chance"
                 )
     for name, label in counts.get("labels", {}).items():
-        for what in ("positive", "negative"):
-            count = label[f"{what}s"]
-            if 0 < count < FEW:
-                found.append(
-                    f"the label {name} has {counted(count, what)} in all"
-                    f" splits; a metric on fewer than {FEW} is mostly chance"
-                )
+        found += _few(name, label, data.further_labels[name].of)
     return found
 
 
@@ -107,24 +101,53 @@ def _check_classes(counts: dict[str, Any], data: DataConfig) -> None:
 
 
 def _check_label(
-    name: str, found: dict[str, int], counts: dict[str, Any], data: DataConfig
+    name: str, found: dict[str, Any], counts: dict[str, Any], data: DataConfig
 ) -> None:
-    """Stops where no row tells a label after the first apart."""
-    positives, negatives = found["positives"], found["negatives"]
-    if positives and negatives:
+    """Stops where no training row tells a label after the first apart."""
+    train = found["splits"]["train"]
+    if train["positives"] and train["negatives"]:
         return
     task = data.further_labels[name]
-    rows = f"all {sum(found.values()):,} rows"
-    if task.of is not None:
-        rows += f" with {task.of}"
-    values = (
-        f"{positives:,} positives, {negatives:,} negatives,"
-        f" {found['unknown']:,} not known"
+    of = f" with {task.of}" if task.of is not None else ""
+
+    def told(values: dict[str, int]) -> str:
+        return (
+            f"{values['positives']:,} positives, {values['negatives']:,}"
+            f" negatives, {values['unknown']:,} not known"
+        )
+
+    others = "; ".join(
+        f"{split} {told(values)}"
+        for split, values in found["splits"].items()
+        if split != "train"
     )
     raise InputError(
-        f"data.labels.{name}: {values} in {rows}; accepted: rows of both"
+        f"data.labels.{name}: {told(train)} in the {sum(train.values()):,}"
+        f" training rows{of} ({others}); accepted: training rows of both"
         f" classes{_ends(name, counts, data)}"
     )
+
+
+def _few(name: str, found: dict[str, Any], of: str | None) -> list[str]:
+    """Sentences about a label after the first that splits have too few of."""
+    told = []
+    for split, values in found["splits"].items():
+        rows = sum(values.values()) - values["unknown"]
+        where = f"{rows:,} rows{f' with {of}' if of else ''} where it is known"
+        for what in ("positive", "negative"):
+            count = values[f"{what}s"]
+            if not count:
+                told.append(
+                    f"the {split} split has no {what} of the label {name} among"
+                    f" its {where}: auc and pr_auc cannot be told on it"
+                )
+            elif count < FEW:
+                told.append(
+                    f"the {split} split has {counted(count, what)} of the label"
+                    f" {name} among its {where}; a metric on fewer than {FEW}"
+                    " is mostly chance"
+                )
+    return told
 
 
 def _ends(name: str, counts: dict[str, Any], data: DataConfig) -> str:

@@ -8,7 +8,7 @@ when the times of all rows are known.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -18,9 +18,11 @@ import pyarrow as pa
 from components.arrow_masks import Mask
 from components.click_log_gen import encoded_rows
 from components.click_log_gen.batch import Batch, ConversionSettings
+from components.click_log_gen.columns import labels as label_columns
 from components.click_log_gen.columns.event_time import Times
 from components.click_log_gen.columns.feature_check import FeatureCheck
 from components.click_log_gen.columns.weights import Weights, by_time
+from components.click_log_gen.config.labels import LabelTask
 from components.click_log_gen.encoded_rows import EncodedRows
 from components.click_log_gen.files.chunks import Chunk, naming
 from components.click_log_gen.formats import log_reader
@@ -146,7 +148,6 @@ class _Reading:
             tally.reject(rejected)
             shards.reject(rejected)
             tally.counts["read"] += rows.count + len(rows.rejected)
-            tally.counts.update(batch.labels)
             yield batch
             self._feature_check.see(batch.columns)
             self._seen |= rows.filled(self._wanted.keys() - self._seen)
@@ -202,6 +203,7 @@ def _finish(
         rows.times,
         weights,
         job.train_times,
+        job.data.further_labels,
     )
 
 
@@ -216,17 +218,23 @@ def write(
     times: Times | None = None,
     weights: Weights | None = None,
     train_times: bool = False,
+    further: Mapping[str, LabelTask] | None = None,
 ) -> None:
     """Writes each record to the shard of its side, and counts it.
 
     Of the negatives of train only those in `sampled` are written. Weights are
     added up. What is evaluated carries its time; train if `train_times`.
+    `further` are the labels after the first, which are counted too.
     """
     left_out = (sides == 0) & ~positive & ~sampled
     sides = np.where(left_out, split.OUT, sides)
     tally.counts["sampled_out"] += int(left_out.sum())
     tally.counts["gap"] += int((sides == split.OUT).sum() - left_out.sum())
     tally.counts["kept"] += int((sides != split.OUT).sum())
+    if further and len(records):
+        tally.counts.update(
+            label_columns.counted(records, further, positive, sides, names)
+        )
     for number, name in enumerate(names):
         chosen = sides == number
         some = records.filter(pa.array(chosen))

@@ -159,7 +159,7 @@ def ingest(
     _check_clock(tally, data.time, "data.time")
     counts = {
         **_counts(tally, data.split.names),
-        **_labels(tally, data, labelled),
+        **_labels(tally, data),
         **_events(data, happened, labelled),
         **feature_check.total([*parts, *built], [*forms, *made]),
     }
@@ -282,7 +282,7 @@ def _joined(
     names = [name for name, _ in matching.CLICK_OUTCOMES if name != "rejected"]
     counts = {
         **_counts(impressions, data.split.names),
-        **_labels(impressions, data, labelled),
+        **_labels(impressions, data),
         **_events(data, happened, labelled),
         **feature_check.total([*ours, *built], [*columns, *made]),
         "held_back": impressions.counts["held_back"],
@@ -455,20 +455,22 @@ def _of_logs(
     ]
 
 
-def _labels(
-    tally: RowCounts,
-    data: DataConfig,
-    labelled: Sequence[Mapping[str, Any]],
-) -> dict[str, Any]:
+def _labels(tally: RowCounts, data: DataConfig) -> dict[str, Any]:
     """Label after the first -> its counts, of the rows where it counts."""
-    counts = {
-        name: {
-            what: tally.counts[labels.count_name(name, what)]
-            + sum(part[what] for part in labelled if part["label"] == name)
+    counts = {}
+    for name in data.further_labels:
+        of_splits = {
+            split: {
+                what: tally.counts[labels.count_name(name, split, what)]
+                for what in labels.VALUES
+            }
+            for split in data.split.names
+        }
+        whole = {
+            what: sum(one[what] for one in of_splits.values())
             for what in labels.VALUES
         }
-        for name in data.further_labels
-    }
+        counts[name] = {**whole, "splits": of_splits}
     return {"labels": counts} if counts else {}
 
 

@@ -239,7 +239,9 @@ class _Evaluation:
     def _calibrated(self) -> dict[str, Any] | None:
         """The candidate, with itself before it is calibrated as baseline."""
         columns, asked = self._columns, self._config.calibrate
-        if columns.uncalibrated is None:
+        if columns.uncalibrated is None or np.array_equal(
+            columns.uncalibrated, columns.predictions[0]
+        ):  # of several labels, one whose rows fitted none
             return None
         pair = dataclasses.replace(
             columns,

@@ -82,10 +82,11 @@ def rows_of(
         labels=positive,
         predictions=columns.outputs[output.name],
         served=served,
-        uncalibrated=None,
+        uncalibrated=columns.uncalibrated_outputs.get(output.name),
         further={},
         outputs={},
         served_outputs={},
+        uncalibrated_outputs={},
     )
     return whole if counts.all() else taken(whole, np.flatnonzero(counts))
 
@@ -135,6 +136,7 @@ def taken(columns: Columns, rows: npt.NDArray[np.int64]) -> Columns:
         groups=some(columns.groups),
         slices=slices,
         served=some(columns.served),
+        uncalibrated=some(columns.uncalibrated),
         hours=some(columns.hours),
         weights=some(columns.weights),
     )

@@ -53,6 +53,7 @@ class Columns:
     outputs: output after the first -> its probability by each model that has
         it, the first model's first, float32 [N].
     served_outputs: output after the first -> as `served`.
+    uncalibrated_outputs: output after the first -> as `uncalibrated`.
     """
 
     labels: npt.NDArray[np.bool_]
@@ -68,6 +69,9 @@ class Columns:
         default_factory=dict
     )
     served_outputs: dict[str, npt.NDArray[np.float32]] = field(
+        default_factory=dict
+    )
+    uncalibrated_outputs: dict[str, npt.NDArray[np.float32]] = field(
         default_factory=dict
     )
 
@@ -137,15 +141,13 @@ def predictions(
                 )
                 for name, label in more.items()
             },
-            "served_outputs": {},
         }
         for name, signature in others.items():
             answer = signature(serialized)
             out[name] = tf.reshape(answer[CTR], [-1])
-            if name == "served":
-                out["served_outputs"] = {
-                    one: tf.reshape(answer[one], [-1]) for one in more
-                }
+            out[f"{name}_outputs"] = {
+                one: tf.reshape(answer[one], [-1]) for one in more
+            }
         if group is not None:
             out["group"] = hashed(parsed[group])
         if timed:
@@ -280,6 +282,7 @@ class _Kept:
             "further": {},
             "outputs": {},
             "served_outputs": {},
+            "uncalibrated_outputs": {},
         }
         self._known: dict[str, dict[Any, int]] = {name: {} for name in slices}
         self._slices: dict[str, list[tuple[Any, Any]]] = {
@@ -303,7 +306,7 @@ class _Kept:
         if "weight" in batch:
             self._weights.append(batch["weight"].numpy())
         for field_, found in self._named.items():
-            for name, value in batch[field_].items():
+            for name, value in batch.get(field_, {}).items():
                 found.setdefault(name, []).append(value)
         for name, sparse in batch["slices"].items():
             rows, codes = self._coded(name, sparse)
@@ -361,6 +364,7 @@ class _Kept:
                 for name, batches in self._named["outputs"].items()
             },
             served_outputs=self._all("served_outputs"),
+            uncalibrated_outputs=self._all("uncalibrated_outputs"),
             **{
                 name: np.concatenate(parts)
                 for name, parts in self._others.items()

@@ -50,6 +50,14 @@ class Records:
         return [self.data[start:end] for start, end in places]
 
 
+def joined(records: pa.BinaryArray) -> Records:
+    """Records of an array, in one buffer."""
+    large = records.cast(pa.large_binary())
+    _, offsets, data = large.buffers()
+    places = np.frombuffer(offsets, np.int64)[large.offset :][: len(large) + 1]
+    return Records(data.to_pybytes() + PAD, places[:-1], places[1:])
+
+
 def is_header(head: bytes) -> bool:
     """True if the first bytes of a file are a length and its checksum."""
     if len(head) < _HEADER.size:

@@ -159,8 +159,10 @@ class Network(keras.Model):
 
     Features that are not served add a weight of each id, the shallow part; the
     inputs that are served lack it. Zhao et al., "Recommending what video to
-    watch next" (RecSys 2019). Variables are named wide/..., deep/...,
-    shallow/..., for optimizer groups to match.
+    watch next" (RecSys 2019). Each label's logit has weights of its own there:
+    what a slot does to clicks, it does not do to purchases after a click.
+    Variables are named wide/..., deep/..., shallow/..., for optimizer groups
+    to match.
 
     Args:
         name: of the architecture.
@@ -186,7 +188,8 @@ class Network(keras.Model):
         self.shallow = None
         if layout.shallow:
             self.shallow = FusedTable(
-                Layout(layout.shallow, (), ()), layout.shallow, 1,
+                Layout(layout.shallow, (), ()), layout.shallow,
+                max(1, len(layout.labels)),
                 shared=False, stddev=0.0, name="shallow",
             )  # fmt: skip
             self.shallow.build()
@@ -200,7 +203,10 @@ class Network(keras.Model):
         training: bool = False,
         both: bool = False,
     ) -> tf.Tensor:
-        """Logits of a click, float32 [N]; with `both` of each label, [N, 2]."""
+        """Logits of a click, float32 [N]; with `both` of each label, [N, 2].
+
+        Those of a model of several labels are [N, labels].
+        """
         level = None
         if both:
             logit, level = self.deep(inputs, training=training, both=True)
@@ -211,8 +217,9 @@ class Network(keras.Model):
             logit += tf.reduce_sum(weights, axis=[1, 2])
         if self.shallow is not None and SHALLOW_IDS in inputs:
             ids = {IDS: inputs[SHALLOW_IDS]}
-            weights = tf.cast(self.shallow(ids), tf.float32)
-            logit += tf.reduce_sum(weights, axis=[1, 2])
+            weights = tf.cast(self.shallow(ids), tf.float32)  # [N, F, labels]
+            axes = [1, 2] if weights.shape[2] == 1 else [1]
+            logit += tf.reduce_sum(weights, axis=axes)
         if level is None:
             return logit
         return tf.stack([level - logit / 2, level + logit / 2], 1)

@@ -1,7 +1,8 @@
-"""Logistic regression: the line that any other model has to beat.
+"""Logistic regression, trained by any optimizer.
 
-`lionctr compare` trains it first. It is named by its path, as a model of one's
-own is: `model.name: models.architectures.logistic:build`.
+It is named by its path, as a model of one's own is: `model.name:
+models.architectures.logistic:build`. `lionctr compare` fits its first line
+exactly, see `models.training.logistic_regression`.
 """
 
 from __future__ import annotations

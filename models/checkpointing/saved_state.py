@@ -148,6 +148,11 @@ class SavedTrainingState:
         """Names of all that training had changed."""
         return [n for n in self._arrays if not n.startswith(_VOCABULARY)]
 
+    def shape(self, name: str) -> list[int] | None:
+        """Shape of an array; None: there is none of that name."""
+        array = self._arrays.get(name)
+        return None if array is None else list(array["shape"])
+
     def text(self, vocabulary: str) -> bytes:
         """Values of a vocabulary, a line each."""
         with tf.io.gfile.GFile(self._path, "rb") as file:

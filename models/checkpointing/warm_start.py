@@ -35,6 +35,8 @@ _OWN = (
 # columns instead of rows.
 _OF_SOME_TABLE = re.compile(r"optimizer/[^/]+/table'*")
 _OF_COLUMNS = "optimizer/c/"
+_CURVES = "model/deep/curves/weight"
+_SHALLOW = "model/shallow/table"  # a column for each label
 log = logging.getLogger("lionctr.train")
 
 
@@ -114,7 +116,10 @@ class Base:
                     fits = False
                 elif table is not None and table in state.tables:
                     first = state.tables[table], tables[table]
-                    fits = _remap(arrays, name, variable, *first, matches)
+                    fits = table != _SHALLOW or "labels" not in reasons
+                    fits = fits and _remap(
+                        arrays, name, variable, *first, matches
+                    )
                 else:
                     fits = "layers" not in reasons
                     fits = fits and arrays.copy(name, variable)
@@ -153,6 +158,12 @@ class Base:
             if feature in self._state.tables.get(table, {})
         }
 
+    @property
+    def pieces(self) -> int:
+        """Pieces of the curves of numbers; 0: the model has none."""
+        shape = self._state.shape(_CURVES)
+        return 0 if shape is None else shape[1]
+
     def steps(self, model: Any, meaning: Meaning) -> int:
         """Updates that the optimizer has made, in all runs together."""
         same = self._same_optimizer(model, meaning)
@@ -187,7 +198,7 @@ class Base:
                 ", ".join(meaning.labels) or "one alone",
                 extra={"keep": True},
             )
-            reasons.add("layers")
+            reasons |= {"layers", "labels"}
         return reasons
 
     def _recalibrate(

@@ -49,6 +49,18 @@ def labels_of(custom: Mapping[str, Any]) -> tuple[Label, ...]:
     return tuple(Label(**one) for one in custom.get("labels") or ())
 
 
+def output_of(labels: Sequence[Label], number: int) -> str:
+    """The output of a label alone: `ctr` of the first."""
+    if not labels:
+        return CTR
+    (name,) = (
+        one.name
+        for one in outputs(labels)
+        if one.label == number and not one.joint
+    )
+    return name
+
+
 def outputs(labels: Sequence[Label]) -> tuple[Output, ...]:
     """Outputs of a model with these labels, the first label first.
 

@@ -41,6 +41,9 @@ class Tune(Section):
     objective: Annotated[str, AfterValidator(OBJECTIVES.check)] = "logloss"
     """Metric on the eval split that decides, or `package.module:Name` of your
     own."""
+    output: str | None = None
+    """Output whose objective decides, such as `cvr`, with `data.labels`; null:
+    logloss is the mean over the labels, and AUC that of the first."""
     seed: PositiveInt = 1
     """Seed of the search."""
 

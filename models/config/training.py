@@ -141,6 +141,7 @@ class TrainConfig(Section):
         "batch_size",
         "epochs",
         "linear_start",
+        "curves",
     )
 
     warm_start: PathText | None = None
@@ -154,6 +155,9 @@ class TrainConfig(Section):
     """Fit the weights of ids and numbers first, as a logistic regression, and
     keep them; the network learns what is left. `wide_deep` alone has them; by
     default chosen from the log."""
+    curves: bool = False
+    """Give each number a curve of eight pieces between quantiles in the linear
+    start, instead of a weight; by default rows that are left out choose."""
     jit: Literal["auto"] | bool = "auto"
     """Compile the step with XLA; `auto`: on one GPU, or on TPUs."""
     precision: Literal["auto", "float32", "mixed_bfloat16"] = "float32"

@@ -89,6 +89,7 @@ class Layout:
     sequences: which of the lists belong together; numbers beside them are
         ragged float32 `numbers_<name>` of the same lengths.
     labels: those that the model has a logit for, where there are several.
+    pieces: of the curve that the wide part has of each number; 0: of none.
     """
 
     single: tuple[IdFeature, ...]
@@ -97,6 +98,7 @@ class Layout:
     shallow: tuple[IdFeature, ...] = ()
     sequences: tuple[SequenceInput, ...] = ()
     labels: tuple[LabelInput, ...] = ()
+    pieces: int = 0
 
     @property
     def ids(self) -> tuple[IdFeature, ...]:

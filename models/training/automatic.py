@@ -96,6 +96,8 @@ def choose(
     elif train.get("linear_start") == AUTO:
         train["linear_start"] = False
     begun = train.get("linear_start") is True
+    if train.get("curves") == AUTO and not begun:  # else the start chooses
+        train["curves"] = False
     slow = begun and rows < _SLOW
     steps = -(-rows // train["batch_size"])
     wanted = _STEPS_AFTER_START if slow else _STEPS

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from models.config.labels import Label, Output
+from models.config.labels import CTR, Label, Output, outputs
 from models.errors import InputError
 from models.training.metrics import sigmoid
 
@@ -117,6 +117,40 @@ def judged(output: Output, labels: Floats, logits: Floats) -> Judged:
         probabilities = probabilities * sigmoid(logits[:, 0])
     rows = np.flatnonzero(counts)
     return Judged(rows, own[rows], probabilities[rows])
+
+
+def probabilities(labels: Sequence[Label], logits: Floats) -> dict[str, Floats]:
+    """Output -> its probabilities of all rows, [N].
+
+    Args:
+        labels: of the model; () where there is one.
+        logits: [N, labels], or [N] of one.
+    """
+    if not labels:
+        return {CTR: sigmoid(logits)}
+    found = sigmoid(logits)
+    return {
+        one.name: found[:, one.label] * found[:, 0]
+        if one.joint
+        else found[:, one.label]
+        for one in outputs(labels)
+    }
+
+
+def rows_of_labels(
+    labels: Sequence[Label], values: Floats
+) -> list[npt.NDArray[np.int64]]:
+    """Numbers of the rows where each label counts on its own.
+
+    Args:
+        labels: in order.
+        values: of them, [N, labels], UNKNOWN where one is not known.
+    """
+    return [
+        judged(output, values, values).rows
+        for output in outputs(labels)
+        if not output.joint
+    ]
 
 
 class LabelSums(NamedTuple):

@@ -72,10 +72,14 @@ class Rows:
         numbers = values @ (self.numbers if power == 1 else self.numbers**power)
         return np.concatenate([ids, numbers, [values.sum()]])
 
+    def losses(self, logits: Floats) -> Floats:
+        """Logloss of each row, [N]."""
+        found: Floats = np.logaddexp(0, logits) - self.label * logits
+        return found
+
     def logloss(self, logits: Floats) -> float:
-        """Sum of the rows' losses."""
-        losses = np.logaddexp(0, logits) - self.label * logits
-        return float(self.weight @ losses)
+        """Sum of the rows' losses, by weight."""
+        return float(self.weight @ self.losses(logits))
 
 
 def nearest(

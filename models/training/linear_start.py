@@ -25,6 +25,15 @@ from models.preprocessing.input_layout import (
     SHALLOW_IDS,
     WEIGHTS,
     Layout,
+    offsets,
+)
+from models.training.linear_curves import (
+    PIECES,
+    Ramps,
+    Verdict,
+    judge,
+    ramps,
+    steeper,
 )
 from models.training.linear_fit import Floats, Rows, nearest, path
 from models.training.metrics import entropy, logloss_of_logits
@@ -49,62 +58,132 @@ class LinearStart:
     """The linear model that a training began with.
 
     penalty: chosen by rows that were left out. logloss: of the eval rows.
-    constant: logloss of their click rate.
+    constant: logloss of their click rate. curves: answer of the rows that were
+    left out to curves of the numbers; None: nobody asked.
     """
 
     penalty: float
     logloss: float
     constant: float
+    curves: Verdict | None = None
 
 
-def begin(
-    model: Any,
+@dataclass(frozen=True)
+class Fit:
+    """Weights of ids and numbers, to be given to a model.
+
+    start: how good they are. weights: of the ids of all features in order, of
+    the numbers, of the ramps of their curves, and the bias. size: ids.
+    ramps: None: numbers have no curves.
+    """
+
+    start: LinearStart
+    weights: Floats
+    size: int
+    ramps: Ramps | None
+
+    @property
+    def pieces(self) -> int:
+        """Pieces of a curve; 0: there are no curves."""
+        return 0 if self.ramps is None else PIECES
+
+    def give(self, model: Any) -> None:
+        """Gives the wide part of `model` the weights, and keeps them.
+
+        The bias of the output takes the regression's; the rest of the network
+        begins near 0.
+
+        Args:
+            model: wide and deep, of a layout with `pieces`, not trained yet.
+
+        Raises:
+            InputError: the model has no linear part.
+        """
+        check(model.name)
+        start = 0
+        for layer in _tables(model):  # one after the other
+            end = start + layer.lookup.rows
+            layer.table.assign(self.weights[start:end, None])
+            layer.table.trainable = False
+            start = end
+        deep = model.deep
+        if deep.numbers:
+            numbers = self.weights[self.size : self.size + deep.numbers]
+            deep.weight.assign(numbers)
+            deep.weight.trainable = False
+        if self.ramps is not None:
+            steps = self.weights[self.size + deep.numbers : -1]
+            deep.curves.give(
+                self.ramps.left, self.ramps.width, self.ramps.heights(steps)
+            )
+        deep.out.bias.assign(self.weights[-1:])
+        kernel = local_replica(deep.out.kernel).numpy()
+        deep.out.kernel.assign(_SMALL_OUTPUT * kernel)
+
+
+def check(architecture: str) -> None:
+    """Refuses an architecture without a linear part.
+
+    Raises:
+        InputError: it is not wide and deep.
+    """
+    if architecture != "wide_deep":
+        raise InputError(
+            "train.linear_start: received true; accepted with model.name"
+            f" {architecture}: false. wide_deep alone has a linear part"
+        )
+
+
+def fit(
     layout: Layout,
     keys: Mapping[str, Keys],
     train: Any,
     held_out: Any,
     negatives: Negatives,
-) -> LinearStart:
-    """Gives the wide part of `model` the best weights, and keeps them.
-
-    The bias of the output takes the regression's; the rest of the network
-    begins near 0.
+    curves: bool | str = False,
+) -> Fit:
+    """Fits the best weights of ids and numbers, and curves of the numbers.
 
     Args:
-        model: wide and deep, not trained yet.
         layout: of the inputs.
         keys: feature -> meaning of its ids.
         train: batches of (inputs, label), and perhaps the rows' weights.
         held_out: the same, of the eval split.
         negatives: which of them `train` has; `held_out` has all.
-
-    Raises:
-        InputError: the model has no linear part.
+        curves: whether numbers have curves; `auto`: if rows that were left out
+            find them better.
     """
-    if model.name != "wide_deep":
-        raise InputError(
-            "train.linear_start: received true; accepted with model.name"
-            f" {model.name}: false. wide_deep alone has a linear part"
+    sizes = {f.name: f.size for f in (*layout.ids, *layout.shallow)}
+    first, size = offsets(sizes)
+    rows = rows_of(train, layout, first, size, negatives.weight)
+    judged = rows_of(held_out, layout, first, size, 1.0)
+    shift = negatives.shift
+    few = _sample(rows)
+    scale = scale_of(rows, first, keys)
+    penalty, weights = _chosen(few, judged, scale, shift)
+    verdict, bent = None, ramps(rows.numbers) if curves else None
+    if bent is not None:
+        some, judges = bent.beside(few), bent.beside(judged)
+        verdict, found = judge(
+            [(some, judges, shift), *_left_out(some, judges)],
+            scale_of(some, first, keys),
+            len(bent.bends),
+            penalty,
+            weights,
+            asked=curves is True,
         )
-    size = 0
-    first: dict[str, int] = {}
-    for table in _tables(model):  # one after the other
-        starts = table.lookup.first
-        first |= {name: size + start for name, start in starts.items()}
-        size += table.lookup.rows
-    rows = _rows(train, layout, first, size, negatives.weight)
-    scale = np.ones(size + len(layout.dense) + 1)
-    for name, start in first.items():
-        end = start + keys[name].size
-        scale[end - keys[name].oov : end] = _UNSEEN
-    spread = rows.numbers.var(0)
-    scale[size:-1] = np.where(spread > 0, spread, 1.0)
-    scale[-1] = 0.0
-    judged = _rows(held_out, layout, first, size, 1.0)
-    penalty, weights = _best(rows, judged, scale, negatives.shift)
-    logits = judged.logits(weights) + negatives.shift
+        if verdict.penalty is None:
+            bent = None
+        else:
+            weights, judged = found, judges
+            rows = rows if few is rows else bent.beside(rows)
+            scale = scale_of(some, first, keys)
+            times = verdict.penalty / penalty
+            scale = steeper(scale, len(bent.bends), times)
+    if few is not rows:
+        weights = nearest(rows, scale, penalty, weights)
+    logits = judged.logits(weights) + shift
     logloss = float(logloss_of_logits(judged.label, logits, judged.weight))
-    _give(model, weights, size)
     rate = np.average(judged.label, weights=judged.weight)
     constant = float(entropy(np.asarray(rate)))
     log.info(
@@ -114,17 +193,40 @@ def begin(
         constant,
         extra={"keep": True},
     )
-    return LinearStart(penalty, logloss, constant)
+    start = LinearStart(penalty, logloss, constant, verdict)
+    return Fit(start, weights, size, bent)
 
 
-def _best(
+def scale_of(
+    rows: Rows, first: Mapping[str, int], keys: Mapping[str, Keys]
+) -> Floats:
+    """Scale of the penalty of each weight, [size + D + 1]; see `path`.
+
+    Args:
+        rows: that train.
+        first: feature -> where its weights begin.
+        keys: feature -> meaning of its ids.
+    """
+    scale = np.ones(rows.size + rows.numbers.shape[1] + 1)
+    for name, start in first.items():
+        end = start + keys[name].size
+        scale[end - keys[name].oov : end] = _UNSEEN
+    spread = rows.numbers.var(0)
+    scale[rows.size : -1] = np.where(spread > 0, spread, 1.0)
+    scale[-1] = 0.0
+    return scale
+
+
+def best(
     rows: Rows, judged: Rows, scale: Floats, shift: float
 ) -> tuple[float, Floats]:
-    """The penalty with the least logloss of rows that were left out.
+    """The best penalty, and the weights of all `rows` under it.
 
-    `judged` are left out of `rows`. Where few of them tell the labels apart,
-    folds of `rows` are left out in turn too. A penalty is a prior, the same
-    for any number of rows: of many a sample chooses it.
+    Args:
+        rows: that train.
+        judged: that are left out of them.
+        scale: of the penalty of each weight.
+        shift: addend of the logits of `judged`.
     """
     few = _sample(rows)
     penalty, weights = _chosen(few, judged, scale, shift)
@@ -136,24 +238,40 @@ def _best(
 def _chosen(
     rows: Rows, judged: Rows, scale: Floats, shift: float
 ) -> tuple[float, Floats]:
-    """As `_best`, by all of `rows`."""
-    folds = [] if _events(judged) >= _EVENTS else list(_folds(rows))
-    best = math.inf, 0.0, np.zeros(0)
+    """The penalty with the least logloss of rows that were left out.
+
+    `judged` are left out of `rows`. Where few of them tell the labels apart,
+    folds of `rows` are left out in turn too. A penalty is a prior, the same
+    for any number of rows: of many a sample chooses it.
+    """
+    folds = _left_out(rows, judged)
+    least = math.inf, 0.0, np.zeros(0)
     worse = 0
     for (penalty, weights), *others in zip(
         path(rows, scale, _PENALTIES),
-        *(path(kept, scale, _PENALTIES) for kept, _ in folds),
+        *(path(kept, scale, _PENALTIES) for kept, _, _ in folds),
         strict=True,
     ):
         loss = judged.logloss(judged.logits(weights) + shift)
-        for (_, left_out), (_, fold) in zip(folds, others, strict=True):
+        for (_, left_out, _), (_, fold) in zip(folds, others, strict=True):
             loss += left_out.logloss(left_out.logits(fold))
-        worse = 0 if loss < best[0] else worse + 1
+        worse = 0 if loss < least[0] else worse + 1
         if not worse:
-            best = loss, penalty, weights
-        elif worse == _PATIENCE or loss > _WORSE * best[0]:
+            least = loss, penalty, weights
+        elif worse == _PATIENCE or loss > _WORSE * least[0]:
             break
-    return best[1:]
+    return least[1:]
+
+
+def _left_out(rows: Rows, judged: Rows) -> list[tuple[Rows, Rows, float]]:
+    """Folds of `rows`, where few of `judged` tell the labels apart.
+
+    Each has the rows that are kept, those left out, and 0: the addend of the
+    latter's logits.
+    """
+    if _events(judged) >= _EVENTS:
+        return []
+    return [(kept, left_out, 0.0) for kept, left_out in _folds(rows)]
 
 
 def _events(rows: Rows) -> int:
@@ -194,35 +312,27 @@ def _folds(rows: Rows) -> Iterator[tuple[Rows, Rows]]:
         yield rows.part(fold != number), rows.part(fold == number)
 
 
-def _give(model: Any, weights: Floats, size: int) -> None:
-    start = 0
-    for layer in _tables(model):
-        end = start + layer.lookup.rows
-        layer.table.assign(weights[start:end, None])
-        layer.table.trainable = False
-        start = end
-    if len(weights) > size + 1:
-        model.deep.weight.assign(weights[size:-1])
-        model.deep.weight.trainable = False
-    out = model.deep.out
-    out.bias.assign(weights[-1:])
-    kernel = local_replica(out.kernel).numpy()
-    out.kernel.assign(_SMALL_OUTPUT * kernel)
-
-
 def _tables(model: Any) -> list[Any]:
     """Layers with a weight of each id."""
     return [one for one in (model.wide, model.shallow) if one is not None]
 
 
-def _rows(
+def rows_of(
     data: Any,
     layout: Layout,
     first: Mapping[str, int],
     size: int,
     negative_weight: float,
 ) -> Rows:
-    """All rows of `data`; ids as rows of the wide table."""
+    """All rows of `data`, with the first of their labels.
+
+    Args:
+        data: batches of (inputs, label), and perhaps the rows' weights.
+        layout: of the inputs.
+        first: feature -> where its weights begin.
+        size: number of weights of ids.
+        negative_weight: of a row without a click.
+    """
     columns = layout.single + layout.shallow
     keys = [IDS] * bool(layout.single) + [SHALLOW_IDS] * bool(layout.shallow)
     single, numbers, labels, weights = [], [], [], []
@@ -254,7 +364,7 @@ def _rows(
                 sums = np.bincount(of_row, shares, count)[of_row]
                 shares /= np.where(sums > 0, sums, 1.0)
             parts.append((rows + of_row, ids, shares))
-        labels.append(label.numpy())
+        labels.append(label.numpy().reshape(count, -1)[:, 0])
         rows += count
     clicked = np.concatenate(labels).astype(np.float64)
     weighed = np.where(clicked > 0, 1.0, negative_weight)

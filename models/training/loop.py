@@ -24,7 +24,7 @@ from models.training.advice import Course
 from models.training.averages import Averages
 from models.training.callbacks import callback_list, release
 from models.training.distribution import Team, use_jit
-from models.training.divergence import diverged, not_finite
+from models.training.divergence import advice, diverged, not_finite
 from models.training.early_stopping import EarlyStopper, deciding
 from models.training.evaluation import Evaluation, Scores
 from models.training.progress import Progress
@@ -182,6 +182,7 @@ class _Training:
         )
         self._state = TrainState()
         self._newest, self._loss = Scores(), math.nan
+        self._loss_name = loss.name
 
     def run(self, log_dir: str | None, callbacks: Sequence[Any]) -> Result:
         """To the end, or to a signal."""
@@ -307,6 +308,7 @@ class _Training:
                 f"at step {state.step + stretch.steps}",
                 f"{where} is not finite",
                 self._checkpoints,
+                advice(state.step + stretch.steps, self._loss_name),
             )
         self._loss = stretch.loss
         state.step += stretch.steps

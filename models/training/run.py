@@ -54,7 +54,7 @@ from models.preprocessing.transform_assets import (
     asset_text,
 )
 from models.training import linear_start, loop, pretrained
-from models.training.automatic import choose
+from models.training.automatic import Choice, choose
 from models.training.calibration import Rows, centred
 from models.training.callbacks import configured
 from models.training.distribution import Team, build_strategy
@@ -64,8 +64,10 @@ from models.training.label_losses import (
     LabelSums,
     check_learnable,
     label_sums,
+    rows_of_labels,
     shares,
 )
+from optimizers.config.catalog import AUTO
 from optimizers.config.messages import counted
 from optimizers.registry import build_optimizer
 
@@ -155,6 +157,33 @@ class TrainingRun:
         self._model = ModelConfig.model_validate(self.custom["model"])
         self._optimizer = self.custom["optimizer"]
         self._train = TrainConfig.model_validate(self.custom["train"])
+        if not self._train.linear_start:
+            self._carry_curves(custom["train"].get("curves", False))
+
+    def _carry_curves(self, asked: bool | str) -> None:
+        """Curves of numbers, without a linear start: those of a warm start.
+
+        Raises:
+            InputError: they are asked for, and there are none.
+        """
+        base = 0 if self._base is None else self._base.pieces
+        if asked and base and self._model.name == "wide_deep":
+            self.shape = dataclasses.replace(self.shape, pieces=base)
+            if asked == AUTO:
+                self._choose_curves(True, "the warm start has them")
+        elif asked is True:
+            raise InputError(
+                "train.curves: received true; accepted without a linear start:"
+                " false, or a warm start from a model with curves. The linear"
+                " start fits them: give train.linear_start: true"
+            )
+
+    def _choose_curves(self, curves: bool, reason: str | None) -> None:
+        """Fills `train.curves`; without a reason there was no choice."""
+        train = {**self.custom["train"], "curves": curves}
+        self.custom = {**self.custom, "train": train}
+        if reason is not None:
+            self.chosen.append(Choice("train.curves", curves, reason))
 
     def _label_losses(self, custom: Mapping[str, Any]) -> Loss | None:
         """Loss of several labels; tells the layout what they are."""
@@ -208,7 +237,7 @@ class TrainingRun:
         per_epoch = steps_of(self.rows, self._train.batch_size)
         return per_epoch * self._train.epochs
 
-    @property
+    @cached_property
     def key(self) -> str:
         """Identity of this training: the same settings, examples and start."""
         text = json.dumps(
@@ -229,8 +258,11 @@ class TrainingRun:
         evaluation = Evaluation(model, self.negatives.shift, self.labels)
         return evaluation.scores(data)
 
-    def held_out_rows(self, model: Any, column: int | None) -> Rows:
-        """Rows of the eval split, to calibrate a model by.
+    def held_out_rows(self, model: Any, column: int | None) -> list[Rows]:
+        """Rows of the eval split for each label, to calibrate a model by.
+
+        Those of a label of the first are rows where that is 1; rows where one
+        is not known are left out.
 
         Args:
             model: that predicts them.
@@ -244,19 +276,29 @@ class TrainingRun:
                     ids.append(batch[0][IDS][:, column].numpy())
                 yield batch
 
-        evaluation = Evaluation(model, self.negatives.shift)
+        evaluation = Evaluation(model, self.negatives.shift, self.labels)
         labels, logits, weights, _ = evaluation.predict_weighted(watched())
-        return Rows(
-            labels,
-            logits.astype(np.float32).astype(np.float64),  # as the graph's
-            np.ones_like(labels) if weights is None else weights,
-            np.concatenate(ids) if ids else None,
-        )
+        logits = logits.astype(np.float32).astype(np.float64)  # as the graph's
+        if weights is None:
+            weights = np.ones(len(labels))
+        known = np.concatenate(ids) if ids else None
+        if not self.labels:
+            return [Rows(labels, logits, weights, known)]
+        return [
+            Rows(
+                labels[rows, number],
+                logits[rows, number],
+                weights[rows],
+                None if known is None else known[rows],
+            )
+            for number, rows in enumerate(rows_of_labels(self.labels, labels))
+        ]
 
-    def served_shift(self, model: Any) -> float:
-        """Addend of the logits that are served without the shallow part.
+    def served_shifts(self, model: Any) -> list[float]:
+        """Addends of each label's logits, served without the shallow part.
 
-        The mean prediction of the eval rows, as they were logged, stays.
+        The mean prediction of the eval rows where a label counts stays as they
+        were logged.
         """
 
         def without() -> Iterator[Any]:
@@ -264,10 +306,23 @@ class TrainingRun:
                 inputs.pop(SHALLOW_IDS)
                 yield inputs, *rest
 
-        evaluation = Evaluation(model, self.negatives.shift)
-        _, whole, weights, _ = evaluation.predict_weighted(self._held_out())
+        evaluation = Evaluation(model, self.negatives.shift, self.labels)
+        labels, whole, weights, _ = evaluation.predict_weighted(
+            self._held_out()
+        )
         alone = evaluation.predict_weighted(without()).logits
-        return centred(alone, whole, weights)
+        if not self.labels:
+            return [centred(alone, whole, weights)]
+        return [
+            centred(
+                alone[rows, number],
+                whole[rows, number],
+                None if weights is None else weights[rows],
+            )
+            if len(rows)
+            else 0.0
+            for number, rows in enumerate(rows_of_labels(self.labels, labels))
+        ]
 
     def _held_out(self) -> Batches:
         return Batches(
@@ -299,6 +354,9 @@ class TrainingRun:
         loss = self._losses or build_loss(config.loss)
         # Several workers must find each other before TensorFlow runs anything.
         team = Team(build_strategy(config.strategy))
+        for choice in self.chosen:
+            _tell(choice)
+        linear = self._linear_fit(team) if config.linear_start else None
         start_afresh(config.seed)
         keras.config.set_dtype_policy(config.precision)
         with team.strategy.scope():
@@ -316,14 +374,6 @@ class TrainingRun:
                 optimizer.build(model.trainable_variables)
                 warm = self._base.carry(model, optimizer, self.meaning)
             covered = self._give_pretrained(model, warm)
-        for choice in self.chosen:
-            log.info(
-                "%s: %s (%s)",
-                choice.path,
-                json.dumps(choice.value),  # as YAML has it
-                choice.reason,
-                extra={"keep": True},
-            )
         log.info(
             "%s, %s, %s",
             counted(self.rows, "row"),
@@ -346,10 +396,9 @@ class TrainingRun:
         pairs = None
         if loss.grouped:
             pairs = self._pairs(train, team)
-        start = None
-        if config.linear_start:
+        if linear is not None:
             with team.strategy.scope():
-                start = self._linear_start(model, team)
+                linear.give(model)
         if checkpoints and team.chief:
             Checkpoints(checkpoints).describe(
                 self.files.transform.transform_savedmodel_dir,
@@ -371,6 +420,7 @@ class TrainingRun:
             loss,
             self.labels,
         )
+        start = None if linear is None else linear.start
         return Fitted(
             model, optimizer, result, team, loss, warm, start, covered, pairs
         )
@@ -423,8 +473,9 @@ class TrainingRun:
             fresh = self._base.fresh(model, self.meaning, warm)
         return pretrained.give(model, self.features, self.meaning.text, fresh)
 
-    def _linear_start(self, model: Any, team: Team) -> linear_start.LinearStart:
-        """Fits the weights of single ids and numbers, and gives them."""
+    def _linear_fit(self, team: Team) -> linear_start.Fit:
+        """Weights of single ids and numbers; tells the layout of curves."""
+        linear_start.check(self._model.name)
         if not team.alone:
             raise InputError(
                 "train.linear_start: received true; accepted with several"
@@ -434,11 +485,37 @@ class TrainingRun:
             Batches(files, self.files.transform, _ROWS_AT_ONCE)
             for files in (self.files.train, self.files.eval)
         )
-        return linear_start.begin(
-            model,
+        asked = self.custom["train"].get("curves", False)
+        found = linear_start.fit(
             self.shape,
             self.meaning.keys,
             train,
             held_out,
             self.negatives,
+            asked,
         )
+        self.shape = dataclasses.replace(self.shape, pieces=found.pieces)
+        if asked is True and not found.pieces:
+            log.warning(
+                "train.curves: received true, but no number of these rows can"
+                " have one: each has fewer than three quantiles, or the rows"
+                " are too many",
+                extra={"keep": True},
+            )
+        if asked == AUTO:
+            verdict = found.start.curves
+            reason = None if verdict is None else verdict.reason
+            self._choose_curves(found.pieces > 0, reason)
+            if verdict is not None:
+                _tell(self.chosen[-1])
+        return found
+
+
+def _tell(choice: Choice) -> None:
+    log.info(
+        "%s: %s (%s)",
+        choice.path,
+        json.dumps(choice.value),  # as YAML has it
+        choice.reason,
+        extra={"keep": True},
+    )

@@ -12,8 +12,10 @@ import numpy as np
 
 from models.checkpointing.checkpoint import Checkpoints
 from models.config import metric_registry
+from models.config.labels import outputs
 from models.input_pipeline.dataset import Batches
 from models.training.evaluation import Evaluation
+from models.training.label_losses import judged
 from models.training.metrics import of_rows, sigmoid
 from models.training.run import Files, Fitted, TrainingRun
 
@@ -65,11 +67,20 @@ def attempt(
     return record | {"seconds": round(time.monotonic() - began, 3)}
 
 
-def objective(name: str, job: TrainingRun, fitted: Fitted) -> dict[str, float]:
+def named(name: str, output: str | None) -> str:
+    """Name of an objective in records: `auc`, `cvr.auc`."""
+    return name if output is None else f"{output}.{name}"
+
+
+def objective(
+    name: str, output: str | None, job: TrainingRun, fitted: Fitted
+) -> dict[str, float]:
     """The value of an objective on the eval split, as a part of the record.
 
     Args:
         name: see `models.config.metric_registry.OBJECTIVES`.
+        output: of several labels, the one that is judged, on the rows where
+            its label counts; None: what every record has.
         job: the training.
         fitted: what came out of it.
 
@@ -77,16 +88,9 @@ def objective(name: str, job: TrainingRun, fitted: Fitted) -> dict[str, float]:
         InputError: it is a metric of the user's own that cannot be used.
         FloatingPointError: the value is not finite.
     """
-    if name in IN_EVERY_RECORD:
+    if output is None and name in IN_EVERY_RECORD:
         return {}
-    held_out = Batches(
-        job.files.eval,
-        job.files.transform,
-        job.custom["train"]["batch_size"],
-    )
-    evaluation = Evaluation(fitted.model, job.negatives.shift)
-    labels, logits, weights, _ = evaluation.predict_weighted(held_out)
-    probabilities = sigmoid(logits)
+    labels, probabilities, weights = _eval_rows(output, job, fitted)
     if metric_registry.OBJECTIVES.is_own(name):
         metric = metric_registry.own(name, metric_registry.OBJECTIVES)
         each = np.ones_like(labels) if weights is None else weights
@@ -95,5 +99,26 @@ def objective(name: str, job: TrainingRun, fitted: Fitted) -> dict[str, float]:
     else:
         value = of_rows(name, labels, probabilities, weights)
     if not math.isfinite(value):
-        raise FloatingPointError(f"the eval {name} is not finite")
-    return {name: value}
+        raise FloatingPointError(
+            f"the eval {named(name, output)} is not finite"
+        )
+    return {named(name, output): value}
+
+
+def _eval_rows(
+    output: str | None, job: TrainingRun, fitted: Fitted
+) -> tuple[Any, Any, Any]:
+    """Labels, probabilities and weights (or None) of the rows that count."""
+    held_out = Batches(
+        job.files.eval,
+        job.files.transform,
+        job.custom["train"]["batch_size"],
+        labels=[label.column for label in job.labels[1:]],
+    )
+    evaluation = Evaluation(fitted.model, job.negatives.shift, job.labels)
+    labels, logits, weights, _ = evaluation.predict_weighted(held_out)
+    if not job.labels:
+        return labels, sigmoid(logits), weights
+    (one,) = (o for o in outputs(job.labels) if o.name == output)
+    rows, labels, probabilities = judged(one, labels, logits)
+    return labels, probabilities, None if weights is None else weights[rows]

@@ -12,7 +12,8 @@ from typing import Any
 import tensorflow as tf
 
 from optimizers.ops import custom_op, rounding
-from optimizers.ops.library import load
+from optimizers.ops.library import in_xla, load
+from optimizers.ops.rounding import Scalar
 from optimizers.ops.rows import check_ids, compute_dtype, scalar
 
 
@@ -43,7 +44,9 @@ def _call(name: str, *arguments: Any, **options: Any) -> Any:
         if load().ops is None:  # whose kernels check for themselves
             ids = check_ids(ids, given["var"].shape[0])
         grad = tf.convert_to_tensor(given["grad"])
-        given["grad"], given["indices"] = _padded(grad, ids)
+        if not in_xla():  # whose program is of this number of ids anyway
+            grad, ids = _padded(grad, ids)
+        given["grad"], given["indices"] = grad, ids
     return _compiled(name)(**given)
 
 
@@ -52,15 +55,24 @@ def _padded(grad: tf.Tensor, ids: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
 
     With the id that stands for no row, the least number of its type.
     """
-    count = tf.size(ids)
-    octave = tf.cast(tf.maximum(count - 1, 1), tf.float32)
-    octave = tf.cast(tf.floor(tf.math.log(octave) / tf.math.log(2.0)), tf.int32)
-    quantum = tf.bitwise.left_shift(1, tf.maximum(octave - 2, 4))
-    more = -count % quantum
+    more = _more(ids)
     return (
         tf.pad(grad, [[0, more], *[[0, 0]] * (grad.shape.rank - 1)]),
         tf.pad(ids, [[0, more]], constant_values=ids.dtype.min),
     )
+
+
+def _more(ids: tf.Tensor) -> Scalar:
+    """Number of ids that are missing to the next size of a batch."""
+    count = ids.shape[0]
+    if count is not None:
+        return -count % (1 << max((count - 1).bit_length() - 3, 4))
+    # The host knows the size, and waits for nothing that a GPU computes.
+    with tf.device("CPU:0"):
+        count = tf.size(ids)
+        powers = tf.constant([1 << bits for bits in range(7, 31)])
+        quantum = tf.reduce_max(tf.where(count > powers, powers // 4, 16))
+        return -count % quantum
 
 
 lion_update = functools.partial(_call, "lion_update")

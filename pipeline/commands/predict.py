@@ -75,11 +75,14 @@ def predict(
     if as_json:
         print(valid_json.dumps({**summary, "out": str(output.folder)}))
         return 0
-    mean = summary["mean_ctr"]
+    means = {name: summary[f"mean_{name}"] for name in summary["outputs"]}
+    told = ", ".join(
+        f"{name} {'none' if mean is None else f'{mean:.5f}'}"
+        for name, mean in means.items()
+    )
     print(
         f"{summary['scored']:,} rows by version {summary['version']},"
-        f" {summary['rejected']:,} rejected, mean ctr"
-        f" {'none' if mean is None else f'{mean:.5f}'}, in {seconds:.1f} s:"
+        f" {summary['rejected']:,} rejected, mean {told}, in {seconds:.1f} s:"
         f" {output.folder}"
     )
     for reason, count in list(summary["reasons"].items())[:5]:

@@ -133,8 +133,9 @@ def _better(metric: str, rows: Sequence[dict[str, Any]]) -> str:
     """Side on which a metric is better; of a user's own, where it says so."""
     from models.config.metric_registry import REGISTERED
 
-    if metric in REGISTERED:
-        return REGISTERED[metric].better
+    plain = metric.rpartition(".")[2]  # of an output: cvr.auc
+    if plain in REGISTERED:
+        return REGISTERED[plain].better
     found = [row["better"].get(metric) for row in rows]
     return next(filter(None, found), "")
 

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 from models.config.architectures import ARCHITECTURES, ModelConfig
+from models.config.labels import Label
 from optimizers.config.automatic import rates_of
 from optimizers.config.catalog import FIXED_RATE, TABLE_ARGUMENTS
 from optimizers.config.defaults import asked
@@ -25,8 +26,6 @@ NUMBERS: Mapping[str, Mapping[str, Any]] = {
     "+pieces": {"pieces": 8, "missing": "indicator"},
     "+buckets": {"transform": "buckets", "missing": "default"},
 }
-_LOGISTIC = {"name": "models.architectures.logistic:build"}
-_OF_IDS = {"name": "adagrad"}  # seen often or hardly ever: rates of their own
 _TOGETHER = ("learning_rate", "table_rate")
 _ADAMW_DECAY = 1e-2
 # arXiv 2302.06675, section 5: a rate 3 to 10 times smaller than AdamW's, and
@@ -49,7 +48,11 @@ class Contender:
 
 
 def models(
-    text: str, sequences: bool = True, own: str = "", numbers: bool = False
+    text: str,
+    sequences: bool = True,
+    own: str = "",
+    numbers: bool = False,
+    labels: Sequence[Label] = (),
 ) -> list[str]:
     """Architectures of `--models`, with commas between, or `all` of ours.
 
@@ -62,16 +65,17 @@ def models(
             that look at them.
         own: the config's architecture, which `all` has with those too.
         numbers: whether the config has some for `numbers_as`.
+        labels: of the config, where there are several.
 
     Raises:
         ConfigError: there is no such architecture.
     """
+    fitting = [n for n, s in ARCHITECTURES.items() if _fits(s, labels)]
     if text == "all":
         ours = [
             name
-            for name, section in ARCHITECTURES.items()
-            if (sequences or not section.reads_sequences)
-            and not section.takes_labels
+            for name in fitting
+            if sequences or not ARCHITECTURES[name].reads_sequences
         ]
         ways = NUMBERS if own in ours and numbers else ()
         return [*ours, *(own + way for way in ways)]
@@ -93,10 +97,11 @@ def models(
                 " with commas between, and each with"
                 f" {' or '.join(NUMBERS)} behind it"
             ) from error
-        if wanted.takes_labels:
+        if not _fits(type(wanted), labels):
+            beside = "with" if labels else "without"
             raise ConfigError(
-                f"--models: received {whole!r}, a model of several labels;"
-                " accepted: models of one label"
+                f"--models: received {whole!r} {beside} data.labels; accepted:"
+                f" {', '.join(fitting)}"
             )
         if wanted.reads_sequences and not sequences:
             raise ConfigError(
@@ -104,6 +109,13 @@ def models(
                 " features.sequences"
             )
     return list(dict.fromkeys(asked_for))
+
+
+def _fits(section: type[ModelConfig], labels: Sequence[Label]) -> bool:
+    """True if models of this section can learn the labels."""
+    if section.entire_space and any(one.of is None for one in labels[1:]):
+        return False
+    return section.takes_labels == bool(labels)
 
 
 def numbers_of(name: str) -> str:
@@ -129,16 +141,6 @@ def numbers_as(
 def is_plain(number: Mapping[str, Any]) -> bool:
     """True for a number of `features.numeric` without pieces and buckets."""
     return not number["pieces"] and not number["transform"].endswith("buckets")
-
-
-def logistic(config: Mapping[str, Any]) -> Contender:
-    """Logistic regression on the features of the config.
-
-    Args:
-        config: the config's `optimizer` section, whose schedule counts.
-    """
-    model = ModelConfig.model_validate(_LOGISTIC).asked()
-    return Contender(LOGISTIC, model, _like(config, _OF_IDS["name"]))
 
 
 def contenders(

@@ -5,17 +5,19 @@ from __future__ import annotations
 import json
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from models import valid_json
+from models.config.labels import CTR, outputs
 from optimizers.config.catalog import names
 from optimizers.config.defaults import resolved
 from pipeline.code_version import code_version
 from pipeline.comparison import candidates
-from pipeline.comparison.candidates import Contender
+from pipeline.comparison.candidates import LOGISTIC, Contender
 from pipeline.config import ConfigError, PipelineConfig, load
 from pipeline.console import Console, notes, quiet, written
 from pipeline.runners import local
@@ -38,12 +40,14 @@ def compare(
     seeds: int,
     out: Path | None,
     as_json: bool,
+    output: str = CTR,
 ) -> int:
     """Compares on the data of the config at `path`; returns the exit code.
 
     Without `models`, optimizers with the config's model. With them, models
     with each of `optimizers`, or "" for the config's. A logistic regression
-    comes first.
+    comes first. Of several labels, settings are chosen by `output`; all of the
+    outputs are judged.
 
     Leaves `compare.json`, `compare.png`, TensorBoard's logs and a record of
     each training in `out`, by default `<root>/<name>/compare`.
@@ -56,12 +60,11 @@ def compare(
     if seeds < 1:
         raise ConfigError(f"--seeds: received {seeds}; accepted: 1 or more")
     config = load(path, overrides)
-    if config.data.labels is not None:
+    labels = config.data.trained_labels
+    answers = [one.name for one in outputs(labels)]
+    if output not in answers:
         raise ConfigError(
-            config.problem(
-                "data.labels",
-                "received with `lionctr compare`; accepted: `data.label` alone",
-            )
+            f"--output: received {output!r}; accepted: {', '.join(answers)}"
         )
     numbers = config.resolved()["features"]["numeric"]
     architectures = []
@@ -72,6 +75,7 @@ def compare(
             with_sequences,
             config.model.name,
             any(map(candidates.is_plain, numbers)),
+            labels,
         )
     if not config.data.split.test:
         # Reported rows must not be those that settings were chosen by.
@@ -93,7 +97,14 @@ def compare(
             console = Console(stderr)
             try:
                 results = _results(
-                    config, variants, chosen, architectures, seeds, out, console
+                    config,
+                    variants,
+                    chosen,
+                    architectures,
+                    seeds,
+                    out,
+                    console,
+                    output,
                 )
                 from pipeline.comparison import report
 
@@ -136,37 +147,43 @@ def _results(
     seeds: int,
     out: Path,
     console: Console,
+    output: str,
 ) -> dict[str, Any]:
     with notes(console):
         made = local.prepare(config, console)
-        from pipeline.comparison import report
+        from pipeline.comparison import baseline, report
         from pipeline.comparison.intervals import judge
         from pipeline.comparison.progress import Progress
         from pipeline.comparison.trainings import Data, Trainings
 
         code = (
             code_version("models.trainer")
-            + code_version("models.architectures.logistic")
+            + code_version("models.training.logistic_regression")
             + user_version(config)
         )
-        data = Data.of(made, config.evaluate, out, code, console)
+        labels = config.data.trained_labels
+        data = Data.of(made, config.evaluate, out, code, console, labels)
         sections = config.sections()
-        own = Trainings("", _sections(config), data)
-        first = candidates.logistic(sections["optimizer"])
+        own = Trainings("", _sections(config), data, output)
+        first = baseline.record(_sections(config), data)
+        line = {"on_edge": False, "tried": [], "model": {"name": LOGISTIC}}
+        line["rows"] = first.get("rows")
+        line |= {"optimizer": first["optimizer"]} | _measured([first], own)
+        found: dict[str, Any] = {"baseline": {LOGISTIC: line}}
         contenders = candidates.contenders(
             config.model, sections["optimizer"], architectures, chosen
         )
-        progress = Progress(1 + len(contenders or chosen), console)
-        baseline = _each(config, [first], data, seeds, progress)
-        found: dict[str, Any] = {"baseline": baseline}
+        progress = Progress(len(contenders or chosen), console)
         if architectures:
             lines: dict[str, Any] = {}
             for way, its in {"": config, **variants}.items():
                 if way:  # another Transform, of the same rows
                     made = local.prepare(its, console)
-                    data = Data.of(made, its.evaluate, out, code, console)
+                    data = Data.of(
+                        made, its.evaluate, out, code, console, labels
+                    )
                 some = [c for c in contenders if c.numbers == way]
-                lines |= _each(its, some, data, seeds, progress)
+                lines |= _each(its, some, data, seeds, output, progress)
             found["models"] = {c.label: lines[c.label] for c in contenders}
         else:
             lines = {}
@@ -175,7 +192,10 @@ def _results(
                 progress.ended(name, *own.taken())
             found["optimizers"] = {name: lines[name] for name in chosen}
     confidence = config.evaluate.confidence
-    judge(report.lines(found), candidates.LOGISTIC, confidence)
+    judge(report.lines(found), LOGISTIC, confidence)
+    for name in data.rows.keys() - {output}:
+        others = {k: v["outputs"][name] for k, v in report.lines(found).items()}
+        judge(others, LOGISTIC, confidence)
     counts = Path(made["ClickLogGen"]["rejected"]) / "counts.json"
     rows = json.loads(counts.read_text("utf-8"))
     return {
@@ -189,6 +209,7 @@ def _results(
         },
         "seeds": seeds,
         "searched_by": own.searched_by,
+        "output": output,
         "confidence": confidence,
         "unit": data.unit,
         **found,
@@ -199,8 +220,11 @@ def _sections(config: PipelineConfig) -> dict[str, Any]:
     """Sections of the config that a training takes."""
     sections = config.sections()
     names = ("features", "model", "optimizer", "train")
-    return {name: sections[name] for name in names} | {
-        "negatives": sections["data"]["negatives"]
+    labels = [asdict(label) for label in config.data.trained_labels]
+    return {
+        **{name: sections[name] for name in names},
+        "negatives": sections["data"]["negatives"],
+        **({"labels": labels} if labels else {}),
     }
 
 
@@ -209,6 +233,7 @@ def _each(
     contenders: Sequence[Contender],
     data: Data,
     seeds: int,
+    output: str,
     progress: Progress,
 ) -> dict[str, Any]:
     """Label -> what a contender reaches, from what `run` would use on."""
@@ -218,7 +243,7 @@ def _each(
     for one in contenders:
         sections = _sections(config)
         sections |= {"model": one.model, "optimizer": one.optimizer}
-        trainings = Trainings(one.label, sections, data)
+        trainings = Trainings(one.label, sections, data, output)
         tried = Tried(trainings)
         best, on_edge = candidates.search(resolved(trainings.optimizer), tried)
         found[one.label] = _tested(
@@ -285,22 +310,40 @@ def _tested(
     found: dict[str, Any], trainings: Trainings, seeds: int
 ) -> dict[str, Any]:
     """Adds what the best settings reach on test rows, over the seeds."""
-    from pipeline.comparison.report import spread
-
     records = [
         trainings.test(found["optimizer"], number)
         for number in range(1, seeds + 1)
     ]
+    return {**found, **_measured(records, trainings)}
+
+
+def _measured(
+    records: Sequence[Mapping[str, Any]], trainings: Trainings
+) -> dict[str, Any]:
+    """The part of a line that records of trainings make.
+
+    `outputs` are those besides the one that the search goes by.
+    """
+    from pipeline.comparison.report import spread
+
     ended = [r for r in records if "failed" not in r]
+
+    def judged(output: str) -> dict[str, Any]:
+        some = [record["outputs"][output] for record in ended]
+        return {
+            "test": {
+                metric: spread([one["test"][metric] for one in some])
+                for metric in (some[0]["test"] if some else ())
+            },
+            "replicates": [one["replicates"] for one in some],
+        }
+
+    first, *others = trainings.outputs
     return {
-        **found,
-        "test": {
-            metric: spread([r["test"][metric] for r in ended])
-            for metric in (ended[0]["test"] if ended else ())
-        },
+        **judged(first),
+        "outputs": {name: judged(name) for name in others},
         "seconds": spread([r["train_seconds"] for r in ended] or [0.0]),
         "slot_bytes": ended[0]["slot_bytes"] if ended else None,
         "failed": [r["failed"] for r in records if "failed" in r],
-        "curves": [r["curve"] for r in ended],
-        "replicates": [r["replicates"] for r in ended],
+        "curves": [r["curve"] for r in ended if r["curve"]],
     }

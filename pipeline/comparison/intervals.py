@@ -11,6 +11,8 @@ import numpy.typing as npt
 
 from components.evaluator import bootstrap
 from components.evaluator.measured import Sample, measure
+from models.config.labels import CTR, Label, outputs
+from models.training.label_losses import judged
 
 METRICS = ("auc", "pr_auc", "logloss", "normalized_entropy", "calibration")
 _DIGITS = 9  # of a replicate that is kept
@@ -22,17 +24,27 @@ class TestRows:
 
     labels: 0 or 1; float64 [N]. groups: 0, 1, ... and -1 for none; [N], or
     None. replicates: number of draws, the same for all. weights: [N]; None: 1
-    each.
+    each. rows: of the split, which these are; None: all.
     """
 
     labels: npt.NDArray[np.float64]
     groups: npt.NDArray[np.int64] | None
     replicates: int
     weights: npt.NDArray[np.float32] | None = None
+    rows: npt.NDArray[np.int64] | None = None
 
     def measure(self, predictions: npt.NDArray[np.float64]) -> dict[str, Any]:
-        """Metric -> value, and metric -> replicates, as the Evaluator's."""
+        """Metric -> value, and metric -> replicates, as the Evaluator's.
+
+        Args:
+            predictions: of all rows of the split.
+        """
+        if self.rows is not None:
+            predictions = predictions[self.rows]
         count = len(self.labels)
+        if not count:
+            nothing = dict.fromkeys(METRICS, float("nan"))
+            return {"test": nothing, "replicates": {}}
         sample = Sample(
             self.labels,
             bootstrap.units(count, self.groups),
@@ -56,6 +68,48 @@ class TestRows:
                 if name in METRICS
             },
         }
+
+
+def outputs_of(
+    labels: Sequence[Label],
+    values: npt.NDArray[Any],
+    weights: npt.NDArray[np.float32] | None,
+    groups: npt.NDArray[np.int64] | None,
+    replicates: int,
+) -> dict[str, TestRows]:
+    """Output -> the rows of a split that it is judged on.
+
+    Args:
+        labels: of the model; () where there is one.
+        values: of the labels, [N, labels], or [N] of one.
+        weights: of the rows; None: 1 each.
+        groups: hashes of their groups, -1 for none; None: there are none.
+        replicates: number of draws.
+    """
+    if not labels:
+        whole = values.astype(np.float64)
+        return {CTR: TestRows(whole, _codes(groups), replicates, weights)}
+    found = {}
+    for output in outputs(labels):
+        rows, own, _ = judged(output, values.astype(np.float64), values)
+        found[output.name] = TestRows(
+            own,
+            _codes(None if groups is None else groups[rows]),
+            replicates,
+            None if weights is None else weights[rows],
+            rows,
+        )
+    return found
+
+
+def _codes(
+    groups: npt.NDArray[np.int64] | None,
+) -> npt.NDArray[np.int64] | None:
+    if groups is None:
+        return None
+    values, codes = np.unique(groups, return_inverse=True)
+    found: npt.NDArray[np.int64] = codes - int((values == -1).any())
+    return found
 
 
 def judge(

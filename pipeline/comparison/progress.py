@@ -9,14 +9,14 @@ class Progress:
     """Says after each line how many are left.
 
     Args:
-        lines: of the comparison, the logistic regression first.
+        lines: of the comparison, without the logistic regression.
         console: gets a line at the start, and after each of them.
     """
 
     def __init__(self, lines: int, console: Console) -> None:
         self._lines, self._console = lines, console
         self._seconds: list[float] = []
-        console.line(f"  {lines} lines, each with a search of its own")
+        console.line(f"  {lines} lines to come, each with a search")
 
     def ended(self, label: str, trainings: int, seconds: float) -> None:
         """Says that a line is done.
@@ -32,10 +32,8 @@ class Progress:
             f"  line {done} of {self._lines}, {label}: {trainings} trainings in"
             f" {shown(seconds)}"
         )
-        # The logistic regression takes less than a network.
-        networks = self._seconds[1:]
-        if networks and done < self._lines:
-            each = sum(networks) / len(networks)
+        if done < self._lines:
+            each = sum(self._seconds) / done
             text += f"; about {shown(each * (self._lines - done))} left"
         self._console.line(text)
 

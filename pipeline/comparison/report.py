@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,9 @@ def lines(results: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 def rates(optimizer: Mapping[str, Any]) -> str:
     """Rates and decay of an optimizer's section, in a few words."""
+    if "penalty" in optimizer:
+        values = (f"{value:g}" for value in optimizer["penalty"].values())
+        return f"penalty {', '.join(values)}"
     if "groups" in optimizer:
         return " | ".join(map(rates, optimizer["groups"]))
     text = f"rate {optimizer['learning_rate']:g}"
@@ -63,34 +66,35 @@ def table(results: Mapping[str, Any]) -> str:
             f" intervals, bootstrap by {results['unit']}"
         ),
         "",
-        f"{'':{width}}"
-        + "".join(f"{_METRICS[m]:>17}{'interval':>16}" for m in _SURE)
-        + f"{'against the first':>19}{'interval':>18} {'calibration':>17}"
+        _head(width)
         + f"{'seconds':>12}{'slots, MB':>11}{'tried':>7}  settings",
     ]
     for name, one in found.items():
         if not one["test"]:
             text.append(f"{name:{width}}  failed: {one['failed'][0]}")
             continue
-        test, ends = one["test"], one["intervals"]
-        apart = _apart(one)
         text.append(
-            f"{name:{width}}"
-            + "".join(
-                f"{_show(test[m], 4):>17}{_ends(ends[m]):>16}" for m in _SURE
-            )
-            + f"{_signed(apart.get('mean')):>19}"
-            + f"{_ends(apart.get('interval'), '+'):>18}"
-            + ("*" if _sure(apart.get("interval")) else " ")
-            + f"{_show(test['calibration'], 4):>17}"
+            _judged(name, one, width)
             + f"{_show(one['seconds'], 1):>12}"
             + f"{one['slot_bytes'] / 1e6:>11.2f}{len(one['tried']):>7}"
             + f"  {rates(one['optimizer'])}"
             + (" !" if one["on_edge"] else "")
             + (f" ({len(one['failed'])} failed)" if one["failed"] else "")
         )
+    others = next(iter(found.values())).get("outputs", {})
+    if others:
+        text.insert(1, f"settings were chosen by {results['output']}:")
+    for output in others:
+        text += ["", f"{output}, on the rows where its label counts:"]
+        text.append(_head(width).rstrip())
+        text += [
+            _judged(name, one["outputs"][output], width).rstrip()
+            for name, one in found.items()
+            if one["test"]
+        ]
     tested = [one for one in found.values() if one["test"]]
-    means = [one["test"][m]["mean"] for one in tested for m in _METRICS]
+    judged = [one for line in tested for one in (line, *_others(line))]
+    means = [one["test"][m]["mean"] for one in judged for m in _METRICS]
     if any(map(math.isnan, means)):
         text.append("- is not defined: all test rows have one label")
     if results["searched_by"] != "logloss":
@@ -103,6 +107,33 @@ def table(results: Mapping[str, Any]) -> str:
     if any(_sure(_apart(one).get("interval")) for one in tested):
         text.append("* the interval of the difference in logloss has no 0")
     return "\n".join(text)
+
+
+def _others(line: Mapping[str, Any]) -> Iterable[Mapping[str, Any]]:
+    """Results of a line in the outputs besides the first."""
+    found: Mapping[str, Any] = line.get("outputs", {})
+    return found.values()
+
+
+def _head(width: int) -> str:
+    return (
+        f"{'':{width}}"
+        + "".join(f"{_METRICS[m]:>17}{'interval':>16}" for m in _SURE)
+        + f"{'against the first':>19}{'interval':>18} {'calibration':>17}"
+    )
+
+
+def _judged(name: str, line: Mapping[str, Any], width: int) -> str:
+    """The metrics of a line, of one output."""
+    test, ends, apart = line["test"], line["intervals"], _apart(line)
+    return (
+        f"{name:{width}}"
+        + "".join(f"{_show(test[m], 4):>17}{_ends(ends[m]):>16}" for m in _SURE)
+        + f"{_signed(apart.get('mean')):>19}"
+        + f"{_ends(apart.get('interval'), '+'):>18}"
+        + ("*" if _sure(apart.get("interval")) else " ")
+        + f"{_show(test['calibration'], 4):>17}"
+    )
 
 
 def _apart(line: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -7,10 +7,12 @@ import re
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 import tensorflow_transform as tft
 from tensorboard.backend.event_processing.event_accumulator import (
@@ -20,16 +22,17 @@ from tensorboard.backend.event_processing.event_accumulator import (
 import optimizers
 from components.evaluator.config import EvaluateConfig
 from components.evaluator.predictions import predictions
+from models.config.labels import CTR, Label
 from models.config.losses import LossConfig
 from models.input_pipeline.dataset import Batches
 from models.losses.registry import build_loss
 from models.training import loop
 from models.training.evaluation import Evaluation
-from models.training.metrics import sigmoid
+from models.training.label_losses import probabilities
 from models.training.run import Files, Fitted, TrainingRun
-from models.tuning.trial import attempt
+from models.tuning.trial import attempt, named, objective
 from models.tuning.trial_store import FinishedTrainings, fingerprint
-from pipeline.comparison.intervals import TestRows
+from pipeline.comparison.intervals import TestRows, outputs_of
 from pipeline.comparison.report import rates
 from pipeline.console import Console
 
@@ -41,18 +44,28 @@ _BATCH = 8192  # rows, where nothing is learned
 class Data:
     """Rows, files and records that all trainings of a comparison share.
 
-    rows: of the test split. unit: of its bootstrap, "row" or a column.
+    rows: of the test split, for each output. unit: of its bootstrap, "row" or
+    a column.
     made_from: fingerprints of the examples and of the code.
     """
 
     files: Files
     test: list[str]
-    rows: TestRows
+    rows: Mapping[str, TestRows]
     unit: str
     folder: Path
     finished: FinishedTrainings
     made_from: Mapping[str, str]
     console: Console
+
+    def measured(
+        self, predictions: Mapping[str, npt.NDArray[np.float64]]
+    ) -> dict[str, Any]:
+        """Output -> its metrics on test rows, see `TestRows.measure`."""
+        return {
+            name: rows.measure(predictions[name])
+            for name, rows in self.rows.items()
+        }
 
     @classmethod
     def of(
@@ -62,6 +75,7 @@ class Data:
         folder: Path,
         code_version: str,
         console: Console,
+        labels: Sequence[Label] = (),
     ) -> Data:
         """Finds the data in the artifacts of `local.prepare`.
 
@@ -72,6 +86,7 @@ class Data:
             code_version: of this project and of the user's own code; another
                 one trains anew.
             console: gets a line for each training.
+            labels: of the models, where there are several.
         """
         examples = made["Transform"]["transformed_examples"]
         transform = tft.TFTransformOutput(made["Transform"]["transform_graph"])
@@ -81,15 +96,15 @@ class Data:
             [f"{examples}/Split-eval/*"],
         )
         test = [f"{examples}/Split-test/*"]
-        labels, weights = _judged(test, transform)
+        values, weights = _judged(test, transform, labels)
         groups = None
         if evaluate.group is not None:
             raw = f"{made['ClickLogGen']['examples']}/Split-test/*"
-            groups = _groups(raw, evaluate.group, labels)
+            groups = _groups(raw, evaluate.group, values)
         return cls(
             files,
             test,
-            TestRows(labels, groups, evaluate.replicates, weights),
+            outputs_of(labels, values, weights, groups, evaluate.replicates),
             "row" if groups is None else str(evaluate.group),
             folder,
             FinishedTrainings(str(folder / "trainings")),
@@ -104,28 +119,38 @@ class Data:
 
 
 def _judged(
-    files: Sequence[str], transform: tft.TFTransformOutput
+    files: Sequence[str],
+    transform: tft.TFTransformOutput,
+    labels: Sequence[Label],
 ) -> tuple[Any, Any]:
     """Labels of the rows, and their weights, or None."""
-    labels, weights = [], []
-    for _, label, *weight in Batches(files, transform, _BATCH).epoch():
-        labels.append(label.numpy())
+    found, weights = [], []
+    for _, label, *weight in _batches(files, transform, labels).epoch():
+        found.append(label.numpy())
         weights += [one.numpy() for one in weight]
-    return np.concatenate(labels), np.concatenate(weights) if weights else None
+    return np.concatenate(found), np.concatenate(weights) if weights else None
 
 
-def _groups(pattern: str, column: str, labels: Any) -> Any:
+def _batches(
+    files: Sequence[str],
+    transform: tft.TFTransformOutput,
+    labels: Sequence[Label],
+) -> Batches:
+    further = [label.column for label in labels[1:]]
+    return Batches(files, transform, _BATCH, labels=further)
+
+
+def _groups(pattern: str, column: str, values: Any) -> Any:
     """Groups of the rows, from the raw examples; None if these differ."""
     kinds = {column: "string"}
     parts = [
         predictions([file], {}, kinds, group=column)
         for file in sorted(tf.io.gfile.glob(pattern))
     ]
-    if not np.array_equal(np.concatenate([p.labels for p in parts]), labels):
+    first = values.reshape(len(values), -1)[:, 0]
+    if not np.array_equal(np.concatenate([p.labels for p in parts]), first):
         return None
-    groups: Any = np.concatenate([part.groups for part in parts])
-    values, codes = np.unique(groups, return_inverse=True)
-    return codes - int((values == -1).any())
+    return np.concatenate([part.groups for part in parts])
 
 
 class Trainings:
@@ -135,13 +160,20 @@ class Trainings:
         label: of the line, in front of what is shown; "" for none.
         sections: see `TrainingRun`; `optimizer` is replaced.
         data: what it trains on.
+        output: of several labels, the one that a search goes by.
     """
 
     def __init__(
-        self, label: str, sections: Mapping[str, Any], data: Data
+        self,
+        label: str,
+        sections: Mapping[str, Any],
+        data: Data,
+        output: str = CTR,
     ) -> None:
         self._label, self._data = label, data
         job = TrainingRun(sections, data.files)
+        self._output = output if job.labels else None
+        self.outputs = [output, *(n for n in data.rows if n != output)]
         # Settings chosen from the log are the same for all.
         self._sections = job.custom
         self.model: dict[str, Any] = job.custom["model"]
@@ -163,7 +195,8 @@ class Trainings:
             train["eval_steps"] = None
         record = self._train(optimizer, train, "search")
         if self.searched_by == "logloss" or "failed" in record:
-            return float(record.get("logloss", math.inf))
+            name = named("logloss", self._output)
+            return float(record.get(name, math.inf))
         auc = record["auc"]
         return 1.0 - auc if auc is not None and auc >= 0 else math.inf
 
@@ -173,7 +206,9 @@ class Trainings:
         train["seed"] += number
         if train["early_stopping"] is None:
             train["eval_steps"] = max(1, self.steps // _POINTS)
-        return self._train(optimizer, train, f"seed {train['seed']}")
+        record = self._train(optimizer, train, f"seed {train['seed']}")
+        of_output = record.get("outputs", {}).get(self.outputs[0], {})
+        return {**record, **of_output}
 
     def taken(self) -> tuple[int, float]:
         """Trainings since the last call, and their seconds."""
@@ -190,6 +225,8 @@ class Trainings:
         }
         tested = what != "search"
         made_from = {**sections, **self._data.made_from, "tested": tested}
+        if not tested and self._output is not None:
+            made_from["output"] = self._output
         data = self._data
         record = data.finished.get(made_from)
         known = record is not None
@@ -199,7 +236,11 @@ class Trainings:
                 record = (
                     self._tested(sections, name)
                     if tested
-                    else attempt(sections, data.files)
+                    else attempt(
+                        sections,
+                        data.files,
+                        describe=partial(objective, "logloss", self._output),
+                    )
                 )
             data.finished.put(made_from, record)
         self._taken.append(float(record["seconds"]))
@@ -214,11 +255,13 @@ class Trainings:
         shutil.rmtree(log_dir, ignore_errors=True)
 
         def describe(job: TrainingRun, fitted: Fitted) -> dict[str, Any]:
-            evaluation = Evaluation(fitted.model, job.negatives.shift)
-            test = Batches(data.test, data.files.transform, _BATCH).epoch()
-            _, logits = evaluation.predict(test)
+            evaluation = Evaluation(
+                fitted.model, job.negatives.shift, job.labels
+            )
+            test = _batches(data.test, data.files.transform, job.labels)
+            _, logits = evaluation.predict(test.epoch())
             return {
-                **data.rows.measure(sigmoid(logits)),
+                "outputs": data.measured(probabilities(job.labels, logits)),
                 "slot_bytes": optimizers.slot_bytes(fitted.optimizer),
                 "curve": curve(log_dir, fitted.result),
             }
@@ -254,7 +297,8 @@ def _line(
     if "failed" in record:
         result = f"failed: {record['failed']}"
     else:
-        result = f"eval logloss {record['logloss']:.5f}"
+        (by,) = [n for n in record if n.endswith(".logloss")] or ["logloss"]
+        result = f"eval {by} {record[by]:.5f}"
         if record["auc"] is not None:
             result += f", AUC {record['auc']:.4f}"
     took = "done before" if known else f"{record['seconds']:.1f} s"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -197,7 +197,7 @@ def score(chunk: Chunk, job: Scoring, model: Model) -> None:
     }
     # As text, so that none is rounded.
     wanted |= dict.fromkeys(job.keep, "string")
-    low, high, total = 1.0, 0.0, 0.0
+    answers = {name: _Answers() for name in model.outputs}
     rejected = {REJECTED: os.path.join(job.folder, REJECTED)}
     shards = Shards(rejected, chunk.number, job.chunks)
     with (
@@ -221,18 +221,31 @@ def score(chunk: Chunk, job: Scoring, model: Model) -> None:
                 kept = [array.filter(good) for array in kept]
             predictions = model.predict(features, separators)
             file.write(kept, predictions)
-            ctr = predictions[CTR]
             check.see(features)
-            tally.counts["scored"] += len(ctr)
-            if len(ctr):
-                low, high = min(low, ctr.min()), max(high, ctr.max())
-                total += float(ctr.sum(dtype=np.float64))
+            tally.counts["scored"] += len(predictions[CTR])
+            for name, found in answers.items():
+                found.see(predictions[name])
     counts = {
         **tally.to_json(),
         **check.to_json(),
-        "ctr": {"sum": total, "min": float(low), "max": float(high)},
+        "outputs": {name: asdict(found) for name, found in answers.items()},
     }
     write_whole(Path(job.folder, COUNTS.format(chunk.number)), counts)
+
+
+@dataclass
+class _Answers:
+    """Sum, least and greatest probability of one output."""
+
+    sum: float = 0.0
+    min: float = 1.0
+    max: float = 0.0
+
+    def see(self, values: npt.NDArray[np.float32]) -> None:
+        if len(values):
+            self.min = min(self.min, float(values.min()))
+            self.max = max(self.max, float(values.max()))
+            self.sum += float(values.sum(dtype=np.float64))
 
 
 def write_whole(path: Path, value: Any) -> None:

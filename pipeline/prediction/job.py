@@ -23,6 +23,7 @@ from components.click_log_gen.files.chunks import Chunk, naming
 from components.click_log_gen.formats import log_format
 from components.click_log_gen.formats.plan import plan
 from components.click_log_gen.output.row_counts import RowCounts
+from models.config.labels import CTR
 from models.errors import InputError, RefusedError
 from pipeline import beam as beam_options
 from pipeline.prediction import chunk as chunks
@@ -237,7 +238,11 @@ def _summary(
     for part in parts:
         tally.add(part)
     rows = tally.counts["scored"]
-    ctr = [part["ctr"] for part in parts if part["counts"].get("scored")]
+    scored = [p["outputs"] for p in parts if p["counts"].get("scored")]
+    answers = {
+        name: [part[name] for part in scored]
+        for name in (scored[0] if scored else {CTR: None})
+    }
     found = feature_check.total(parts, source.features)
     return {
         "model": source.model,
@@ -249,9 +254,19 @@ def _summary(
         "rejected": tally.counts["rejected"],
         "reasons": dict(tally.reasons.most_common()),
         "examples": tally.examples,
-        "mean_ctr": sum(part["sum"] for part in ctr) / rows if rows else None,
-        "min_ctr": min((part["min"] for part in ctr), default=None),
-        "max_ctr": max((part["max"] for part in ctr), default=None),
+        "outputs": list(answers),
+        **{
+            f"{what}_{name}": value
+            for name, found in answers.items()
+            for what, value in (
+                (
+                    "mean",
+                    sum(one["sum"] for one in found) / rows if rows else None,
+                ),
+                ("min", min((one["min"] for one in found), default=None)),
+                ("max", max((one["max"] for one in found), default=None)),
+            )
+        },
         "warnings": [
             f"column {name} has no value in any row"
             + ("; " + _HISTORY if name in source.made else "")

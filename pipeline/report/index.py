@@ -23,6 +23,7 @@ from pipeline.report.page import put, render
 
 INDEX = "index.html"
 _SHOWN = ("auc", "logloss", "normalized_entropy", "calibration", "gauc")
+_OF_OUTPUTS = (".auc", ".logloss", ".calibration")  # cvr.auc
 
 
 def write(rows: Sequence[dict[str, Any]], folder: Path) -> Path:
@@ -52,11 +53,14 @@ def write(rows: Sequence[dict[str, Any]], folder: Path) -> Path:
 def _pipeline(
     key: str, name: str, rows: Sequence[dict[str, Any]], folder: Path
 ) -> Section:
-    metrics = [
+    known = {
         metric
-        for metric in _SHOWN
-        if any(row["metrics"].get(metric) is not None for row in rows)
-    ]
+        for row in rows
+        for metric, value in row["metrics"].items()
+        if value is not None
+    }
+    of_outputs = [m for m in sorted(known) if m.endswith(_OF_OUTPUTS)]
+    metrics = [m for m in (*_SHOWN, *of_outputs) if m in known]
     head = ["run", "when (UTC)", "status", "model", "optimizer", "pushed"]
     head += ["differs from the run before"]
     texts = len(head)

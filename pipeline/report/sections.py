@@ -434,11 +434,15 @@ def ingest(run: RunData) -> Section | None:
         names = ("positives", "negatives", "unknown")
         tables.append(
             Table(
-                ["label, of the rows where it counts", *names],
+                ["label, of the rows where it counts", "split", *names],
                 [
-                    [name, *(number(one[what]) for what in names)]
-                    for name, one in found.items()
+                    [name, split, *(number(one[what]) for what in names)]
+                    for name, whole in found.items()
+                    for split, one in whole.get(
+                        "splits", {"all": whole}
+                    ).items()
                 ],
+                2,
             )
         )
     clicks = counts.get("clicks") or {}

@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 
 from models import valid_json
+from models.config.labels import outputs
 from models.config.metric_registry import REGISTERED
 from models.errors import FailedError, InputError, RefusedError
 from pipeline import beam, counts
@@ -333,11 +334,22 @@ class _Run:
         metric = REGISTERED.get(tune.objective) if tune else None
         if metric is None:
             return
+        where = ""
+        labels = self._config.data.trained_labels
+        for output in outputs(labels)[1:]:
+            if tune is not None and tune.output == output.name:
+                label = labels[output.label].name
+                values = counted["labels"][label]["splits"]["eval"]
+                positives = values["positives"]
+                if not output.joint:
+                    rows = positives + values["negatives"]
+                where = f" where {output.name} counts"
         lacks = {"positive": positives == 0, "both": positives in (0, rows)}
         if lacks.get(metric.needs):
             text = (
                 f"received {metric.name!r}, but all {rows:,} rows of the eval"
-                f" split have the label {int(positives > 0)}; accepted: logloss"
+                f" split{where} have the label {int(positives > 0)}; accepted:"
+                " logloss"
             )
             raise InputError(self._config.problem("tune.objective", text))
 

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import tensorflow as tf
+from sklearn.linear_model import LogisticRegression
 
 from components.evaluator import gate
 from components.evaluator.config import EvaluateConfig
@@ -23,11 +24,13 @@ from components.transform.executor import Executor
 from models.checkpointing import saved_state
 from models.checkpointing.warm_start import Base
 from models.config.labels import UNKNOWN, labels_of
-from models.export import Served, export
+from models.export import UNCALIBRATED, Served, export
 from models.input_pipeline.dataset import Batches
 from models.input_pipeline.row_counts import ROWS
 from models.preprocessing import analyzers
-from models.training.metrics import auc, logloss
+from models.training.calibration import ENOUGH
+from models.training.export_logits import Calibrated, calibrated
+from models.training.metrics import auc, calibration, logloss
 from models.training.run import Files, TrainingRun
 from models.tuning.trial import attempt
 from optimizers.registry import build_optimizer
@@ -206,6 +209,114 @@ def test_warm_start_goes_on_with_the_same_labels(
     carried = {"model/deep/embedding_16/table"}
     new = {name for name in report.initialised if name.startswith("model/")}
     assert new and not new & carried and "model/deep/out/kernel" in new
+
+
+def calibrated_export(
+    trained: Any, found: Calibrated, folder: Path
+) -> tuple[dict[str, Any], list[str]]:
+    """Signature -> its answers to the eval rows, and the rows' files."""
+    _, job, model, path = trained
+    served = Served(
+        model,
+        job.files.transform,
+        job.features,
+        job.negatives.shift,
+        analysis=analyzers.kept(job.features, job.files.transform),
+        calibrations=found.functions,
+        labels=job.labels,
+    )
+    export(served, str(folder), {"config": CUSTOM})
+    files = [str(f) for f in (path.parent / "raw" / "Split-eval").glob("*")]
+    records = tf.data.TFRecordDataset(sorted(files)).batch(1000)
+    (examples,) = list(records)
+    loaded = tf.saved_model.load(str(folder))
+    return {
+        name: {
+            output: values.numpy()
+            for output, values in signature(examples=examples).items()
+        }
+        for name, signature in loaded.signatures.items()
+        if name != "serving_default"
+    }, files
+
+
+def test_each_label_is_calibrated_by_the_rows_where_it_counts(
+    trained: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The reference is scikit-learn's on the network's logits."""
+    monkeypatch.setitem(ENOUGH, "platt", 20)
+    rows, job, model, _ = trained
+    click = np.array([row["label"] for row in rows])
+    buy = np.array([row["example_label_buy"] for row in rows])
+    counts = (click > 0) & (buy >= 0)
+    ctr, cvr = job.held_out_rows(model, 0)
+    assert len(ctr.labels) == len(rows) and len(cvr.labels) == counts.sum()
+    assert cvr.labels.sum() == (buy[counts] > 0).sum()
+    assert len(cvr.ids) == counts.sum()
+    found = calibrated(job, model, {"method": "platt"})
+    assert not found.warnings
+    assert found.report["outputs"]["cvr"]["functions"][0]["name"] == "all rows"
+    answers, files = calibrated_export(trained, found, tmp_path / "m")
+    before, after = answers[UNCALIBRATED], answers["examples"]
+    expected = wanted(job, model)
+    for number, name in enumerate(NAMES):
+        np.testing.assert_allclose(before[name], expected[:, number], rtol=1e-4)
+    for name, labels, some in (
+        ("ctr", click, slice(None)),
+        ("cvr", buy, counts),
+    ):
+        logits = np.log(before[name] / (1 - before[name]))[:, None]
+        reference = LogisticRegression(penalty=None, tol=1e-10)
+        reference.fit(logits[some], labels[some])
+        p = reference.predict_proba(logits)[:, 1]
+        np.testing.assert_allclose(after[name], p, rtol=1e-3)
+        mean = calibration(labels[some].astype(float), after[name][some])
+        assert mean == pytest.approx(1, abs=1e-3)
+    product = after["ctr"] * after["cvr"]
+    np.testing.assert_allclose(after["ctcvr"], product, rtol=1e-6)
+    assert (after["ctcvr"] < after["ctr"]).all()
+    columns = predictions(
+        files, {"candidate": str(tmp_path / "m")}, {}, labels=job.labels
+    )
+    config = EvaluateConfig.model_validate(
+        {"replicates": 100, "calibrate": "platt"}
+    )
+    reports = evaluate_outputs(columns, job.labels, config, "eval")
+    reports["ctr"] = evaluate(columns, config, "eval")
+    for name, some in (
+        ("ctr", click >= 0),
+        ("cvr", counts),
+        ("ctcvr", buy >= 0),
+    ):
+        labels = {"ctr": click, "cvr": buy, "ctcvr": buy * click}[name][some]
+        entry = reports[name]["calibration"]["metrics"]["logloss"]
+        for key, values in (("baseline", before), ("value", after)):
+            value = logloss(labels.astype(float), values[name][some])
+            assert entry[key] == pytest.approx(value, rel=1e-3)
+
+
+def test_label_with_too_few_rows_is_not_calibrated(
+    trained: Any, tmp_path: Path
+) -> None:
+    _, job, model, _ = trained
+    found = calibrated(job, model, {"method": "platt", "by": "site"})
+    (warning,) = found.warnings
+    assert warning.startswith("no calibration of cvr: ")
+    assert "too few" in found.report["outputs"]["cvr"]["why"]
+    assert found.report["why"] is None and found.functions[1] is None
+    answers, files = calibrated_export(trained, found, tmp_path / "m")
+    before, after = answers[UNCALIBRATED], answers["examples"]
+    np.testing.assert_array_equal(before["cvr"], after["cvr"])
+    assert (before["ctr"] != after["ctr"]).any()
+    columns = predictions(
+        files, {"candidate": str(tmp_path / "m")}, {}, labels=job.labels
+    )
+    config = EvaluateConfig.model_validate(
+        {"replicates": 100, "calibrate": "platt"}
+    )
+    reports = evaluate_outputs(columns, job.labels, config, "eval")
+    assert reports["cvr"]["calibration"] is None
+    assert reports["ctcvr"]["calibration"] is not None
 
 
 def test_search_scores_several_labels(trained: Any) -> None:

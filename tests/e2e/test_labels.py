@@ -11,7 +11,9 @@ import pandas as pd
 import pytest
 import tensorflow as tf
 
+from pipeline.cli import main
 from pipeline.commands.generate import generate_days
+from serving import manifest
 from tests.e2e.attempts import Attempts
 
 CONFIG = """
@@ -40,8 +42,7 @@ def run(
     folder: Path, rows: pd.DataFrame, truth: pd.DataFrame, **settings: str
 ) -> Any:
     """The run's summary and folder, and answers for all rows of `truth`."""
-    folder.mkdir()
-    (folder / "logs").mkdir()
+    (folder / "logs").mkdir(parents=True)
     rows.to_parquet(folder / "logs/rows.parquet")
     text = CONFIG
     for name, value in settings.items():
@@ -134,7 +135,9 @@ def test_conversion_rate_of_all_rows_is_learned(tmp_path: Path) -> None:
         masked["ctcvr"], masked["ctr"] * masked["cvr"], rtol=1e-5
     )
     assert summary["metrics"].keys() > {"auc", "cvr.auc", "ctcvr.logloss"}
-    assert summary["labels"]["buy"] == {
+    counted = summary["labels"]["buy"]
+    assert counted.pop("splits").keys() == {"train", "eval"}
+    assert counted == {
         "positives": (at_clicks & (rows["conversion"] == 1)).sum(),
         "negatives": (at_clicks & (rows["conversion"] == 0)).sum(),
         "unknown": (at_clicks & rows["conversion"].isna()).sum(),
@@ -145,3 +148,59 @@ def test_conversion_rate_of_all_rows_is_learned(tmp_path: Path) -> None:
     page = (newest / "report.html").read_text()
     assert "cvr: metrics" in page and "ctcvr: curves" in page
     assert "cvr, of the label buy:" in console
+
+
+@pytest.mark.slow
+def test_outputs_are_calibrated_and_scored(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Fitted on eval rows, judged on test rows, each for itself."""
+    generate_days(
+        20_000, tmp_path, 2, 5, "parquet", conversions=True, position_bias=1.0
+    )
+    days = sorted(tmp_path.glob("2024*"))
+    rows = pd.concat(
+        [pd.read_parquet(day / "impressions.parquet") for day in days]
+    ).reset_index(drop=True)
+    folder = tmp_path / "one"
+    summary, newest, answers, console = run(
+        folder,
+        rows,
+        rows[:500],
+        LABELS="labels: {click: click, buy: {column: conversion, of: click}}",
+        MODEL="mmoe",
+        OUTPUTS=BOTH + "\n  calibrate: platt",
+        GATE="{p99_ms: 60000}",
+        **{
+            "eval: 0.2": "eval: 0.3, test: 0.2",
+            "position, country]": "country, {name: slot, serve: shallow}]",
+        },
+    )
+    about = summary["calibration"]
+    assert about["why"] is None and about["outputs"]["cvr"]["why"] is None
+    parts = {"": summary["evaluation"], **summary["evaluation"]["outputs"]}
+    for name, part in parts.items():
+        found = part["calibration"]["metrics"]
+        assert found["logloss"]["value"] < found["logloss"]["baseline"] + 0.01
+        assert part["as_served"], name
+    assert summary["shallow"]["outputs"].keys() == {"cvr"}
+    product = answers["ctr"] * answers["cvr"]
+    np.testing.assert_allclose(answers["ctcvr"], product, rtol=1e-5)
+    assert "calibration of cvr: platt" in console
+    page = (newest / "report.html").read_text()
+    assert page.count("uncalibrated") >= 3
+    model = max((folder / "models/tiny").iterdir(), key=lambda p: p.name)
+    about = manifest.about(str(model))
+    assert about["calibration"]["outputs"]["cvr"]["functions"]
+    words = [str(model), str(folder / "logs/rows.parquet")]
+    assert main(["predict", *words, "--out", str(tmp_path / "scores")]) == 0
+    assert ", cvr 0." in capsys.readouterr().out
+    told = json.loads((tmp_path / "scores/predict.json").read_text())
+    assert told["outputs"] == ["ctr", "ctcvr", "cvr"]
+    scored = pd.concat(
+        map(pd.read_parquet, (tmp_path / "scores").glob("*.parquet"))
+    )
+    for name in told["outputs"]:
+        scores = scored[name]
+        assert told[f"mean_{name}"] == pytest.approx(scores.mean(), rel=1e-5)
+        assert told[f"min_{name}"] == pytest.approx(scores.min())

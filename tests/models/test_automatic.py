@@ -213,3 +213,20 @@ def test_auto_precision_becomes_what_the_machine_multiplies() -> None:
     assert (("train.precision", policy, reason)) in [
         (c.path, c.value, c.reason) for c in chosen
     ]
+
+
+@pytest.mark.parametrize(
+    ("rows", "asked", "found"),
+    [
+        (10_000, "auto", "auto"),  # rows that are left out say later
+        (5_000_000, "auto", False),
+        (10_000, False, False),
+        (10_000, True, True),
+    ],
+)
+def test_curves_are_left_to_the_linear_start(
+    rows: int, asked: bool | str, found: bool | str
+) -> None:
+    chosen, reasons = choose(sections(train__curves=asked), rows, 50)
+    assert chosen["train"]["curves"] == found
+    assert "train.curves" not in {choice.path for choice in reasons}

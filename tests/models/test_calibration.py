@@ -180,7 +180,7 @@ def test_every_signature_is_calibrated_but_one(tmp_path: Path) -> None:
         Transform(),
         features(place="top"),
         logit_shift=-1.0,
-        calibration=found,
+        calibrations=(found,),
     )
     path = str(tmp_path / "m")
     export(served, path, {})

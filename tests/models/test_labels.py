@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from models.errors import InputError
 from models.input_pipeline.label_columns import label_rows
 from models.keras_versions import start_afresh
 from models.losses.registry import Loss
-from models.preprocessing.input_layout import LabelInput, Layout
+from models.preprocessing.input_layout import IdFeature, LabelInput, Layout
 from models.training import loop
 from models.training.evaluation import Evaluation
 from models.training.label_losses import (
@@ -151,6 +152,24 @@ def test_logits_start_at_the_base_rate_of_each_label(name: str) -> None:
     rates = 1 / (1 + np.exp(-np.array(list(biases.values()))))
     np.testing.assert_allclose(rates, [0.2, 0.3, 0.4][: len(labels)], rtol=1e-5)
     assert model(inputs(PLAIN, 7)).shape == (7, len(labels))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_shallow_weights_are_of_each_label(name: str) -> None:
+    """A weight of each slot for each label, which requests do not add."""
+    labels = ESMM if name == "esmm" else LABELS
+    slots = (IdFeature("slot", 4, 1),)
+    shape = dataclasses.replace(layout(labels), shallow=slots)
+    config = ModelConfig.model_validate({"name": name, "hidden": [8, 4]})
+    model = build_model(shape, config, 0.2)
+    table = model.shallow.table
+    assert table.shape == (4, len(labels))
+    weights = np.arange(4.0 * len(labels)).reshape(4, -1)
+    table.assign(weights)
+    batch = inputs(PLAIN, 7)
+    ids = np.arange(7) % 4
+    whole = model({**batch, "shallow_ids": tf.constant(ids[:, None])})
+    np.testing.assert_allclose(whole - model(batch), weights[ids], atol=1e-5)
 
 
 def test_mixture_of_experts_is_the_papers() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import keras
@@ -106,13 +107,17 @@ def test_weights_are_those_of_scikit_learn(negative: float) -> None:
         )
 
 
-def begun(train: Any, held_out: Any, **settings: Any) -> tuple[Any, Any]:
+def begun(
+    train: Any, held_out: Any, curves: bool | str = False, **settings: Any
+) -> tuple[Any, Any]:
     keras.utils.set_random_seed(1)
-    model = build_model(LAYOUT, ModelConfig(**settings), 0.3)
-    start = linear_start.begin(
-        model, LAYOUT, KEYS, batched(train), batched(held_out), Negatives()
+    found = linear_start.fit(
+        LAYOUT, KEYS, batched(train), batched(held_out), Negatives(), curves
     )
-    return model, start
+    shape = replace(LAYOUT, pieces=found.pieces)
+    model = build_model(shape, ModelConfig(**settings), 0.3)
+    found.give(model)
+    return model, found.start
 
 
 def best_regression(train: Any, held_out: Any, weight: Any = None) -> float:

@@ -13,9 +13,10 @@ from sklearn.metrics import log_loss
 from sklearn.preprocessing import OneHotEncoder
 
 from models.architectures.registry import build_model
-from models.config.training import ModelConfig, TrainConfig
+from models.config.training import ModelConfig, Negatives, TrainConfig
+from models.preprocessing.id_space import Keys
 from models.preprocessing.input_layout import IdFeature, Layout
-from models.training import loop
+from models.training import logistic_regression, loop
 from models.training.evaluation import Evaluation
 from models.training.metrics import sigmoid
 from optimizers.registry import build_optimizer
@@ -78,8 +79,8 @@ def test_it_starts_at_the_base_rate(layout: Layout) -> None:
     assert sigmoid(found.numpy()) == pytest.approx([0.03] * 3)
 
 
-def test_it_learns_what_scikit_learn_does() -> None:
-    (inputs, label), (later, truth) = rows(4000, 1), rows(4000, 2)
+def scikit_learns(inputs: Any, label: Any, later: Any, truth: Any) -> float:
+    """Logloss of its regression, of the later rows."""
     ids = [inputs["ids"].numpy(), later["ids"].numpy()]
     encoder = OneHotEncoder(handle_unknown="ignore").fit(ids[0])
     seen, unseen = (
@@ -87,7 +88,42 @@ def test_it_learns_what_scikit_learn_does() -> None:
         for i, x in zip(ids, (inputs, later), strict=True)
     )
     judge = LogisticRegression(C=10, max_iter=1000).fit(seen, label)
-    wanted = log_loss(truth, judge.predict_proba(unseen)[:, 1])
+    return float(log_loss(truth, judge.predict_proba(unseen)[:, 1]))
+
+
+def test_the_first_line_of_a_comparison_is_no_worse_than_scikit_learns() -> (
+    None
+):
+    """Its penalty is chosen by other rows."""
+    (inputs, label), (later, truth) = rows(4000, 1), rows(4000, 2)
+    train, held_out, test = (
+        list(tf.data.Dataset.from_tensor_slices(given).batch(1000))
+        for given in ((inputs, label), rows(2000, 3), (later, truth))
+    )
+    keys = {f.name: Keys("identity", f.size) for f in LAYOUT.single}
+    fit = logistic_regression.fit(
+        LAYOUT, keys, (), train, held_out, Negatives(), 4000
+    )
+    found = log_loss(truth, sigmoid(fit.logits(test)[:, 0]))
+    assert found < scikit_learns(inputs, label, later, truth) + 1e-3
+    assert fit.rows == 4000 and len(fit.penalties) == 1
+
+
+def test_batches_at_even_distances_stand_for_a_log_beyond_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(logistic_regression, "_VALUES", 5 * 2000)
+    data = list(tf.data.Dataset.from_tensor_slices(rows(4000, 1)).batch(100))
+    keys = {f.name: Keys("identity", f.size) for f in LAYOUT.single}
+    fit = logistic_regression.fit(
+        LAYOUT, keys, (), data, data[:10], Negatives(), 4000
+    )
+    assert fit.rows == 2000
+
+
+def test_it_learns_what_scikit_learn_does() -> None:
+    (inputs, label), (later, truth) = rows(4000, 1), rows(4000, 2)
+    wanted = scikit_learns(inputs, label, later, truth)
     keras.utils.set_random_seed(1)
     model = build_model(LAYOUT, CONFIG, float(label.mean()))
     data = tf.data.Dataset.from_tensor_slices((inputs, label)).batch(64)

@@ -17,7 +17,7 @@ import tensorflow as tf
 import tf_keras
 
 from models.checkpointing.checkpoint import Checkpoints
-from models.training.divergence import diverged
+from models.training.divergence import advice, diverged
 from tests import forks
 from tests.models import training
 
@@ -229,11 +229,13 @@ def test_in_any_state_of_lion_it_goes_on_with_the_same_bits(
 
 
 @pytest.mark.ci
+@pytest.mark.parametrize("curves", [False, True])
 def test_after_a_linear_start_it_goes_on_with_the_same_bits(
-    tmp_path: Path, examples: Path
+    tmp_path: Path, examples: Path, curves: bool
 ) -> None:
     settings = {
         "linear_start": True,
+        "curves": curves,
         "eval_steps": 16,
         "early_stopping": {"patience": 9},
         "state": "linear",
@@ -248,6 +250,11 @@ def test_after_a_linear_start_it_goes_on_with_the_same_bits(
     _, later = training.train(examples, None, warm)
     moved = later["model/wide/table"] != found["model/wide/table"]
     assert moved.any()
+    steps = [name for name in found if name.startswith("model/deep/curves/")]
+    assert len(steps) == 3 * curves and set(steps) <= set(later)
+    for name in steps:  # the curves go on too, from where they were
+        assert (later[name] != found[name]).any() == name.endswith("weight")
+        assert np.abs(later[name] - found[name]).max() < 0.2
 
 
 @pytest.mark.ci
@@ -309,6 +316,15 @@ def test_without_a_checkpoint_none_is_promised(tmp_path: Path) -> None:
     none = Checkpoints(str(tmp_path / "none"))
     message = str(diverged("at step 1", "the loss is not finite", none))
     assert "learning_rate" in message and "checkpoint" not in message
+
+
+def test_advice_is_true_of_the_loss_and_of_the_first_step() -> None:
+    assert advice(7, "logloss") == "Lower optimizer.learning_rate"
+    first = advice(1, "logloss")
+    assert first.startswith("No weight has moved yet") and "inputs" in first
+    own = advice(7, "my:Loss")
+    assert "train.loss 'my:Loss' gave it" in own and "Else lower" in own
+    assert "a lower rate does not help: train.loss" in advice(1, "my:Loss")
 
 
 def test_keras_callbacks_see_the_training_and_may_stop_it(

@@ -220,7 +220,7 @@ def ranked(shape: Layout, start: bool) -> tuple[float, Any, Any]:
             for name, size in zip(names, sizes, strict=True)
         }
         some = data.batch(4096)
-        linear_start.begin(model, shape, keys, some, some, Negatives())
+        linear_start.fit(shape, keys, some, some, Negatives()).give(model)
     else:
         loop.train(
             model,

@@ -163,7 +163,7 @@ def test_the_linear_start_counts_values_as_the_wide_part_does() -> None:
     wide.build()
     size = wide.lookup.rows
     data = [(batch, tf.zeros([50]))]
-    rows = linear_start._rows(data, LAYOUT, wide.lookup.first, size, 1.0)
+    rows = linear_start.rows_of(data, LAYOUT, wide.lookup.first, size, 1.0)
     weights = np.r_[wide.table.numpy()[:, 0].astype(np.float64), 0.0]
     expected = tf.reduce_sum(wide(batch), [1, 2])
     np.testing.assert_allclose(rows.logits(weights), expected, atol=1e-5)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -126,8 +127,18 @@ def train(
     section = ModelConfig(
         name=name, hidden=(16,), dropout=dropout, embedding_l2=l2
     )
+    files, linear = [f"{examples}/part-*"], None
+    layout = LAYOUT
+    if config.linear_start:
+        rows = Batches(files, Spec(), 500)
+        linear = linear_start.fit(
+            LAYOUT, meant.keys, rows, rows, negatives, config.curves
+        )
+        layout = replace(LAYOUT, pieces=linear.pieces)
+    elif begun:
+        layout = replace(LAYOUT, pieces=begun.pieces)
     with team.strategy.scope():
-        model = build_model(LAYOUT, section, 0.5)
+        model = build_model(layout, section, 0.5)
         optimizer = build_optimizer(
             spec,
             per_epoch * config.epochs,
@@ -137,11 +148,9 @@ def train(
         if begun:
             optimizer.build(model.trainable_variables)
             begun.carry(model, optimizer, meant)
-    files = [f"{examples}/part-*"]
-    if config.linear_start:
-        rows = Batches(files, Spec(), 500)
+    if linear is not None:
         with team.strategy.scope():
-            linear_start.begin(model, LAYOUT, meant.keys, rows, rows, negatives)
+            linear.give(model)
     result = loop.train(
         model,
         optimizer,

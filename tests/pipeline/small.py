@@ -53,6 +53,32 @@ def write_log(path: Path, rows: int = 2000) -> None:
     path.write_text("\n".join(lines) + "\n", "utf-8")
 
 
+def write_shop_logs(folder: Path, rows: int = 2000) -> dict[str, Any]:
+    """Impressions, clicks and orders; the section `data` of two labels."""
+    data = write_joined_logs(folder, rows)
+    draw = random.Random(2)
+    head, *clicks = (folder / "clicked.tsv").read_text("utf-8").splitlines()
+    orders = [head]
+    for line in clicks:
+        id, time = line.split("\t")
+        if draw.random() < 0.4:
+            orders.append(f"{id}\t{int(time) + 20}")
+    text = "\n".join(orders) + "\n"
+    (folder / "orders.tsv").write_text(text, "utf-8")
+    log = {"format": "tsv", "header": True}
+    return {
+        **data,
+        "events": {"orders": {**log, "path": str(folder / "orders.tsv")}},
+        "labels": {
+            "click": {"from": "clicks"},
+            "buy": {
+                "from": "orders", "key": "id", "window": "1m", "of": "click"
+            },
+        },
+        "split": {"by": "hash", "eval": 0.3, "test": 0.3},
+    }  # fmt: skip
+
+
 def write_joined_logs(folder: Path, rows: int = 2000) -> dict[str, Any]:
     """Impressions and their clicks; the section `data` of both."""
     write_log(folder / "drawn.tsv", rows)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import math
-import re
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +14,7 @@ from components.evaluator.config import EvaluateConfig
 from components.evaluator.evaluation import evaluate
 from components.evaluator.predictions import Columns
 from models.config.architectures import ARCHITECTURES
+from models.config.labels import Label
 from models.config.numeric import NumericFeature
 from models.config.training import ModelConfig
 from models.training.automatic import choose
@@ -202,8 +202,14 @@ def test_metrics_of_one_label_are_a_dash_in_the_table_and_said() -> None:
 def test_all_models_are_ours_and_a_wrong_one_is_named() -> None:
     ours = [n for n, s in ARCHITECTURES.items() if not s.takes_labels]
     assert candidates.models("all") == ours
-    with pytest.raises(ConfigError, match=r"received 'esmm', a model of sev"):
+    with pytest.raises(ConfigError, match=r"'esmm' without data.labels; acc"):
         candidates.models("esmm")
+    click, buy, like = Label("click"), Label("buy", "click"), Label("like")
+    several = ["shared_bottom", "mmoe", "esmm"]
+    assert candidates.models("all", labels=[click, buy]) == several
+    assert candidates.models("all", labels=[click, like]) == several[:2]
+    with pytest.raises(ConfigError, match=r"'dlrm' with data.labels; .*: sha"):
+        candidates.models("dlrm", labels=[click, buy])
     assert candidates.models("dlrm, dcn_v2,dlrm") == ["dlrm", "dcn_v2"]
     with pytest.raises(ConfigError, match=r"--models: received 'dcn'; .*dlrm"):
         candidates.models("dlrm,dcn")
@@ -228,7 +234,7 @@ def test_all_has_the_configs_model_on_pieces_and_on_buckets() -> None:
         ("all+pieces", r"received 'all\+pieces'; .*each with \+pieces or"),
         ("dcn+pieces", r"received 'dcn\+pieces'; .*dlrm"),
         ("dlrm+piece", r"received 'dlrm\+piece'; .*dlrm"),
-        ("esmm+buckets", r"received 'esmm\+buckets', a model of sev"),
+        ("esmm+buckets", r"received 'esmm\+buckets' without data.labels"),
     ):
         with pytest.raises(ConfigError, match=why):
             candidates.models(wrong, numbers=True)
@@ -370,25 +376,20 @@ def test_seeds_make_one_interval() -> None:
 def test_logistic_regression_comes_first() -> None:
     results = {"optimizers": {"adam": {}}, "baseline": {"lr": {}}}
     assert list(report.lines(results)) == ["lr", "adam"]
-    schedule = {"name": "constant"}
-    one = candidates.logistic({"name": "lion", "schedule": schedule})
-    assert re.match(r"models\.architectures\.\w+:build", one.model["name"])
-    assert one.optimizer["schedule"] == schedule
+    assert report.rates({"penalty": {"ctr": 30.0, "cvr": 0.3}}) == (
+        "penalty 30, 0.3"
+    )
 
 
 def test_a_line_says_what_is_left() -> None:
     out = io.StringIO()
-    told = progress.Progress(4, Console(out))
-    told.ended("logistic regression", 10, 5.0)
-    assert "left" not in out.getvalue()  # it is no measure of a network
+    told = progress.Progress(3, Console(out))
     told.ended("wide_deep", 10, 120.0)
     told.ended("dcn_v2", 12, 240.0)
     told.ended("dlrm", 10, 7200.0)
-    _, first, *lines = out.getvalue().splitlines()
-    assert first == "  line 1 of 4, logistic regression: 10 trainings in 5 s"
-    assert [line.partition("; ")[2] for line in lines] == [
-        "about 4 min left",
-        "about 3 min left",
-        "",
-    ]
-    assert lines[-1].endswith("line 4 of 4, dlrm: 10 trainings in 2.0 h")
+    _, first, second, last = out.getvalue().splitlines()
+    assert first == (
+        "  line 1 of 3, wide_deep: 10 trainings in 2 min; about 4 min left"
+    )
+    assert second.endswith("12 trainings in 4 min; about 3 min left")
+    assert last.endswith("line 3 of 3, dlrm: 10 trainings in 2.0 h")

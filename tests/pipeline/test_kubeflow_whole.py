@@ -24,12 +24,14 @@ from tests.pipeline.small import (
     make_config,
     write_joined_logs,
     write_log,
+    write_shop_logs,
 )
 from tests.pipeline.tfjobs import Kubernetes
 
 BUCKET = "lionctr-whole"
 STATE = f"s3://{BUCKET}/state"
-TUNE = {"trials": 2, "optimizer.learning_rate": {"log": [1e-3, 1e-2]}}
+TUNE_RATE = {"optimizer.learning_rate": {"log": [1e-3, 1e-2]}}
+TUNE = {"trials": 2, **TUNE_RATE}
 
 
 # Machines that run several tests at once answer late; the answers count.
@@ -198,6 +200,50 @@ def test_a_pipeline_on_googles_storage_runs_to_a_pushed_model(
         assert "holds" in capsys.readouterr().out
         assert run["pushed_model"].startswith(f"{place}/serving/Small_ctr/")
         assert StoreFiles().below(f"{root}/Small_ctr/analysis_cache")
+
+
+@pytest.mark.slow
+def test_labels_and_events_run_to_a_pushed_model(tmp_path: Path) -> None:
+    """Orders of a log of their own, a search by their output, calibrated."""
+    loose = {"auc": {"min": 0.1}, "logloss": {"max": 2}}
+    config = make_config(
+        tmp_path,
+        data=write_shop_logs(tmp_path),
+        model={"name": "esmm", "hidden": [8], "dropout": 0.0},
+        features={
+            "numeric": ["price", {"name": "age", "transform": "buckets"}],
+            "categorical": ["site", {"name": "device", "serve": "shallow"}],
+        },
+        tune={"trials": 2, "output": "cvr", **TUNE_RATE},
+        evaluate={
+            "calibrate": "platt",
+            "metrics": {**loose, "normalized_entropy": None},
+            "outputs": {
+                name: {**loose, "normalized_entropy": None, "calibration": None}
+                for name in ("cvr", "ctcvr")
+            },
+            "too_few": "pass",
+        },
+        serving_gate=GATE,
+    )
+    out = tmp_path / "pipeline.yaml"
+    compiler.compile_to(config, IMAGE, out)
+    cluster = Cluster(out, tmp_path / "run")
+    cluster.run()
+    assert cluster.outputs.keys() == cluster.tasks.keys() >= {"Tuner"}
+    (version,) = (tmp_path / "serving/Small_ctr").iterdir()
+    manifest = json.loads(
+        (version / "assets.extra/manifest.json").read_text("utf-8")
+    )
+    assert manifest["config"]["labels"][1]["of"] == "click"
+    calibration = manifest["calibration"]
+    assert calibration["functions"] and "cvr" in calibration["outputs"]
+    metrics = cluster.outputs["Evaluator"]["metrics"]["metadata"]
+    assert metrics["cvr.auc"] > 0 and metrics["ctcvr.logloss"] > 0
+    page = cluster.folder("Report", "report").read_text("utf-8")
+    assert "cvr: metrics" in page and "could not be read" not in page
+    verdict = cluster.folder("Evaluator", "verdict").read_text("utf-8")
+    assert "| cvr.auc |" in verdict
 
 
 def wide_config(home: Path, features: int) -> PipelineConfig:

@@ -225,9 +225,10 @@ def test_prometheus_is_told_of_the_model_and_the_server(
     logged: Logged,
 ) -> None:
     found = logged.metrics
-    rows = found["lionctr_predictions_total"][("version=7",)]
+    labels = ("output=ctr", "version=7")
+    rows = found["lionctr_predictions_total"][labels]
     assert rows == 50
-    mean = found["lionctr_predictions_sum_total"][("version=7",)] / rows
+    mean = found["lionctr_predictions_sum_total"][labels] / rows
     assert mean == pytest.approx(np.mean(logged.answers), rel=1e-6)
     looked = found["lionctr_feature_rows_total"]
     assert set(looked) == {(f"feature={name}",) for name in SPEC}

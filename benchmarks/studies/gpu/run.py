@@ -20,8 +20,9 @@ import shutil
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
-import traceback
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -29,11 +30,12 @@ from typing import Any
 import numpy as np
 
 from benchmarks.studies.gpu import hlo
+from benchmarks.studies.gpu.drawing import DISTINCT, zipf_lookups
+from benchmarks.studies.gpu.report import Report
 
 ROOT = Path(__file__).resolve().parents[3]
 sys.path.insert(0, str(ROOT / "tests/optimizers"))
 RATES = (1e-3, 0.9, 0.99, 0.01)  # as in lower.py
-DISTINCT = 350_280  # of FBGEMM's 1,048,570 lookups
 Array = Any
 
 
@@ -67,39 +69,9 @@ def main() -> None:
             report.attempt(name, parity, *given)
         if large != options.cpu:
             report.attempt(f"{name}, timed", timing, *given, options.out)
+            if program["kind"] == "sparse":
+                report.attempt(f"{name}, kernels", kernels, *given)
     sys.exit(report.failed)
-
-
-class Report:
-    """Prints each finding at once, and keeps all in a file."""
-
-    def __init__(self, path: Path) -> None:
-        self.failed = False
-        self._path = path
-        self._found: dict[str, Any] = {}
-
-    def say(self, name: str, found: Any) -> None:
-        """Adds a finding."""
-        self._found[name] = found
-        print(f"{name}: {found}", flush=True)
-        self._path.write_text(json.dumps(self._found, indent=1), "utf-8")
-
-    def attempt(self, name: str, part: Callable[..., Any], *given: Any) -> Any:
-        """Calls one part; an error in it is a finding too."""
-        began = time.perf_counter()
-        try:
-            found = part(*given)
-        except Exception as error:
-            traceback.print_exc()
-            found = {"error": f"{type(error).__name__}: {error}"[:500]}
-        wrong = isinstance(found, dict) and (
-            "error" in found or not found.get("right", True)
-        )
-        self.failed |= wrong
-        if isinstance(found, dict):
-            found["took_s"] = round(time.perf_counter() - began, 1)
-        self.say(name, found)
-        return found
 
 
 def copy_bandwidth(device: Any, small: bool) -> float:
@@ -281,9 +253,11 @@ def timing(
         arrays = inputs(program, shapes)
     count = program["states"]
     rest = arrays[count:]
-    seconds = per_call(
-        lambda state: compiled.execute([*state, *rest])[:count], arrays[:count]
-    )
+
+    def run(state: Any) -> Any:
+        return compiled.execute([*state, *rest])[:count]
+
+    seconds = per_call(run, arrays[:count])
     found: dict[str, Any] = {
         "ms": round(1e3 * seconds, 3),
         "compiling_s": round(compiling, 1),
@@ -306,6 +280,34 @@ def timing(
     if isinstance(copied, float):
         found["share_of_copy"] = round(moved / seconds / 1e9 / copied, 3)
     return found
+
+
+def kernels(
+    path: Path, program: dict[str, Any], device: Any, _: Any
+) -> dict[str, float]:
+    """Milliseconds of each kernel of a call, the longest first; on a card."""
+    import jax
+
+    content, count = path.with_suffix(".hlo.pb").read_bytes(), program["states"]
+    compiled, shapes = hlo.compiled(content, device, count)
+    with jax.default_device(device):
+        arrays = inputs(program, shapes)
+    total: Counter[str] = Counter()
+    with tempfile.TemporaryDirectory() as folder:
+        for repeats in (1, 5):  # the first is not looked at
+            with jax.profiler.trace(f"{folder}/{repeats}"):
+                for _ in range(repeats):
+                    arrays[:count] = compiled.execute(arrays)[:count]
+                jax.block_until_ready(arrays)
+        for file in Path(folder, "5").rglob("*.xplane.pb"):
+            for plane in jax.profiler.ProfileData.from_file(str(file)).planes:
+                for line in plane.lines:
+                    if plane.name.startswith("/device:") and (
+                        line.name.startswith("Stream")
+                    ):
+                        for event in line.events:
+                            total[event.name] += event.duration_ns
+    return {name: round(1e-6 * ns / 5, 4) for name, ns in total.most_common(12)}
 
 
 def inputs(program: dict[str, Any], shapes: list[Any]) -> list[Any]:
@@ -340,9 +342,7 @@ def ids(program: dict[str, Any], shape: Any, size: int, rng: Any) -> Array:
     if program["kind"] == "step":
         return (rng.zipf(1.2, shape) - 1) % program["ids_below"]
     distinct = min(DISTINCT, shape[0] // 3)
-    rows = rng.choice(size, distinct, replace=False)
-    ranks = (rng.zipf(1.05, shape[0] - distinct) - 1) % distinct
-    return rng.permutation(np.concatenate([rows, rows[ranks]]))
+    return zipf_lookups(size, shape[0], distinct, rng)
 
 
 if __name__ == "__main__":

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from components.arrow_masks import mask, nulled
+from components.arrow_masks import Mask, mask, nulled
 from components.click_log_gen.columns.rows import FLOAT, Column, Verdicts
 from components.click_log_gen.config.labels import LabelRule, LabelTask
+from components.example_io import tfrecord
+from components.example_io.decode import decode
 from models.config.labels import FURTHER, UNKNOWN
-from models.config.training import LABEL
 
 VALUES = {"positives": 1, "negatives": 0, "unknown": UNKNOWN}
 _WORDS = {"true": "1", "True": "1", "TRUE": "1"} | {
@@ -69,29 +71,42 @@ def further(
 
 
 def counted(
-    columns: Mapping[str, pa.Array], tasks: Mapping[str, LabelTask]
+    records: pa.BinaryArray,
+    tasks: Mapping[str, LabelTask],
+    positive: Mask,
+    sides: npt.NDArray[np.int8],
+    splits: Sequence[str],
 ) -> dict[str, int]:
     """How many rows have each label after the first, by `count_name`.
 
     Rows count that have the label which it is of.
 
     Args:
-        columns: the labels of the rows, by their features.
+        records: serialized examples, at least one.
         tasks: the labels after the first.
+        positive: the first label is 1; [N].
+        sides: number of the split of each, or none of them; [N].
+        splits: their names.
     """
+    columns = decode(
+        tfrecord.joined(records), [FURTHER + name for name in tasks]
+    )
     found = {}
     for name, task in tasks.items():
-        values = columns[FURTHER + name].to_numpy()
-        if task.of is not None:
-            values = values[columns[LABEL].to_numpy() == 1]
-        for what, value in VALUES.items():
-            found[count_name(name, what)] = int((values == value).sum())
+        values = columns[FURTHER + name].flatten().to_numpy()
+        for number, split in enumerate(splits):
+            rows = sides == number
+            if task.of is not None:
+                rows = rows & positive
+            for what, value in VALUES.items():
+                count = int((values[rows] == value).sum())
+                found[count_name(name, split, what)] = count
     return found
 
 
-def count_name(label: str, what: str) -> str:
-    """Count of the rows whose label is one of VALUES."""
-    return f"label_{label}_{what}"
+def count_name(label: str, split: str, what: str) -> str:
+    """Count of the rows of a split whose label is one of VALUES."""
+    return f"label_{label}_{split}_{what}"
 
 
 def kind(rule: LabelRule | str) -> str:

@@ -143,6 +143,7 @@ def join_partition(partition: Partition, job: JoinSettings) -> dict[str, Any]:
                 joined.times[rows],
                 found,
                 job.partitioning.train_times,
+                job.partitioning.data.further_labels,
             )
         for tally, rejected in zip(
             (shown, clicked), joined.rejected(), strict=True

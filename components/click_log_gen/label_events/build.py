@@ -44,7 +44,7 @@ def partitions(job: LabelSettings) -> list[KeyPartition]:
 
 
 def build(part: KeyPartition, job: LabelSettings) -> dict[str, Any]:
-    """Labels the rows of a partition; returns counts of both.
+    """Labels the rows of a partition; returns counts of the events.
 
     A row is not known while its window is open at the end of the log, whatever
     came in it: else the rows that are known would be those with events.
@@ -86,13 +86,9 @@ def build(part: KeyPartition, job: LabelSettings) -> dict[str, Any]:
         )
         if len(there):
             writer.add(batch, rows.chunks[there])
-    own = values[counts]
     return {
         "chunk": part.number,
         "label": label,
-        "positives": int((own == 1).sum()),
-        "negatives": int((own == 0).sum()),
-        "unknown": int((own == UNKNOWN).sum()),
         **{
             name: int((fates == number).sum())
             for number, name in enumerate(FATES)

@@ -91,10 +91,16 @@ def _numbers(
 
 
 def changes(found: Mapping[str, Any]) -> dict[str, float | None]:
-    """`<metric>_change`: of each metric, against the baseline's."""
+    """`<metric>_change`: of each metric, against the baseline's.
+
+    One of an output after the first is called by it: `cvr.auc_change`.
+    """
+    parts = [("", found)]
+    parts += [(f"{n}.", one) for n, one in found.get("outputs", {}).items()]
     return {
-        f"{name}_change": entry["difference"]
-        for name, entry in found.get("metrics", {}).items()
+        f"{head}{name}_change": entry["difference"]
+        for head, part in parts
+        for name, entry in part.get("metrics", {}).items()
         if entry.get("difference") is not None
     }
 

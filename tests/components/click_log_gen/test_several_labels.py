@@ -54,32 +54,67 @@ def rows(count: int = 200) -> list[Row]:
     ]
 
 
+ORDERED = {"by": "order", "eval": 0.5}
+
+
 @pytest.mark.parametrize(
     ("bought", "values"),
     [
-        (0, "0 positives, 50 negatives, 0 not known"),
-        (1, "50 positives, 0 negatives, 0 not known"),
-        (None, "0 positives, 0 negatives, 50 not known"),
+        (0, "0 positives, 25 negatives, 0 not known"),
+        (1, "25 positives, 0 negatives, 0 not known"),
+        (None, "0 positives, 0 negatives, 25 not known"),
     ],
 )
-def test_a_label_of_one_class_stops_the_ingest(
-    tmp_path: Path, bought: int | None, values: str
+@pytest.mark.parametrize("later", ["as before", "both"])
+def test_a_label_of_one_class_in_train_stops_the_ingest(
+    tmp_path: Path, bought: int | None, values: str, later: str
 ) -> None:
-    log = [{**row, "bought": bought if row["clicked"] else 0} for row in rows()]
-    found = ingest(tmp_path, log)
+    log = [
+        {**row, "bought": bought if row["clicked"] else 0}
+        for row in rows()[:100]
+    ]
+    log += [
+        {
+            **row,
+            "bought": one["bought"] if later == "as before" else row["bought"],
+        }
+        for one, row in zip(log, rows()[100:], strict=True)
+    ]
+    found = ingest(tmp_path, log, split_by=ORDERED)
     data = checked(LABELS)
-    reason = f"data.labels.buy: {values} in all 50 rows with click; accepted"
-    with pytest.raises(InputError, match=reason):
+    reason = f"data.labels.buy: {values} in the 25 training rows with click"
+    with pytest.raises(InputError, match=reason) as error:
         checks.check(found.counts, data)
+    assert "(eval " in str(error.value) and "accepted: " in str(error.value)
+
+
+def test_a_later_label_of_one_class_in_eval_is_a_warning(
+    tmp_path: Path,
+) -> None:
+    log = rows()[:100] + [
+        {**row, "bought": 0 if row["bought"] else row["bought"]}
+        for row in rows()[100:]
+    ]
+    found = ingest(tmp_path, log, split_by=ORDERED)
+    data = checked(LABELS)
+    checks.check(found.counts, data)
+    (line,) = [
+        line
+        for line in checks.warnings(found.counts, data)
+        if line.startswith("the eval split has no positive of the label buy")
+    ]
+    assert "rows with click where it is known: auc and pr_auc" in line
 
 
 def test_few_negatives_of_a_later_label_are_a_warning(tmp_path: Path) -> None:
     found = ingest(tmp_path, rows())
     data = checked(LABELS)
     checks.check(found.counts, data)
-    assert "the label buy has 17 negatives in all splits" in " ".join(
-        checks.warnings(found.counts, data)
-    )
+    few = "negatives of the label buy among its"
+    lines = [
+        line for line in checks.warnings(found.counts, data) if few in line
+    ]
+    assert [line.split()[1] for line in lines] == ["train", "eval"]
 
 
 def checked(labels: Any) -> DataConfig:
@@ -97,13 +132,20 @@ def test_each_label_is_a_feature(tmp_path: Path, format: str, by: str) -> None:
         row["label"] for row in found.train
     )
     bought = [row["bought"] for row in rows() if row["clicked"]]
-    assert found.counts["labels"] == {
-        "buy": {
-            "positives": bought.count(1),
-            "negatives": bought.count(0),
-            "unknown": bought.count(None),
+    (told,) = found.counts["labels"].values()
+    parts = told.pop("splits")
+    for values, counted in (
+        ([{None: -1}.get(b, b) for b in bought], told),
+        *(
+            ([r["example_label_buy"] for r in some if r["label"]], parts[name])
+            for name, some in (("train", found.train), ("eval", found.eval))
+        ),
+    ):
+        assert counted == {
+            "positives": values.count(1),
+            "negatives": values.count(0),
+            "unknown": values.count(-1),
         }
-    }
     by_site = {row["site"]: row for row in found.kept}
     assert len(by_site) == 200
     for row in rows():

@@ -120,3 +120,45 @@ def test_what_fills_up_a_batch_changes_nothing(count: int) -> None:
     seen = np.unique(ids)
     expected = 0.99 * start[seen] + (1 - 0.99) * total[seen]
     np.testing.assert_allclose(m.numpy()[seen], expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("count", [0, 1, 16, 17, 128, 129, 160, 4097, 100_000])
+def test_a_batch_has_the_same_size_if_it_is_known_before_or_not(
+    count: int,
+) -> None:
+    sizes = []
+
+    @tf.function
+    def pad(values: tf.Tensor, ids: tf.Tensor) -> None:
+        values, ids = xla._padded(values, ids)
+        return tf.shape(values)[0], tf.size(ids)
+
+    values, ids = tf.zeros([count, 2]), tf.zeros([count], tf.int64)
+    unknown = tf.TensorSpec([None, 2]), tf.TensorSpec([None], tf.int64)
+    graph = pad.get_concrete_function(*unknown)
+    for found in (pad(values, ids), graph(values, ids)):
+        sizes += [int(size) for size in found]
+    assert len(set(sizes)) == 1
+    assert count <= sizes[0] <= max(1.25 * count, count + 16)
+    # A GPU would compute what the host then waits for.
+    kinds = ("Greater", "SelectV2", "Max", "FloorMod")
+    computing = [o for o in graph.graph.get_operations() if o.type in kinds]
+    assert {o.type for o in computing} == {*kinds}
+    assert all("CPU:0" in o.device for o in computing)
+
+
+def test_a_step_that_xla_compiles_fills_up_no_batch() -> None:
+    table = keras.Variable(np.zeros((1000, 16), np.float32))
+    lion = Lion(1e-3, kernel="xla")
+    lion.build([table])
+
+    @tf.function(jit_compile=True)
+    def step(values: tf.Tensor, ids: tf.Tensor) -> None:
+        lion.apply([tf.IndexedSlices(values, ids, [1000, 16])], [table])
+
+    lower = step.experimental_get_compiler_ir(
+        tf.ones([97, 16]), tf.range(97, dtype=tf.int64)
+    )
+    text = lower(stage="hlo")
+    assert "f32[97,16]" in text
+    assert "f32[112,16]" not in text

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +13,7 @@ import tensorflow as tf
 
 from optimizers.ops import build, custom_op
 
+ROOT = Path(__file__).parents[3]
 SETTING = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 SMAPS = Path("/proc/self/smaps")
 RULE = (0.1, 0.9, 0.99, 0.0)
@@ -62,3 +66,40 @@ def test_a_table_of_16_mib_moves_and_the_switch_leaves_it(monkeypatch) -> None:
         for variable in (table, momentum):
             assert in_huge_pages(variable) is moved, (setting, rows)
         assert table.numpy()[[0, 1, -1], 0] == pytest.approx([0.4, 0.5, 0.4])
+
+
+PROGRAM = """
+import tensorflow as tf
+from optimizers.ops import custom_op
+rows = 1 << 24
+table = tf.Variable(tf.zeros([rows, 16]))
+momentum = tf.Variable(tf.zeros([rows, 16], tf.bfloat16))
+for _ in range(2):
+    custom_op.resource_sparse_apply_lion(
+        table, momentum, 0.1, 0.9, 0.99, 0.0,
+        tf.ones([2, 16]), tf.constant([0, rows - 1]),
+    )
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("setting", "lines"), [("1", 1), ("0", 0)])
+def test_a_line_of_the_log_says_that_a_table_of_1_gib_moves_once(
+    setting: str, lines: int
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM],
+        env={
+            **os.environ,
+            "PYTHONPATH": str(ROOT),
+            "TF_CPP_MIN_LOG_LEVEL": "0",
+            "LION_HUGE_PAGES": setting,
+        },
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=True,
+    )
+    line = "Lion moves a table of 1024 MiB into huge pages, once"
+    assert done.stderr.count(line) == lines, done.stderr[-2000:]
+    assert done.stderr.count("LION_HUGE_PAGES=0 leaves it") == lines

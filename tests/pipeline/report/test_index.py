@@ -89,3 +89,27 @@ def test_runs_without_metrics_have_no_chart(
     (tmp_path / "ads/runs/20240101-000000").mkdir(parents=True)
     _, page = made(capsys, tmp_path, "ads")
     assert "svg" not in page.seen and "1 runs" in page.text
+
+
+def test_outputs_of_several_labels_have_their_metrics(
+    tmp_path: Path, capsys: Any
+) -> None:
+    for day, value in ((1, 0.6), (2, 0.7)):
+        entry = {"value": value, "interval": [value - 0.02, value + 0.03]}
+        add(
+            tmp_path / "shop",
+            day,
+            0.4,
+            metrics={"auc": 0.7, "cvr.auc": value, "cvr.brier": 0.1},
+            evaluation={
+                "metrics": {},
+                "outputs": {"cvr": {"metrics": {"auc": entry}}},
+            },
+        )
+    _, page = made(capsys, tmp_path, "shop")
+    assert "cvr.auc" in page.text and "0.58000 to 0.63000" in page.text
+    assert "cvr.brier" not in page.text
+    words = ["--root", str(tmp_path), "shop", "--sort", "cvr.auc", "--json"]
+    assert main(["runs", *words]) == 0
+    rows = json.loads(capsys.readouterr().out)["runs"]
+    assert [row["metrics"]["cvr.auc"] for row in rows] == [0.7, 0.6]
