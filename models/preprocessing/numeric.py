@@ -12,6 +12,7 @@ import tensorflow_transform as tft
 
 from models.config.numeric import LOG_BUCKETS
 from models.config.training import Features, NumericFeature
+from models.preprocessing.logarithm import signed_log1p
 
 LOGS = ("log1p", "log1p_zscore", "log1p_min_max")
 Z_SCORES = ("zscore", "log1p_zscore")
@@ -121,7 +122,7 @@ def pieces(
     values = tf.where(present, clipped(given, feature), tf.zeros_like(given))
     ends = tf.reshape(tf.cast(boundaries, tf.float32), [-1])
     if feature.transform in LOGS:
-        values, ends = _log(values), _log(ends)
+        values, ends = signed_log1p(values), signed_log1p(ends)
     values = values[:, None]
     left, width = ends[:-1], ends[1:] - ends[:-1]
     share = (values - left) / tf.where(width > 0, width, tf.ones_like(width))
@@ -129,10 +130,6 @@ def pieces(
     step = tf.cast(values > left, tf.float32)
     share = tf.where(width > 0, tf.clip_by_value(share, 0.0, 1.0), step)
     return tf.where(present[:, None], share, tf.zeros_like(share))
-
-
-def _log(values: tf.Tensor) -> tf.Tensor:
-    return tf.sign(values) * tf.math.log1p(tf.abs(values))
 
 
 def bucket_ids(
@@ -202,7 +199,7 @@ def _unscaled(
         values = tf.clip_by_value(values, *_bounds(features))
     values = tf.where(present, values, defaults)
     if _any(features, LOGS):
-        values = tf.where(_mask(features, LOGS), _log(values), values)
+        values = tf.where(_mask(features, LOGS), signed_log1p(values), values)
     return values
 
 

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from models.config.sequences import SequenceFeature
+from models.preprocessing.logarithm import signed_log1p
 
 
 class Newest(NamedTuple):
@@ -63,7 +64,7 @@ def newest(
         else:  # never seen, and so neither were the items
             kind = tf.float32 if side.items is None else tf.string
             found = tf.zeros(tf.shape(at), kind)
-        columns[column] = _log1p(found) if side.items is None else found
+        columns[column] = signed_log1p(found) if side.items is None else found
     return Newest(places.value_rowids(), columns)
 
 
@@ -139,7 +140,3 @@ def _nothing(count: tf.Tensor) -> tf.SparseTensor:
         tf.zeros([0], tf.string),
         tf.stack([count, tf.zeros_like(count)]),
     )
-
-
-def _log1p(values: tf.Tensor) -> tf.Tensor:
-    return tf.sign(values) * tf.math.log1p(tf.abs(values))
