@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -653,19 +653,6 @@ def _override(data: dict[str, Any], text: str) -> tuple[str, ...]:
             f"--set {path}: received {shown(value)}: not valid YAML: {error}"
         ) from error
     try:
-        put(data, path, parsed)
+        return put(data, path, parsed)
     except ValueError as problem:
         raise ConfigError(f"--set {text}: {problem}") from problem
-    return tuple(_by_number(data, path.split(".")))
-
-
-def _by_number(data: Any, parts: Iterable[str]) -> Iterator[str]:
-    """The parts of a path, elements of lists by their number."""
-    for part in parts:
-        if isinstance(data, list):
-            names = [isinstance(one, dict) and one.get("name") for one in data]
-            part = str(names.index(part)) if part in names else part
-            data = data[int(part)]
-        else:
-            data = data.get(part) if isinstance(data, dict) else None
-        yield part

@@ -84,6 +84,7 @@ def keep(features: Features, found: str, graph: str) -> None:
             overwrite=True,
         )
         told[table] = one = ledger_file.tally(source, name)
+        outside = one.pop("outside")
         log.info(
             "admission: %s: %s known, %s admitted (%s new), %s waiting, %s"
             " evicted, %s capped, %s forgotten, up to %s",
@@ -103,6 +104,17 @@ def keep(features: Features, found: str, graph: str) -> None:
             one["day"],
             extra=_KEEP,
         )
+        if outside > 0.5:
+            log.warning(
+                "admission: %s: %.0f%% of the rows are of days that do not"
+                " count: the window ends with %s. If that day is wrong, a run"
+                " read times of a wrong clock: roll back to the version before"
+                " it, and run again",
+                table,
+                100 * outside,
+                one["day"],
+                extra=_KEEP,
+            )
     with fileio.open(os.path.join(target, ledger_file.TALLIES), "w") as file:
         file.write(json.dumps(told))
 

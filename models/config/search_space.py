@@ -141,8 +141,10 @@ def applied(
     return changed
 
 
-def put(data: dict[str, Any], path: str, value: Any) -> None:
+def put(data: dict[str, Any], path: str, value: Any) -> tuple[str, ...]:
     """Sets `path` in nested mappings and lists, which it changes.
+
+    Returns the keys that lead there; an element of a list has its number.
 
     A list's element goes by its number or its `name`, also where it is only
     the name; a mapping that is missing is made. A key that is itself dotted,
@@ -153,17 +155,20 @@ def put(data: dict[str, Any], path: str, value: Any) -> None:
     """
     *parents, last = path.split(".")
     target: Any = data
+    way: list[str] = []
     for depth, part in enumerate(parents):
         rest = ".".join([*parents[depth:], last])
         if isinstance(target, dict) and rest in target:
             target[rest] = value
-            return
+            return (*way, rest)
         if isinstance(target, list):
             number = _index(target, part)
+            way.append(str(number))
             if target[number] == part:  # [device] is short for [{name: ...}]
                 target[number] = {"name": part}
             target = target[number]
         else:
+            way.append(part)
             if not isinstance(target.get(part), dict | list):
                 target[part] = {}
             target = target[part]
@@ -172,9 +177,11 @@ def put(data: dict[str, Any], path: str, value: Any) -> None:
                 f"{'.'.join(parents[: depth + 1])} is not a section"
             )
     if isinstance(target, list):
-        target[_index(target, last)] = value
-    else:
-        target[last] = value
+        number = _index(target, last)
+        target[number] = value
+        return (*way, str(number))
+    target[last] = value
+    return (*way, last)
 
 
 def _index(items: list[Any], part: str) -> int:

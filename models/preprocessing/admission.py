@@ -12,7 +12,7 @@ that was ever seen, so a run of older logs turns no clock back.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +30,7 @@ SCHEMA = pa.schema(
 SEEN = SCHEMA.append(pa.field("fresh", pa.int64()))
 _DAY = 86_400
 _FEW = 1000  # of so many rows one may have a time that is too late
+_FAR = 100  # and one where no day before is in the window that it ends
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,8 @@ class Tally:
     day: the newest one, ISO 8601. known: admitted or waiting. new: admitted by
     this run. waiting: seen in the last days, without a row. evicted: not seen
     any more. capped: would be admitted, but for `max_size`. forgotten: waited,
-    but for the bound on those that do.
+    but for the bound on those that do. outside: share of this run's rows that
+    are of days before the window, or too late.
     """
 
     day: str | None
@@ -66,6 +68,7 @@ class Tally:
     evicted: int
     capped: int
     forgotten: int
+    outside: float = 0.0
 
 
 def merged(tables: list[pa.Table]) -> pa.Table:
@@ -106,13 +109,19 @@ def update(
     """
     asked = rule.admission
     assert asked is not None
-    newest = _newest(seen)
+    days = seen.filter(pc.equal(pc.binary_length(seen["value"]), 0))
+    newest = _newest(days, asked.days)
     seen = seen.filter(usable(seen["value"]))
     day = max((d for d in (ledger.day, newest) if d is not None), default=None)
     if day is None:
         return ledger, [], _tally(None, *[np.zeros(0, bool)] * 6)
     seen = seen.filter(pc.less_equal(seen["day"], day + 1))
     since = day - asked.days + 1
+    inside = (days["day"].to_numpy() >= since) & (
+        days["day"].to_numpy() <= day + 1
+    )
+    read = days["count"].to_numpy()
+    outside = float(read[~inside].sum() / max(1, read.sum()))
     counts = _added(_from(ledger.counts, since), seen)
     state = _per_value(counts, since, ledger.admitted)
     count, last = (state[n].to_numpy() for n in ("count", "last"))
@@ -139,6 +148,7 @@ def update(
     tally = _tally(
         day, admitted, was, kept, evicted, rows & ~admitted, waiting & ~kept
     )
+    tally = replace(tally, outside=outside)
     # As TFT orders a vocabulary; a run that is repeated gives the same file.
     ordered = state.filter(pa.array(admitted)).sort_by(
         [("count", "descending"), ("value", "descending")]
@@ -146,15 +156,24 @@ def update(
     return following, list(ordered["value"].to_pylist()), tally
 
 
-def _newest(seen: pa.Table) -> int | None:
-    """The newest day; a few rows of a clock that is wrong make none."""
-    days = seen.filter(pc.equal(pc.binary_length(seen["value"]), 0))
+def _newest(days: pa.Table, window: int) -> int | None:
+    """The newest day; a few rows of a clock that is wrong make none.
+
+    Args:
+        days: the rows of each day.
+        window: so many days.
+    """
     if not days.num_rows:
         return None
     days = days.sort_by([("day", "descending")])
     later = np.cumsum(days["count"].to_numpy())
     at = int(np.argmax(later * _FEW >= later[-1]))
-    return int(days["day"][at].as_py())
+    # A day that leaves the window to few rows: nothing else were in it.
+    numbers = days["day"].to_numpy()
+    alone = numbers[:-1] - numbers[1:] >= max(window, 2)
+    far = np.flatnonzero(alone & (later[:-1] * _FAR < later[-1]))
+    at = max(at, int(far[-1]) + 1 if len(far) else 0)
+    return int(numbers[at])
 
 
 def _from(counts: pa.Table, day: int) -> pa.Table:

@@ -296,6 +296,32 @@ def test_a_few_rows_of_a_wrong_clock_drop_no_value() -> None:
     assert (ledger.day, found, tally.evicted) == (9000, [b"b"], 1)
 
 
+@pytest.mark.parametrize(
+    ("late", "day"),
+    [
+        ({9000: 9}, 101),  # one in a hundred, far from all other rows
+        ({9000: 5, 9500: 4}, 101),
+        ({9000: 10}, 9000),
+        ({102: 9}, 102),  # just past midnight
+        ({103: 9}, 101),
+        ({101 - 7000: 9}, 101),
+    ],
+)
+def test_a_wrong_clock_leaves_the_window_to_the_others(
+    late: dict[int, int], day: int
+) -> None:
+    asked = rule(1, days=2, last=3)
+    ledger, _, _ = update(Ledger(), table({100: {b"a": 1}}), asked)
+    rows = {101: 1000 - sum(late.values()), **late}
+    columns = [[b""] * len(rows), [*rows], [*rows.values()], [*rows.values()]]
+    seen = pa.table(columns, schema=admission.SEEN)
+    ledger, _, tally = update(ledger, seen, asked)
+    assert (ledger.day, tally.evicted) == (day, int(day > 103))
+    # Runs of the days that are over then count nothing, and say so.
+    _, _, after = update(ledger, table({102: {b"c": 1}}), asked)
+    assert after.outside == int(day > 103)
+
+
 def test_days_that_go_backwards_turn_no_clock_back() -> None:
     asked = rule(2, days=2, last=3)
     ledger, _, _ = update(Ledger(), table({9: {b"a": 2}}), asked)

@@ -94,6 +94,9 @@ def test_what_the_command_line_sets_has_no_line(tmp_path: Path) -> None:
         "train.epochs=0": "train.epochs",
         "features.categorical.site.dim=0": "features.categorical.0.dim",
         "train={epochs: 0}": "train.epochs",
+        "features.categorical.site={name: ad, dim: 0}": (
+            "features.categorical.0.dim"
+        ),
     }.items():
         told = refusal(tmp_path, TEXT, override)
         assert told.startswith(f"--set, ads.yaml: {field}: received 0")
