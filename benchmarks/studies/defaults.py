@@ -16,13 +16,17 @@ from __future__ import annotations
 import argparse
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from benchmarks.studies.encoding import encoded
 from benchmarks.studies.logs import SHAPES, Log, draw
+from benchmarks.studies.named_logs import generated
+from benchmarks.studies.rivals import regression, trees
+from benchmarks.studies.scores import judged, parts
 
 Tweak = Callable[[dict[str, Any]], None]
 # Logs of 10,000 rows by `lionctr generate`, without lists of values.
@@ -33,7 +37,6 @@ def log_of(name: str, seed: int) -> Log:
     """A log of a shape, or of `GENERATED`; missing numbers are 0."""
     if name in SHAPES:
         return draw(SHAPES[name], seed)
-    from benchmarks.studies.architectures import generated
     from pipeline.synthetic.ads import Ads
     from pipeline.synthetic.criteo import Criteo
 
@@ -43,52 +46,6 @@ def log_of(name: str, seed: int) -> Log:
     rows = generated(kinds[name], 10_000, seed)
     numbers = np.nan_to_num(rows.numbers)
     return Log(rows.ids, numbers, rows.label.astype(np.float64), rows.truth)
-
-
-def judged(label: Any, chance: Any) -> tuple[float, float]:
-    """AUC and logloss."""
-    from sklearn.metrics import log_loss, roc_auc_score
-
-    auc = roc_auc_score(label, chance)
-    return float(auc), float(log_loss(label, chance, labels=[0, 1]))
-
-
-def parts(rows: int) -> tuple[slice, slice, slice]:
-    """Rows to train, eval and test."""
-    a, b = int(rows * 0.8), int(rows * 0.9)
-    return slice(0, a), slice(a, b), slice(b, rows)
-
-
-def encoded(log: Log, least: int | Sequence[int] = 2) -> tuple[Any, Any]:
-    """Layout and inputs, as Transform's defaults make them.
-
-    Args:
-        log: whose ids below 0 are missing.
-        least: rows from which an id is kept, or those of each feature.
-    """
-    from models.preprocessing.input_layout import IdFeature, Layout
-
-    train = parts(len(log.label))[0]
-    inputs, single = {}, []
-    columns = []
-    leasts = np.broadcast_to(least, log.ids.shape[1])
-    for f, values in enumerate(log.ids.T):
-        present = values[train][values[train] >= 0]
-        counts = np.bincount(present, minlength=values.max() + 1)
-        kept = np.flatnonzero(counts >= leasts[f])
-        kept = kept[np.argsort(-counts[kept], kind="stable")]
-        place = np.full(len(counts), 1 + len(kept))
-        place[kept] = 1 + np.arange(len(kept))
-        columns.append(np.where(values < 0, 0, place[values]))
-        single.append(IdFeature(f"c{f}", 2 + len(kept), 16))
-    if columns:
-        inputs["ids"] = np.stack(columns, 1).astype(np.int64)
-    x = np.sign(log.numbers) * np.log1p(np.abs(log.numbers))
-    if x.shape[1]:
-        spread = np.maximum(x[train].std(0), 1e-9)
-        inputs["dense"] = ((x - x[train].mean(0)) / spread).astype(np.float32)
-    names = tuple(f"n{i}" for i in range(x.shape[1]))
-    return Layout(tuple(single), (), names), inputs
 
 
 class Learned(NamedTuple):
@@ -268,7 +225,6 @@ def arguments(
 
 def main() -> None:
     """Prints a line for each shape: means over the seeds."""
-    from benchmarks.studies.rivals import regression, trees
 
     def straight(sections: dict[str, Any]) -> None:
         sections["train"]["curves"] = False

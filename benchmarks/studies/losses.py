@@ -17,14 +17,13 @@ import numpy as np
 
 from benchmarks.studies.defaults import (
     arguments,
-    encoded,
-    judged,
     learned,
-    parts,
     predicted,
     repeated,
 )
+from benchmarks.studies.encoding import encoded
 from benchmarks.studies.logs import SHAPES, Log, draw
+from benchmarks.studies.scores import judged, parts
 
 LOSSES: dict[str, dict[str, Any]] = {
     "logloss": {"name": "logloss"},

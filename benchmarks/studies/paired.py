@@ -28,14 +28,10 @@ from typing import Any
 import numpy as np
 import yaml
 
-from benchmarks.studies.defaults import (
-    Tweak,
-    encoded,
-    judged,
-    learned,
-    predicted,
-)
+from benchmarks.studies.defaults import Tweak, learned, predicted
+from benchmarks.studies.encoding import encoded
 from benchmarks.studies.logs import Log
+from benchmarks.studies.scores import judged
 
 _ROOT = Path(__file__).resolve().parents[2]
 _TENTHS, _REPLICATES = 10, 500

@@ -269,8 +269,9 @@ def of_a_log(name: str, options: argparse.Namespace, rows: Path) -> None:
 
 def write_log(name: str, folder: Path) -> dict[str, Any]:
     """Writes the rows of a log as `write`; the settings to begin with."""
-    from benchmarks.studies.architectures import BATCH, DIM, encoded, log_of
-    from benchmarks.studies.defaults import parts
+    from benchmarks.studies.architectures import BATCH, DIM, encoded
+    from benchmarks.studies.named_logs import log_of
+    from benchmarks.studies.scores import parts
 
     log = log_of(name)
     layout, inputs = encoded(log, "zscore")

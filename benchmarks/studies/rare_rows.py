@@ -26,14 +26,10 @@ from unittest import mock
 
 import numpy as np
 
-from benchmarks.studies.defaults import (
-    arguments,
-    automatic,
-    encoded,
-    parts,
-    repeated,
-)
+from benchmarks.studies.defaults import arguments, automatic, repeated
+from benchmarks.studies.encoding import encoded
 from benchmarks.studies.logs import SHAPES, Log, Shape, draw
+from benchmarks.studies.scores import parts
 
 # Shape -> rows: those with many rare ids that mean something together.
 LOGS = {

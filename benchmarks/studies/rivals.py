@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.studies.defaults import encoded, judged, parts
+from benchmarks.studies.encoding import encoded
 from benchmarks.studies.logs import Log
+from benchmarks.studies.scores import judged, parts
 
 PENALTIES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 LEAVES = (7, 31)

@@ -29,8 +29,10 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.studies.named_logs import DAYS, log_of
+from benchmarks.studies.scores import judged, parts, show
+
 WAYS = {"live", "daily", "frozen"}
-DAYS = 10
 _PRIOR = 20.0  # rows of the base rate that each id begins with
 _TREES, _FEW = 2000, 50
 
@@ -97,8 +99,6 @@ def trees(log: Any, way: str, seed: int, test: bool) -> dict[str, float]:
     """Scores of LightGBM on numbers and statistics."""
     import lightgbm
 
-    from benchmarks.studies.defaults import judged, parts
-
     train, held_out, last = parts(len(log.label))
     known = statistics(log.ids, log.label, way)
     x = np.column_stack([log.numbers, *known.values()]).astype(np.float32)
@@ -129,8 +129,6 @@ def trees(log: Any, way: str, seed: int, test: bool) -> dict[str, float]:
 
 def main() -> None:
     """Prints a line for each log and way."""
-    from benchmarks.studies.architectures import log_of, show
-
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
