@@ -62,7 +62,7 @@ def warnings(
         )
     if not calibrated:
         return found
-    if course.logloss >= course.constant:
+    if course.logloss >= course.constant > 0:  # 0: rows of one class
         found.append(
             f"the eval logloss {course.logloss:.5f} is no better than"
             f" {course.constant:.5f} of the constant: the model has learned"

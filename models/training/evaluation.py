@@ -153,7 +153,8 @@ class Evaluation:
             share = self._labels[output.label].weight
             found += share
             rate = np.average(own, weights=every[rows])
-            constant += share * float(entropy(np.asarray(rate)))
+            # What no model can be better than tells nothing of this one.
+            constant += share * (float(entropy(np.asarray(rate))) or math.nan)
             own_logits = logits[rows, output.label]
             logloss += share * logloss_of_logits(own, own_logits, every[rows])
             if not output.label:

@@ -288,6 +288,17 @@ def test_sampling_shifts_the_first_logit_alone() -> None:
     np.testing.assert_allclose(moved - plain, [[shift, 0]] * 50, atol=1e-6)
 
 
+def test_a_label_of_one_class_leaves_no_constant_to_beat() -> None:
+    model = model_of("esmm", ESMM)
+    values, _ = random_rows(50)
+    for second, finite in ((values[:, 1], True), (np.zeros(50), False)):
+        labels = np.stack([values[:, 0], second], 1).astype(np.float32)
+        data = tf.data.Dataset.from_tensor_slices((inputs(PLAIN, 50), labels))
+        evaluation = Evaluation(model, 0.0, ESMM)
+        assert evaluation.scores(data.batch(20)).logloss > 0
+        assert np.isfinite(evaluation.constant) == finite
+
+
 def test_labels_of_packed_and_plain_files_are_read(tmp_path: Path) -> None:
     rows = [(1, 1, 2.0), (0, -1, 1.0), (1, 0, 0.5)]
     for number, (click, buy, weight) in enumerate(rows):
