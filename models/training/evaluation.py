@@ -153,7 +153,7 @@ class Evaluation:
             share = self._labels[output.label].weight
             found += share
             rate = np.average(own, weights=every[rows])
-            # An entropy of 0, which no model can beat, tells nothing of this one.
+            # No model can beat an entropy of 0: it tells nothing of this one.
             constant += share * (float(entropy(np.asarray(rate))) or math.nan)
             own_logits = logits[rows, output.label]
             logloss += share * logloss_of_logits(own, own_logits, every[rows])
