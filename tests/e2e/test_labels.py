@@ -128,9 +128,11 @@ def test_conversion_rate_of_all_rows_is_learned(tmp_path: Path) -> None:
     at_clicks = rows["click"] == 1
     ratio = masked["cvr"][at_clicks].mean() / rate[at_clicks].mean()
     short = naive["cvr"][at_clicks].mean() / rate[at_clicks].mean()
-    print(ratio, short)
-    assert ratio == pytest.approx(1, abs=0.05)
-    assert short < 0.92
+    # The 2,396 known clicks were drawn with a deviation of .023 themselves.
+    drawn = clicked["conversion"].mean() / rate[known].mean()
+    print(ratio, short, drawn)
+    assert ratio == pytest.approx(drawn, abs=0.05)
+    assert short < 0.92 * drawn
     np.testing.assert_allclose(
         masked["ctcvr"], masked["ctr"] * masked["cvr"], rtol=1e-5
     )
