@@ -203,7 +203,7 @@ class Cluster:
             **declared,
         }
         python, dash, *words = command
-        if words[0] in self._started:
+        if words[0] in self._started and not declared:
             assert [python, dash] == ["python", "-m"]
             fork = forks.start(words, pod, log, environment=environment)
             while fork.exitcode is None:
