@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from components.evaluator.each_output import each_output
 from models.errors import InputError
 from pipeline import object_store
 from serving.object_store import is_store, new_folder
@@ -171,10 +172,7 @@ def _measured(evaluation: dict[str, Any]) -> dict[str, Any]:
     """Metric -> its entry; of an output after the first: cvr.auc."""
     return {
         head + metric: entry
-        for head, part in (
-            ("", evaluation),
-            *((f"{n}.", p) for n, p in evaluation.get("outputs", {}).items()),
-        )
+        for head, part in each_output(evaluation)
         for metric, entry in (part.get("metrics") or {}).items()
     }
 

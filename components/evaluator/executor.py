@@ -20,6 +20,7 @@ from tfx.utils import io_utils, json_utils, path_utils, proto_utils
 
 from components.evaluator import gate, tfma_files, tfma_results
 from components.evaluator.config import EvaluateConfig
+from components.evaluator.each_output import each_output
 from components.evaluator.evaluation import FILE, evaluate
 from components.evaluator.importance import audit
 from components.evaluator.outputs import evaluate_outputs, with_outputs
@@ -221,7 +222,7 @@ def metrics(evaluation: str) -> dict[str, dict[str, float | None]]:
     if not found:
         return tfma_results.metrics(evaluation)
     values: dict[str, dict[str, float | None]] = {}
-    for head, part in _outputs(found):
+    for head, part in each_output(found):
         for where, entries in _slices(part):
             values.setdefault(where, {}).update(
                 {head + name: entry["value"] for name, entry in entries.items()}
@@ -235,7 +236,7 @@ def undefined(evaluation: str) -> dict[str, str]:
     if not found:
         return tfma_results.undefined(evaluation)
     names: dict[str, dict[str, list[str]]] = {}
-    for head, part in _outputs(found):
+    for head, part in each_output(found):
         for where, entries in _slices(part):
             for name, entry in entries.items():
                 if "undefined" in entry:
@@ -249,15 +250,6 @@ def undefined(evaluation: str) -> dict[str, str]:
         )
         for where, reasons in names.items()
     }
-
-
-def _outputs(
-    found: Mapping[str, Any],
-) -> list[tuple[str, Mapping[str, Any]]]:
-    """Evaluations of all outputs; those after the first begin with a name."""
-    return [("", found)] + [
-        (f"{name}.", part) for name, part in found.get("outputs", {}).items()
-    ]
 
 
 def _slices(found: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:

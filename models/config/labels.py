@@ -49,6 +49,11 @@ def labels_of(custom: Mapping[str, Any]) -> tuple[Label, ...]:
     return tuple(Label(**one) for one in custom.get("labels") or ())
 
 
+def further_columns(labels: Sequence[Label]) -> list[str]:
+    """Columns of the labels after the first, in examples."""
+    return [label.column for label in labels[1:]]
+
+
 def output_of(labels: Sequence[Label], number: int) -> str:
     """The output of a label alone: `ctr` of the first."""
     if not labels:

@@ -107,16 +107,25 @@ def judged(output: Output, labels: Floats, logits: Floats) -> Judged:
         labels: [N, labels], UNKNOWN where one is not known.
         logits: [N, labels].
     """
+    rows, own = known(output, labels)
+    probabilities = sigmoid(logits[:, output.label])
+    if output.joint:
+        probabilities = probabilities * sigmoid(logits[:, 0])
+    return Judged(rows, own, probabilities[rows])
+
+
+def known(
+    output: Output, labels: Floats
+) -> tuple[npt.NDArray[np.int64], Floats]:
+    """Numbers of the rows where an output counts, and its labels of these."""
     own = labels[:, output.label]
     counts = own >= 0
-    probabilities = sigmoid(logits[:, output.label])
     if output.of:
         counts &= labels[:, 0] > 0.5
     if output.joint:
         own = own * labels[:, 0]
-        probabilities = probabilities * sigmoid(logits[:, 0])
     rows = np.flatnonzero(counts)
-    return Judged(rows, own[rows], probabilities[rows])
+    return rows, own[rows]
 
 
 def probabilities(labels: Sequence[Label], logits: Floats) -> dict[str, Floats]:
@@ -147,7 +156,7 @@ def rows_of_labels(
         values: of them, [N, labels], UNKNOWN where one is not known.
     """
     return [
-        judged(output, values, values).rows
+        known(output, values)[0]
         for output in outputs(labels)
         if not output.joint
     ]

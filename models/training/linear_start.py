@@ -153,8 +153,7 @@ def fit(
         curves: whether numbers have curves; `auto`: if rows that were left out
             find them better.
     """
-    sizes = {f.name: f.size for f in (*layout.ids, *layout.shallow)}
-    first, size = offsets(sizes)
+    first, size = places(layout)
     rows = rows_of(train, layout, first, size, negatives.weight)
     judged = rows_of(held_out, layout, first, size, 1.0)
     shift = negatives.shift
@@ -164,9 +163,10 @@ def fit(
     verdict, bent = None, ramps(rows.numbers) if curves else None
     if bent is not None:
         some, judges = bent.beside(few), bent.beside(judged)
+        with_ramps = scale_of(some, first, keys)
         verdict, found = judge(
             [(some, judges, shift), *_left_out(some, judges)],
-            scale_of(some, first, keys),
+            with_ramps,
             len(bent.bends),
             penalty,
             weights,
@@ -177,9 +177,8 @@ def fit(
         else:
             weights, judged = found, judges
             rows = rows if few is rows else bent.beside(rows)
-            scale = scale_of(some, first, keys)
             times = verdict.penalty / penalty
-            scale = steeper(scale, len(bent.bends), times)
+            scale = steeper(with_ramps, len(bent.bends), times)
     if few is not rows:
         weights = nearest(rows, scale, penalty, weights)
     logits = judged.logits(weights) + shift
@@ -195,6 +194,11 @@ def fit(
     )
     start = LinearStart(penalty, logloss, constant, verdict)
     return Fit(start, weights, size, bent)
+
+
+def places(layout: Layout) -> tuple[dict[str, int], int]:
+    """Feature -> where its weights begin; and the number of those of ids."""
+    return offsets({f.name: f.size for f in (*layout.ids, *layout.shallow)})
 
 
 def scale_of(

@@ -18,7 +18,7 @@ from models.preprocessing.id_space import Keys
 from models.preprocessing.input_layout import Layout
 from models.training.label_losses import rows_of_labels
 from models.training.linear_fit import Floats, Rows
-from models.training.linear_start import best, rows_of, scale_of
+from models.training.linear_start import best, places, rows_of, scale_of
 
 _VALUES = 100_000_000  # ids and numbers in memory
 
@@ -79,11 +79,7 @@ def fit(
         negatives: which of them `train` has; `held_out` has all.
         count: of the rows of `train`.
     """
-    size = 0
-    first: dict[str, int] = {}
-    for feature in layout.ids + layout.shallow:
-        first[feature.name] = size
-        size += feature.size
+    first, size = places(layout)
     width = len(first) + len(layout.dense)
     share = min(1.0, _VALUES / max(1, width * count))
 

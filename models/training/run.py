@@ -24,7 +24,7 @@ from models.checkpointing.saved_state import (
 )
 from models.checkpointing.warm_start import Base, Report
 from models.config.architectures import OwnConfig
-from models.config.labels import labels_of
+from models.config.labels import further_columns, labels_of
 from models.config.training import (
     WEIGHT,
     Features,
@@ -191,7 +191,9 @@ class TrainingRun:
             return None
         weighted = WEIGHT in self.files.transform.transformed_feature_spec()
         table = np.zeros((len(self.labels), 3))
-        for rows in label_rows(self.files.train, self._further, weighted):
+        for rows in label_rows(
+            self.files.train, further_columns(self.labels), weighted
+        ):
             table += label_sums(self.labels, *rows)
         sums = [LabelSums(*one) for one in table.tolist()]
         config = ModelConfig.model_validate(custom["model"])
@@ -329,12 +331,8 @@ class TrainingRun:
             self.files.eval,
             self.files.transform,
             self._train.batch_size,
-            labels=self._further,
+            labels=further_columns(self.labels),
         )
-
-    @property
-    def _further(self) -> list[str]:
-        return [label.column for label in self.labels[1:]]
 
     def fit(
         self,
@@ -386,7 +384,7 @@ class TrainingRun:
             config.batch_size,
             config.shuffle,
             config.seed,
-            self._further,
+            further_columns(self.labels),
             config.loss.rows_together if loss.grouped else 0,
         )
         held_out = self._held_out()

@@ -12,7 +12,7 @@ import numpy as np
 
 from models.checkpointing.checkpoint import Checkpoints
 from models.config import metric_registry
-from models.config.labels import outputs
+from models.config.labels import further_columns, outputs
 from models.input_pipeline.dataset import Batches
 from models.training.evaluation import Evaluation
 from models.training.label_losses import judged
@@ -113,7 +113,7 @@ def _eval_rows(
         job.files.eval,
         job.files.transform,
         job.custom["train"]["batch_size"],
-        labels=[label.column for label in job.labels[1:]],
+        labels=further_columns(job.labels),
     )
     evaluation = Evaluation(fitted.model, job.negatives.shift, job.labels)
     labels, logits, weights, _ = evaluation.predict_weighted(held_out)

@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from models.config.labels import output_of
+from models.config.labels import further_columns, output_of
 from models.input_pipeline.dataset import Batches
 from models.training import logistic_regression
 from models.training.label_losses import probabilities
@@ -53,7 +53,7 @@ def _fitted(sections: Mapping[str, Any], data: Data) -> dict[str, Any]:
     found: dict[str, Any] = {"optimizer": {"penalty": {}}, "slot_bytes": 0}
     try:
         job = TrainingRun(sections, data.files)
-        further = [label.column for label in job.labels[1:]]
+        further = further_columns(job.labels)
         train, held_out, test = (
             Batches(files, data.files.transform, _BATCH, labels=further)
             for files in (data.files.train, data.files.eval, data.test)

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from components.evaluator import bootstrap
 from components.evaluator.measured import Sample, measure
 from models.config.labels import CTR, Label, outputs
-from models.training.label_losses import judged
+from models.training.label_losses import known
 
 METRICS = ("auc", "pr_auc", "logloss", "normalized_entropy", "calibration")
 _DIGITS = 9  # of a replicate that is kept
@@ -91,7 +91,7 @@ def outputs_of(
         return {CTR: TestRows(whole, _codes(groups), replicates, weights)}
     found = {}
     for output in outputs(labels):
-        rows, own, _ = judged(output, values.astype(np.float64), values)
+        rows, own = known(output, values.astype(np.float64))
         found[output.name] = TestRows(
             own,
             _codes(None if groups is None else groups[rows]),

@@ -22,7 +22,7 @@ from tensorboard.backend.event_processing.event_accumulator import (
 import optimizers
 from components.evaluator.config import EvaluateConfig
 from components.evaluator.predictions import predictions
-from models.config.labels import CTR, Label
+from models.config.labels import CTR, Label, further_columns
 from models.config.losses import LossConfig
 from models.input_pipeline.dataset import Batches
 from models.losses.registry import build_loss
@@ -136,7 +136,7 @@ def _batches(
     transform: tft.TFTransformOutput,
     labels: Sequence[Label],
 ) -> Batches:
-    further = [label.column for label in labels[1:]]
+    further = further_columns(labels)
     return Batches(files, transform, _BATCH, labels=further)
 
 

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from components.evaluator.each_output import each_output
 from pipeline.runners.kubeflow.inputs import local_copy
 
 EVALUATOR = "Evaluator"
@@ -95,11 +96,9 @@ def changes(found: Mapping[str, Any]) -> dict[str, float | None]:
 
     One of an output after the first is called by it: `cvr.auc_change`.
     """
-    parts = [("", found)]
-    parts += [(f"{n}.", one) for n, one in found.get("outputs", {}).items()]
     return {
         f"{head}{name}_change": entry["difference"]
-        for head, part in parts
+        for head, part in each_output(found)
         for name, entry in part.get("metrics", {}).items()
         if entry.get("difference") is not None
     }
