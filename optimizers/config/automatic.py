@@ -53,6 +53,11 @@ _RATES: dict[str, dict[str, dict[str, Any]]] = {
     "rmsprop": {_DEFAULT: {"learning_rate": 1e-3}},
     "sgd": {_DEFAULT: {"learning_rate": 0.1}},
 }
+_OF_HISTORIES = {
+    "learning_rate": 1e-3,
+    "table_rate": 4e-3,
+    "table_beta_2": 0.95,
+}
 # Logs of a few thousand rows to some tens of thousands, several epochs: rates
 # by frequency learn rare values by heart there.
 _FEW_ROWS: dict[str, dict[str, dict[str, Any]]] = {
@@ -62,16 +67,8 @@ _FEW_ROWS: dict[str, dict[str, dict[str, Any]]] = {
             "table_rate": 4e-3,
             "table_beta_2": 0.95,
         },
-        "din": {
-            "learning_rate": 1e-3,
-            "table_rate": 4e-3,
-            "table_beta_2": 0.95,
-        },
-        "bst": {
-            "learning_rate": 1e-3,
-            "table_rate": 4e-3,
-            "table_beta_2": 0.95,
-        },
+        "din": _OF_HISTORIES,
+        "bst": _OF_HISTORIES,
         "deepfm": {
             "learning_rate": 1e-3,
             "table_rate": 1e-3,

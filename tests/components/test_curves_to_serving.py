@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,6 @@ import pyarrow as pa
 import pytest
 import tensorflow as tf
 
-from components.transform.executor import Executor
 from models.checkpointing import saved_state
 from models.checkpointing.warm_start import Base
 from models.config.training import ModelConfig, TrainConfig
@@ -20,7 +18,7 @@ from models.export import Served, export
 from models.input_pipeline.row_counts import ROWS
 from models.preprocessing import analyzers
 from models.training.metrics import logloss_of_logits
-from models.training.run import Files, TrainingRun
+from models.training.run import TrainingRun
 from optimizers.registry import build_optimizer
 from pipeline.prediction.chunk import Model
 from tests.components.transform import runs
@@ -57,16 +55,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """Folder, eval rows, the training and what it fitted."""
     folder = tmp_path_factory.mktemp("curves")
     splits = {"train": rows(1500, 1), "eval": rows(1000, 2)}
-    (folder / "raw").mkdir()
     counts = {name: len(found) for name, found in splits.items()}
-    (folder / "raw" / ROWS).write_text(json.dumps(counts))
-    files = {name: {"part": found} for name, found in splits.items()}
-    transform = runs.run(Executor, folder, files, SPEC, FEATURES)
-    where = folder / "transformed"
-    job = TrainingRun(
-        CUSTOM,
-        Files(transform, [f"{where}/Split-train/*"], [f"{where}/Split-eval/*"]),
-    )
+    job = runs.training(CUSTOM, folder, splits, SPEC, {ROWS: counts})
     key = job.key
     fitted = job.fit()
     assert job.key == key  # a checkpoint is found again

@@ -20,7 +20,6 @@ from components.evaluator.evaluation import evaluate
 from components.evaluator.outputs import evaluate_outputs, with_outputs
 from components.evaluator.predictions import predictions
 from components.serving_gate import reference
-from components.transform.executor import Executor
 from models.checkpointing import saved_state
 from models.checkpointing.warm_start import Base
 from models.config.labels import UNKNOWN, labels_of
@@ -31,7 +30,7 @@ from models.preprocessing import analyzers
 from models.training.calibration import ENOUGH
 from models.training.export_logits import Calibrated, calibrated
 from models.training.metrics import auc, calibration, logloss
-from models.training.run import Files, TrainingRun
+from models.training.run import TrainingRun
 from models.tuning.trial import attempt
 from optimizers.registry import build_optimizer
 from pipeline.prediction.chunk import Model
@@ -92,24 +91,16 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """Rows that are evaluated, the training, its model, and the export."""
     folder = tmp_path_factory.mktemp("labels")
     splits = {"train": rows(600, 1), "eval": rows(400, 2)}
-    (folder / "raw").mkdir()
     counts = {name: len(found) for name, found in splits.items()}
-    (folder / "raw" / ROWS).write_text(json.dumps(counts))
-    files = {name: {"part": found} for name, found in splits.items()}
-    transform = runs.run(Executor, folder, files, SPEC, FEATURES)
-    where = folder / "transformed"
-    job = TrainingRun(
-        CUSTOM,
-        Files(transform, [f"{where}/Split-train/*"], [f"{where}/Split-eval/*"]),
-    )
+    job = runs.training(CUSTOM, folder, splits, SPEC, {ROWS: counts})
     model = job.fit().model
     path = folder / "7"
     served = Served(
         model,
-        transform,
+        job.files.transform,
         job.features,
         job.negatives.shift,
-        analysis=analyzers.kept(job.features, transform),
+        analysis=analyzers.kept(job.features, job.files.transform),
         labels=job.labels,
     )
     export(served, str(path), {"config": CUSTOM})

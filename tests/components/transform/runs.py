@@ -15,6 +15,8 @@ from tfx.utils import io_utils
 
 from components.transform import executor
 from models.input_pipeline.dataset import Batches
+from models.training.run import Files as TrainingFiles
+from models.training.run import TrainingRun
 from tests.components.click_log_gen.ingest import Row, write_log
 
 Files = Mapping[str, Mapping[str, Sequence[Row]]]  # split -> file -> rows
@@ -64,6 +66,36 @@ def run(
         | properties,
     )
     return tft.TFTransformOutput(graph.uri)
+
+
+def training(
+    custom: Mapping[str, Any],
+    folder: Path,
+    splits: Mapping[str, Sequence[Row]],
+    spec: Mapping[str, Any],
+    beside: Mapping[str, Any],
+) -> TrainingRun:
+    """A training on what our Transform makes of `splits`, of train and eval.
+
+    Args:
+        custom: its sections.
+        folder: of all that is written.
+        splits: rows of each.
+        spec: of the examples.
+        beside: file beside the examples -> its content, as JSON.
+    """
+    (folder / "raw").mkdir()
+    for name, content in beside.items():
+        (folder / "raw" / name).write_text(json.dumps(content))
+    files = {name: {"part": found} for name, found in splits.items()}
+    transform = run(executor.Executor, folder, files, spec, custom["features"])
+    where = folder / "transformed"
+    return TrainingRun(
+        custom,
+        TrainingFiles(
+            transform, [f"{where}/Split-train/*"], [f"{where}/Split-eval/*"]
+        ),
+    )
 
 
 def read(folder: Path, split: str, transform: Any) -> list[Row]:

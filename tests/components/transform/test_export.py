@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -13,10 +12,8 @@ import pytest
 import tensorflow as tf
 from sklearn.metrics import log_loss, roc_auc_score
 
-from components.transform.executor import Executor
 from models.export import Served, export
 from models.input_pipeline.row_counts import WEIGHTS
-from models.training.run import Files, TrainingRun
 from tests.components.transform import runs
 
 SPEC: dict[str, Any] = {
@@ -59,17 +56,9 @@ def rows(count: int, seed: int) -> list[dict[str, Any]]:
 
 def test_export_needs_the_time_and_no_weight(tmp_path: Path) -> None:
     splits = {"train": rows(300, 1), "eval": rows(200, 2)}
-    (tmp_path / "raw").mkdir()
-    (tmp_path / "raw" / WEIGHTS).write_text(
-        json.dumps({name: sums(found) for name, found in splits.items()})
-    )
-    files = {name: {"part": found} for name, found in splits.items()}
-    transform = runs.run(Executor, tmp_path, files, SPEC, FEATURES)
-    where = tmp_path / "transformed"
-    job = TrainingRun(
-        CUSTOM,
-        Files(transform, [f"{where}/Split-train/*"], [f"{where}/Split-eval/*"]),
-    )
+    weights = {name: sums(found) for name, found in splits.items()}
+    job = runs.training(CUSTOM, tmp_path, splits, SPEC, {WEIGHTS: weights})
+    transform = job.files.transform
     train = sums(splits["train"])
     assert job.base_rate == pytest.approx(train["positives"] / train["rows"])
 
